@@ -1,0 +1,8 @@
+//! Vocabulary and decisions of Persona.
+//!
+//! Everything here is pure: no I/O, no async, no unsafe; clock and randomness are arguments.
+//! The manager, the agents and the command line share these types, so a word means the same everywhere.
+#![forbid(unsafe_code)]
+
+pub mod ids;
+pub mod wire;

@@ -1,0 +1,214 @@
+//! What nodes and edges send to the manager: registration, and reports of what they see and did.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
+
+/// The header that proves possession of the key a bearer is bound to: `t=MILLISECONDS,s=BASE64`, where the second part
+/// is an Ed25519 signature (RFC 8032) over [`proof_text`].
+pub const PROOF_HEADER: &str = "persona-proof";
+
+/// A proof older or newer than this is refused, milliseconds.
+pub const PROOF_AGE_MS_MAX: u64 = 60_000;
+
+/// The text that a proof signs: method, path with query, time and the SHA-256 of the body in hex, a line each.
+pub fn proof_text(method: &str, path_and_query: &str, time_ms: u64, body_sha256_hex: &str) -> String {
+    format!("{method}\n{path_and_query}\n{time_ms}\n{body_sha256_hex}")
+}
+
+/// What registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// A host that runs the agent.
+    Node,
+    /// A device that owns egress addresses.
+    Edge,
+}
+
+/// `POST /v1/register`: a join token buys a bearer that is bound to the sender's key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Register {
+    /// The join token.
+    pub token: String,
+    /// Node or edge.
+    pub role: Role,
+    /// Its name, unique per role.
+    pub name: String,
+    /// Ed25519 public key, 32 bytes in standard Base64. The same key may register again and gets a new bearer.
+    pub public_key: String,
+    /// Its address on the underlay, where tunnels end.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: Ipv4Addr,
+    /// Edges: the group it belongs to.
+    pub group: Option<GroupName>,
+    /// Nodes: capabilities it wants of a persona; edges: capabilities it offers.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// Edges: what it can carry.
+    pub capacity: Option<EdgeCapacity>,
+    /// Free labels, used by bindings' selectors.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The program's version.
+    pub version: String,
+}
+
+/// What an edge says that it can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeCapacity {
+    /// Bits per second, both directions together.
+    pub bits_per_sec: u64,
+    /// Leases.
+    pub lease_count: u32,
+}
+
+/// The answer to [`Register`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Registered {
+    /// For `Authorization: Bearer`, together with [`PROOF_HEADER`].
+    pub bearer: String,
+    /// Send a report at least this often, milliseconds.
+    pub report_interval_ms: u32,
+}
+
+/// `POST /v1/agent/report`: what a node or an edge sees and did. Sent on change and at least every report interval.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Report {
+    /// The generation in force, applied whole and read back.
+    pub applied: Generation,
+    /// The newest generation that could not be applied; the applied one stays in force.
+    pub rejected: Option<Rejection>,
+    /// Nodes: the workloads found there. Complete: one that is missing is gone. Absent: unchanged.
+    pub workloads: Option<Vec<WorkloadReport>>,
+    /// Nodes: retiring leases whose last flow has ended.
+    #[serde(default)]
+    pub drained: Vec<LeaseId>,
+    /// What probes to edges say (nodes: all edges in use; edges: peers of the group). Absent: unchanged.
+    pub edges: Option<Vec<EdgeHealth>>,
+    /// Edges: whether the outside next hop answers. Absent on nodes.
+    pub outside_alive: Option<bool>,
+    /// Edges: egress addresses that it answers ARP for now.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
+    pub owned: Option<Vec<Ipv4Addr>>,
+    /// Things that happened since the last report, oldest first.
+    #[serde(default)]
+    pub events: Vec<AgentEvent>,
+    /// Counters since the programs were first attached. Absent: unchanged.
+    pub counters: Option<Counters>,
+}
+
+/// A generation that could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// Which.
+    pub generation: Generation,
+    /// Why: what, where, and what would be valid.
+    pub reason: String,
+}
+
+/// A workload that an agent found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadReport {
+    /// Its name, unique on the node.
+    pub name: WorkloadName,
+    /// Its device on the host's side.
+    pub device: String,
+    /// The only source address that its packets may have.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: Ipv4Addr,
+    /// Free labels, used by bindings' selectors.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether the device is there now.
+    pub attached: bool,
+}
+
+/// What probes to one edge say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeHealth {
+    /// Which edge.
+    pub edge: EdgeName,
+    /// Whether it answered lately.
+    pub alive: bool,
+    /// Smoothed round-trip time, microseconds. Absent before the first answer.
+    pub rtt_us: Option<u32>,
+    /// Mean deviation of the round-trip time, microseconds (RFC 6298 §2's RTTVAR).
+    pub jitter_us: Option<u32>,
+    /// Share of the last probes that stayed unanswered, 0 to 1.
+    pub loss: f32,
+    /// The lease-table generation in its last answer.
+    pub generation: Generation,
+}
+
+/// Something that happened at an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AgentEvent {
+    /// When, by the agent's clock.
+    pub time_ms: u64,
+    /// A dotted name such as `edge.down`, `edge.up`, `workload.vanished`, `apply.rejected`, `address.taken-over`.
+    pub name: String,
+    /// What it is about: a subject, an edge, a device.
+    pub about: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// What the data plane counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// Per subject that lives here.
+    pub subjects: Vec<SubjectCounters>,
+    /// Per persona, by VNI.
+    pub personas: BTreeMap<u32, Traffic>,
+    /// Drop reason → packets.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// What one subject sent and received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectCounters {
+    /// Who.
+    pub subject: SubjectId,
+    /// Its traffic.
+    pub traffic: Traffic,
+}
+
+/// Packets and inner IP bytes, both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// From the subject.
+    pub egress_packets: u64,
+    /// From the subject, inner IP bytes.
+    pub egress_bytes: u64,
+    /// To the subject.
+    pub ingress_packets: u64,
+    /// To the subject, inner IP bytes.
+    pub ingress_bytes: u64,
+}

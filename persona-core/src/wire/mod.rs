@@ -1,0 +1,9 @@
+//! What the manager, the agents, the edges and the command line say to each other: JSON over HTTP, camelCase keys.
+//!
+//! `desired` is what the manager wants of a node or an edge, `agent` what those send back, `api` what people and
+//! programs ask of the manager. Byte counts are bytes, rates are bits per second, times are milliseconds since the
+//! Unix epoch unless a name says otherwise.
+
+pub mod agent;
+pub mod api;
+pub mod desired;

@@ -1,0 +1,1 @@
+//! Whole-system tests: namespaces, real processes, real packets.

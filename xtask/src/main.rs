@@ -1,0 +1,3 @@
+//! What the newcomer and CI run.
+
+fn main() {}
