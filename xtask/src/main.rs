@@ -1,3 +1,47 @@
-//! What the newcomer and CI run.
+//! What the newcomer and CI run: `cargo xtask setup`, `check`, `test` and `demo`.
 
-fn main() {}
+mod binaries;
+mod check;
+mod command;
+mod demo;
+mod ebpf;
+mod nginx;
+mod packages;
+mod setup;
+mod stages;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Set up, check, test and show Persona.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", arg_required_else_help = true)]
+enum Task {
+    /// Find or install what building, checking and testing need; quick when all is there.
+    Setup(setup::Args),
+    /// Formatting, lints of host and eBPF code, licences and sources of dependencies, and the tree's own rules.
+    Check,
+    /// Unit tests, then the privileged ones in network namespaces.
+    Test(test::Args),
+    /// The whole path on real packets, with figures, in under three minutes.
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Task::parse() {
+        Task::Setup(args) => setup::run(&args),
+        Task::Check => check::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

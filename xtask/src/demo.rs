@@ -1,0 +1,35 @@
+//! `cargo xtask demo`: builds, then runs `persona-demo` as root.
+
+use anyhow::Result;
+
+use crate::binaries;
+use crate::command::show;
+use crate::setup::{self, Purpose};
+
+/// How to run the demo.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Leave the world standing and print how to look into it.
+    #[arg(long)]
+    keep: bool,
+    /// Edge kills in step 5.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// The hook that edges attach their programs to: auto, tc or xdp.
+    #[arg(long, default_value = "auto")]
+    hook: String,
+}
+
+/// Sets up, builds, runs.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::require_root()?;
+    setup::ensure(&[Purpose::Build, Purpose::Test])?;
+    let persona_ctl = binaries::build_persona_ctl()?;
+    let demo = binaries::build(&["build", "--package", "persona-tests", "--bin", "persona-demo"])?;
+    let mut command = binaries::elevated(&demo, &persona_ctl)?;
+    command.arg("--rounds").arg(args.rounds.to_string()).arg("--hook").arg(&args.hook);
+    if args.keep {
+        command.arg("--keep");
+    }
+    show("the demo", &mut command)
+}
