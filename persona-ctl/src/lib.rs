@@ -4,4 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod logging;
+pub mod manager_link;
+pub mod netlink;
+pub mod probe;
 pub mod shutdown;

@@ -1,0 +1,16 @@
+//! The way to the manager, the same for nodes and edges: register, watch the desired state, report.
+//!
+//! The manager may be away for as long as it likes. The last desired state is kept in the state directory and stays in
+//! force; reconnecting is tried at least every two seconds, with jitter; nothing is queued without a bound.
+
+mod backoff;
+mod client;
+mod identity;
+mod link;
+mod outbox;
+mod state_file;
+
+pub use client::LinkError;
+pub use link::{Link, LinkConfig, start};
+pub use outbox::Outbox;
+pub use state_file::StateFile;

@@ -1,0 +1,185 @@
+//! Our queues: one HTB with handle 7e50: at a device's root, made, changed and removed in place.
+//!
+//! Queues with other handles belong to somebody else. They are never changed, and a device that has one at its root
+//! cannot be shaped.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, TryStreamExt};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+
+use super::htb::{self, HtbClass};
+use super::{Netlink, NetlinkError, failed};
+
+/// The handle of every root queue of ours.
+pub const HANDLE_MAJOR: u16 = 0x7e50;
+
+/// The queues of one device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shaper {
+    /// The class of packets that name none; 0: they pass unshaped.
+    pub default_minor: u16,
+    /// Minor number → class.
+    pub classes: BTreeMap<u16, HtbClass>,
+}
+
+impl Netlink {
+    /// Our queues on every device that has some.
+    pub async fn shapers(&self) -> Result<BTreeMap<u32, Shaper>, NetlinkError> {
+        let qdiscs = self.qdiscs().await?;
+        let mut shapers = BTreeMap::new();
+        for root in qdiscs.iter().filter(|qdisc| is_ours(qdisc)) {
+            let ifindex = root.header.index as u32;
+            let default_minor = htb::read_default(root).unwrap_or(0);
+            let classes = self.classes(ifindex, &qdiscs).await?;
+            shapers.insert(ifindex, Shaper { default_minor, classes });
+        }
+        Ok(shapers)
+    }
+
+    /// Adds and changes what `wanted` says on a device, and leaves classes that it does not name.
+    pub async fn raise_shaper(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
+        let qdiscs = self.qdiscs().await?;
+        let root = qdiscs.iter().find(|qdisc| is_root_of(qdisc, ifindex) && qdisc.header.handle != TcHandle::UNSPEC);
+        match root {
+            Some(root) if !is_ours(root) => return Err(foreign(ifindex, root)),
+            Some(root) if htb::read_default(root) != Some(wanted.default_minor) => {
+                self.remove_shaper(ifindex).await?;
+                self.add_root(ifindex, wanted.default_minor).await?;
+            }
+            Some(_) => {}
+            None => self.add_root(ifindex, wanted.default_minor).await?,
+        }
+        let present = self.classes(ifindex, &qdiscs).await?;
+        for (minor, class) in &wanted.classes {
+            if present.get(minor) != Some(class) {
+                self.put_class(ifindex, *minor, class).await?;
+            }
+        }
+        self.check_shaper(ifindex, wanted).await
+    }
+
+    /// Removes the classes on a device that `wanted` does not name.
+    pub async fn trim_shaper(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
+        let present = self.classes(ifindex, &[]).await?;
+        for minor in present.keys().filter(|minor| !wanted.classes.contains_key(minor)) {
+            let message = message(ifindex, ours(*minor), ours(0), "htb", None);
+            let request = request(RouteNetlinkMessage::DelTrafficClass(message), 0);
+            self.acknowledged(request, || format!("removal of class {HANDLE_MAJOR:x}:{minor:x}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes our queues from a device; the kernel puts its default back.
+    pub async fn remove_shaper(&self, ifindex: u32) -> Result<(), NetlinkError> {
+        let message = message(ifindex, ours(0), TcHandle::ROOT, "htb", None);
+        let request = request(RouteNetlinkMessage::DelQueueDiscipline(message), 0);
+        self.acknowledged(request, || format!("removal of our queue on device {ifindex}")).await
+    }
+
+    /// Sends a request and waits for the kernel's word on it.
+    pub(super) async fn acknowledged(
+        &self,
+        request: NetlinkMessage<RouteNetlinkMessage>,
+        what: impl Fn() -> String,
+    ) -> Result<(), NetlinkError> {
+        let mut answers = self.handle.clone().request(request).map_err(failed(what()))?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(failed(what())(rtnetlink::Error::NetlinkError(error)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn qdiscs(&self) -> Result<Vec<TcMessage>, NetlinkError> {
+        self.handle.qdisc().get().execute().try_collect().await.map_err(failed("list of queues"))
+    }
+
+    async fn classes(&self, ifindex: u32, qdiscs: &[TcMessage]) -> Result<BTreeMap<u16, HtbClass>, NetlinkError> {
+        let found = self.handle.traffic_class(ifindex as i32).get().execute();
+        let found: Vec<TcMessage> = found.try_collect().await.map_err(failed("list of classes"))?;
+        let ours = found.iter().filter(|class| class.header.handle.major == HANDLE_MAJOR && kind(class) == "htb");
+        let read = ours.filter_map(|class| {
+            let (rate_bytes_per_sec, burst_ticks) = htb::read_class(class)?;
+            let queue_bytes = leaf_bytes(qdiscs, ifindex, class.header.handle).unwrap_or(0);
+            Some((class.header.handle.minor, HtbClass { rate_bytes_per_sec, burst_ticks, queue_bytes }))
+        });
+        Ok(read.collect())
+    }
+
+    async fn add_root(&self, ifindex: u32, default_minor: u16) -> Result<(), NetlinkError> {
+        let message = message(ifindex, ours(0), TcHandle::ROOT, "htb", Some(htb::qdisc_options(default_minor)));
+        let request = request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL);
+        self.acknowledged(request, || format!("HTB queue on device {ifindex}")).await
+    }
+
+    async fn put_class(&self, ifindex: u32, minor: u16, class: &HtbClass) -> Result<(), NetlinkError> {
+        let options = htb::class_options(class);
+        let put = RouteNetlinkMessage::NewTrafficClass(message(ifindex, ours(minor), ours(0), "htb", Some(options)));
+        self.acknowledged(request(put, NLM_F_CREATE), || format!("class {HANDLE_MAJOR:x}:{minor:x}")).await?;
+        let options = htb::fifo_options(class.queue_bytes);
+        let leaf = message(ifindex, TcHandle::UNSPEC, ours(minor), "bfifo", Some(options));
+        let put = RouteNetlinkMessage::NewQueueDiscipline(leaf);
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.acknowledged(request(put, flags), || format!("queue of class {HANDLE_MAJOR:x}:{minor:x}")).await
+    }
+
+    async fn check_shaper(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
+        let present = self.classes(ifindex, &self.qdiscs().await?).await?;
+        let differs = wanted.classes.iter().any(|(minor, class)| present.get(minor) != Some(class));
+        if differs { Err(NetlinkError::ReadBack { ifindex, shown: format!("{present:?}") }) } else { Ok(()) }
+    }
+}
+
+fn ours(minor: u16) -> TcHandle {
+    TcHandle { major: HANDLE_MAJOR, minor }
+}
+
+fn message(ifindex: u32, handle: TcHandle, parent: TcHandle, kind: &str, options: Option<TcAttribute>) -> TcMessage {
+    let mut message = TcMessage::with_index(ifindex as i32);
+    message.header.handle = handle;
+    message.header.parent = parent;
+    message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+    message.attributes.extend(options);
+    message
+}
+
+fn request(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    request
+}
+
+fn is_root_of(qdisc: &TcMessage, ifindex: u32) -> bool {
+    qdisc.header.index == ifindex as i32 && qdisc.header.parent == TcHandle::ROOT
+}
+
+fn is_ours(qdisc: &TcMessage) -> bool {
+    qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle == ours(0) && kind(qdisc) == "htb"
+}
+
+fn leaf_bytes(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Option<u32> {
+    let leaf = qdiscs
+        .iter()
+        .find(|qdisc| qdisc.header.index == ifindex as i32 && qdisc.header.parent == class && kind(qdisc) == "bfifo");
+    leaf.and_then(htb::read_fifo)
+}
+
+fn kind(message: &TcMessage) -> &str {
+    let kind = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Kind(kind) => Some(kind.as_str()),
+        _ => None,
+    });
+    kind.unwrap_or_default()
+}
+
+fn foreign(ifindex: u32, root: &TcMessage) -> NetlinkError {
+    NetlinkError::ForeignQdisc { ifindex, kind: kind(root).to_owned(), major: root.header.handle.major }
+}

@@ -1,0 +1,198 @@
+//! The probing thread: send, hear, judge, tell.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use persona_common::probe::{GENEVE_PORT, PROBE_LENGTH, Reply, decode_reply, encode_request};
+use persona_core::ids::{EdgeNumber, Generation};
+use persona_core::liveness::{AttentiveClock, Liveness, Quality, Verdict};
+use persona_core::wire::desired::ProbeItem;
+
+use super::{clock, socket};
+
+/// The longest sleep: silence is judged this often, so death is seen at most this much late.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Most answers taken in before silence is judged; more would let a flood stop the judging.
+const DRAIN_COUNT_MAX: usize = 4_096;
+
+/// An edge to probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Its number.
+    pub edge: EdgeNumber,
+    /// Its address on the underlay.
+    pub address: Ipv4Addr,
+    /// What the data path believes of it, asked when it becomes a target.
+    pub believed: Option<Verdict>,
+}
+
+/// What is known of a probed edge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Health {
+    /// Whether it answers, and with which lease table.
+    pub verdict: Verdict,
+    /// How well.
+    pub quality: Quality,
+}
+
+/// Called on the probing thread whenever a verdict changes. Must be quick.
+pub type Outcome = Box<dyn FnMut(EdgeNumber, Verdict) + Send>;
+
+/// Probes a changing set of edges. Dropping it ends the thread and leaves every verdict as it was.
+#[derive(Debug)]
+pub struct Prober {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    is_stopping: AtomicBool,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Debug)]
+struct Peers {
+    probe: ProbeItem,
+    clock: AttentiveClock,
+    now_ns: u64,
+    peers: BTreeMap<Ipv4Addr, Peer>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    edge: EdgeNumber,
+    liveness: Liveness,
+}
+
+impl Prober {
+    /// Starts the thread, with nothing to probe yet. Probes leave from `source`.
+    pub fn start(source: Ipv4Addr, outcome: Outcome) -> io::Result<Self> {
+        let socket = socket::open(source)?;
+        let clock = AttentiveClock::new(clock::monotonic_ns());
+        let peers = Peers { probe: ProbeItem::default(), clock, now_ns: 0, peers: BTreeMap::new() };
+        let shared = Arc::new(Shared { is_stopping: AtomicBool::new(false), peers: Mutex::new(peers) });
+        let thread = std::thread::Builder::new().name("persona-probe".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || run(&shared, &socket, outcome)
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Probes these edges from now on, and no others. An edge that stays keeps its history.
+    pub fn set_targets(&self, probe: ProbeItem, targets: &[Target]) {
+        let mut state = self.shared.lock();
+        let now_ns = state.now_ns;
+        state.probe = ProbeItem { interval_ms: probe.interval_ms.max(1), multiplier: probe.multiplier.max(1) };
+        state.peers.retain(|address, peer| {
+            targets.iter().any(|target| target.address == *address && target.edge == peer.edge)
+        });
+        for target in targets {
+            let fresh = || Peer { edge: target.edge, liveness: Liveness::new(now_ns, target.believed) };
+            state.peers.entry(target.address).or_insert_with(fresh);
+        }
+    }
+
+    /// What is known of every probed edge.
+    pub fn health(&self) -> BTreeMap<EdgeNumber, Health> {
+        let state = self.shared.lock();
+        let in_flight = u32::from(state.probe.multiplier);
+        let of = |peer: &Peer| Health { verdict: peer.liveness.verdict(), quality: peer.liveness.quality(in_flight) };
+        state.peers.values().map(|peer| (peer.edge, of(peer))).collect()
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the probing thread had panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn run(shared: &Shared, socket: &UdpSocket, mut outcome: Outcome) {
+    clock::prefer_this_thread("persona-probe");
+    let mut sequence = 0;
+    let mut next_send_ns = 0;
+    while !shared.is_stopping.load(Ordering::Relaxed) {
+        clock::sleep_until_readable(&[socket.as_fd()], TICK);
+        let mut changes = Vec::new();
+        {
+            let mut state = shared.lock();
+            let real_ns = clock::monotonic_ns();
+            state.now_ns = state.clock.advance(real_ns, TICK.as_nanos() as u64);
+            state.hear_all(socket, &mut changes);
+            state.judge_all(&mut changes);
+            if real_ns >= next_send_ns {
+                sequence += 1;
+                state.send_all(socket, sequence);
+                let interval_ns = u64::from(state.probe.interval_ms) * 1_000_000;
+                next_send_ns = (next_send_ns + interval_ns).max(real_ns + interval_ns / 2);
+            }
+        }
+        for (edge, verdict) in changes {
+            outcome(edge, verdict);
+        }
+    }
+}
+
+impl Peers {
+    /// Takes in everything that has arrived, so that silence is never judged with an answer waiting.
+    fn hear_all(&mut self, socket: &UdpSocket, changes: &mut Vec<(EdgeNumber, Verdict)>) {
+        let mut bytes = [0; PROBE_LENGTH + 1];
+        for _answer in 0..DRAIN_COUNT_MAX {
+            match socket.recv_from(&mut bytes) {
+                Ok((length, SocketAddr::V4(from))) if from.port() == GENEVE_PORT => {
+                    if let Some(reply) = decode_reply(&bytes[..length]) {
+                        changes.extend(self.hear(*from.ip(), reply));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing more, or an ICMP error from the way there: silence is judged by time either way.
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn hear(&mut self, from: Ipv4Addr, reply: Reply) -> Option<(EdgeNumber, Verdict)> {
+        let now_ns = self.now_ns;
+        let peer = self.peers.get_mut(&from)?;
+        let round_trip_ns = clock::monotonic_ns().saturating_sub(reply.sent_ns);
+        let changed = peer.liveness.heard(now_ns, reply.sequence, round_trip_ns, Generation(reply.generation));
+        changed.map(|verdict| (peer.edge, verdict))
+    }
+
+    fn judge_all(&mut self, changes: &mut Vec<(EdgeNumber, Verdict)>) {
+        for peer in self.peers.values_mut() {
+            let changed = peer.liveness.judge(self.now_ns, &self.probe);
+            changes.extend(changed.map(|verdict| (peer.edge, verdict)));
+        }
+    }
+
+    fn send_all(&mut self, socket: &UdpSocket, sequence: u64) {
+        for (address, peer) in &mut self.peers {
+            let request = encode_request(sequence, clock::monotonic_ns());
+            peer.liveness.sent(sequence);
+            if let Err(error) = socket.send_to(&request, (IpAddr::V4(*address), GENEVE_PORT)) {
+                tracing::debug!(edge.address = %address, %error, "probe was not sent");
+            }
+        }
+    }
+}
