@@ -4,6 +4,11 @@
 //! The manager, the agents and the command line share these types, so a word means the same everywhere.
 #![forbid(unsafe_code)]
 
+pub mod compose;
+pub mod document;
 pub mod ids;
 pub mod liveness;
+pub mod maglev;
+pub mod ownership;
+pub mod units;
 pub mod wire;

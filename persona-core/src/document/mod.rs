@@ -1,0 +1,32 @@
+//! Documents: what people write and the manager stores, in YAML, JSON or TOML.
+//!
+//! `persona`, `binding` and `pool` are the kinds; `parse` reads text into them and finds the line of what is wrong;
+//! `check` refuses contradictions, impossible values, and what this release would store but not do although it must.
+
+mod binding;
+mod check;
+mod diff;
+mod envelope;
+mod parse;
+mod persona;
+mod place;
+mod pool;
+mod qos;
+mod sections;
+
+pub use binding::{BindingDocument, BindingSpec, Selector, SelectorKind};
+pub use check::PORTS_PER_SUBJECT_MAX;
+pub use diff::{Change, diff};
+pub use envelope::{API_VERSION, Document, Kind, Metadata, json_schema};
+pub(crate) use envelope::{digest_of, sorted};
+pub use parse::{DocumentError, Format, parse_documents};
+pub use persona::{
+    Assign, EdgeChoice, Egress, Family, Impair, Location, MTU_DEFAULT, Network, Normalise, PORTS_PER_SUBJECT_DEFAULT,
+    PersonaDocument, PersonaSpec, Privacy, Protocol, Section,
+};
+pub use pool::{BLOCK_SIZE_DEFAULT, PoolDocument, PoolSpec, QUARANTINE_DEFAULT};
+pub use qos::{Dscp, EnforceAt, Qos, QosClass, SharedRates};
+pub use sections::{
+    ActivationRule, Cpu, Direction, Firewall, FirewallAction, Io, Memory, MonitoringRule, OnUnknown, Resources,
+    Security, SoftwarePackage,
+};

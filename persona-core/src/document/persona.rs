@@ -1,0 +1,320 @@
+//! A persona: what a subject appears as. This file holds the spec and its network section.
+//!
+//! A section that is absent leaves the lower layer's section in force (see [`crate::compose`]).
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::envelope::Metadata;
+use super::qos::Qos;
+use super::sections::{ActivationRule, MonitoringRule, Resources, Security, SoftwarePackage};
+use crate::ids::{Capability, GroupName, PersonaName, PoolName};
+use crate::units::{Share, Span};
+
+/// Largest inner IP packet where a persona says nothing, bytes: fits Geneve into 1,500 with room to spare.
+pub const MTU_DEFAULT: u16 = 1_400;
+
+/// Ports that a subject leases where a persona says nothing.
+pub const PORTS_PER_SUBJECT_DEFAULT: u32 = 1_024;
+
+/// A persona document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PersonaDocument {
+    /// Its name and labels.
+    pub metadata: Metadata<PersonaName>,
+    /// What it says.
+    pub spec: PersonaSpec,
+}
+
+/// What a persona says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersonaSpec {
+    /// What it offers to whoever asks for a capability.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<Capability>,
+    /// How the subject appears on the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// Rates and marks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+    /// CPU, memory, disk and process limits. Stored, not enforced by this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Firewall. Stored, not enforced by this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Security>,
+    /// Packages to have. Stored, not enforced by this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<Vec<SoftwarePackage>>,
+    /// What to watch. Stored, not enforced by this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Vec<MonitoringRule>>,
+    /// When to wear it. Stored, not enforced by this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Vec<ActivationRule>>,
+}
+
+/// A part of a persona that is worn on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Section {
+    /// How the subject appears on the network.
+    Network,
+    /// Rates and marks.
+    Qos,
+    /// CPU, memory, disk and process limits.
+    Resources,
+    /// Firewall.
+    Security,
+    /// Packages to have.
+    Software,
+    /// What to watch.
+    Monitoring,
+    /// When to wear it.
+    Activation,
+}
+
+impl Section {
+    /// All of them, in the order of the document.
+    pub const ALL: [Section; 7] = [
+        Section::Network,
+        Section::Qos,
+        Section::Resources,
+        Section::Security,
+        Section::Software,
+        Section::Monitoring,
+        Section::Activation,
+    ];
+
+    /// Its key in the document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Qos => "qos",
+            Self::Resources => "resources",
+            Self::Security => "security",
+            Self::Software => "software",
+            Self::Monitoring => "monitoring",
+            Self::Activation => "activation",
+        }
+    }
+
+    /// Whether this release makes it true. The others are stored only, and `apply` says so.
+    pub fn is_enforced(self) -> bool {
+        matches!(self, Self::Network | Self::Qos)
+    }
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl PersonaSpec {
+    /// Whether the persona has the section.
+    pub fn has(&self, section: Section) -> bool {
+        match section {
+            Section::Network => self.network.is_some(),
+            Section::Qos => self.qos.is_some(),
+            Section::Resources => self.resources.is_some(),
+            Section::Security => self.security.is_some(),
+            Section::Software => self.software.is_some(),
+            Section::Monitoring => self.monitoring.is_some(),
+            Section::Activation => self.activation.is_some(),
+        }
+    }
+
+    /// The sections it has, in the order of the document.
+    pub fn sections(&self) -> impl Iterator<Item = Section> + '_ {
+        Section::ALL.into_iter().filter(|section| self.has(*section))
+    }
+}
+
+/// How a subject appears on the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Network {
+    /// Where its egress address comes from.
+    pub egress: Egress,
+    /// Where it appears to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// Largest inner IP packet, bytes; 576 to 9,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Protocols that may pass. Absent: TCP, UDP and ICMP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Vec<Protocol>>,
+    /// Which edges carry it. Absent: those of the pool's group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgeChoice>,
+    /// Hiding what betrays a host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
+    /// An artificially worse network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impair: Option<Impair>,
+}
+
+impl Network {
+    /// Largest inner IP packet, bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu.unwrap_or(MTU_DEFAULT)
+    }
+
+    /// Protocols that may pass.
+    pub fn protocols(&self) -> Vec<Protocol> {
+        self.protocols.clone().unwrap_or_else(|| vec![Protocol::Tcp, Protocol::Udp, Protocol::Icmp])
+    }
+
+    /// The edge group it asks for.
+    pub fn group(&self) -> Option<&GroupName> {
+        self.edges.as_ref().and_then(|edges| edges.group.as_ref())
+    }
+
+    /// Ports that a subject leases, before rounding up to whole blocks.
+    pub fn ports_per_subject(&self) -> u32 {
+        self.egress.ports_per_subject.unwrap_or(PORTS_PER_SUBJECT_DEFAULT)
+    }
+}
+
+/// Where an egress address comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Egress {
+    /// Pools to lease from, the preferred one first.
+    pub pools: Vec<PoolName>,
+    /// Which address family. Absent: IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+    /// How the subject gets the address. Absent: rewrite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assign: Option<Assign>,
+    /// Ports to lease, rounded up to whole blocks of the pool; at most 64,512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports_per_subject: Option<u32>,
+}
+
+/// Which address family a persona leaves with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only. Not enforced by this release and therefore refused.
+    Ipv6,
+    /// IPv6 where there is a pool, else IPv4. Not enforced by this release and therefore refused.
+    PreferIpv6,
+}
+
+/// How a subject gets its egress address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Assign {
+    /// The node rewrites the source.
+    Rewrite,
+    /// The subject's own interface is configured. Not enforced by this release and therefore refused.
+    Configure,
+}
+
+/// Where a subject appears to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Location {
+    /// ISO 3166-1 alpha-2 code.
+    #[schemars(regex(pattern = "^[A-Z]{2}$"))]
+    pub country: String,
+    /// Its city.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// Degrees north, -90 to 90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<f64>,
+    /// Degrees east, -180 to 180.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<f64>,
+}
+
+/// A protocol over IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Transmission Control Protocol.
+    Tcp,
+    /// User Datagram Protocol.
+    Udp,
+    /// Internet Control Message Protocol: echo, and errors of permitted flows.
+    Icmp,
+}
+
+impl Protocol {
+    /// Its number in the IP header.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Icmp => 1,
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+/// Which edges carry a persona.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeChoice {
+    /// The edge group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// Edges that must be in service before the persona is given to anyone; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<u16>,
+}
+
+/// Hiding what betrays a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Privacy {
+    /// Whether tunnels are encrypted. Not enforced by this release and therefore refused when true.
+    #[serde(default)]
+    pub encrypt: bool,
+    /// Header fields to make alike. Not enforced by this release and therefore refused when not empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub normalise: Vec<Normalise>,
+}
+
+/// A header field that can betray a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// Time to live, hop limit.
+    Ttl,
+    /// IP identification.
+    IpId,
+    /// TCP timestamps.
+    TcpTimestamps,
+    /// Order of TCP options.
+    TcpOptions,
+    /// DSCP.
+    Dscp,
+}
+
+/// An artificially worse network, to test an application as if it were elsewhere. Refused by this release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Impair {
+    /// Added to every packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+    /// Variation of the delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Span>,
+    /// Packets that are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Share>,
+}

@@ -1,0 +1,174 @@
+//! The sections that this release stores but does not enforce: resources, security, software, monitoring, activation.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::persona::Protocol;
+use crate::units::{ByteCount, Cidr, Span};
+
+/// CPU, memory, disk and process limits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resources {
+    /// Processor time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// Memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// Disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io: Option<Io>,
+    /// Processes and threads, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// Processor time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cpu {
+    /// Whole processors, at most; 0.5 is half of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
+    /// Share against others, 1 to 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// Memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Memory {
+    /// Above it, processes are killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<ByteCount>,
+    /// Above it, processes are slowed and memory is reclaimed; at most `max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<ByteCount>,
+}
+
+/// Disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Io {
+    /// Share against others, 1 to 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Bytes read per second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bps: Option<ByteCount>,
+    /// Bytes written per second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_bps: Option<ByteCount>,
+    /// Reads per second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_iops: Option<u32>,
+    /// Writes per second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_iops: Option<u32>,
+}
+
+/// What may pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Security {
+    /// Rules; the first that matches decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firewall: Vec<Firewall>,
+}
+
+/// One firewall rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Firewall {
+    /// What happens.
+    pub action: FirewallAction,
+    /// Seen from the subject.
+    pub direction: Direction,
+    /// Remote destinations, egress only. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Cidr>,
+    /// Remote sources, ingress only. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Cidr>,
+    /// Which protocol. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Destination ports; TCP and UDP only. Absent: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+}
+
+/// What a firewall rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FirewallAction {
+    /// Lets the packet pass.
+    Allow,
+    /// Drops the packet.
+    Deny,
+}
+
+/// Which way, seen from the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Towards the subject.
+    Ingress,
+    /// From the subject.
+    Egress,
+}
+
+/// A package to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SoftwarePackage {
+    /// Its name in the subject's package manager.
+    pub package: String,
+    /// Such as `>= 1.22`. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// Something to watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MonitoringRule {
+    /// The criterion.
+    pub when: String,
+    /// How long it must hold.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Span>,
+    /// The alert's name.
+    pub raise: String,
+}
+
+/// When to wear the persona.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ActivationRule {
+    /// The criterion.
+    pub when: String,
+    /// How long it must hold.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Span>,
+    /// How long after leaving it before it may be worn again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Span>,
+    /// What a missing signal means. Absent: hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_unknown: Option<OnUnknown>,
+}
+
+/// What a missing signal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnknown {
+    /// The last answer stays.
+    Hold,
+    /// As if the criterion held.
+    True,
+    /// As if the criterion did not hold.
+    False,
+}
