@@ -61,7 +61,7 @@ fn parse_quantity(text: &str, units: &[Unit]) -> Option<u64> {
 /// Writes base units in the unit that makes the number shortest and whole.
 fn format_quantity(value: u64, units: &[Unit]) -> String {
     let smallest = units.iter().min_by_key(|(_, factor)| *factor).expect("every quantity has a unit");
-    let dividing = units.iter().filter(|(_, factor)| value != 0 && value % factor == 0);
+    let dividing = units.iter().filter(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
     let (name, factor) = dividing.max_by_key(|(_, factor)| *factor).unwrap_or(smallest);
     format!("{}{name}", value / factor)
 }

@@ -25,6 +25,14 @@ const POOL_ADDRESS_COUNT_MAX: u64 = 65_536;
 /// Smallest rate that a queue can keep: below, one full packet takes longer than a second.
 const RATE_MIN: BitRate = BitRate(64_000);
 
+/// What a fraction may look like.
+const DECIMALS_ADVICE: &str = "write at most six digits after the point";
+
+/// Whether a fraction has few enough digits to be read back exactly from every format, which the digest relies on.
+fn is_short_decimal(value: Option<f64>) -> bool {
+    value.is_none_or(|value| (value * 1e6).round() / 1e6 == value)
+}
+
 /// Everything wrong with a document whose types are right.
 pub(super) fn problems_of(document: &Document) -> Vec<Problem> {
     let mut problems = Problems::default();
@@ -152,6 +160,9 @@ impl Problems {
         let within = |value: Option<f64>, limit: f64| value.is_none_or(|value| (-limit..=limit).contains(&value));
         self.refuse_if(!within(location.latitude, 90.0), format!("{path}.latitude"), "write -90 to 90 degrees");
         self.refuse_if(!within(location.longitude, 180.0), format!("{path}.longitude"), "write -180 to 180 degrees");
+        for (key, value) in [("latitude", location.latitude), ("longitude", location.longitude)] {
+            self.refuse_if(!is_short_decimal(value), format!("{path}.{key}"), DECIMALS_ADVICE);
+        }
         let half = location.latitude.is_some() != location.longitude.is_some();
         self.refuse_if(half, path, "latitude and longitude belong together: write both or none");
     }
@@ -194,6 +205,7 @@ impl Problems {
             "spec.resources.cpu.limit",
             "write more than 0 processors",
         );
+        self.refuse_if(!is_short_decimal(limit), "spec.resources.cpu.limit", DECIMALS_ADVICE);
         self.weight("spec.resources.cpu.weight", weight);
         let Memory { max, high } = resources.memory.clone().unwrap_or_default();
         self.refuse_if(max.is_some_and(|max| max.0 == 0), "spec.resources.memory.max", "0 bytes hold nothing");

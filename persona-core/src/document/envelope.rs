@@ -64,6 +64,7 @@ impl fmt::Display for Kind {
 
 /// A document that was read and checked.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "documents are few, and matching on them is what everyone does")]
 pub enum Document {
     /// How a subject appears.
     Persona(PersonaDocument),

@@ -4,6 +4,8 @@
 //! `check` refuses contradictions, impossible values, and what this release would store but not do although it must.
 
 mod binding;
+#[cfg(test)]
+mod cases;
 mod check;
 mod diff;
 mod envelope;

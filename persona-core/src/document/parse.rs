@@ -191,7 +191,7 @@ fn explain(path: &str, message: &str) -> String {
         return format!("section {given} is not known to this release; valid keys: {}", valid.join(", "));
     }
     let nearest = valid.iter().map(|name| (edit_distance(given, name), name)).min();
-    let meant = nearest.filter(|(distance, name)| *distance <= 1 + name.len() / 3);
+    let meant = nearest.filter(|(distance, name)| *distance <= 1 + name.len() / 4);
     let hint = meant.map(|(_, name)| format!("did you mean {name}? ")).unwrap_or_default();
     format!("unknown {what} {given}; {hint}valid {what}s: {}", valid.join(", "))
 }

@@ -1,0 +1,235 @@
+//! Cases of whole documents: what is read, what is refused where, and that no format loses anything.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The document of the design, with what this release refuses left out.
+const FULL: &str = "\
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: eu-low-latency, labels: { tier: gold } }
+spec:
+  capabilities: [low-latency, privacy]
+  network:
+    egress: { pools: [eu-frankfurt], family: ipv4, portsPerSubject: 2048 }
+    location: { country: DE, city: Frankfurt, latitude: 50.11, longitude: 8.68 }
+    mtu: 1400
+    protocols: [tcp, udp, icmp]
+    edges: { group: frankfurt, spread: 2 }
+  qos: { class: low-latency, egressRate: 200mbit, ingressRate: 400mbit, burst: 64KiB, dscp: ef }
+  resources: { cpu: { limit: 2.0, weight: 200 }, memory: { max: 2GiB, high: 1792MiB }, io: { weight: 500, readBps: 100MiB }, pids: 512 }
+  security: { firewall: [ { action: deny, direction: egress, to: 10.0.0.0/8, protocol: tcp, ports: [25] } ] }
+  software: [ { package: nginx, version: '>= 1.22' } ]
+  monitoring: [ { when: 'memory.usage > 0.9', for: 1m, raise: memory-high } ]
+  activation: [ { when: 'cpu.utilisation > 0.8 && hour() >= 8', for: 30s, cooldown: 5m, onUnknown: hold } ]
+";
+
+fn yaml(text: &str) -> Result<Vec<Document>, Vec<String>> {
+    let told = |errors: Vec<DocumentError>| errors.iter().map(ToString::to_string).collect();
+    parse_documents(text, Format::Yaml, "p.yaml").map_err(told)
+}
+
+fn persona(spec: &str) -> String {
+    format!("apiVersion: persona/v1\nkind: Persona\nmetadata: {{ name: p }}\nspec:\n  {spec}\n")
+}
+
+fn binding(spec: &str) -> String {
+    format!("apiVersion: persona/v1\nkind: Binding\nmetadata: {{ name: b }}\nspec:\n  {spec}\n")
+}
+
+fn pool(spec: &str) -> String {
+    format!("apiVersion: persona/v1\nkind: EgressPool\nmetadata: {{ name: e }}\nspec:\n  {spec}\n")
+}
+
+#[test]
+fn the_full_document_is_read_and_says_what_is_only_stored() {
+    let document = yaml(FULL).unwrap().remove(0);
+    assert_eq!((document.kind(), document.name()), (Kind::Persona, "eu-low-latency"));
+    let sections = ["resources", "security", "software", "monitoring", "activation"];
+    let warnings = document.warnings();
+    assert_eq!(warnings.len(), sections.len());
+    sections.iter().zip(&warnings).for_each(|(section, warning)| assert!(warning.contains(section), "{warning}"));
+}
+
+#[test]
+fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
+    let cases = [
+        (
+            persona("qos:\n    egresRate: 5mbit"),
+            "p.yaml:6:5: spec.qos.egresRate: unknown key egresRate; did you mean egressRate? valid keys: burst, class, dscp,",
+        ),
+        (
+            persona("qos: { egressRate: 5 }"),
+            "p.yaml:5:10: spec.qos.egressRate: invalid type: integer `5`, expected a bit rate",
+        ),
+        (persona("qos: { egressRate: 5mbits }"), "\"5mbits\" is not a bit rate: write a number with bit, kbit"),
+        (persona("qos: { egressRate: 1kbit }"), "p.yaml:5:10: spec.qos.egressRate: 1kbit is too low"),
+        (persona("qos: { egressRate: 1mbit, burst: 100B }"), "less than one packet of 1400 bytes"),
+        (persona("qos: { class: fast }"), "spec.qos.class: unknown value fast; valid values: high-throughput"),
+        (persona("qos: { dscp: 64 }"), "64 is not a DSCP: a number from 0 to 63"),
+        (persona("qos: { shared: { egressRate: 1gbit } }"), "a total for all wearers is not enforced by this release"),
+        (persona("qos: { enforceAt: both }"), "shaping at the edge is not enforced by this release; write node"),
+        (persona("provisioning: { os: debian }"), "section provisioning is not known to this release"),
+        (persona("network: { mtu: 1400 }"), "p.yaml:5:3: spec.network: egress is missing"),
+        (persona("network: { egress: { pools: [] } }"), "name at least one egress pool"),
+        (
+            persona("network: { egress: { pools: [a, a] } }"),
+            "p.yaml:5:35: spec.network.egress.pools[1]: is there twice",
+        ),
+        (persona("network: { egress: { pools: [a] }, mtu: 500 }"), "500 is impossible: write 576 to 9000"),
+        (persona("network: { egress: { pools: [a], portsPerSubject: 0 } }"), "0 is impossible"),
+        (persona("network: { egress: { pools: [a], portsPerSubject: 64513 } }"), "64513 is impossible"),
+        (
+            persona("network: { egress: { pools: [a], family: prefer-ipv6 } }"),
+            "IPv6 egress is not enforced by this release",
+        ),
+        (
+            persona("network: { egress: { pools: [a], assign: configure } }"),
+            "configure is not enforced by this release",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, protocols: [tcp, gre] }"),
+            "spec.network.protocols[1]: unknown value gre; valid values: icmp, tcp, udp",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, privacy: { encrypt: true } }"),
+            "encryption of tunnels is not enforced",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, privacy: { normalise: [ttl] } }"),
+            "normalising headers is not enforced",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { delay: 40ms } }"),
+            "impair is not enforced by this release",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, location: { country: Germany } }"),
+            "an ISO 3166-1 code such as DE",
+        ),
+        (persona("activation: [ { when: '' } ]"), "spec.activation[0].when: write a criterion"),
+        (persona("resources: { memory: { max: 1GiB, high: 2GiB } }"), "high is above max"),
+        (persona("capabilities: [a]"), "a persona needs a section"),
+        (binding("selector: { kind: node }"), "a binding needs personas, default or defaults"),
+        (
+            binding("selector: { kind: pod }\n  default: a"),
+            "unknown value pod; did you mean node? valid values: node, workload",
+        ),
+        (
+            binding("selector: { kind: node, names: [workload/a/b] }\n  default: a"),
+            "never matches a node: write node/NAME",
+        ),
+        (pool("addresses: [10.0.0.1/8]\n  group: g"), "\"10.0.0.1/8\" is not an address range"),
+        (pool("addresses: [198.51.100.0/24, 198.51.100.7]\n  group: g"), "198.51.100.7 overlaps 198.51.100.0/24"),
+        (pool("addresses: ['2001:db8::/64']\n  group: g"), "IPv6 pools are not enforced"),
+        (
+            pool("addresses: [198.51.100.7]\n  blockSize: 1000\n  group: g"),
+            "p.yaml:6:3: spec.blockSize: 1000 is impossible: write a power of two",
+        ),
+        (pool("addresses: [198.51.100.7]"), "p.yaml:4:1: spec: group is missing"),
+        ("kind: Persona\nspec: {}\n".to_owned(), "apiVersion is missing: write apiVersion: persona/v1"),
+        (
+            "apiVersion: persona/v1\nkind: Pod\n".to_owned(),
+            "p.yaml:2:1: kind: \"Pod\" is not known: write one of Persona, Binding, EgressPool",
+        ),
+        ("a: [\n".to_owned(), "not valid YAML"),
+        ("- 5\n".to_owned(), "a document is an object"),
+        (String::new(), "no document here"),
+    ];
+    for (text, expected) in cases {
+        let errors = yaml(&text).expect_err(&text);
+        assert!(errors.iter().any(|error| error.contains(expected)), "{text}\nexpected {expected}\ngot {errors:#?}");
+    }
+}
+
+#[test]
+fn one_run_names_every_mistake() {
+    let text = persona("qos: { egressRat: 1mbit, dscp: 99 }\n  sofware: []\n  network: { mtu: big }");
+    let errors = yaml(&text).unwrap_err();
+    assert_eq!(errors.len(), 5, "{errors:#?}");
+}
+
+#[test]
+fn several_documents_and_lists_are_taken_apart_and_keep_their_lines() {
+    let good = persona("qos: { dscp: ef }");
+    let text = format!(
+        "{good}---\n- {{ apiVersion: persona/v1, kind: Persona, metadata: {{ name: q }}, spec: {{ x: 1 }} }}\n"
+    );
+    let errors = yaml(&text).unwrap_err();
+    assert!(errors[0].starts_with("p.yaml:7:"), "{errors:?}");
+    assert_eq!(yaml(&format!("{good}---\n{good}")).unwrap().len(), 2);
+}
+
+#[test]
+fn json_and_toml_have_lines_too() {
+    let json = "{\n\t\"apiVersion\": \"persona/v1\", \"kind\": \"Persona\",\n\t\"metadata\": {\"name\": \"p\"},\n\t\"spec\": {\"qos\": {\n\t\t\"dspc\": 1}}}";
+    let error = &parse_documents(json, Format::Json, "p.json").unwrap_err()[0];
+    assert_eq!((error.line, error.path.as_str()), (5, "spec.qos.dspc"), "{error}");
+    let toml = "apiVersion = 'persona/v1'\nkind = 'Persona'\n[metadata]\nname = 'p'\n[spec.qos]\ndspc = 1\n";
+    let error = &parse_documents(toml, Format::Toml, "p.toml").unwrap_err()[0];
+    assert_eq!((error.line, error.column, error.path.as_str()), (6, 1, "spec.qos.dspc"), "{error}");
+    for (text, format) in [("{", Format::Json), ("a = ", Format::Toml)] {
+        assert!(parse_documents(text, format, "x").unwrap_err()[0].message.starts_with("not valid"));
+    }
+}
+
+#[test]
+fn the_digest_is_of_the_meaning_and_not_of_the_text() {
+    let one = yaml(&persona("qos: { egressRate: 1000kbit, burst: 65536B }")).unwrap().remove(0);
+    let other = yaml(&persona("qos: { burst: 64KiB, egressRate: 1mbit }")).unwrap().remove(0);
+    assert_eq!(one.digest(), other.digest());
+    assert_eq!(one.digest().len(), 64);
+}
+
+fn rate() -> impl Strategy<Value = Value> {
+    (64_000_u64..1 << 45).prop_map(|bps| json!(crate::units::BitRate(bps)))
+}
+
+prop_compose! {
+    fn network()(pools in proptest::collection::btree_set("[a-z][a-z0-9]{0,8}", 1..4), ports in 1_u32..=64_512,
+        mtu in 576_u16..=9_000, latitude in -90_000_000..90_000_000_i32, spread in 1_u16..9) -> Value {
+        json!({ "egress": { "pools": pools, "portsPerSubject": ports }, "mtu": mtu, "edges": { "spread": spread },
+            "location": { "country": "DE", "latitude": f64::from(latitude) / 1e6, "longitude": f64::from(latitude) / 1e6 } })
+    }
+}
+
+prop_compose! {
+    fn document()(name in "[a-z][a-z0-9-]{0,20}[a-z0-9]", note in "\\PC{0,40}", egress in rate(), dscp in 0_u8..64,
+        network in proptest::option::of(network()), weight in 1_u32..10_000, limit in 1..64_000_u32) -> Value {
+        let mut spec = json!({ "qos": { "egressRate": egress, "dscp": dscp },
+            "resources": { "cpu": { "weight": weight, "limit": f64::from(limit) / 1e3 } } });
+        if let Some(network) = network {
+            spec["network"] = network;
+        }
+        json!({ "apiVersion": API_VERSION, "kind": "Persona",
+            "metadata": { "name": name, "annotations": { "note": note } }, "spec": spec })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_document_survives_every_format(value in document()) {
+        let document = Document::from_json(value).unwrap();
+        let canonical = document.to_json();
+        let texts = [
+            (Format::Yaml, serde_saphyr::to_string(&canonical).unwrap()),
+            (Format::Json, serde_json::to_string_pretty(&canonical).unwrap()),
+            (Format::Toml, toml::to_string(&canonical).unwrap()),
+        ];
+        for (format, text) in texts {
+            let read = parse_documents(&text, format, "x").unwrap();
+            prop_assert_eq!(read, vec![document.clone()], "{}", text);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+        for format in [Format::Yaml, Format::Json, Format::Toml] {
+            drop(parse_documents(&text, format, "x"));
+        }
+    }
+}
