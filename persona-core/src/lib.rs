@@ -7,6 +7,7 @@
 pub mod compose;
 pub mod document;
 pub mod ids;
+pub mod lease;
 pub mod liveness;
 pub mod maglev;
 pub mod ownership;

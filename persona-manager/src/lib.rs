@@ -1,2 +1,97 @@
 //! The central server: the HTTP API and the SQL live only here.
+//!
+//! ```text
+//!  people ──▶ api ──job──▶ store: one writer ──commit──▶ snapshot ──▶ watch streams ──▶ agents
+//!                            │ after each batch of jobs                                   │
+//!                            └─▶ tasks::assignment (pass on the draft) ◀── live ◀─report──┘
+//! ```
+//!
+//! Whatever somebody changes and whatever follows from it (assignment, leases, desired states) becomes durable in one
+//! transaction and is shown together. People's endpoints ask for no identity yet: bind to loopback or a private network.
 #![forbid(unsafe_code)]
+
+mod api;
+mod auth;
+mod clock;
+mod config;
+mod context;
+mod error;
+mod live;
+mod server;
+mod store;
+mod tasks;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, ConfigError};
+pub use store::StoreError;
+
+use crate::context::Context;
+use crate::live::Live;
+use crate::store::{SqliteBackend, Store};
+
+/// A manager that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its configuration.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// Its store.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// Its listener.
+    #[error("the listener's address cannot be read")]
+    Listener(#[source] std::io::Error),
+    /// The first assignment could not be stored.
+    #[error("the first pass failed: {0}")]
+    FirstPass(String),
+}
+
+/// A running manager.
+pub struct Handle {
+    address: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+    writer: std::thread::JoinHandle<()>,
+}
+
+impl Handle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped and everything is stored.
+    pub async fn stopped(self) {
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(error.cause = %error, "a task of the manager failed");
+            }
+        }
+        let writer = self.writer;
+        if !matches!(tokio::task::spawn_blocking(move || writer.join()).await, Ok(Ok(()))) {
+            tracing::error!("the store's writer failed");
+        }
+    }
+}
+
+/// Starts a manager on `listener`; it runs until `stop` is cancelled.
+pub async fn start(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<Handle, StartError> {
+    let address = listener.local_addr().map_err(StartError::Listener)?;
+    config.check(address)?;
+    let (config, live) = (Arc::new(config), Arc::new(Live::default()));
+    let backend = SqliteBackend::open(&config.store)?;
+    let reader = SqliteBackend::open_reader(&config.store)?;
+    let pass = tasks::assignment::pass(config.clone(), live.clone());
+    let (store, writer) = Store::start(backend, reader, pass)?;
+    store.change(|_| Ok(())).await.map_err(|refusal| StartError::FirstPass(refusal.detail().to_owned()))?;
+    let context = Context { config, store, live, stop: stop.clone() };
+    let driver = tokio::spawn(tasks::driver::run(context.clone()));
+    let server = tokio::spawn(server::serve(listener, api::router(context), stop));
+    tracing::info!(manager.address = %address, "the manager listens");
+    Ok(Handle { address, tasks: vec![driver, server], writer })
+}

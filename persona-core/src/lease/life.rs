@@ -1,0 +1,201 @@
+//! A lease's life, as a function of what was acknowledged and what time it is.
+//!
+//! ```text
+//! publishing ──every serving edge knows it──▶ active ──not wanted──▶ retiring ──last flow ended──▶ revoking (node)
+//!     │                                         ▲──────wanted again──────┘                             │ forgot it
+//!     └──not wanted: the node never saw it──▶ revoking (edges) ◀───────────────────────────────────────┘
+//!                                               └──every edge forgot it or is fenced──▶ quarantine ──time──▶ free
+//! ```
+//!
+//! Nothing here ends a lease because somebody is silent: a node that is unreachable keeps its flows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Generation;
+
+/// Where a lease is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LeaseState {
+    /// The edges are learning it; the node does not know it yet.
+    Publishing,
+    /// The node may use it for new flows.
+    Active,
+    /// Old flows go on, new ones do not use it.
+    Retiring {
+        /// The generation that told the node so.
+        since: Generation,
+    },
+    /// The node is forgetting it.
+    RevokingNode {
+        /// The generation without it.
+        since: Generation,
+    },
+    /// The edges are forgetting it.
+    RevokingEdges {
+        /// The generation without it.
+        since: Generation,
+    },
+    /// Nobody holds it; its blocks rest until late packets have died out.
+    Quarantine {
+        /// When its blocks are free.
+        free_at_ms: u64,
+    },
+}
+
+impl LeaseState {
+    /// The name people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publishing => "publishing",
+            Self::Active => "active",
+            Self::Retiring { .. } => "retiring",
+            Self::RevokingNode { .. } | Self::RevokingEdges { .. } => "revoking",
+            Self::Quarantine { .. } => "quarantine",
+        }
+    }
+
+    /// Whether the node has it in its desired state.
+    pub fn is_at_node(self) -> bool {
+        matches!(self, Self::Active | Self::Retiring { .. })
+    }
+
+    /// Whether the edges of its group have it in their desired states.
+    pub fn is_at_edges(self) -> bool {
+        matches!(self, Self::Publishing | Self::Active | Self::Retiring { .. } | Self::RevokingNode { .. })
+    }
+
+    /// Whether a subject that wants it again may have it.
+    pub fn is_usable(self) -> bool {
+        matches!(self, Self::Publishing | Self::Active | Self::Retiring { .. })
+    }
+}
+
+/// What one edge of the lease's group acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeAck {
+    /// The generation in force there.
+    pub applied: Generation,
+    /// Whether it serves: nodes may send flows through it.
+    pub serves: bool,
+    /// Whether it is fenced: out of service, and it must acknowledge everything before it serves again.
+    pub fenced: bool,
+}
+
+/// What a step depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseFacts<'a> {
+    /// Whether its subject wants it: for new flows, or until the lease that follows it is active.
+    pub wanted: bool,
+    /// The generation in which the edges first learnt of it.
+    pub generation: Generation,
+    /// The generation in force at its node.
+    pub node_applied: Generation,
+    /// The generation in force at its node when the node reported it as drained.
+    pub drained_at: Option<Generation>,
+    /// The edges of its group.
+    pub edges: &'a [EdgeAck],
+    /// The generation that the changes of this pass will have.
+    pub next: Generation,
+    /// How long its blocks rest.
+    pub quarantine_ms: u64,
+    /// Now.
+    pub now_ms: u64,
+}
+
+/// What happens to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseStep {
+    /// Nothing.
+    Stay,
+    /// It goes to another state.
+    To(LeaseState),
+    /// Its blocks are free.
+    Free,
+}
+
+/// Decides a lease's next step.
+pub fn step(state: LeaseState, facts: &LeaseFacts<'_>) -> LeaseStep {
+    let next = facts.next;
+    match state {
+        LeaseState::Publishing if !facts.wanted => LeaseStep::To(LeaseState::RevokingEdges { since: next }),
+        LeaseState::Publishing if is_known_by_edges(facts) => LeaseStep::To(LeaseState::Active),
+        LeaseState::Active if !facts.wanted => LeaseStep::To(LeaseState::Retiring { since: next }),
+        LeaseState::Retiring { .. } if facts.wanted => LeaseStep::To(LeaseState::Active),
+        LeaseState::Retiring { since } if facts.drained_at.is_some_and(|at| at >= since) => {
+            LeaseStep::To(LeaseState::RevokingNode { since: next })
+        }
+        LeaseState::RevokingNode { since } if facts.node_applied >= since => {
+            LeaseStep::To(LeaseState::RevokingEdges { since: next })
+        }
+        LeaseState::RevokingEdges { since } if facts.edges.iter().all(|edge| edge.fenced || edge.applied >= since) => {
+            LeaseStep::To(LeaseState::Quarantine { free_at_ms: facts.now_ms + facts.quarantine_ms })
+        }
+        LeaseState::Quarantine { free_at_ms } if facts.now_ms >= free_at_ms => LeaseStep::Free,
+        _ => LeaseStep::Stay,
+    }
+}
+
+/// At least one edge serves, and each that serves knows the lease.
+fn is_known_by_edges(facts: &LeaseFacts<'_>) -> bool {
+    let mut serving = facts.edges.iter().filter(|edge| edge.serves).peekable();
+    serving.peek().is_some() && serving.all(|edge| edge.applied >= facts.generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64) -> Generation {
+        Generation::new(1, number)
+    }
+
+    fn edge(applied: u64, kind: &str) -> EdgeAck {
+        EdgeAck { applied: at(applied), serves: kind == "serves", fenced: kind == "fenced" }
+    }
+
+    #[test]
+    fn a_lease_takes_each_step_only_when_it_may() {
+        use LeaseState::*;
+        let (serving, lagging) = ([edge(5, "serves"), edge(6, "serves")], [edge(5, "serves"), edge(4, "serves")]);
+        let fenced = [edge(5, "serves"), edge(1, "fenced")];
+        let joining = [edge(5, "serves"), edge(1, "new")];
+        let none: [EdgeAck; 1] = [edge(9, "fenced")];
+        let since = at(5);
+        // state, wanted, node applied, drained at, edges, now → step
+        let cases: &[(LeaseState, bool, u64, Option<u64>, &[EdgeAck], u64, LeaseStep)] = &[
+            (Publishing, true, 0, None, &serving, 0, LeaseStep::To(Active)),
+            (Publishing, true, 0, None, &lagging, 0, LeaseStep::Stay),
+            (Publishing, true, 0, None, &fenced, 0, LeaseStep::To(Active)),
+            (Publishing, true, 0, None, &joining, 0, LeaseStep::To(Active)),
+            (Publishing, true, 0, None, &none, 0, LeaseStep::Stay),
+            (Publishing, false, 0, None, &serving, 0, LeaseStep::To(RevokingEdges { since: at(9) })),
+            (Active, true, 0, None, &none, 0, LeaseStep::Stay),
+            (Active, false, 0, None, &serving, 0, LeaseStep::To(Retiring { since: at(9) })),
+            (Retiring { since }, false, 9, None, &serving, u64::MAX / 2, LeaseStep::Stay),
+            (Retiring { since }, false, 9, Some(4), &serving, 0, LeaseStep::Stay),
+            (Retiring { since }, false, 9, Some(5), &serving, 0, LeaseStep::To(RevokingNode { since: at(9) })),
+            (Retiring { since }, true, 9, Some(5), &serving, 0, LeaseStep::To(Active)),
+            (RevokingNode { since }, false, 4, None, &serving, 0, LeaseStep::Stay),
+            (RevokingNode { since }, false, 5, None, &serving, 0, LeaseStep::To(RevokingEdges { since: at(9) })),
+            (RevokingEdges { since }, false, 0, None, &lagging, 0, LeaseStep::Stay),
+            (RevokingEdges { since }, false, 0, None, &joining, 0, LeaseStep::Stay),
+            (RevokingEdges { since }, false, 0, None, &fenced, 7, LeaseStep::To(Quarantine { free_at_ms: 107 })),
+            (Quarantine { free_at_ms: 107 }, false, 0, None, &serving, 106, LeaseStep::Stay),
+            (Quarantine { free_at_ms: 107 }, false, 0, None, &serving, 107, LeaseStep::Free),
+        ];
+        for (index, (state, wanted, applied, drained, edges, now_ms, expected)) in cases.iter().enumerate() {
+            let facts = LeaseFacts {
+                wanted: *wanted,
+                generation: at(5),
+                node_applied: at(*applied),
+                drained_at: drained.map(at),
+                edges,
+                next: at(9),
+                quarantine_ms: 100,
+                now_ms: *now_ms,
+            };
+            assert_eq!(step(*state, &facts), *expected, "case {index}");
+        }
+    }
+}

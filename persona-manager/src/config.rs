@@ -1,0 +1,125 @@
+//! The manager's section of the configuration file, and what may be bound to.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The manager's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The SQLite file.
+    pub store: PathBuf,
+    /// Whether it may listen on a public address although people's endpoints ask for no identity yet.
+    pub allow_public: bool,
+    /// How often nodes and edges report at least, milliseconds.
+    pub report_interval_ms: u32,
+    /// A node or an edge that did not report for this long is down, milliseconds.
+    pub silent_after_ms: u32,
+    /// Time between health probes, milliseconds.
+    pub probe_interval_ms: u32,
+    /// An edge is dead when nothing was heard from it for this many probe intervals.
+    pub probe_multiplier: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
+            store: PathBuf::from("/var/lib/persona/manager.sqlite"),
+            allow_public: false,
+            report_interval_ms: 1_000,
+            silent_after_ms: 5_000,
+            probe_interval_ms: 50,
+            probe_multiplier: 3,
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Anybody could reach it.
+    #[error(
+        "the manager would listen on {0}, which is not loopback or private, and people's endpoints ask for no identity yet: use 127.0.0.1 or a private address, or set `allow_public = true` (--allow-public) if something else keeps strangers out"
+    )]
+    PublicBind(SocketAddr),
+    /// A time is out of range.
+    #[error("{key} is {given}; {valid}")]
+    OutOfRange {
+        /// Which key.
+        key: &'static str,
+        /// What was given.
+        given: u64,
+        /// What would be valid.
+        valid: &'static str,
+    },
+}
+
+impl Config {
+    /// Checks what the types cannot; `bound` is where it really listens.
+    pub fn check(&self, bound: SocketAddr) -> Result<(), ConfigError> {
+        if !self.allow_public && !is_private(bound.ip()) {
+            return Err(ConfigError::PublicBind(bound));
+        }
+        let out_of_range = |key, given: u64, valid| Err(ConfigError::OutOfRange { key, given, valid });
+        match self {
+            Self { report_interval_ms: given @ (0..100 | 60_001..), .. } => {
+                out_of_range("report_interval_ms", (*given).into(), "use 100 to 60000")
+            }
+            Self { silent_after_ms: given, .. } if *given < 2 * self.report_interval_ms => {
+                out_of_range("silent_after_ms", (*given).into(), "use at least twice report_interval_ms")
+            }
+            Self { probe_interval_ms: given @ (0..10 | 10_001..), .. } => {
+                out_of_range("probe_interval_ms", (*given).into(), "use 10 to 10000")
+            }
+            Self { probe_multiplier: given @ (0..2 | 21..), .. } => {
+                out_of_range("probe_multiplier", (*given).into(), "use 2 to 20")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Loopback, RFC 1918, link-local (RFC 3927, RFC 4291) or unique local (RFC 4193).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => is_private(IpAddr::V4(v4)),
+            None => v6 == Ipv6Addr::LOCALHOST || v6.is_unique_local() || v6.is_unicast_link_local(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_bind_needs_to_be_allowed() {
+        let cases = [
+            ("127.0.0.1:1", true), ("10.1.2.3:1", true), ("192.168.0.1:1", true), ("172.16.0.1:1", true),
+            ("169.254.1.1:1", true), ("[::1]:1", true), ("[fd00::1]:1", true), ("[fe80::1]:1", true),
+            ("0.0.0.0:1", false), ("[::]:1", false), ("203.0.113.1:1", false), ("[2001:db8::1]:1", false),
+            ("172.32.0.1:1", false), ("[::ffff:203.0.113.1]:1", false), ("[::ffff:10.0.0.1]:1", true),
+        ];
+        for (address, is_fine) in cases {
+            let bound = address.parse().unwrap();
+            assert_eq!(Config::default().check(bound).is_ok(), is_fine, "{address}");
+            assert!(Config { allow_public: true, ..Config::default() }.check(bound).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn impossible_times_are_refused_by_key() {
+        let bound = "127.0.0.1:1".parse().unwrap();
+        let config = Config { silent_after_ms: 1_500, ..Config::default() };
+        assert!(config.check(bound).unwrap_err().to_string().contains("silent_after_ms"));
+        let config = Config { probe_multiplier: 1, ..Config::default() };
+        assert!(config.check(bound).unwrap_err().to_string().contains("probe_multiplier"));
+    }
+}

@@ -1,0 +1,22 @@
+//! What handlers and tasks share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::live::Live;
+use crate::store::Store;
+
+/// State shared by handlers and tasks; clones share it.
+#[derive(Clone)]
+pub struct Context {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Intended state.
+    pub store: Store,
+    /// What agents reported.
+    pub live: Arc<Live>,
+    /// Cancelled when the manager stops.
+    pub stop: CancellationToken,
+}

@@ -1,0 +1,137 @@
+//! Refusals, and the one map from them to HTTP: status, problem type and title (RFC 9457).
+//!
+//! A 5xx answer shows an id only; the log has the chain of causes under the same id.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use persona_core::wire::api::{Problem, ProblemPart};
+
+/// Why something was not done.
+#[derive(Debug)]
+pub struct Refusal {
+    kind: Kind,
+    detail: String,
+    parts: Vec<ProblemPart>,
+    cause: Option<anyhow::Error>,
+}
+
+/// The kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The input is wrong.
+    InvalidInput,
+    /// Nobody is known by these credentials.
+    Unauthenticated,
+    /// Known, but not allowed.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// It contradicts what is there.
+    Conflict,
+    /// It is in use.
+    InUse,
+    /// No persona may be worn.
+    NoPersonaFits,
+    /// The manager has too much to do or stops.
+    Busy,
+    /// The manager failed.
+    Internal,
+}
+
+impl Kind {
+    /// Status, name in the problem type, title.
+    fn http(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::InvalidInput => (StatusCode::BAD_REQUEST, "invalid-input", "The input is not valid"),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "The credentials are not valid"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "This contradicts what is there"),
+            Self::InUse => (StatusCode::CONFLICT, "in-use", "This is in use"),
+            Self::NoPersonaFits => (StatusCode::CONFLICT, "no-persona-fits", "No persona can be worn"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The manager cannot do this now"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The manager failed"),
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal of a kind; `detail` says what is wrong and what would be valid.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), parts: Vec::new(), cause: None }
+    }
+
+    /// The input is wrong.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(Kind::InvalidInput, detail)
+    }
+
+    /// There is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, detail)
+    }
+
+    /// It contradicts what is there.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Conflict, detail)
+    }
+
+    /// The manager cannot do this now.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Busy, detail)
+    }
+
+    /// The manager failed.
+    pub fn internal(cause: anyhow::Error) -> Self {
+        Self { cause: Some(cause), ..Self::new(Kind::Internal, "") }
+    }
+
+    /// The manager failed.
+    pub fn internal_from(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::internal(anyhow::Error::new(cause))
+    }
+
+    /// The same with each wrong part of the input.
+    pub fn with_parts(mut self, parts: Vec<ProblemPart>) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What is wrong.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The detail that may be shown: of failures an id, under which the log has the causes.
+    fn into_shown(self) -> (String, Vec<ProblemPart>) {
+        match &self.cause {
+            None => (self.detail, self.parts),
+            Some(cause) => {
+                let id = crate::auth::random_hex::<8>();
+                tracing::error!(error.id = %id, error.cause = format!("{cause:#}"), "a request failed");
+                (format!("failure {id}: the manager's log has the cause under this id"), Vec::new())
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, name, title) = self.kind.http();
+        let (detail, errors) = self.into_shown();
+        let problem = Problem {
+            kind: format!("/problems/{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+            errors,
+        };
+        let body = serde_json::to_vec(&problem).expect("a problem has string keys only");
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

@@ -1,0 +1,118 @@
+//! What nodes and edges last reported: health, acknowledgements, counters. In memory only.
+//!
+//! After a restart everybody reports again within a report interval, and until then nobody counts as silent. Nothing
+//! here decides; whoever changes what a decision rests on wakes the driver.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use persona_core::ids::{EdgeName, Generation, LeaseId};
+use persona_core::wire::agent::{Counters, EdgeHealth, Rejection, Report};
+use tokio::sync::Notify;
+
+use crate::store::AgentId;
+
+/// What one agent last reported.
+#[derive(Debug, Clone)]
+pub struct AgentLive {
+    /// When, for silence.
+    pub seen: Instant,
+    /// When, for people.
+    pub seen_ms: u64,
+    /// The generation in force there.
+    pub applied: Generation,
+    /// The generation it rejected, and why.
+    pub rejected: Option<Rejection>,
+    /// Leases that it reported as drained, and what was in force there then.
+    pub drained: BTreeMap<LeaseId, Generation>,
+    /// What its probes say, and since when they say so.
+    pub edges: BTreeMap<EdgeName, (EdgeHealth, Instant)>,
+    /// Edges: whether the outside next hop answers.
+    pub outside_alive: Option<bool>,
+    /// Edges: addresses it answers ARP for.
+    pub owned: Vec<Ipv4Addr>,
+    /// What its data plane counted.
+    pub counters: Counters,
+}
+
+/// What all agents last reported.
+pub struct Live {
+    agents: Mutex<BTreeMap<AgentId, AgentLive>>,
+    /// When this manager started: nobody was silent before.
+    pub started: Instant,
+    /// Told when something changed that a decision rests on.
+    pub wake: Notify,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { agents: Mutex::default(), started: Instant::now(), wake: Notify::new() }
+    }
+}
+
+impl Live {
+    /// What all agents last reported.
+    pub fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, AgentLive>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a report in. Returns a rejection that was not known before.
+    pub fn report(&self, id: &AgentId, report: &Report, now_ms: u64) -> Option<Rejection> {
+        let mut agents = self.agents();
+        let before = agents.get(id).cloned();
+        let after = merged(before.as_ref(), report, now_ms);
+        let is_decisive = before.as_ref().is_none_or(|before| differs(before, &after));
+        let rejection = after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));
+        agents.insert(id.clone(), after);
+        if is_decisive {
+            self.wake.notify_one();
+        }
+        rejection
+    }
+}
+
+fn merged(before: Option<&AgentLive>, report: &Report, now_ms: u64) -> AgentLive {
+    let now = Instant::now();
+    let kept = before.cloned();
+    let mut drained = kept.as_ref().map(|kept| kept.drained.clone()).unwrap_or_default();
+    drained.extend(report.drained.iter().map(|id| (*id, report.applied)));
+    let old_edges = kept.as_ref().map(|kept| kept.edges.clone()).unwrap_or_default();
+    let edges = match &report.edges {
+        None => old_edges,
+        Some(edges) => edges.iter().map(|health| (health.edge.clone(), since(&old_edges, health, now))).collect(),
+    };
+    AgentLive {
+        seen: now,
+        seen_ms: now_ms,
+        applied: report.applied,
+        rejected: report.rejected.clone(),
+        drained,
+        edges,
+        outside_alive: report.outside_alive.or(kept.as_ref().and_then(|kept| kept.outside_alive)),
+        owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
+        counters: report.counters.clone().or(kept.map(|kept| kept.counters)).unwrap_or_default(),
+    }
+}
+
+fn since(
+    old: &BTreeMap<EdgeName, (EdgeHealth, Instant)>,
+    health: &EdgeHealth,
+    now: Instant,
+) -> (EdgeHealth, Instant) {
+    let unchanged = old.get(&health.edge).filter(|(before, _)| before.alive == health.alive);
+    (health.clone(), unchanged.map_or(now, |(_, since)| *since))
+}
+
+/// Whether anything changed that a decision rests on.
+fn differs(before: &AgentLive, after: &AgentLive) -> bool {
+    let alive = |live: &AgentLive| -> Vec<(EdgeName, bool)> {
+        live.edges.iter().map(|(edge, (health, _))| (edge.clone(), health.alive)).collect()
+    };
+    before.applied != after.applied
+        || before.rejected != after.rejected
+        || before.drained != after.drained
+        || before.outside_alive != after.outside_alive
+        || alive(before) != alive(after)
+}

@@ -1,0 +1,332 @@
+//! The records that the store keeps, each valid by construction and serialised as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::OnceLock;
+
+use persona_core::document::{Document, Kind};
+use persona_core::ids::{
+    Capability, EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId,
+    SubjectNumber, Vni,
+};
+use persona_core::lease::LeaseState;
+use persona_core::wire::agent::{EdgeCapacity, Role, WorkloadReport};
+use persona_core::wire::api::SectionAssignment;
+use persona_core::wire::desired::SubjectItem;
+use serde::{Deserialize, Serialize};
+
+/// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AgentId {
+    /// What it is.
+    pub role: Role,
+    /// Its name, unique per role.
+    pub name: String,
+}
+
+impl AgentId {
+    /// The id of a node.
+    pub fn node(name: &NodeName) -> Self {
+        Self { role: Role::Node, name: name.to_string() }
+    }
+
+    /// The id of an edge.
+    pub fn edge(name: &EdgeName) -> Self {
+        Self { role: Role::Edge, name: name.to_string() }
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            Role::Node => "node",
+            Role::Edge => "edge",
+        };
+        write!(formatter, "{role}/{}", self.name)
+    }
+}
+
+/// A document's name and newest version. It stays after deletion, so that versions and VNIs are never given twice.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DocumentRecord {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The newest version ever stored.
+    pub latest: u32,
+    /// Whether it was deleted after that version.
+    pub deleted: bool,
+    /// Personas: the unique id, given once per name.
+    pub vni: Option<Vni>,
+}
+
+/// One immutable version of a document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Its version, from 1.
+    pub version: u32,
+    /// SHA-256 of the canonical document, in hex.
+    pub digest: String,
+    /// When it was stored.
+    pub created_ms: u64,
+    /// The document, canonical.
+    pub document: serde_json::Value,
+    /// The document, read when it is first asked for.
+    #[serde(skip)]
+    pub parsed: OnceLock<Option<Document>>,
+}
+
+impl VersionRecord {
+    /// The document as a type. None: this release no longer accepts what an older one stored.
+    pub fn parsed(&self) -> Option<&Document> {
+        self.parsed.get_or_init(|| Document::from_json(self.document.clone()).ok()).as_ref()
+    }
+}
+
+/// A join token, without its secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JoinTokenRecord {
+    /// Its id.
+    pub id: String,
+    /// SHA-256 of the secret, in hex.
+    pub hash: String,
+    /// What may join with it.
+    pub role: Role,
+    /// The only name that may join.
+    pub name: Option<String>,
+    /// How many different keys may join with it.
+    pub uses: u32,
+    /// Keys that joined with it, standard Base64.
+    pub keys: Vec<String>,
+    /// When it expires.
+    pub expires_ms: u64,
+}
+
+/// A registered node or edge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Who.
+    pub id: AgentId,
+    /// Its Ed25519 public key, standard Base64.
+    pub public_key: String,
+    /// SHA-256 of its bearer, in hex.
+    pub bearer_hash: String,
+    /// Its underlay address.
+    pub address: Ipv4Addr,
+    /// Capabilities it wants or offers.
+    pub capabilities: Vec<Capability>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its program's version.
+    pub version: String,
+    /// What only nodes or only edges have.
+    pub details: AgentDetails,
+}
+
+/// What only nodes or only edges have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum AgentDetails {
+    /// A node.
+    Node {
+        /// Whether it reported lately.
+        up: bool,
+    },
+    /// An edge.
+    Edge {
+        /// Its number in the data plane.
+        number: EdgeNumber,
+        /// Its group.
+        group: GroupName,
+        /// What it can carry.
+        capacity: Option<EdgeCapacity>,
+        /// Whether it serves.
+        state: EdgeState,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whether an edge serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EdgeState {
+    /// It registered and has not yet acknowledged its state.
+    New,
+    /// It serves.
+    Up,
+    /// It does not.
+    Down,
+}
+
+impl fmt::Display for EdgeState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::New => "new",
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// A workload as its node last reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadRecord {
+    /// Its node.
+    pub node: NodeName,
+    /// What the node said.
+    pub report: WorkloadReport,
+}
+
+/// What a subject should wear, what it wears, and who asked for what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubjectRecord {
+    /// Who.
+    pub subject: SubjectId,
+    /// Its number in the data plane.
+    pub number: SubjectNumber,
+    /// The switch by hand in force.
+    pub manual: Option<Override<PersonaName>>,
+    /// The request in force.
+    pub request: Option<Override<Vec<Capability>>>,
+    /// What it shall wear, per section.
+    pub sections: BTreeMap<String, SectionAssignment>,
+    /// Its network section and lease, as decided; in force once the lease is active.
+    pub target: Option<NetworkTarget>,
+    /// Why it has no network section though it should.
+    pub unassigned: Option<String>,
+    /// What its node was told last.
+    pub item: Option<SubjectItem>,
+}
+
+/// Something asked for, until taken back or until a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override<T> {
+    /// What was asked for.
+    pub value: T,
+    /// When it ends by itself.
+    pub until_ms: Option<u64>,
+}
+
+/// The network section decided for a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkTarget {
+    /// The persona.
+    pub persona: PersonaName,
+    /// Its version.
+    pub version: u32,
+    /// The lease for new flows.
+    pub lease: LeaseId,
+}
+
+/// A lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Its id.
+    pub id: LeaseId,
+    /// Who holds it.
+    pub subject: SubjectId,
+    /// Under which persona.
+    pub persona: PersonaName,
+    /// That persona's unique id.
+    pub vni: Vni,
+    /// The group whose edges carry it.
+    pub group: GroupName,
+    /// From which pool.
+    pub pool: PoolName,
+    /// The egress address.
+    pub address: Ipv4Addr,
+    /// log2 of the ports in a block.
+    pub block_bits: u8,
+    /// The blocks, ascending.
+    pub blocks: Vec<u16>,
+    /// Largest inner IP packet, bytes.
+    pub mtu: u16,
+    /// How long its blocks rest afterwards, milliseconds.
+    pub quarantine_ms: u64,
+    /// The generation in which edges first learnt of it.
+    pub generation: Generation,
+    /// Where it is in its life.
+    pub state: LeaseState,
+}
+
+impl LeaseRecord {
+    /// First and last port of each block, ascending.
+    pub fn port_ranges(&self) -> Vec<(u16, u16)> {
+        persona_core::lease::port_ranges(self.block_bits, &self.blocks)
+    }
+}
+
+/// The generation of an agent's desired state; the state itself is computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicationRecord {
+    /// Whose state.
+    pub agent: AgentId,
+    /// The revision that last changed it.
+    pub generation: Generation,
+    /// Digest of state and generation, to know after a restart whether it is still the same.
+    pub digest: String,
+}
+
+/// The next numbers to give. None is ever given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbers {
+    /// The next VNI.
+    pub vni: u32,
+    /// The next lease id.
+    pub lease: u64,
+    /// The next subject number.
+    pub subject: u32,
+    /// The next edge number.
+    pub edge: u16,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self { vni: 1, lease: 1, subject: 1, edge: 1 }
+    }
+}
+
+/// One of the [`Numbers`], as stored.
+#[derive(Debug, Clone, Copy)]
+pub struct NumberRecord {
+    /// Its name in the store.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Numbers {
+    /// The numbers by name.
+    pub fn records(self) -> [NumberRecord; 4] {
+        [
+            NumberRecord { name: "next_vni", value: self.vni.into() },
+            NumberRecord { name: "next_lease", value: self.lease },
+            NumberRecord { name: "next_subject", value: self.subject.into() },
+            NumberRecord { name: "next_edge", value: self.edge.into() },
+        ]
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Ascending, without gaps.
+    pub number: u64,
+    /// When.
+    pub time_ms: u64,
+    /// A dotted name.
+    pub name: String,
+    /// What it is about.
+    pub about: String,
+    /// Who did it.
+    pub actor: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Before and after.
+    pub details: serde_json::Value,
+}

@@ -1,0 +1,222 @@
+//! The store's state at one revision, in memory. It never changes; the writer makes the next one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
+use persona_core::ids::{Generation, LeaseId, SubjectId, Vni};
+use persona_core::wire::desired::DesiredState;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::records::{
+    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, Numbers, PublicationRecord,
+    SubjectRecord, VersionRecord, WorkloadRecord,
+};
+
+type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
+
+/// Everything the store holds but events, at one revision. A clone costs a few counters.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The store incarnation.
+    pub incarnation: u32,
+    /// The revision within it.
+    pub revision: u64,
+    /// The newest event's number.
+    pub event_last: u64,
+    /// The next numbers to give.
+    pub numbers: Numbers,
+    /// Documents by kind and name.
+    pub documents: Records<DocumentRecord>,
+    /// Their versions.
+    pub versions: Records<VersionRecord>,
+    /// Join tokens by id.
+    pub tokens: Records<JoinTokenRecord>,
+    /// Nodes and edges.
+    pub agents: Records<AgentRecord>,
+    /// Workloads by subject.
+    pub workloads: Records<WorkloadRecord>,
+    /// Subjects.
+    pub subjects: Records<SubjectRecord>,
+    /// Leases by id.
+    pub leases: Records<LeaseRecord>,
+    /// Generations of the desired states.
+    pub publications: Records<PublicationRecord>,
+    /// The desired states; computed, not stored.
+    pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
+}
+
+impl Snapshot {
+    /// The snapshot's revision as a generation.
+    pub fn generation(&self) -> Generation {
+        Generation::new(self.incarnation, self.revision)
+    }
+
+    /// A document that is not deleted.
+    pub fn document(&self, kind: Kind, name: &str) -> Option<&DocumentRecord> {
+        let record = self.documents.get(&(kind, name.to_owned()))?;
+        (!record.deleted).then_some(record)
+    }
+
+    /// A stored version of a document.
+    pub fn version(&self, kind: Kind, name: &str, version: u32) -> Option<&Arc<VersionRecord>> {
+        self.versions.get(&(kind, name.to_owned(), version))
+    }
+
+    /// The newest versions of all documents of a kind that are not deleted, by name.
+    pub fn latest(&self, kind: Kind) -> impl Iterator<Item = &Arc<VersionRecord>> {
+        let live = self.documents.values().filter(move |record| record.kind == kind && !record.deleted);
+        live.filter_map(move |record| self.version(kind, &record.name, record.latest))
+    }
+}
+
+/// The newest version of one persona, read.
+pub struct PersonaEntry<'a> {
+    /// Its unique id.
+    pub vni: Vni,
+    /// Its version.
+    pub version: u32,
+    /// The document.
+    pub document: &'a PersonaDocument,
+}
+
+impl Snapshot {
+    /// The newest versions of all personas.
+    pub fn personas(&self) -> impl Iterator<Item = PersonaEntry<'_>> {
+        self.latest(Kind::Persona).filter_map(|record| {
+            let vni = self.document(Kind::Persona, &record.name)?.vni?;
+            match record.parsed()? {
+                Document::Persona(document) => Some(PersonaEntry { vni, version: record.version, document }),
+                _ => None,
+            }
+        })
+    }
+
+    /// The newest versions of all bindings, by name.
+    pub fn bindings(&self) -> impl Iterator<Item = &BindingDocument> {
+        self.latest(Kind::Binding).filter_map(|record| match record.parsed()? {
+            Document::Binding(document) => Some(document),
+            _ => None,
+        })
+    }
+
+    /// The newest versions of all egress pools, by name.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolDocument> {
+        self.latest(Kind::EgressPool).filter_map(|record| match record.parsed()? {
+            Document::EgressPool(document) => Some(document),
+            _ => None,
+        })
+    }
+}
+
+/// Where records of a kind are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// [`DocumentRecord`].
+    Documents,
+    /// [`VersionRecord`].
+    Versions,
+    /// [`JoinTokenRecord`].
+    Tokens,
+    /// [`AgentRecord`].
+    Agents,
+    /// [`WorkloadRecord`].
+    Workloads,
+    /// [`SubjectRecord`].
+    Subjects,
+    /// [`LeaseRecord`].
+    Leases,
+    /// [`PublicationRecord`].
+    Publications,
+}
+
+/// One change of a table.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A number that counts up.
+    Number(super::NumberRecord),
+    /// A record, new or in place of the one with the same key.
+    Put {
+        /// Where.
+        table: Table,
+        /// Its key.
+        key: String,
+        /// The record as JSON.
+        body: String,
+    },
+    /// A record that is gone.
+    Delete {
+        /// Where.
+        table: Table,
+        /// Its key.
+        key: String,
+    },
+    /// Port ranges that a lease holds from now on.
+    Hold(Arc<LeaseRecord>),
+    /// A lease whose port ranges are free.
+    Free(LeaseId),
+}
+
+/// A kind of record that the store keeps.
+pub trait Record: Clone + Serialize + DeserializeOwned + 'static {
+    /// What it is found by.
+    type Key: Ord + Clone;
+    /// Where it is kept.
+    const TABLE: Table;
+    /// Its key.
+    fn key(&self) -> Self::Key;
+    /// Its key as text.
+    fn key_text(key: &Self::Key) -> String;
+    /// The records of the kind in a snapshot.
+    fn records(snapshot: &Snapshot) -> &Records<Self>;
+    /// The same, to be changed by the draft.
+    fn records_mut(snapshot: &mut Snapshot) -> &mut Records<Self>;
+}
+
+macro_rules! record {
+    ($record:ty, $key:ty, $table:ident, $field:ident, |$self:ident| $make:expr, |$given:ident| $text:expr) => {
+        impl Record for $record {
+            type Key = $key;
+            const TABLE: Table = Table::$table;
+            fn key(&self) -> $key {
+                let $self = self;
+                $make
+            }
+            fn key_text($given: &$key) -> String {
+                $text
+            }
+            fn records(snapshot: &Snapshot) -> &Records<Self> {
+                &snapshot.$field
+            }
+            fn records_mut(snapshot: &mut Snapshot) -> &mut Records<Self> {
+                &mut snapshot.$field
+            }
+        }
+    };
+}
+
+record!(DocumentRecord, (Kind, String), Documents, documents, |it| (it.kind, it.name.clone()), |key| {
+    format!("{}/{}", key.0, key.1)
+});
+record!(
+    VersionRecord,
+    (Kind, String, u32),
+    Versions,
+    versions,
+    |it| (it.kind, it.name.clone(), it.version),
+    |key| format!("{}/{}@{}", key.0, key.1, key.2)
+);
+record!(JoinTokenRecord, String, Tokens, tokens, |it| it.id.clone(), |key| key.clone());
+record!(AgentRecord, AgentId, Agents, agents, |it| it.id.clone(), |key| key.to_string());
+record!(
+    WorkloadRecord,
+    SubjectId,
+    Workloads,
+    workloads,
+    |it| SubjectId::Workload(it.node.clone(), it.report.name.clone()),
+    |key| key.to_string()
+);
+record!(SubjectRecord, SubjectId, Subjects, subjects, |it| it.subject.clone(), |key| key.to_string());
+record!(LeaseRecord, LeaseId, Leases, leases, |it| it.id, |key| format!("{:020}", key.0));
+record!(PublicationRecord, AgentId, Publications, publications, |it| it.agent.clone(), |key| key.to_string());
