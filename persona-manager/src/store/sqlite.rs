@@ -105,13 +105,13 @@ impl Backend for SqliteBackend {
         }
         if let Some(last) = events.last() {
             let oldest = last.number.saturating_sub(EVENT_COUNT_MAX) as i64;
-            transaction.prepare_cached("DELETE FROM events WHERE number <= ?1")?.execute([oldest])?;
+            transaction.prepare("DELETE FROM events WHERE number <= ?1")?.execute([oldest])?;
         }
         Ok(transaction.commit()?)
     }
 
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.connection.prepare(
             "SELECT number, time_ms, name, about, actor, message, details FROM events WHERE number > ?1 ORDER BY number LIMIT ?2",
         )?;
         let rows = statement.query_map(params![since as i64, limit], |row| {
@@ -178,7 +178,7 @@ fn table_name(table: Table) -> &'static str {
 
 fn put_meta(connection: &Connection, name: &str, value: u64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    connection.prepare_cached(sql)?.execute(params![name, value as i64]).map(drop)
+    connection.prepare(sql)?.execute(params![name, value as i64]).map(drop)
 }
 
 fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
@@ -189,28 +189,28 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
             let sql = format!(
                 "INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = excluded.body"
             );
-            connection.prepare_cached(&sql)?.execute([key, body]).map(drop)
+            connection.prepare(&sql)?.execute([key, body]).map(drop)
         }
         Write::Delete { table, key } => {
             let sql = format!("DELETE FROM {} WHERE key = ?1", table_name(*table));
-            connection.prepare_cached(&sql)?.execute([key]).map(drop)
+            connection.prepare(&sql)?.execute([key]).map(drop)
         }
         Write::Hold(lease) => {
-            let mut statement = connection.prepare_cached("INSERT INTO lease_blocks VALUES (?1, ?2, ?3, ?4)")?;
+            let mut statement = connection.prepare("INSERT INTO lease_blocks VALUES (?1, ?2, ?3, ?4)")?;
             for (first, last) in lease.port_ranges() {
                 statement.execute(params![lease.address.to_string(), first, last, lease.id.to_string()])?;
             }
             Ok(())
         }
         Write::Free(id) => {
-            let mut statement = connection.prepare_cached("DELETE FROM lease_blocks WHERE lease = ?1")?;
+            let mut statement = connection.prepare("DELETE FROM lease_blocks WHERE lease = ?1")?;
             statement.execute([id.to_string()]).map(drop)
         }
     }
 }
 
 fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut statement = connection.prepare("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     statement
         .execute(params![
             event.number as i64,

@@ -1,0 +1,199 @@
+//! What nodes and edges ask and tell: the watch stream of their desired state, and reports.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use persona_core::ids::{NodeName, SubjectId};
+use persona_core::wire::agent::{AgentEvent, Rejection, Report, Role, WorkloadReport};
+use persona_core::wire::api::Problem;
+use persona_core::wire::desired::{DesiredState, Frame};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::NDJSON;
+use super::input::{FromAgent, parse};
+use crate::clock::now_ms;
+use crate::context::Context;
+use crate::error::{Kind, Refusal};
+use crate::store::{AgentId, Draft, Snapshot, WorkloadRecord};
+
+/// A stream on which nothing changed says so this often.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Events that one report may carry.
+const EVENT_COUNT_MAX: usize = 256;
+
+/// Workloads that one node may report.
+const WORKLOAD_COUNT_MAX: usize = 4_096;
+
+/// The sender's desired state as a stream of frames, a line of JSON each: a snapshot, then deltas.
+#[utoipa::path(get, path = "/v1/agent/watch",
+    responses((status = 200, body = Frame, content_type = "application/x-ndjson"), (status = "4XX", body = Problem)))]
+pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> Response {
+    let snapshots = context.store.watch();
+    let bearer_hash = snapshots.borrow().agents.get(&agent.id).map(|agent| agent.bearer_hash.clone());
+    let start = Watch { id: agent.id, bearer_hash, snapshots, sent: None, stop: context.stop };
+    let frames = stream::unfold(start, async |mut watch| {
+        let frame = watch.next_frame().await?;
+        let mut line = serde_json::to_vec(&frame).expect("a frame has string keys only");
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), watch))
+    });
+    (NDJSON, Body::from_stream(frames)).into_response()
+}
+
+struct Watch {
+    id: AgentId,
+    bearer_hash: Option<String>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    sent: Option<Arc<DesiredState>>,
+    stop: CancellationToken,
+}
+
+impl Watch {
+    /// The next frame. None: the manager stops, or the agent registered again and has a newer bearer.
+    async fn next_frame(&mut self) -> Option<Frame> {
+        loop {
+            let snapshot = self.snapshots.borrow_and_update().clone();
+            let agent = snapshot.agents.get(&self.id)?;
+            if Some(&agent.bearer_hash) != self.bearer_hash.as_ref() {
+                return None;
+            }
+            if let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state)) {
+                return Some(frame);
+            }
+            tokio::select! {
+                changed = self.snapshots.changed() => changed.ok()?,
+                () = tokio::time::sleep(BOOKMARK_INTERVAL) => {
+                    let generation = self.sent.as_ref()?.generation;
+                    return Some(Frame::Bookmark { generation });
+                }
+                () = self.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    fn frame_to(&mut self, state: &Arc<DesiredState>) -> Option<Frame> {
+        let frame = match &self.sent {
+            None => state.to_snapshot(),
+            Some(sent) if sent.generation == state.generation => return None,
+            Some(sent) => sent.delta_to(state),
+        };
+        self.sent = Some(state.clone());
+        Some(frame)
+    }
+}
+
+/// Takes in what a node or an edge sees and did.
+#[utoipa::path(post, path = "/v1/agent/report", request_body = Report,
+    responses((status = 204), (status = "4XX", body = Problem)))]
+pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> Result<StatusCode, Refusal> {
+    let FromAgent { id, body } = agent;
+    let mut report: Report = parse(&body)?;
+    check(&id, &report)?;
+    let rejection = context.live.report(&id, &report, now_ms());
+    let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
+    let events = std::mem::take(&mut report.events);
+    if rejection.is_some() || workloads.is_some() || !events.is_empty() {
+        context.store.change(move |draft| note(draft, &id, rejection, workloads, events)).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
+    let is_node_only = report.workloads.is_some() || !report.drained.is_empty();
+    let is_edge_only = report.outside_alive.is_some() || report.owned.is_some();
+    match id.role {
+        Role::Edge if is_node_only => Err(Refusal::invalid("workloads and drained are for nodes: leave them out")),
+        Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
+        _ if report.events.len() > EVENT_COUNT_MAX => Err(Refusal::invalid(format!(
+            "events has {} entries: send at most {EVENT_COUNT_MAX} and the rest with the next report",
+            report.events.len()
+        ))),
+        _ => check_workloads(id, report.workloads.as_deref().unwrap_or_default()),
+    }
+}
+
+fn check_workloads(id: &AgentId, workloads: &[WorkloadReport]) -> Result<(), Refusal> {
+    if workloads.len() > WORKLOAD_COUNT_MAX {
+        let detail = format!("workloads has {} entries, a node may have {WORKLOAD_COUNT_MAX}", workloads.len());
+        return Err(Refusal::invalid(detail));
+    }
+    for (index, workload) in workloads.iter().enumerate() {
+        let same = |other: &&WorkloadReport| other.name == workload.name || other.device == workload.device;
+        if let Some(other) = workloads[..index].iter().find(same) {
+            return Err(Refusal::new(
+                Kind::Conflict,
+                format!("{id} reports workloads {} and {} with the same name or device", other.name, workload.name),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn workloads_of(snapshot: &Snapshot, id: &AgentId) -> Vec<Arc<WorkloadRecord>> {
+    let of_node = snapshot.workloads.values().filter(|record| record.node.as_str() == id.name);
+    of_node.cloned().collect()
+}
+
+fn differs(snapshot: &Snapshot, id: &AgentId, found: &[WorkloadReport]) -> bool {
+    let known = workloads_of(snapshot, id);
+    let is_known = |workload: &WorkloadReport| known.iter().any(|record| record.report == *workload);
+    known.len() != found.len() || !found.iter().all(is_known)
+}
+
+fn note(
+    draft: &mut Draft,
+    id: &AgentId,
+    rejection: Option<Rejection>,
+    workloads: Option<Vec<WorkloadReport>>,
+    events: Vec<AgentEvent>,
+) -> Result<(), Refusal> {
+    if let Some(rejection) = rejection {
+        let message = format!("{id} rejected generation {}: {}", rejection.generation, rejection.reason);
+        draft.event("apply.rejected", id, id, message, json!({ "generation": rejection.generation }));
+    }
+    for event in events {
+        let details = json!({ "agentTimeMs": event.time_ms });
+        draft.event(&event.name, &event.about, id, event.message, details);
+    }
+    match (workloads, id.name.parse::<NodeName>()) {
+        (Some(found), Ok(node)) => replace_workloads(draft, id, &node, found),
+        _ => Ok(()),
+    }
+}
+
+fn replace_workloads(
+    draft: &mut Draft,
+    id: &AgentId,
+    node: &NodeName,
+    found: Vec<WorkloadReport>,
+) -> Result<(), Refusal> {
+    let known = workloads_of(draft.state(), id);
+    for gone in known.iter().filter(|record| !found.iter().any(|workload| workload.name == record.report.name)) {
+        let subject = SubjectId::Workload(node.clone(), gone.report.name.clone());
+        draft.delete::<WorkloadRecord>(&subject);
+        draft.event("workload.gone", &subject, id, format!("{subject} is no longer on its node"), json!({}));
+    }
+    for report in found {
+        let subject = SubjectId::Workload(node.clone(), report.name.clone());
+        let before = known.iter().find(|record| record.report.name == report.name);
+        if before.is_some_and(|record| record.report == report) {
+            continue;
+        }
+        let (name, verb) = if before.is_some() { ("workload.changed", "changed") } else { ("workload.found", "was found") };
+        let message = format!("{subject} {verb}: device {}, address {}", report.device, report.address);
+        let details = json!({ "before": before.map(|record| &record.report), "after": report });
+        draft.event(name, &subject, id, message, details);
+        draft.put(WorkloadRecord { node: node.clone(), report });
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Extractors whose refusals say what would be valid.
+
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::auth::{Signed, authenticate};
+use crate::clock::now_ms;
+use crate::context::Context;
+use crate::error::Refusal;
+use crate::store::AgentId;
+
+/// A JSON body.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Context> for Body<T> {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
+        parse(&read(request, context).await?).map(Self)
+    }
+}
+
+/// The query.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Context> for Params<T> {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, Refusal> {
+        let query = Query::try_from_uri(&parts.uri);
+        query.map(|Query(value)| Self(value)).map_err(|error| Refusal::invalid(error.body_text()))
+    }
+}
+
+/// A request by a node or an edge, with proof.
+pub(super) struct FromAgent {
+    /// Who.
+    pub(super) id: AgentId,
+    /// The body.
+    pub(super) body: Bytes,
+}
+
+impl FromRequest<Context> for FromAgent {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
+        let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+        let body = read(request, context).await?;
+        let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+        let signed = Signed { method: &method, path_and_query, headers: &headers, body: &body };
+        let id = authenticate(&context.store.snapshot(), &signed, now_ms())?;
+        Ok(Self { id, body })
+    }
+}
+
+/// Reads JSON.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::invalid(format!("the body is not valid: {error}")))
+}
+
+async fn read(request: Request, context: &Context) -> Result<Bytes, Refusal> {
+    Bytes::from_request(request, context).await.map_err(|error| Refusal::invalid(error.body_text()))
+}

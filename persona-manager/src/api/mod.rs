@@ -1,0 +1,67 @@
+//! The HTTP API under `/v1`: one file per resource. A handler reads its input, calls one function, shapes the answer.
+
+mod agents;
+mod health;
+mod input;
+mod join_tokens;
+mod page;
+mod register;
+
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::{Json, Router};
+use tower_http::limit::RequestBodyLimitLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::context::Context;
+use crate::error::Refusal;
+
+/// The largest body that is read, bytes.
+const BODY_LENGTH_MAX: usize = 8 << 20;
+
+/// A request that takes longer than this is given up; streams are not bound by it.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Persona manager", description = "Personas, who wears them, and what carries them.", license(name = "MIT OR Apache-2.0")))]
+struct Document;
+
+/// Everything that the manager serves.
+pub fn router(context: Context) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(register::register))
+        .routes(routes!(agents::watch))
+        .routes(routes!(agents::report))
+        .routes(routes!(join_tokens::create, join_tokens::list))
+        .routes(routes!(join_tokens::revoke))
+        .routes(routes!(health::schema))
+        .split_for_parts();
+    let document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
+    let document = with_plain_wildcards(document);
+    router
+        .route("/v1/openapi.json", axum::routing::get(async move || Json(document)))
+        .fallback(async || Refusal::not_found("there is nothing at this path; GET /v1/openapi.json lists what there is"))
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, Refusal::invalid("this path does not know this method"))
+        })
+        .layer(RequestBodyLimitLayer::new(BODY_LENGTH_MAX))
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME_MAX))
+        .with_state(context)
+}
+
+/// OpenAPI knows no wildcards: `{*subject}` becomes `{subject}`.
+fn with_plain_wildcards(mut document: serde_json::Value) -> serde_json::Value {
+    if let Some(paths) = document["paths"].as_object_mut() {
+        *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    }
+    document
+}
+
+/// The content type of streams of JSON lines.
+const NDJSON: [(header::HeaderName, &str); 2] =
+    [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];

@@ -1,0 +1,173 @@
+//! Desired states of all nodes and edges, computed from a draft, each with the generation that last changed it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use persona_core::ids::{EdgeName, GroupName, NodeName};
+use persona_core::wire::agent::Role;
+use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, NodeItem, PoolItem, ProbeItem};
+
+use crate::store::{
+    AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot,
+};
+
+/// Every edge takes the same share of its group's flows.
+const EDGE_WEIGHT: u16 = 100;
+
+/// Publishes what every node and edge shall be; a state that is what it was keeps its generation.
+pub(super) fn publish(draft: &mut Draft, probe: ProbeItem) {
+    let world = World::of(draft.state());
+    let agents: Vec<AgentId> = draft.state().agents.keys().cloned().collect();
+    let items: Vec<_> = agents.iter().map(|id| (id.clone(), items_of(&world, id, probe))).collect();
+    let mut desired = BTreeMap::new();
+    for (id, items) in items {
+        let state = publish_one(draft, &id, items);
+        desired.insert(id, state);
+    }
+    draft.set_desired(desired);
+}
+
+fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -> Arc<DesiredState> {
+    if let Some(before) = draft.state().desired.get(id)
+        && before.items == items
+    {
+        return before.clone();
+    }
+    // After a restart nothing is published yet: the stored digest tells whether the state is still the same.
+    if let Some(stored) = draft.state().publications.get(id) {
+        let same = DesiredState { generation: stored.generation, items: items.clone() };
+        if same.digest() == stored.digest {
+            return Arc::new(same);
+        }
+    }
+    let state = DesiredState { generation: draft.generation(), items };
+    let (agent, generation, digest) = (id.clone(), state.generation, state.digest());
+    draft.put(PublicationRecord { agent, generation, digest });
+    Arc::new(state)
+}
+
+/// The draft's records, arranged by who needs them.
+struct World {
+    nodes: BTreeMap<String, NodeItem>,
+    edges: BTreeMap<GroupName, Vec<EdgeItem>>,
+    pools: BTreeMap<GroupName, Vec<PoolItem>>,
+    leases_by_node: BTreeMap<NodeName, Vec<LeaseItem>>,
+    leases_by_group: BTreeMap<GroupName, Vec<LeaseItem>>,
+    subjects: BTreeMap<NodeName, Vec<Item>>,
+}
+
+impl World {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut world = Self {
+            nodes: BTreeMap::new(),
+            edges: BTreeMap::new(),
+            pools: pools_of(snapshot),
+            leases_by_node: BTreeMap::new(),
+            leases_by_group: BTreeMap::new(),
+            subjects: BTreeMap::new(),
+        };
+        snapshot.agents.values().for_each(|agent| world.add_agent(agent));
+        for lease in snapshot.leases.values() {
+            world.add_lease(lease);
+        }
+        for item in snapshot.subjects.values().filter_map(|subject| subject.item.as_ref()) {
+            let subjects = world.subjects.entry(item.subject.node().clone()).or_default();
+            subjects.push(Item::Subject(item.clone()));
+        }
+        world
+    }
+
+    fn add_agent(&mut self, agent: &AgentRecord) {
+        match &agent.details {
+            AgentDetails::Node { .. } => {
+                let Ok(name) = agent.id.name.parse() else { return };
+                self.nodes.insert(agent.id.name.clone(), NodeItem { name, address: agent.address });
+            }
+            AgentDetails::Edge { number, group, state, .. } => {
+                let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
+                self.edges.entry(group.clone()).or_default().push(EdgeItem {
+                    name,
+                    number: *number,
+                    group: group.clone(),
+                    address: agent.address,
+                    weight: EDGE_WEIGHT,
+                    in_service: *state == EdgeState::Up,
+                });
+            }
+        }
+    }
+
+    fn add_lease(&mut self, lease: &LeaseRecord) {
+        let node = lease.subject.node();
+        let Some(holder) = self.nodes.get(node.as_str()) else { return };
+        let item = lease_item(lease, holder);
+        if lease.state.is_at_edges() {
+            // Edges carry a retiring lease like any other; telling them would only make them acknowledge more.
+            let item = LeaseItem { retiring: false, ..item.clone() };
+            self.leases_by_group.entry(lease.group.clone()).or_default().push(item);
+        }
+        if lease.state.is_at_node() {
+            self.leases_by_node.entry(node.clone()).or_default().push(item);
+        }
+    }
+}
+
+fn pools_of(snapshot: &Snapshot) -> BTreeMap<GroupName, Vec<PoolItem>> {
+    let mut pools: BTreeMap<GroupName, Vec<PoolItem>> = BTreeMap::new();
+    for pool in snapshot.pools() {
+        let name = &pool.metadata.name;
+        // An address that the pool lost is carried as long as somebody holds a lease of it.
+        let held = snapshot.leases.values().filter(|lease| lease.pool == *name && lease.state.is_at_edges());
+        let addresses: BTreeSet<_> = pool.spec.addresses().into_iter().chain(held.map(|lease| lease.address)).collect();
+        let (name, addresses) = (name.clone(), addresses.into_iter().collect());
+        let item = PoolItem { name, addresses, block_bits: pool.spec.block_bits() };
+        pools.entry(pool.spec.group.clone()).or_default().push(item);
+    }
+    pools
+}
+
+fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
+    LeaseItem {
+        id: lease.id,
+        subject: lease.subject.clone(),
+        node: holder.name.clone(),
+        node_address: holder.address,
+        vni: lease.vni,
+        group: lease.group.clone(),
+        pool: lease.pool.clone(),
+        address: lease.address,
+        block_bits: lease.block_bits,
+        blocks: lease.blocks.clone(),
+        mtu: lease.mtu,
+        generation: lease.generation,
+        retiring: matches!(lease.state, persona_core::lease::LeaseState::Retiring { .. }),
+    }
+}
+
+fn items_of(world: &World, id: &AgentId, probe: ProbeItem) -> BTreeMap<String, Item> {
+    let items = match id.role {
+        Role::Node => node_items(world, id),
+        Role::Edge => edge_items(world, id),
+    };
+    items.into_iter().chain([Item::Probe(probe)]).map(|item| (item.key(), item)).collect()
+}
+
+fn node_items(world: &World, id: &AgentId) -> Vec<Item> {
+    let Ok(node) = id.name.parse::<NodeName>() else { return Vec::new() };
+    let leases = world.leases_by_node.get(&node).map_or(&[][..], Vec::as_slice);
+    let groups: BTreeSet<&GroupName> = leases.iter().map(|lease| &lease.group).collect();
+    let edges = groups.into_iter().filter_map(|group| world.edges.get(group)).flatten();
+    let subjects = world.subjects.get(&node).into_iter().flatten().cloned();
+    let leases = leases.iter().cloned().map(Item::Lease);
+    leases.chain(subjects).chain(edges.cloned().map(Item::Edge)).collect()
+}
+
+fn edge_items(world: &World, id: &AgentId) -> Vec<Item> {
+    let holds = |edges: &&Vec<EdgeItem>| edges.iter().any(|edge| edge.name.as_str() == id.name);
+    let Some(peers) = world.edges.values().find(holds) else { return Vec::new() };
+    let group = &peers[0].group;
+    let pools = world.pools.get(group).into_iter().flatten().cloned().map(Item::Pool);
+    let leases = world.leases_by_group.get(group).into_iter().flatten().cloned().map(Item::Lease);
+    let nodes = world.nodes.values().cloned().map(Item::Node);
+    pools.chain(leases).chain(nodes).chain(peers.iter().cloned().map(Item::Edge)).collect()
+}
