@@ -2,18 +2,60 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation.
 
+mod binding;
+mod completions;
+mod documents;
+mod edges;
+mod egress;
+mod events;
+mod explain;
+mod lease;
+mod node;
+mod persona;
+mod persona_file;
+mod print;
+mod request;
+mod status;
+mod switch;
+mod token;
+mod wait;
+mod workload;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::client::{ApiClient, ClientError, MANAGER_DEFAULT};
+use documents::RefusedDocuments;
+
+/// The exit code of what the manager or validation refuses.
+const EXIT_REFUSED: u8 = 3;
+
 /// Personas: how machines appear on the network, what they may use, what is made ready for them.
 #[derive(Debug, Parser)]
-#[command(name = "persona-ctl", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "persona-ctl", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
+    /// The manager to ask.
+    #[arg(long, global = true, value_name = "URL", env = "PERSONA_MANAGER", default_value = MANAGER_DEFAULT)]
+    manager: String,
+    /// How answers are printed.
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    output: Output,
     /// What to do.
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  persona-ctl persona apply -f personas.yaml       store personas, bindings and egress pools
+  persona-ctl switch workload/n1/web tokyo --for 2h
+  persona-ctl request workload/n1/web --capability low-latency
+  persona-ctl explain workload/n1/web              what it wears, and why
+  persona-ctl events --follow
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the manager or by validation.
+NO_COLOR turns colours off.";
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -28,11 +70,166 @@ pub enum Output {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Personas: store, look, compare, take back.
+    #[command(subcommand)]
+    Persona(persona::PersonaCommand),
+    /// Bindings: which subjects may wear which personas.
+    #[command(subcommand)]
+    Binding(binding::BindingCommand),
+    /// Egress pools: addresses to lease from.
+    #[command(subcommand)]
+    Egress(egress::EgressCommand),
+    /// Nodes: hosts that run the agent.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Edges: devices that own egress addresses.
+    #[command(subcommand)]
+    Edge(edges::EdgeCommand),
+    /// Workloads: VMs and containers on nodes.
+    #[command(subcommand)]
+    Workload(workload::WorkloadCommand),
+    /// Leases: the slices of egress addresses that subjects hold.
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
+    /// Join tokens: what nodes and edges register with.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Put a persona on a subject by hand.
+    Switch(switch::SwitchArgs),
+    /// Ask for capabilities; the manager chooses the persona.
+    Request(request::RequestArgs),
+    /// Say what a subject wears, and how that came about.
+    Explain(explain::ExplainArgs),
+    /// Say how things stand.
+    Status(status::StatusArgs),
+    /// Show what happened.
+    Events(events::EventsArgs),
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// What every question to the manager needs.
+struct Session {
+    client: ApiClient,
+    output: Output,
+}
 
 impl Cli {
     /// Runs the command to its end.
     pub fn run(self) -> ExitCode {
-        match self.command {}
+        match self.execute() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                exit_code_of(&error)
+            }
+        }
+    }
+
+    fn execute(self) -> anyhow::Result<()> {
+        let Self { manager, output, command } = self;
+        match command {
+            Command::Completions(args) => args.run(),
+            Command::Persona(command) if command.is_offline() => command.run_offline(output),
+            command => on_runtime(command.ask(Session { client: ApiClient::new(&manager)?, output })),
+        }
+    }
+}
+
+impl Command {
+    /// Commands that ask the manager.
+    async fn ask(self, session: Session) -> anyhow::Result<()> {
+        match self {
+            Self::Persona(command) => command.run(&session).await,
+            Self::Binding(command) => command.run(&session).await,
+            Self::Egress(command) => command.run(&session).await,
+            Self::Node(command) => command.run(&session).await,
+            Self::Edge(command) => command.run(&session).await,
+            Self::Workload(command) => command.run(&session).await,
+            Self::Lease(command) => command.run(&session).await,
+            Self::Token(command) => command.run(&session).await,
+            Self::Switch(args) => args.run(&session).await,
+            Self::Request(args) => args.run(&session).await,
+            Self::Explain(args) => args.run(&session).await,
+            Self::Status(args) => args.run(&session).await,
+            Self::Events(args) => args.run(&session).await,
+            Self::Completions(args) => args.run(),
+        }
+    }
+}
+
+/// Runs a short command; the long-running roles have runtimes of their own.
+fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+fn exit_code_of(error: &anyhow::Error) -> ExitCode {
+    let refused = error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
+        || error.downcast_ref::<RefusedDocuments>().is_some();
+    if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
+}
+
+/// Whoever read our output has seen enough (`| head`), which is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_right_is_accepted_and_what_is_wrong_is_not() {
+        let cases = [
+            ("persona apply -f a.yaml -f - --dry-run", true),
+            ("persona apply", false),
+            ("persona get eu@3 -o yaml", true),
+            ("persona get eu@x", false),
+            ("persona get EU", false),
+            ("persona diff eu@1 eu@2", true),
+            ("persona diff -f a.yaml", true),
+            ("persona diff", false),
+            ("persona rollback eu --to 3", true),
+            ("persona schema", true),
+            ("--output json --manager http://m:1 node list", true),
+            ("node list --output json --manager http://m:1", true),
+            ("node list --output xml", false),
+            ("workload get workload/n1/web", true),
+            ("workload get node/n1", false),
+            ("lease get 12", true),
+            ("lease list --subject workload/n1/web", true),
+            ("egress add -f pool.toml", true),
+            ("egress add fra --address 198.51.100.0/28 --group frankfurt --block-size 512", true),
+            ("egress add fra --address 198.51.100.1/28 --group frankfurt", false),
+            ("egress add fra --group frankfurt", false),
+            ("token create --role node --ttl 1h --uses 3", true),
+            ("token create --role king", false),
+            ("switch workload/n1/web tokyo --for 2h --wait", true),
+            ("switch workload/n1/web --release", true),
+            ("switch workload/n1/web", false),
+            ("switch workload/n1/web tokyo --release", false),
+            ("switch web tokyo", false),
+            ("switch workload/n1/web tokyo --for 2", false),
+            ("request workload/n1/web --capability a --capability b --for 10m", true),
+            ("request workload/n1/web", false),
+            ("request workload/n1/web --release", true),
+            ("explain node/n1", true),
+            ("events --follow --since 12", true),
+            ("completions bash", true),
+        ];
+        for (line, is_right) in cases {
+            let words = std::iter::once("persona-ctl").chain(line.split(' '));
+            let parsed = Cli::try_parse_from(words);
+            assert_eq!(parsed.is_ok(), is_right, "{line}: {:?}", parsed.err().map(|error| error.to_string()));
+        }
     }
 }

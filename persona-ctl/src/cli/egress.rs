@@ -1,0 +1,128 @@
+//! `persona-ctl egress`: pools of addresses to lease from.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use persona_core::document::{API_VERSION, Document, Kind};
+use persona_core::ids::{GroupName, PoolName};
+use persona_core::units::{Cidr, Span};
+use persona_core::wire::api::PoolView;
+use serde_json::{Value, json};
+
+use super::Session;
+use super::documents::read_files;
+use super::persona::as_yaml;
+use super::persona_file::apply;
+use super::print::{listed, print_text, table_of};
+
+/// What to do with egress pools.
+#[derive(Debug, Subcommand)]
+pub(super) enum EgressCommand {
+    /// Store an egress pool, from a file or from options.
+    Add(AddArgs),
+    /// List egress pools and how full they are.
+    List,
+    /// Show an egress pool.
+    Get {
+        /// The pool.
+        name: PoolName,
+    },
+    /// Delete an egress pool that nothing is leased from.
+    Delete {
+        /// The pool.
+        name: PoolName,
+    },
+}
+
+/// Arguments of `egress add`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  persona-ctl egress add eu-frankfurt --address 198.51.100.0/28 --group frankfurt\n  persona-ctl egress add -f pools.yaml"
+)]
+pub(super) struct AddArgs {
+    /// The pool's name.
+    #[arg(required_unless_present = "files", requires_all = ["address", "group"])]
+    name: Option<PoolName>,
+    /// An IPv4 address or prefix; may be given several times.
+    #[arg(long, value_name = "ADDRESS|CIDR")]
+    address: Vec<Cidr>,
+    /// The edge group that carries it.
+    #[arg(long)]
+    group: Option<GroupName>,
+    /// Ports in a block: a power of two from 64 to 32768.
+    #[arg(long, value_name = "PORTS")]
+    block_size: Option<u32>,
+    /// How long a returned block rests before it is leased again, such as 4m.
+    #[arg(long, value_name = "TIME")]
+    quarantine: Option<Span>,
+    /// Read EgressPool documents from this file.
+    #[arg(long = "file", short = 'f', value_name = "FILE", conflicts_with_all = ["name", "address", "group", "block_size", "quarantine"])]
+    files: Vec<PathBuf>,
+    /// Say what would happen, change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl EgressCommand {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        match self {
+            Self::Add(args) => apply(session, &args.documents()?, args.dry_run).await,
+            Self::List => session.output.show(&session.client.egress_pools().await?, |pools| list(pools)),
+            Self::Get { name } => {
+                let view = session.client.egress_pool(name.as_str()).await?;
+                let table =
+                    |view: &PoolView| format!("{}\n\n{}", list(std::slice::from_ref(view)), as_yaml(&view.document));
+                session.output.show(&view, table)
+            }
+            Self::Delete { name } => {
+                session.client.delete_egress_pool(name.as_str()).await?;
+                print_text(&format!("egress pool {name} is deleted"))
+            }
+        }
+    }
+}
+
+impl AddArgs {
+    fn documents(&self) -> anyhow::Result<Vec<Document>> {
+        let Some(name) = &self.name else {
+            let documents = read_files(&self.files)?;
+            if let Some(other) = documents.iter().find(|document| document.kind() != Kind::EgressPool) {
+                anyhow::bail!(
+                    "{} {} is no EgressPool: store it with persona-ctl persona apply",
+                    other.kind(),
+                    other.name()
+                );
+            }
+            return Ok(documents);
+        };
+        let mut spec = json!({ "addresses": self.address, "group": self.group });
+        if let Some(size) = self.block_size {
+            spec["blockSize"] = size.into();
+        }
+        if let Some(quarantine) = self.quarantine {
+            spec["quarantine"] = quarantine.to_string().into();
+        }
+        let document =
+            json!({ "apiVersion": API_VERSION, "kind": "EgressPool", "metadata": { "name": name }, "spec": spec });
+        Ok(vec![Document::from_json(document).map_err(super::documents::RefusedDocuments::new)?])
+    }
+}
+
+fn list(pools: &[PoolView]) -> String {
+    let rows = pools.iter().map(|pool| {
+        let spec = &pool.document["spec"];
+        let addresses = spec["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let free = pool.blocks_total.saturating_sub(pool.blocks_leased + pool.blocks_quarantined);
+        [
+            pool.name.to_string(),
+            spec["group"].as_str().unwrap_or("-").to_owned(),
+            listed(addresses),
+            pool.blocks_total.to_string(),
+            pool.blocks_leased.to_string(),
+            pool.blocks_quarantined.to_string(),
+            free.to_string(),
+        ]
+    });
+    let header = ["POOL", "GROUP", "ADDRESSES", "BLOCKS", "LEASED", "QUARANTINED", "FREE"];
+    table_of(&header, rows, "no egress pools; add one with persona-ctl egress add")
+}

@@ -1,0 +1,72 @@
+//! `persona-ctl explain`: what a subject wears, and how that came about.
+
+use clap::Args;
+use comfy_table::{Cell, CellAlignment};
+use persona_core::ids::SubjectId;
+use persona_core::wire::api::{Considered, Explanation, LeaseView};
+
+use super::Session;
+use super::lease::ports_text;
+use super::print::table_of;
+use super::switch::assignment_text;
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  persona-ctl explain workload/n1/web")]
+pub(super) struct ExplainArgs {
+    /// Who: node/NAME or workload/NODE/NAME.
+    subject: SubjectId,
+}
+
+impl ExplainArgs {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        session.output.show(&session.client.explain(&self.subject).await?, tell)
+    }
+}
+
+fn tell(explanation: &Explanation) -> String {
+    let lease = explanation.lease.as_ref().map_or_else(|| "no lease".to_owned(), tell_lease);
+    let considered: Vec<String> = explanation.considered.iter().map(tell_considered).collect();
+    let considered = if considered.is_empty() { "no persona was considered".to_owned() } else { considered.join("\n") };
+    let fields = explanation.effective.iter().map(|field| {
+        let value = field.value.as_str().map_or_else(|| field.value.to_string(), str::to_owned);
+        [field.path.clone(), value, field.persona.clone(), field.layer.clone()]
+    });
+    format!(
+        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}\n\n{}",
+        assignment_text(&explanation.assignment),
+        table_of(&["FIELD", "VALUE", "FROM", "BY"], fields, "no field is in force")
+    )
+}
+
+fn tell_lease(lease: &LeaseView) -> String {
+    format!(
+        "lease {} ({}): leaves as {} ports {} from pool {}, VNI {}",
+        lease.id,
+        lease.state,
+        lease.address,
+        ports_text(lease),
+        lease.pool,
+        lease.vni
+    )
+}
+
+/// One persona: chosen or not, its score by terms, why it was refused, and what would change that.
+fn tell_considered(persona: &Considered) -> String {
+    let verdict = match (persona.chosen, persona.refusals.is_empty()) {
+        (true, _) => "chosen",
+        (false, true) => "possible",
+        (false, false) => "refused",
+    };
+    let total: f64 = persona.scores.values().sum();
+    let mut lines = vec![format!("  {}@{}: {verdict}, score {total:.2}", persona.persona, persona.version)];
+    lines.extend(persona.refusals.iter().map(|refusal| format!("    because {refusal}")));
+    lines.extend(persona.hint.iter().map(|hint| format!("    to change that: {hint}")));
+    if !persona.scores.is_empty() {
+        let terms = persona.scores.iter().map(|(term, score)| {
+            [Cell::new(format!("    {term}")), Cell::new(format!("{score:+.2}")).set_alignment(CellAlignment::Right)]
+        });
+        lines.push(table_of(&["    SCORE TERM", "POINTS"], terms, ""));
+    }
+    lines.join("\n")
+}

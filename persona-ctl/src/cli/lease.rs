@@ -1,0 +1,70 @@
+//! `persona-ctl lease`: the slices of egress addresses that subjects hold.
+
+use clap::Subcommand;
+use comfy_table::Cell;
+use persona_core::ids::{LeaseId, SubjectId};
+use persona_core::wire::api::LeaseView;
+
+use super::Session;
+use super::print::{ahead, listed, now_ms, state_cell, table_of};
+
+/// What to do with leases.
+#[derive(Debug, Subcommand)]
+pub(super) enum LeaseCommand {
+    /// List leases, those in quarantine too.
+    List {
+        /// Only those of this subject.
+        #[arg(long)]
+        subject: Option<SubjectId>,
+    },
+    /// Show a lease.
+    Get {
+        /// Its id.
+        #[arg(value_parser = parse_id)]
+        id: LeaseId,
+    },
+}
+
+fn parse_id(text: &str) -> Result<LeaseId, String> {
+    text.parse().map(LeaseId).map_err(|_| format!("{text:?} is no lease id: lease list shows them"))
+}
+
+impl LeaseCommand {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        match self {
+            Self::List { subject } => {
+                let mut leases = session.client.leases().await?;
+                leases.retain(|lease| subject.as_ref().is_none_or(|subject| lease.subject == *subject));
+                session.output.show(&leases, |leases| list(leases))
+            }
+            Self::Get { id } => {
+                let lease = session.client.lease(id).await?;
+                session.output.show(&lease, |lease| list(std::slice::from_ref(lease)))
+            }
+        }
+    }
+}
+
+/// Port ranges: `2048-3071, 4096-5119`.
+pub(super) fn ports_text(lease: &LeaseView) -> String {
+    listed(lease.ports.iter().map(|(first, last)| format!("{first}-{last}")))
+}
+
+fn list(leases: &[LeaseView]) -> String {
+    let now = now_ms();
+    let rows = leases.iter().map(|lease| {
+        [
+            Cell::new(lease.id),
+            Cell::new(&lease.subject),
+            Cell::new(&lease.persona),
+            Cell::new(lease.vni),
+            Cell::new(lease.address),
+            Cell::new(ports_text(lease)),
+            Cell::new(&lease.pool),
+            state_cell(&lease.state),
+            Cell::new(ahead(lease.free_at_ms, now)),
+        ]
+    });
+    let header = ["LEASE", "SUBJECT", "PERSONA", "VNI", "ADDRESS", "PORTS", "POOL", "STATE", "FREE"];
+    table_of(&header, rows, "no leases")
+}

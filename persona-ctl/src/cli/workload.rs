@@ -1,0 +1,65 @@
+//! `persona-ctl workload`: VMs and containers on nodes.
+
+use clap::Subcommand;
+use comfy_table::Cell;
+use persona_core::ids::SubjectId;
+use persona_core::wire::api::WorkloadView;
+
+use super::Session;
+use super::print::{listed, state_cell, table_of};
+use super::switch::assignment_text;
+
+/// What to do with workloads.
+#[derive(Debug, Subcommand)]
+pub(super) enum WorkloadCommand {
+    /// List workloads and what they wear.
+    List,
+    /// Show a workload.
+    Get {
+        /// The workload, as workload/NODE/NAME.
+        #[arg(value_parser = parse_workload)]
+        subject: SubjectId,
+    },
+}
+
+fn parse_workload(text: &str) -> Result<SubjectId, String> {
+    match text.parse() {
+        Ok(subject @ SubjectId::Workload(..)) => Ok(subject),
+        Ok(SubjectId::Node(_)) => Err(format!("{text} is a node: write workload/NODE/NAME")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl WorkloadCommand {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        match self {
+            Self::List => session.output.show(&session.client.workloads().await?, |workloads| list(workloads)),
+            Self::Get { subject } => {
+                let view = session.client.workload(&subject).await?;
+                let table = |view: &WorkloadView| {
+                    format!("{}\n\n{}", list(std::slice::from_ref(view)), assignment_text(&view.assignment))
+                };
+                session.output.show(&view, table)
+            }
+        }
+    }
+}
+
+fn list(workloads: &[WorkloadView]) -> String {
+    let rows = workloads.iter().map(|workload| {
+        let network = workload.assignment.sections.get("network");
+        [
+            Cell::new(&workload.subject),
+            state_cell(if workload.attached { "attached" } else { "gone" }),
+            Cell::new(&workload.device),
+            Cell::new(workload.address),
+            Cell::new(network.map_or_else(|| "-".to_owned(), |worn| format!("{}@{}", worn.persona, worn.version))),
+            Cell::new(network.map_or("-", |worn| worn.layer.as_str())),
+            Cell::new(workload.assignment.lease.map_or_else(|| "-".to_owned(), |lease| lease.to_string())),
+            Cell::new(if workload.assignment.in_force { "yes" } else { "not yet" }),
+            Cell::new(listed(workload.labels.iter().map(|(key, value)| format!("{key}={value}")))),
+        ]
+    });
+    let header = ["WORKLOAD", "STATE", "DEVICE", "ADDRESS", "NETWORK PERSONA", "BY", "LEASE", "IN FORCE", "LABELS"];
+    table_of(&header, rows, "no workloads; agents report those that they are configured with")
+}
