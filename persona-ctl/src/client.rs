@@ -40,7 +40,7 @@ pub enum ClientError {
     #[error("the manager at {url} does not answer (is it running? --manager or PERSONA_MANAGER say where)")]
     Unreachable {
         /// Where.
-        url: Url,
+        url: String,
         /// Why.
         source: reqwest::Error,
     },
@@ -48,12 +48,10 @@ pub enum ClientError {
     #[error("{}", describe(.0))]
     Refused(Box<Problem>),
     /// It said something that is not in the API.
-    #[error("the manager's answer to {method} {url} cannot be read: {reason}")]
+    #[error("the manager's answer from {url} cannot be read: {reason}")]
     Answer {
-        /// How it was asked.
-        method: Method,
-        /// What it was asked.
-        url: Url,
+        /// What was asked.
+        url: String,
         /// What is wrong with the answer.
         reason: String,
     },
@@ -274,7 +272,7 @@ impl ApiClient {
         let bytes = StreamReader::new(response.bytes_stream().map_err(std::io::Error::other));
         let lines = FramedRead::new(bytes, LinesCodec::new_with_max_length(EVENT_BYTES_MAX));
         let events = lines.map(move |line| {
-            let unreadable = |reason: String| ClientError::Answer { method: Method::GET, url: url.clone(), reason };
+            let unreadable = |reason: String| ClientError::Answer { url: url.to_string(), reason };
             let line = line.map_err(|error| unreadable(error.to_string()))?;
             if line.trim().is_empty() {
                 return Ok(None); // a sign of life
@@ -329,15 +327,15 @@ impl ApiClient {
             }
         }
         let reason = format!("the list does not end after {PAGE_COUNT_MAX} pages");
-        Err(ClientError::Answer { method: Method::GET, url: self.url(path, query), reason })
+        Err(ClientError::Answer { url: self.url(path, query).into(), reason })
     }
 
     /// Sends a request; an answer that is no success becomes the error that it is.
     async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { url: self.base.clone(), source };
+        let unreachable = |source| ClientError::Unreachable { url: self.base.to_string(), source };
         let (client, request) = request.build_split();
         let request = request.map_err(unreachable)?;
-        let (method, url) = (request.method().clone(), request.url().clone());
+        let url = request.url().to_string();
         let response = client.execute(request).await.map_err(unreachable)?;
         let status = response.status();
         if status.is_success() {
@@ -348,7 +346,7 @@ impl ApiClient {
             Ok(problem) => ClientError::Refused(Box::new(problem)),
             Err(_) => {
                 let start: String = text.chars().take(200).collect();
-                ClientError::Answer { method, url, reason: format!("status {status}, {start:?}") }
+                ClientError::Answer { url, reason: format!("status {status}, {start:?}") }
             }
         })
     }
@@ -356,8 +354,8 @@ impl ApiClient {
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
     let url = response.url().clone();
-    let unreadable = |reason: String| ClientError::Answer { method: Method::GET, url: url.clone(), reason };
-    let bytes = response.bytes().await.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
+    let unreadable = |reason: String| ClientError::Answer { url: url.to_string(), reason };
+    let bytes = response.bytes().await.map_err(|source| ClientError::Unreachable { url: url.to_string(), source })?;
     serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
 }
 

@@ -10,6 +10,7 @@ mod egress;
 mod events;
 mod explain;
 mod lease;
+mod manager;
 mod node;
 mod persona;
 mod persona_file;
@@ -71,6 +72,8 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the manager: documents, assignments, leases.
+    Manager(manager::ManagerArgs),
     /// Personas: store, look, compare, take back.
     #[command(subcommand)]
     Persona(persona::PersonaCommand),
@@ -132,6 +135,7 @@ impl Cli {
         let Self { manager, output, command } = self;
         match command {
             Command::Completions(args) => args.run(),
+            Command::Manager(args) => args.run(),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask(Session { client: ApiClient::new(&manager)?, output })),
         }
@@ -156,6 +160,7 @@ impl Command {
             Self::Status(args) => args.run(&session).await,
             Self::Events(args) => args.run(&session).await,
             Self::Completions(args) => args.run(),
+            Self::Manager(args) => args.run(),
         }
     }
 }
@@ -225,6 +230,8 @@ mod tests {
             ("explain node/n1", true),
             ("events --follow --since 12", true),
             ("completions bash", true),
+            ("manager --config m.toml --listen 127.0.0.1:0 --store s --allow-public --log-format json", true),
+            ("manager --listen 7600", false),
         ];
         for (line, is_right) in cases {
             let words = std::iter::once("persona-ctl").chain(line.split(' '));

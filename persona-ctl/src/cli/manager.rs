@@ -1,0 +1,89 @@
+//! `persona-ctl manager`: the central server.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use persona_manager::Config;
+use tokio::net::TcpListener;
+
+use crate::logging::LogFormat;
+use crate::{config, logging, shutdown};
+
+/// Arguments of `manager`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Flags and variables go over the file. Without a file, the defaults hold.
+
+Examples:
+  persona-ctl manager --store ./manager.sqlite
+  persona-ctl manager --config /etc/persona/manager.toml --listen 10.0.0.1:7600")]
+pub(super) struct ManagerArgs {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE", env = "PERSONA_MANAGER_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "PERSONA_MANAGER_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// The SQLite file.
+    #[arg(long, value_name = "FILE", env = "PERSONA_MANAGER_STORE")]
+    store: Option<PathBuf>,
+    /// Listen on a public address, although people's endpoints ask for no identity yet.
+    #[arg(long)]
+    allow_public: bool,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+impl ManagerArgs {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        logging::start(self.log_format);
+        let config = self.resolve()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(config))
+    }
+
+    /// The file, with flags and variables over it.
+    fn resolve(self) -> Result<Config, config::ConfigError> {
+        let from_file = self.config.as_deref().map(config::load::<Config>).transpose()?;
+        let mut config = from_file.unwrap_or_default();
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.store = self.store.unwrap_or(config.store);
+        config.allow_public |= self.allow_public;
+        Ok(config)
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    config.check(config.listen)?;
+    let listen = config.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let stop = shutdown::on_signal().context("signals cannot be caught")?;
+    persona_manager::start(config, listener, stop).await?.stopped().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(config: Option<PathBuf>, listen: Option<&str>) -> ManagerArgs {
+        let listen = listen.map(|address| address.parse().unwrap());
+        ManagerArgs { config, listen, store: None, allow_public: false, log_format: LogFormat::Text }
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("manager.toml");
+        std::fs::write(&file, "listen = '10.0.0.1:1'\nstore = '/s'\n").unwrap();
+        let config = args(Some(file.clone()), Some("10.0.0.2:2")).resolve().unwrap();
+        assert_eq!((config.listen.to_string().as_str(), config.store), ("10.0.0.2:2", PathBuf::from("/s")));
+        assert_eq!(args(None, None).resolve().unwrap(), Config::default());
+        std::fs::write(&file, "lisen = '10.0.0.1:1'\n").unwrap();
+        let error = args(Some(file), None).resolve().unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("lisen") && error.contains("listen"), "{error}");
+    }
+}
