@@ -1,6 +1,30 @@
-//! The ABI between the kernel programs and user space: map keys and values, drop reasons, the probe's format.
+//! The ABI between the kernel programs and user space: map keys and values, drop reasons, the probe's format, and the
+//! arithmetic that both sides share.
 //!
-//! No allocation, no I/O. Every type here is `repr(C)` with its size and alignment asserted beside it.
-#![no_std]
+//! No allocation, no I/O. Every type here is `repr(C)` with its size and alignment asserted beside it. Addresses are
+//! kept as they stand in a packet ([`addr::AddressBe`]); ports and all other numbers are in host order.
+#![cfg_attr(not(test), no_std)]
 
+pub mod addr;
+pub mod checksum;
+pub mod drop;
+pub mod edge;
+pub mod flow;
+pub mod maps;
+pub mod node;
+#[cfg(feature = "user")]
+mod pod;
 pub mod probe;
+pub mod traffic;
+
+/// Version of every layout in this crate. Pinned maps of another version are not reused.
+pub const ABI_VERSION: u32 = 1;
+
+/// `skb->mark` of packets that a program of ours has put into a tunnel.
+pub const PERSONA_MARK: u32 = 0x5053_0001;
+
+/// `skb->mark` of packets that a program of ours lets pass by the persona.
+pub const BYPASS_MARK: u32 = 0x5053_0002;
+
+/// Bytes that the encapsulation adds to an inner packet: outer IPv4, UDP and Geneve headers.
+pub const ENCAPSULATION_LENGTH: usize = 20 + 8 + 8;

@@ -1,0 +1,107 @@
+//! Why a packet was dropped: one list for all programs, counted per CPU by number.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])+ $name:ident = $text:literal,)+) => {
+        /// Why a packet was dropped.
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum DropReason {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The reason's name, as counters and events show it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A header that ends early or whose lengths lie.
+    Malformed = "malformed",
+    /// A device that the table of devices doesn't know (any more).
+    UnknownDevice = "unknown-device",
+    /// IPv6 other than neighbour discovery.
+    Ipv6 = "ipv6",
+    /// Neither IPv4, IPv6 nor ARP.
+    EtherType = "ether-type",
+    /// A source address that isn't the device's.
+    SourceAddress = "source-address",
+    /// The subject wears no network section.
+    NoPersona = "no-persona",
+    /// A protocol that the persona doesn't allow.
+    ProtocolDenied = "protocol-denied",
+    /// A protocol without ports, which no port block can carry.
+    ProtocolWithoutPort = "protocol-without-port",
+    /// An ICMP message other than echo.
+    IcmpType = "icmp-type",
+    /// A fragment.
+    Fragment = "fragment",
+    /// IPv4 options.
+    IpOptions = "ip-options",
+    /// TCP in mid-stream without a record.
+    MidStream = "mid-stream",
+    /// The lease for new flows isn't there.
+    NoLease = "no-lease",
+    /// No free port in the lease's blocks.
+    PortsExhausted = "ports-exhausted",
+    /// The table of flows is full.
+    FlowTableFull = "flow-table-full",
+    /// The table of mappings is full.
+    MappingTableFull = "mapping-table-full",
+    /// Larger than the persona's MTU and not to be fragmented; the sender was told.
+    TooBig = "too-big",
+    /// Larger than the persona's MTU and should have been fragmented.
+    TooBigFragmentable = "too-big-fragmentable",
+    /// The time to live has run out.
+    TtlExpired = "ttl-expired",
+    /// No edge is alive and knows the lease.
+    NoEdge = "no-edge",
+    /// A tunnel packet from an address that is no edge or node of ours, or not the lease's.
+    UnknownPeer = "unknown-peer",
+    /// A Geneve header that isn't ours.
+    Geneve = "geneve",
+    /// A destination whose block nobody holds.
+    Unleased = "unleased",
+    /// A tunnel packet whose VNI isn't the lease's.
+    VniMismatch = "vni-mismatch",
+    /// A destination port without a live mapping.
+    NoMapping = "no-mapping",
+    /// A connection opened from outside.
+    Unsolicited = "unsolicited",
+    /// A forwarded packet that no program of ours has let through.
+    Guarded = "guarded",
+    /// A probe while the edge's outside next hop doesn't answer.
+    ProbeSilenced = "probe-silenced",
+    /// The next hop's hardware address isn't known yet.
+    NextHopUnresolved = "next-hop-unresolved",
+    /// The kernel refused to change the packet.
+    Kernel = "kernel",
+}
+
+/// Cells in the map of drop counters; room for reasons to come.
+pub const DROP_REASON_COUNT_MAX: u32 = 64;
+
+const _: () = assert!(DropReason::ALL.len() <= DROP_REASON_COUNT_MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kebab_case_and_numbers_are_indices() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(
+                reason.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            );
+        }
+    }
+}

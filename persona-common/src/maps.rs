@@ -1,0 +1,46 @@
+//! Capacities and constant row counts of the maps, used by both sides.
+
+/// Rows of one Maglev table; a prime, as in `persona_core::maglev`.
+pub const MAGLEV_ROW_COUNT: u32 = 65_537;
+
+/// Edge groups that a node can use at once.
+pub const GROUP_COUNT_MAX: u32 = 16;
+
+/// Cells of the Maglev array: two tables per group, one in force and one spare.
+pub const MAGLEV_CELL_COUNT: u32 = GROUP_COUNT_MAX * 2 * MAGLEV_ROW_COUNT;
+
+/// Subjects of one node.
+pub const SUBJECT_COUNT_MAX: u32 = 4096;
+
+/// Leases of one node.
+pub const LEASE_COUNT_MAX: u32 = 8192;
+
+/// Personas whose traffic is counted.
+pub const PERSONA_COUNT_MAX: u32 = 16_384;
+
+/// Blocks of one lease.
+pub const BLOCKS_PER_LEASE_MAX: usize = 64;
+
+/// Edges, by number.
+pub const EDGE_COUNT_MAX: u32 = 65_536;
+
+/// Egress addresses.
+pub const ADDRESS_COUNT_MAX: u32 = 4096;
+
+/// Cells for blocks of all egress addresses: an address takes `65,536 >> block_bits`.
+pub const BLOCK_COUNT_MAX: u32 = 262_144;
+
+/// Port slots of all leases of a node, by default: 512 blocks of 1,024 ports for each of three protocols.
+pub const SLOT_COUNT_DEFAULT: u32 = 512 * 1024 * 3;
+
+/// Flows of a node.
+pub const FLOW_COUNT_MAX: u32 = 262_144;
+
+/// Mappings of a node.
+pub const MAPPING_COUNT_MAX: u32 = 262_144;
+
+/// Nodes that an edge serves.
+pub const NODE_COUNT_MAX: u32 = 16_384;
+
+/// Prefixes in a table of bypassed or managed ranges.
+pub const PREFIX_COUNT_MAX: u32 = 1024;

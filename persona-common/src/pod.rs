@@ -1,0 +1,35 @@
+//! The promise to aya that the map types are plain bytes.
+#![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
+
+use crate::{edge, flow, node, traffic};
+
+macro_rules! pod {
+    ($($kind:ty),+ $(,)?) => {
+        $(
+            // SAFETY: `repr(C)`, `Copy`, integers only, and no padding: the sizes asserted beside the type are the sums
+            // of its fields' sizes.
+            unsafe impl aya::Pod for $kind {}
+        )+
+    };
+}
+
+pod!(
+    edge::EdgeBlock,
+    edge::EdgeConfig,
+    edge::EdgeNode,
+    flow::FlowKey,
+    flow::FlowValue,
+    flow::MappingKey,
+    flow::MappingValue,
+    flow::Slot,
+    node::Device,
+    node::EdgeHop,
+    node::EgressAddress,
+    node::Group,
+    node::Lease,
+    node::Liveness,
+    node::NodeBlock,
+    node::NodeConfig,
+    node::Subject,
+    traffic::TrafficCell,
+);

@@ -1,0 +1,46 @@
+//! Where the pins are: `<bpffs>/node|edge/maps` and `<bpffs>/node|edge/links`.
+
+use std::path::{Path, PathBuf};
+
+use super::error::DataplaneError;
+use super::sys;
+
+/// An empty directory in the bpffs that says that we mounted it.
+const MOUNTED_BY_US: &str = "mounted-by-persona";
+
+/// The pins of one role.
+#[derive(Debug, Clone)]
+pub(super) struct PinDirectory {
+    /// Where maps are pinned.
+    pub(super) maps: PathBuf,
+    /// Where links are pinned.
+    pub(super) links: PathBuf,
+}
+
+impl PinDirectory {
+    /// Mounts the bpffs if there is none, and makes the directories.
+    pub(super) fn prepare(bpffs: &Path, role: &str) -> Result<Self, DataplaneError> {
+        let failed = |action| move |source| DataplaneError::Bpffs { path: bpffs.to_owned(), action, source };
+        std::fs::create_dir_all(bpffs).map_err(failed("making the mount point"))?;
+        if !sys::is_bpffs(bpffs).map_err(failed("looking at it"))? {
+            sys::mount_bpffs(bpffs).map_err(failed("mounting"))?;
+            std::fs::create_dir_all(bpffs.join(MOUNTED_BY_US)).map_err(failed("writing"))?;
+        }
+        let directory = Self { maps: bpffs.join(role).join("maps"), links: bpffs.join(role).join("links") };
+        std::fs::create_dir_all(&directory.maps).map_err(failed("writing"))?;
+        std::fs::create_dir_all(&directory.links).map_err(failed("writing"))?;
+        Ok(directory)
+    }
+}
+
+/// Whether the bpffs was mounted by us.
+pub(super) fn is_ours(bpffs: &Path) -> bool {
+    bpffs.join(MOUNTED_BY_US).exists()
+}
+
+/// Removes the sign that the bpffs is ours and unmounts it.
+pub(super) fn release(bpffs: &Path) -> Result<(), DataplaneError> {
+    let failed = |action| move |source| DataplaneError::Bpffs { path: bpffs.to_owned(), action, source };
+    std::fs::remove_dir(bpffs.join(MOUNTED_BY_US)).map_err(failed("writing"))?;
+    sys::unmount(bpffs).map_err(failed("unmounting"))
+}

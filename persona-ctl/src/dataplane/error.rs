@@ -1,0 +1,77 @@
+//! What can go wrong with the data plane, told so that somebody can act on it.
+
+use std::path::PathBuf;
+
+/// The data plane could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// This binary carries no kernel programs.
+    #[error("this binary was built with PERSONA_SKIP_EBPF=1 and carries no kernel programs: build it without")]
+    NoObject,
+    /// The bpffs cannot be used.
+    #[error("bpffs at {path}: {action} failed")]
+    Bpffs {
+        /// Where.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Pins of another version are there.
+    #[error(
+        "pinned maps at {path} have ABI version {found}, this binary needs {needed}: run `persona-ctl detach` first, which ends the flows"
+    )]
+    AbiMismatch {
+        /// Where.
+        path: PathBuf,
+        /// The version of the pins, or what else is different about them.
+        found: String,
+        /// The version of this binary.
+        needed: u32,
+    },
+    /// The object could not be loaded.
+    #[error(
+        "the kernel programs cannot be loaded (Linux 6.1 or later with BTF, and CAP_BPF and CAP_NET_ADMIN, are needed)"
+    )]
+    Load(#[source] aya::EbpfError),
+    /// A program could not be loaded or attached.
+    #[error("program {program}: {action} failed")]
+    Program {
+        /// Which program.
+        program: String,
+        /// What was tried, with the device.
+        action: String,
+        /// Why it failed.
+        source: aya::programs::ProgramError,
+    },
+    /// A link could not be pinned or read.
+    #[error("link of {program} at {path} cannot be kept")]
+    Link {
+        /// Which program.
+        program: String,
+        /// Its pin.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A map could not be read or written.
+    #[error("map {map} cannot be {action}")]
+    Map {
+        /// Which map.
+        map: &'static str,
+        /// Read or written.
+        action: &'static str,
+        /// Why.
+        source: aya::maps::MapError,
+    },
+    /// A device is not there.
+    #[error("no device has interface index {ifindex}: it may have vanished")]
+    NoDevice {
+        /// Which index.
+        ifindex: u32,
+    },
+    /// The tables contradict themselves or do not fit. Nothing was written.
+    #[error("the tables were refused: {0}")]
+    Invalid(String),
+}

@@ -1,0 +1,204 @@
+//! A node's data plane: its programs, maps and links, all pinned.
+//!
+//! Whoever opens it again finds everything where it was: flows go on, counters go on, no packet is lost.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aya::maps::{Array, Map, MapData};
+use aya::programs::TcAttachType;
+use aya::{Ebpf, maps::MapError};
+use persona_common::ABI_VERSION;
+use persona_common::node::{Liveness, NodeConfig};
+use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
+
+use super::attach;
+use super::bpffs::PinDirectory;
+use super::counters::{RawCounters, SweepSummary};
+use super::error::DataplaneError;
+use super::loader;
+use super::maps::Cells;
+use super::node_maps::{NodeIndex, NodeMaps, slots_per_block};
+use super::node_validate::validate;
+use super::object;
+use super::tables::NodeTables;
+
+/// How a node's data plane is opened.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Where the bpffs is, or shall be mounted.
+    pub bpffs: PathBuf,
+    /// Devices that lead to edges and out of the host, by interface index.
+    pub uplinks: Vec<u32>,
+    /// Whether the guard drops every forwarded packet that no program of ours has let through.
+    pub guard_all_forwarded: bool,
+    /// For how long from now TCP in mid-stream is given a mapping instead of being dropped.
+    pub adopt: Duration,
+}
+
+/// A node's programs, maps and links. Dropping it leaves everything attached.
+pub struct NodeDataplane {
+    pub(super) ebpf: Ebpf,
+    pub(super) pins: PinDirectory,
+    pub(super) maps: NodeMaps,
+    pub(super) index: NodeIndex,
+    liveness: Mutex<Cells<Liveness>>,
+}
+
+impl NodeDataplane {
+    /// Loads the programs over whatever is pinned already, and attaches or replaces those at the uplinks.
+    pub fn open(options: &NodeOptions) -> Result<Self, DataplaneError> {
+        let pins = PinDirectory::prepare(&options.bpffs, "node")?;
+        let mut ebpf = loader::load(object::node(), &pins, "NODE_CONFIG", read_version)?;
+        let mut maps = NodeMaps::take(&mut ebpf)?;
+        let liveness = Mutex::new(Cells::take(&mut ebpf, "LIVENESS")?);
+        let index = NodeIndex::recover(&maps)?;
+        write_config(&mut maps, options)?;
+        for program in ["from_workload", "from_edge", "guard"] {
+            attach::load_tc(&mut ebpf, program)?;
+        }
+        let mut dataplane = Self { ebpf, pins, maps, index, liveness };
+        dataplane.attach_uplinks(&options.uplinks)?;
+        dataplane.replace_devices()?;
+        Ok(dataplane)
+    }
+
+    /// Makes the maps and the attached devices what the tables say. Tables that contradict themselves are refused before
+    /// anything is written; the same tables again change nothing.
+    pub fn apply(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
+        validate(tables).map_err(DataplaneError::Invalid)?;
+        self.apply_validated(tables)
+    }
+
+    /// Says whether an edge is alive and which generation its lease table has reached. Takes one map write.
+    pub fn set_edge_liveness(
+        &self,
+        edge: EdgeNumber,
+        alive: bool,
+        generation: Generation,
+    ) -> Result<(), DataplaneError> {
+        let cell = Liveness { generation: generation.0, alive: alive.into(), known: 1 };
+        self.liveness.lock().expect("nobody panics while holding it").set(edge.0.into(), cell)
+    }
+
+    /// What was last said about an edge. None: nothing yet.
+    pub fn edge_liveness(&self, edge: EdgeNumber) -> Result<Option<(bool, Generation)>, DataplaneError> {
+        let cell = self.liveness.lock().expect("nobody panics while holding it").get(edge.0.into())?;
+        Ok((cell.known != 0).then_some((cell.alive != 0, Generation(cell.generation))))
+    }
+
+    /// Whether no live flow is left in a lease's slots. A lease that isn't in the maps is drained.
+    pub fn drained(&self, lease: LeaseId) -> Result<bool, DataplaneError> {
+        let Some(cell) = self.index.lease_cells.get(&lease.0) else { return Ok(true) };
+        let now_secs = super::sys::coarse_secs();
+        for block in &cell.blocks[..cell.block_count as usize] {
+            for slot in block.slot_base..block.slot_base + slots_per_block(cell.block_bits) {
+                if self.maps.slots.get(slot)?.is_live(now_secs) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes flow and mapping entries whose slot has expired or carries something else by now.
+    pub fn sweep(&self) -> Result<SweepSummary, DataplaneError> {
+        let now_secs = super::sys::coarse_secs();
+        let mut summary = SweepSummary::default();
+        let maps = &self.maps;
+        let mut flows = maps.flows.lock().expect("nobody panics while holding it");
+        for (key, flow) in flows.entries()? {
+            let slot = maps.slots.get(flow.slot_index)?;
+            if slot.sequence == flow.sequence && slot.is_live(now_secs) {
+                summary.live_flow_count += 1;
+            } else {
+                flows.remove(&key)?;
+                summary.removed_flow_count += 1;
+            }
+        }
+        let mut mappings = maps.mappings.lock().expect("nobody panics while holding it");
+        for (key, mapping) in mappings.entries()? {
+            let slot = maps.slots.get(mapping.slot_index)?;
+            if slot.sequence != mapping.sequence || !slot.is_live(now_secs) {
+                mappings.remove(&key)?;
+                summary.removed_mapping_count += 1;
+            }
+        }
+        Ok(summary)
+    }
+
+    /// Counters since the programs were first attached.
+    pub fn counters(&self) -> Result<RawCounters, DataplaneError> {
+        let mut counters = RawCounters { drops: self.maps.drops.totals()?, ..RawCounters::default() };
+        for (number, index) in self.index.subjects.iter() {
+            counters.subjects.insert(SubjectNumber(*number), self.maps.subject_traffic.get(index)?);
+        }
+        for (vni, index) in self.index.personas.iter() {
+            counters.personas.insert(Vni(*vni), self.maps.persona_traffic.get(index)?);
+        }
+        Ok(counters)
+    }
+
+    /// The loaded programs, for tests that run them on built packets.
+    pub fn programs(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
+    fn attach_uplinks(&mut self, uplinks: &[u32]) -> Result<(), DataplaneError> {
+        for ifindex in uplinks {
+            for (program, direction) in [("from_edge", TcAttachType::Ingress), ("guard", TcAttachType::Egress)] {
+                let pin = self.pins.links.join(format!("{program}-{ifindex}"));
+                attach::attach_tc(&mut self.ebpf, program, *ifindex, direction, &pin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts this binary's program on the workload devices that an earlier process attached.
+    fn replace_devices(&mut self) -> Result<(), DataplaneError> {
+        for (ifindex, _) in self.maps.devices.entries()? {
+            match self.attach_device(ifindex) {
+                // It vanished while nobody looked; the next tables say so too.
+                Err(DataplaneError::NoDevice { .. }) => self.forget_device(ifindex)?,
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches `from_workload` to a device.
+    pub(super) fn attach_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        let pin = device_pin(&self.pins.links, ifindex);
+        attach::attach_tc(&mut self.ebpf, "from_workload", ifindex, TcAttachType::Ingress, &pin)
+    }
+
+    /// Detaches from a device and forgets it.
+    pub(super) fn forget_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        attach::remove_pin("from_workload", &device_pin(&self.pins.links, ifindex))?;
+        self.maps.devices.remove(&ifindex)
+    }
+}
+
+fn device_pin(links: &Path, ifindex: u32) -> PathBuf {
+    links.join(format!("from_workload-{ifindex}"))
+}
+
+fn write_config(maps: &mut NodeMaps, options: &NodeOptions) -> Result<(), DataplaneError> {
+    let now_secs = super::sys::coarse_secs();
+    let adopt_secs = u32::try_from(options.adopt.as_secs()).unwrap_or(u32::MAX);
+    let config = NodeConfig {
+        abi_version: ABI_VERSION,
+        adopt_until_secs: if adopt_secs == 0 { 0 } else { now_secs.saturating_add(adopt_secs) },
+        guard_all_forwarded: options.guard_all_forwarded.into(),
+        ..maps.config.get(0)?
+    };
+    maps.config.put(0, config)
+}
+
+fn read_version(pin: &Path) -> Result<u32, String> {
+    let differs = |error: MapError| error.to_string();
+    let map = Map::Array(MapData::from_pin(pin).map_err(differs)?);
+    let cells: Array<MapData, NodeConfig> = map.try_into().map_err(differs)?;
+    Ok(cells.get(&0, 0).map_err(differs)?.abi_version)
+}

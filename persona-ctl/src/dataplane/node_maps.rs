@@ -1,0 +1,125 @@
+//! The node's maps, and what they say after a restart.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use aya::Ebpf;
+use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, SLOT_PROTOCOL_COUNT, Slot};
+use persona_common::maps::{GROUP_COUNT_MAX, LEASE_COUNT_MAX, PERSONA_COUNT_MAX, SUBJECT_COUNT_MAX};
+use persona_common::node::{
+    Device, EdgeHop, EgressAddress, Group, Lease, NodeBlock, NodeConfig, SUBJECT_PRESENT, Subject,
+};
+
+use super::error::DataplaneError;
+use super::index::{Indices, Runs};
+use super::maps::{Cells, DropCells, Prefixes, Table, TrafficCells};
+
+/// Every map of a node but the one for liveness. Those behind a lock are written through a shared reference.
+pub(super) struct NodeMaps {
+    pub(super) config: Cells<NodeConfig>,
+    pub(super) devices: Table<u32, Device>,
+    pub(super) subjects: Cells<Subject>,
+    pub(super) subject_traffic: TrafficCells,
+    pub(super) leases: Cells<Lease>,
+    pub(super) cursors: Cells<u32>,
+    pub(super) flows: Mutex<Table<FlowKey, FlowValue>>,
+    pub(super) mappings: Mutex<Table<MappingKey, MappingValue>>,
+    pub(super) slots: Cells<Slot>,
+    pub(super) addresses: Table<u32, EgressAddress>,
+    pub(super) blocks: Cells<NodeBlock>,
+    pub(super) edges: Cells<EdgeHop>,
+    pub(super) edge_addresses: Table<u32, u32>,
+    pub(super) groups: Cells<Group>,
+    pub(super) maglev: Cells<u32>,
+    pub(super) bypass: Prefixes,
+    pub(super) managed: Prefixes,
+    pub(super) personas: Cells<u32>,
+    pub(super) persona_traffic: TrafficCells,
+    pub(super) drops: DropCells,
+}
+
+impl NodeMaps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            config: Cells::take(ebpf, "NODE_CONFIG")?,
+            devices: Table::take(ebpf, "DEVICES")?,
+            subjects: Cells::take(ebpf, "SUBJECTS")?,
+            subject_traffic: TrafficCells::take(ebpf, "SUBJECT_TRAFFIC")?,
+            leases: Cells::take(ebpf, "LEASES")?,
+            cursors: Cells::take(ebpf, "CURSORS")?,
+            flows: Mutex::new(Table::take(ebpf, "FLOWS")?),
+            mappings: Mutex::new(Table::take(ebpf, "MAPPINGS")?),
+            slots: Cells::take(ebpf, "SLOTS")?,
+            addresses: Table::take(ebpf, "ADDRESSES")?,
+            blocks: Cells::take(ebpf, "BLOCKS")?,
+            edges: Cells::take(ebpf, "EDGES")?,
+            edge_addresses: Table::take(ebpf, "EDGE_ADDRESSES")?,
+            groups: Cells::take(ebpf, "GROUPS")?,
+            maglev: Cells::take(ebpf, "MAGLEV")?,
+            bypass: Prefixes::take(ebpf, "BYPASS")?,
+            managed: Prefixes::take(ebpf, "MANAGED")?,
+            personas: Cells::take(ebpf, "PERSONAS")?,
+            persona_traffic: TrafficCells::take(ebpf, "PERSONA_TRAFFIC")?,
+            drops: DropCells::take(ebpf)?,
+        })
+    }
+}
+
+/// What user space remembers of the maps' contents.
+pub(super) struct NodeIndex {
+    /// Subject number → index.
+    pub(super) subjects: Indices<u32>,
+    /// Lease id → index.
+    pub(super) leases: Indices<u64>,
+    /// Lease id → what its cell holds.
+    pub(super) lease_cells: BTreeMap<u64, Lease>,
+    /// Hash of a group's name → index.
+    pub(super) groups: Indices<u64>,
+    /// Hash of a group's name → rows in force.
+    pub(super) group_rows: BTreeMap<u64, Vec<u32>>,
+    /// VNI → index.
+    pub(super) personas: Indices<u32>,
+    /// Egress address → its cells.
+    pub(super) addresses: BTreeMap<u32, EgressAddress>,
+    /// Runs of `BLOCKS` in use.
+    pub(super) block_runs: Runs,
+    /// Runs of `SLOTS` in use.
+    pub(super) slot_runs: Runs,
+}
+
+impl NodeIndex {
+    /// Reads it back from the maps.
+    pub(super) fn recover(maps: &NodeMaps) -> Result<Self, DataplaneError> {
+        let subjects = maps.subjects.used(|subject| subject.flags & SUBJECT_PRESENT != 0)?;
+        let leases = maps.leases.used(|lease| lease.id != 0)?;
+        let groups = maps.groups.used(|group| group.name_hash != 0)?;
+        let personas = maps.personas.used(|vni| *vni != 0)?;
+        let addresses = maps.addresses.entries()?.into_iter().collect::<BTreeMap<_, _>>();
+        let mut block_runs = Runs::default();
+        for address in addresses.values() {
+            block_runs.reserve(address.block_base, 65_536 >> address.block_bits);
+        }
+        let mut slot_runs = Runs::default();
+        for (_, lease) in &leases {
+            for block in &lease.blocks[..lease.block_count as usize] {
+                slot_runs.reserve(block.slot_base, slots_per_block(lease.block_bits));
+            }
+        }
+        Ok(Self {
+            subjects: Indices::new(0, SUBJECT_COUNT_MAX, subjects.iter().map(|(index, it)| (it.number, *index))),
+            leases: Indices::new(0, LEASE_COUNT_MAX, leases.iter().map(|(index, it)| (it.id, *index))),
+            lease_cells: leases.iter().map(|(_, lease)| (lease.id, *lease)).collect(),
+            groups: Indices::new(0, GROUP_COUNT_MAX, groups.iter().map(|(index, it)| (it.name_hash, *index))),
+            group_rows: BTreeMap::new(),
+            personas: Indices::new(0, PERSONA_COUNT_MAX, personas.iter().map(|(index, vni)| (*vni, *index))),
+            addresses,
+            block_runs,
+            slot_runs,
+        })
+    }
+}
+
+/// Slots that a block of `block_bits` takes.
+pub(super) fn slots_per_block(block_bits: u32) -> u32 {
+    SLOT_PROTOCOL_COUNT << block_bits
+}

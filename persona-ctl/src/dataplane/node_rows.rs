@@ -1,0 +1,65 @@
+//! Maglev tables: written into a group's spare half, then put in force by one write.
+
+use persona_common::maps::MAGLEV_ROW_COUNT;
+use persona_common::node::Group;
+
+use super::error::DataplaneError;
+use super::node::NodeDataplane;
+use super::tables::GroupTable;
+
+/// FNV-1a, 64 bits: finds a group again by its name after a restart.
+pub(super) fn name_hash(name: &str) -> u64 {
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    hash.max(1)
+}
+
+impl NodeDataplane {
+    /// Makes a group's table this one.
+    pub(super) fn put_group(&mut self, table: &GroupTable) -> Result<(), DataplaneError> {
+        let key = name_hash(table.group.as_str());
+        let rows =
+            table.rows.iter().map(|(first, second)| u32::from(first.0) << 16 | u32::from(second.0)).collect::<Vec<_>>();
+        let index = match self.index.groups.get(&key) {
+            Some(index) => index,
+            None => {
+                self.index.groups.give(key).ok_or_else(|| DataplaneError::Invalid("too many edge groups".to_owned()))?
+            }
+        };
+        let group = self.maps.groups.get(index)?;
+        let halves = [index * 2 * MAGLEV_ROW_COUNT, (index * 2 + 1) * MAGLEV_ROW_COUNT];
+        let is_new = group.name_hash != key;
+        if !is_new && self.rows_in_force(key, group.row_base)? == rows {
+            return Ok(());
+        }
+        let spare = if is_new || group.row_base != halves[0] { halves[0] } else { halves[1] };
+        for (row, pair) in (spare..).zip(&rows) {
+            self.maps.maglev.set(row, *pair)?;
+        }
+        self.maps.groups.set(index, Group { name_hash: key, row_base: spare, reserved: 0 })?;
+        self.index.group_rows.insert(key, rows);
+        Ok(())
+    }
+
+    /// Frees a group that no lease uses any more.
+    pub(super) fn remove_group(&mut self, key: u64) -> Result<(), DataplaneError> {
+        if let Some(index) = self.index.groups.take_back(&key) {
+            self.maps.groups.set(index, Group::default())?;
+            self.index.group_rows.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// The rows that packets see, read once after a restart.
+    fn rows_in_force(&mut self, key: u64, row_base: u32) -> Result<&[u32], DataplaneError> {
+        if !self.index.group_rows.contains_key(&key) {
+            let mut rows = Vec::with_capacity(MAGLEV_ROW_COUNT as usize);
+            for row in row_base..row_base + MAGLEV_ROW_COUNT {
+                rows.push(self.maps.maglev.get(row)?);
+            }
+            self.index.group_rows.insert(key, rows);
+        }
+        Ok(&self.index.group_rows[&key])
+    }
+}

@@ -1,0 +1,102 @@
+//! System calls that no crate of ours wraps: bpffs mounts, interface names, driver names.
+#![expect(unsafe_code, reason = "libc calls")]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// `BPF_FS_MAGIC`.
+const BPFFS_MAGIC: u32 = 0xcafe_4a11;
+
+/// `ETHTOOL_GDRVINFO`.
+const ETHTOOL_GET_DRIVER: u32 = 3;
+/// `SIOCETHTOOL`.
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// Whether a path is in a bpffs.
+pub(super) fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let path = c_path(path)?;
+    // SAFETY: all-zero bytes are a valid `statfs`.
+    let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a terminated string and a buffer of the right type.
+    match unsafe { libc::statfs(path.as_ptr(), &mut facts) } {
+        0 => Ok(facts.f_type as u32 == BPFFS_MAGIC),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Mounts a bpffs.
+pub(super) fn mount_bpffs(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: terminated strings; no data.
+    match unsafe { libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Unmounts.
+pub(super) fn unmount(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: a terminated string.
+    match unsafe { libc::umount2(path.as_ptr(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The name of a device in the network namespace of this thread.
+pub(super) fn interface_name(ifindex: u32) -> Option<String> {
+    let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
+    // SAFETY: a buffer of the size that the call asks for; it terminates what it writes.
+    unsafe {
+        if libc::if_indextoname(ifindex, name.as_mut_ptr()).is_null() {
+            return None;
+        }
+        Some(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    rest: [u8; 160],
+}
+
+/// The driver of a device in the network namespace of this thread.
+pub(super) fn driver_name(interface: &str) -> Option<String> {
+    let mut info = DriverInfo { command: ETHTOOL_GET_DRIVER, driver: [0; 32], rest: [0; 160] };
+    // SAFETY: all-zero bytes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IF_NAMESIZE - 1)) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = (&raw mut info).cast();
+    // SAFETY: a socket of our own, a request whose data points to a buffer of the size that the call writes.
+    let result = unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return None;
+        }
+        let result = libc::ioctl(socket, SIOCETHTOOL as _, &mut request);
+        libc::close(socket);
+        result
+    };
+    let end = info.driver.iter().position(|byte| *byte == 0).unwrap_or(info.driver.len());
+    (result == 0).then(|| String::from_utf8_lossy(&info.driver[..end]).into_owned())
+}
+
+/// The programs' clock: seconds of the coarse monotonic clock, plus one.
+pub(super) fn coarse_secs() -> u32 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a buffer of the right type; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time.tv_sec as u32 + 1
+}

@@ -1,0 +1,116 @@
+//! Headers as they stand in a packet. Multi-byte fields are big-endian there: `u16::from_be(field)` reads one.
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
+
+/// EtherType of IPv4, as it stands in a packet.
+pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
+/// EtherType of ARP, as it stands in a packet.
+pub const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
+/// EtherType of IPv6, as it stands in a packet.
+pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
+
+/// The don't-fragment flag, as it stands in a packet.
+pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
+/// More-fragments flag and fragment offset, as they stand in a packet.
+pub const FRAGMENT_MASK: u16 = 0x3fffu16.to_be();
+
+/// TCP's FIN flag.
+pub const TCP_FIN: u8 = 1;
+/// TCP's SYN flag.
+pub const TCP_SYN: u8 = 2;
+/// TCP's RST flag.
+pub const TCP_RST: u8 = 4;
+/// TCP's ACK flag.
+pub const TCP_ACK: u8 = 16;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ethernet {
+    pub destination: [u8; 6],
+    pub source: [u8; 6],
+    pub kind: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ipv4 {
+    pub version_length: u8,
+    pub tos: u8,
+    pub total_length: u16,
+    pub id: u16,
+    pub fragment: u16,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub checksum: u16,
+    pub source: u32,
+    pub destination: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Tcp {
+    pub source: u16,
+    pub destination: u16,
+    pub sequence: u32,
+    pub acknowledgement: u32,
+    pub offset: u8,
+    pub flags: u8,
+    pub window: u16,
+    pub checksum: u16,
+    pub urgent: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Udp {
+    pub source: u16,
+    pub destination: u16,
+    pub length: u16,
+    pub checksum: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Icmp {
+    pub kind: u8,
+    pub code: u8,
+    pub checksum: u16,
+    pub id: u16,
+    pub sequence: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Geneve {
+    pub version_length: u8,
+    pub control: u8,
+    pub protocol: u16,
+    pub vni: [u8; 3],
+    pub reserved: u8,
+}
+
+/// ARP for IPv4 over Ethernet (RFC 826).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Arp {
+    pub hardware: u16,
+    pub protocol: u16,
+    pub hardware_length: u8,
+    pub protocol_length: u8,
+    pub operation: u16,
+    pub sender_mac: [u8; 6],
+    pub sender_address: [u8; 4],
+    pub target_mac: [u8; 6],
+    pub target_address: [u8; 4],
+}
+
+const _: () = assert!(
+    size_of::<Ethernet>() == 14
+        && size_of::<Ipv4>() == 20
+        && size_of::<Tcp>() == 20
+        && size_of::<Udp>() == 8
+        && size_of::<Icmp>() == 8
+        && size_of::<Geneve>() == 8
+        && size_of::<Arp>() == 28
+);

@@ -1,0 +1,14 @@
+//! What the kernel programs share: headers, the frame they stand in, and the changes made to it.
+//!
+//! Built for `bpfel-unknown-none` only, by persona-ctl's build script. To lint it the same way:
+//! `cargo +nightly clippy -p persona-ebpf --target bpfel-unknown-none -Z build-std=core`.
+#![no_std]
+
+pub mod count;
+pub mod encapsulation;
+pub mod frame;
+pub mod header;
+pub mod icmp;
+pub mod packet;
+pub mod tc;
+pub mod xdp;

@@ -1,0 +1,30 @@
+//! Atomic changes of words in maps. `core::sync::atomic` offers none on this target, so the instructions stand here;
+//! they need the v3 instruction set.
+
+use core::arch::asm;
+
+/// Adds to a word; subtracts by adding the two's complement.
+#[inline(always)]
+pub fn add(word: &mut u32, value: u32) {
+    // SAFETY: one instruction on an aligned word that is borrowed.
+    unsafe { asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) word, in(wreg) value) }
+}
+
+/// Sets bits of a word.
+#[inline(always)]
+pub fn set_bits(word: &mut u32, bits: u32) {
+    // SAFETY: one instruction on an aligned word that is borrowed.
+    unsafe { asm!("lock *(u32 *)({0} + 0) |= {1}", in(reg) word, in(wreg) bits) }
+}
+
+/// Replaces a long word if it is `from`; says whether it was.
+///
+/// # Safety
+/// `word` points to an aligned long word in a map.
+#[inline(always)]
+pub unsafe fn compare_exchange(word: *mut u64, from: u64, to: u64) -> bool {
+    let found: u64;
+    // SAFETY: one instruction on the word that the caller vouches for.
+    unsafe { asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) word, in(reg) to, inlateout("r0") from => found) };
+    found == from
+}

@@ -1,0 +1,59 @@
+//! A node's programs: entry points only.
+//!
+//! `from_workload` and `from_edge` fail closed: what concerns a workload or a tunnel and is not understood is a counted
+//! drop. `guard` drops what is left over; local traffic passes it.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod allocate;
+mod atomic;
+mod clamp;
+mod from_edge;
+mod from_workload;
+mod guard;
+mod maps;
+mod path;
+mod resolve;
+mod rewrite;
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use persona_common::drop::DropReason;
+use persona_ebpf::count::count_drop;
+use persona_ebpf::frame::Frame;
+
+#[classifier]
+pub fn from_workload(context: TcContext) -> i32 {
+    verdict(from_workload::run(&context))
+}
+
+#[classifier]
+pub fn from_edge(context: TcContext) -> i32 {
+    verdict(from_edge::run(&context))
+}
+
+#[classifier]
+pub fn guard(context: TcContext) -> i32 {
+    verdict(guard::run(&context))
+}
+
+#[inline(always)]
+fn verdict(outcome: Result<i32, DropReason>) -> i32 {
+    match outcome {
+        Ok(verdict) => verdict,
+        Err(reason) => {
+            count_drop(reason);
+            TcContext::DROP
+        }
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

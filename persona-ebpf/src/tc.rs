@@ -1,0 +1,143 @@
+//! The frame at a TC hook: a socket buffer, maybe non-linear, maybe to be segmented.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
+    BPF_F_ADJ_ROOM_NO_CSUM_RESET, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+};
+use aya_ebpf::helpers::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+};
+use aya_ebpf::programs::TcContext;
+use persona_common::ENCAPSULATION_LENGTH;
+use persona_common::drop::DropReason;
+use persona_common::edge::NextHop;
+
+use crate::encapsulation::Outer;
+use crate::frame::{Frame, Segmentation};
+use crate::header::ETHERNET_LENGTH;
+
+/// `TC_ACT_UNSPEC`: go on with the next program, at TCX and at clsact alike.
+const ACT_NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+const ACT_DROP: i32 = 2;
+/// `AF_INET`.
+const FAMILY_IPV4: u32 = 2;
+
+const GROW_FLAGS: u64 = (BPF_F_ADJ_ROOM_FIXED_GSO
+    | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+    | BPF_F_ADJ_ROOM_ENCAP_L4_UDP
+    | BPF_F_ADJ_ROOM_NO_CSUM_RESET) as u64;
+const SHRINK_FLAGS: u64 = (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET) as u64;
+
+/// The socket buffer behind a context.
+#[inline(always)]
+pub fn skb(frame: &TcContext) -> *mut __sk_buff {
+    frame.as_ptr() as *mut __sk_buff
+}
+
+/// Sends a frame to the neighbour `next_hop` on a device; the kernel writes the Ethernet header.
+#[inline(always)]
+pub fn send_to_neighbour(ifindex: u32, next_hop: u32) -> i32 {
+    let mut parameters = bpf_redir_neigh {
+        nh_family: FAMILY_IPV4,
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [next_hop, 0, 0, 0] },
+    };
+    // SAFETY: the parameters live until the call returns and their size is given.
+    unsafe { bpf_redirect_neigh(ifindex, &mut parameters, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+}
+
+/// Tells an L4 checksum at `at` that something under it changed, whatever state the offload left it in.
+#[inline(always)]
+pub fn replace_checksum(frame: &TcContext, at: usize, from: u64, to: u64, flags: u64) -> Result<(), DropReason> {
+    // SAFETY: the helper checks the offset itself.
+    match unsafe { bpf_l4_csum_replace(skb(frame), at as u32, from, to, flags) } {
+        0 => Ok(()),
+        _ => Err(DropReason::Kernel),
+    }
+}
+
+impl Frame for TcContext {
+    const PASS: i32 = ACT_NEXT;
+    const DROP: i32 = ACT_DROP;
+
+    #[inline(always)]
+    fn data(&self) -> usize {
+        TcContext::data(self)
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        TcContext::data_end(self)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len() as usize
+    }
+
+    #[inline(always)]
+    fn linearise(&self, length: usize) {
+        if TcContext::data(self) + length <= TcContext::data_end(self) {
+            return;
+        }
+        let length = if (self.len() as usize) < length { self.len() } else { length as u32 };
+        // SAFETY: the helper checks the length itself. A failure leaves the frame short, which every read notices.
+        unsafe { bpf_skb_pull_data(skb(self), length) };
+    }
+
+    #[inline(always)]
+    fn segmentation(&self) -> Segmentation {
+        // SAFETY: fields of the context.
+        unsafe {
+            Segmentation {
+                size: core::ptr::read_volatile(&raw const (*skb(self)).gso_size),
+                count: core::ptr::read_volatile(&raw const (*skb(self)).gso_segs),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn encapsulate(&self, outer: &Outer) -> Result<(), DropReason> {
+        // SAFETY: the helper checks all itself.
+        if unsafe { bpf_skb_adjust_room(skb(self), ENCAPSULATION_LENGTH as i32, BPF_ADJ_ROOM_MAC, GROW_FLAGS) } != 0 {
+            return Err(DropReason::Kernel);
+        }
+        self.write(ETHERNET_LENGTH, *outer)
+    }
+
+    #[inline(always)]
+    fn decapsulate(&self) -> Result<(), DropReason> {
+        // SAFETY: as above.
+        match unsafe { bpf_skb_adjust_room(skb(self), -(ENCAPSULATION_LENGTH as i32), BPF_ADJ_ROOM_MAC, SHRINK_FLAGS) }
+        {
+            0 => Ok(()),
+            _ => Err(DropReason::Kernel),
+        }
+    }
+
+    #[inline(always)]
+    fn truncate(&self, length: usize) -> Result<(), DropReason> {
+        // SAFETY: as above.
+        match unsafe { bpf_skb_change_tail(skb(self), length as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(DropReason::Kernel),
+        }
+    }
+
+    #[inline(always)]
+    fn send(&self, hop: &NextHop, destination: u32) -> Result<i32, DropReason> {
+        if hop.ifindex == 0 {
+            return Err(DropReason::NextHopUnresolved);
+        }
+        let address = if hop.address == 0 { destination } else { hop.address };
+        Ok(send_to_neighbour(hop.ifindex, address))
+    }
+
+    #[inline(always)]
+    fn send_back(&self) -> i32 {
+        // SAFETY: a field of the context, then a helper without memory arguments.
+        unsafe { bpf_redirect((*skb(self)).ifindex, 0) as i32 }
+    }
+}

@@ -1,0 +1,86 @@
+//! The frame at an XDP hook: one linear buffer, one packet.
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::programs::XdpContext;
+use persona_common::ENCAPSULATION_LENGTH;
+use persona_common::drop::DropReason;
+use persona_common::edge::NextHop;
+
+use crate::encapsulation::Outer;
+use crate::frame::{Frame, Segmentation};
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet};
+
+impl Frame for XdpContext {
+    const PASS: i32 = xdp_action::XDP_PASS as i32;
+    const DROP: i32 = xdp_action::XDP_DROP as i32;
+
+    #[inline(always)]
+    fn data(&self) -> usize {
+        XdpContext::data(self)
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        XdpContext::data_end(self)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        XdpContext::data_end(self) - XdpContext::data(self)
+    }
+
+    #[inline(always)]
+    fn linearise(&self, _length: usize) {}
+
+    #[inline(always)]
+    fn segmentation(&self) -> Segmentation {
+        Segmentation { size: 0, count: 0 }
+    }
+
+    #[inline(always)]
+    fn encapsulate(&self, outer: &Outer) -> Result<(), DropReason> {
+        move_head(self, -(ENCAPSULATION_LENGTH as i32))?;
+        // `send` writes the Ethernet header anew.
+        self.write(ETHERNET_LENGTH, *outer)
+    }
+
+    #[inline(always)]
+    fn decapsulate(&self) -> Result<(), DropReason> {
+        move_head(self, ENCAPSULATION_LENGTH as i32)
+    }
+
+    #[inline(always)]
+    fn truncate(&self, length: usize) -> Result<(), DropReason> {
+        let surplus = self.length() as i32 - length as i32;
+        // SAFETY: the helper checks the length itself.
+        match unsafe { bpf_xdp_adjust_tail(self.ctx, -surplus) } {
+            0 => Ok(()),
+            _ => Err(DropReason::Kernel),
+        }
+    }
+
+    #[inline(always)]
+    fn send(&self, hop: &NextHop, _destination: u32) -> Result<i32, DropReason> {
+        if hop.resolved == 0 || hop.ifindex == 0 {
+            return Err(DropReason::NextHopUnresolved);
+        }
+        self.write(0, Ethernet { destination: hop.destination_mac, source: hop.source_mac, kind: ETHERTYPE_IPV4 })?;
+        // SAFETY: a helper without memory arguments.
+        Ok(unsafe { bpf_redirect(hop.ifindex, 0) as i32 })
+    }
+
+    #[inline(always)]
+    fn send_back(&self) -> i32 {
+        xdp_action::XDP_TX as i32
+    }
+}
+
+#[inline(always)]
+fn move_head(frame: &XdpContext, by: i32) -> Result<(), DropReason> {
+    // SAFETY: the helper checks the room itself.
+    match unsafe { bpf_xdp_adjust_head(frame.ctx, by) } {
+        0 => Ok(()),
+        _ => Err(DropReason::Kernel),
+    }
+}

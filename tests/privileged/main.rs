@@ -1,0 +1,3 @@
+//! Tests that need root: real programs in the real kernel, real packets.
+
+mod programs;

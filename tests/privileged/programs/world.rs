@@ -1,0 +1,71 @@
+//! A bpffs and the data planes in it, gone when the test ends.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use persona_ctl::dataplane::{EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
+
+/// The loopback device: always there, carries no traffic of these tests.
+pub(super) const LOOPBACK: u32 = 1;
+
+/// Whether privileged tests can run; says so if not, and fails if they must.
+pub(super) fn is_privileged() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
+    // CAP_NET_ADMIN and CAP_SYS_ADMIN.
+    let is_privileged = effective >> 12 & 1 == 1 && effective >> 21 & 1 == 1;
+    if !is_privileged {
+        eprintln!("SKIP: needs CAP_SYS_ADMIN and CAP_NET_ADMIN");
+        assert!(std::env::var_os("PERSONA_REQUIRE_PRIVILEGED").is_none(), "privileges are required");
+    }
+    is_privileged
+}
+
+/// A mount point of its own.
+pub(super) struct World {
+    directory: Option<tempfile::TempDir>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self { directory: Some(tempfile::tempdir().unwrap()) }
+    }
+
+    pub(super) fn bpffs(&self) -> PathBuf {
+        self.directory.as_ref().unwrap().path().join("bpf")
+    }
+
+    pub(super) fn node(&self) -> NodeDataplane {
+        let options =
+            NodeOptions { bpffs: self.bpffs(), uplinks: vec![], guard_all_forwarded: false, adopt: Duration::ZERO };
+        NodeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }
+
+    pub(super) fn edge(&self) -> EdgeDataplane {
+        let options = EdgeOptions { bpffs: self.bpffs(), inside: LOOPBACK, outside: LOOPBACK, hook: Hook::Tc };
+        EdgeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let detached = detach(&self.bpffs());
+        if let Err(error) = detached {
+            eprintln!("{}", chain(&error));
+            // Leave the mount alone rather than delete through it.
+            std::mem::forget(self.directory.take());
+        }
+    }
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
