@@ -146,9 +146,17 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
 
 #[test]
 fn one_run_names_every_mistake() {
-    let text = persona("qos: { egressRat: 1mbit, dscp: 99 }\n  sofware: []\n  network: { mtu: big }");
-    let errors = yaml(&text).unwrap_err();
-    assert_eq!(errors.len(), 5, "{errors:#?}");
+    let cases = [
+        ("{ qos: { egressRat: 1mbit, dscp: 99 }, sofware: [], network: { mtu: big } }", 5),
+        ("{ netwrk: {}, qos: { egresRate: 5mbit, dscp: 77 } }", 3),
+        ("{ network: { mtu: 1400 }, qos: { dscp: 64 } }", 2),
+        ("{ network: { egress: { pools: [A, B] } }, qos: { dscp: 64 } }", 2),
+    ];
+    for (spec, count) in cases {
+        let text = format!("apiVersion: persona/v1\nkind: Persona\nmetadata: {{ name: BAD }}\nspec: {spec}\n");
+        let errors = yaml(&text).unwrap_err();
+        assert_eq!(errors.len(), count + 1, "{errors:#?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::check::{self, Problem};
 use super::envelope::{API_VERSION, Document, Kind};
-use super::place::{self, Place, Source};
+use super::place::{self, Place, Source, joined};
 
 /// A run names at most this many mistakes per document.
 const ERROR_COUNT_MAX: usize = 50;
@@ -139,7 +139,7 @@ fn problem(path: &str, message: impl Into<String>) -> Problem {
 
 /// Reads a typed body. After an error the wrong part is taken out and the rest is read again.
 fn read_typed<T: DeserializeOwned>(mut value: Value) -> Result<T, Vec<Problem>> {
-    let mut problems: Vec<Problem> = Vec::new();
+    let (mut problems, mut removed): (Vec<Problem>, Vec<String>) = (Vec::new(), Vec::new());
     for _ in 0..ERROR_COUNT_MAX {
         let error = match serde_path_to_error::deserialize::<_, T>(&value) {
             Ok(body) if problems.is_empty() => return Ok(body),
@@ -151,21 +151,36 @@ fn read_typed<T: DeserializeOwned>(mut value: Value) -> Result<T, Vec<Problem>> 
             path => path,
         };
         let text = error.inner().to_string();
-        if let Some(field) = missing_field(&text) {
-            let absent = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+        match missing_field(&text) {
             // A field that was taken out because it was wrong has been named already.
-            if !problems.iter().any(|(known, _)| *known == absent) {
-                problems.push((path, format!("{field} is missing")));
-            }
+            Some(field) if removed.contains(&joined(&path, field)) => {}
+            Some(field) => problems.push((path.clone(), format!("{field} is missing"))),
+            None => problems.push((path.clone(), explain(&path, &text))),
+        }
+        // The later items of a list would move, so a list with a wrong item goes as a whole.
+        let part = path.trim_end_matches(|char: char| char == ']' || char.is_ascii_digit());
+        let part = part.strip_suffix('[').unwrap_or(&path);
+        if !take_out(&mut value, part) {
             break;
         }
-        problems.push((path.clone(), explain(&path, &text)));
-        if !remove_at(&mut value, &path) {
-            break;
-        }
+        removed.push(part.to_owned());
     }
     Err(problems)
 }
+
+/// Takes a wrong part out; a wrong name becomes some name, because nothing can be read without one.
+fn take_out(value: &mut Value, path: &str) -> bool {
+    match value.pointer_mut("/metadata/name") {
+        Some(name) if path == "metadata.name" && *name != NAME_PLACEHOLDER => {
+            *name = NAME_PLACEHOLDER.into();
+            true
+        }
+        _ => remove_at(value, path),
+    }
+}
+
+/// Stands for a wrong name while the rest is read.
+const NAME_PLACEHOLDER: &str = "x";
 
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.split('`').next()
@@ -223,13 +238,9 @@ fn remove_at(value: &mut Value, path: &str) -> bool {
                 Some(next) => at = next,
                 None => return false,
             },
-            Value::Array(items) => match step.parse::<usize>().ok().filter(|index| *index < items.len()) {
-                Some(index) if is_last => {
-                    items.remove(index);
-                    return false; // the later items have moved, so their paths would be wrong
-                }
-                Some(index) => at = &mut items[index],
-                None => return false,
+            Value::Array(items) => match step.parse::<usize>().ok().and_then(|index| items.get_mut(index)) {
+                Some(next) if !is_last => at = next,
+                _ => return false,
             },
             _ => return false,
         }
