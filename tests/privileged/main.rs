@@ -1,3 +1,6 @@
 //! Tests that need root: real programs in the real kernel, real packets.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its set-up")]
+
+mod cluster;
 mod programs;

@@ -1,0 +1,38 @@
+//! The whole system in network namespaces: the demo's steps as tests, more kills, and edges forced to XDP.
+
+mod kills;
+mod steps;
+mod xdp;
+
+use persona_tests::findings::Findings;
+use persona_tests::ledger::Ledger;
+use persona_tests::steps as demo;
+use persona_tests::world::{Hook, World};
+
+/// Whether tests may run: without root they are skipped with a word, which CI makes a failure.
+fn may_run() -> bool {
+    if std::fs::File::options().write(true).open("/proc/sys/net/ipv4/ip_forward").is_ok() {
+        return true;
+    }
+    let required = std::env::var_os("PERSONA_REQUIRE_PRIVILEGED").is_some();
+    assert!(!required, "network namespaces need root, and PERSONA_REQUIRE_PRIVILEGED is set");
+    eprintln!("SKIP: network namespaces need root");
+    false
+}
+
+/// Builds a world, lets the steps run in it, and fails with the table and the logs if a line is not ok.
+fn check(hook: Hook, steps: impl FnOnce(&mut World, &mut Findings)) {
+    if !may_run() {
+        return;
+    }
+    let mut world = World::build(&Ledger::default(), hook).unwrap();
+    let mut findings = Findings::default();
+    steps(&mut world, &mut findings);
+    println!("{}", findings.table());
+    assert!(findings.all_ok(), "{}\n{}", findings.table(), world.log_tails());
+}
+
+/// The steps that every other one builds on.
+fn start(world: &mut World, findings: &mut Findings) {
+    findings.run("1 registration", |findings| demo::registration::run(world, findings));
+}

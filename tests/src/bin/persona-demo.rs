@@ -1,0 +1,111 @@
+//! The demo: builds the world, takes the eight steps, prints one table. Run it with `cargo xtask demo`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use persona_tests::findings::{Finding, Findings};
+use persona_tests::ledger::Ledger;
+use persona_tests::steps;
+use persona_tests::world::{Hook, World};
+
+/// The exit code of a run that was broken off.
+const INTERRUPTED: i32 = 130;
+
+/// Shows the whole path on real packets.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Leave the world standing and print how to look into it.
+    #[arg(long)]
+    keep: bool,
+    /// Edge kills in step 5.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// The hook that edges attach their programs to.
+    #[arg(long, value_enum, default_value_t)]
+    hook: Hook,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<bool> {
+    let start = Instant::now();
+    let ledger = Ledger::default();
+    clean_up_on_signal(&ledger)?;
+    let progress = spinner();
+    let mut world = World::build(&ledger, args.hook).inspect_err(|_| report_failures(&ledger))?;
+    let mut findings = Findings::telling(tell);
+    let outcome = steps::run_all(&mut world, args.rounds, &mut findings);
+    progress.finish_and_clear();
+    println!("\n{}", findings.table());
+    println!("{} s, {}", start.elapsed().as_secs(), if findings.all_ok() { "every line is ok" } else { "NOT OK" });
+    if !findings.all_ok() {
+        eprintln!("{}", world.log_tails());
+    }
+    if args.keep {
+        keep(world)?;
+    }
+    outcome.map(|()| findings.all_ok())
+}
+
+fn tell(line: &Finding) {
+    let sign = if line.ok { "ok    " } else { "NOT OK" };
+    println!("{sign} {:15} {}: {}", line.step, line.expected, line.measured);
+}
+
+fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} the demo runs ({elapsed})").expect("the template is valid");
+    let progress = ProgressBar::new_spinner().with_style(style);
+    progress.enable_steady_tick(Duration::from_millis(200));
+    progress
+}
+
+/// On Ctrl-C or SIGTERM everything is undone and the process ends, wherever the steps are.
+fn clean_up_on_signal(ledger: &Ledger) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let ledger = ledger.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no signal handler")?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        });
+        eprintln!("\nbroken off; removing everything");
+        report_failures(&ledger);
+        std::process::exit(INTERRUPTED);
+    });
+    Ok(())
+}
+
+fn report_failures(ledger: &Ledger) {
+    for failure in ledger.undo_all() {
+        eprintln!("clean-up: {failure}");
+    }
+}
+
+fn keep(world: World) -> Result<()> {
+    let names: Vec<String> = world.namespaces.all().iter().map(|namespace| namespace.name.clone()).collect();
+    let (ctl, folder) = (world.ctl.clone(), world.folder.clone());
+    let script = world.keep()?;
+    println!("\nThe world is left standing (step 8 has detached the agent and the edges).");
+    println!("  namespaces    {}", names.join(" "));
+    println!("  look inside   ip netns exec {} bash", names[0]);
+    println!("  the manager   ip netns exec {} {} --manager {} status", names[0], ctl.program, ctl.manager);
+    println!("  logs, files   {}", folder.display());
+    println!("  remove it     sh {}", script.display());
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! iperf3 runs between a workload and the internet host.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::Running;
+use crate::world::{INTERNET_ADDRESS, World};
+
+/// Bytes of IPv4 and UDP headers per datagram.
+const UDP_HEADER_BYTES: f64 = 28.0;
+
+/// Payload bytes of a datagram.
+const UDP_PAYLOAD_BYTES: u32 = 1_200;
+
+/// Which way the payload goes, seen from the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To the internet.
+    Up,
+    /// From the internet.
+    Down,
+}
+
+/// What carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// One TCP connection, as fast as it gets.
+    Tcp,
+    /// UDP, offered at this rate.
+    Udp {
+        /// Payload bits per second.
+        offered_bps: u64,
+    },
+}
+
+/// What a run gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// Payload that was received, bits per second.
+    pub received_bps: f64,
+    /// The same with IPv4 and UDP headers; only for UDP.
+    pub received_inner_bps: Option<f64>,
+    /// TCP segments sent again.
+    pub retransmits: u64,
+    /// How long the payload ran, seconds.
+    pub seconds: f64,
+}
+
+/// Runs iperf3 for some seconds.
+pub fn run(world: &World, workload: &str, direction: Direction, carrier: Carrier, seconds: u32) -> Result<Run> {
+    let port = "5201";
+    let mut server = world.namespaces.internet.command("iperf3")?;
+    server.args(["--server", "--one-off", "--port", port]);
+    let mut server = Running::start(&world.ledger, "iperf3", &world.folder.join("iperf3.log"), server)?;
+    wait_for_listener(world, port)?;
+    let mut client = world.workload(workload).command("iperf3")?;
+    client.args(["--client", INTERNET_ADDRESS, "--port", port, "--json", "--connect-timeout", "3000"]);
+    client.args(["--time", &seconds.to_string()]);
+    if direction == Direction::Down {
+        client.arg("--reverse");
+    }
+    if let Carrier::Udp { offered_bps } = carrier {
+        let (rate, length) = (offered_bps.to_string(), UDP_PAYLOAD_BYTES.to_string());
+        client.args(["--udp", "--bitrate", &rate, "--length", &length]);
+    }
+    let output = client.output().context("iperf3 does not start")?;
+    server.wait(Duration::from_secs(2))?;
+    let json: Value = serde_json::from_slice(&output.stdout).context("iperf3 printed no JSON")?;
+    if let Some(error) = json["error"].as_str() {
+        bail!("iperf3 {direction:?} {carrier:?}: {error}");
+    }
+    read_run(&json["end"], carrier).with_context(|| format!("iperf3's answer lacks a figure: {}", json["end"]))
+}
+
+fn read_run(end: &Value, carrier: Carrier) -> Option<Run> {
+    match carrier {
+        Carrier::Tcp => Some(Run {
+            received_bps: end["sum_received"]["bits_per_second"].as_f64()?,
+            received_inner_bps: None,
+            retransmits: end["sum_sent"]["retransmits"].as_u64().unwrap_or(0),
+            seconds: end["sum_received"]["seconds"].as_f64()?,
+        }),
+        Carrier::Udp { .. } => {
+            let sum = &end["sum"];
+            let received = sum["packets"].as_f64()? - sum["lost_packets"].as_f64()?;
+            let seconds = sum["seconds"].as_f64()?;
+            let bits = |bytes: f64| received * bytes * 8.0 / seconds;
+            Some(Run {
+                received_bps: bits(UDP_PAYLOAD_BYTES.into()),
+                received_inner_bps: Some(bits(f64::from(UDP_PAYLOAD_BYTES) + UDP_HEADER_BYTES)),
+                retransmits: 0,
+                seconds,
+            })
+        }
+    }
+}
+
+fn wait_for_listener(world: &World, port: &str) -> Result<()> {
+    for _ in 0..100 {
+        let mut command = world.namespaces.internet.command("ss")?;
+        let output = command.args(["-Hltn", "sport", "=", &format!(":{port}")]).output()?;
+        if !output.stdout.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("iperf3's server does not listen on port {port}")
+}

@@ -1,0 +1,5 @@
+//! Traffic that is measured: downloads with the gaps between their bytes, a counted UDP echo, iperf3 runs.
+
+pub mod download;
+pub mod echo;
+pub mod iperf;

@@ -1,0 +1,44 @@
+//! The steps of the demo, which are the whole-system tests too: each acts in the world and notes what it measured.
+
+pub mod detach;
+pub mod egress;
+pub mod failover;
+pub mod rates;
+pub mod registration;
+pub mod request;
+pub mod restarts;
+pub mod switch;
+
+mod view;
+
+use anyhow::Result;
+
+use crate::findings::Findings;
+use crate::kernel::Snapshot;
+use crate::world::World;
+
+/// Names of the demo's personas (see `fixtures/demo.yaml`).
+const FRANKFURT: &str = "frankfurt-standard";
+const FRANKFURT_LOW_LATENCY: &str = "frankfurt-low-latency";
+const TOKYO: &str = "tokyo-standard";
+
+/// Rates of the demo's personas, inner bits per second.
+const EGRESS_BPS: f64 = 40e6;
+const INGRESS_BPS: f64 = 80e6;
+
+/// The subject that most steps are about.
+const SUBJECT: &str = "workload/n1/w1";
+
+/// Runs all steps in order. A step that breaks off does not keep the others from running.
+pub fn run_all(world: &mut World, kill_count: u32, findings: &mut Findings) -> Result<()> {
+    let before = Snapshot::take(&world.namespaces.all())?;
+    findings.run("1 registration", |findings| registration::run(world, findings));
+    findings.run("2 egress", |findings| egress::run(world, findings));
+    findings.run("3 rates", |findings| rates::run(world, findings));
+    findings.run("4 switch", |findings| switch::run(world, findings));
+    findings.run("5 edge death", |findings| failover::run(world, kill_count, findings));
+    findings.run("6 request", |findings| request::run(world, findings));
+    findings.run("7 restarts", |findings| restarts::run(world, findings));
+    findings.run("8 detach", |findings| detach::run(world, &before, findings));
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Step 3: the persona's rates hold in both directions, for TCP and UDP, and TCP really gets them.
+
+use anyhow::{Context, Result};
+
+use super::{EGRESS_BPS, INGRESS_BPS, SUBJECT, view};
+use crate::findings::Findings;
+use crate::load::iperf::{self, Carrier, Direction};
+use crate::world::World;
+
+/// How long each run lasts, seconds.
+const RUN_SECONDS: u32 = 5;
+
+/// How far inner bytes may be from the rate.
+const TOLERANCE: f64 = 0.05;
+
+/// The share of its rate that TCP must get as payload.
+const TCP_PAYLOAD_SHARE: f64 = 0.9;
+
+/// Runs iperf3 four times.
+pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
+    for direction in [Direction::Up, Direction::Down] {
+        tcp(world, direction, findings)?;
+        udp(world, direction, findings)?;
+    }
+    Ok(())
+}
+
+/// TCP meets its queue without loss to speak of, so what the node counted is what passed.
+fn tcp(world: &World, direction: Direction, findings: &mut Findings) -> Result<()> {
+    let before = view::subject_traffic(world, SUBJECT)?;
+    let run = iperf::run(world, "w1", direction, Carrier::Tcp, RUN_SECONDS)?;
+    let after = view::subject_traffic(world, SUBJECT)?;
+    let bytes = match direction {
+        Direction::Up => after.egress_bytes - before.egress_bytes,
+        Direction::Down => after.ingress_bytes - before.ingress_bytes,
+    };
+    note_rate(findings, "TCP", direction, bytes as f64 * 8.0 / run.seconds);
+    let rate = rate_of(direction);
+    let measured = format!("{}, {} retransmits", view::mbit(run.received_bps), run.retransmits);
+    let expected = format!("TCP {}: payload at least {}", word(direction), view::mbit(rate * TCP_PAYLOAD_SHARE));
+    findings.note(expected, measured, run.received_bps >= rate * TCP_PAYLOAD_SHARE);
+    Ok(())
+}
+
+/// UDP is offered at 1.25 times the rate, so the queue drops: upwards the edges count what came through it, downwards
+/// the receiver does, with its headers added.
+fn udp(world: &World, direction: Direction, findings: &mut Findings) -> Result<()> {
+    let carrier = Carrier::Udp { offered_bps: (rate_of(direction) * 1.25) as u64 };
+    let vni = view::lease_of(world, SUBJECT)?.vni.0;
+    let before = view::persona_traffic_at_edges(world, vni)?;
+    let run = iperf::run(world, "w1", direction, carrier, RUN_SECONDS)?;
+    let inner_bps = match direction {
+        Direction::Up => {
+            let after = view::persona_traffic_at_edges(world, vni)?;
+            (after.egress_bytes - before.egress_bytes) as f64 * 8.0 / run.seconds
+        }
+        Direction::Down => run.received_inner_bps.context("UDP runs have an inner rate")?,
+    };
+    note_rate(findings, "UDP", direction, inner_bps);
+    Ok(())
+}
+
+fn note_rate(findings: &mut Findings, carrier: &str, direction: Direction, inner_bps: f64) {
+    let rate = rate_of(direction);
+    let error = inner_bps / rate - 1.0;
+    let expected = format!("{carrier} {}: inner bytes within 5 % of {}", word(direction), view::mbit(rate));
+    let measured = format!("{} ({:+.1} %)", view::mbit(inner_bps), error * 100.0);
+    findings.note(expected, measured, error.abs() <= TOLERANCE);
+}
+
+fn rate_of(direction: Direction) -> f64 {
+    match direction {
+        Direction::Up => EGRESS_BPS,
+        Direction::Down => INGRESS_BPS,
+    }
+}
+
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Up => "up",
+        Direction::Down => "down",
+    }
+}

@@ -1,0 +1,120 @@
+//! What steps ask again and again, by the command line: leases, counters, who carries a flow, what the server sees.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use persona_core::wire::agent::Traffic;
+use persona_core::wire::api::{EdgeView, Explanation, LeaseView, NodeView};
+
+use crate::world::{EDGES, INTERNET_ADDRESS, World};
+
+/// Longer than the time between two reports of an agent.
+const REPORT_TIME: Duration = Duration::from_millis(1_200);
+
+/// How often counters are asked for until they stand still.
+const SETTLE_ROUNDS_MAX: usize = 6;
+
+/// The lease that a subject's new flows use.
+pub(super) fn lease_of(world: &World, subject: &str) -> Result<LeaseView> {
+    let explanation: Explanation = world.ctl.json(&["explain", subject])?;
+    explanation.lease.with_context(|| format!("{subject} has no lease"))
+}
+
+/// Whether an address and port, as the server saw them, lie in a lease.
+pub(super) fn is_inside(lease: &LeaseView, client: (Ipv4Addr, u16)) -> bool {
+    lease.address == client.0 && lease.ports.iter().any(|(first, last)| (*first..=*last).contains(&client.1))
+}
+
+/// A lease in words.
+pub(super) fn describe(lease: &LeaseView) -> String {
+    let ports: Vec<String> = lease.ports.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+    format!("{} ports {}", lease.address, ports.join(", "))
+}
+
+/// Asks the internet host who it sees, with a new connection of curl.
+pub(super) fn seen_by_server(world: &World, workload: &str) -> Result<(Ipv4Addr, u16)> {
+    let mut curl = world.workload(workload).command("curl")?;
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", &format!("http://{INTERNET_ADDRESS}/whoami")]);
+    let output = curl.output().context("curl does not start")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    parse_client(&text)
+        .with_context(|| format!("curl got {text:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Reads `ADDRESS PORT`.
+pub(super) fn parse_client(text: &str) -> Option<(Ipv4Addr, u16)> {
+    let (address, port) = text.trim().split_once(' ')?;
+    Some((address.parse().ok()?, port.parse().ok()?))
+}
+
+/// The node as the manager sees it.
+pub(super) fn node(world: &World) -> Result<NodeView> {
+    world.ctl.json(&["node", "get", crate::world::NODE])
+}
+
+/// The edges as the manager sees them.
+pub(super) fn edges(world: &World) -> Result<Vec<EdgeView>> {
+    world.ctl.list(&["edge", "list"])
+}
+
+/// A subject's counters at its node, once they stand still.
+pub(super) fn subject_traffic(world: &World, subject: &str) -> Result<Traffic> {
+    settled(|| {
+        let counters = node(world)?.counters;
+        let found = counters.subjects.into_iter().find(|entry| entry.subject.to_string() == subject);
+        Ok(found.map(|entry| entry.traffic).unwrap_or_default())
+    })
+}
+
+/// A persona's counters over all edges, once they stand still.
+pub(super) fn persona_traffic_at_edges(world: &World, vni: u32) -> Result<Traffic> {
+    settled(|| {
+        let all = edges(world)?;
+        let of_persona = all.iter().filter_map(|edge| edge.counters.personas.get(&vni));
+        Ok(of_persona.fold(Traffic::default(), |sum, traffic| Traffic {
+            egress_packets: sum.egress_packets + traffic.egress_packets,
+            egress_bytes: sum.egress_bytes + traffic.egress_bytes,
+            ingress_packets: sum.ingress_packets + traffic.ingress_packets,
+            ingress_bytes: sum.ingress_bytes + traffic.ingress_bytes,
+        }))
+    })
+}
+
+/// Reads until two readings, a report apart, agree.
+fn settled(read: impl Fn() -> Result<Traffic>) -> Result<Traffic> {
+    std::thread::sleep(REPORT_TIME);
+    let mut last = read()?;
+    for _ in 0..SETTLE_ROUNDS_MAX {
+        std::thread::sleep(REPORT_TIME);
+        let next = read()?;
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    Ok(last)
+}
+
+/// The edge that carries most of a busy direction now: `in0` receives what nodes send out, `out0` what comes back.
+pub(super) fn carrying_edge(world: &World, device: &str) -> Result<String> {
+    let read = || -> Result<Vec<(u64, &str)>> {
+        let running = EDGES.iter().filter(|edge| world.edges.contains_key(edge.name));
+        running.map(|edge| Ok((world.namespaces.edges[edge.name].device_bytes(device)?.0, edge.name))).collect()
+    };
+    let before = read()?;
+    std::thread::sleep(Duration::from_millis(200));
+    let after = read()?;
+    let growth = before.iter().zip(&after).map(|(before, after)| (after.0 - before.0, after.1));
+    growth.max().map(|(_, name)| name.to_owned()).context("no edge runs")
+}
+
+/// Milliseconds, for people.
+pub(super) fn ms(time: Duration) -> String {
+    format!("{:.0} ms", time.as_secs_f64() * 1e3)
+}
+
+/// Megabits per second, for people.
+pub(super) fn mbit(bps: f64) -> String {
+    format!("{:.1} Mbit/s", bps / 1e6)
+}

@@ -1,0 +1,47 @@
+//! The roles' configuration files, as an operator would write them.
+
+use std::fmt::Write as _;
+
+use super::topology::{EdgePlace, NODE_ADDRESS, ROUTER_ADDRESS, WORKLOADS};
+use super::{MANAGER_ADDRESS, NODE, World};
+
+impl World {
+    /// The manager's.
+    pub(super) fn manager_config(&self) -> String {
+        let store = self.path("manager.sqlite");
+        format!("listen = \"{MANAGER_ADDRESS}\"\nstore = \"{}\"\n", store.display())
+    }
+
+    /// The node's.
+    pub(super) fn agent_config(&self, token: &str) -> String {
+        let mut text = self.common_config(NODE, token);
+        text += &format!("uplink = \"up0\"\naddress = \"{NODE_ADDRESS}\"\n");
+        text += "bypass = [\"192.168.77.0/24\", \"10.10.0.0/16\"]\nmanaged = [\"10.10.0.0/16\"]\nguard = \"managed\"\n";
+        for place in WORKLOADS {
+            let (name, address) = (place.name, place.address);
+            write!(text, "\n[[workload]]\nname = \"{name}\"\ndevice = \"{name}\"\naddress = \"{address}\"\n")
+                .expect("writing to a string does not fail");
+        }
+        text
+    }
+
+    /// An edge's.
+    pub(super) fn edge_config(&self, place: &EdgePlace, token: &str) -> String {
+        let EdgePlace { name, group, inside, .. } = place;
+        let mut text = self.common_config(name, token);
+        text += &format!("group = \"{group}\"\ninside = \"in0\"\noutside = \"out0\"\naddress = \"{inside}\"\n");
+        text += &format!("outside_next_hop = \"{ROUTER_ADDRESS}\"\nhook = \"{}\"\n", self.hook.as_str());
+        text += "capacity = { bits_per_sec = 1_000_000_000, lease_count = 1_000 }\n";
+        text
+    }
+
+    fn common_config(&self, name: &str, token: &str) -> String {
+        let (state, bpffs) = (self.path(&format!("{name}.state")), self.path(&format!("{name}.bpf")));
+        format!(
+            "name = \"{name}\"\nmanager = \"http://{MANAGER_ADDRESS}\"\njoin_token = \"{token}\"\n\
+             state_dir = \"{}\"\nbpffs = \"{}\"\n",
+            state.display(),
+            bpffs.display()
+        )
+    }
+}

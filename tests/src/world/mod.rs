@@ -1,0 +1,188 @@
+//! A small internet in network namespaces, in which the real binary plays every role.
+//!
+//! ```text
+//!   w1 ── 10.10.1.0/24 ──┐                       ┌── fra1 .21 ──┐ .11
+//!                        n1 .11 ── 192.168.77/24 ┼── fra2 .22 ──┼ .12  203.0.113.0/24 ── router .1 ── internet
+//!   w2 ── 10.10.2.0/24 ──┘       manager .1      └── tok1 .31 ──┘ .13                    198.51.100.0/24  .10
+//! ```
+//!
+//! The underlay and the outside segment are bridges in namespaces of their own. The egress pools lie on the outside
+//! segment, so ARP on it decides which edge carries what comes back. Everything made is in the ledger first.
+
+mod configs;
+mod roles;
+mod services;
+mod topology;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+use crate::ctl::Ctl;
+use crate::ledger::{Ledger, Undo};
+use crate::load::echo::EchoServer;
+use crate::netns::Namespace;
+use crate::process::Running;
+
+pub use topology::{EDGES, EdgePlace, Namespaces, WORKLOADS, WorkloadPlace};
+
+/// The internet host.
+pub const INTERNET_ADDRESS: &str = "198.51.100.10";
+
+/// The UDP port on which the internet host echoes.
+pub const ECHO_PORT: u16 = 7777;
+
+/// The node's name.
+pub const NODE: &str = "n1";
+
+/// Where the manager listens.
+const MANAGER_ADDRESS: &str = "192.168.77.1:7700";
+
+/// The documents that are applied.
+const DOCUMENTS: &str = include_str!("../../fixtures/demo.yaml");
+
+/// Worlds made by this process, so that each has namespaces of its own.
+static WORLD_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// The hook that edges are told to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Hook {
+    /// What suits the device: TC on veth.
+    #[default]
+    Auto,
+    /// TC.
+    Tc,
+    /// XDP, with the offloads of the devices around set so that veth can carry it.
+    Xdp,
+}
+
+impl Hook {
+    /// Its word in an edge's configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tc => "tc",
+            Self::Xdp => "xdp",
+        }
+    }
+}
+
+/// The world, with its services running and, once started, its roles.
+#[derive(Debug)]
+pub struct World {
+    /// What has to be undone.
+    pub ledger: Ledger,
+    /// Configurations, states, logs and bpffs mounts.
+    pub folder: PathBuf,
+    /// The namespaces.
+    pub namespaces: Namespaces,
+    /// The hook that edges are told to use.
+    pub hook: Hook,
+    /// The manager, while it runs.
+    pub manager: Option<Running>,
+    /// The agent, while it runs.
+    pub agent: Option<Running>,
+    /// The edges that run, by name.
+    pub edges: BTreeMap<String, Running>,
+    /// The command line.
+    pub ctl: Ctl,
+    program: PathBuf,
+    services: Vec<Running>,
+    echo: Option<EchoServer>,
+}
+
+impl World {
+    /// Builds the namespaces and starts the internet host's services; no role runs yet.
+    pub fn build(ledger: &Ledger, hook: Hook) -> Result<Self> {
+        let program = persona_ctl()?;
+        let number = WORLD_COUNT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("pd{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(&prefix);
+        ledger.note(Undo::RemoveFolder(folder.clone()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        let namespaces = Namespaces::build(ledger, &prefix, hook)?;
+        let ctl = Ctl {
+            program: program.display().to_string(),
+            namespace: namespaces.underlay.clone(),
+            manager: format!("http://{MANAGER_ADDRESS}"),
+        };
+        let mut world = Self {
+            ledger: ledger.clone(),
+            folder,
+            namespaces,
+            hook,
+            manager: None,
+            agent: None,
+            edges: BTreeMap::new(),
+            ctl,
+            program,
+            services: Vec::new(),
+            echo: None,
+        };
+        world.start_services()?;
+        Ok(world)
+    }
+
+    /// The namespace of a workload.
+    pub fn workload(&self, name: &str) -> &Namespace {
+        self.namespaces.workloads.get(name).expect("steps name workloads of the topology")
+    }
+
+    /// Fails if a process that should run has ended by itself.
+    pub fn check_processes(&mut self) -> Result<()> {
+        let roles = self.manager.iter_mut().chain(self.agent.iter_mut()).chain(self.edges.values_mut());
+        roles.chain(self.services.iter_mut()).try_for_each(Running::check)
+    }
+
+    /// The ends of all logs, for an error that says too little by itself.
+    pub fn log_tails(&self) -> String {
+        let roles = self.manager.iter().chain(self.agent.iter()).chain(self.edges.values());
+        roles.map(|role| format!("--- {}\n{}\n", role.log.display(), role.log_tail())).collect()
+    }
+
+    /// Leaves everything standing; returns the script that removes it.
+    pub fn keep(mut self) -> Result<PathBuf> {
+        let script = self.folder.join("remove.sh");
+        let roles = self.manager.iter_mut().chain(self.agent.iter_mut()).chain(self.edges.values_mut());
+        roles.chain(self.services.iter_mut()).for_each(Running::detach);
+        std::fs::write(&script, self.ledger.into_script())?;
+        Ok(script)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.log"))
+    }
+}
+
+impl Drop for World {
+    /// Ends the processes before the ledger removes what they stand on.
+    fn drop(&mut self) {
+        self.agent = None;
+        self.edges.clear();
+        self.manager = None;
+        self.services.clear();
+        self.echo = None;
+        for failure in self.ledger.undo_all() {
+            eprintln!("clean-up: {failure}");
+        }
+    }
+}
+
+/// The binary under test: `PERSONA_CTL`, or the one beside our own executable.
+fn persona_ctl() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("PERSONA_CTL") {
+        return Ok(PathBuf::from(path));
+    }
+    let own = std::env::current_exe()?;
+    let beside = own.ancestors().skip(1).take(2).map(|folder: &Path| folder.join("persona-ctl"));
+    match beside.into_iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("persona-ctl is not found beside {}: build it, or set PERSONA_CTL", own.display()),
+    }
+}

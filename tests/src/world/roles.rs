@@ -1,0 +1,127 @@
+//! Starting, killing and restarting the roles: the real binary with its real configuration.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use persona_core::wire::api::JoinTokenSecret;
+
+use super::topology::LinkState;
+use super::{DOCUMENTS, EDGES, EdgePlace, NODE, World};
+use crate::ledger::Undo;
+use crate::netns::{Namespace, run};
+use crate::process::Running;
+
+/// How long the manager may take to answer.
+const MANAGER_START_TIME: Duration = Duration::from_secs(10);
+
+impl World {
+    /// Starts the manager and waits until it answers.
+    pub fn start_manager(&mut self) -> Result<()> {
+        let config = self.write("manager.toml", &self.manager_config())?;
+        let underlay = self.namespaces.underlay.clone();
+        self.manager = Some(self.start_role("manager", "manager", &underlay, &config)?);
+        let start = Instant::now();
+        while let Err(error) = self.ctl.text(&["status", "--output", "json"]) {
+            self.check_processes()?;
+            if start.elapsed() > MANAGER_START_TIME {
+                return Err(error.context("the manager does not answer"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Applies the demo's documents.
+    pub fn apply_documents(&self) -> Result<()> {
+        let path = self.write("documents.yaml", DOCUMENTS)?;
+        self.ctl.text(&["persona", "apply", "-f", &path.display().to_string()]).map(drop)
+    }
+
+    /// Joins and starts all edges and the agent.
+    pub fn start_edges_and_agent(&mut self) -> Result<()> {
+        for place in EDGES {
+            let token = self.join_token("edge")?;
+            let config = self.write(&format!("{}.toml", place.name), &self.edge_config(&place, &token))?;
+            self.mount_bpffs(place.name)?;
+            self.start_edge_with(&place, &config)?;
+        }
+        let token = self.join_token("node")?;
+        self.write(&format!("{NODE}.toml"), &self.agent_config(&token))?;
+        self.mount_bpffs(NODE)?;
+        self.start_agent()
+    }
+
+    /// Starts the agent, also after a kill.
+    pub fn start_agent(&mut self) -> Result<()> {
+        let node = self.namespaces.node.clone();
+        self.agent = Some(self.start_role(NODE, "agent", &node, &self.path(&format!("{NODE}.toml")))?);
+        Ok(())
+    }
+
+    /// Kills an edge as a power cut would: the process and both links are gone at once.
+    pub fn kill_edge(&mut self, name: &str) -> Result<Instant> {
+        let mut edge = self.edges.remove(name).with_context(|| format!("edge {name} does not run"))?;
+        let moment = Instant::now();
+        self.namespaces.set_edge_links(name, LinkState::Cut)?;
+        edge.kill()?;
+        Ok(moment)
+    }
+
+    /// Brings a killed edge back.
+    pub fn revive_edge(&mut self, name: &str) -> Result<()> {
+        self.namespaces.set_edge_links(name, LinkState::Whole)?;
+        let place = EDGES.into_iter().find(|place| place.name == name).context("no such edge")?;
+        self.start_edge_with(&place, &self.path(&format!("{name}.toml")))
+    }
+
+    /// Removes what a role left on its host, by its own command.
+    pub fn detach_role(&self, name: &str) -> Result<()> {
+        let namespace = if name == NODE { &self.namespaces.node } else { &self.namespaces.edges[name] };
+        let config = self.path(&format!("{name}.toml"));
+        let mut command = namespace.command(&self.program.display().to_string())?;
+        let output = command.args(["detach", "--config"]).arg(config).output()?;
+        if !output.status.success() {
+            bail!("detach of {name} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// Where a role pins its maps and links.
+    pub fn bpffs(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.bpf"))
+    }
+
+    fn start_edge_with(&mut self, place: &EdgePlace, config: &std::path::Path) -> Result<()> {
+        let namespace = self.namespaces.edges[place.name].clone();
+        let edge = self.start_role(place.name, "edge", &namespace, config)?;
+        self.edges.insert(place.name.to_owned(), edge);
+        Ok(())
+    }
+
+    fn start_role(&self, name: &str, role: &str, inside: &Namespace, config: &std::path::Path) -> Result<Running> {
+        let mut command = inside.command(&self.program.display().to_string())?;
+        command.arg(role).arg("--config").arg(config);
+        Running::start(&self.ledger, name, &self.log_path(name), command)
+    }
+
+    fn join_token(&self, role: &str) -> Result<String> {
+        let secret: JoinTokenSecret = self.ctl.json(&["token", "create", "--role", role])?;
+        Ok(secret.token)
+    }
+
+    /// Mounted from here, so that it lives as long as the world and not as long as a role.
+    fn mount_bpffs(&self, name: &str) -> Result<()> {
+        let path = self.bpffs(name);
+        std::fs::create_dir_all(&path)?;
+        run("mount", &["-t", "bpf", "bpf", &path.display().to_string()])?;
+        self.ledger.note(Undo::Unmount(path));
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,186 @@
+//! Namespaces, links and addresses. Nothing here knows of personas.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::Hook;
+use crate::ledger::Ledger;
+use crate::netns::{Forwarding, Namespace};
+
+/// Where an edge stands.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgePlace {
+    /// Its name.
+    pub name: &'static str,
+    /// Its group.
+    pub group: &'static str,
+    /// Its address on the underlay.
+    pub inside: &'static str,
+    /// Its own address on the outside segment.
+    pub outside: &'static str,
+}
+
+/// The edges.
+pub const EDGES: [EdgePlace; 3] = [
+    EdgePlace { name: "fra1", group: "frankfurt", inside: "192.168.77.21", outside: "203.0.113.11" },
+    EdgePlace { name: "fra2", group: "frankfurt", inside: "192.168.77.22", outside: "203.0.113.12" },
+    EdgePlace { name: "tok1", group: "tokyo", inside: "192.168.77.31", outside: "203.0.113.13" },
+];
+
+/// Where a workload stands.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkloadPlace {
+    /// Its name, and that of its device on the node.
+    pub name: &'static str,
+    /// Its address.
+    pub address: &'static str,
+    /// The node's address towards it.
+    pub gateway: &'static str,
+}
+
+/// The workloads.
+pub const WORKLOADS: [WorkloadPlace; 2] = [
+    WorkloadPlace { name: "w1", address: "10.10.1.2", gateway: "10.10.1.1" },
+    WorkloadPlace { name: "w2", address: "10.10.2.2", gateway: "10.10.2.1" },
+];
+
+/// The node's address on the underlay.
+pub(super) const NODE_ADDRESS: &str = "192.168.77.11";
+
+/// The edges' next hop.
+pub(super) const ROUTER_ADDRESS: &str = "203.0.113.1";
+
+/// All namespaces of a world.
+#[derive(Debug, Clone)]
+pub struct Namespaces {
+    /// The underlay's bridge; the manager and the command line run here too.
+    pub underlay: Namespace,
+    /// The node.
+    pub node: Namespace,
+    /// The workloads, by name.
+    pub workloads: BTreeMap<&'static str, Namespace>,
+    /// The edges, by name.
+    pub edges: BTreeMap<&'static str, Namespace>,
+    /// The outside segment's bridge.
+    pub outside: Namespace,
+    /// The edges' next hop.
+    pub router: Namespace,
+    /// The host behind it.
+    pub internet: Namespace,
+}
+
+impl Namespaces {
+    /// Makes them all, connected and addressed.
+    pub fn build(ledger: &Ledger, prefix: &str, hook: Hook) -> Result<Self> {
+        let make = |name: &str, forwarding| Namespace::create(ledger, &format!("{prefix}-{name}"), forwarding);
+        let mut namespaces = Self {
+            underlay: make("underlay", Forwarding::Off)?,
+            node: make("n1", Forwarding::On)?,
+            workloads: BTreeMap::new(),
+            edges: BTreeMap::new(),
+            outside: make("outside", Forwarding::Off)?,
+            router: make("router", Forwarding::On)?,
+            internet: make("internet", Forwarding::Off)?,
+        };
+        for place in WORKLOADS {
+            namespaces.workloads.insert(place.name, make(place.name, Forwarding::Off)?);
+        }
+        for place in EDGES {
+            namespaces.edges.insert(place.name, make(place.name, Forwarding::Off)?);
+        }
+        namespaces.connect_underlay()?;
+        namespaces.connect_workloads()?;
+        namespaces.connect_outside()?;
+        if hook == Hook::Xdp {
+            namespaces.suit_xdp()?;
+        }
+        Ok(namespaces)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<&Namespace> {
+        let fixed = [&self.underlay, &self.node, &self.outside, &self.router, &self.internet];
+        fixed.into_iter().chain(self.workloads.values()).chain(self.edges.values()).collect()
+    }
+
+    /// Cuts both links of an edge, or mends them, at the far ends: the edge loses carrier, as if a cable were pulled.
+    pub fn set_edge_links(&self, edge: &str, state: LinkState) -> Result<()> {
+        let word = match state {
+            LinkState::Cut => "down",
+            LinkState::Whole => "up",
+        };
+        self.underlay.ip(&format!("link set {edge} {word}"))?;
+        self.outside.ip(&format!("link set {edge} {word}"))?;
+        Ok(())
+    }
+
+    fn connect_underlay(&self) -> Result<()> {
+        add_bridge(&self.underlay)?;
+        self.underlay.add_address("br0", "192.168.77.1/24")?;
+        connect_to_bridge(&self.node, "up0", &self.underlay, "n1", NODE_ADDRESS)?;
+        for place in EDGES {
+            connect_to_bridge(&self.edges[place.name], "in0", &self.underlay, place.name, place.inside)?;
+        }
+        Ok(())
+    }
+
+    fn connect_workloads(&self) -> Result<()> {
+        for place in WORKLOADS {
+            let workload = &self.workloads[place.name];
+            workload.link("eth0", &self.node, place.name)?;
+            workload.add_address("eth0", &format!("{}/24", place.address))?;
+            self.node.add_address(place.name, &format!("{}/24", place.gateway))?;
+            workload.ip(&format!("route add default via {}", place.gateway))?;
+        }
+        Ok(())
+    }
+
+    fn connect_outside(&self) -> Result<()> {
+        add_bridge(&self.outside)?;
+        connect_to_bridge(&self.router, "seg0", &self.outside, "router", ROUTER_ADDRESS)?;
+        for place in EDGES {
+            connect_to_bridge(&self.edges[place.name], "out0", &self.outside, place.name, place.outside)?;
+        }
+        self.router.link("net0", &self.internet, "eth0")?;
+        self.router.add_address("net0", "198.51.100.1/24")?;
+        self.internet.add_address("eth0", &format!("{}/24", super::INTERNET_ADDRESS))?;
+        self.internet.ip("route add default via 198.51.100.1")?;
+        Ok(())
+    }
+
+    /// XDP on veth: frames sent by a program arrive only where the far end runs NAPI, and a sender that leaves its
+    /// checksums to the device would have them delivered wrong.
+    fn suit_xdp(&self) -> Result<()> {
+        for workload in self.workloads.values() {
+            workload.set_offloads("eth0", "tx off")?;
+        }
+        self.internet.set_offloads("eth0", "tx off")?;
+        self.underlay.set_offloads("n1", "gro on")?;
+        for edge in self.edges.keys() {
+            self.underlay.set_offloads(edge, "gro on")?;
+            self.outside.set_offloads(edge, "gro on")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an edge's links carry frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// They do not.
+    Cut,
+    /// They do.
+    Whole,
+}
+
+fn add_bridge(namespace: &Namespace) -> Result<()> {
+    namespace.ip("link add br0 type bridge forward_delay 0")?;
+    namespace.ip("link set br0 up").map(drop)
+}
+
+fn connect_to_bridge(host: &Namespace, device: &str, bridge: &Namespace, port: &str, address: &str) -> Result<()> {
+    host.link(device, bridge, port)?;
+    bridge.ip(&format!("link set {port} master br0"))?;
+    host.add_address(device, &format!("{address}/24"))
+}
