@@ -1,9 +1,12 @@
 //! The host code of Persona: the roles (manager, agent, edge) and the command line.
 
+pub mod agent;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod dataplane;
+pub mod edge;
+pub mod host;
 pub mod logging;
 pub mod manager_link;
 pub mod netlink;

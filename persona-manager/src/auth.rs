@@ -92,7 +92,9 @@ fn agent_of(bearer: &str) -> Option<AgentId> {
 
 fn check_proof(agent: &AgentRecord, request: &Signed<'_>, now_ms: u64) -> Result<(), Refusal> {
     let (time_ms, signature) = header_text(request.headers, PROOF_HEADER).and_then(parse_proof).ok_or_else(|| {
-        unauthenticated(format!("send `{PROOF_HEADER}: t=MILLISECONDS,s=BASE64` with a signature of the registered key"))
+        unauthenticated(format!(
+            "send `{PROOF_HEADER}: t=MILLISECONDS,s=BASE64` with a signature of the registered key"
+        ))
     })?;
     if now_ms.abs_diff(time_ms) > PROOF_AGE_MS_MAX {
         return Err(unauthenticated(format!(

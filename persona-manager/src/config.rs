@@ -102,10 +102,21 @@ mod tests {
     #[test]
     fn a_public_bind_needs_to_be_allowed() {
         let cases = [
-            ("127.0.0.1:1", true), ("10.1.2.3:1", true), ("192.168.0.1:1", true), ("172.16.0.1:1", true),
-            ("169.254.1.1:1", true), ("[::1]:1", true), ("[fd00::1]:1", true), ("[fe80::1]:1", true),
-            ("0.0.0.0:1", false), ("[::]:1", false), ("203.0.113.1:1", false), ("[2001:db8::1]:1", false),
-            ("172.32.0.1:1", false), ("[::ffff:203.0.113.1]:1", false), ("[::ffff:10.0.0.1]:1", true),
+            ("127.0.0.1:1", true),
+            ("10.1.2.3:1", true),
+            ("192.168.0.1:1", true),
+            ("172.16.0.1:1", true),
+            ("169.254.1.1:1", true),
+            ("[::1]:1", true),
+            ("[fd00::1]:1", true),
+            ("[fe80::1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("203.0.113.1:1", false),
+            ("[2001:db8::1]:1", false),
+            ("172.32.0.1:1", false),
+            ("[::ffff:203.0.113.1]:1", false),
+            ("[::ffff:10.0.0.1]:1", true),
         ];
         for (address, is_fine) in cases {
             let bound = address.parse().unwrap();

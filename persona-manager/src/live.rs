@@ -64,7 +64,8 @@ impl Live {
         let before = agents.get(id).cloned();
         let after = merged(before.as_ref(), report, now_ms);
         let is_decisive = before.as_ref().is_none_or(|before| differs(before, &after));
-        let rejection = after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));
+        let rejection =
+            after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));
         agents.insert(id.clone(), after);
         if is_decisive {
             self.wake.notify_one();
@@ -96,11 +97,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now_ms: u64) -> AgentLive
     }
 }
 
-fn since(
-    old: &BTreeMap<EdgeName, (EdgeHealth, Instant)>,
-    health: &EdgeHealth,
-    now: Instant,
-) -> (EdgeHealth, Instant) {
+fn since(old: &BTreeMap<EdgeName, (EdgeHealth, Instant)>, health: &EdgeHealth, now: Instant) -> (EdgeHealth, Instant) {
     let unchanged = old.get(&health.edge).filter(|(before, _)| before.alive == health.alive);
     (health.clone(), unchanged.map_or(now, |(_, since)| *since))
 }

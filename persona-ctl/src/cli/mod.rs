@@ -2,9 +2,13 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation.
 
+mod agent;
 mod binding;
 mod completions;
+mod detach;
+mod doctor;
 mod documents;
+mod edge;
 mod edges;
 mod egress;
 mod events;
@@ -16,6 +20,7 @@ mod persona;
 mod persona_file;
 mod print;
 mod request;
+mod role;
 mod status;
 mod switch;
 mod token;
@@ -74,6 +79,7 @@ pub enum Output {
 enum Command {
     /// Run the manager: documents, assignments, leases.
     Manager(manager::ManagerArgs),
+    Agent(agent::AgentArgs),
     /// Personas: store, look, compare, take back.
     #[command(subcommand)]
     Persona(persona::PersonaCommand),
@@ -86,9 +92,7 @@ enum Command {
     /// Nodes: hosts that run the agent.
     #[command(subcommand)]
     Node(node::NodeCommand),
-    /// Edges: devices that own egress addresses.
-    #[command(subcommand)]
-    Edge(edges::EdgeCommand),
+    Edge(edge::EdgeArgs),
     /// Workloads: VMs and containers on nodes.
     #[command(subcommand)]
     Workload(workload::WorkloadCommand),
@@ -108,6 +112,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show what happened.
     Events(events::EventsArgs),
+    Doctor(doctor::DoctorArgs),
+    Detach(detach::DetachArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -136,6 +142,10 @@ impl Cli {
         match command {
             Command::Completions(args) => args.run(),
             Command::Manager(args) => args.run(),
+            Command::Agent(args) => args.run(manager),
+            Command::Edge(args) if args.command.is_none() => args.run(manager),
+            Command::Doctor(args) => args.run(manager, output),
+            Command::Detach(args) => args.run(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask(Session { client: ApiClient::new(&manager)?, output })),
         }
@@ -150,7 +160,7 @@ impl Command {
             Self::Binding(command) => command.run(&session).await,
             Self::Egress(command) => command.run(&session).await,
             Self::Node(command) => command.run(&session).await,
-            Self::Edge(command) => command.run(&session).await,
+            Self::Edge(edge::EdgeArgs { command: Some(command), .. }) => command.run(&session).await,
             Self::Workload(command) => command.run(&session).await,
             Self::Lease(command) => command.run(&session).await,
             Self::Token(command) => command.run(&session).await,
@@ -159,8 +169,12 @@ impl Command {
             Self::Explain(args) => args.run(&session).await,
             Self::Status(args) => args.run(&session).await,
             Self::Events(args) => args.run(&session).await,
-            Self::Completions(args) => args.run(),
-            Self::Manager(args) => args.run(),
+            Self::Completions(_)
+            | Self::Manager(_)
+            | Self::Agent(_)
+            | Self::Edge(_)
+            | Self::Doctor(_)
+            | Self::Detach(_) => unreachable!("`execute` runs what needs no manager"),
         }
     }
 }
@@ -232,6 +246,16 @@ mod tests {
             ("completions bash", true),
             ("manager --config m.toml --listen 127.0.0.1:0 --store s --allow-public --log-format json", true),
             ("manager --listen 7600", false),
+            ("agent --config a.toml --uplink eth0 --manager http://m:1", true),
+            ("agent --uplink", false),
+            ("edge --config e.toml --hook xdp", true),
+            ("edge --hook best", false),
+            ("edge list", true),
+            ("edge list -o json", true),
+            ("edge get e1", true),
+            ("doctor --config a.toml --output json", true),
+            ("detach --bpffs /b --device eth0 --device eth1", true),
+            ("detach", false),
         ];
         for (line, is_right) in cases {
             let words = std::iter::once("persona-ctl").chain(line.split(' '));

@@ -63,6 +63,7 @@ struct Peers {
     probe: ProbeItem,
     clock: AttentiveClock,
     now_ns: u64,
+    is_due: bool,
     peers: BTreeMap<Ipv4Addr, Peer>,
 }
 
@@ -77,7 +78,7 @@ impl Prober {
     pub fn start(source: Ipv4Addr, outcome: Outcome) -> io::Result<Self> {
         let socket = socket::open(source)?;
         let clock = AttentiveClock::new(clock::monotonic_ns());
-        let peers = Peers { probe: ProbeItem::default(), clock, now_ns: 0, peers: BTreeMap::new() };
+        let peers = Peers { probe: ProbeItem::default(), clock, now_ns: 0, is_due: false, peers: BTreeMap::new() };
         let shared = Arc::new(Shared { is_stopping: AtomicBool::new(false), peers: Mutex::new(peers) });
         let thread = std::thread::Builder::new().name("persona-probe".into()).spawn({
             let shared = Arc::clone(&shared);
@@ -98,6 +99,12 @@ impl Prober {
             let fresh = || Peer { edge: target.edge, liveness: Liveness::new(now_ns, target.believed) };
             state.peers.entry(target.address).or_insert_with(fresh);
         }
+        state.is_due = true;
+    }
+
+    /// Sends a round of probes with the next tick instead of waiting for the interval to end.
+    pub fn probe_soon(&self) {
+        self.shared.lock().is_due = true;
     }
 
     /// What is known of every probed edge.
@@ -129,9 +136,10 @@ impl Shared {
 fn run(shared: &Shared, socket: &UdpSocket, mut outcome: Outcome) {
     clock::prefer_this_thread("persona-probe");
     let mut sequence = 0;
-    let mut next_send_ns = 0;
+    let mut next_send_ns = clock::monotonic_ns();
     while !shared.is_stopping.load(Ordering::Relaxed) {
-        clock::sleep_until_readable(&[socket.as_fd()], TICK);
+        let until_send = Duration::from_nanos(next_send_ns.saturating_sub(clock::monotonic_ns()));
+        clock::sleep_until_readable(&[socket.as_fd()], TICK.min(until_send));
         let mut changes = Vec::new();
         {
             let mut state = shared.lock();
@@ -139,11 +147,12 @@ fn run(shared: &Shared, socket: &UdpSocket, mut outcome: Outcome) {
             state.now_ns = state.clock.advance(real_ns, TICK.as_nanos() as u64);
             state.hear_all(socket, &mut changes);
             state.judge_all(&mut changes);
-            if real_ns >= next_send_ns {
+            if real_ns >= next_send_ns || state.is_due {
+                state.is_due = false;
                 sequence += 1;
                 state.send_all(socket, sequence);
                 let interval_ns = u64::from(state.probe.interval_ms) * 1_000_000;
-                next_send_ns = (next_send_ns + interval_ns).max(real_ns + interval_ns / 2);
+                next_send_ns = real_ns + interval_ns;
             }
         }
         for (edge, verdict) in changes {

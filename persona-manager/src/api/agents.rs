@@ -189,7 +189,8 @@ fn replace_workloads(
         if before.is_some_and(|record| record.report == report) {
             continue;
         }
-        let (name, verb) = if before.is_some() { ("workload.changed", "changed") } else { ("workload.found", "was found") };
+        let (name, verb) =
+            if before.is_some() { ("workload.changed", "changed") } else { ("workload.found", "was found") };
         let message = format!("{subject} {verb}: device {}, address {}", report.device, report.address);
         let details = json!({ "before": before.map(|record| &record.report), "after": report });
         draft.event(name, &subject, id, message, details);

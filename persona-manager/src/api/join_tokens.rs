@@ -36,7 +36,13 @@ pub(super) async fn create(
         let expires_ms = draft.now_ms() + new.ttl_ms;
         let NewJoinToken { role, name, uses, .. } = new;
         let details = json!({ "role": role, "name": name, "uses": uses, "expiresMs": expires_ms });
-        draft.event("join-token.created", format!("join-token/{id}"), "operator", "a join token was made".into(), details);
+        draft.event(
+            "join-token.created",
+            format!("join-token/{id}"),
+            "operator",
+            "a join token was made".into(),
+            details,
+        );
         draft.put(JoinTokenRecord { id: id.clone(), hash, role, name, uses, keys: Vec::new(), expires_ms });
         Ok(JoinTokenSecret { id, token, expires_ms })
     });

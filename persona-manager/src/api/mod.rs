@@ -26,7 +26,11 @@ const BODY_LENGTH_MAX: usize = 8 << 20;
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 #[derive(OpenApi)]
-#[openapi(info(title = "Persona manager", description = "Personas, who wears them, and what carries them.", license(name = "MIT OR Apache-2.0")))]
+#[openapi(info(
+    title = "Persona manager",
+    description = "Personas, who wears them, and what carries them.",
+    license(name = "MIT OR Apache-2.0")
+))]
 struct Document;
 
 /// Everything that the manager serves.
@@ -45,7 +49,9 @@ pub fn router(context: Context) -> Router {
     let document = with_plain_wildcards(document);
     router
         .route("/v1/openapi.json", axum::routing::get(async move || Json(document)))
-        .fallback(async || Refusal::not_found("there is nothing at this path; GET /v1/openapi.json lists what there is"))
+        .fallback(async || {
+            Refusal::not_found("there is nothing at this path; GET /v1/openapi.json lists what there is")
+        })
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, Refusal::invalid("this path does not know this method"))
         })

@@ -23,10 +23,7 @@ pub(super) struct PageParams {
 }
 
 /// The page of `entries`, which are ascending by key.
-pub(super) fn page<T>(
-    params: &PageParams,
-    entries: impl Iterator<Item = (String, T)>,
-) -> Result<Page<T>, Refusal> {
+pub(super) fn page<T>(params: &PageParams, entries: impl Iterator<Item = (String, T)>) -> Result<Page<T>, Refusal> {
     let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Refusal::invalid(format!("limit is {limit}; use 1 to {LIMIT_MAX}")));

@@ -104,7 +104,10 @@ fn redeem(draft: &mut Draft, request: &Register, id: &AgentId) -> Result<(), Ref
         return Ok(());
     }
     if token.keys.len() >= token.uses as usize {
-        return forbidden(format!("join token {token_id} was used by {} keys, as often as it may: make a new one", token.uses));
+        return forbidden(format!(
+            "join token {token_id} was used by {} keys, as often as it may: make a new one",
+            token.uses
+        ));
     }
     let mut keys = token.keys.clone();
     keys.push(request.public_key.clone());

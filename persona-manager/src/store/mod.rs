@@ -12,9 +12,8 @@ mod writer;
 
 pub use draft::Draft;
 pub use records::{
-    AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeState, EventRecord, JoinTokenRecord,
-    LeaseRecord, NetworkTarget, NumberRecord, Numbers, Override, PublicationRecord, SubjectRecord, VersionRecord,
-    WorkloadRecord,
+    AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeState, EventRecord, JoinTokenRecord, LeaseRecord,
+    NetworkTarget, NumberRecord, Numbers, Override, PublicationRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 pub use snapshot::{Record, Snapshot, Table, Write};
 pub use sqlite::SqliteBackend;

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::records::{
-    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, Numbers, PublicationRecord,
-    SubjectRecord, VersionRecord, WorkloadRecord,
+    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, Numbers, PublicationRecord, SubjectRecord,
+    VersionRecord, WorkloadRecord,
 };
 
 type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;

@@ -186,9 +186,8 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
         Write::Number(number) => put_meta(connection, number.name, number.value),
         Write::Put { table, key, body } => {
             let table = table_name(*table);
-            let sql = format!(
-                "INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = excluded.body"
-            );
+            let sql =
+                format!("INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = excluded.body");
             connection.prepare(&sql)?.execute([key, body]).map(drop)
         }
         Write::Delete { table, key } => {

@@ -7,9 +7,7 @@ use persona_core::ids::{EdgeName, GroupName, NodeName};
 use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, NodeItem, PoolItem, ProbeItem};
 
-use crate::store::{
-    AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot,
-};
+use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
 
 /// Every edge takes the same share of its group's flows.
 const EDGE_WEIGHT: u16 = 100;

@@ -160,7 +160,9 @@ fn consequence(draft: &Draft, agent: &AgentRecord) -> String {
 /// Names of the edges of a group that serve.
 fn serving_edges<'a>(draft: &'a Draft, wanted: &'a str) -> impl Iterator<Item = String> + 'a {
     draft.state().agents.values().filter_map(move |agent| match &agent.details {
-        AgentDetails::Edge { group, state: EdgeState::Up, .. } if group.as_str() == wanted => Some(agent.id.name.clone()),
+        AgentDetails::Edge { group, state: EdgeState::Up, .. } if group.as_str() == wanted => {
+            Some(agent.id.name.clone())
+        }
         _ => None,
     })
 }

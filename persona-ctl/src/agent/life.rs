@@ -1,0 +1,271 @@
+//! The agent from start to stop: what wakes a pass, and what each pass leads to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use persona_core::ids::EdgeNumber;
+use persona_core::liveness::Verdict;
+use persona_core::wire::agent::{Register, Rejection, Role};
+use persona_core::wire::desired::DesiredState;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::config::{AgentConfig, Guard};
+use super::observe::Observed;
+use super::pass::{PassError, Reconciler, lock};
+use super::report;
+use crate::dataplane::{NodeDataplane, NodeOptions};
+use crate::host;
+use crate::manager_link::{self, Link, LinkConfig, StateFile};
+use crate::netlink::{self, Netlink};
+use crate::probe::Prober;
+
+/// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+/// News that comes in a burst is taken in one pass.
+const SETTLE: Duration = Duration::from_millis(3);
+/// Expired flows are returned to memory this often.
+const SWEEP_EVERY_PASSES: u64 = 10;
+/// Verdicts that wait for the loop; the data path has been told already.
+const VERDICT_COUNT_MAX: usize = 1_024;
+
+/// Runs the agent until `stop` is cancelled. The data path stays as it is.
+pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result<()> {
+    host::require_node(&config.bpffs)?;
+    let mut agent = Agent::start(config, &stop).await?;
+    let mut interval = tokio::time::interval(PASS_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = interval.tick() => agent.housekeep(),
+            Some((edge, verdict)) = agent.verdicts.recv() => { agent.tell_verdict(edge, verdict); continue }
+            Ok(()) = agent.link.desired.changed() => {}
+            () = agent.changed.notified() => tokio::time::sleep(SETTLE).await,
+        }
+        agent.pass().await;
+    }
+    tracing::info!(
+        "stopped; the data path goes on with the last generation, edge failures go unnoticed until the next start"
+    );
+    Ok(())
+}
+
+struct Agent {
+    reconciler: Reconciler,
+    link: Link,
+    state_file: StateFile,
+    applied: DesiredState,
+    rejected: Option<Rejection>,
+    changed: Arc<Notify>,
+    verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
+    pass_count: u64,
+    said: String,
+}
+
+impl Agent {
+    async fn start(config: AgentConfig, stop: &CancellationToken) -> anyhow::Result<Self> {
+        let netlink = Netlink::open()?;
+        let changed = Arc::new(Notify::new());
+        netlink::watch(Arc::clone(&changed))?;
+        let observed = Observed::look(&netlink, &config, &[], None).await?;
+        let dataplane = NodeDataplane::open(&options(&config, &observed)).context("data plane cannot be opened")?;
+        let dataplane = Arc::new(Mutex::new(dataplane));
+        let (sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
+        let prober = start_prober(&observed, Arc::clone(&dataplane), sender).context("prober cannot be started")?;
+        let link = manager_link::start(link_config(&config, &observed), stop)?;
+        let state_file = StateFile::in_directory(&config.state_dir);
+        let applied = state_file.load().unwrap_or_default();
+        let reconciler = Reconciler::new(config, netlink, dataplane, prober);
+        let (rejected, pass_count, said) = Default::default();
+        Ok(Self { reconciler, link, state_file, applied, rejected, changed, verdicts, pass_count, said })
+    }
+
+    /// Looks, makes the newest state true, or keeps the last one true, and reports.
+    async fn pass(&mut self) {
+        let newest = self.link.desired.borrow_and_update().clone();
+        let before = self.reconciler.attached();
+        if let Err(error) = self.reconciler.look(&[&newest, &self.applied]).await {
+            return self.say(&error.to_string());
+        }
+        self.tell_workloads(&before);
+        let has_news = newest.generation != Default::default() && newest != self.applied;
+        if has_news && self.take(&newest).await {
+            return self.tell_state();
+        }
+        let applied = std::mem::take(&mut self.applied);
+        let outcome = self.reconciler.apply(&applied).await;
+        self.applied = applied;
+        match outcome {
+            Ok(()) => self.said.clear(),
+            Err(error) => self.say(&error.to_string()),
+        }
+        self.tell_state();
+    }
+
+    /// Applies a new state. If that fails it is rejected whole, with the reason.
+    async fn take(&mut self, newest: &DesiredState) -> bool {
+        match self.reconciler.apply(newest).await {
+            Ok(()) => {
+                tracing::info!(generation = %newest.generation, "desired state is in force");
+                self.state_file.store(newest);
+                self.applied.clone_from(newest);
+                self.rejected = None;
+                self.said.clear();
+                true
+            }
+            Err(error) => {
+                self.reject(newest, &error);
+                false
+            }
+        }
+    }
+
+    fn reject(&mut self, newest: &DesiredState, error: &PassError) {
+        let reason = host::error_chain(error);
+        let rejection = Rejection { generation: newest.generation, reason };
+        if self.rejected.as_ref() == Some(&rejection) {
+            return;
+        }
+        let Rejection { generation, reason } = &rejection;
+        tracing::warn!(%generation, reason, "desired state is rejected; the previous one stays in force");
+        let message = format!("generation {generation}: {reason}");
+        self.link.report_next(|outbox| outbox.push_event("apply.rejected", generation.to_string(), message));
+        self.rejected = Some(rejection);
+    }
+
+    fn tell_state(&self) {
+        let observed = self.reconciler.observed.as_ref();
+        let workloads = observed.map(|observed| report::workloads(&self.reconciler.config, observed));
+        let edges = self.edge_health();
+        self.link.report_now(|outbox| {
+            outbox.report.applied = self.applied.generation;
+            outbox.report.rejected = self.rejected.clone();
+            outbox.report.workloads = workloads;
+            outbox.report.edges = Some(edges);
+        });
+    }
+
+    fn edge_health(&self) -> Vec<persona_core::wire::agent::EdgeHealth> {
+        report::edge_health(&self.reconciler.plan.edges, &self.reconciler.prober.health())
+    }
+
+    /// The data path knows already; this is for people and for the manager.
+    fn tell_verdict(&self, edge: EdgeNumber, verdict: Verdict) {
+        let name = self.reconciler.plan.edges.get(&edge).map_or_else(|| edge.to_string(), |edge| edge.name.to_string());
+        let edges = self.edge_health();
+        let (event, message) = if verdict.alive {
+            ("edge.up", format!("edge {name} answers; its lease table is at generation {}", verdict.generation))
+        } else {
+            ("edge.down", format!("edge {name} is silent; its flows moved to other edges of its group"))
+        };
+        let was_alive = self.link_said_alive(&name);
+        self.link.report_now(|outbox| {
+            outbox.report.edges = Some(edges);
+            if was_alive != Some(verdict.alive) {
+                tracing::info!(edge.name = name, event, message);
+                outbox.push_event(event, name, message);
+            }
+        });
+    }
+
+    /// What the last report said of an edge: a verdict with only a new generation is no event.
+    fn link_said_alive(&self, name: &str) -> Option<bool> {
+        let mut said = None;
+        self.link.report_next(|outbox| {
+            let edges = outbox.report.edges.iter().flatten();
+            said = edges.filter(|edge| edge.edge.as_str() == name).map(|edge| edge.alive).next();
+        });
+        said
+    }
+
+    fn tell_workloads(&self, before: &BTreeMap<String, u32>) {
+        let now = self.reconciler.attached();
+        for name in before.keys().filter(|name| !now.contains_key(*name)) {
+            let message = format!("device of workload {name} is gone; the workload has no way out until it comes back");
+            tracing::warn!(workload.name = name, "device of a workload is gone");
+            self.link.report_next(|outbox| outbox.push_event("workload.vanished", name, message));
+        }
+        for name in now.keys().filter(|name| !before.contains_key(*name)) {
+            let message = format!("device of workload {name} is there");
+            self.link.report_next(|outbox| outbox.push_event("workload.appeared", name, message));
+        }
+    }
+
+    /// Counters, leases that have drained, memory of expired flows.
+    fn housekeep(&mut self) {
+        self.pass_count += 1;
+        let plan = &self.reconciler.plan;
+        let is_sweeping = self.pass_count.is_multiple_of(SWEEP_EVERY_PASSES);
+        let outcome = tokio::task::block_in_place(|| {
+            let dataplane = lock(&self.reconciler.dataplane);
+            if is_sweeping {
+                dataplane.sweep()?;
+            }
+            let mut drained = Vec::new();
+            for lease in &plan.retiring {
+                if dataplane.drained(*lease)? {
+                    drained.push(*lease);
+                }
+            }
+            Ok::<_, crate::dataplane::DataplaneError>((drained, dataplane.counters()?))
+        });
+        match outcome {
+            Ok((drained, raw)) => self.link.report_next(|outbox| {
+                outbox.report.drained = drained;
+                outbox.report.counters = Some(report::counters(raw, &plan.subjects));
+            }),
+            Err(error) => self.say(&host::error_chain(&error)),
+        }
+    }
+
+    /// The same trouble every second is one line in the log.
+    fn say(&mut self, trouble: &str) {
+        if self.said != trouble {
+            tracing::error!(trouble, "pass failed; what was in force stays so, and it is tried again");
+            self.said = trouble.to_owned();
+        }
+    }
+}
+
+fn options(config: &AgentConfig, observed: &Observed) -> NodeOptions {
+    NodeOptions {
+        bpffs: config.bpffs.clone(),
+        uplinks: vec![observed.uplink.index],
+        guard_all_forwarded: config.file.guard == Guard::AllForwarded,
+        adopt: Duration::from_secs(config.file.adopt_secs.into()),
+    }
+}
+
+fn start_prober(
+    observed: &Observed,
+    dataplane: Arc<Mutex<NodeDataplane>>,
+    sender: mpsc::Sender<(EdgeNumber, Verdict)>,
+) -> std::io::Result<Prober> {
+    let tell = move |edge: EdgeNumber, verdict: Verdict| {
+        if let Err(error) = lock(&dataplane).set_edge_liveness(edge, verdict.alive, verdict.generation) {
+            tracing::error!(edge.number = %edge, error = host::error_chain(&error), "data path was not told of an edge's state");
+        }
+        // A full queue loses only an event: health is reported as it is, not as it changed.
+        let _ = sender.try_send((edge, verdict));
+    };
+    Prober::start(observed.address, Box::new(tell))
+}
+
+fn link_config(config: &AgentConfig, observed: &Observed) -> LinkConfig {
+    let register = Register {
+        token: config.join_token.clone(),
+        role: Role::Node,
+        name: config.name.to_string(),
+        public_key: String::new(),
+        address: observed.address,
+        group: None,
+        capabilities: config.file.capabilities.clone(),
+        capacity: None,
+        labels: config.file.labels.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    LinkConfig { manager: config.manager.clone(), state_dir: config.state_dir.clone(), register }
+}

@@ -1,0 +1,17 @@
+//! The node's agent: makes the desired state true on this host and keeps it true.
+//!
+//! Level-triggered: a pass looks at the kernel and at the desired state, closes the gap, reads back and reports. It is
+//! started by news from the manager, the kernel or the prober, and once a second in any case; it takes no hint about
+//! what changed.
+
+mod config;
+mod life;
+mod observe;
+mod pass;
+mod queues;
+mod report;
+mod tables;
+
+pub use config::{AgentConfig, AgentFile, Cidr, ConfigurationError, Guard, WorkloadConfig, read_join_token};
+pub use life::run;
+pub(crate) use report::edge_health;

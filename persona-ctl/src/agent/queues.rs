@@ -1,0 +1,134 @@
+//! The queues that hold subjects to their rates: upwards on the uplink, downwards on the workload's own device.
+//!
+//! A persona's rate counts inner IP bytes, HTB counts what it sees on the device. So the rate is scaled by the share of
+//! a full packet; streams of small packets get a little less than their rate, never more.
+
+use std::collections::BTreeMap;
+
+use persona_core::ids::SubjectNumber;
+use persona_core::wire::desired::SubjectQos;
+
+use crate::netlink::htb::HtbClass;
+use crate::netlink::{HANDLE_MAJOR, Shaper};
+
+/// Bytes that a packet has on the uplink beside the inner IP packet: Ethernet 14, IPv4 20, UDP 8, Geneve 8.
+pub(super) const UPLINK_OVERHEAD_BYTES: u64 = 50;
+/// Bytes that a packet has on a workload's device beside the inner IP packet: Ethernet.
+const DEVICE_OVERHEAD_BYTES: u64 = 14;
+/// The only class of a workload's device.
+const DEVICE_MINOR: u16 = 1;
+/// Class minors of subjects are 1 to this.
+const MINOR_MAX: u16 = 0xfffe;
+/// A queue holds this much time of its rate.
+const QUEUE_MS: u64 = 20;
+/// Four full GSO packets: less would drop what TCP sends in one go.
+const QUEUE_BYTES_MIN: u64 = 4 * 65_536;
+/// At low rates, four GSO packets would be seconds of delay: a queue below a few Mbit/s holds this much time instead.
+const QUEUE_MS_MAX: u64 = 200;
+/// One full GSO packet with its headers must always fit.
+const QUEUE_BYTES_FLOOR: u64 = 65_536 + 4_096;
+/// Timer ticks per second that a class must be able to live from.
+const TICKS_PER_SEC: u64 = 250;
+
+/// A subject's rates and where they are enforced.
+#[derive(Debug, Clone)]
+pub(super) struct ShapedSubject {
+    /// Its number.
+    pub number: SubjectNumber,
+    /// Largest inner IP packet, bytes.
+    pub mtu: u16,
+    /// Its rates.
+    pub qos: SubjectQos,
+    /// Its device, for a workload that is attached.
+    pub device: Option<u32>,
+}
+
+/// Queues per device, and the class of each subject on the uplink.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct QueuePlan {
+    /// Device index → its queues.
+    pub shapers: BTreeMap<u32, Shaper>,
+    /// Subject → `skb->priority`.
+    pub egress_classes: BTreeMap<SubjectNumber, u32>,
+}
+
+/// The queues that these subjects need.
+pub(super) fn plan(uplink: u32, subjects: &[ShapedSubject]) -> QueuePlan {
+    let mut plan = QueuePlan::default();
+    let mut minors = BTreeMap::new();
+    for subject in subjects {
+        if let Some(rate_bps) = subject.qos.egress_bps {
+            let minor = free_minor(&minors, subject.number);
+            minors.insert(minor, subject.number);
+            let class = class(rate_bps, subject, UPLINK_OVERHEAD_BYTES);
+            plan.shapers.entry(uplink).or_default().classes.insert(minor, class);
+            plan.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));
+        }
+        if let (Some(rate_bps), Some(device)) = (subject.qos.ingress_bps, subject.device) {
+            let class = class(rate_bps, subject, DEVICE_OVERHEAD_BYTES);
+            let shaper = Shaper { default_minor: DEVICE_MINOR, classes: [(DEVICE_MINOR, class)].into() };
+            plan.shapers.insert(device, shaper);
+        }
+    }
+    plan
+}
+
+/// The same subject gets the same minor in every pass and after a restart, as long as no other has taken it.
+fn free_minor(taken: &BTreeMap<u16, SubjectNumber>, number: SubjectNumber) -> u16 {
+    let first = (number.0 % u32::from(MINOR_MAX)) as u16;
+    let minors = (0..MINOR_MAX).map(|step| ((u32::from(first) + u32::from(step)) % u32::from(MINOR_MAX)) as u16 + 1);
+    minors.into_iter().find(|minor| !taken.contains_key(minor)).expect("a node has fewer than 65,534 shaped subjects")
+}
+
+fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
+    let mtu = u64::from(subject.mtu.max(1));
+    let inner_bytes_per_sec = rate_bps / 8;
+    let outer = u128::from(inner_bytes_per_sec) * u128::from(mtu + overhead_bytes) / u128::from(mtu);
+    let outer = u64::try_from(outer).unwrap_or(u64::MAX).max(1);
+    let burst = subject.qos.burst_bytes.unwrap_or(0).max(outer / TICKS_PER_SEC + mtu + overhead_bytes);
+    HtbClass::new(outer, burst, queue_bytes(outer))
+}
+
+fn queue_bytes(bytes_per_sec: u64) -> u32 {
+    let of_time = |ms: u64| bytes_per_sec.saturating_mul(ms) / 1_000;
+    let bytes = of_time(QUEUE_MS).max(QUEUE_BYTES_MIN.min(of_time(QUEUE_MS_MAX))).max(QUEUE_BYTES_FLOOR);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(number: u32, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> ShapedSubject {
+        let qos = SubjectQos { egress_bps, ingress_bps, ..Default::default() };
+        ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, device: Some(100 + number) }
+    }
+
+    #[test]
+    fn a_subject_without_rates_needs_no_queue() {
+        assert_eq!(plan(1, &[subject(1, None, None)]), QueuePlan::default());
+    }
+
+    #[test]
+    fn rates_are_scaled_to_what_the_device_sees() {
+        let plan = plan(1, &[subject(1, Some(112_000_000), Some(112_000_000))]);
+        assert_eq!(plan.shapers[&1].classes[&2].rate_bytes_per_sec, 14_500_000);
+        assert_eq!(plan.shapers[&101].classes[&1].rate_bytes_per_sec, 14_140_000);
+        assert_eq!(plan.shapers[&1].default_minor, 0, "all else passes unshaped");
+        assert_eq!(plan.shapers[&101].default_minor, 1);
+    }
+
+    #[test]
+    fn subjects_whose_numbers_collide_get_classes_of_their_own() {
+        let plan = plan(1, &[subject(5, Some(8_000), None), subject(5 + 0xfffe, Some(8_000), None)]);
+        let classes: Vec<u32> = plan.egress_classes.values().copied().collect();
+        assert_eq!(classes, [0x7e50_0006, 0x7e50_0007]);
+    }
+
+    #[test]
+    fn a_queue_holds_20_ms_and_never_less_than_what_tcp_sends_at_once() {
+        for (mbit, expected) in [(1, 69_632), (4, 100_000), (50, 262_144), (1_000, 2_500_000)] {
+            assert_eq!(queue_bytes(mbit * 125_000), expected, "{mbit} Mbit/s");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `persona-ctl detach`: removes everything that a role put into the kernel and leaves the host as it was.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Output, on_runtime};
+use crate::dataplane::{self, DetachReport};
+use crate::host::error_chain;
+use crate::netlink::{Netlink, NetlinkError};
+
+/// Remove programs, maps, pins and queues of a role from this host.
+///
+/// Stop the role first: a running agent would put everything back. Traffic of workloads then leaves, or does not, as it
+/// did before Persona came.
+#[derive(Debug, Args)]
+pub(super) struct DetachArgs {
+    /// Configuration file of the role.
+    #[arg(long, env = "PERSONA_CONFIG", required_unless_present = "bpffs")]
+    config: Option<PathBuf>,
+    /// Directory on a bpffs where maps and links are pinned.
+    #[arg(long, env = "PERSONA_BPFFS")]
+    bpffs: Option<PathBuf>,
+    /// Remove queues from this device only; may be given several times. Default: from every device that has ours.
+    #[arg(long)]
+    device: Vec<String>,
+}
+
+/// What was removed, and what could not be.
+#[derive(Debug, Default, Serialize)]
+struct Removed {
+    links: Vec<String>,
+    maps: Vec<String>,
+    unmounted: bool,
+    queues: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl DetachArgs {
+    /// Removes, and prints what was removed. Everything is tried; what failed is listed at the end.
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        let mut removed = Removed::default();
+        match dataplane::detach(&bpffs(&self)?) {
+            Ok(DetachReport { links, maps, unmounted }) => {
+                removed = Removed { links, maps, unmounted, ..removed };
+            }
+            Err(error) => removed.failures.push(error_chain(&error)),
+        }
+        on_runtime(async { Ok(remove_queues(&self.device, &mut removed).await?) })?;
+        output.show(&removed, tell)?;
+        anyhow::ensure!(removed.failures.is_empty(), "not everything was removed: {}", removed.failures.join("; "));
+        Ok(())
+    }
+}
+
+fn bpffs(args: &DetachArgs) -> anyhow::Result<PathBuf> {
+    if let Some(bpffs) = &args.bpffs {
+        return Ok(bpffs.clone());
+    }
+    let role = args.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?.unwrap_or_default();
+    Ok(role.get("bpffs").and_then(toml::Value::as_str).unwrap_or("/sys/fs/bpf/persona").into())
+}
+
+async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), NetlinkError> {
+    let netlink = Netlink::open()?;
+    let links = netlink.links().await?;
+    let name = |ifindex: u32| links.iter().find(|link| link.index == ifindex).map(|link| link.name.clone());
+    for ifindex in netlink.shapers().await?.into_keys() {
+        let Some(device) = name(ifindex) else { continue };
+        if !devices.is_empty() && !devices.contains(&device) {
+            continue;
+        }
+        match netlink.remove_shaper(ifindex).await {
+            Ok(()) => removed.queues.push(device),
+            Err(error) => removed.failures.push(error_chain(&error)),
+        }
+    }
+    Ok(())
+}
+
+fn tell(removed: &Removed) -> String {
+    let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!(
+        "programs: {}\nmaps: {}\nqueues: {}\nbpffs: {}",
+        listed(&removed.links),
+        listed(&removed.maps),
+        listed(&removed.queues),
+        if removed.unmounted { "unmounted" } else { "left mounted: it was there before" },
+    )
+}

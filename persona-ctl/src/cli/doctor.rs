@@ -1,0 +1,134 @@
+//! `persona-ctl doctor`: what this host can do, what each missing thing costs, and what to do about it.
+
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Output;
+use super::print::table_of;
+use super::role::overlay_manager;
+use crate::host::{self, Check, Outcome};
+use crate::netlink::{Link, Netlink};
+
+/// What a persona of the usual MTU of 1,400 needs of the underlay.
+const UNDERLAY_MTU_USUAL: u32 = 1_400 + 36;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Look at this host: kernel features, privileges, devices, the manager.
+///
+/// Exit code 1 if something is missing without which a role cannot run.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Configuration file of an agent or edge: its devices, bpffs and manager are looked at too.
+    #[arg(long, env = "PERSONA_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl DoctorArgs {
+    pub(super) fn run(self, manager: String, output: Output) -> anyhow::Result<()> {
+        let role = self.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?.unwrap_or_default();
+        let text = |key: &str| role.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+        let bpffs = PathBuf::from(text("bpffs").unwrap_or_else(|| "/sys/fs/bpf/persona".into()));
+        let mut checks = host::checks(&bpffs);
+        let devices: Vec<String> = ["uplink", "inside", "outside"].into_iter().filter_map(text).collect();
+        checks.extend(device_checks(&devices)?);
+        let mut url = text("manager");
+        overlay_manager(&mut url, manager);
+        checks.extend(url.map(|url| manager_check(&url)));
+        output.show(&checks, |checks| table(checks))?;
+        let failed_count = checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
+        anyhow::ensure!(failed_count == 0, "{failed_count} of {} checks failed: a role cannot run here", checks.len());
+        Ok(())
+    }
+}
+
+fn device_checks(devices: &[String]) -> anyhow::Result<Vec<Check>> {
+    if devices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let links = runtime.block_on(async { Netlink::open()?.links().await })?;
+    Ok(devices.iter().map(|device| device_check(device, &links)).collect())
+}
+
+fn device_check(device: &str, links: &[Link]) -> Check {
+    let name = format!("device {device}");
+    let Some(link) = links.iter().find(|link| link.name == device) else {
+        let present: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        let advice = format!("the devices here are {}", present.join(", "));
+        return Check::missing(&name, Outcome::Failed, "not there", advice);
+    };
+    let found = format!("MTU {}, {}", link.mtu, if link.is_up { "up" } else { "down" });
+    if !link.is_up {
+        Check::missing(&name, Outcome::Failed, found, "nothing can be sent: set it up")
+    } else if link.mtu < UNDERLAY_MTU_USUAL {
+        let advice = format!(
+            "personas here need an mtu of {} or less; {UNDERLAY_MTU_USUAL} carries the usual 1400",
+            link.mtu.saturating_sub(36)
+        );
+        Check::missing(&name, Outcome::Degraded, found, advice)
+    } else {
+        Check::present(&name, found)
+    }
+}
+
+fn manager_check(url: &str) -> Check {
+    let advice = "the last desired state stays in force meanwhile; check the URL and that the manager runs";
+    match connect(url) {
+        Ok(()) => Check::present("manager", format!("{url} accepts connections")),
+        Err(error) => Check::missing("manager", Outcome::Degraded, format!("{url}: {error:#}"), advice),
+    }
+}
+
+fn connect(url: &str) -> anyhow::Result<()> {
+    let url = reqwest::Url::parse(url)?;
+    let host = url.host_str().ok_or_else(|| anyhow::anyhow!("the URL has no host"))?;
+    let port = url.port_or_known_default().ok_or_else(|| anyhow::anyhow!("the URL has no port"))?;
+    let mut last = anyhow::anyhow!("{host} has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match std::net::TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+fn table(checks: &[Check]) -> String {
+    let rows = checks.iter().map(|check| {
+        let outcome = match check.outcome {
+            Outcome::Present => "ok",
+            Outcome::Degraded => "degraded",
+            Outcome::Failed => "FAILED",
+        };
+        [check.name.as_str(), outcome, &check.found, &check.advice]
+    });
+    table_of(&["CHECK", "RESULT", "FOUND", "WITHOUT IT"], rows, "nothing to check")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_judged() {
+        let link = |mtu, is_up| Link { index: 1, name: "up0".into(), mtu, mac: None, is_up };
+        for (links, expected) in [
+            (vec![], Outcome::Failed),
+            (vec![link(1_500, false)], Outcome::Failed),
+            (vec![link(1_400, true)], Outcome::Degraded),
+            (vec![link(1_500, true)], Outcome::Present),
+        ] {
+            assert_eq!(device_check("up0", &links).outcome, expected, "{links:?}");
+        }
+    }
+
+    #[test]
+    fn a_manager_that_is_away_is_no_hard_failure() {
+        for url in ["http://127.0.0.1:1", "nonsense"] {
+            assert_eq!(manager_check(url).outcome, Outcome::Degraded, "{url}");
+        }
+    }
+}

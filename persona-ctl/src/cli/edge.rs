@@ -1,0 +1,66 @@
+//! `persona-ctl edge --config FILE`: the edge's process. `edge list|get` asks the manager instead.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::edges::EdgeCommand;
+use super::role::{self, RoleArgs, overlay, overlay_manager};
+use crate::config;
+use crate::edge::{self, EdgeConfig, EdgeFile, HookChoice};
+
+/// Run this edge, or list edges.
+///
+/// It carries the flows of its group and answers for its share of the group's egress addresses. When it stops, the data
+/// path goes on as it is, but peers that fail go unnoticed until it runs again: let a supervisor restart it at once.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct EdgeArgs {
+    /// Edges as the manager sees them.
+    #[command(subcommand)]
+    pub command: Option<EdgeCommand>,
+    #[command(flatten)]
+    role: RoleArgs,
+    /// Group of edges that carry the same egress addresses.
+    #[arg(long, env = "PERSONA_GROUP")]
+    group: Option<String>,
+    /// Device towards the nodes.
+    #[arg(long, env = "PERSONA_INSIDE")]
+    inside: Option<String>,
+    /// Device towards the outside.
+    #[arg(long, env = "PERSONA_OUTSIDE")]
+    outside: Option<String>,
+    /// Address of the next hop on the outside.
+    #[arg(long, env = "PERSONA_OUTSIDE_NEXT_HOP")]
+    outside_next_hop: Option<Ipv4Addr>,
+    /// Where the programs hang.
+    #[arg(long, env = "PERSONA_HOOK", value_enum)]
+    hook: Option<HookChoice>,
+}
+
+impl EdgeArgs {
+    pub(super) fn run(self, manager: String) -> anyhow::Result<()> {
+        let format = self.role.log_format;
+        let config = configuration(self, manager)?;
+        role::run(format, |stop| edge::run(config, stop))
+    }
+}
+
+fn configuration(args: EdgeArgs, manager: String) -> anyhow::Result<EdgeConfig> {
+    let RoleArgs { config: path, name, join_token, join_token_file, state_dir, bpffs, address, .. } = args.role;
+    let mut file: EdgeFile = path.map(|path| config::load(&path)).transpose()?.unwrap_or_default();
+    overlay(&mut file.name, name.map(|name| name.parse()).transpose()?);
+    overlay_manager(&mut file.manager, manager);
+    overlay(&mut file.join_token, join_token);
+    overlay(&mut file.join_token_file, join_token_file);
+    overlay(&mut file.state_dir, state_dir);
+    overlay(&mut file.bpffs, bpffs);
+    overlay(&mut file.address, address);
+    overlay(&mut file.group, args.group.map(|group| group.parse()).transpose()?);
+    overlay(&mut file.inside, args.inside);
+    overlay(&mut file.outside, args.outside);
+    overlay(&mut file.outside_next_hop, args.outside_next_hop);
+    file.hook = args.hook.unwrap_or(file.hook);
+    file.check().context("the edge is not configured")
+}

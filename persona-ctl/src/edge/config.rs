@@ -1,0 +1,162 @@
+//! The edge's configuration: what the file may say, and the checked form that the edge runs on.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use persona_core::ids::{Capability, EdgeName, GroupName};
+use persona_core::wire::agent::EdgeCapacity;
+use serde::Deserialize;
+
+use crate::agent::{ConfigurationError, read_join_token};
+use crate::dataplane::Hook;
+
+/// What the file may say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeFile {
+    /// The edge's name.
+    pub name: Option<EdgeName>,
+    /// The manager's URL.
+    pub manager: Option<String>,
+    /// A join token; once registered it is not needed any more.
+    pub join_token: Option<String>,
+    /// A file that holds the join token.
+    pub join_token_file: Option<PathBuf>,
+    /// Where key, bearer and the last desired state are kept.
+    pub state_dir: Option<PathBuf>,
+    /// Where maps and links are pinned: a directory on a bpffs.
+    pub bpffs: Option<PathBuf>,
+    /// The group it belongs to.
+    pub group: Option<GroupName>,
+    /// The device towards the nodes.
+    pub inside: Option<String>,
+    /// The device towards the outside.
+    pub outside: Option<String>,
+    /// Its address on the underlay. Default: the inside device's first IPv4 address.
+    pub address: Option<Ipv4Addr>,
+    /// Where packets to the outside go.
+    pub outside_next_hop: Option<Ipv4Addr>,
+    /// Where the programs hang.
+    #[serde(default)]
+    pub hook: HookChoice,
+    /// Capabilities that the edge offers.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// What it can carry.
+    pub capacity: Option<CapacityFile>,
+    /// Free labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What an edge can carry, as the file says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapacityFile {
+    /// Bits per second, both directions together.
+    pub bits_per_sec: u64,
+    /// Leases.
+    pub lease_count: u32,
+}
+
+/// Where the programs hang.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookChoice {
+    /// XDP where the driver has it natively, TC on veth and tap.
+    #[default]
+    Auto,
+    /// Traffic control.
+    Tc,
+    /// XDP.
+    Xdp,
+}
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct EdgeConfig {
+    /// The edge's name.
+    pub name: EdgeName,
+    /// The manager's URL.
+    pub manager: String,
+    /// A join token, or an empty text where the edge is registered already.
+    pub join_token: String,
+    /// Where key, bearer and the last desired state are kept.
+    pub state_dir: PathBuf,
+    /// Where maps and links are pinned.
+    pub bpffs: PathBuf,
+    /// The group it belongs to.
+    pub group: GroupName,
+    /// The device towards the nodes.
+    pub inside: String,
+    /// The device towards the outside.
+    pub outside: String,
+    /// Its address on the underlay, where it is given.
+    pub address: Option<Ipv4Addr>,
+    /// Where packets to the outside go.
+    pub outside_next_hop: Ipv4Addr,
+    /// Everything that needs no check.
+    pub file: EdgeFile,
+}
+
+impl EdgeFile {
+    /// Checks what was read.
+    pub fn check(self) -> Result<EdgeConfig, ConfigurationError> {
+        let missing = |key, flag| ConfigurationError::Missing { key, flag };
+        Ok(EdgeConfig {
+            name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
+            manager: self.manager.clone().ok_or_else(|| missing("manager", "--manager"))?,
+            join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
+            state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/edge".into()),
+            bpffs: self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into()),
+            group: self.group.clone().ok_or_else(|| missing("group", "--group"))?,
+            inside: self.inside.clone().ok_or_else(|| missing("inside", "--inside"))?,
+            outside: self.outside.clone().ok_or_else(|| missing("outside", "--outside"))?,
+            address: self.address,
+            outside_next_hop: self.outside_next_hop.ok_or_else(|| missing("outside_next_hop", "--outside-next-hop"))?,
+            file: self,
+        })
+    }
+}
+
+impl From<HookChoice> for Hook {
+    fn from(choice: HookChoice) -> Self {
+        match choice {
+            HookChoice::Auto => Self::Auto,
+            HookChoice::Tc => Self::Tc,
+            HookChoice::Xdp => Self::Xdp,
+        }
+    }
+}
+
+impl From<CapacityFile> for EdgeCapacity {
+    fn from(capacity: CapacityFile) -> Self {
+        Self { bits_per_sec: capacity.bits_per_sec, lease_count: capacity.lease_count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_keys_are_named_in_turn() {
+        let mut text = String::new();
+        for (key, line) in [
+            ("name", "name = 'e1'"),
+            ("manager", "manager = 'http://m:1'"),
+            ("group", "group = 'g'"),
+            ("inside", "inside = 'in0'"),
+            ("outside", "outside = 'out0'"),
+            ("outside_next_hop", "outside_next_hop = '198.51.100.1'"),
+        ] {
+            let error = toml::from_str::<EdgeFile>(&text).unwrap().check().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
+            text = format!("{text}{line}\n");
+        }
+        text.push_str("hook = 'xdp'\ncapacity = { bits_per_sec = 1000, lease_count = 5 }\n");
+        let config = toml::from_str::<EdgeFile>(&text).unwrap().check().unwrap();
+        assert_eq!(config.file.hook, HookChoice::Xdp);
+    }
+}

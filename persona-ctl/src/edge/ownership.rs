@@ -1,0 +1,118 @@
+//! Which egress addresses this edge answers for, given what it knows of itself and its peers.
+//!
+//! Every edge of the group computes the same from the same knowledge. Two owners for a moment do no harm, because
+//! either can carry any packet; no owner would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use persona_core::ids::EdgeNumber;
+use persona_core::ownership::owner;
+
+/// What an edge knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Situation {
+    /// Its own number, once the manager has said so.
+    pub own: Option<EdgeNumber>,
+    /// Whether the manager counts it as in service.
+    pub in_service: bool,
+    /// Whether the outside next hop answers.
+    pub is_outside_alive: bool,
+    /// Whether a next hop towards the nodes answers.
+    pub is_inside_alive: bool,
+    /// The other edges of the group.
+    pub peers: BTreeMap<EdgeNumber, Peer>,
+    /// The group's egress addresses.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// A peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// Whether the manager counts it as in service.
+    pub in_service: bool,
+    /// Whether it answers probes, which it does only while its own outside is alive.
+    pub is_alive: bool,
+}
+
+/// The addresses to answer for.
+pub(super) fn owned(situation: &Situation) -> BTreeSet<Ipv4Addr> {
+    let Some(own) = situation.own else { return BTreeSet::new() };
+    let reaches_someone = situation.is_inside_alive || situation.peers.values().any(|peer| peer.is_alive);
+    if !situation.is_outside_alive || !reaches_someone {
+        return BTreeSet::new();
+    }
+    let candidates = candidates(situation, own);
+    let is_own = |address: &&Ipv4Addr| owner(**address, &candidates) == Some(own);
+    situation.addresses.iter().filter(is_own).copied().collect()
+}
+
+/// Edges that are alive and in service; if the manager has taken all out of service, those that are alive.
+fn candidates(situation: &Situation, own: EdgeNumber) -> Vec<EdgeNumber> {
+    let own = (own, Peer { in_service: situation.in_service, is_alive: true });
+    let peers = situation.peers.iter().map(|(number, peer)| (*number, *peer));
+    let alive: BTreeMap<EdgeNumber, Peer> = peers.chain([own]).filter(|(_, peer)| peer.is_alive).collect();
+    let in_service: Vec<EdgeNumber> =
+        alive.iter().filter(|(_, peer)| peer.in_service).map(|(number, _)| *number).collect();
+    if in_service.is_empty() { alive.keys().copied().collect() } else { in_service }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn situation(own: u16, peers: &[(u16, bool, bool)]) -> Situation {
+        let peer = |(number, in_service, is_alive): &(u16, bool, bool)| {
+            (EdgeNumber(*number), Peer { in_service: *in_service, is_alive: *is_alive })
+        };
+        Situation {
+            own: Some(EdgeNumber(own)),
+            in_service: true,
+            is_outside_alive: true,
+            is_inside_alive: true,
+            peers: peers.iter().map(peer).collect(),
+            addresses: (1..=64).map(|last| Ipv4Addr::new(203, 0, 113, last)).collect(),
+        }
+    }
+
+    #[test]
+    fn every_address_has_one_owner() {
+        let one = owned(&situation(1, &[(2, true, true)]));
+        let two = owned(&situation(2, &[(1, true, true)]));
+        assert!(one.is_disjoint(&two) && one.len() + two.len() == 64, "{} and {}", one.len(), two.len());
+    }
+
+    #[test]
+    fn who_owns_what() {
+        let alone = |change: fn(&mut Situation)| {
+            let mut situation = situation(1, &[(2, true, false)]);
+            change(&mut situation);
+            owned(&situation).len()
+        };
+        let cases: [(&str, fn(&mut Situation), usize); 7] = [
+            ("a survivor owns everything", |_| {}, 64),
+            ("without its outside an edge owns nothing", |s| s.is_outside_alive = false, 0),
+            ("an edge that reaches nobody owns nothing", |s| s.is_inside_alive = false, 0),
+            ("an edge without a number owns nothing", |s| s.own = None, 0),
+            ("the last edge alive owns everything even when drained", |s| s.in_service = false, 64),
+            (
+                "a drained edge leaves everything to its peers",
+                |s| {
+                    s.in_service = false;
+                    s.peers.insert(EdgeNumber(2), Peer { in_service: true, is_alive: true });
+                },
+                0,
+            ),
+            (
+                "a drained peer gets nothing",
+                |s| {
+                    s.peers.insert(EdgeNumber(2), Peer { in_service: false, is_alive: true });
+                },
+                64,
+            ),
+        ];
+        for (what, change, expected) in cases {
+            assert_eq!(alone(change), expected, "{what}");
+        }
+    }
+}

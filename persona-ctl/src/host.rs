@@ -1,0 +1,300 @@
+//! What this host's kernel can do, found out by trying: each check says what its absence costs and what to do.
+//!
+//! Nothing here changes the host: probes are made with objects that vanish with their descriptor.
+
+mod syscalls;
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use syscalls::BPF_FS_MAGIC;
+
+/// How bad it is that something is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is there.
+    Present,
+    /// It is missing, and something works less well.
+    Degraded,
+    /// It is missing, and the role cannot run.
+    Failed,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// How it is.
+    pub outcome: Outcome,
+    /// What was found.
+    pub found: String,
+    /// What its absence costs, and what to do. Empty if it is there.
+    pub advice: String,
+}
+
+/// A kernel feature or privilege that a role cannot run without.
+#[derive(Debug, thiserror::Error)]
+pub struct MissingFeatures(Vec<Check>);
+
+impl fmt::Display for MissingFeatures {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told: Vec<String> =
+            self.0.iter().map(|check| format!("{}: {}; {}", check.name, check.found, check.advice)).collect();
+        write!(formatter, "this host lacks what the role needs: {}", told.join("; "))
+    }
+}
+
+impl Check {
+    /// Something that is there.
+    pub fn present(name: &str, found: impl Into<String>) -> Self {
+        Self { name: name.into(), outcome: Outcome::Present, found: found.into(), advice: String::new() }
+    }
+
+    /// Something that is missing or wrong.
+    pub fn missing(name: &str, outcome: Outcome, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name: name.into(), outcome, found: found.into(), advice: advice.into() }
+    }
+}
+
+/// Refuses to start a node's or edge's role where it could not work.
+pub fn require_node(bpffs: &Path) -> Result<(), MissingFeatures> {
+    let checks = [kernel_version(), bpf_syscall(), btf(), linux_capabilities(), bpf_file_system(bpffs)];
+    let failed: Vec<Check> = checks.into_iter().filter(|check| check.outcome == Outcome::Failed).collect();
+    if failed.is_empty() { Ok(()) } else { Err(MissingFeatures(failed)) }
+}
+
+/// Every check that needs nothing but this host.
+pub fn checks(bpffs: &Path) -> Vec<Check> {
+    let mut checks = vec![
+        kernel_version(),
+        bpf_syscall(),
+        btf(),
+        tcx(),
+        linux_capabilities(),
+        bpf_file_system(bpffs),
+        cgroup_controllers(),
+    ];
+    checks.extend(MODULES.iter().map(module));
+    checks
+}
+
+/// An error with all its causes in one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+fn kernel_version() -> Check {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    match parse_release(release) {
+        Some(version) if version >= KERNEL_MIN => Check::present("kernel", release),
+        _ => Check::missing("kernel", Outcome::Failed, release, "Linux 6.1 or later is supported: boot a newer kernel"),
+    }
+}
+
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn bpf_syscall() -> Check {
+    match syscalls::create_array_map() {
+        Ok(()) => Check::present("bpf", "maps can be made"),
+        Err(error) => {
+            let advice = match error.raw_os_error() {
+                Some(libc::EPERM) => "run as root, or give CAP_BPF and CAP_NET_ADMIN",
+                _ => "the kernel needs CONFIG_BPF_SYSCALL=y",
+            };
+            Check::missing("bpf", Outcome::Failed, format!("bpf(2) says: {error}"), advice)
+        }
+    }
+}
+
+fn btf() -> Check {
+    let path = "/sys/kernel/btf/vmlinux";
+    if Path::new(path).exists() {
+        Check::present("btf", path)
+    } else {
+        let advice = "programs load without it, but verifier messages are harder to read; the kernel needs CONFIG_DEBUG_INFO_BTF=y";
+        Check::missing("btf", Outcome::Degraded, format!("{path} is not there"), advice)
+    }
+}
+
+fn tcx() -> Check {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if parse_release(&release).is_some_and(|version| version >= (6, 6)) {
+        Check::present("tcx", "programs hang on links")
+    } else {
+        let advice = "clsact filters are used instead; they can be removed by others without notice; Linux 6.6 has TCX";
+        Check::missing("tcx", Outcome::Degraded, "older than Linux 6.6", advice)
+    }
+}
+
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_NET_RAW: u32 = 13;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_NICE: u32 = 23;
+const CAP_BPF: u32 = 39;
+
+fn linux_capabilities() -> Check {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let Some(held) = effective_capabilities(&status) else {
+        return Check::missing("capabilities", Outcome::Degraded, "/proc/self/status cannot be read", "mount /proc");
+    };
+    let has = |bit: u32| held & (1 << bit) != 0;
+    let needed = [
+        ("CAP_NET_ADMIN", has(CAP_NET_ADMIN)),
+        ("CAP_NET_RAW", has(CAP_NET_RAW)),
+        ("CAP_BPF or CAP_SYS_ADMIN", has(CAP_BPF) || has(CAP_SYS_ADMIN)),
+    ];
+    let missing: Vec<&str> = needed.iter().filter(|(_, is_held)| !is_held).map(|(name, _)| *name).collect();
+    if !missing.is_empty() {
+        let found = format!("missing {}", missing.join(", "));
+        return Check::missing("capabilities", Outcome::Failed, found, "run as root, or grant them to the service");
+    }
+    if !has(CAP_SYS_NICE) {
+        let advice = "no real-time scheduling of probes: on a busy host edge failures may be seen late";
+        return Check::missing("capabilities", Outcome::Degraded, "missing CAP_SYS_NICE", advice);
+    }
+    Check::present("capabilities", "net_admin, net_raw, bpf, sys_nice")
+}
+
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// The directory itself, or the nearest one above it that exists, must lie on a bpffs.
+fn bpf_file_system(bpffs: &Path) -> Check {
+    let shown = bpffs.display().to_string();
+    let nearest = bpffs.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    match syscalls::file_system_magic(nearest) {
+        Ok(BPF_FS_MAGIC) => Check::present("bpffs", shown),
+        _ => {
+            let advice = "the role mounts one there when it starts, which needs CAP_SYS_ADMIN; what is pinned there outlives the process";
+            Check::missing("bpffs", Outcome::Degraded, format!("{shown} is not on a bpffs yet"), advice)
+        }
+    }
+}
+
+fn cgroup_controllers() -> Check {
+    let path = "/sys/fs/cgroup/cgroup.controllers";
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    let has = |name: &str| found.split_whitespace().any(|controller| controller == name);
+    if ["cpu", "memory", "io", "pids"].into_iter().all(has) {
+        Check::present("cgroup v2", found.trim())
+    } else {
+        let found = if found.trim().is_empty() { "no controllers".to_owned() } else { found.trim().to_owned() };
+        let advice =
+            "a persona's resources section cannot be enforced through cgroup v2; network personas are not affected";
+        Check::missing("cgroup v2", Outcome::Degraded, found, advice)
+    }
+}
+
+struct Module {
+    name: &'static str,
+    file: &'static str,
+    option: &'static str,
+    cost: &'static str,
+}
+
+const MODULES: [Module; 5] = [
+    Module { name: "htb", file: "sch_htb", option: "CONFIG_NET_SCH_HTB", cost: "personas with a rate are rejected" },
+    Module {
+        name: "fq",
+        file: "sch_fq",
+        option: "CONFIG_NET_SCH_FQ",
+        cost: "rates are held by HTB instead of departure times",
+    },
+    Module {
+        name: "cake",
+        file: "sch_cake",
+        option: "CONFIG_NET_SCH_CAKE",
+        cost: "low-latency classes share plain queues with bulk",
+    },
+    Module {
+        name: "wireguard",
+        file: "wireguard",
+        option: "CONFIG_WIREGUARD",
+        cost: "encrypted personas need a userspace tunnel",
+    },
+    Module {
+        name: "geneve",
+        file: "geneve",
+        option: "CONFIG_GENEVE",
+        cost: "nothing: our programs speak Geneve themselves",
+    },
+];
+
+/// Built in, loaded, or there to be loaded. The kernel's own lists are read; nothing is loaded.
+fn module(module: &Module) -> Check {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let directory = format!("/lib/modules/{}", release.trim());
+    let lists = ["modules.builtin", "modules.dep"].map(|list| format!("{directory}/{list}"));
+    let texts = lists.map(|list| std::fs::read_to_string(list).unwrap_or_default());
+    let is_listed = texts.iter().any(|text| text.contains(&format!("/{}.ko", module.file)));
+    let is_loaded = Path::new("/sys/module").join(module.file).exists();
+    let option = kernel_configuration().and_then(|text| option_value(&text, module.option));
+    if is_listed || is_loaded || option == Some('y') {
+        Check::present(module.name, if is_loaded { "loaded" } else { "available" })
+    } else if texts.iter().all(String::is_empty) && option.is_none() && module.name == "htb" {
+        Check::missing(module.name, Outcome::Degraded, "unknown: the kernel's module lists are not here", module.cost)
+    } else {
+        let advice = format!("{}; the kernel needs {}", module.cost, module.option);
+        Check::missing(module.name, Outcome::Degraded, "not there", advice)
+    }
+}
+
+fn kernel_configuration() -> Option<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    std::fs::read_to_string(format!("/boot/config-{}", release.trim())).ok()
+}
+
+fn option_value(configuration: &str, option: &str) -> Option<char> {
+    configuration.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix('=')?.chars().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read() {
+        let cases =
+            [("6.1.0-18-cloud-amd64", Some((6, 1))), ("6.18.5", Some((6, 18))), ("5.15-generic", Some((5, 15)))];
+        for (release, expected) in cases {
+            assert_eq!(parse_release(release), expected, "{release}");
+        }
+        assert_eq!(parse_release(""), None);
+    }
+
+    #[test]
+    fn capabilities_and_options_are_read() {
+        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t0000000000003000\n"), Some(0x3000));
+        assert_eq!(option_value("CONFIG_A=m\nCONFIG_AB=y\n", "CONFIG_A"), Some('m'));
+    }
+
+    #[test]
+    fn a_directory_that_is_no_bpffs_is_named_with_the_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let check = bpf_file_system(&directory.path().join("persona"));
+        assert_eq!(check.outcome, Outcome::Degraded);
+        assert!(check.advice.contains("mounts one"), "{}", check.advice);
+    }
+}
