@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Session;
 use super::persona::as_yaml;
-use super::print::{ago, listed, now_ms, print_text, table_of};
+use super::print::{ago, listed, now_ms, show_done, table_of};
 
 /// What to do with bindings. They are stored with `persona apply`.
 #[derive(Debug, Subcommand)]
@@ -36,7 +36,7 @@ impl BindingCommand {
             }
             Self::Delete { name } => {
                 session.client.delete_binding(name.as_str()).await?;
-                print_text(&format!("binding {name} is deleted"))
+                show_done(session.output, "binding", &name, "deleted")
             }
         }
     }

@@ -13,7 +13,7 @@ use super::Session;
 use super::documents::read_files;
 use super::persona::as_yaml;
 use super::persona_file::apply;
-use super::print::{listed, print_text, table_of};
+use super::print::{listed, show_done, table_of};
 
 /// What to do with egress pools.
 #[derive(Debug, Subcommand)]
@@ -76,7 +76,7 @@ impl EgressCommand {
             }
             Self::Delete { name } => {
                 session.client.delete_egress_pool(name.as_str()).await?;
-                print_text(&format!("egress pool {name} is deleted"))
+                show_done(session.output, "egress pool", &name, "deleted")
             }
         }
     }

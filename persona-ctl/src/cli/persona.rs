@@ -10,7 +10,7 @@ use persona_core::wire::api::{PersonaView, Rollback};
 
 use super::documents::Files;
 use super::persona_file::{self, ApplyArgs, DiffArgs};
-use super::print::{ago, now_ms, print_text, table_of};
+use super::print::{ago, now_ms, show_done, table_of};
 use super::{Output, Session};
 
 /// What to do with personas.
@@ -112,7 +112,7 @@ impl PersonaCommand {
             Self::Rollback(args) => args.run(session).await,
             Self::Delete(args) => {
                 session.client.delete_persona(args.name.as_str()).await?;
-                print_text(&format!("persona {} is deleted", args.name))
+                show_done(session.output, "persona", &args.name, "deleted")
             }
             offline @ (Self::Validate(_) | Self::Schema) => offline.run_offline(session.output),
         }

@@ -19,6 +19,12 @@ impl Output {
     }
 }
 
+/// Prints that something was done for which the manager has no answer of its own.
+pub(super) fn show_done(output: Output, what: &str, name: &dyn std::fmt::Display, outcome: &str) -> anyhow::Result<()> {
+    let answer = serde_json::json!({ "kind": what, "name": name.to_string(), "outcome": outcome });
+    output.show(&answer, |_| format!("{what} {name} is {outcome}"))
+}
+
 /// Prints a text with exactly one line end; an empty text prints nothing.
 pub(super) fn print_text(text: &str) -> anyhow::Result<()> {
     let text = text.trim_end();

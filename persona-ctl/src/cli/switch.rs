@@ -8,7 +8,7 @@ use persona_core::units::Span;
 use persona_core::wire::api::{AssignmentView, Switch};
 
 use super::Session;
-use super::print::{ahead, now_ms, print_text, table_of};
+use super::print::{ahead, now_ms, show_done, table_of};
 use super::wait::until_in_force;
 
 /// Arguments of `switch`.
@@ -80,7 +80,7 @@ impl Wait {
         };
         match answer {
             Some(answer) => session.output.show(&answer, assignment_text),
-            None => print_text(&format!("{subject}: taken back")),
+            None => show_done(session.output, "decision for", subject, "taken back"),
         }
     }
 }

@@ -6,7 +6,7 @@ use persona_core::wire::agent::Role;
 use persona_core::wire::api::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 
 use super::Session;
-use super::print::{ahead, now_ms, print_text, table_of};
+use super::print::{ahead, now_ms, show_done, table_of};
 
 /// What to do with join tokens.
 #[derive(Debug, Subcommand)]
@@ -64,7 +64,7 @@ impl TokenCommand {
             Self::List => session.output.show(&session.client.join_tokens().await?, |tokens| list(tokens)),
             Self::Delete { id } => {
                 session.client.delete_join_token(&id).await?;
-                print_text(&format!("join token {id} is revoked"))
+                show_done(session.output, "join token", &id, "revoked")
             }
         }
     }
