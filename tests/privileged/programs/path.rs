@@ -1,0 +1,202 @@
+//! A workload, its node, an edge and a server in namespaces: real packets all the way, both ways.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
+use persona_ctl::dataplane::tables::*;
+use persona_ctl::dataplane::{EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
+
+use super::namespace::Namespace;
+use super::world::{chain, is_privileged};
+
+const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const EDGE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+const ECHO_PORT: u16 = 7007;
+
+/// Namespaces from left to right.
+struct Chain {
+    workload: Namespace,
+    node: Namespace,
+    edge: Namespace,
+    server: Namespace,
+    directory: tempfile::TempDir,
+}
+
+impl Chain {
+    fn new() -> Self {
+        let [workload, node, edge, server] = ["workload", "node", "edge", "server"].map(Namespace::new);
+        workload.connect(("eth0", "10.1.0.2/24"), &node, ("w0", "10.1.0.1/24"));
+        node.connect(("u0", "10.0.0.1/24"), &edge, ("i0", "10.0.0.2/24"));
+        edge.connect(("o0", "192.0.2.2/24"), &server, ("s0", "192.0.2.1/24"));
+        workload.ip("route add default via 10.1.0.1");
+        Self { workload, node, edge, server, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn open_node(&self) -> NodeDataplane {
+        let options = NodeOptions {
+            bpffs: self.directory.path().join("node"),
+            uplinks: vec![self.node.ifindex("u0")],
+            guard_all_forwarded: false,
+            adopt: Duration::ZERO,
+        };
+        let tables = self.node_tables();
+        let mut node =
+            self.node.enter(|| NodeDataplane::open(&options)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        self.node.enter(|| node.apply(&tables)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        node.set_edge_liveness(EdgeNumber(1), true, Generation(1)).unwrap();
+        node
+    }
+
+    fn open_edge(&self, hook: Hook) -> EdgeDataplane {
+        let (inside, outside) = (self.edge.ifindex("i0"), self.edge.ifindex("o0"));
+        let options = EdgeOptions { bpffs: self.directory.path().join("edge"), inside, outside, hook };
+        let mut edge =
+            self.edge.enter(|| EdgeDataplane::open(&options)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        edge.apply(&self.edge_tables()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        edge.set_owned(EGRESS, true).unwrap();
+        edge.set_outside_alive(true).unwrap();
+        edge
+    }
+
+    fn node_tables(&self) -> NodeTables {
+        let subject = SubjectNumber(7);
+        let group = "frankfurt".parse::<persona_core::ids::GroupName>().unwrap();
+        NodeTables {
+            underlay_address: Some(NODE),
+            subjects: vec![SubjectEntry {
+                number: subject,
+                network: Some(SubjectEgress {
+                    vni: Vni(42),
+                    mtu: 1400,
+                    allow: AllowedProtocols { tcp: true, udp: true, icmp: true },
+                    dscp: None,
+                    egress_class: 0,
+                    lease: LeaseId(9),
+                }),
+            }],
+            devices: vec![DeviceEntry { ifindex: self.node.ifindex("w0"), subject, address: WORKLOAD }],
+            leases: vec![LeaseEntry {
+                id: LeaseId(9),
+                subject,
+                vni: Vni(42),
+                address: EGRESS,
+                block_bits: 10,
+                blocks: vec![5, 8],
+                group: group.clone(),
+                mtu: 1400,
+                generation: Generation(1),
+            }],
+            edges: vec![EdgeEntry {
+                number: EdgeNumber(1),
+                address: EDGE,
+                ifindex: self.node.ifindex("u0"),
+                next_hop: EDGE,
+            }],
+            groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
+            bypass: vec![(Ipv4Addr::new(10, 1, 0, 0), 24)],
+            managed: vec![(Ipv4Addr::new(10, 1, 0, 0), 24)],
+        }
+    }
+
+    fn edge_tables(&self) -> EdgeTables {
+        EdgeTables {
+            underlay_address: Some(EDGE),
+            generation: Generation(1),
+            addresses: vec![EgressAddressEntry { address: EGRESS, block_bits: 10 }],
+            leases: vec![EdgeLeaseEntry { address: EGRESS, blocks: vec![5, 8], node: NODE, vni: Vni(42), mtu: 1400 }],
+            nodes: vec![NodeEntry {
+                address: NODE,
+                next_hop: NextHopEntry {
+                    ifindex: self.edge.ifindex("i0"),
+                    address: NODE,
+                    source_mac: self.edge.mac("i0"),
+                    destination_mac: Some(self.node.mac("u0")),
+                },
+            }],
+            outside: Some(NextHopEntry {
+                ifindex: self.edge.ifindex("o0"),
+                address: SERVER,
+                source_mac: self.edge.mac("o0"),
+                destination_mac: Some(self.server.mac("s0")),
+            }),
+        }
+    }
+
+    /// Mbit/s of TCP that the server received, or sent with `-R`.
+    fn tcp_mbps(&self, options: &str) -> f64 {
+        let output = self.workload.run(&format!("iperf3 -c {SERVER} -t 2 -J {options}"));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_default() / 1e6
+    }
+}
+
+impl Chain {
+    /// Answers each datagram with the address and port that it came from.
+    fn echo_server(&self) -> JoinHandle<()> {
+        let socket = self.server.enter(|| UdpSocket::bind((SERVER, ECHO_PORT)).unwrap());
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(from.to_string().as_bytes(), from).unwrap();
+            }
+        })
+    }
+
+    /// The workload's address and port, as the server sees them.
+    fn echo(&self) -> std::io::Result<SocketAddrV4> {
+        self.workload.enter(|| {
+            let socket = UdpSocket::bind((WORKLOAD, 0))?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            socket.send_to(b"who am I?", (SERVER, ECHO_PORT))?;
+            let mut buffer = [0; 64];
+            let length = socket.recv(&mut buffer)?;
+            Ok(std::str::from_utf8(&buffer[..length]).unwrap().parse().unwrap())
+        })
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        for role in ["node", "edge"] {
+            if let Err(error) = detach(&self.directory.path().join(role)) {
+                eprintln!("{}", chain(&error));
+            }
+        }
+    }
+}
+
+#[test]
+fn traffic_passes_both_ways_under_the_egress_address() {
+    if !is_privileged() {
+        return;
+    }
+    let chain = Chain::new();
+    let node = chain.open_node();
+    let edge = chain.open_edge(Hook::Auto);
+    assert_eq!(edge.hook(), Hook::Tc, "veth takes TC by itself");
+    let _echo = chain.echo_server();
+    let counters = || format!("node {:?}\nedge {:?}", node.counters().unwrap(), edge.counters().unwrap());
+    let seen = chain.echo().unwrap_or_else(|error| panic!("{error}\n{}", counters()));
+    assert_eq!(*seen.ip(), EGRESS);
+    assert!((5 << 10..6 << 10).contains(&seen.port()) || (8 << 10..9 << 10).contains(&seen.port()), "{seen}");
+    let _server = chain.server.start("iperf3 -s");
+    std::thread::sleep(Duration::from_millis(300));
+    let (up, down) = (chain.tcp_mbps(""), chain.tcp_mbps("-R"));
+    eprintln!("TCP {up:.0} Mbit/s up, {down:.0} Mbit/s down\n{}", counters());
+    assert!(up > 500.0 && down > 500.0, "TCP {up} Mbit/s up, {down} Mbit/s down\n{}", counters());
+    let start = Instant::now();
+    node.set_edge_liveness(EdgeNumber(1), true, Generation(1)).unwrap();
+    assert!(start.elapsed() < Duration::from_millis(1));
+    assert!(!node.drained(LeaseId(9)).unwrap(), "flows are young");
+    let before = node.counters().unwrap();
+    drop(node);
+    let again = chain.open_node();
+    assert!(again.counters().unwrap().personas[&Vni(42)].egress_packets >= before.personas[&Vni(42)].egress_packets);
+    chain.echo().unwrap();
+}
