@@ -31,6 +31,12 @@ impl Namespace {
         }
     }
 
+    /// Runs `ethtool -K` in the namespace.
+    pub(super) fn ethtool(&self, arguments: &str) {
+        let output = self.run(&format!("ethtool -K {arguments}"));
+        assert!(output.status.success(), "ethtool -K {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).args(line.split_whitespace());

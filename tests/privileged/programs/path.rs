@@ -200,3 +200,27 @@ fn traffic_passes_both_ways_under_the_egress_address() {
     assert!(again.counters().unwrap().personas[&Vni(42)].egress_packets >= before.personas[&Vni(42)].egress_packets);
     chain.echo().unwrap();
 }
+
+#[test]
+fn traffic_passes_with_xdp_forced() {
+    if !is_privileged() {
+        return;
+    }
+    let chain = Chain::new();
+    // XDP between veths neither finishes checksums for local senders nor reaches a peer without NAPI.
+    chain.workload.ethtool("eth0 tx off");
+    chain.server.ethtool("s0 tx off gro on");
+    chain.node.ethtool("u0 gro on");
+    let node = chain.open_node();
+    let edge = chain.open_edge(Hook::Xdp);
+    assert_eq!(edge.hook(), Hook::Xdp);
+    let _echo = chain.echo_server();
+    let counters = || format!("node {:?}\nedge {:?}", node.counters().unwrap(), edge.counters().unwrap());
+    let seen = chain.echo().unwrap_or_else(|error| panic!("{error}\n{}", counters()));
+    assert_eq!(*seen.ip(), EGRESS);
+    let _server = chain.server.start("iperf3 -s");
+    std::thread::sleep(Duration::from_millis(300));
+    let (up, down) = (chain.tcp_mbps(""), chain.tcp_mbps("-R"));
+    eprintln!("XDP: TCP {up:.0} Mbit/s up, {down:.0} Mbit/s down\n{}", counters());
+    assert!(up > 100.0 && down > 100.0, "TCP {up} Mbit/s up, {down} Mbit/s down\n{}", counters());
+}
