@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::binding::BindingDocument;
-use super::check;
+use super::check_persona::persona_hints;
 use super::parse::{DocumentError, read_document};
 use super::persona::{PersonaDocument, Section};
 use super::pool::PoolDocument;
@@ -124,7 +124,7 @@ impl Document {
         match self {
             Self::Persona(persona) => {
                 let stored = persona.spec.sections().filter(|section| !section.is_enforced());
-                stored.map(warning_of).chain(check::persona_hints(&persona.spec)).collect()
+                stored.map(warning_of).chain(persona_hints(&persona.spec)).collect()
             }
             Self::Binding(_) | Self::EgressPool(_) => Vec::new(),
         }

@@ -7,6 +7,7 @@ mod binding;
 #[cfg(test)]
 mod cases;
 mod check;
+mod check_persona;
 mod diff;
 mod envelope;
 mod parse;
@@ -17,7 +18,7 @@ mod qos;
 mod sections;
 
 pub use binding::{BindingDocument, BindingSpec, Selector, SelectorKind};
-pub use check::PORTS_PER_SUBJECT_MAX;
+pub use check_persona::PORTS_PER_SUBJECT_MAX;
 pub use diff::{Change, diff};
 pub use envelope::{API_VERSION, Document, Kind, Metadata, json_schema};
 pub(crate) use envelope::{digest_of, sorted};

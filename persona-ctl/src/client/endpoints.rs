@@ -1,0 +1,198 @@
+//! One method per row of the API's table. Lists follow their pages to the end.
+
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
+use persona_core::wire::api::{
+    Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView, EventView, Explanation, JoinTokenSecret,
+    JoinTokenView, LeaseView, NewJoinToken, NodeView, PersonaView, PoolView, Rollback, Status, Switch, WorkloadView,
+};
+use reqwest::Method;
+use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::io::StreamReader;
+
+use super::error::ClientError;
+use super::http::{ApiClient, read};
+
+/// The longest line of an event stream, bytes.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+impl ApiClient {
+    /// Stores documents, all or none; with `dry_run` it only says what would happen.
+    pub async fn apply(&self, apply: &Apply, dry_run: bool) -> Result<Applied, ClientError> {
+        let query = [("dryRun", dry_run.to_string())];
+        let request = self.request(Method::POST, &["apply"], &query).json(apply);
+        read(self.answer(request).await?).await
+    }
+
+    /// Every persona, each in its newest version.
+    pub async fn personas(&self) -> Result<Vec<PersonaView>, ClientError> {
+        self.list(&["personas"], &[]).await
+    }
+
+    /// A persona; without a version the newest.
+    pub async fn persona(&self, name: &str, version: Option<u32>) -> Result<PersonaView, ClientError> {
+        let version = version.map(|version| ("version", version.to_string()));
+        let request = self.request(Method::GET, &["personas", name], version.as_slice());
+        read(self.answer(request).await?).await
+    }
+
+    /// Every version of a persona.
+    pub async fn persona_versions(&self, name: &str) -> Result<Vec<PersonaView>, ClientError> {
+        self.list(&["personas", name, "versions"], &[]).await
+    }
+
+    /// Makes an old version's content the newest version.
+    pub async fn rollback_persona(&self, name: &str, rollback: &Rollback) -> Result<PersonaView, ClientError> {
+        self.post(&["personas", name, "rollback"], rollback).await
+    }
+
+    /// Deletes a persona that nobody wears.
+    pub async fn delete_persona(&self, name: &str) -> Result<(), ClientError> {
+        self.delete(&["personas", name]).await
+    }
+
+    /// Every binding.
+    pub async fn bindings(&self) -> Result<Vec<DocumentView>, ClientError> {
+        self.list(&["bindings"], &[]).await
+    }
+
+    /// A binding.
+    pub async fn binding(&self, name: &str) -> Result<DocumentView, ClientError> {
+        self.get(&["bindings", name]).await
+    }
+
+    /// Deletes a binding; who wore something only by it wears it no longer.
+    pub async fn delete_binding(&self, name: &str) -> Result<(), ClientError> {
+        self.delete(&["bindings", name]).await
+    }
+
+    /// Every egress pool.
+    pub async fn egress_pools(&self) -> Result<Vec<PoolView>, ClientError> {
+        self.list(&["egress-pools"], &[]).await
+    }
+
+    /// An egress pool.
+    pub async fn egress_pool(&self, name: &str) -> Result<PoolView, ClientError> {
+        self.get(&["egress-pools", name]).await
+    }
+
+    /// Deletes an egress pool that nothing is leased from.
+    pub async fn delete_egress_pool(&self, name: &str) -> Result<(), ClientError> {
+        self.delete(&["egress-pools", name]).await
+    }
+
+    /// Every node.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
+        self.list(&["nodes"], &[]).await
+    }
+
+    /// A node.
+    pub async fn node(&self, name: &NodeName) -> Result<NodeView, ClientError> {
+        self.get(&["nodes", name.as_str()]).await
+    }
+
+    /// Every edge.
+    pub async fn edges(&self) -> Result<Vec<EdgeView>, ClientError> {
+        self.list(&["edges"], &[]).await
+    }
+
+    /// An edge.
+    pub async fn edge(&self, name: &EdgeName) -> Result<EdgeView, ClientError> {
+        self.get(&["edges", name.as_str()]).await
+    }
+
+    /// Every workload.
+    pub async fn workloads(&self) -> Result<Vec<WorkloadView>, ClientError> {
+        self.list(&["workloads"], &[]).await
+    }
+
+    /// A workload.
+    pub async fn workload(&self, subject: &SubjectId) -> Result<WorkloadView, ClientError> {
+        self.get(&["workloads", &subject.to_string()]).await
+    }
+
+    /// Every lease, those in quarantine too.
+    pub async fn leases(&self) -> Result<Vec<LeaseView>, ClientError> {
+        self.list(&["leases"], &[]).await
+    }
+
+    /// A lease.
+    pub async fn lease(&self, id: LeaseId) -> Result<LeaseView, ClientError> {
+        self.get(&["leases", &id.to_string()]).await
+    }
+
+    /// Every join token, without its secret.
+    pub async fn join_tokens(&self) -> Result<Vec<JoinTokenView>, ClientError> {
+        self.list(&["join-tokens"], &[]).await
+    }
+
+    /// Makes a join token; its secret is only in this answer.
+    pub async fn create_join_token(&self, token: &NewJoinToken) -> Result<JoinTokenSecret, ClientError> {
+        self.post(&["join-tokens"], token).await
+    }
+
+    /// Revokes a join token; who has joined with it stays.
+    pub async fn delete_join_token(&self, id: &str) -> Result<(), ClientError> {
+        self.delete(&["join-tokens", id]).await
+    }
+
+    /// Puts a persona on a subject by hand.
+    pub async fn switch(&self, switch: &Switch) -> Result<AssignmentView, ClientError> {
+        self.post(&["switch"], switch).await
+    }
+
+    /// Takes a switch by hand back.
+    pub async fn release_switch(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
+        self.release(&["switch", &subject.to_string()]).await
+    }
+
+    /// Asks for capabilities; the manager chooses.
+    pub async fn request_capabilities(&self, request: &CapabilityRequest) -> Result<AssignmentView, ClientError> {
+        self.post(&["request"], request).await
+    }
+
+    /// Takes a request back.
+    pub async fn release_request(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
+        self.release(&["request", &subject.to_string()]).await
+    }
+
+    /// How a subject's assignment came about.
+    pub async fn explain(&self, subject: &SubjectId) -> Result<Explanation, ClientError> {
+        self.get(&["explain", &subject.to_string()]).await
+    }
+
+    /// How things stand.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get(&["status"]).await
+    }
+
+    /// Events after number `since`, oldest first.
+    pub async fn events(&self, since: Option<u64>) -> Result<Vec<EventView>, ClientError> {
+        let since = since.map(|number| ("since", number.to_string()));
+        self.list(&["events"], since.as_slice()).await
+    }
+
+    /// Events after number `since` (absent: from now), and every later one as it happens.
+    pub async fn follow_events(
+        &self,
+        since: Option<u64>,
+    ) -> Result<impl Stream<Item = Result<EventView, ClientError>> + use<>, ClientError> {
+        let since = since.map(|number| ("since", number.to_string()));
+        let query: Vec<_> = std::iter::once(("follow", "true".to_owned())).chain(since).collect();
+        // Without a time limit: a stream of events ends when somebody ends it.
+        let request = self.http.get(self.url(&["events"], &query));
+        let response = self.answer(request).await?;
+        let url = response.url().clone();
+        let bytes = StreamReader::new(response.bytes_stream().map_err(std::io::Error::other));
+        let lines = FramedRead::new(bytes, LinesCodec::new_with_max_length(EVENT_BYTES_MAX));
+        let events = lines.map(move |line| {
+            let unreadable = |reason: String| ClientError::Answer { url: url.to_string(), reason };
+            let line = line.map_err(|error| unreadable(error.to_string()))?;
+            if line.trim().is_empty() {
+                return Ok(None); // a sign of life
+            }
+            serde_json::from_str(&line).map(Some).map_err(|error| unreadable(error.to_string()))
+        });
+        Ok(events.filter_map(|event| std::future::ready(event.transpose())))
+    }
+}
