@@ -14,7 +14,7 @@ use crate::error::{Kind, Refusal};
 use crate::store::{AgentId, AgentRecord, Snapshot};
 
 /// A request as it was signed.
-pub struct Signed<'a> {
+pub(crate) struct Signed<'a> {
     /// Its method.
     pub method: &'a Method,
     /// Its path with the query.
@@ -26,30 +26,30 @@ pub struct Signed<'a> {
 }
 
 /// `N` random bytes in hex.
-pub fn random_hex<const N: usize>() -> String {
+pub(crate) fn random_hex<const N: usize>() -> String {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes");
     hex(&bytes)
 }
 
 /// SHA-256 in hex.
-pub fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// A new bearer for an agent: its id and a secret.
-pub fn new_bearer(id: &AgentId) -> String {
+pub(crate) fn new_bearer(id: &AgentId) -> String {
     format!("{id}.{}", random_hex::<32>())
 }
 
 /// Reads an Ed25519 public key: 32 bytes in standard Base64.
-pub fn parse_public_key(text: &str) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn parse_public_key(text: &str) -> Result<Vec<u8>, Refusal> {
     let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() == 32);
     bytes.ok_or_else(|| Refusal::invalid("publicKey is not valid: send an Ed25519 key, 32 bytes in standard Base64"))
 }
 
 /// Finds out which agent sent a request, from its bearer and its proof.
-pub fn authenticate(snapshot: &Snapshot, request: &Signed<'_>, now_ms: u64) -> Result<AgentId, Refusal> {
+pub(crate) fn authenticate(snapshot: &Snapshot, request: &Signed<'_>, now_ms: u64) -> Result<AgentId, Refusal> {
     let unknown = || unauthenticated("the bearer is not known: register again");
     let bearer = header_text(request.headers, header::AUTHORIZATION.as_str())
         .and_then(|value| value.strip_prefix("Bearer "))
@@ -64,7 +64,7 @@ pub fn authenticate(snapshot: &Snapshot, request: &Signed<'_>, now_ms: u64) -> R
 }
 
 /// Compares without telling by time where two values differ.
-pub fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     let difference = one.iter().zip(other).fold(0, |seen, (a, b)| std::hint::black_box(seen | (a ^ b)));
     one.len() == other.len() && difference == 0
 }

@@ -7,16 +7,19 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::Store;
+use crate::tasks::assignment::Assigner;
 
 /// State shared by handlers and tasks; clones share it.
 #[derive(Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// The configuration.
     pub config: Arc<Config>,
     /// Intended state.
     pub store: Store,
     /// What agents reported.
     pub live: Arc<Live>,
+    /// Decides assignments.
+    pub assigner: Assigner,
     /// Cancelled when the manager stops.
     pub stop: CancellationToken,
 }

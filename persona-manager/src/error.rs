@@ -8,7 +8,7 @@ use persona_core::wire::api::{Problem, ProblemPart};
 
 /// Why something was not done.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     kind: Kind,
     detail: String,
     parts: Vec<ProblemPart>,
@@ -17,7 +17,7 @@ pub struct Refusal {
 
 /// The kinds of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The input is wrong.
     InvalidInput,
     /// Nobody is known by these credentials.
@@ -57,53 +57,48 @@ impl Kind {
 
 impl Refusal {
     /// A refusal of a kind; `detail` says what is wrong and what would be valid.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), parts: Vec::new(), cause: None }
     }
 
     /// The input is wrong.
-    pub fn invalid(detail: impl Into<String>) -> Self {
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(Kind::InvalidInput, detail)
     }
 
     /// There is no such thing.
-    pub fn not_found(detail: impl Into<String>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, detail)
     }
 
     /// It contradicts what is there.
-    pub fn conflict(detail: impl Into<String>) -> Self {
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(Kind::Conflict, detail)
     }
 
     /// The manager cannot do this now.
-    pub fn busy(detail: impl Into<String>) -> Self {
+    pub(crate) fn busy(detail: impl Into<String>) -> Self {
         Self::new(Kind::Busy, detail)
     }
 
     /// The manager failed.
-    pub fn internal(cause: anyhow::Error) -> Self {
+    pub(crate) fn internal(cause: anyhow::Error) -> Self {
         Self { cause: Some(cause), ..Self::new(Kind::Internal, "") }
     }
 
     /// The manager failed.
-    pub fn internal_from(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn internal_from(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::internal(anyhow::Error::new(cause))
     }
 
     /// The same with each wrong part of the input.
-    pub fn with_parts(mut self, parts: Vec<ProblemPart>) -> Self {
+    pub(crate) fn with_parts(mut self, parts: Vec<ProblemPart>) -> Self {
         self.parts = parts;
         self
     }
 
-    /// Which kind it is.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// What is wrong.
-    pub fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 

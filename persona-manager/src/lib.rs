@@ -15,8 +15,10 @@ mod auth;
 mod clock;
 mod config;
 mod context;
+mod documents;
 mod error;
 mod live;
+mod overrides;
 mod server;
 mod store;
 mod tasks;
@@ -34,6 +36,7 @@ pub use store::StoreError;
 use crate::context::Context;
 use crate::live::Live;
 use crate::store::{SqliteBackend, Store};
+use crate::tasks::assignment::Assigner;
 
 /// A manager that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +89,10 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let (config, live) = (Arc::new(config), Arc::new(Live::default()));
     let backend = SqliteBackend::open(&config.store)?;
     let reader = SqliteBackend::open_reader(&config.store)?;
-    let pass = tasks::assignment::pass(config.clone(), live.clone());
-    let (store, writer) = Store::start(backend, reader, pass)?;
+    let assigner = Assigner::new(config.clone(), live.clone());
+    let (store, writer) = Store::start(backend, reader, assigner.clone().into_pass())?;
     store.change(|_| Ok(())).await.map_err(|refusal| StartError::FirstPass(refusal.detail().to_owned()))?;
-    let context = Context { config, store, live, stop: stop.clone() };
+    let context = Context { config, store, live, assigner, stop: stop.clone() };
     let driver = tokio::spawn(tasks::driver::run(context.clone()));
     let server = tokio::spawn(server::serve(listener, api::router(context), stop));
     tracing::info!(manager.address = %address, "the manager listens");

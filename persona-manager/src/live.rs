@@ -16,7 +16,7 @@ use crate::store::AgentId;
 
 /// What one agent last reported.
 #[derive(Debug, Clone)]
-pub struct AgentLive {
+pub(crate) struct AgentLive {
     /// When, for silence.
     pub seen: Instant,
     /// When, for people.
@@ -35,10 +35,14 @@ pub struct AgentLive {
     pub owned: Vec<Ipv4Addr>,
     /// What its data plane counted.
     pub counters: Counters,
+    /// Traffic between the last two reports that had counters.
+    pub bits_per_sec: u64,
+    /// When counters last came.
+    counted: Instant,
 }
 
 /// What all agents last reported.
-pub struct Live {
+pub(crate) struct Live {
     agents: Mutex<BTreeMap<AgentId, AgentLive>>,
     /// When this manager started: nobody was silent before.
     pub started: Instant,
@@ -54,12 +58,12 @@ impl Default for Live {
 
 impl Live {
     /// What all agents last reported.
-    pub fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, AgentLive>> {
+    pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, AgentLive>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a report in. Returns a rejection that was not known before.
-    pub fn report(&self, id: &AgentId, report: &Report, now_ms: u64) -> Option<Rejection> {
+    pub(crate) fn report(&self, id: &AgentId, report: &Report, now_ms: u64) -> Option<Rejection> {
         let mut agents = self.agents();
         let before = agents.get(id).cloned();
         let after = merged(before.as_ref(), report, now_ms);
@@ -93,7 +97,24 @@ fn merged(before: Option<&AgentLive>, report: &Report, now_ms: u64) -> AgentLive
         edges,
         outside_alive: report.outside_alive.or(kept.as_ref().and_then(|kept| kept.outside_alive)),
         owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
+        bits_per_sec: rate(before, report, now),
+        counted: kept.as_ref().filter(|_| report.counters.is_none()).map_or(now, |kept| kept.counted),
         counters: report.counters.clone().or(kept.map(|kept| kept.counters)).unwrap_or_default(),
+    }
+}
+
+/// Bits per second between two reports with counters; one without leaves the last rate.
+fn rate(before: Option<&AgentLive>, report: &Report, now: Instant) -> u64 {
+    let bytes =
+        |counters: &Counters| counters.personas.values().map(|it| it.egress_bytes + it.ingress_bytes).sum::<u64>();
+    match (before, &report.counters) {
+        (None, _) => 0,
+        (Some(before), None) => before.bits_per_sec,
+        (Some(before), Some(counters)) => {
+            let elapsed_ms = now.duration_since(before.counted).as_millis().max(1) as u64;
+            // Counters that went back were attached anew.
+            bytes(counters).saturating_sub(bytes(&before.counters)).saturating_mul(8_000) / elapsed_ms
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
+use persona_core::ids::{InvalidSubject, SubjectId};
 use serde::de::DeserializeOwned;
 
 use crate::auth::{Signed, authenticate};
@@ -59,4 +60,12 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 
 async fn read(request: Request, context: &Context) -> Result<Bytes, Refusal> {
     Bytes::from_request(request, context).await.map_err(|error| Refusal::invalid(error.body_text()))
+}
+
+/// Reads a subject from a path.
+pub(super) fn subject(text: &str) -> Result<SubjectId, Refusal> {
+    text.parse().map_err(|error: InvalidSubject| match std::error::Error::source(&error) {
+        None => Refusal::invalid(error.to_string()),
+        Some(cause) => Refusal::invalid(format!("{error}: {cause}")),
+    })
 }

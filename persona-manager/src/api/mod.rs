@@ -1,11 +1,25 @@
 //! The HTTP API under `/v1`: one file per resource. A handler reads its input, calls one function, shapes the answer.
 
 mod agents;
+mod apply;
+mod bindings;
+mod edges;
+mod egress_pools;
+mod events;
+mod explain;
 mod health;
 mod input;
 mod join_tokens;
+mod leases;
+mod nodes;
 mod page;
+mod personas;
 mod register;
+mod request;
+mod status;
+mod switch;
+mod views;
+mod workloads;
 
 use std::time::Duration;
 
@@ -34,7 +48,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 struct Document;
 
 /// Everything that the manager serves.
-pub fn router(context: Context) -> Router {
+pub(crate) fn router(context: Context) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
@@ -44,6 +58,30 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(join_tokens::create, join_tokens::list))
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(health::schema))
+        .routes(routes!(apply::apply))
+        .routes(routes!(personas::list))
+        .routes(routes!(personas::get, personas::delete))
+        .routes(routes!(personas::versions))
+        .routes(routes!(personas::rollback))
+        .routes(routes!(bindings::list))
+        .routes(routes!(bindings::get, bindings::delete))
+        .routes(routes!(egress_pools::list))
+        .routes(routes!(egress_pools::get, egress_pools::delete))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get))
+        .routes(routes!(edges::list))
+        .routes(routes!(edges::get))
+        .routes(routes!(workloads::list))
+        .routes(routes!(workloads::get))
+        .routes(routes!(leases::list))
+        .routes(routes!(leases::get))
+        .routes(routes!(switch::switch))
+        .routes(routes!(switch::take_back))
+        .routes(routes!(request::request))
+        .routes(routes!(request::take_back))
+        .routes(routes!(explain::explain))
+        .routes(routes!(status::status))
+        .routes(routes!(events::events))
         .split_for_parts();
     let document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
     let document = with_plain_wildcards(document);

@@ -16,13 +16,13 @@ const VNI_MAX: u32 = (1 << 24) - 1;
 /// A number that has run out; none is ever given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("all {what} that there are have been given")]
-pub struct NumbersSpent {
+pub(crate) struct NumbersSpent {
     /// Which kind of number.
     pub what: &'static str,
 }
 
 /// The next snapshot in the making.
-pub struct Draft {
+pub(crate) struct Draft {
     snapshot: Snapshot,
     writes: Vec<Write>,
     events: Vec<EventRecord>,
@@ -39,29 +39,29 @@ pub(super) struct Savepoint {
 
 impl Draft {
     /// A draft of what follows `base`, at time `now_ms`.
-    pub fn new(base: &Snapshot, now_ms: u64) -> Self {
+    pub(crate) fn new(base: &Snapshot, now_ms: u64) -> Self {
         let mut snapshot = base.clone();
         snapshot.revision += 1;
         Self { snapshot, writes: Vec::new(), events: Vec::new(), now_ms, base: base.numbers }
     }
 
     /// The state as it will be.
-    pub fn state(&self) -> &Snapshot {
+    pub(crate) fn state(&self) -> &Snapshot {
         &self.snapshot
     }
 
     /// The time of all changes in this draft.
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
     /// The generation that the changes will have.
-    pub fn generation(&self) -> Generation {
+    pub(crate) fn generation(&self) -> Generation {
         self.snapshot.generation()
     }
 
     /// Stores a record; a record that is stored like that already is left alone by the caller.
-    pub fn put<R: Record>(&mut self, record: R) {
+    pub(crate) fn put<R: Record>(&mut self, record: R) {
         let key = record.key();
         let body = serde_json::to_string(&record).expect("a record has string keys only");
         self.writes.push(Write::Put { table: R::TABLE, key: R::key_text(&key), body });
@@ -69,25 +69,32 @@ impl Draft {
     }
 
     /// Removes a record.
-    pub fn delete<R: Record>(&mut self, key: &R::Key) {
+    pub(crate) fn delete<R: Record>(&mut self, key: &R::Key) {
         self.writes.push(Write::Delete { table: R::TABLE, key: R::key_text(key) });
         Arc::make_mut(R::records_mut(&mut self.snapshot)).remove(key);
     }
 
     /// Stores a new lease and holds its ports.
-    pub fn grant_lease(&mut self, lease: LeaseRecord) {
+    pub(crate) fn grant_lease(&mut self, lease: LeaseRecord) {
         self.writes.push(Write::Hold(Arc::new(lease.clone())));
         self.put(lease);
     }
 
     /// Removes a lease and frees its ports.
-    pub fn free_lease(&mut self, id: LeaseId) {
+    pub(crate) fn free_lease(&mut self, id: LeaseId) {
         self.writes.push(Write::Free(id));
         self.delete::<LeaseRecord>(&id);
     }
 
     /// Notes that something happened.
-    pub fn event(&mut self, name: &str, about: impl ToString, actor: impl ToString, message: String, details: Value) {
+    pub(crate) fn event(
+        &mut self,
+        name: &str,
+        about: impl ToString,
+        actor: impl ToString,
+        message: String,
+        details: Value,
+    ) {
         self.snapshot.event_last += 1;
         self.events.push(EventRecord {
             number: self.snapshot.event_last,
@@ -101,12 +108,12 @@ impl Draft {
     }
 
     /// Shows the desired states that this draft implies.
-    pub fn set_desired(&mut self, desired: BTreeMap<AgentId, Arc<DesiredState>>) {
+    pub(crate) fn set_desired(&mut self, desired: BTreeMap<AgentId, Arc<DesiredState>>) {
         self.snapshot.desired = Arc::new(desired);
     }
 
     /// A VNI that was never given.
-    pub fn next_vni(&mut self) -> Result<Vni, NumbersSpent> {
+    pub(crate) fn next_vni(&mut self) -> Result<Vni, NumbersSpent> {
         let vni = self.snapshot.numbers.vni;
         if vni > VNI_MAX {
             return Err(NumbersSpent { what: "VNIs" });
@@ -116,19 +123,19 @@ impl Draft {
     }
 
     /// A lease id that was never given.
-    pub fn next_lease_id(&mut self) -> LeaseId {
+    pub(crate) fn next_lease_id(&mut self) -> LeaseId {
         self.snapshot.numbers.lease += 1;
         LeaseId(self.snapshot.numbers.lease - 1)
     }
 
     /// A subject number that was never given.
-    pub fn next_subject_number(&mut self) -> SubjectNumber {
+    pub(crate) fn next_subject_number(&mut self) -> SubjectNumber {
         self.snapshot.numbers.subject += 1;
         SubjectNumber(self.snapshot.numbers.subject - 1)
     }
 
     /// An edge number that was never given.
-    pub fn next_edge_number(&mut self) -> Result<EdgeNumber, NumbersSpent> {
+    pub(crate) fn next_edge_number(&mut self) -> Result<EdgeNumber, NumbersSpent> {
         let number = self.snapshot.numbers.edge;
         self.snapshot.numbers.edge = number.checked_add(1).ok_or(NumbersSpent { what: "edge numbers" })?;
         Ok(EdgeNumber(number))

@@ -10,14 +10,14 @@ mod snapshot;
 mod sqlite;
 mod writer;
 
-pub use draft::Draft;
-pub use records::{
+pub(crate) use draft::Draft;
+pub(crate) use records::{
     AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeState, EventRecord, JoinTokenRecord, LeaseRecord,
-    NetworkTarget, NumberRecord, Numbers, Override, PublicationRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    NetworkTarget, NumberRecord, Override, PublicationRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
-pub use snapshot::{Record, Snapshot, Table, Write};
-pub use sqlite::SqliteBackend;
-pub use writer::{Pass, Store};
+pub(crate) use snapshot::{Snapshot, Write};
+pub(crate) use sqlite::SqliteBackend;
+pub(crate) use writer::{Pass, Store};
 
 /// A store that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub enum StoreError {
 }
 
 /// What a store backend must do; SQLite is the one there is.
-pub trait Backend: Send + 'static {
+pub(crate) trait Backend: Send + 'static {
     /// The last committed state.
     fn load(&mut self) -> Result<Snapshot, StoreError>;
 

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use persona_core::document::{Document, Kind};
 use persona_core::ids::{
-    Capability, EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId,
-    SubjectNumber, Vni,
+    Capability, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
+    Vni,
 };
 use persona_core::lease::LeaseState;
 use persona_core::wire::agent::{EdgeCapacity, Role, WorkloadReport};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 /// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct AgentId {
+pub(crate) struct AgentId {
     /// What it is.
     pub role: Role,
     /// Its name, unique per role.
@@ -27,13 +27,8 @@ pub struct AgentId {
 
 impl AgentId {
     /// The id of a node.
-    pub fn node(name: &NodeName) -> Self {
+    pub(crate) fn node(name: &NodeName) -> Self {
         Self { role: Role::Node, name: name.to_string() }
-    }
-
-    /// The id of an edge.
-    pub fn edge(name: &EdgeName) -> Self {
-        Self { role: Role::Edge, name: name.to_string() }
     }
 }
 
@@ -49,7 +44,7 @@ impl fmt::Display for AgentId {
 
 /// A document's name and newest version. It stays after deletion, so that versions and VNIs are never given twice.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DocumentRecord {
+pub(crate) struct DocumentRecord {
     /// What it is.
     pub kind: Kind,
     /// Its name.
@@ -64,7 +59,7 @@ pub struct DocumentRecord {
 
 /// One immutable version of a document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VersionRecord {
+pub(crate) struct VersionRecord {
     /// What it is.
     pub kind: Kind,
     /// Its name.
@@ -84,14 +79,14 @@ pub struct VersionRecord {
 
 impl VersionRecord {
     /// The document as a type. None: this release no longer accepts what an older one stored.
-    pub fn parsed(&self) -> Option<&Document> {
+    pub(crate) fn parsed(&self) -> Option<&Document> {
         self.parsed.get_or_init(|| Document::from_json(self.document.clone()).ok()).as_ref()
     }
 }
 
 /// A join token, without its secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JoinTokenRecord {
+pub(crate) struct JoinTokenRecord {
     /// Its id.
     pub id: String,
     /// SHA-256 of the secret, in hex.
@@ -110,7 +105,7 @@ pub struct JoinTokenRecord {
 
 /// A registered node or edge.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AgentRecord {
+pub(crate) struct AgentRecord {
     /// Who.
     pub id: AgentId,
     /// Its Ed25519 public key, standard Base64.
@@ -131,7 +126,7 @@ pub struct AgentRecord {
 
 /// What only nodes or only edges have.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum AgentDetails {
+pub(crate) enum AgentDetails {
     /// A node.
     Node {
         /// Whether it reported lately.
@@ -154,7 +149,7 @@ pub enum AgentDetails {
 
 /// Whether an edge serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EdgeState {
+pub(crate) enum EdgeState {
     /// It registered and has not yet acknowledged its state.
     New,
     /// It serves.
@@ -175,7 +170,7 @@ impl fmt::Display for EdgeState {
 
 /// A workload as its node last reported it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkloadRecord {
+pub(crate) struct WorkloadRecord {
     /// Its node.
     pub node: NodeName,
     /// What the node said.
@@ -184,7 +179,7 @@ pub struct WorkloadRecord {
 
 /// What a subject should wear, what it wears, and who asked for what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SubjectRecord {
+pub(crate) struct SubjectRecord {
     /// Who.
     pub subject: SubjectId,
     /// Its number in the data plane.
@@ -205,7 +200,7 @@ pub struct SubjectRecord {
 
 /// Something asked for, until taken back or until a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Override<T> {
+pub(crate) struct Override<T> {
     /// What was asked for.
     pub value: T,
     /// When it ends by itself.
@@ -214,7 +209,7 @@ pub struct Override<T> {
 
 /// The network section decided for a subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkTarget {
+pub(crate) struct NetworkTarget {
     /// The persona.
     pub persona: PersonaName,
     /// Its version.
@@ -225,7 +220,7 @@ pub struct NetworkTarget {
 
 /// A lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseRecord {
+pub(crate) struct LeaseRecord {
     /// Its id.
     pub id: LeaseId,
     /// Who holds it.
@@ -256,14 +251,14 @@ pub struct LeaseRecord {
 
 impl LeaseRecord {
     /// First and last port of each block, ascending.
-    pub fn port_ranges(&self) -> Vec<(u16, u16)> {
+    pub(crate) fn port_ranges(&self) -> Vec<(u16, u16)> {
         persona_core::lease::port_ranges(self.block_bits, &self.blocks)
     }
 }
 
 /// The generation of an agent's desired state; the state itself is computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublicationRecord {
+pub(crate) struct PublicationRecord {
     /// Whose state.
     pub agent: AgentId,
     /// The revision that last changed it.
@@ -274,7 +269,7 @@ pub struct PublicationRecord {
 
 /// The next numbers to give. None is ever given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     /// The next VNI.
     pub vni: u32,
     /// The next lease id.
@@ -293,7 +288,7 @@ impl Default for Numbers {
 
 /// One of the [`Numbers`], as stored.
 #[derive(Debug, Clone, Copy)]
-pub struct NumberRecord {
+pub(crate) struct NumberRecord {
     /// Its name in the store.
     pub name: &'static str,
     /// Its value.
@@ -302,7 +297,7 @@ pub struct NumberRecord {
 
 impl Numbers {
     /// The numbers by name.
-    pub fn records(self) -> [NumberRecord; 4] {
+    pub(crate) fn records(self) -> [NumberRecord; 4] {
         [
             NumberRecord { name: "next_vni", value: self.vni.into() },
             NumberRecord { name: "next_lease", value: self.lease },
@@ -314,7 +309,7 @@ impl Numbers {
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EventRecord {
+pub(crate) struct EventRecord {
     /// Ascending, without gaps.
     pub number: u64,
     /// When.

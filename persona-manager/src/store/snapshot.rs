@@ -18,7 +18,7 @@ type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
 
 /// Everything the store holds but events, at one revision. A clone costs a few counters.
 #[derive(Debug, Clone, Default)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The store incarnation.
     pub incarnation: u32,
     /// The revision within it.
@@ -49,30 +49,30 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The snapshot's revision as a generation.
-    pub fn generation(&self) -> Generation {
+    pub(crate) fn generation(&self) -> Generation {
         Generation::new(self.incarnation, self.revision)
     }
 
     /// A document that is not deleted.
-    pub fn document(&self, kind: Kind, name: &str) -> Option<&DocumentRecord> {
+    pub(crate) fn document(&self, kind: Kind, name: &str) -> Option<&DocumentRecord> {
         let record = self.documents.get(&(kind, name.to_owned()))?;
         (!record.deleted).then_some(record)
     }
 
     /// A stored version of a document.
-    pub fn version(&self, kind: Kind, name: &str, version: u32) -> Option<&Arc<VersionRecord>> {
+    pub(crate) fn version(&self, kind: Kind, name: &str, version: u32) -> Option<&Arc<VersionRecord>> {
         self.versions.get(&(kind, name.to_owned(), version))
     }
 
     /// The newest versions of all documents of a kind that are not deleted, by name.
-    pub fn latest(&self, kind: Kind) -> impl Iterator<Item = &Arc<VersionRecord>> {
+    pub(crate) fn latest(&self, kind: Kind) -> impl Iterator<Item = &Arc<VersionRecord>> {
         let live = self.documents.values().filter(move |record| record.kind == kind && !record.deleted);
         live.filter_map(move |record| self.version(kind, &record.name, record.latest))
     }
 }
 
 /// The newest version of one persona, read.
-pub struct PersonaEntry<'a> {
+pub(crate) struct PersonaEntry<'a> {
     /// Its unique id.
     pub vni: Vni,
     /// Its version.
@@ -83,7 +83,7 @@ pub struct PersonaEntry<'a> {
 
 impl Snapshot {
     /// The newest versions of all personas.
-    pub fn personas(&self) -> impl Iterator<Item = PersonaEntry<'_>> {
+    pub(crate) fn personas(&self) -> impl Iterator<Item = PersonaEntry<'_>> {
         self.latest(Kind::Persona).filter_map(|record| {
             let vni = self.document(Kind::Persona, &record.name)?.vni?;
             match record.parsed()? {
@@ -94,7 +94,7 @@ impl Snapshot {
     }
 
     /// The newest versions of all bindings, by name.
-    pub fn bindings(&self) -> impl Iterator<Item = &BindingDocument> {
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = &BindingDocument> {
         self.latest(Kind::Binding).filter_map(|record| match record.parsed()? {
             Document::Binding(document) => Some(document),
             _ => None,
@@ -102,7 +102,7 @@ impl Snapshot {
     }
 
     /// The newest versions of all egress pools, by name.
-    pub fn pools(&self) -> impl Iterator<Item = &PoolDocument> {
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolDocument> {
         self.latest(Kind::EgressPool).filter_map(|record| match record.parsed()? {
             Document::EgressPool(document) => Some(document),
             _ => None,
@@ -112,7 +112,7 @@ impl Snapshot {
 
 /// Where records of a kind are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Table {
+pub(crate) enum Table {
     /// [`DocumentRecord`].
     Documents,
     /// [`VersionRecord`].
@@ -133,7 +133,7 @@ pub enum Table {
 
 /// One change of a table.
 #[derive(Debug, Clone)]
-pub enum Write {
+pub(crate) enum Write {
     /// A number that counts up.
     Number(super::NumberRecord),
     /// A record, new or in place of the one with the same key.
@@ -159,7 +159,7 @@ pub enum Write {
 }
 
 /// A kind of record that the store keeps.
-pub trait Record: Clone + Serialize + DeserializeOwned + 'static {
+pub(crate) trait Record: Clone + Serialize + DeserializeOwned + 'static {
     /// What it is found by.
     type Key: Ord + Clone;
     /// Where it is kept.
@@ -168,9 +168,7 @@ pub trait Record: Clone + Serialize + DeserializeOwned + 'static {
     fn key(&self) -> Self::Key;
     /// Its key as text.
     fn key_text(key: &Self::Key) -> String;
-    /// The records of the kind in a snapshot.
-    fn records(snapshot: &Snapshot) -> &Records<Self>;
-    /// The same, to be changed by the draft.
+    /// The records of the kind in a snapshot, to be changed by the draft.
     fn records_mut(snapshot: &mut Snapshot) -> &mut Records<Self>;
 }
 
@@ -185,9 +183,6 @@ macro_rules! record {
             }
             fn key_text($given: &$key) -> String {
                 $text
-            }
-            fn records(snapshot: &Snapshot) -> &Records<Self> {
-                &snapshot.$field
             }
             fn records_mut(snapshot: &mut Snapshot) -> &mut Records<Self> {
                 &mut snapshot.$field

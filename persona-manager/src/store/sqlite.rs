@@ -17,7 +17,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_record
 const EVENT_COUNT_MAX: u64 = 200_000;
 
 /// An open SQLite store.
-pub struct SqliteBackend {
+pub(crate) struct SqliteBackend {
     connection: Connection,
     /// Held while the writer lives, so that no second manager writes to the same file.
     _lock: Option<File>,
@@ -25,7 +25,7 @@ pub struct SqliteBackend {
 
 impl SqliteBackend {
     /// Opens the store for writing, creates it if it is not there, checks it and brings its layout up to date.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let at_open = |source| StoreError::Open { path: path.display().to_string(), source };
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(at_open)?;
@@ -43,7 +43,7 @@ impl SqliteBackend {
     }
 
     /// Opens a store that is open for writing elsewhere in this process, to read events.
-    pub fn open_reader(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open_reader(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;

@@ -22,14 +22,14 @@ const QUEUE_LENGTH_MAX: usize = 1024;
 const BATCH_LENGTH_MAX: usize = 256;
 
 /// What runs on every draft after its jobs.
-pub type Pass = Box<dyn FnMut(&mut Draft) + Send>;
+pub(crate) type Pass = Box<dyn FnMut(&mut Draft) + Send>;
 
 type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 type Job = Box<dyn FnOnce(&mut Draft) -> Answer + Send>;
 
 /// A handle to the store; clones share it.
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     reader: Arc<Mutex<Box<dyn Backend>>>,
@@ -37,7 +37,7 @@ pub struct Store {
 
 impl Store {
     /// Loads the state and starts the writer thread. It ends when the last handle is gone.
-    pub fn start(
+    pub(crate) fn start(
         mut backend: impl Backend,
         reader: impl Backend,
         pass: Pass,
@@ -52,17 +52,17 @@ impl Store {
     }
 
     /// The newest committed state.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.borrow().clone()
     }
 
     /// A receiver that sees every newer state.
-    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
     }
 
     /// Runs `job` on the next draft; its answer comes once everything is durable. A refusal leaves no trace.
-    pub async fn change<T: Send + 'static>(
+    pub(crate) async fn change<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Draft) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Events after number `since`, oldest first.
-    pub async fn events_after(&self, since: u64, limit: u32) -> Result<Vec<EventRecord>, Refusal> {
+    pub(crate) async fn events_after(&self, since: u64, limit: u32) -> Result<Vec<EventRecord>, Refusal> {
         let reader = self.reader.clone();
         let read = move || reader.lock().unwrap_or_else(PoisonError::into_inner).events_after(since, limit);
         let events = tokio::task::spawn_blocking(read).await;

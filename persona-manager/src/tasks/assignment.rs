@@ -1,22 +1,144 @@
-//! The assignment pass: health, who wears what, leases, desired states, in this order, on one draft.
+//! The assignment pass: health, who wears what, leases, what nodes are told, desired states; in this order, on one draft.
 //!
 //! It takes no hint about what changed, may run twice, and writes only what differs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use persona_core::ids::{NodeName, SubjectId};
+use persona_core::wire::agent::Role;
 use persona_core::wire::desired::ProbeItem;
+use serde_json::json;
 
-use super::{desired, health};
+use super::facts::Facts;
+use super::health::Reports;
+use super::wear::Outfit;
+use super::{desired, health, leases, wear};
 use crate::config::Config;
 use crate::live::Live;
-use crate::store::{Draft, Pass};
+use crate::store::{Draft, Pass, Snapshot, SubjectRecord};
 
-/// The pass that runs after every batch of changes.
-pub fn pass(config: Arc<Config>, live: Arc<Live>) -> Pass {
-    Box::new(move |draft: &mut Draft| {
-        let reports = health::Reports::of(&live, config.silent_after_ms);
+/// Decides assignments, with what decisions rest on beside the store.
+#[derive(Clone)]
+pub(crate) struct Assigner {
+    config: Arc<Config>,
+    live: Arc<Live>,
+}
+
+impl Assigner {
+    /// An assigner.
+    pub(crate) fn new(config: Arc<Config>, live: Arc<Live>) -> Self {
+        Self { config, live }
+    }
+
+    /// The pass that runs after every batch of changes.
+    pub(crate) fn into_pass(self) -> Pass {
+        Box::new(move |draft: &mut Draft| self.run(draft))
+    }
+
+    fn run(&self, draft: &mut Draft) {
+        let reports = self.reports();
         health::judge(draft, &reports);
-        let probe = ProbeItem { interval_ms: config.probe_interval_ms, multiplier: config.probe_multiplier };
-        desired::publish(draft, probe);
-    })
+        end_overrides(draft);
+        let outfits = assign_all(draft, &reports);
+        leases::advance(draft, &reports);
+        tell_nodes(draft, &outfits);
+        let (interval_ms, multiplier) = (self.config.probe_interval_ms, self.config.probe_multiplier);
+        desired::publish(draft, ProbeItem { interval_ms, multiplier });
+    }
+
+    /// Assigns one subject within a job, so that the job can be refused by what comes out.
+    pub(crate) fn assign(&self, draft: &mut Draft, subject: &SubjectId) -> Outfit {
+        let reports = self.reports();
+        let mut facts = Facts::of(draft.state(), &reports);
+        wear::write(draft, &mut facts, &reports, subject)
+    }
+
+    /// Decides as the pass would, and changes nothing.
+    pub(crate) fn explain(&self, snapshot: &Snapshot, subject: &SubjectId) -> Outfit {
+        let reports = self.reports();
+        let facts = Facts::of(snapshot, &reports);
+        let groups = facts.groups_from(subject.node(), &reports);
+        let record = snapshot.subjects.get(subject).map(Arc::as_ref);
+        wear::decide(snapshot, &wear::personas_of(snapshot), &facts, &groups, subject, record)
+    }
+
+    fn reports(&self) -> Reports {
+        Reports::of(&self.live, self.config.silent_after_ms)
+    }
+}
+
+/// Ends switches and requests whose time is over.
+fn end_overrides(draft: &mut Draft) {
+    let now_ms = draft.now_ms();
+    let is_over = |until: Option<u64>| until.is_some_and(|until| until <= now_ms);
+    let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().cloned().collect();
+    for record in subjects {
+        let mut after = (*record).clone();
+        if is_over(record.manual.as_ref().and_then(|manual| manual.until_ms)) {
+            after.manual = None;
+            let message = format!("the switch of {} by hand is over", record.subject);
+            draft.event("switch.ended", &record.subject, "manager", message, json!({}));
+        }
+        if is_over(record.request.as_ref().and_then(|request| request.until_ms)) {
+            after.request = None;
+            let message = format!("the request for {} is over", record.subject);
+            draft.event("request.ended", &record.subject, "manager", message, json!({}));
+        }
+        if after != *record {
+            draft.put(after);
+        }
+    }
+}
+
+/// Every subject that there is, nodes first: what a node wears is its workloads' default.
+fn subjects_of(snapshot: &Snapshot) -> Vec<SubjectId> {
+    let nodes = snapshot.agents.keys().filter(|id| id.role == Role::Node);
+    let nodes = nodes.filter_map(|id| id.name.parse::<NodeName>().ok().map(SubjectId::Node));
+    nodes.chain(snapshot.workloads.keys().cloned()).collect()
+}
+
+fn assign_all(draft: &mut Draft, reports: &Reports) -> BTreeMap<SubjectId, Outfit> {
+    let mut facts = Facts::of(draft.state(), reports);
+    let subjects = subjects_of(draft.state());
+    forget_vanished(draft, &subjects.iter().collect());
+    let mut outfits = BTreeMap::new();
+    for subject in subjects {
+        let outfit = wear::write(draft, &mut facts, reports, &subject);
+        outfits.insert(subject, outfit);
+    }
+    outfits
+}
+
+/// A subject that is gone wants nothing; its number stays its own, should it come back.
+fn forget_vanished(draft: &mut Draft, present: &BTreeSet<&SubjectId>) {
+    let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().cloned().collect();
+    for record in subjects.iter().filter(|record| !present.contains(&record.subject)) {
+        let (sections, target, unassigned, item) = (BTreeMap::new(), None, None, None);
+        let after = SubjectRecord { sections, target, unassigned, item, ..(**record).clone() };
+        if after != **record {
+            draft.put(after);
+        }
+    }
+}
+
+/// Tells nodes what their subjects wear; a subject whose new lease is not active yet goes on as before.
+fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
+    for (subject, outfit) in outfits {
+        let Some(record) = draft.state().subjects.get(subject).cloned() else { continue };
+        let is_selected = !outfit.bindings.is_empty() || record.target.is_some();
+        let item = match &record.target {
+            // A host that nothing is said about keeps its own way out.
+            None if !is_selected && matches!(subject, SubjectId::Node(_)) => None,
+            Some(target) if !leases::is_active(draft.state(), target.lease) && record.item.is_some() => continue,
+            target => {
+                let lease = target.as_ref().filter(|target| leases::is_active(draft.state(), target.lease));
+                let lease = lease.and_then(|target| draft.state().leases.get(&target.lease));
+                Some(wear::item_of(&record, lease.map(Arc::as_ref), &outfit.effective))
+            }
+        };
+        if item != record.item {
+            draft.put(SubjectRecord { item, ..(*record).clone() });
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::context::Context;
 const TICK: Duration = Duration::from_millis(250);
 
 /// Runs until the manager stops.
-pub async fn run(context: Context) {
+pub(crate) async fn run(context: Context) {
     loop {
         tokio::select! {
             () = context.live.wake.notified() => {}

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use persona_core::ids::EdgeName;
-use persona_core::wire::agent::Role;
 use serde_json::json;
 
 use crate::live::{AgentLive, Live};
@@ -174,9 +173,4 @@ fn some(names: &[String]) -> String {
         0..=SHOWN => names.join(", "),
         count => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
     }
-}
-
-/// Whether an agent is a node.
-pub(super) fn is_node(id: &AgentId) -> bool {
-    id.role == Role::Node
 }

@@ -2,7 +2,10 @@
 //!
 //! `driver` says when; the others say what. All run inside the store's writer, on the draft of the next snapshot.
 
-pub mod assignment;
+pub(crate) mod assignment;
 mod desired;
-pub mod driver;
+pub(crate) mod driver;
+mod facts;
 mod health;
+mod leases;
+pub(crate) mod wear;

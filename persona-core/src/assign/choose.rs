@@ -1,0 +1,262 @@
+//! The decision: refuse what cannot be worn, score the rest, pick the best.
+
+use std::collections::BTreeMap;
+
+use super::question::{Candidate, GroupFacts, PoolFacts, Question};
+use super::score;
+use crate::compose::Layer;
+use crate::document::{Network, PersonaSpec};
+use crate::ids::{GroupName, PersonaName, PoolName};
+use crate::wire::api::Considered;
+
+/// What was decided, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The persona to wear. None: none can be worn.
+    pub pick: Option<Pick>,
+    /// Every candidate, the best first, the refused ones last.
+    pub considered: Vec<Considered>,
+}
+
+/// The persona to wear.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pick {
+    /// Which.
+    pub persona: PersonaName,
+    /// Its version.
+    pub version: u32,
+    /// Who decided.
+    pub layer: Layer,
+    /// The group that carries it.
+    pub group: GroupName,
+    /// The pool to lease from.
+    pub pool: PoolName,
+    /// Whether it only stays because nothing else can be worn either.
+    pub is_stopgap: bool,
+    /// A sentence for people.
+    pub reason: String,
+}
+
+/// Why a candidate cannot be worn.
+struct Obstacle {
+    refusal: String,
+    hint: String,
+    /// It may pass by itself: an edge comes back, blocks become free.
+    passes: bool,
+}
+
+/// A candidate that was looked at.
+struct Judged<'a> {
+    candidate: &'a Candidate<'a>,
+    place: Option<(&'a PoolName, &'a PoolFacts)>,
+    obstacles: Vec<Obstacle>,
+    scores: BTreeMap<String, f64>,
+}
+
+impl Judged<'_> {
+    fn total(&self) -> f64 {
+        self.scores.values().sum()
+    }
+
+    fn is_able(&self) -> bool {
+        self.obstacles.is_empty() && self.place.is_some()
+    }
+
+    /// What is worn stays through troubles that may pass.
+    fn may_stay(&self, question: &Question<'_>) -> bool {
+        let is_held = self.candidate.held.is_some() && question.worn == Some(self.candidate.persona);
+        is_held && self.place.is_some() && self.obstacles.iter().all(|obstacle| obstacle.passes)
+    }
+}
+
+/// Decides what a subject wears in its network section.
+pub fn choose(question: &Question<'_>) -> Decision {
+    let mut judged: Vec<_> = question.candidates.iter().map(|candidate| judge(question, candidate)).collect();
+    // Stable: of equals the one that was named first comes first.
+    judged
+        .sort_by(|one, other| other.is_able().cmp(&one.is_able()).then_with(|| other.total().total_cmp(&one.total())));
+    let best = judged.first().filter(|first| first.is_able());
+    let chosen = best.or_else(|| judged.iter().find(|judged| judged.may_stay(question)));
+    let pick = chosen.and_then(|chosen| pick(question, chosen, &judged));
+    let considered = judged.iter().map(|judged| considered(judged, pick.as_ref(), best)).collect();
+    Decision { pick, considered }
+}
+
+fn judge<'a>(question: &'a Question<'a>, candidate: &'a Candidate<'a>) -> Judged<'a> {
+    let mut judged = Judged { candidate, place: None, obstacles: Vec::new(), scores: BTreeMap::new() };
+    let persona = candidate.persona;
+    let Some(spec) = candidate.spec else {
+        judged.obstacles.push(lasting("there is no such persona".into(), format!("apply a persona named {persona}")));
+        return judged;
+    };
+    let Some(network) = &spec.network else {
+        judged.obstacles.push(lasting("it has no network section".into(), "give it one".into()));
+        return judged;
+    };
+    judged.obstacles.extend(missing_capabilities(question, candidate, spec));
+    match place(question, candidate, network) {
+        Err(obstacle) => judged.obstacles.push(obstacle),
+        Ok((pool, facts, is_full)) => {
+            judged.place = Some((pool, facts));
+            let nothing = GroupFacts::default();
+            let group = question.groups.get(&facts.group).unwrap_or(&nothing);
+            judged.obstacles.extend(is_full);
+            judged.obstacles.extend(group_obstacle(&facts.group, group, network));
+            judged.scores = score::terms(question, candidate, spec, group);
+        }
+    }
+    judged
+}
+
+fn lasting(refusal: String, hint: String) -> Obstacle {
+    Obstacle { refusal, hint, passes: false }
+}
+
+fn missing_capabilities(question: &Question<'_>, candidate: &Candidate<'_>, spec: &PersonaSpec) -> Option<Obstacle> {
+    let wanted = candidate.required.iter().chain(question.requested);
+    let mut missing: Vec<&str> = Vec::new();
+    for capability in wanted.filter(|capability| !spec.capabilities.contains(capability)) {
+        if !missing.contains(&capability.as_str()) {
+            missing.push(capability.as_str());
+        }
+    }
+    let list = missing.join(", ");
+    let hint = format!("add {list} to spec.capabilities of {} if that is true, or ask for less", candidate.persona);
+    (!missing.is_empty()).then(|| lasting(format!("it lacks the capabilities {list}"), hint))
+}
+
+/// The pool to lease from: the one held, else the first with room, else the first at all with what is wrong.
+fn place<'a>(
+    question: &Question<'a>,
+    candidate: &Candidate<'a>,
+    network: &Network,
+) -> Result<(&'a PoolName, &'a PoolFacts, Option<Obstacle>), Obstacle> {
+    let pools = network.egress.pools.iter().filter_map(|name| question.pools.get_key_value(name));
+    let of_group = |(_, facts): &(&PoolName, &PoolFacts)| network.group().is_none_or(|group| *group == facts.group);
+    let usable: Vec<(&PoolName, &PoolFacts)> = pools.filter(of_group).collect();
+    if let Some(held) = candidate.held
+        && let Some((name, facts)) = usable.iter().find(|(name, _)| *name == held)
+    {
+        return Ok((name, facts, None));
+    }
+    let wanted = |facts: &PoolFacts| facts.blocks_for(network.ports_per_subject());
+    let serves = |facts: &PoolFacts| question.groups.get(&facts.group).is_some_and(|group| !group.serving.is_empty());
+    let has_room = |(_, facts): &&(&PoolName, &PoolFacts)| facts.best_free >= wanted(facts);
+    let with_room = usable.iter().filter(has_room);
+    if let Some((name, facts)) = with_room.clone().find(|(_, facts)| serves(facts)).or_else(|| with_room.clone().next())
+    {
+        return Ok((name, facts, None));
+    }
+    let Some((name, facts)) = usable.first() else { return Err(no_pool(network)) };
+    let refusal = format!(
+        "pool {name} is full: {} blocks of one address are needed, at most {} are free; it has {} blocks in all",
+        wanted(facts),
+        facts.best_free,
+        facts.block_count
+    );
+    let hint = format!("add addresses to pool {name}, lower network.egress.portsPerSubject, or wait for leases to end");
+    Ok((name, facts, Some(Obstacle { refusal, hint, passes: true })))
+}
+
+fn no_pool(network: &Network) -> Obstacle {
+    let names: Vec<_> = network.egress.pools.iter().map(PoolName::as_str).collect();
+    let names = names.join(", ");
+    match network.group() {
+        None => lasting(format!("none of its pools exists ({names})"), "apply such an egress pool".into()),
+        Some(group) => {
+            let hint = format!("apply an egress pool with that name and group {group}");
+            lasting(format!("none of its pools ({names}) exists and belongs to edge group {group}"), hint)
+        }
+    }
+}
+
+fn group_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Option<Obstacle> {
+    let needed = usize::from(network.edges.as_ref().and_then(|edges| edges.spread).unwrap_or(1).max(1));
+    if group.serving.len() >= needed {
+        return None;
+    }
+    let others: Vec<_> = group.not_serving.iter().map(|(edge, reason)| format!("{edge}: {reason}")).collect();
+    let refusal = match others.is_empty() {
+        true => format!("edge group {name} has {} serving edges, {needed} are needed", group.serving.len()),
+        false => format!(
+            "edge group {name} has {} serving edges, {needed} are needed ({})",
+            group.serving.len(),
+            others.join("; ")
+        ),
+    };
+    Some(Obstacle { refusal, hint: format!("start or repair an edge of group {name}"), passes: true })
+}
+
+fn pick(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>]) -> Option<Pick> {
+    let (pool, facts) = chosen.place?;
+    let candidate = chosen.candidate;
+    let layer = match () {
+        () if question.manual == Some(candidate.persona) => Layer::Manual,
+        () if !question.requested.is_empty() => Layer::Request,
+        () => candidate.layer,
+    };
+    let is_stopgap = !chosen.is_able();
+    Some(Pick {
+        persona: candidate.persona.clone(),
+        version: candidate.version,
+        layer,
+        group: facts.group.clone(),
+        pool: pool.clone(),
+        is_stopgap,
+        reason: reason(question, chosen, judged, is_stopgap),
+    })
+}
+
+fn reason(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>], is_stopgap: bool) -> String {
+    if is_stopgap {
+        let why: Vec<_> = chosen.obstacles.iter().map(|obstacle| obstacle.refusal.as_str()).collect();
+        return format!("it stays because no other persona can be worn either, although {}", why.join("; "));
+    }
+    if question.manual == Some(chosen.candidate.persona) {
+        return "switched by hand".to_owned();
+    }
+    let mut parts = Vec::new();
+    if let Some(manual) = question.manual.and_then(|name| judged.iter().find(|other| other.candidate.persona == name)) {
+        parts.push(format!("{}, which was switched by hand, cannot be worn", manual.candidate.persona));
+    }
+    if !question.requested.is_empty() {
+        let names: Vec<_> = question.requested.iter().map(|capability| capability.as_str()).collect();
+        parts.push(format!("it has the requested {}", names.join(", ")));
+    }
+    let before = |other: &&Judged<'_>| other.candidate.position < chosen.candidate.position && !other.is_able();
+    for other in judged.iter().filter(before) {
+        let why = other.obstacles.first().map_or("", |obstacle| obstacle.refusal.as_str());
+        parts.push(format!("{} was refused: {why}", other.candidate.persona));
+    }
+    let able = judged.iter().filter(|other| other.is_able()).count();
+    parts.push(match able {
+        1 => "the only persona that can be worn".to_owned(),
+        count => format!("the best of {count} personas that can be worn"),
+    });
+    parts.join("; ")
+}
+
+fn considered(judged: &Judged<'_>, pick: Option<&Pick>, best: Option<&Judged<'_>>) -> Considered {
+    let chosen = pick.is_some_and(|pick| pick.persona == *judged.candidate.persona);
+    let hints: Vec<_> = judged.obstacles.iter().map(|obstacle| obstacle.hint.as_str()).collect();
+    let hint = match (hints.is_empty(), chosen, best) {
+        (false, ..) => Some(hints.join("; ")),
+        (true, false, Some(best)) => Some(format!(
+            "its score is {:.1} below {}: put it further up in the binding, prefer a capability it has, or switch by hand",
+            best.total() - judged.total(),
+            best.candidate.persona
+        )),
+        _ => None,
+    };
+    Considered {
+        persona: judged.candidate.persona.clone(),
+        version: judged.candidate.version,
+        chosen,
+        refusals: judged.obstacles.iter().map(|obstacle| obstacle.refusal.clone()).collect(),
+        scores: judged.scores.clone(),
+        hint,
+    }
+}
+
+#[cfg(test)]
+mod tests;

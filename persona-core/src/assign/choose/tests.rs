@@ -1,0 +1,152 @@
+//! Tables of questions and answers.
+
+use super::*;
+use crate::document::{Document, Format, parse_documents};
+use crate::ids::Capability;
+
+struct World {
+    names: Vec<PersonaName>,
+    specs: Vec<Option<PersonaSpec>>,
+    groups: BTreeMap<GroupName, GroupFacts>,
+    pools: BTreeMap<PoolName, PoolFacts>,
+}
+
+fn spec(text: &str) -> PersonaSpec {
+    let text = format!("{{apiVersion: persona/v1, kind: Persona, metadata: {{name: x}}, spec: {{{text}}}}}");
+    match parse_documents(&text, Format::Yaml, "test").unwrap().remove(0) {
+        Document::Persona(persona) => persona.spec,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn capabilities(text: &str) -> Vec<Capability> {
+    text.split_whitespace().map(|name| name.parse().unwrap()).collect()
+}
+
+fn world() -> World {
+    let group = |edges: &str| GroupFacts {
+        serving: edges.split_whitespace().map(|name| name.parse().unwrap()).collect(),
+        ..GroupFacts::default()
+    };
+    let pool = |group: &str, best_free| PoolFacts {
+        group: group.parse().unwrap(),
+        block_bits: 10,
+        best_free,
+        block_count: 63,
+    };
+    World {
+        names: ["fra", "tyo", "gone", "plain"].map(|name| name.parse().unwrap()).to_vec(),
+        specs: vec![
+            Some(spec("network: {egress: {pools: [fra]}}")),
+            Some(spec("capabilities: [low-latency], network: {egress: {pools: [tyo]}}")),
+            None,
+            Some(spec("qos: {egressRate: 1mbit}")),
+        ],
+        groups: [("fra", group("f1 f2")), ("tyo", group("t1"))].map(|(k, v)| (k.parse().unwrap(), v)).into(),
+        pools: [("fra", pool("fra", 9)), ("tyo", pool("tyo", 9))].map(|(k, v)| (k.parse().unwrap(), v)).into(),
+    }
+}
+
+#[derive(Default, Clone, Copy)]
+struct Ask<'a> {
+    worn: Option<&'a str>,
+    manual: Option<&'a str>,
+    requested: &'a str,
+    preferred: &'a str,
+}
+
+fn answer(world: &World, ask: Ask<'_>) -> Decision {
+    let (requested, preferred) = (capabilities(ask.requested), capabilities(ask.preferred));
+    let parse = |name: Option<&str>| name.map(|name| name.parse::<PersonaName>().unwrap());
+    let (worn, manual) = (parse(ask.worn), parse(ask.manual));
+    let pool_names: Vec<PoolName> = world.names.iter().map(|name| name.as_str().parse().unwrap()).collect();
+    let candidates: Vec<_> = (0..world.names.len())
+        .map(|index| Candidate {
+            persona: &world.names[index],
+            version: 1,
+            spec: world.specs[index].as_ref(),
+            layer: Layer::Binding,
+            position: index,
+            required: &[],
+            preferred: &preferred,
+            held: (worn.as_ref() == Some(&world.names[index])).then_some(&pool_names[index]),
+        })
+        .collect();
+    choose(&Question {
+        candidates: &candidates,
+        groups: &world.groups,
+        pools: &world.pools,
+        worn: worn.as_ref(),
+        manual: manual.as_ref(),
+        requested: &requested,
+        wants: &[],
+    })
+}
+
+fn picked(decision: &Decision) -> &str {
+    decision.pick.as_ref().map_or("none", |pick| pick.persona.as_str())
+}
+
+#[test]
+fn the_binding_s_order_a_request_and_a_person_decide_in_rising_order() {
+    let cases = [
+        (Ask::default(), "fra", Layer::Binding),
+        (Ask { requested: "low-latency", ..Ask::default() }, "tyo", Layer::Request),
+        (Ask { requested: "low-latency", worn: Some("fra"), ..Ask::default() }, "tyo", Layer::Request),
+        (Ask { manual: Some("tyo"), ..Ask::default() }, "tyo", Layer::Manual),
+        (Ask { manual: Some("fra"), worn: Some("tyo"), ..Ask::default() }, "fra", Layer::Manual),
+        (Ask { worn: Some("tyo"), ..Ask::default() }, "fra", Layer::Binding),
+        (Ask { worn: Some("tyo"), preferred: "low-latency", ..Ask::default() }, "fra", Layer::Binding),
+    ];
+    for (index, (ask, persona, layer)) in cases.into_iter().enumerate() {
+        let decision = answer(&world(), ask);
+        assert_eq!(picked(&decision), persona, "case {index}: {decision:?}");
+        assert_eq!(decision.pick.unwrap().layer, layer, "case {index}");
+    }
+}
+
+#[test]
+fn a_group_without_a_serving_edge_is_left_for_the_next_persona() {
+    let mut world = world();
+    let fra = world.groups.get_mut(&"fra".parse().unwrap()).unwrap();
+    fra.serving.clear();
+    fra.not_serving.push(("f1".parse().unwrap(), "silent".into()));
+    let decision = answer(&world, Ask { worn: Some("fra"), ..Ask::default() });
+    assert_eq!(picked(&decision), "tyo");
+    assert!(decision.pick.unwrap().reason.contains("f1: silent"));
+}
+
+#[test]
+fn what_is_worn_stays_when_nothing_can_be_worn() {
+    let mut world = world();
+    world.groups.clear();
+    let decision = answer(&world, Ask { worn: Some("tyo"), ..Ask::default() });
+    assert_eq!(picked(&decision), "tyo");
+    assert!(decision.pick.unwrap().is_stopgap);
+    assert_eq!(answer(&world, Ask::default()).pick, None);
+}
+
+#[test]
+fn a_full_pool_refuses_newcomers_and_keeps_holders() {
+    let mut world = world();
+    world.pools.get_mut(&"fra".parse::<PoolName>().unwrap()).unwrap().best_free = 0;
+    let newcomer = answer(&world, Ask::default());
+    assert_eq!(picked(&newcomer), "tyo");
+    let fra = newcomer.considered.iter().find(|considered| considered.persona.as_str() == "fra").unwrap();
+    assert!(fra.refusals[0].contains("1 blocks of one address are needed, at most 0 are free"), "{fra:?}");
+    assert_eq!(picked(&answer(&world, Ask { worn: Some("fra"), ..Ask::default() })), "fra");
+}
+
+#[test]
+fn every_candidate_is_accounted_for() {
+    let decision = answer(&world(), Ask { requested: "privacy", ..Ask::default() });
+    assert_eq!(decision.pick, None);
+    let text = |name: &str| {
+        let found = decision.considered.iter().find(|considered| considered.persona.as_str() == name).unwrap();
+        (found.refusals.join("; "), found.hint.clone().unwrap())
+    };
+    assert!(text("fra").0.contains("privacy") && text("tyo").0.contains("privacy"));
+    assert!(text("gone").0.contains("no such persona"));
+    assert!(text("plain").0.contains("no network section"));
+    assert!(text("gone").1.contains("apply a persona named gone"));
+}

@@ -1,0 +1,51 @@
+//! How good a candidate is: named terms, whose sum decides.
+
+use std::collections::BTreeMap;
+
+use super::question::{Candidate, GroupFacts, Question};
+use crate::document::PersonaSpec;
+
+/// A person's choice is above everything that is measured.
+const MANUAL: f64 = 1_000.0;
+
+/// Under a request, a worn persona that satisfies it stays.
+const SATISFIES_REQUEST: f64 = 500.0;
+
+/// Each place further down in the binding's order.
+const ORDER: f64 = -10.0;
+
+/// Each preferred or wanted capability that it has.
+const PREFERRED: f64 = 5.0;
+
+/// A group that is full; in proportion below.
+const LOAD: f64 = -8.0;
+
+/// Each ten milliseconds of round-trip time, down to [`DISTANCE_MIN`].
+const DISTANCE_PER_10_MS: f64 = -1.0;
+const DISTANCE_MIN: f64 = -8.0;
+
+/// What is worn stays unless something else is clearly better.
+const STICKINESS: f64 = 4.0;
+
+/// The score terms of a candidate that can be worn.
+pub(super) fn terms(
+    question: &Question<'_>,
+    candidate: &Candidate<'_>,
+    spec: &PersonaSpec,
+    group: &GroupFacts,
+) -> BTreeMap<String, f64> {
+    let is_worn = question.worn == Some(candidate.persona);
+    let wished = candidate.preferred.iter().chain(question.wants);
+    let met = wished.filter(|capability| spec.capabilities.contains(capability)).count();
+    let distance = group.rtt_us.map_or(0.0, |rtt| f64::from(rtt) / 10_000.0 * DISTANCE_PER_10_MS);
+    let terms = [
+        ("manual", if question.manual == Some(candidate.persona) { MANUAL } else { 0.0 }),
+        ("satisfiesRequest", if is_worn && !question.requested.is_empty() { SATISFIES_REQUEST } else { 0.0 }),
+        ("order", candidate.position as f64 * ORDER),
+        ("preferred", met as f64 * PREFERRED),
+        ("load", group.load().min(1.0) * LOAD),
+        ("distance", distance.max(DISTANCE_MIN)),
+        ("stickiness", if is_worn { STICKINESS } else { 0.0 }),
+    ];
+    terms.into_iter().filter(|(_, value)| *value != 0.0).map(|(name, value)| (name.to_owned(), value)).collect()
+}

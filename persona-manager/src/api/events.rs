@@ -1,0 +1,115 @@
+//! What happened: pages, or a stream that goes on.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use persona_core::wire::api::{EventView, Page, Problem};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::NDJSON;
+use super::input::Params;
+use crate::context::Context;
+use crate::error::Refusal;
+use crate::store::{EventRecord, Snapshot};
+
+/// Events of a page at most, and at a time in a stream.
+const LIMIT_MAX: u32 = 1_000;
+
+/// Which events.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventParams {
+    /// Only those after this number. Absent: from the first kept, or with `follow` from now on.
+    since: Option<u64>,
+    /// A stream of JSON lines that goes on.
+    #[serde(default)]
+    follow: bool,
+    /// At most, 1 to 1,000.
+    limit: Option<u32>,
+    /// `nextPageToken` of the page before; the same as `since`.
+    page_token: Option<u64>,
+}
+
+/// Events, the oldest first.
+#[utoipa::path(get, path = "/v1/events", params(EventParams),
+    responses((status = 200, body = Page<EventView>), (status = "4XX", body = Problem)))]
+pub(super) async fn events(
+    State(context): State<Context>,
+    Params(params): Params<EventParams>,
+) -> Result<Response, Refusal> {
+    let since = params.page_token.or(params.since);
+    if params.follow {
+        let since = since.unwrap_or_else(|| context.store.snapshot().event_last);
+        return Ok(follow(context, since));
+    }
+    let limit = params.limit.unwrap_or(100);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Refusal::invalid(format!("limit is {limit}; use 1 to {LIMIT_MAX}")));
+    }
+    let records = context.store.events_after(since.unwrap_or(0), limit).await?;
+    let is_full = records.len() == limit as usize;
+    let next_page_token = records.last().filter(|_| is_full).map(|last| last.number.to_string());
+    Ok(Json(Page { items: records.into_iter().map(view).collect(), next_page_token }).into_response())
+}
+
+fn follow(context: Context, since: u64) -> Response {
+    let snapshots = context.store.watch();
+    let start = Follow { context, snapshots, since, ready: VecDeque::new() };
+    let lines = stream::unfold(start, async |mut follow| {
+        let event = follow.next_event().await?;
+        let mut line = serde_json::to_vec(&view(event)).expect("an event has string keys only");
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), follow))
+    });
+    (NDJSON, Body::from_stream(lines)).into_response()
+}
+
+struct Follow {
+    context: Context,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    since: u64,
+    ready: VecDeque<EventRecord>,
+}
+
+impl Follow {
+    /// The next event. None: the manager stops or its store fails.
+    async fn next_event(&mut self) -> Option<EventRecord> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                self.since = event.number;
+                return Some(event);
+            }
+            if self.snapshots.borrow_and_update().event_last > self.since {
+                self.ready = self.context.store.events_after(self.since, LIMIT_MAX).await.ok()?.into();
+                if !self.ready.is_empty() {
+                    continue;
+                }
+            }
+            tokio::select! {
+                changed = self.snapshots.changed() => changed.ok()?,
+                () = self.context.stop.cancelled() => return None,
+            }
+        }
+    }
+}
+
+fn view(record: EventRecord) -> EventView {
+    EventView {
+        number: record.number,
+        time_ms: record.time_ms,
+        name: record.name,
+        about: record.about,
+        actor: record.actor,
+        message: record.message,
+        details: record.details,
+    }
+}

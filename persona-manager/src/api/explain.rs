@@ -1,0 +1,30 @@
+//! How a decision came about.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use persona_core::wire::api::{Explanation, Problem};
+
+use super::input::subject;
+use super::views;
+use crate::context::Context;
+use crate::error::Refusal;
+use crate::overrides::check_exists;
+use crate::store::AgentId;
+
+/// What a subject wears, every persona that was considered, and where each field of the result comes from.
+#[utoipa::path(get, path = "/v1/explain/{*subject}", params(("subject" = String, Path)),
+    responses((status = 200, body = Explanation), (status = "4XX", body = Problem)))]
+pub(super) async fn explain(
+    State(context): State<Context>,
+    Path(text): Path<String>,
+) -> Result<Json<Explanation>, Refusal> {
+    let subject = subject(&text)?;
+    let snapshot = context.store.snapshot();
+    check_exists(&snapshot, &subject)?;
+    let outfit = context.assigner.explain(&snapshot, &subject);
+    let node = context.live.agents().get(&AgentId::node(subject.node())).cloned();
+    let assignment = views::assignment(&snapshot, &subject, node.as_ref(), false);
+    let lease = assignment.lease.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease));
+    let (considered, effective) = (outfit.decision.considered, outfit.effective.fields());
+    Ok(Json(Explanation { assignment, lease, considered, effective }))
+}

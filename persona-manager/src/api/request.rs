@@ -1,0 +1,49 @@
+//! Requests for capabilities: an application says what it needs, the manager chooses.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use persona_core::wire::api::{AssignmentView, CapabilityRequest, Problem};
+use serde_json::json;
+
+use super::input::{Body, subject};
+use super::switch::answer;
+use crate::context::Context;
+use crate::error::Refusal;
+use crate::overrides;
+use crate::store::Override;
+
+/// Chooses a persona that has the capabilities; what is worn stays if it has them.
+#[utoipa::path(post, path = "/v1/request", request_body = CapabilityRequest,
+    responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
+pub(super) async fn request(
+    State(context): State<Context>,
+    Body(request): Body<CapabilityRequest>,
+) -> Result<Json<AssignmentView>, Refusal> {
+    let CapabilityRequest { subject, capabilities, for_ms } = request;
+    if capabilities.is_empty() {
+        return Err(Refusal::invalid("capabilities is empty: name at least one"));
+    }
+    let (assigner, who) = (context.assigner.clone(), subject.clone());
+    let change = context.store.change(move |draft| {
+        let until_ms = for_ms.map(|for_ms| draft.now_ms().saturating_add(for_ms));
+        overrides::request(draft, &assigner, &who, Override { value: capabilities, until_ms })
+    });
+    answer(&context, &subject, change.await?)
+}
+
+/// Takes a request back.
+#[utoipa::path(delete, path = "/v1/request/{*subject}", params(("subject" = String, Path)),
+    responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
+pub(super) async fn take_back(
+    State(context): State<Context>,
+    Path(text): Path<String>,
+) -> Result<Json<AssignmentView>, Refusal> {
+    let subject = subject(&text)?;
+    let (assigner, who) = (context.assigner.clone(), subject.clone());
+    let change = context.store.change(move |draft| {
+        overrides::end(draft, &assigner, &who, "request", |record| {
+            record.request.take().map(|ended| json!({ "capabilities": ended.value }))
+        })
+    });
+    answer(&context, &subject, change.await?)
+}

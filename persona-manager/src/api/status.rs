@@ -1,0 +1,46 @@
+//! The whole in a few numbers.
+
+use axum::Json;
+use axum::extract::State;
+use persona_core::wire::api::Status;
+
+use super::views::published;
+use crate::context::Context;
+use crate::store::{AgentDetails, EdgeState};
+
+/// Who is up, who is behind, who has nothing to wear.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
+pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let mut status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: snapshot.generation(),
+        nodes: (0, 0),
+        edges: (0, 0),
+        workloads: snapshot.workloads.len() as u32,
+        unassigned: Default::default(),
+        behind: Vec::new(),
+        rejected: Default::default(),
+    };
+    for agent in snapshot.agents.values() {
+        let (count, is_up) = match &agent.details {
+            AgentDetails::Node { up } => (&mut status.nodes, *up),
+            AgentDetails::Edge { state, .. } => (&mut status.edges, *state == EdgeState::Up),
+        };
+        count.0 += u32::from(is_up);
+        count.1 += 1;
+        let reported = live.get(&agent.id);
+        if reported.is_none_or(|reported| reported.applied < published(&snapshot, &agent.id)) {
+            status.behind.push(agent.id.to_string());
+        }
+        if let Some(rejection) = reported.and_then(|reported| reported.rejected.as_ref()) {
+            status.rejected.insert(agent.id.to_string(), rejection.reason.clone());
+        }
+    }
+    for subject in snapshot.subjects.values() {
+        if let Some(reason) = &subject.unassigned {
+            status.unassigned.insert(subject.subject.to_string(), reason.clone());
+        }
+    }
+    Json(status)
+}

@@ -1,0 +1,114 @@
+//! What people see of records and reports.
+
+use persona_core::ids::{Generation, SubjectId};
+use persona_core::lease::LeaseState;
+use persona_core::wire::api::{AssignmentView, EdgeView, LeaseView, NodeView, WorkloadView};
+
+use crate::live::AgentLive;
+use crate::store::{AgentDetails, AgentId, AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
+
+/// The generation published for an agent.
+pub(super) fn published(snapshot: &Snapshot, id: &AgentId) -> Generation {
+    snapshot.desired.get(id).map_or(Generation::default(), |state| state.generation)
+}
+
+/// What a subject wears.
+pub(super) fn assignment(
+    snapshot: &Snapshot,
+    subject: &SubjectId,
+    node: Option<&AgentLive>,
+    changed: bool,
+) -> AssignmentView {
+    let record = snapshot.subjects.get(subject);
+    let target = record.and_then(|record| record.target.as_ref());
+    let told = record.and_then(|record| record.item.as_ref()).and_then(|item| item.network.as_ref());
+    let is_told = told.map(|network| network.lease) == target.map(|target| target.lease);
+    let wanted = published(snapshot, &AgentId::node(subject.node()));
+    AssignmentView {
+        subject: subject.clone(),
+        sections: record.map(|record| record.sections.clone()).unwrap_or_default(),
+        lease: target.map(|target| target.lease),
+        in_force: is_told && node.is_some_and(|node| node.applied >= wanted),
+        changed,
+    }
+}
+
+/// A lease.
+pub(super) fn lease(record: &LeaseRecord) -> LeaseView {
+    LeaseView {
+        id: record.id,
+        subject: record.subject.clone(),
+        persona: record.persona.clone(),
+        vni: record.vni,
+        pool: record.pool.clone(),
+        address: record.address,
+        ports: record.port_ranges(),
+        state: record.state.as_str().to_owned(),
+        free_at_ms: match record.state {
+            LeaseState::Quarantine { free_at_ms } => Some(free_at_ms),
+            _ => None,
+        },
+        generation: record.generation,
+    }
+}
+
+/// A workload.
+pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Option<&AgentLive>) -> WorkloadView {
+    let subject = SubjectId::Workload(record.node.clone(), record.report.name.clone());
+    let assignment = assignment(snapshot, &subject, node, false);
+    let report = record.report.clone();
+    WorkloadView {
+        subject,
+        node: record.node.clone(),
+        name: report.name,
+        device: report.device,
+        address: report.address,
+        labels: report.labels,
+        attached: report.attached,
+        assignment,
+    }
+}
+
+/// A node. None: the record is an edge's.
+pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&AgentLive>) -> Option<NodeView> {
+    let AgentDetails::Node { up } = record.details else { return None };
+    Some(NodeView {
+        name: record.id.name.parse().ok()?,
+        address: record.address,
+        capabilities: record.capabilities.clone(),
+        labels: record.labels.clone(),
+        up,
+        seen_ms: live.map_or(0, |live| live.seen_ms),
+        version: record.version.clone(),
+        desired: published(snapshot, &record.id),
+        applied: live.map_or(Generation::default(), |live| live.applied),
+        rejected: live.and_then(|live| live.rejected.clone()),
+        edges: live.map(|live| live.edges.values().map(|(health, _)| health.clone()).collect()).unwrap_or_default(),
+        counters: live.map(|live| live.counters.clone()).unwrap_or_default(),
+    })
+}
+
+/// An edge. None: the record is a node's.
+pub(super) fn edge(snapshot: &Snapshot, record: &AgentRecord, live: Option<&AgentLive>) -> Option<EdgeView> {
+    let AgentDetails::Edge { number, group, capacity, state, reason } = &record.details else { return None };
+    let carried = snapshot.leases.values().filter(|lease| lease.group == *group && lease.state.is_at_edges());
+    Some(EdgeView {
+        name: record.id.name.parse().ok()?,
+        number: *number,
+        group: group.clone(),
+        address: record.address,
+        capabilities: record.capabilities.clone(),
+        capacity: *capacity,
+        labels: record.labels.clone(),
+        state: state.to_string(),
+        reason: reason.clone(),
+        seen_ms: live.map_or(0, |live| live.seen_ms),
+        version: record.version.clone(),
+        desired: published(snapshot, &record.id),
+        applied: live.map_or(Generation::default(), |live| live.applied),
+        rejected: live.and_then(|live| live.rejected.clone()),
+        owned: live.map(|live| live.owned.clone()).unwrap_or_default(),
+        lease_count: carried.count() as u32,
+        counters: live.map(|live| live.counters.clone()).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,198 @@
+//! Stores documents as immutable versions, and refuses what contradicts the others or is in use.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use persona_core::document::{Document, Kind, PoolDocument};
+use persona_core::wire::api::{Applied, AppliedDocument};
+use serde_json::json;
+
+use crate::error::{Kind as RefusalKind, Refusal};
+use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
+
+/// Stores documents; each that is what it was stays as it is.
+pub(crate) fn apply(draft: &mut Draft, documents: &[Document]) -> Result<Applied, Refusal> {
+    let mut seen = BTreeSet::new();
+    for document in documents {
+        if !seen.insert((document.kind(), document.name())) {
+            let detail = format!("{} {} is given twice in one call", document.kind(), document.name());
+            return Err(Refusal::invalid(detail));
+        }
+    }
+    let mut results = Vec::new();
+    for document in documents {
+        results.push(store(draft, document)?);
+    }
+    let state = draft.state().clone();
+    check_pools(&state)?;
+    for (document, result) in documents.iter().zip(&mut results) {
+        result.warnings.extend(dangling(&state, document));
+    }
+    Ok(Applied { results })
+}
+
+/// Makes an older version's content a new version. Returns the version in force.
+pub(crate) fn roll_back(draft: &mut Draft, kind: Kind, name: &str, to: Option<u32>) -> Result<u32, Refusal> {
+    let record = existing(draft.state(), kind, name)?;
+    let latest = record.latest;
+    let to = match to {
+        Some(to) => to,
+        None if latest > 1 => latest - 1,
+        None => return Err(Refusal::conflict(format!("{kind} {name} has one version only, there is none before it"))),
+    };
+    let Some(version) = draft.state().version(kind, name, to).cloned() else {
+        return Err(Refusal::not_found(format!("{kind} {name} has no version {to}; it has 1 to {latest}")));
+    };
+    let Some(document) = version.parsed() else {
+        let detail = format!("version {to} of {kind} {name} is not valid in this release: apply it with changes");
+        return Err(Refusal::conflict(detail));
+    };
+    let stored = store(draft, document)?;
+    check_pools(draft.state())?;
+    Ok(stored.version)
+}
+
+/// Deletes a document that nothing needs. Its versions stay as history.
+pub(crate) fn delete(draft: &mut Draft, kind: Kind, name: &str) -> Result<(), Refusal> {
+    let record = existing(draft.state(), kind, name)?;
+    let users = users(draft.state(), kind, name);
+    if !users.is_empty() {
+        let detail = format!("{kind} {name} is in use: {}; change that first", users.join("; "));
+        return Err(Refusal::new(RefusalKind::InUse, detail));
+    }
+    draft.put(DocumentRecord { deleted: true, ..record.clone() });
+    let message = format!("{kind} {name} was deleted at version {}", record.latest);
+    draft.event("document.deleted", about(kind, name), "operator", message, json!({ "version": record.latest }));
+    Ok(())
+}
+
+/// A document that is not deleted, or the refusal.
+pub(crate) fn existing(snapshot: &Snapshot, kind: Kind, name: &str) -> Result<DocumentRecord, Refusal> {
+    let found = snapshot.document(kind, name).cloned();
+    found.ok_or_else(|| Refusal::not_found(format!("there is no {kind} named {name}")))
+}
+
+fn about(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::Persona => format!("persona/{name}"),
+        Kind::Binding => format!("binding/{name}"),
+        Kind::EgressPool => format!("egress-pool/{name}"),
+    }
+}
+
+fn store(draft: &mut Draft, document: &Document) -> Result<AppliedDocument, Refusal> {
+    let (kind, name, digest) = (document.kind(), document.name().to_owned(), document.digest());
+    let before = draft.state().documents.get(&(kind, name.clone())).cloned();
+    let live = before.as_ref().filter(|record| !record.deleted);
+    let current = live.and_then(|record| draft.state().version(kind, &name, record.latest)).cloned();
+    let outcome = match &current {
+        Some(current) if current.digest == digest => "unchanged",
+        Some(_) => "updated",
+        None => "created",
+    };
+    let mut version = before.as_ref().map_or(0, |record| record.latest);
+    if outcome != "unchanged" {
+        version += 1;
+        let vni = vni_of(draft, kind, before.as_deref())?;
+        let message = format!("{kind} {name} version {version} was {outcome}");
+        let details = json!({ "version": version, "digest": digest });
+        draft.event(&format!("document.{outcome}"), about(kind, &name), "operator", message, details);
+        draft.put(DocumentRecord { kind, name: name.clone(), latest: version, deleted: false, vni });
+        draft.put(VersionRecord {
+            kind,
+            name: name.clone(),
+            version,
+            digest,
+            created_ms: draft.now_ms(),
+            document: document.to_json(),
+            parsed: Default::default(),
+        });
+    }
+    let warnings = document.warnings();
+    Ok(AppliedDocument { kind: kind.to_string(), name, outcome: outcome.to_owned(), version, warnings })
+}
+
+fn vni_of(
+    draft: &mut Draft,
+    kind: Kind,
+    before: Option<&DocumentRecord>,
+) -> Result<Option<persona_core::ids::Vni>, Refusal> {
+    match (kind, before.and_then(|record| record.vni)) {
+        (Kind::Persona, None) => draft.next_vni().map(Some).map_err(|error| Refusal::conflict(error.to_string())),
+        (_, known) => Ok(known),
+    }
+}
+
+/// An address must be in one pool only, and be no node's or edge's own.
+fn check_pools(snapshot: &Snapshot) -> Result<(), Refusal> {
+    let pools: Vec<&PoolDocument> = snapshot.pools().collect();
+    for (index, pool) in pools.iter().enumerate() {
+        let name = &pool.metadata.name;
+        for range in &pool.spec.addresses {
+            let overlaps = |other: &&&PoolDocument| other.spec.addresses.iter().any(|it| it.overlaps(range));
+            if let Some(other) = pools[..index].iter().find(overlaps) {
+                let detail = format!(
+                    "pools {} and {name} overlap in {range}: an egress address belongs to one pool",
+                    other.metadata.name
+                );
+                return Err(Refusal::conflict(detail));
+            }
+            let holds = |address: Ipv4Addr| range.contains(address.into());
+            if let Some(agent) = snapshot.agents.values().find(|agent| holds(agent.address)) {
+                let detail = format!(
+                    "pool {name} holds {}, which is the underlay address of {}: an egress address must not be configured anywhere",
+                    agent.address, agent.id
+                );
+                return Err(Refusal::conflict(detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names that a document mentions and that do not exist.
+fn dangling(snapshot: &Snapshot, document: &Document) -> Vec<String> {
+    let missing = |kind, name: &str| snapshot.document(kind, name).is_none();
+    match document {
+        Document::Persona(persona) => {
+            let pools = persona.spec.network.iter().flat_map(|network| &network.egress.pools);
+            let missing = pools.filter(|pool| missing(Kind::EgressPool, pool.as_str()));
+            missing.map(|pool| format!("egress pool {pool} does not exist yet; nothing is leased from it")).collect()
+        }
+        Document::Binding(binding) => {
+            let named = binding.spec.named_personas().into_iter();
+            let missing = named.filter(|persona| missing(Kind::Persona, persona.as_str()));
+            missing.map(|persona| format!("persona {persona} does not exist yet; nobody wears it")).collect()
+        }
+        Document::EgressPool(_) => Vec::new(),
+    }
+}
+
+/// Who needs a document.
+fn users(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<String> {
+    match kind {
+        Kind::Binding => Vec::new(),
+        Kind::Persona => {
+            let names = |it: &&persona_core::document::BindingDocument| {
+                it.spec.named_personas().iter().any(|persona| persona.as_str() == name)
+            };
+            let bindings = snapshot.bindings().filter(names);
+            let bindings = bindings.map(|binding| format!("binding {} names it", binding.metadata.name));
+            let wears = |record: &crate::store::SubjectRecord| {
+                record.sections.values().any(|section| section.persona.as_str() == name)
+                    || record.manual.as_ref().is_some_and(|manual| manual.value.as_str() == name)
+            };
+            let wearers = snapshot.subjects.values().filter(|record| wears(record));
+            bindings.chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()
+        }
+        Kind::EgressPool => {
+            let names = |spec: &persona_core::document::PersonaSpec| {
+                spec.network.iter().any(|network| network.egress.pools.iter().any(|pool| pool.as_str() == name))
+            };
+            let personas = snapshot.personas().filter(|entry| names(&entry.document.spec));
+            let personas = personas.map(|entry| format!("persona {} names it", entry.document.metadata.name));
+            let leases = snapshot.leases.values().filter(|lease| lease.pool.as_str() == name);
+            personas.chain(leases.map(|lease| format!("lease {} of {} is from it", lease.id, lease.subject))).collect()
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Switches by hand and requests: written with what follows from them, or refused with the reasons per persona.
+
+use persona_core::document::Kind as DocumentKind;
+use persona_core::ids::{Capability, PersonaName, SubjectId};
+use persona_core::wire::api::ProblemPart;
+use serde_json::{Value, json};
+
+use crate::error::{Kind, Refusal};
+use crate::store::{AgentId, Draft, Override, Snapshot, SubjectRecord};
+use crate::tasks::assignment::Assigner;
+use crate::tasks::wear::Outfit;
+
+/// Puts a persona on a subject. Returns whether that changed what it wears.
+pub(crate) fn switch(
+    draft: &mut Draft,
+    assigner: &Assigner,
+    subject: &SubjectId,
+    manual: Override<PersonaName>,
+) -> Result<bool, Refusal> {
+    let before = known(draft, assigner, subject)?;
+    let persona = manual.value.clone();
+    if draft.state().document(DocumentKind::Persona, persona.as_str()).is_none() {
+        return Err(Refusal::not_found(format!("there is no persona {persona}: apply it first")));
+    }
+    let details = json!({ "persona": persona, "untilMs": manual.until_ms });
+    draft.put(SubjectRecord { manual: Some(manual), ..before.clone() });
+    let outfit = assigner.assign(draft, subject);
+    check_allowed(&outfit, subject, &persona)?;
+    let refused = outfit.decision.considered.iter().find(|it| it.persona == persona && !it.chosen);
+    let has_network = draft
+        .state()
+        .personas()
+        .any(|entry| entry.document.metadata.name == persona && entry.document.spec.network.is_some());
+    let is_stopgap = outfit.decision.pick.as_ref().is_some_and(|pick| pick.is_stopgap);
+    if has_network && (refused.is_some() || is_stopgap) {
+        return Err(no_persona_fits(&outfit, format!("{subject} cannot wear {persona} now")));
+    }
+    draft.event("switch.made", subject, "operator", format!("{subject} was switched to {persona} by hand"), details);
+    Ok(is_changed(draft, subject, &before))
+}
+
+/// Chooses a persona with the capabilities. Returns whether that changed what the subject wears.
+pub(crate) fn request(
+    draft: &mut Draft,
+    assigner: &Assigner,
+    subject: &SubjectId,
+    request: Override<Vec<Capability>>,
+) -> Result<bool, Refusal> {
+    let before = known(draft, assigner, subject)?;
+    let names = request.value.iter().map(Capability::as_str).collect::<Vec<_>>().join(", ");
+    let details = json!({ "capabilities": request.value, "untilMs": request.until_ms });
+    draft.put(SubjectRecord { request: Some(request), ..before.clone() });
+    let outfit = assigner.assign(draft, subject);
+    if outfit.decision.pick.as_ref().is_none_or(|pick| pick.is_stopgap) {
+        return Err(no_persona_fits(
+            &outfit,
+            format!("no persona that {subject} may wear has {names} and can be worn now"),
+        ));
+    }
+    let changed = is_changed(draft, subject, &before);
+    let effect = if changed { "is met by a switch" } else { "is met by what is worn" };
+    draft.event("request.made", subject, "operator", format!("the request of {subject} for {names} {effect}"), details);
+    Ok(changed)
+}
+
+/// Takes a switch or a request back; `take` empties its field and says what it was.
+pub(crate) fn end(
+    draft: &mut Draft,
+    assigner: &Assigner,
+    subject: &SubjectId,
+    what: &str,
+    take: impl FnOnce(&mut SubjectRecord) -> Option<Value>,
+) -> Result<bool, Refusal> {
+    let before = known(draft, assigner, subject)?;
+    let mut after = before.clone();
+    let Some(details) = take(&mut after) else {
+        return Err(Refusal::not_found(format!("{subject} has no {what} to take back")));
+    };
+    draft.put(after);
+    assigner.assign(draft, subject);
+    draft.event(
+        &format!("{what}.taken-back"),
+        subject,
+        "operator",
+        format!("the {what} of {subject} was taken back"),
+        details,
+    );
+    Ok(is_changed(draft, subject, &before))
+}
+
+/// Refuses a subject that does not exist.
+pub(crate) fn check_exists(snapshot: &Snapshot, subject: &SubjectId) -> Result<(), Refusal> {
+    let exists = match subject {
+        SubjectId::Node(node) => snapshot.agents.contains_key(&AgentId::node(node)),
+        SubjectId::Workload(..) => snapshot.workloads.contains_key(subject),
+    };
+    match exists {
+        true => Ok(()),
+        false => {
+            Err(Refusal::not_found(format!("there is no {subject}: nodes register, workloads are reported by them")))
+        }
+    }
+}
+
+fn known(draft: &mut Draft, assigner: &Assigner, subject: &SubjectId) -> Result<SubjectRecord, Refusal> {
+    check_exists(draft.state(), subject)?;
+    if !draft.state().subjects.contains_key(subject) {
+        assigner.assign(draft, subject);
+    }
+    let record = draft.state().subjects.get(subject).map(|record| (**record).clone());
+    record.ok_or_else(|| {
+        let detail = format!("no binding selects {subject}: apply one whose selector matches it");
+        Refusal::new(Kind::NoPersonaFits, detail)
+    })
+}
+
+fn check_allowed(outfit: &Outfit, subject: &SubjectId, persona: &PersonaName) -> Result<(), Refusal> {
+    if outfit.allowed.contains(persona) {
+        return Ok(());
+    }
+    let detail = match outfit.bindings.is_empty() {
+        true => format!("no binding selects {subject}: apply one that does and names {persona}"),
+        false => format!(
+            "{subject} may not wear {persona}: add it to spec.personas of binding {}",
+            outfit.bindings.join(" or ")
+        ),
+    };
+    Err(Refusal::new(Kind::NoPersonaFits, detail))
+}
+
+fn no_persona_fits(outfit: &Outfit, detail: String) -> Refusal {
+    let parts = outfit.decision.considered.iter().filter(|it| !it.refusals.is_empty()).map(|it| {
+        let hint = it.hint.as_ref().map(|hint| format!("; to change that: {hint}")).unwrap_or_default();
+        ProblemPart { path: it.persona.to_string(), detail: format!("{}{hint}", it.refusals.join("; ")) }
+    });
+    Refusal::new(Kind::NoPersonaFits, detail).with_parts(parts.collect())
+}
+
+fn is_changed(draft: &Draft, subject: &SubjectId, before: &SubjectRecord) -> bool {
+    let worn = |record: &SubjectRecord| -> Vec<_> {
+        record.sections.iter().map(|(name, it)| (name.clone(), it.persona.clone(), it.version)).collect()
+    };
+    draft.state().subjects.get(subject).is_some_and(|after| worn(after) != worn(before))
+}

@@ -1,0 +1,103 @@
+//! What decisions rest on, gathered from a draft and the reports: groups, pools, and which ports are held.
+
+use std::collections::BTreeMap;
+
+use persona_core::assign::{GroupFacts, PoolFacts};
+use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName};
+use persona_core::lease::{Occupancy, PoolSpace};
+
+use super::health::Reports;
+use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot};
+
+/// What decisions of one pass rest on.
+pub(super) struct Facts {
+    /// Pools by name.
+    pub(super) pools: BTreeMap<PoolName, PoolFacts>,
+    /// Their addresses.
+    pub(super) spaces: BTreeMap<PoolName, PoolSpace>,
+    /// Ports held by leases in any state.
+    pub(super) occupancy: Occupancy,
+    groups: BTreeMap<GroupName, GroupFacts>,
+    group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
+}
+
+impl Facts {
+    /// Gathers them.
+    pub(super) fn of(snapshot: &Snapshot, reports: &Reports) -> Self {
+        let mut occupancy = Occupancy::default();
+        for lease in snapshot.leases.values() {
+            occupancy.hold(lease.address, lease.block_bits, &lease.blocks);
+        }
+        let mut facts = Self {
+            pools: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            occupancy,
+            groups: BTreeMap::new(),
+            group_edges: BTreeMap::new(),
+        };
+        snapshot.agents.values().for_each(|agent| facts.add_edge(agent, reports));
+        for lease in snapshot.leases.values().filter(|lease| lease.state.is_at_edges()) {
+            facts.groups.entry(lease.group.clone()).or_default().lease_count += 1;
+        }
+        facts.add_pools(snapshot);
+        facts
+    }
+
+    /// The groups as seen from a node, with its round-trip times.
+    pub(super) fn groups_from(&self, node: &NodeName, reports: &Reports) -> BTreeMap<GroupName, GroupFacts> {
+        let mut groups = self.groups.clone();
+        let Some(live) = reports.get(&AgentId::node(node)) else { return groups };
+        for (group, edges) in &self.group_edges {
+            let heard = edges.iter().filter_map(|edge| live.edges.get(edge)).filter(|(health, _)| health.alive);
+            let rtt_us = heard.filter_map(|(health, _)| health.rtt_us).min();
+            groups.entry(group.clone()).or_default().rtt_us = rtt_us;
+        }
+        groups
+    }
+
+    /// Notes a granted lease.
+    pub(super) fn hold(&mut self, lease: &LeaseRecord) {
+        self.occupancy.hold(lease.address, lease.block_bits, &lease.blocks);
+        let best_free = self.spaces.get(&lease.pool).map(|space| space.best_free(&self.occupancy));
+        if let (Some(pool), Some(best_free)) = (self.pools.get_mut(&lease.pool), best_free) {
+            pool.best_free = best_free;
+        }
+    }
+
+    fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {
+        let AgentDetails::Edge { group, capacity, state, reason, .. } = &agent.details else { return };
+        let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
+        let facts = self.groups.entry(group.clone()).or_default();
+        if *state != EdgeState::Up {
+            facts.not_serving.push((name, reason.clone()));
+            return;
+        }
+        if let Some(capacity) = capacity {
+            // Every edge of a group holds all its leases, so the smallest one bounds; traffic is shared.
+            let lease_count = u64::from(capacity.lease_count);
+            facts.lease_capacity = Some(facts.lease_capacity.map_or(lease_count, |least| least.min(lease_count)));
+            let bits = facts.bits_per_sec_capacity.unwrap_or(0).saturating_add(capacity.bits_per_sec);
+            facts.bits_per_sec_capacity = Some(bits);
+        }
+        facts.bits_per_sec += reports.get(&agent.id).map_or(0, |live| live.bits_per_sec);
+        facts.serving.push(name.clone());
+        self.group_edges.entry(group.clone()).or_default().push(name);
+    }
+
+    fn add_pools(&mut self, snapshot: &Snapshot) {
+        for pool in snapshot.pools() {
+            let mut addresses = pool.spec.addresses();
+            addresses.sort_unstable();
+            addresses.dedup();
+            let space = PoolSpace { addresses, block_bits: pool.spec.block_bits() };
+            let facts = PoolFacts {
+                group: pool.spec.group.clone(),
+                block_bits: space.block_bits,
+                best_free: space.best_free(&self.occupancy),
+                block_count: space.block_count(),
+            };
+            self.pools.insert(pool.metadata.name.clone(), facts);
+            self.spaces.insert(pool.metadata.name.clone(), space);
+        }
+    }
+}

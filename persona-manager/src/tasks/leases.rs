@@ -1,0 +1,92 @@
+//! Takes every lease to the next state of its life that the acknowledgements allow.
+
+use std::sync::Arc;
+
+use persona_core::ids::{Generation, LeaseId};
+use persona_core::lease::{EdgeAck, LeaseFacts, LeaseState, LeaseStep, step};
+use serde_json::json;
+
+use super::health::Reports;
+use crate::store::{AgentDetails, AgentId, Draft, EdgeState, LeaseRecord, Snapshot};
+
+/// Rounds of a pass: a lease that becomes active in one lets the one before it retire in the next.
+const ROUNDS: usize = 2;
+
+/// Takes all leases forward.
+pub(super) fn advance(draft: &mut Draft, reports: &Reports) {
+    for _ in 0..ROUNDS {
+        let leases: Vec<Arc<LeaseRecord>> = draft.state().leases.values().cloned().collect();
+        for lease in leases {
+            advance_one(draft, reports, &lease);
+        }
+    }
+}
+
+fn advance_one(draft: &mut Draft, reports: &Reports, lease: &LeaseRecord) {
+    let edges = edge_acks(draft.state(), reports, lease);
+    let node = reports.get(&AgentId::node(lease.subject.node()));
+    let facts = LeaseFacts {
+        wanted: is_wanted(draft.state(), lease),
+        generation: lease.generation,
+        node_applied: node.map_or(Generation::default(), |node| node.applied),
+        drained_at: node.and_then(|node| node.drained.get(&lease.id).copied()),
+        edges: &edges,
+        next: draft.generation(),
+        quarantine_ms: lease.quarantine_ms,
+        now_ms: draft.now_ms(),
+    };
+    match step(lease.state, &facts) {
+        LeaseStep::Stay => {}
+        LeaseStep::To(state) => {
+            note(draft, lease, state.as_str(), message(lease, state));
+            draft.put(LeaseRecord { state, ..lease.clone() });
+        }
+        LeaseStep::Free => {
+            note(draft, lease, "freed", format!("lease {} is over, its ports are free", lease.id));
+            draft.free_lease(lease.id);
+        }
+    }
+}
+
+/// A lease is wanted for new flows, or as long as the one that follows it is not active.
+fn is_wanted(snapshot: &Snapshot, lease: &LeaseRecord) -> bool {
+    let Some(subject) = snapshot.subjects.get(&lease.subject) else { return false };
+    let Some(target) = &subject.target else { return false };
+    let in_use = subject.item.as_ref().and_then(|item| item.network.as_ref()).map(|network| network.lease);
+    target.lease == lease.id || (in_use == Some(lease.id) && !is_active(snapshot, target.lease))
+}
+
+/// Whether a lease is active.
+pub(super) fn is_active(snapshot: &Snapshot, id: LeaseId) -> bool {
+    snapshot.leases.get(&id).is_some_and(|lease| lease.state == LeaseState::Active)
+}
+
+fn edge_acks(snapshot: &Snapshot, reports: &Reports, lease: &LeaseRecord) -> Vec<EdgeAck> {
+    let ack = |(id, state): (&AgentId, EdgeState)| EdgeAck {
+        applied: reports.get(id).map_or(Generation::default(), |live| live.applied),
+        serves: state == EdgeState::Up,
+        fenced: state == EdgeState::Down,
+    };
+    let edges = snapshot.agents.values().filter_map(|agent| match &agent.details {
+        AgentDetails::Edge { group, state, .. } if *group == lease.group => Some((&agent.id, *state)),
+        _ => None,
+    });
+    edges.map(ack).collect()
+}
+
+fn note(draft: &mut Draft, lease: &LeaseRecord, what: &str, message: String) {
+    let details = json!({ "subject": lease.subject, "persona": lease.persona, "address": lease.address });
+    draft.event(&format!("lease.{what}"), format!("lease/{}", lease.id), "manager", message, details);
+}
+
+fn message(lease: &LeaseRecord, state: LeaseState) -> String {
+    let (id, subject) = (lease.id, &lease.subject);
+    match state {
+        LeaseState::Publishing => format!("edges of {} are learning lease {id}", lease.group),
+        LeaseState::Active => format!("every serving edge of {} knows lease {id}; {subject} uses it", lease.group),
+        LeaseState::Retiring { .. } => format!("new flows of {subject} no longer use lease {id}; old ones go on"),
+        LeaseState::RevokingNode { .. } => format!("the last flow of lease {id} has ended; the node forgets it"),
+        LeaseState::RevokingEdges { .. } => format!("the edges of {} forget lease {id}", lease.group),
+        LeaseState::Quarantine { .. } => format!("lease {id} rests for {} ms", lease.quarantine_ms),
+    }
+}

@@ -1,0 +1,378 @@
+//! Who wears what: for one subject, the decision, its lease, and what follows for every section.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use persona_core::assign::{Candidate, Decision, GroupFacts, Pick, Question, choose};
+use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
+use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
+use persona_core::ids::{Capability, GroupName, LeaseId, PersonaName, PoolName, SubjectId};
+use persona_core::lease::LeaseState;
+use persona_core::wire::api::SectionAssignment;
+use persona_core::wire::desired::{SubjectItem, SubjectNetwork, SubjectQos};
+use serde_json::json;
+
+use super::facts::Facts;
+use super::health::Reports;
+use crate::store::{AgentId, Draft, LeaseRecord, NetworkTarget, Snapshot, SubjectRecord};
+
+/// A decision about one subject, with what it was made from.
+pub(crate) struct Outfit {
+    /// How the network section was decided.
+    pub(crate) decision: Decision,
+    /// What it wears, all layers together.
+    pub(crate) effective: Effective,
+    /// Which bindings select it.
+    pub(crate) bindings: Vec<String>,
+    /// Every persona that it may wear.
+    pub(crate) allowed: Vec<PersonaName>,
+}
+
+/// The personas at their newest version, by name.
+pub(super) type Personas<'a> = BTreeMap<&'a PersonaName, (u32, &'a PersonaDocument)>;
+
+/// The personas of a snapshot.
+pub(super) fn personas_of(snapshot: &Snapshot) -> Personas<'_> {
+    snapshot.personas().map(|entry| (&entry.document.metadata.name, (entry.version, entry.document))).collect()
+}
+
+/// Decides what a subject wears. Changes nothing.
+pub(super) fn decide(
+    snapshot: &Snapshot,
+    personas: &Personas<'_>,
+    facts: &Facts,
+    groups: &BTreeMap<GroupName, GroupFacts>,
+    subject: &SubjectId,
+    record: Option<&SubjectRecord>,
+) -> Outfit {
+    let labels = labels_of(snapshot, subject);
+    let bindings: Vec<&BindingDocument> =
+        snapshot.bindings().filter(|binding| selector_matches(&binding.spec.selector, subject, &labels)).collect();
+    let node_persona = node_persona(snapshot, subject);
+    let candidates = candidates(snapshot, personas, facts, subject, &bindings, node_persona.as_ref());
+    let no_capabilities = Vec::new();
+    let node = snapshot.agents.get(&AgentId::node(subject.node()));
+    let manual = record.and_then(|record| record.manual.as_ref()).map(|manual| &manual.value);
+    let decision = choose(&Question {
+        candidates: &candidates,
+        groups,
+        pools: &facts.pools,
+        worn: record.and_then(|record| record.target.as_ref()).map(|target| &target.persona),
+        // A persona without a network section leaves this one to the layers below.
+        manual: manual.filter(|name| personas.get(name).is_some_and(|(_, it)| it.spec.network.is_some())),
+        requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
+        wants: node.map_or(&no_capabilities, |node| &node.capabilities),
+    });
+    let allowed: Vec<PersonaName> = candidates.iter().map(|candidate| candidate.persona.clone()).collect();
+    let layers = layers(personas, &bindings, decision.pick.as_ref(), manual.filter(|name| allowed.contains(name)));
+    Outfit {
+        effective: compose(&layers),
+        decision,
+        bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
+        allowed,
+    }
+}
+
+fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> BTreeMap<String, String> {
+    let node = snapshot.agents.get(&AgentId::node(subject.node()));
+    match subject {
+        SubjectId::Node(_) => node.map(|node| node.labels.clone()).unwrap_or_default(),
+        SubjectId::Workload(..) => {
+            snapshot.workloads.get(subject).map(|workload| workload.report.labels.clone()).unwrap_or_default()
+        }
+    }
+}
+
+/// What a workload's node wears in its network section.
+fn node_persona(snapshot: &Snapshot, subject: &SubjectId) -> Option<PersonaName> {
+    let SubjectId::Workload(node, _) = subject else { return None };
+    let record = snapshot.subjects.get(&SubjectId::Node(node.clone()))?;
+    record.target.as_ref().map(|target| target.persona.clone())
+}
+
+fn candidates<'a>(
+    snapshot: &'a Snapshot,
+    personas: &Personas<'a>,
+    facts: &'a Facts,
+    subject: &SubjectId,
+    bindings: &[&'a BindingDocument],
+    node_persona: Option<&PersonaName>,
+) -> Vec<Candidate<'a>> {
+    let mut candidates: Vec<Candidate<'a>> = Vec::new();
+    let mut add = |name: &'a PersonaName, layer, required: &'a [Capability], preferred: &'a [Capability]| {
+        if candidates.iter().any(|candidate| candidate.persona == name) {
+            return;
+        }
+        let known = personas.get(name);
+        let held = known.and_then(|(_, persona)| reusable_lease(snapshot, facts, subject, persona, None));
+        candidates.push(Candidate {
+            persona: name,
+            version: known.map_or(0, |(version, _)| *version),
+            spec: known.map(|(_, persona)| &persona.spec),
+            layer,
+            position: candidates.len(),
+            required,
+            preferred,
+            held: held.map(|lease| &lease.pool),
+        });
+    };
+    for binding in bindings {
+        let spec = &binding.spec;
+        let first = spec.default_for(Section::Network);
+        for name in first.into_iter().chain(spec.named_personas()) {
+            add(name, Layer::Binding, &spec.requires, &spec.prefers);
+        }
+    }
+    // The weakest layer: what the node wears, where nothing is said about the workload itself.
+    let from_node = node_persona.filter(|_| bindings.is_empty());
+    if let Some((name, _)) = from_node.and_then(|name| personas.get_key_value(name)) {
+        add(name, Layer::NodeDefault, &[], &[]);
+    }
+    candidates
+}
+
+/// A lease that the subject holds under a persona and that still is what the persona asks for.
+fn reusable_lease<'a>(
+    snapshot: &'a Snapshot,
+    facts: &Facts,
+    subject: &SubjectId,
+    persona: &PersonaDocument,
+    pool: Option<&PoolName>,
+) -> Option<&'a Arc<LeaseRecord>> {
+    let network = persona.spec.network.as_ref()?;
+    let fits = |lease: &&Arc<LeaseRecord>| {
+        let (Some(known), Some(space)) = (facts.pools.get(&lease.pool), facts.spaces.get(&lease.pool)) else {
+            return false;
+        };
+        lease.subject == *subject
+            && lease.persona == persona.metadata.name
+            && lease.state.is_usable()
+            && network.egress.pools.contains(&lease.pool)
+            && pool.is_none_or(|pool| *pool == lease.pool)
+            && network.group().is_none_or(|group| *group == lease.group)
+            && lease.group == known.group
+            && lease.block_bits == space.block_bits
+            && lease.blocks.len() as u32 == known.blocks_for(network.ports_per_subject())
+            && space.addresses.binary_search(&lease.address).is_ok()
+    };
+    // One that is in use goes before one that is being published, and that before one that ends.
+    let order = |lease: &&Arc<LeaseRecord>| match lease.state {
+        LeaseState::Active => 0,
+        LeaseState::Publishing => 1,
+        _ => 2,
+    };
+    snapshot.leases.values().filter(fits).min_by_key(order)
+}
+
+fn layers<'a>(
+    personas: &Personas<'a>,
+    bindings: &[&'a BindingDocument],
+    pick: Option<&Pick>,
+    manual: Option<&PersonaName>,
+) -> Vec<LayeredPersona<'a>> {
+    let layer = |layer, only, name: &PersonaName| {
+        let (version, document) = personas.get(name)?;
+        let spec: &'a PersonaSpec = &document.spec;
+        Some(LayeredPersona { layer, only, persona: name.clone(), version: *version, spec })
+    };
+    let mut layers = Vec::new();
+    if let Some(manual) = manual.and_then(|name| layer(Layer::Manual, None, name)) {
+        let is_picked = pick.is_some_and(|pick| pick.persona == manual.persona);
+        layers.extend(if is_picked { vec![manual] } else { without_network(&manual) });
+    }
+    let per_section = bindings.iter().flat_map(|binding| &binding.spec.defaults);
+    let others = per_section.filter(|(section, _)| **section != Section::Network);
+    layers.extend(others.filter_map(|(section, name)| layer(Layer::Binding, Some(*section), name)));
+    layers.extend(pick.and_then(|pick| layer(pick.layer, None, &pick.persona)));
+    let defaults = bindings.iter().filter_map(|binding| binding.spec.default.as_ref());
+    let below = defaults.filter_map(|name| layer(Layer::Binding, None, name));
+    layers.extend(below.flat_map(|layered| without_network(&layered)));
+    layers
+}
+
+/// Every section of a persona but the network, which is the decision's alone: what was refused must not come back.
+fn without_network<'a>(layered: &LayeredPersona<'a>) -> Vec<LayeredPersona<'a>> {
+    let sections = layered.spec.sections().filter(|section| *section != Section::Network);
+    sections.map(|section| LayeredPersona { only: Some(section), ..layered.clone() }).collect()
+}
+
+/// Writes a decision into the draft: the subject's record, a lease if it needs one, an event if something changed.
+pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, subject: &SubjectId) -> Outfit {
+    let snapshot = draft.state().clone();
+    let known = snapshot.subjects.get(subject);
+    let personas = personas_of(&snapshot);
+    let groups = facts.groups_from(subject.node(), reports);
+    let outfit = decide(&snapshot, &personas, facts, &groups, subject, known.map(Arc::as_ref));
+    if known.is_none() && outfit.bindings.is_empty() && matches!(subject, SubjectId::Node(_)) {
+        return outfit;
+    }
+    let before = known.map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
+    let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, subject, pick));
+    let unassigned = outfit.decision.pick.is_none().then(|| why_nothing(&outfit));
+    let after = SubjectRecord { sections: sections(&before, &outfit), target, unassigned, ..before.clone() };
+    note_change(draft, &before, &after, &outfit);
+    if known.is_none_or(|known| **known != after) {
+        draft.put(after);
+    }
+    outfit
+}
+
+fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
+    SubjectRecord {
+        subject: subject.clone(),
+        number: draft.next_subject_number(),
+        manual: None,
+        request: None,
+        sections: BTreeMap::new(),
+        target: None,
+        unassigned: None,
+        item: None,
+    }
+}
+
+fn target(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    personas: &Personas<'_>,
+    subject: &SubjectId,
+    pick: &Pick,
+) -> Option<NetworkTarget> {
+    let (version, persona) = personas.get(&pick.persona)?;
+    let network = persona.spec.network.as_ref()?;
+    let (persona_name, version) = (pick.persona.clone(), *version);
+    if let Some(lease) = reusable_lease(draft.state(), facts, subject, persona, Some(&pick.pool)).cloned() {
+        if lease.mtu != network.mtu() {
+            draft.put(LeaseRecord { mtu: network.mtu(), ..(*lease).clone() });
+        }
+        return Some(NetworkTarget { persona: persona_name, version, lease: lease.id });
+    }
+    let lease = grant(draft, facts, subject, persona, pick)?;
+    Some(NetworkTarget { persona: persona_name, version, lease })
+}
+
+fn grant(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    subject: &SubjectId,
+    persona: &PersonaDocument,
+    pick: &Pick,
+) -> Option<LeaseId> {
+    let network = persona.spec.network.as_ref()?;
+    let (pool, space) = (facts.pools.get(&pick.pool)?, facts.spaces.get(&pick.pool)?);
+    // The decision saw enough room; nothing was granted in between.
+    let grant = space.allocate(pool.blocks_for(network.ports_per_subject()), &facts.occupancy).ok()?;
+    let vni = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona)?.vni;
+    let document = draft.state().pools().find(|document| document.metadata.name == pick.pool)?;
+    let quarantine_ms = document.spec.quarantine().0;
+    let lease = LeaseRecord {
+        id: draft.next_lease_id(),
+        subject: subject.clone(),
+        persona: pick.persona.clone(),
+        vni,
+        group: pick.group.clone(),
+        pool: pick.pool.clone(),
+        address: grant.address,
+        block_bits: space.block_bits,
+        blocks: grant.blocks,
+        mtu: network.mtu(),
+        quarantine_ms,
+        generation: draft.generation(),
+        state: LeaseState::Publishing,
+    };
+    let ports: Vec<String> = lease.port_ranges().iter().map(|(first, last)| format!("{first}-{last}")).collect();
+    let message = format!("{subject} leases {} ports {} of pool {}", lease.address, ports.join(", "), lease.pool);
+    draft.event("lease.granted", format!("lease/{}", lease.id), "manager", message, json!({ "subject": subject }));
+    facts.hold(&lease);
+    let id = lease.id;
+    draft.grant_lease(lease);
+    Some(id)
+}
+
+fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<String, SectionAssignment> {
+    let section = |(section, origin): (&Section, &persona_core::compose::Origin)| {
+        let pick = outfit.decision.pick.as_ref().filter(|pick| pick.persona == origin.persona);
+        let reason = match (origin.layer, pick) {
+            (_, Some(pick)) => pick.reason.clone(),
+            (Layer::Manual, _) => "switched by hand".to_owned(),
+            _ => format!("the default of binding {}", outfit.bindings.join(", ")),
+        };
+        let until_ms = match origin.layer {
+            Layer::Manual => record.manual.as_ref().and_then(|manual| manual.until_ms),
+            Layer::Request => record.request.as_ref().and_then(|request| request.until_ms),
+            _ => None,
+        };
+        let assignment = SectionAssignment {
+            persona: origin.persona.clone(),
+            version: origin.version,
+            layer: origin.layer.to_string(),
+            reason,
+            until_ms,
+        };
+        (section.to_string(), assignment)
+    };
+    outfit.effective.origins.iter().map(section).collect()
+}
+
+fn why_nothing(outfit: &Outfit) -> String {
+    if outfit.bindings.is_empty() {
+        return "no binding selects it: apply one whose selector matches".to_owned();
+    }
+    let reasons = outfit.decision.considered.iter().map(|it| format!("{}: {}", it.persona, it.refusals.join(", ")));
+    let reasons: Vec<_> = reasons.collect();
+    match reasons.is_empty() {
+        true => format!("binding {} names no persona", outfit.bindings.join(", ")),
+        false => reasons.join("; "),
+    }
+}
+
+fn note_change(draft: &mut Draft, before: &SubjectRecord, after: &SubjectRecord, outfit: &Outfit) {
+    let worn = |record: &SubjectRecord| -> BTreeMap<String, String> {
+        record.sections.iter().map(|(name, it)| (name.clone(), format!("{}@{}", it.persona, it.version))).collect()
+    };
+    let (old, new) = (worn(before), worn(after));
+    if old == new && before.unassigned.is_some() == after.unassigned.is_some() {
+        return;
+    }
+    let reason = outfit.decision.pick.as_ref().map(|pick| pick.reason.clone());
+    let network = |worn: &BTreeMap<String, String>| worn.get("network").cloned().unwrap_or_else(|| "nothing".into());
+    let message = format!(
+        "{}: network {} → {} ({})",
+        after.subject,
+        network(&old),
+        network(&new),
+        reason.or_else(|| after.unassigned.clone()).unwrap_or_default()
+    );
+    draft.event("assignment.changed", &after.subject, "manager", message, json!({ "before": old, "after": new }));
+}
+
+/// What a subject's node is told, from what it wears.
+pub(super) fn item_of(record: &SubjectRecord, lease: Option<&LeaseRecord>, effective: &Effective) -> SubjectItem {
+    let network = effective.sections.network.as_ref().zip(record.target.as_ref()).zip(lease);
+    let network = network.map(|((network, target), lease)| {
+        let mut protocols: Vec<u8> = network.protocols().iter().map(|protocol| protocol.number()).collect();
+        protocols.sort_unstable();
+        protocols.dedup();
+        SubjectNetwork {
+            persona: target.persona.clone(),
+            version: target.version,
+            vni: lease.vni,
+            mtu: network.mtu(),
+            protocols,
+            group: lease.group.clone(),
+            lease: lease.id,
+        }
+    });
+    let qos = effective.sections.qos.as_ref().map(|qos| SubjectQos {
+        egress_bps: qos.egress_rate.map(|rate| rate.0),
+        ingress_bps: qos.ingress_rate.map(|rate| rate.0),
+        burst_bytes: qos.burst.map(|burst| burst.0),
+        dscp: qos.effective_dscp().map(|dscp| dscp.value()),
+    });
+    SubjectItem {
+        subject: record.subject.clone(),
+        number: record.number,
+        network,
+        qos: qos.unwrap_or_default(),
+        digest: effective.digest(),
+    }
+}
