@@ -184,6 +184,25 @@ fn json_and_toml_have_lines_too() {
 }
 
 #[test]
+fn hostile_nesting_and_aliases_are_refused_and_not_followed() {
+    let deep = "[".repeat(100_000);
+    let bomb = (b'b'..=b'j').fold("a: &a [x, x]\n".to_owned(), |text, letter| {
+        let (name, before) = (letter as char, (letter - 1) as char);
+        format!("{text}{name}: &{name} [{}]\n", vec![format!("*{before}"); 9].join(", "))
+    });
+    let cases = [
+        (deep.clone(), Format::Yaml),
+        (deep.clone(), Format::Json),
+        (format!("a = {deep}"), Format::Toml),
+        (bomb, Format::Yaml),
+    ];
+    for (text, format) in cases {
+        let errors = parse_documents(&text, format, "x").unwrap_err();
+        assert!(errors[0].message.starts_with("not valid"), "{}", errors[0]);
+    }
+}
+
+#[test]
 fn the_digest_is_of_the_meaning_and_not_of_the_text() {
     let one = yaml(&persona("qos: { egressRate: 1000kbit, burst: 65536B }")).unwrap().remove(0);
     let other = yaml(&persona("qos: { burst: 64KiB, egressRate: 1mbit }")).unwrap().remove(0);
