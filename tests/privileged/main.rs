@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its set-up")]
 
 mod cluster;
+mod netlink;
 mod programs;
