@@ -44,6 +44,8 @@ pub(crate) struct AgentLive {
 /// What all agents last reported.
 pub(crate) struct Live {
     agents: Mutex<BTreeMap<AgentId, AgentLive>>,
+    /// When agents registered since this manager started: nobody was silent before that either.
+    registered: Mutex<BTreeMap<AgentId, Instant>>,
     /// When this manager started: nobody was silent before.
     pub started: Instant,
     /// Told when something changed that a decision rests on.
@@ -52,7 +54,7 @@ pub(crate) struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { agents: Mutex::default(), started: Instant::now(), wake: Notify::new() }
+        Self { agents: Mutex::default(), registered: Mutex::default(), started: Instant::now(), wake: Notify::new() }
     }
 }
 
@@ -60,6 +62,21 @@ impl Live {
     /// What all agents last reported.
     pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, AgentLive>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that an agent is about to be registered: its silence counts from now.
+    pub(crate) fn note_registration(&self, id: AgentId) {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
+    }
+
+    /// When an agent's silence began at the latest, before its first report.
+    pub(crate) fn registrations(&self) -> BTreeMap<AgentId, Instant> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets which leases were drained, but for those that still are.
+    pub(crate) fn forget_drained(&self, is_lease: impl Fn(&LeaseId) -> bool) {
+        self.agents().values_mut().for_each(|live| live.drained.retain(|id, _| is_lease(id)));
     }
 
     /// Takes a report in. Returns a rejection that was not known before.

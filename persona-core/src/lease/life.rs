@@ -146,6 +146,9 @@ fn is_known_by_edges(facts: &LeaseFacts<'_>) -> bool {
 mod tests {
     use super::*;
 
+    /// State, wanted, node applied, drained at, edges, now → step.
+    type Case<'a> = (LeaseState, bool, u64, Option<u64>, &'a [EdgeAck], u64, LeaseStep);
+
     fn at(number: u64) -> Generation {
         Generation::new(1, number)
     }
@@ -162,8 +165,7 @@ mod tests {
         let joining = [edge(5, "serves"), edge(1, "new")];
         let none: [EdgeAck; 1] = [edge(9, "fenced")];
         let since = at(5);
-        // state, wanted, node applied, drained at, edges, now → step
-        let cases: &[(LeaseState, bool, u64, Option<u64>, &[EdgeAck], u64, LeaseStep)] = &[
+        let cases: &[Case<'_>] = &[
             (Publishing, true, 0, None, &serving, 0, LeaseStep::To(Active)),
             (Publishing, true, 0, None, &lagging, 0, LeaseStep::Stay),
             (Publishing, true, 0, None, &fenced, 0, LeaseStep::To(Active)),

@@ -23,6 +23,7 @@ pub(super) async fn register(
     Body(request): Body<Register>,
 ) -> Result<Json<Registered>, Refusal> {
     check(&request)?;
+    context.live.note_registration(AgentId { role: request.role, name: request.name.clone() });
     let report_interval_ms = context.config.report_interval_ms;
     let bearer = context.store.change(move |draft| admit(draft, request)).await?;
     Ok(Json(Registered { bearer, report_interval_ms }))

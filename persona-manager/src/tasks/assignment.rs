@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use persona_core::ids::{NodeName, SubjectId};
+use persona_core::ids::{GroupName, NodeName, SubjectId};
 use persona_core::wire::agent::Role;
 use persona_core::wire::desired::ProbeItem;
 use serde_json::json;
@@ -44,7 +44,8 @@ impl Assigner {
         leases::advance(draft, &reports);
         tell_nodes(draft, &outfits);
         let (interval_ms, multiplier) = (self.config.probe_interval_ms, self.config.probe_multiplier);
-        desired::publish(draft, ProbeItem { interval_ms, multiplier });
+        let groups = reachable_groups(draft.state(), &outfits);
+        desired::publish(draft, ProbeItem { interval_ms, multiplier }, &groups);
     }
 
     /// Assigns one subject within a job, so that the job can be refused by what comes out.
@@ -120,6 +121,27 @@ fn forget_vanished(draft: &mut Draft, present: &BTreeSet<&SubjectId>) {
             draft.put(after);
         }
     }
+}
+
+/// The edge groups that each node's subjects may come to use. Nodes probe them beforehand, so that a switch finds edges
+/// that are known to live, and decisions find round-trip times.
+fn reachable_groups(
+    snapshot: &Snapshot,
+    outfits: &BTreeMap<SubjectId, Outfit>,
+) -> BTreeMap<NodeName, BTreeSet<GroupName>> {
+    let pools: BTreeMap<_, _> = snapshot.pools().map(|pool| (&pool.metadata.name, &pool.spec.group)).collect();
+    let groups = snapshot.personas().map(|entry| {
+        let network = entry.document.spec.network.iter();
+        let groups = network.flat_map(|network| &network.egress.pools).filter_map(|pool| pools.get(pool).copied());
+        (&entry.document.metadata.name, groups.collect::<Vec<_>>())
+    });
+    let groups: BTreeMap<_, _> = groups.collect();
+    let mut reachable: BTreeMap<NodeName, BTreeSet<GroupName>> = BTreeMap::new();
+    for (subject, outfit) in outfits {
+        let found = outfit.allowed.iter().filter_map(|persona| groups.get(persona)).flatten();
+        reachable.entry(subject.node().clone()).or_default().extend(found.copied().cloned());
+    }
+    reachable
 }
 
 /// Tells nodes what their subjects wear; a subject whose new lease is not active yet goes on as before.

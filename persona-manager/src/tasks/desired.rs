@@ -13,8 +13,8 @@ use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRe
 const EDGE_WEIGHT: u16 = 100;
 
 /// Publishes what every node and edge shall be; a state that is what it was keeps its generation.
-pub(super) fn publish(draft: &mut Draft, probe: ProbeItem) {
-    let world = World::of(draft.state());
+pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &BTreeMap<NodeName, BTreeSet<GroupName>>) {
+    let world = World::of(draft.state(), reachable.clone());
     let agents: Vec<AgentId> = draft.state().agents.keys().cloned().collect();
     let items: Vec<_> = agents.iter().map(|id| (id.clone(), items_of(&world, id, probe))).collect();
     let mut desired = BTreeMap::new();
@@ -47,6 +47,7 @@ fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -
 /// The draft's records, arranged by who needs them.
 struct World {
     nodes: BTreeMap<String, NodeItem>,
+    reachable: BTreeMap<NodeName, BTreeSet<GroupName>>,
     edges: BTreeMap<GroupName, Vec<EdgeItem>>,
     pools: BTreeMap<GroupName, Vec<PoolItem>>,
     leases_by_node: BTreeMap<NodeName, Vec<LeaseItem>>,
@@ -55,9 +56,10 @@ struct World {
 }
 
 impl World {
-    fn of(snapshot: &Snapshot) -> Self {
+    fn of(snapshot: &Snapshot, reachable: BTreeMap<NodeName, BTreeSet<GroupName>>) -> Self {
         let mut world = Self {
             nodes: BTreeMap::new(),
+            reachable,
             edges: BTreeMap::new(),
             pools: pools_of(snapshot),
             leases_by_node: BTreeMap::new(),
@@ -153,7 +155,8 @@ fn items_of(world: &World, id: &AgentId, probe: ProbeItem) -> BTreeMap<String, I
 fn node_items(world: &World, id: &AgentId) -> Vec<Item> {
     let Ok(node) = id.name.parse::<NodeName>() else { return Vec::new() };
     let leases = world.leases_by_node.get(&node).map_or(&[][..], Vec::as_slice);
-    let groups: BTreeSet<&GroupName> = leases.iter().map(|lease| &lease.group).collect();
+    let reachable = world.reachable.get(&node).into_iter().flatten();
+    let groups: BTreeSet<&GroupName> = leases.iter().map(|lease| &lease.group).chain(reachable).collect();
     let edges = groups.into_iter().filter_map(|group| world.edges.get(group)).flatten();
     let subjects = world.subjects.get(&node).into_iter().flatten().cloned();
     let leases = leases.iter().cloned().map(Item::Lease);

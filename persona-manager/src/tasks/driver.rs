@@ -19,5 +19,7 @@ pub(crate) async fn run(context: Context) {
         if let Err(refusal) = context.store.change(|_| Ok(())).await {
             tracing::warn!(reason = refusal.detail(), "an assignment pass failed");
         }
+        let snapshot = context.store.snapshot();
+        context.live.forget_drained(|id| snapshot.leases.contains_key(id));
     }
 }

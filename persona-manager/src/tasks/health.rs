@@ -21,6 +21,7 @@ pub(super) struct Reports {
     /// By agent.
     pub(super) agents: BTreeMap<AgentId, AgentLive>,
     started: Instant,
+    registered: BTreeMap<AgentId, Instant>,
     now: Instant,
     silent_after: Duration,
 }
@@ -31,6 +32,7 @@ impl Reports {
         Self {
             agents: live.agents().clone(),
             started: live.started,
+            registered: live.registrations(),
             now: Instant::now(),
             silent_after: Duration::from_millis(silent_after_ms.into()),
         }
@@ -42,7 +44,8 @@ impl Reports {
     }
 
     fn is_silent(&self, id: &AgentId) -> bool {
-        let seen = self.get(id).map_or(self.started, |live| live.seen);
+        let joined = self.registered.get(id).copied().unwrap_or(self.started);
+        let seen = self.get(id).map_or(joined, |live| live.seen);
         self.now.duration_since(seen) > self.silent_after
     }
 }
@@ -129,10 +132,11 @@ fn unanimous_death(draft: &Draft, reports: &Reports, id: &AgentId) -> Option<Vec
             continue;
         }
         let is_dead = health.rtt_us.is_some() || reports.now.duration_since(*since) > FIRST_ANSWER_TIME_MAX;
-        if health.alive || !is_dead {
-            return None;
+        match (health.alive, is_dead) {
+            (true, _) => return None,
+            (false, true) => probers.push(prober.to_string()),
+            (false, false) => {}
         }
-        probers.push(prober.to_string());
     }
     (!probers.is_empty()).then_some(probers)
 }

@@ -94,6 +94,8 @@ async fn everything_can_be_read() {
         "/v1/leases",
         "/v1/join-tokens",
         "/v1/explain/workload/n1/web",
+        "/v1/explain/workload%2Fn1%2Fweb",
+        "/v1/workloads/workload%2Fn1%2Fweb",
         "/v1/explain/node/n1",
     ] {
         app.get(path).await;
@@ -245,4 +247,16 @@ async fn requests_are_met_refused_or_already_met() {
     let (status, body) = app.post("/v1/switch", switch).await;
     assert_eq!(status, 409, "{body}");
     assert!(body["errors"].to_string().contains("pool fra is full: 1 blocks of one address are needed"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_joins_late_is_new_and_not_down() {
+    let app = TestApp::new().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    app.join(Role::Edge, "f1", 11, Some("fra")).await;
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!(app.get("/v1/edges/f1").await["state"], "new");
+    tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
+    let edge = app.get("/v1/edges/f1").await;
+    assert_eq!((&edge["state"], &edge["reason"]), (&json!("down"), &json!("it did not report")));
 }

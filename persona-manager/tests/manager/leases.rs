@@ -211,3 +211,26 @@ async fn a_switch_reaches_the_edge_within_milliseconds() {
     took.sort();
     println!("switch to the edge's frame: median {:?}, worst {:?}", took[5], took[9]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_nobody_hears_is_down_although_it_reports() {
+    let (app, node, edges) = world().await;
+    let says = |alive: bool| Report {
+        edges: Some(
+            serde_json::from_value(
+                json!([{ "edge": "f1", "alive": alive, "rttUs": 300, "loss": 0.0, "generation": 1 }]),
+            )
+            .unwrap(),
+        ),
+        ..Report::default()
+    };
+    let state = async || app.get("/v1/edges/f1").await["state"].clone();
+    node.report(says(true)).await;
+    edges[1].report(says(false)).await;
+    heartbeat(&[&edges[0]]).await;
+    assert_eq!(state().await, "up", "the node hears it");
+    node.report(says(false)).await;
+    eventually("f1 is down", async || state().await == "down").await;
+    let reason = app.get("/v1/edges/f1").await["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("node/n1, edge/f2"), "{reason}");
+}

@@ -1,4 +1,5 @@
 //! The manager in process, spoken to over loopback HTTP, each test with a store of its own.
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its support module")]
 
 mod api;
 mod leases;
