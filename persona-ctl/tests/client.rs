@@ -8,7 +8,8 @@ use persona_core::wire::agent::Role;
 use persona_core::wire::api::{Apply, NewJoinToken, Rollback, Switch};
 use persona_ctl::client::{ApiClient, ClientError};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+
+mod world;
 
 const POOL: &str = "
 apiVersion: persona/v1
@@ -25,23 +26,13 @@ fn persona(rate: &str) -> String {
 }
 
 fn documents(text: &str) -> Apply {
-    let documents = parse_documents(text, Format::Yaml, "test").unwrap();
+    let documents = parse_documents(text, Format::Yaml, "test").expect("the test's documents are valid");
     Apply { documents: documents.iter().map(Document::to_json).collect() }
 }
 
-/// Runs a test with a client of a fresh manager, and stops the manager in good order.
+/// Runs a test with a client of a fresh manager.
 fn with_manager<F: Future<Output = ()>>(test: impl FnOnce(ApiClient) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    runtime.block_on(async {
-        let stop = CancellationToken::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = persona_manager::Config { store: dir.path().join("store.sqlite"), ..Default::default() };
-        let manager = persona_manager::start(config, listener, stop.clone()).await.unwrap();
-        test(ApiClient::new(&format!("http://{}", manager.address())).unwrap()).await;
-        stop.cancel();
-        tokio::time::timeout(Duration::from_secs(10), manager.stopped()).await.expect("the manager stops");
-    });
+    world::with_manager(|url| test(ApiClient::new(&url).expect("a manager's address makes a URL")));
 }
 
 #[test]
