@@ -8,6 +8,9 @@ use crate::setup::{self, Purpose};
 use crate::stages::Stages;
 use crate::tidy;
 
+/// Warnings are errors; atomics need the third version of the instruction set, as in persona-ctl's build script.
+const EBPF_FLAGS: &str = "-D warnings -C target-cpu=v3";
+
 /// Runs every check, also after one has failed.
 pub(crate) fn run() -> Result<()> {
     let mut stages = Stages::default();
@@ -37,7 +40,7 @@ fn lint_ebpf() -> Result<()> {
     println!("cargo {subcommand} with {}", toolchain.describe());
     command.args([subcommand, "--release", "--package", "persona-ebpf"]);
     command.args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir", "target/check-ebpf"]);
-    show("the eBPF crate's lints", command.env("RUSTFLAGS", "-D warnings"))
+    show("the eBPF crate's lints", command.env("RUSTFLAGS", EBPF_FLAGS))
 }
 
 /// Advisories are left to a scheduled job: they change without a change here, and their database is another download.

@@ -72,9 +72,15 @@ impl Toolchain {
         command
     }
 
-    /// Whether it brings clippy.
+    /// Whether it brings a clippy of its own. The user's, found on PATH, would bring the user's compiler along.
     pub(crate) fn has_clippy(&self) -> bool {
-        self.cargo().args(["clippy", "--version"]).output().is_ok_and(|output| output.status.success())
+        match self {
+            Self::Named { rustc, .. } => rustc.with_file_name("clippy-driver").is_file(),
+            Self::Nightly => {
+                self.cargo().args(["clippy", "--version"]).output().is_ok_and(|output| output.status.success())
+            }
+            Self::Debian => Path::new("/usr/bin/clippy-driver").is_file(),
+        }
     }
 }
 
