@@ -35,7 +35,7 @@ pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
 fn start_capture(world: &World, file: &std::path::Path) -> Result<Running> {
     let mut tcpdump = world.namespaces.underlay.command("tcpdump")?;
     // Not control packets: the probes between node and edges have VNI 0.
-    tcpdump.args(["-i", "n1", "-nn", "-U", "-c", "4", "-Z", "root", "-w"]).arg(file);
+    tcpdump.args(["-i", "n1", "-nn", "-U", "--immediate-mode", "-c", "4", "-Z", "root", "-w"]).arg(file);
     tcpdump.arg("udp port 6081 and udp[9] & 0x80 = 0");
     let log = world.folder.join("tcpdump.log");
     let capture = Running::start(&world.ledger, "tcpdump", &log, tcpdump)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use persona_core::wire::api::{EdgeView, EventView, NodeView};
+use persona_core::wire::api::{EdgeView, EventView};
 
 use super::view;
 use crate::findings::Findings;
@@ -76,7 +76,7 @@ fn revive(world: &mut World, victim: &str) -> Result<()> {
     world.revive_edge(victim)?;
     let is_up = |edge: &EdgeView| edge.state == "up";
     world.ctl.wait_for("the edge to be up again", &["edge", "get", victim], NOTICE_TIME, is_up)?;
-    let heard = |node: &NodeView| node.edges.iter().filter(|edge| edge.alive).count() == 3;
+    let heard = view::hears_frankfurt;
     world.ctl.wait_for("the node to hear it", &["node", "get", "n1"], NOTICE_TIME, heard)?;
     world.check_processes()
 }

@@ -53,6 +53,11 @@ pub(super) fn node(world: &World) -> Result<NodeView> {
     world.ctl.json(&["node", "get", crate::world::NODE])
 }
 
+/// Whether the node hears both edges of the Frankfurt group.
+pub(super) fn hears_frankfurt(node: &NodeView) -> bool {
+    ["fra1", "fra2"].iter().all(|name| node.edges.iter().any(|edge| edge.edge.as_str() == *name && edge.alive))
+}
+
 /// The edges as the manager sees them.
 pub(super) fn edges(world: &World) -> Result<Vec<EdgeView>> {
     world.ctl.list(&["edge", "list"])
