@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Forbidden,
     /// There is no such thing.
     NotFound,
+    /// The path does not know the method.
+    MethodNotAllowed,
     /// It contradicts what is there.
     Conflict,
     /// It is in use.
@@ -46,6 +48,9 @@ impl Kind {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "The credentials are not valid"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know the method")
+            }
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "This contradicts what is there"),
             Self::InUse => (StatusCode::CONFLICT, "in-use", "This is in use"),
             Self::NoPersonaFits => (StatusCode::CONFLICT, "no-persona-fits", "No persona can be worn"),

@@ -64,8 +64,8 @@ impl Judged<'_> {
 
     /// What is worn stays through troubles that may pass.
     fn may_stay(&self, question: &Question<'_>) -> bool {
-        let is_held = self.candidate.held.is_some() && question.worn == Some(self.candidate.persona);
-        is_held && self.place.is_some() && self.obstacles.iter().all(|obstacle| obstacle.passes)
+        let is_worn = question.worn == Some(self.candidate.persona);
+        is_worn && self.place.is_some() && self.obstacles.iter().all(|obstacle| obstacle.passes)
     }
 }
 

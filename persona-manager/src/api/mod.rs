@@ -31,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::context::Context;
-use crate::error::Refusal;
+use crate::error::{Kind, Refusal};
 
 /// The largest body that is read, bytes.
 const BODY_LENGTH_MAX: usize = 8 << 20;
@@ -42,7 +42,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Persona manager",
-    description = "Personas, who wears them, and what carries them.",
+    description = "Personas, who wears them, and what carries them. Nodes and edges prove a key; people's endpoints ask for no identity yet: reach them over loopback or a private network only.",
     license(name = "MIT OR Apache-2.0")
 ))]
 struct Document;
@@ -91,7 +91,7 @@ pub(crate) fn router(context: Context) -> Router {
             Refusal::not_found("there is nothing at this path; GET /v1/openapi.json lists what there is")
         })
         .method_not_allowed_fallback(async || {
-            (StatusCode::METHOD_NOT_ALLOWED, Refusal::invalid("this path does not know this method"))
+            Refusal::new(Kind::MethodNotAllowed, "GET /v1/openapi.json lists each path's methods")
         })
         .layer(RequestBodyLimitLayer::new(BODY_LENGTH_MAX))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME_MAX))

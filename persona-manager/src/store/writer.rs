@@ -125,8 +125,19 @@ fn write_batch(
         false => backend.commit(snapshot.revision, &writes, &events).map_err(Arc::new),
     };
     match &committed {
-        Ok(()) => _ = snapshots.send(Arc::new(snapshot)),
+        Ok(()) => show(snapshots, snapshot),
         Err(error) => tracing::error!(error = ?error, "changes could not be stored; the state before them stays"),
     }
     answers.into_iter().for_each(|answer| answer(committed.clone()));
+}
+
+/// Shows a new snapshot; one that says nothing new wakes nobody.
+fn show(snapshots: &watch::Sender<Arc<Snapshot>>, new: Snapshot) {
+    snapshots.send_if_modified(|shown| {
+        let is_new = shown.revision != new.revision || !Arc::ptr_eq(&shown.desired, &new.desired);
+        if is_new {
+            *shown = Arc::new(new);
+        }
+        is_new
+    });
 }

@@ -22,7 +22,11 @@ pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &BTreeMap<
         let state = publish_one(draft, &id, items);
         desired.insert(id, state);
     }
-    draft.set_desired(desired);
+    let before = &draft.state().desired;
+    let is_same = |(id, state): (&AgentId, &Arc<DesiredState>)| before.get(id).is_some_and(|it| Arc::ptr_eq(it, state));
+    if before.len() != desired.len() || !desired.iter().all(is_same) {
+        draft.set_desired(desired);
+    }
 }
 
 fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -> Arc<DesiredState> {

@@ -207,7 +207,7 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
         return outfit;
     }
     let before = known.map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
-    let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, subject, pick));
+    let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, &before, pick));
     let unassigned = outfit.decision.pick.is_none().then(|| why_nothing(&outfit));
     let after = SubjectRecord { sections: sections(&before, &outfit), target, unassigned, ..before.clone() };
     note_change(draft, &before, &after, &outfit);
@@ -234,9 +234,10 @@ fn target(
     draft: &mut Draft,
     facts: &mut Facts,
     personas: &Personas<'_>,
-    subject: &SubjectId,
+    before: &SubjectRecord,
     pick: &Pick,
 ) -> Option<NetworkTarget> {
+    let subject = &before.subject;
     let (version, persona) = personas.get(&pick.persona)?;
     let network = persona.spec.network.as_ref()?;
     let (persona_name, version) = (pick.persona.clone(), *version);
@@ -246,7 +247,11 @@ fn target(
         }
         return Some(NetworkTarget { persona: persona_name, version, lease: lease.id });
     }
-    let lease = grant(draft, facts, subject, persona, pick)?;
+    // A new version may ask for more than there is; then the subject goes on with what it has.
+    let held = before.target.as_ref().filter(|target| target.persona == pick.persona).map(|target| target.lease);
+    let held = held.filter(|id| draft.state().leases.get(id).is_some_and(|lease| lease.state.is_usable()));
+    let kept = held.filter(|_| pick.is_stopgap);
+    let lease = kept.or_else(|| grant(draft, facts, subject, persona, pick)).or(held)?;
     Some(NetworkTarget { persona: persona_name, version, lease })
 }
 

@@ -57,6 +57,7 @@ async fn bad_input_is_told_what_would_be_valid() {
         ("GET", "/v1/leases/x", None, 400, "not a number"),
         ("GET", "/v1/nodes/none", None, 404, "GET /v1/nodes"),
         ("GET", "/v1/nowhere", None, 404, "openapi.json"),
+        ("PUT", "/v1/personas", None, 405, "openapi.json"),
         ("GET", "/v1/agent/watch", None, 401, "Authorization: Bearer"),
     ];
     for (method, path, body, status, text) in cases {
@@ -259,4 +260,28 @@ async fn an_edge_that_joins_late_is_new_and_not_down() {
     tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
     let edge = app.get("/v1/edges/f1").await;
     assert_eq!((&edge["state"], &edge["reason"]), (&json!("down"), &json!("it did not report")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_asks_for_more_than_there_is_takes_nothing_away() {
+    let app = TestApp::new().await;
+    app.apply(vec![pool("fra", "198.51.100.1/32"), persona("a", "fra", &[]), binding("b", &["a"])]).await;
+    let mut edge = app.join(Role::Edge, "f1", 11, Some("fra")).await;
+    let mut node = app.join(Role::Node, "n1", 1, None).await;
+    edge.watch().await;
+    edge.report(Report::default()).await;
+    node.watch().await;
+    node.report(workloads(&["web".to_owned()])).await;
+    edge.until("a lease", |state| has_lease(state, 1)).await;
+    edge.report(Report::default()).await;
+    node.until("its lease", |state| lease_of(state, "workload/n1/web") == Some(1)).await;
+    let mut greedy = persona("a", "fra", &[]);
+    greedy["spec"]["network"]["egress"]["portsPerSubject"] = json!(64_512);
+    app.apply(vec![greedy]).await;
+    let worn = app.get("/v1/explain/workload/n1/web").await;
+    assert_eq!(worn["assignment"]["lease"], 1, "{worn}");
+    let reason = worn["assignment"]["sections"]["network"]["reason"].as_str().unwrap();
+    assert!(reason.contains("63 blocks of one address are needed, at most 62 are free"), "{reason}");
+    assert_eq!(app.leases().await.len(), 1);
+    assert_eq!(app.leases().await[0].state, "active");
 }
