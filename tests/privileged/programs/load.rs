@@ -2,6 +2,7 @@
 
 use persona_ctl::dataplane::detach;
 
+use super::namespace::Namespace;
 use super::world::{World, is_privileged};
 
 #[test]
@@ -10,10 +11,13 @@ fn programs_load_and_are_found_again() {
         return;
     }
     let world = World::new();
-    drop(world.node());
-    drop(world.node());
-    drop(world.edge());
-    drop(world.edge());
+    let namespace = Namespace::new("load");
+    namespace.enter(|| {
+        drop(world.node());
+        drop(world.node());
+        drop(world.edge());
+        drop(world.edge());
+    });
     let report = detach(&world.bpffs()).unwrap();
     assert!(report.unmounted, "{report:?}");
     assert!(report.maps.iter().any(|map| map == "FLOWS"), "{report:?}");

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A named network namespace.
 pub(super) struct Namespace {
@@ -11,7 +12,9 @@ pub(super) struct Namespace {
 
 impl Namespace {
     pub(super) fn new(role: &str) -> Self {
-        let namespace = Self { name: format!("pt{}-{role}", std::process::id()) };
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let namespace = Self { name: format!("pt{}-{count}-{role}", std::process::id()) };
         ip(&format!("netns add {}", namespace.name));
         namespace.ip("link set lo up");
         namespace
