@@ -85,6 +85,21 @@ pub(super) fn remove_pin(program: &str, pin: &Path) -> Result<(), DataplaneError
     }
 }
 
+/// Removes the links whose program is one of `programs` and whose device isn't among `ifindices`.
+pub(super) fn reap_links(links: &Path, programs: &[&str], ifindices: &[u32]) -> Result<(), DataplaneError> {
+    let failed = |source| DataplaneError::Bpffs { path: links.to_owned(), action: "reading", source };
+    for entry in std::fs::read_dir(links).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((program, ifindex)) = name.rsplit_once('-') else { continue };
+        let is_kept = ifindex.parse().is_ok_and(|ifindex| ifindices.contains(&ifindex));
+        if programs.contains(&program) && !is_kept {
+            remove_pin(program, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn pin_link<E: std::error::Error + Send + Sync + 'static>(
     program: &str,
     link: Result<FdLink, E>,
@@ -112,5 +127,5 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, program: &str) -> &'a mut Xdp {
 }
 
 fn failed(program: &str, action: impl Into<String>, source: ProgramError) -> DataplaneError {
-    DataplaneError::Program { program: program.to_owned(), action: action.into(), source }
+    DataplaneError::Program { program: program.to_owned(), action: action.into(), source: source.into() }
 }

@@ -80,6 +80,8 @@ impl EdgeDataplane {
             attach::load_xdp(&mut ebpf, program)?;
         }
         let hook = attach_hook(&mut ebpf, &pins, options)?;
+        attach::reap_links(&pins.links, &["tc-inside", "xdp-inside"], &[options.inside])?;
+        attach::reap_links(&pins.links, &["tc-outside", "xdp-outside"], &[options.outside])?;
         Ok(Self { ebpf, maps, index, owned, outside_alive, hook })
     }
 

@@ -43,7 +43,7 @@ pub enum DataplaneError {
         /// What was tried, with the device.
         action: String,
         /// Why it failed.
-        source: aya::programs::ProgramError,
+        source: Box<aya::programs::ProgramError>,
     },
     /// A link could not be pinned or read.
     #[error("link of {program} at {path} cannot be kept")]

@@ -152,7 +152,7 @@ impl NodeDataplane {
                 attach::attach_tc(&mut self.ebpf, program, *ifindex, direction, &pin)?;
             }
         }
-        Ok(())
+        attach::reap_links(&self.pins.links, &["from_edge", "guard"], uplinks)
     }
 
     /// Puts this binary's program on the workload devices that an earlier process attached.
