@@ -1,7 +1,6 @@
 //! `persona-ctl explain`: what a subject wears, and how that came about.
 
 use clap::Args;
-use comfy_table::{Cell, CellAlignment};
 use persona_core::ids::SubjectId;
 use persona_core::wire::api::{Considered, Explanation, LeaseView};
 
@@ -59,14 +58,31 @@ fn tell_considered(persona: &Considered) -> String {
         (false, false) => "refused",
     };
     let total: f64 = persona.scores.values().sum();
-    let mut lines = vec![format!("  {}@{}: {verdict}, score {total:.2}", persona.persona, persona.version)];
+    let terms: Vec<String> = persona.scores.iter().map(|(term, points)| format!("{term} {points:+.2}")).collect();
+    let terms = if terms.is_empty() { String::new() } else { format!(" = {}", terms.join(", ")) };
+    let mut lines = vec![format!("  {}@{}: {verdict}, score {total:.2}{terms}", persona.persona, persona.version)];
     lines.extend(persona.refusals.iter().map(|refusal| format!("    because {refusal}")));
     lines.extend(persona.hint.iter().map(|hint| format!("    to change that: {hint}")));
-    if !persona.scores.is_empty() {
-        let terms = persona.scores.iter().map(|(term, score)| {
-            [Cell::new(format!("    {term}")), Cell::new(format!("{score:+.2}")).set_alignment(CellAlignment::Right)]
-        });
-        lines.push(table_of(&["    SCORE TERM", "POINTS"], terms, ""));
-    }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_considered_persona_is_told_with_score_reason_and_remedy() {
+        let considered = Considered {
+            persona: "tokyo".parse().unwrap(),
+            version: 3,
+            chosen: false,
+            refusals: vec!["edge group tokyo has 0 serving edges".into()],
+            scores: BTreeMap::from([("order".into(), -10.0), ("stickiness".into(), 4.0)]),
+            hint: Some("bring an edge of tokyo up".into()),
+        };
+        let told = "  tokyo@3: refused, score -6.00 = order -10.00, stickiness +4.00\n    \
+                    because edge group tokyo has 0 serving edges\n    to change that: bring an edge of tokyo up";
+        assert_eq!(tell_considered(&considered), told);
+    }
 }
