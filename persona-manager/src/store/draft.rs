@@ -7,7 +7,8 @@ use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde_json::Value;
 
-use super::records::{AgentId, EventRecord, LeaseRecord, Numbers};
+use super::numbers::Numbers;
+use super::records::{AgentId, EventRecord, LeaseRecord};
 use super::snapshot::{Record, Snapshot, Write};
 
 /// The largest VNI (24 bits).

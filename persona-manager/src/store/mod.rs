@@ -5,15 +5,17 @@
 //! snapshot and answers. Nothing here knows HTTP, nothing but `sqlite` knows SQL.
 
 mod draft;
+mod numbers;
 mod records;
 mod snapshot;
 mod sqlite;
 mod writer;
 
 pub(crate) use draft::Draft;
+pub(crate) use numbers::NumberRecord;
 pub(crate) use records::{
     AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeState, EventRecord, JoinTokenRecord, LeaseRecord,
-    NetworkTarget, NumberRecord, Override, PublicationRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    NetworkTarget, Override, PublicationRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 pub(crate) use snapshot::{Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

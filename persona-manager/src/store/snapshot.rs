@@ -9,8 +9,9 @@ use persona_core::wire::desired::DesiredState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::numbers::Numbers;
 use super::records::{
-    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, Numbers, PublicationRecord, SubjectRecord,
+    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord, SubjectRecord,
     VersionRecord, WorkloadRecord,
 };
 

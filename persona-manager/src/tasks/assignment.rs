@@ -13,7 +13,7 @@ use serde_json::json;
 use super::facts::Facts;
 use super::health::Reports;
 use super::wear::Outfit;
-use super::{desired, health, leases, wear};
+use super::{desired, health, leases, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::{Draft, Pass, Snapshot, SubjectRecord};
@@ -156,7 +156,7 @@ fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
             target => {
                 let lease = target.as_ref().filter(|target| leases::is_active(draft.state(), target.lease));
                 let lease = lease.and_then(|target| draft.state().leases.get(&target.lease));
-                Some(wear::item_of(&record, lease.map(Arc::as_ref), &outfit.effective))
+                Some(tell::item_of(&record, lease.map(Arc::as_ref), &outfit.effective))
             }
         };
         if item != record.item {

@@ -8,4 +8,5 @@ pub(crate) mod driver;
 mod facts;
 mod health;
 mod leases;
+mod tell;
 pub(crate) mod wear;

@@ -1,0 +1,104 @@
+//! What people and nodes are told of a decision: sections with reasons, the event, the subject's item.
+
+use std::collections::BTreeMap;
+
+use persona_core::compose::{Effective, Layer, Origin};
+use persona_core::document::Section;
+use persona_core::wire::api::SectionAssignment;
+use persona_core::wire::desired::{SubjectItem, SubjectNetwork, SubjectQos};
+use serde_json::json;
+
+use super::wear::Outfit;
+use crate::store::{Draft, LeaseRecord, SubjectRecord};
+
+/// What a subject wears per section, for people.
+pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<String, SectionAssignment> {
+    let section = |(section, origin): (&Section, &Origin)| {
+        let pick = outfit.decision.pick.as_ref().filter(|pick| pick.persona == origin.persona);
+        let reason = match (origin.layer, pick) {
+            (_, Some(pick)) => pick.reason.clone(),
+            (Layer::Manual, _) => "switched by hand".to_owned(),
+            _ => format!("the default of binding {}", outfit.bindings.join(", ")),
+        };
+        let until_ms = match origin.layer {
+            Layer::Manual => record.manual.as_ref().and_then(|manual| manual.until_ms),
+            Layer::Request => record.request.as_ref().and_then(|request| request.until_ms),
+            _ => None,
+        };
+        let assignment = SectionAssignment {
+            persona: origin.persona.clone(),
+            version: origin.version,
+            layer: origin.layer.to_string(),
+            reason,
+            until_ms,
+        };
+        (section.to_string(), assignment)
+    };
+    outfit.effective.origins.iter().map(section).collect()
+}
+
+/// Why a subject has no network section, for people.
+pub(super) fn why_nothing(outfit: &Outfit) -> String {
+    if outfit.bindings.is_empty() {
+        return "no binding selects it: apply one whose selector matches".to_owned();
+    }
+    let reasons = outfit.decision.considered.iter().map(|it| format!("{}: {}", it.persona, it.refusals.join(", ")));
+    let reasons: Vec<_> = reasons.collect();
+    match reasons.is_empty() {
+        true => format!("binding {} names no persona", outfit.bindings.join(", ")),
+        false => reasons.join("; "),
+    }
+}
+
+/// Notes that a subject wears something else than before.
+pub(super) fn note_change(draft: &mut Draft, before: &SubjectRecord, after: &SubjectRecord, outfit: &Outfit) {
+    let worn = |record: &SubjectRecord| -> BTreeMap<String, String> {
+        record.sections.iter().map(|(name, it)| (name.clone(), format!("{}@{}", it.persona, it.version))).collect()
+    };
+    let (old, new) = (worn(before), worn(after));
+    if old == new && before.unassigned.is_some() == after.unassigned.is_some() {
+        return;
+    }
+    let reason = outfit.decision.pick.as_ref().map(|pick| pick.reason.clone());
+    let network = |worn: &BTreeMap<String, String>| worn.get("network").cloned().unwrap_or_else(|| "nothing".into());
+    let message = format!(
+        "{}: network {} → {} ({})",
+        after.subject,
+        network(&old),
+        network(&new),
+        reason.or_else(|| after.unassigned.clone()).unwrap_or_default()
+    );
+    draft.event("assignment.changed", &after.subject, "manager", message, json!({ "before": old, "after": new }));
+}
+
+/// What a subject's node is told, from what it wears.
+pub(super) fn item_of(record: &SubjectRecord, lease: Option<&LeaseRecord>, effective: &Effective) -> SubjectItem {
+    let network = effective.sections.network.as_ref().zip(record.target.as_ref()).zip(lease);
+    let network = network.map(|((network, target), lease)| {
+        let mut protocols: Vec<u8> = network.protocols().iter().map(|protocol| protocol.number()).collect();
+        protocols.sort_unstable();
+        protocols.dedup();
+        SubjectNetwork {
+            persona: target.persona.clone(),
+            version: target.version,
+            vni: lease.vni,
+            mtu: network.mtu(),
+            protocols,
+            group: lease.group.clone(),
+            lease: lease.id,
+        }
+    });
+    let qos = effective.sections.qos.as_ref().map(|qos| SubjectQos {
+        egress_bps: qos.egress_rate.map(|rate| rate.0),
+        ingress_bps: qos.ingress_rate.map(|rate| rate.0),
+        burst_bytes: qos.burst.map(|burst| burst.0),
+        dscp: qos.effective_dscp().map(|dscp| dscp.value()),
+    });
+    SubjectItem {
+        subject: record.subject.clone(),
+        number: record.number,
+        network,
+        qos: qos.unwrap_or_default(),
+        digest: effective.digest(),
+    }
+}
