@@ -19,6 +19,9 @@ use super::outbox::Outbox;
 /// Reports go out this often until the manager has said how often it wants them.
 const REPORT_INTERVAL_MS: u32 = 1_000;
 
+/// A stream that breaks sooner counts as a failed attempt: two agents under one name would else take turns without pause.
+const STREAM_LASTS: Duration = Duration::from_secs(2);
+
 /// Where the manager is and who asks.
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
@@ -125,10 +128,13 @@ impl Session {
             let standing = self.identity.read().await;
             self.client.watch(&standing.identity).await?
         };
+        let opened = tokio::time::Instant::now();
         let mut state = DesiredState::default();
         while let Some(frame) = frames.next().await {
             state = state.after(frame?).map_err(|error| LinkError::Stream(error.to_string()))?;
-            backoff.reset();
+            if opened.elapsed() > STREAM_LASTS {
+                backoff.reset();
+            }
             sender.send_if_modified(|current| {
                 let is_new = *current != state;
                 if is_new {
