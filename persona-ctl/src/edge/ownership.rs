@@ -89,7 +89,8 @@ mod tests {
             change(&mut situation);
             owned(&situation).len()
         };
-        let cases: [(&str, fn(&mut Situation), usize); 7] = [
+        type Case = (&'static str, fn(&mut Situation), usize);
+        let cases: [Case; 7] = [
             ("a survivor owns everything", |_| {}, 64),
             ("without its outside an edge owns nothing", |s| s.is_outside_alive = false, 0),
             ("an edge that reaches nobody owns nothing", |s| s.is_inside_alive = false, 0),
