@@ -55,7 +55,7 @@ fn build(root: &Path, out: &Path) {
         .env("RUSTFLAGS", RUSTFLAGS)
         .env("RUSTC_BOOTSTRAP", "1")
         .envs(env::var_os("PERSONA_EBPF_RUSTC").map(|rustc| ("RUSTC", rustc)))
-        .envs(command_rustc(root))
+        .envs(debian_rustc())
         .status();
     match status {
         Ok(status) if status.success() => {}
@@ -69,7 +69,7 @@ fn build(root: &Path, out: &Path) {
 }
 
 /// Debian's cargo must not pick rustup's compiler from the search path.
-fn command_rustc(_root: &Path) -> Option<(&'static str, PathBuf)> {
+fn debian_rustc() -> Option<(&'static str, PathBuf)> {
     let is_debian =
         env::var_os("PERSONA_EBPF_RUSTC").is_none() && env::var_os("PERSONA_EBPF_CARGO").is_none() && !has_nightly();
     is_debian.then(|| ("RUSTC", PathBuf::from("/usr/bin/rustc")))

@@ -54,6 +54,8 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     };
     let now_secs = maps::now_secs();
     let mapping = match existing_mapping(&packet, subject, now_secs) {
+        // Old flows outlive a switch, but not the loss of every way out.
+        Some(_) if subject.flags & SUBJECT_HAS_NETWORK == 0 => return Err(DropReason::NoPersona),
         Some(mapping) => mapping,
         None if maps::covers(&BYPASS, ip.destination) => return Ok(bypass(frame)),
         None => {

@@ -362,6 +362,28 @@ fn ports_run_out_without_stealing_and_old_flows_keep_their_lease() {
 }
 
 #[test]
+fn a_subject_without_a_persona_or_protocol_has_no_way_out() {
+    with_node(|node| {
+        let packet = out(17).udp(INNER_PORT, 53, b"");
+        assert_eq!(run(node, &packet).verdict, TC_REDIRECT);
+        let mut denied = tables();
+        denied.subjects[0].network.as_mut().unwrap().allow.udp = false;
+        let mut bare = tables();
+        bare.subjects[0].network = None;
+        for (reason, tables, packet) in [
+            ("protocol-denied", denied, out(17).udp(9, 53, b"")),
+            ("no-persona", bare.clone(), packet),
+            ("no-persona", bare, out(17).udp(9, 53, b"")),
+        ] {
+            node.apply(&tables).unwrap();
+            let before = node.counters().unwrap().drops;
+            assert_eq!(run(node, &packet).verdict, TC_DROP, "{reason}");
+            assert_eq!(new_drops(&before, &node.counters().unwrap().drops), [(reason.to_owned(), 1)]);
+        }
+    });
+}
+
+#[test]
 fn tables_that_contradict_themselves_change_nothing() {
     with_node(|node| {
         let mut twice = tables();
