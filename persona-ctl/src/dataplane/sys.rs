@@ -40,11 +40,11 @@ pub(super) fn mount_bpffs(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Unmounts.
+/// Unmounts, also while somebody looks at it: the mount goes at once, what holds it ends by itself.
 pub(super) fn unmount(path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     // SAFETY: a terminated string.
-    match unsafe { libc::umount2(path.as_ptr(), 0) } {
+    match unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

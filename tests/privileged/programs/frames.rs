@@ -66,7 +66,7 @@ impl Ip {
     /// TCP with options, whose length is a multiple of four.
     pub(super) fn tcp(self, source: u16, destination: u16, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut segment = [source.to_be_bytes(), destination.to_be_bytes()].concat();
-        segment.extend([0, 0, 0, 1, 0, 0, 0, 2, ((20 + options.len()) / 4 << 4) as u8, flags, 0x10, 0, 0, 0, 0, 0]);
+        segment.extend([0, 0, 0, 1, 0, 0, 0, 2, (((20 + options.len()) / 4) << 4) as u8, flags, 0x10, 0, 0, 0, 0, 0]);
         segment.extend(options);
         segment.extend(payload);
         let sum = checksum(&segment, self.pseudo_sum(segment.len()));
