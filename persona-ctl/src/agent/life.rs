@@ -19,7 +19,7 @@ use super::report;
 use crate::dataplane::{NodeDataplane, NodeOptions};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
-use crate::netlink::{self, Netlink};
+use crate::netlink::{self, Netlink, Notices};
 use crate::probe::Prober;
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
@@ -69,7 +69,7 @@ impl Agent {
     async fn start(config: AgentConfig, stop: &CancellationToken) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let changed = Arc::new(Notify::new());
-        netlink::watch(Arc::clone(&changed))?;
+        netlink::watch(Arc::clone(&changed), Notices::Routes)?;
         let observed = Observed::look(&netlink, &config, &[], None).await?;
         let dataplane = NodeDataplane::open(&options(&config, &observed)).context("data plane cannot be opened")?;
         let dataplane = Arc::new(Mutex::new(dataplane));
@@ -131,8 +131,6 @@ impl Agent {
         }
         let Rejection { generation, reason } = &rejection;
         tracing::warn!(%generation, reason, "desired state is rejected; the previous one stays in force");
-        let message = format!("generation {generation}: {reason}");
-        self.link.report_next(|outbox| outbox.push_event("apply.rejected", generation.to_string(), message));
         self.rejected = Some(rejection);
     }
 
@@ -225,6 +223,9 @@ impl Agent {
     fn say(&mut self, trouble: &str) {
         if self.said != trouble {
             tracing::error!(trouble, "pass failed; what was in force stays so, and it is tried again");
+            self.link.report_next(|outbox| {
+                outbox.push_event("apply.failing", self.reconciler.config.name.to_string(), trouble)
+            });
             self.said = trouble.to_owned();
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use persona_core::ids::EdgeNumber;
@@ -21,13 +21,15 @@ use crate::agent::edge_health;
 use crate::dataplane::{EdgeDataplane, EdgeOptions};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
-use crate::netlink::{self, Netlink};
+use crate::netlink::{self, Netlink, Notices};
 use crate::probe::{Prober, Target};
 
 /// A pass runs at least this often, for what no notice tells: counters, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
 /// News that comes in a burst is taken in one pass.
 const SETTLE: Duration = Duration::from_millis(3);
+/// XDP sends past the kernel, which then sees no use of a neighbour and never confirms it; so we ask this often.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(10);
 /// Verdicts that wait for the loop; the guardian has been told already.
 const VERDICT_COUNT_MAX: usize = 1_024;
 
@@ -68,6 +70,7 @@ struct Edge {
     changed: Arc<Notify>,
     decided: Arc<Notify>,
     verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
+    confirmed: Instant,
     said: String,
 }
 
@@ -75,7 +78,7 @@ impl Edge {
     async fn start(config: EdgeConfig, stop: &CancellationToken) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let (changed, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        netlink::watch(Arc::clone(&changed))?;
+        netlink::watch(Arc::clone(&changed), Notices::RoutesAndNeighbours)?;
         let observed = look(&netlink, &config, &[]).await?;
         let options = EdgeOptions {
             bpffs: config.bpffs.clone(),
@@ -115,6 +118,7 @@ impl Edge {
             changed,
             decided,
             verdicts,
+            confirmed: Instant::now(),
             said,
         })
     }
@@ -177,10 +181,14 @@ impl Edge {
         Ok(())
     }
 
-    /// Has the kernel resolve what XDP will need; TC asks it by itself.
-    async fn resolve_next_hops(&self) {
+    /// Has the kernel resolve and confirm what XDP needs; TC asks it by itself.
+    async fn resolve_next_hops(&mut self) {
+        let is_due = self.confirmed.elapsed() >= CONFIRM_INTERVAL;
+        if is_due {
+            self.confirmed = Instant::now();
+        }
         let nodes = self.plan.tables.nodes.iter().map(|node| &node.next_hop);
-        for hop in nodes.chain(&self.plan.tables.outside).filter(|hop| hop.destination_mac.is_none()) {
+        for hop in nodes.chain(&self.plan.tables.outside).filter(|hop| is_due || hop.destination_mac.is_none()) {
             if let Err(error) = self.netlink.resolve_neighbour(hop.ifindex, hop.address).await {
                 tracing::debug!(next_hop = %hop.address, error = host::error_chain(&error), "next hop is not resolved");
             }
@@ -194,8 +202,6 @@ impl Edge {
         }
         let Rejection { generation, reason } = &rejection;
         tracing::warn!(%generation, reason, "desired state is rejected; the previous one stays in force");
-        let message = format!("generation {generation}: {reason}");
-        self.link.report_next(|outbox| outbox.push_event("apply.rejected", generation.to_string(), message));
         self.rejected = Some(rejection);
     }
 
@@ -261,6 +267,7 @@ impl Edge {
     fn say(&mut self, trouble: &str) {
         if self.said != trouble {
             tracing::error!(trouble, "pass failed; what was in force stays so, and it is tried again");
+            self.link.report_next(|outbox| outbox.push_event("apply.failing", self.own.name.to_string(), trouble));
             self.said = trouble.to_owned();
         }
     }

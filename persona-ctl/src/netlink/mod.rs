@@ -16,7 +16,7 @@ pub use link::Link;
 pub use neighbour::Neighbours;
 pub use qdisc::{HANDLE_MAJOR, Shaper};
 pub use route::Path;
-pub use watch::watch;
+pub use watch::{Notices, watch};
 
 /// A request that the kernel refused, or that did not reach it.
 #[derive(Debug, thiserror::Error)]
