@@ -37,7 +37,10 @@ fn pins(world: &World) -> Result<Vec<String>> {
     for name in EDGES.iter().map(|edge| edge.name).chain([NODE]) {
         let path = world.bpffs(name);
         let entries = std::fs::read_dir(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        found.extend(entries.filter_map(|entry| entry.ok()).map(|entry| format!("pin {}", entry.path().display())));
+        let paths = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path());
+        // The kernel itself puts `progs.debug` and `maps.debug` into every bpffs.
+        let ours = paths.filter(|path| path.extension().is_none_or(|extension| extension != "debug"));
+        found.extend(ours.map(|path| format!("pin {}", path.display())));
     }
     Ok(found)
 }
