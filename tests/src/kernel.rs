@@ -1,7 +1,8 @@
 //! What the kernel holds: eBPF programs and maps, and per namespace links, addresses, routes, rules, queues and filters.
-//! Two snapshots are compared to see whether something was left behind.
+//! Compared with what was there before, they show whether something was left behind.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -9,53 +10,77 @@ use crate::netns::{Namespace, run};
 
 /// What a person would look at to see whether a host is as it was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    programs: BTreeSet<String>,
-    maps: BTreeSet<String>,
-    networks: BTreeSet<String>,
-    namespaces: BTreeSet<String>,
-}
+pub struct Snapshot(BTreeSet<String>);
 
 impl Snapshot {
-    /// Looks at the whole machine's programs, maps and named namespaces, and into the given namespaces.
+    /// Looks into the given namespaces.
     pub fn take(namespaces: &[&Namespace]) -> Result<Self> {
-        let mut networks = BTreeSet::new();
+        let mut lines = BTreeSet::new();
         for namespace in namespaces {
-            networks.extend(lines_of(namespace)?);
+            lines.extend(lines_of(namespace)?);
         }
-        let named = run("ip", &["netns", "list"])?;
-        let namespaces = named.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
-        Ok(Self { programs: programs()?, maps: maps()?, networks, namespaces: namespaces.collect() })
+        Ok(Self(lines))
     }
 
-    /// What is here and was not there before, and what was there and is missing; programs, maps and namespaces only if
-    /// they came while `during` was taken, because others may load theirs at the same time.
-    pub fn leftovers(&self, before: &Self, during: &Self) -> Vec<String> {
-        let ours = |now: &BTreeSet<String>, then: &BTreeSet<String>, meanwhile: &BTreeSet<String>| {
-            now.difference(then).filter(|entry| meanwhile.contains(*entry)).cloned().collect::<Vec<_>>()
+    /// What is here and was not there before, and what was there and is missing.
+    pub fn differences(&self, before: &Self) -> Vec<String> {
+        let left = self.0.difference(&before.0).map(|line| format!("left: {line}"));
+        left.chain(before.0.difference(&self.0).map(|line| format!("missing: {line}"))).collect()
+    }
+}
+
+/// Programs and maps of our roles: the maps that are pinned, and every program that uses one of them. Others on the
+/// machine may load and unload theirs meanwhile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Ids of maps.
+    pub maps: BTreeSet<u32>,
+    /// Ids of programs.
+    pub programs: BTreeSet<u32>,
+}
+
+impl Holdings {
+    /// Finds them by the pins below these folders.
+    pub fn find(folders: &[PathBuf]) -> Result<Self> {
+        let mut files = Vec::new();
+        for folder in folders {
+            collect_files(folder, &mut files)?;
+        }
+        // A pinned link or program is no map, and its file says so by an error.
+        let infos = files.iter().filter_map(|file| aya::maps::MapInfo::from_pin(file).ok());
+        let maps: BTreeSet<u32> = infos.map(|info| info.id()).collect();
+        let uses_ours = |info: &aya::programs::ProgramInfo| {
+            info.map_ids().ok().flatten().is_some_and(|ids| ids.iter().any(|id| maps.contains(id)))
         };
-        let mut found = ours(&self.programs, &before.programs, &during.programs);
-        found.extend(ours(&self.maps, &before.maps, &during.maps));
-        found.extend(ours(&self.namespaces, &before.namespaces, &during.namespaces));
-        found.extend(self.networks.difference(&before.networks).map(|line| format!("left: {line}")));
-        found.extend(before.networks.difference(&self.networks).map(|line| format!("missing: {line}")));
-        found
+        let programs = aya::programs::loaded_programs().filter_map(|info| info.ok()).filter(uses_ours);
+        let programs = programs.map(|info| info.id()).collect();
+        Ok(Self { maps, programs })
     }
 
-    /// Programs and maps that are here and were not there before.
-    pub fn loaded_since(&self, before: &Self) -> (usize, usize) {
-        (self.programs.difference(&before.programs).count(), self.maps.difference(&before.maps).count())
+    /// Those that the kernel still holds.
+    pub fn still_loaded(&self) -> Vec<String> {
+        // One that is gone between listing and asking is gone: that is what we want to know.
+        let programs = aya::programs::loaded_programs().filter_map(|info| info.ok());
+        let programs = programs.filter(|info| self.programs.contains(&info.id()));
+        let programs = programs.map(|info| format!("program {} {}", info.id(), info.name_as_str().unwrap_or("?")));
+        let maps = aya::maps::loaded_maps().filter_map(|info| info.ok());
+        let maps = maps.filter(|info| self.maps.contains(&info.id()));
+        let maps = maps.map(|info| format!("map {} {}", info.id(), info.name_as_str().unwrap_or("?")));
+        programs.chain(maps).collect()
     }
 }
 
-fn programs() -> Result<BTreeSet<String>> {
-    let all = aya::programs::loaded_programs().filter_map(|info| info.ok()); // one that is gone meanwhile
-    Ok(all.map(|info| format!("program {} {}", info.id(), info.name_as_str().unwrap_or("?"))).collect())
-}
-
-fn maps() -> Result<BTreeSet<String>> {
-    let all = aya::maps::loaded_maps().filter_map(|info| info.ok()); // one that is gone meanwhile
-    Ok(all.map(|info| format!("map {} {}", info.id(), info.name_as_str().unwrap_or("?"))).collect())
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect_files(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// One line per fact. What changes by itself (neighbours, counters, carrier) is left out.

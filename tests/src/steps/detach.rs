@@ -1,11 +1,12 @@
 //! Step 8: `detach` leaves every host as it was, checked against a snapshot from before.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::findings::Findings;
-use crate::kernel::Snapshot;
+use crate::kernel::{Holdings, Snapshot};
 use crate::process::Running;
 use crate::world::{EDGES, NODE, World};
 
@@ -14,27 +15,31 @@ const FREE_TIME: Duration = Duration::from_secs(5);
 
 /// Stops the agent and the edges cleanly, detaches them, and compares.
 pub fn run(world: &mut World, before: &Snapshot, findings: &mut Findings) -> Result<()> {
-    let during = Snapshot::take(&world.namespaces.all())?;
-    let (programs, maps) = during.loaded_since(before);
+    let folders: Vec<PathBuf> = roles().map(|name| world.bpffs(name)).collect();
+    let held = Holdings::find(&folders)?;
     world.agent.as_mut().map(Running::stop).transpose()?;
     world.edges.values_mut().try_for_each(Running::stop)?;
-    for name in EDGES.iter().map(|edge| edge.name).chain([NODE]) {
+    for name in roles() {
         world.detach_role(name)?;
     }
     let mut leftovers = pins(world)?;
-    leftovers.extend(wait_until_free(world, before, &during)?);
+    leftovers.extend(wait_until_free(world, before, &held)?);
     let measured = match leftovers.as_slice() {
-        [] => format!("{programs} programs and {maps} maps were there, none is"),
+        [] => format!("{} programs and {} maps were there, none is", held.programs.len(), held.maps.len()),
         some => some.join("; "),
     };
     let expected = "no program, map, pin, queue, route, rule or address of ours is left";
-    findings.note(expected, measured, leftovers.is_empty() && programs > 0);
+    findings.note(expected, measured, leftovers.is_empty() && !held.programs.is_empty());
     Ok(())
+}
+
+fn roles() -> impl Iterator<Item = &'static str> {
+    EDGES.iter().map(|edge| edge.name).chain([NODE])
 }
 
 fn pins(world: &World) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for name in EDGES.iter().map(|edge| edge.name).chain([NODE]) {
+    for name in roles() {
         let path = world.bpffs(name);
         let entries = std::fs::read_dir(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let paths = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path());
@@ -45,10 +50,11 @@ fn pins(world: &World) -> Result<Vec<String>> {
     Ok(found)
 }
 
-fn wait_until_free(world: &World, before: &Snapshot, during: &Snapshot) -> Result<Vec<String>> {
+fn wait_until_free(world: &World, before: &Snapshot, held: &Holdings) -> Result<Vec<String>> {
     let start = Instant::now();
     loop {
-        let leftovers = Snapshot::take(&world.namespaces.all())?.leftovers(before, during);
+        let mut leftovers = Snapshot::take(&world.namespaces.all())?.differences(before);
+        leftovers.extend(held.still_loaded());
         if leftovers.is_empty() || start.elapsed() > FREE_TIME {
             return Ok(leftovers);
         }
