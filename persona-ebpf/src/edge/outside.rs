@@ -20,16 +20,21 @@ pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(F::PASS) };
     match ethernet.kind {
         ETHERTYPE_ARP => answer_arp(frame, ethernet),
-        ETHERTYPE_IPV4 => forward(frame),
+        ETHERTYPE_IPV4 => forward(frame, ethernet),
         _ => Ok(F::PASS),
     }
 }
 
 #[inline(always)]
-fn forward<F: Frame>(frame: &F) -> Result<i32, DropReason> {
+fn forward<F: Frame>(frame: &F, ethernet: Ethernet) -> Result<i32, DropReason> {
     let Some(ip) = frame.read::<Ipv4>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
     let Some(address) = maps::egress_address(ip.destination) else { return Ok(F::PASS) };
     let config = maps::config()?;
+    // A switch floods what it hasn't learnt: every edge of the group sees such a frame, only the one it is addressed to
+    // may carry it. The kernel neither takes nor forwards frames for others.
+    if config.outside.ifindex != 0 && ethernet.destination != config.outside.source_mac {
+        return Ok(F::PASS);
+    }
     let mut packet = Packet::read(frame, ETHERNET_LENGTH, Direction::Inward)?;
     let (block, node) = maps::holder(address, packet.local_port)?;
     if packet.length_on_wire(frame) > block.mtu as usize {

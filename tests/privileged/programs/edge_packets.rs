@@ -23,7 +23,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const VNI: u32 = 42;
 const PORT: u16 = (5 << 10) + 64;
-const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+const OWN_MAC: [u8; 6] = MAC_B;
 const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
 const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 1, 3];
 
@@ -201,6 +201,9 @@ fn packets_to_a_lease_go_to_its_node() {
             }
             let other = ethernet(0x0800, &Ip::new(SERVER, ROUTER, 17).udp(53, PORT, b""));
             assert_eq!(flavour.run(edge, "outside", &other), (Verdict::Pass, other));
+            let mut flooded = ethernet(0x0800, &to(17).udp(53, PORT, b"for another edge"));
+            flooded[..6].copy_from_slice(&ROUTER_MAC);
+            assert_eq!(flavour.run(edge, "outside", &flooded), (Verdict::Pass, flooded), "{flavour:?}");
         }
     });
 }
