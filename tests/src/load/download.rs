@@ -90,8 +90,8 @@ impl Download {
         progress.worst_gap.max(current)
     }
 
-    /// Waits for its end.
-    pub fn finish(mut self, limit: Duration) -> Result<u64> {
+    /// Waits for its end; gives its bytes and the longest gap of the window.
+    pub fn finish(mut self, limit: Duration) -> Result<(u64, Duration)> {
         let start = Instant::now();
         loop {
             let outcome = lock(&self.progress).outcome.clone();
@@ -103,7 +103,7 @@ impl Download {
             }
         }
         self.join();
-        Ok(self.bytes())
+        Ok((self.bytes(), self.worst_gap()))
     }
 
     /// Breaks it off; fails if it had broken by itself.

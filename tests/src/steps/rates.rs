@@ -31,16 +31,18 @@ const MTU_BYTES: f64 = 1_400.0;
 /// What UDP is offered, relative to the rate: enough that the queue never runs dry when the sender is late.
 const UDP_OFFER: f64 = 1.5;
 
-/// The node counts before its queue; a packet that the queue drops is sent again, so resent segments are taken off.
+/// Upwards the edges count what came through the node's queue. Downwards the node counts before its queue, and a packet
+/// that the queue drops is sent again, so resent segments are taken off.
 fn tcp(world: &World, direction: Direction, findings: &mut Findings) -> Result<()> {
-    let before = view::subject_traffic(world, SUBJECT)?;
+    let vni = view::lease_of(world, SUBJECT)?.vni.0;
+    let (node_before, edges_before) =
+        (view::subject_traffic(world, SUBJECT)?, view::persona_traffic_at_edges(world, vni)?);
     let run = iperf::run(world, "w1", direction, Carrier::Tcp, RUN_SECONDS)?;
-    let after = view::subject_traffic(world, SUBJECT)?;
-    let bytes = match direction {
-        Direction::Up => after.egress_bytes - before.egress_bytes,
-        Direction::Down => after.ingress_bytes - before.ingress_bytes,
+    let (node, edges) = (view::subject_traffic(world, SUBJECT)?, view::persona_traffic_at_edges(world, vni)?);
+    let passed_bytes = match direction {
+        Direction::Up => (edges.egress_bytes - edges_before.egress_bytes) as f64,
+        Direction::Down => (node.ingress_bytes - node_before.ingress_bytes) as f64 - run.retransmits as f64 * MTU_BYTES,
     };
-    let passed_bytes = bytes as f64 - run.retransmits as f64 * MTU_BYTES;
     note_rate(findings, "TCP", direction, passed_bytes * 8.0 / run.seconds);
     let rate = rate_of(direction);
     let measured = format!("{}, {} retransmits", view::mbit(run.received_bps), run.retransmits);
