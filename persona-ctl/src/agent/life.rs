@@ -16,7 +16,7 @@ use super::config::{AgentConfig, Guard};
 use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
 use super::report;
-use crate::dataplane::{NodeDataplane, NodeOptions};
+use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::netlink::{self, Netlink, Notices};
@@ -72,9 +72,10 @@ impl Agent {
         netlink::watch(Arc::clone(&changed), Notices::Routes)?;
         let observed = Observed::look(&netlink, &config, &[], None).await?;
         let dataplane = NodeDataplane::open(&options(&config, &observed)).context("data plane cannot be opened")?;
+        let liveness = dataplane.liveness_writer().context("liveness map cannot be opened")?;
         let dataplane = Arc::new(Mutex::new(dataplane));
         let (sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
-        let prober = start_prober(&observed, Arc::clone(&dataplane), sender).context("prober cannot be started")?;
+        let prober = start_prober(&observed, liveness, sender).context("prober cannot be started")?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
@@ -242,11 +243,11 @@ fn options(config: &AgentConfig, observed: &Observed) -> NodeOptions {
 
 fn start_prober(
     observed: &Observed,
-    dataplane: Arc<Mutex<NodeDataplane>>,
+    mut liveness: LivenessWriter,
     sender: mpsc::Sender<(EdgeNumber, Verdict)>,
 ) -> std::io::Result<Prober> {
     let tell = move |edge: EdgeNumber, verdict: Verdict| {
-        if let Err(error) = lock(&dataplane).set_edge_liveness(edge, verdict.alive, verdict.generation) {
+        if let Err(error) = liveness.set(edge, verdict.alive, verdict.generation) {
             tracing::error!(edge.number = %edge, error = host::error_chain(&error), "data path was not told of an edge's state");
         }
         // A full queue loses only an event: health is reported as it is, not as it changed.

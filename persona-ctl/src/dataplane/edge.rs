@@ -24,6 +24,7 @@ use super::maps::{Cells, Table, address_be, address_from};
 use super::object;
 use super::sys;
 use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
+use super::writers::OwnershipWriter;
 
 /// Where an edge's programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub struct EdgeOptions {
 /// An edge's programs, maps and links. Dropping it leaves everything attached.
 pub struct EdgeDataplane {
     ebpf: Ebpf,
+    pins: PinDirectory,
     maps: EdgeMaps,
     index: EdgeIndex,
     owned: Mutex<Table<u32, u32>>,
@@ -82,7 +84,7 @@ impl EdgeDataplane {
         let hook = attach_hook(&mut ebpf, &pins, options)?;
         attach::reap_links(&pins.links, &["tc-inside", "xdp-inside"], &[options.inside])?;
         attach::reap_links(&pins.links, &["tc-outside", "xdp-outside"], &[options.outside])?;
-        Ok(Self { ebpf, maps, index, owned, outside_alive, hook })
+        Ok(Self { ebpf, pins, maps, index, owned, outside_alive, hook })
     }
 
     /// The hook in use; never [`Hook::Auto`].
@@ -125,6 +127,11 @@ impl EdgeDataplane {
     /// Says whether the outside next hop answers; while it doesn't, probes stay unanswered.
     pub fn set_outside_alive(&self, alive: bool) -> Result<(), DataplaneError> {
         self.outside_alive.lock().expect("nobody panics while holding it").set(0, alive.into())
+    }
+
+    /// A handle for a thread that must not wait for [`Self::apply`].
+    pub fn ownership_writer(&self) -> Result<OwnershipWriter, DataplaneError> {
+        OwnershipWriter::open(&self.pins)
     }
 
     /// Egress addresses that this edge answers ARP for.

@@ -1,11 +1,12 @@
 //! Typed handles on maps, with errors that name the map.
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use persona_common::traffic::TrafficCell;
 use persona_core::wire::agent::Traffic;
 
+use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
 
 fn read(map: &'static str) -> impl FnOnce(MapError) -> DataplaneError {
@@ -16,7 +17,7 @@ fn written(map: &'static str) -> impl FnOnce(MapError) -> DataplaneError {
     move |source| DataplaneError::Map { map, action: "written", source }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> aya::maps::Map {
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Map {
     ebpf.take_map(name).expect("the object holds the maps that this binary was built with")
 }
 
@@ -29,6 +30,12 @@ pub(super) struct Cells<V: Pod> {
 impl<V: Pod + PartialEq> Cells<V> {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
         Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
+    }
+
+    /// A handle of its own on a pinned map.
+    pub(super) fn from_pin(pins: &PinDirectory, name: &'static str) -> Result<Self, DataplaneError> {
+        let map = Map::Array(MapData::from_pin(pins.maps.join(name)).map_err(read(name))?);
+        Ok(Self { name, map: map.try_into().map_err(read(name))? })
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -70,6 +77,12 @@ pub(super) struct Table<K: Pod, V: Pod> {
 impl<K: Pod, V: Pod + PartialEq> Table<K, V> {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
         Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
+    }
+
+    /// A handle of its own on a pinned map.
+    pub(super) fn from_pin(pins: &PinDirectory, name: &'static str) -> Result<Self, DataplaneError> {
+        let map = Map::HashMap(MapData::from_pin(pins.maps.join(name)).map_err(read(name))?);
+        Ok(Self { name, map: map.try_into().map_err(read(name))? })
     }
 
     pub(super) fn get(&self, key: &K) -> Result<Option<V>, DataplaneError> {

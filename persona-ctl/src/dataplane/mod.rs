@@ -18,9 +18,11 @@ mod node_validate;
 pub mod object;
 mod sys;
 pub mod tables;
+mod writers;
 
 pub use counters::{RawCounters, SweepSummary};
 pub use detach::{DetachReport, detach};
 pub use edge::{EdgeDataplane, EdgeOptions, Hook};
 pub use error::DataplaneError;
 pub use node::{NodeDataplane, NodeOptions};
+pub use writers::{LivenessWriter, OwnershipWriter};

@@ -23,6 +23,7 @@ use super::node_maps::{NodeIndex, NodeMaps, slots_per_block};
 use super::node_validate::validate;
 use super::object;
 use super::tables::NodeTables;
+use super::writers::LivenessWriter;
 
 /// How a node's data plane is opened.
 #[derive(Debug, Clone)]
@@ -80,6 +81,11 @@ impl NodeDataplane {
     ) -> Result<(), DataplaneError> {
         let cell = Liveness { generation: generation.0, alive: alive.into(), known: 1 };
         self.liveness.lock().expect("nobody panics while holding it").set(edge.0.into(), cell)
+    }
+
+    /// A handle for a thread that must not wait for [`Self::apply`].
+    pub fn liveness_writer(&self) -> Result<LivenessWriter, DataplaneError> {
+        LivenessWriter::open(&self.pins)
     }
 
     /// What was last said about an edge. None: nothing yet.

@@ -19,7 +19,7 @@ use super::arp;
 use super::ownership::{Situation, owned};
 use super::packet_socket::PacketSocket;
 use super::watcher::{Side, SideName};
-use crate::dataplane::EdgeDataplane;
+use crate::dataplane::OwnershipWriter;
 use crate::host::error_chain;
 
 /// News that wait; the senders wait for room, which the guardian makes within microseconds.
@@ -64,7 +64,7 @@ impl Guardian {
     /// Starts the thread. `changed` is notified after each decision; nothing is decided before `settle` is over.
     pub(super) fn start(
         outside: &Side,
-        dataplane: Arc<Mutex<EdgeDataplane>>,
+        ownership: OwnershipWriter,
         changed: Arc<Notify>,
         settle: Duration,
     ) -> io::Result<Self> {
@@ -73,7 +73,7 @@ impl Guardian {
         let work = Work {
             socket: PacketSocket::open(outside.ifindex)?,
             mac: outside.mac,
-            dataplane,
+            ownership,
             changed,
             standing: Arc::clone(&standing),
             situation: Situation::default(),
@@ -114,7 +114,7 @@ impl Drop for Guardian {
 struct Work {
     socket: PacketSocket,
     mac: [u8; 6],
-    dataplane: Arc<Mutex<EdgeDataplane>>,
+    ownership: OwnershipWriter,
     changed: Arc<Notify>,
     standing: Arc<Mutex<Standing>>,
     situation: Situation,
@@ -149,7 +149,7 @@ impl Work {
             News::Side(SideName::Inside, is_alive) => self.situation.is_inside_alive = is_alive,
             News::Side(SideName::Outside, is_alive) => {
                 self.situation.is_outside_alive = is_alive;
-                if let Err(error) = lock(&self.dataplane).set_outside_alive(is_alive) {
+                if let Err(error) = self.ownership.set_outside_alive(is_alive) {
                     tracing::error!(error = error_chain(&error), "data path was not told of the outside's state");
                 }
             }
@@ -188,7 +188,7 @@ impl Work {
             if !is_first && is_owned == before.contains(address) {
                 continue;
             }
-            if let Err(error) = lock(&self.dataplane).set_owned(*address, is_owned) {
+            if let Err(error) = self.ownership.set_owned(*address, is_owned) {
                 tracing::error!(%address, error = error_chain(&error), "data path was not told who owns an address");
                 failed.insert(*address);
             } else if is_owned {

@@ -87,12 +87,13 @@ impl Edge {
             hook: config.file.hook.into(),
         };
         let dataplane = EdgeDataplane::open(&options).context("data plane cannot be opened")?;
+        let ownership = dataplane.ownership_writer().context("ownership maps cannot be opened")?;
         let dataplane = Arc::new(Mutex::new(dataplane));
         let (inside, outside) = sides(&config, &observed);
         let probe = ProbeItem::default();
         let settle = Duration::from_millis(u64::from(probe.interval_ms) * u64::from(probe.multiplier + 1));
-        let guardian = Guardian::start(&outside, Arc::clone(&dataplane), Arc::clone(&decided), settle)
-            .context("guardian cannot be started")?;
+        let guardian =
+            Guardian::start(&outside, ownership, Arc::clone(&decided), settle).context("guardian cannot be started")?;
         let watcher = start_watcher(inside, outside, &guardian).context("ARP watcher cannot be started")?;
         let (sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
         let prober = start_prober(observed.address, &guardian, sender).context("prober cannot be started")?;

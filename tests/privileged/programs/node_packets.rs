@@ -324,11 +324,40 @@ fn the_guard_stops_what_nobody_marked() {
 }
 
 #[test]
+fn the_guard_over_all_forwarded_stops_both_families() {
+    if !is_privileged() {
+        return;
+    }
+    let namespace = Namespace::new("guard");
+    let world = World::new();
+    namespace.enter(|| {
+        let node = world.guarded_node();
+        let ipv4 = ethernet(0x0800, &Ip::new(SERVER, WORKLOAD, 17).udp(1, 2, b""));
+        let ipv6 = ethernet(0x86dd, &[0x60; 60]);
+        let forwarded = Facts { ingress_ifindex: 77, ..Facts::default() };
+        for (family, frame) in [("IPv4", &ipv4), ("IPv6", &ipv6)] {
+            for (what, facts, verdict) in [
+                ("forwarded", forwarded, TC_DROP),
+                ("local", Facts::default(), TC_NEXT),
+                ("tunnel", Facts { mark: PERSONA_MARK, ..forwarded }, TC_NEXT),
+                ("bypass", Facts { mark: BYPASS_MARK, ..forwarded }, TC_NEXT),
+            ] {
+                assert_eq!(run_tc(node.programs(), "guard", frame, facts).verdict, verdict, "{family}, {what}");
+            }
+        }
+        assert_eq!(node.counters().unwrap().drops["guarded"], 2);
+    });
+}
+
+#[test]
 fn an_edge_that_lags_or_is_dead_gets_nothing() {
     with_node(|node| {
         let packet = out(17).udp(1, 2, b"");
+        let mut liveness = node.liveness_writer().unwrap();
         for (alive, generation, verdict) in [(true, 2, TC_DROP), (false, 3, TC_DROP), (true, 4, TC_REDIRECT)] {
-            node.set_edge_liveness(EdgeNumber(1), alive, Generation(generation)).unwrap();
+            liveness.set(EdgeNumber(1), alive, Generation(generation)).unwrap();
+            // What probes said outlives an apply.
+            node.apply(&tables()).unwrap();
             assert_eq!(node.edge_liveness(EdgeNumber(1)).unwrap(), Some((alive, Generation(generation))));
             assert_eq!(run(node, &packet).verdict, verdict, "alive {alive}, generation {generation}");
         }

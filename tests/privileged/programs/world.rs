@@ -37,8 +37,16 @@ impl World {
     }
 
     pub(super) fn node(&self) -> NodeDataplane {
-        let options =
-            NodeOptions { bpffs: self.bpffs(), uplinks: vec![], guard_all_forwarded: false, adopt: Duration::ZERO };
+        self.open_node(false)
+    }
+
+    /// A node whose guard drops every forwarded packet that nobody marked.
+    pub(super) fn guarded_node(&self) -> NodeDataplane {
+        self.open_node(true)
+    }
+
+    fn open_node(&self, guard_all_forwarded: bool) -> NodeDataplane {
+        let options = NodeOptions { bpffs: self.bpffs(), uplinks: vec![], guard_all_forwarded, adopt: Duration::ZERO };
         NodeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
