@@ -63,7 +63,11 @@ impl Check {
 
 /// Refuses to start a node's or edge's role where it could not work.
 pub fn require_node(bpffs: &Path) -> Result<(), MissingFeatures> {
-    let checks = [kernel_version(), bpf_syscall(), btf(), linux_capabilities(), bpf_file_system(bpffs)];
+    require([kernel_version(), bpf_syscall(), btf(), linux_capabilities(), bpf_file_system(bpffs)])
+}
+
+/// Every failed check is told at once; what only works less well is no reason to refuse.
+fn require(checks: impl IntoIterator<Item = Check>) -> Result<(), MissingFeatures> {
     let failed: Vec<Check> = checks.into_iter().filter(|check| check.outcome == Outcome::Failed).collect();
     if failed.is_empty() { Ok(()) } else { Err(MissingFeatures(failed)) }
 }
@@ -101,7 +105,10 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 
 fn kernel_version() -> Check {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
+    judge_kernel(release.trim())
+}
+
+fn judge_kernel(release: &str) -> Check {
     match parse_release(release) {
         Some(version) if version >= KERNEL_MIN => Check::present("kernel", release),
         _ => Check::missing("kernel", Outcome::Failed, release, "Linux 6.1 or later is supported: boot a newer kernel"),
@@ -114,7 +121,11 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 }
 
 fn bpf_syscall() -> Check {
-    match syscalls::create_array_map() {
+    judge_bpf(syscalls::create_array_map())
+}
+
+fn judge_bpf(made: std::io::Result<()>) -> Check {
+    match made {
         Ok(()) => Check::present("bpf", "maps can be made"),
         Err(error) => {
             let advice = match error.raw_os_error() {
@@ -154,7 +165,11 @@ const CAP_BPF: u32 = 39;
 
 fn linux_capabilities() -> Check {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let Some(held) = effective_capabilities(&status) else {
+    judge_capabilities(&status)
+}
+
+fn judge_capabilities(status: &str) -> Check {
+    let Some(held) = effective_capabilities(status) else {
         return Check::missing("capabilities", Outcome::Degraded, "/proc/self/status cannot be read", "mount /proc");
     };
     let has = |bit: u32| held & (1 << bit) != 0;
@@ -288,6 +303,41 @@ mod tests {
     fn capabilities_and_options_are_read() {
         assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t0000000000003000\n"), Some(0x3000));
         assert_eq!(option_value("CONFIG_A=m\nCONFIG_AB=y\n", "CONFIG_A"), Some('m'));
+    }
+
+    #[test]
+    fn a_missing_feature_is_refused_with_its_remedy() {
+        let bpf = |errno| judge_bpf(Err(std::io::Error::from_raw_os_error(errno)));
+        let held = |bits: u64| judge_capabilities(&format!("CapEff:\t{bits:016x}\n"));
+        let (raw, sys_nice, bpf_bit) = (1 << CAP_NET_RAW, 1 << CAP_SYS_NICE, 1 << CAP_BPF);
+        let network = raw | 1 << CAP_NET_ADMIN;
+        let cases = [
+            ("an old kernel", judge_kernel("5.15.0-91-generic"), Some("boot a newer kernel")),
+            ("an unreadable release", judge_kernel(""), Some("Linux 6.1 or later")),
+            ("the oldest kernel that is supported", judge_kernel("6.1.0-18-cloud-amd64"), None),
+            ("bpf(2) is not built in", bpf(libc::ENOSYS), Some("CONFIG_BPF_SYSCALL=y")),
+            ("bpf(2) is forbidden", bpf(libc::EPERM), Some("CAP_BPF and CAP_NET_ADMIN")),
+            ("bpf(2) works", judge_bpf(Ok(())), None),
+            ("no capability", held(0), Some("missing CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF or CAP_SYS_ADMIN")),
+            ("no CAP_BPF", held(network), Some("missing CAP_BPF or CAP_SYS_ADMIN")),
+            ("CAP_SYS_ADMIN for CAP_BPF", held(network | 1 << CAP_SYS_ADMIN), None),
+            ("no real-time scheduling", held(network | bpf_bit), None),
+            ("all of them", held(network | bpf_bit | sys_nice), None),
+        ];
+        for (what, check, refusal) in cases {
+            match (require([Check::present("first", ""), check]), refusal) {
+                (Ok(()), None) => {}
+                (Err(error), Some(text)) => assert!(error.to_string().contains(text), "{what}: {error}"),
+                (outcome, _) => panic!("{what}: {outcome:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_told_at_once() {
+        let checks = [judge_kernel("5.4.0"), judge_bpf(Err(std::io::Error::from_raw_os_error(libc::EPERM)))];
+        let error = require(checks).unwrap_err().to_string();
+        assert!(error.contains("kernel: 5.4.0") && error.contains("bpf: ") && error.contains("run as root"), "{error}");
     }
 
     #[test]

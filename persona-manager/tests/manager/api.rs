@@ -285,3 +285,28 @@ async fn a_version_that_asks_for_more_than_there_is_takes_nothing_away() {
     assert_eq!(app.leases().await.len(), 1);
     assert_eq!(app.leases().await[0].state, "active");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pool_is_told_with_what_would_help() {
+    let app = TestApp::new().await;
+    let mut half = persona("a", "fra", &[]);
+    half["spec"]["network"]["egress"]["portsPerSubject"] = json!(32_768);
+    app.apply(vec![pool("fra", "198.51.100.1/32"), half, binding("b", &["a"])]).await;
+    let mut edge = app.join(Role::Edge, "f1", 11, Some("fra")).await;
+    let node = app.join(Role::Node, "n1", 1, None).await;
+    edge.watch().await;
+    edge.report(Report::default()).await;
+    node.report(workloads(&["first".to_owned(), "second".to_owned()])).await;
+    edge.until("a lease", |state| has_lease(state, 1)).await;
+    eventually("one of two goes without", async || {
+        let status = app.get("/v1/status").await;
+        let unassigned = status["unassigned"].as_object().unwrap();
+        unassigned.len() == 1 && unassigned.values().all(|why| why.as_str().unwrap().contains("pool fra is full"))
+    })
+    .await;
+    let status = app.get("/v1/status").await;
+    let (subject, _) = status["unassigned"].as_object().unwrap().iter().next().unwrap();
+    let explanation = app.get(&format!("/v1/explain/{subject}")).await.to_string();
+    assert!(explanation.contains("add addresses to pool fra, lower network.egress.portsPerSubject"), "{explanation}");
+    assert_eq!(app.leases().await.len(), 1);
+}
