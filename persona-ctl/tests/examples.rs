@@ -1,0 +1,46 @@
+//! The shipped examples are read by the types that the program reads configurations and documents with.
+
+use std::path::PathBuf;
+
+use persona_core::document::{Document, Format, parse_documents};
+use persona_ctl::agent::AgentFile;
+use persona_ctl::config::load;
+use persona_ctl::edge::EdgeFile;
+
+fn example(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging/examples").join(name)
+}
+
+#[test]
+fn the_managers_example_is_its_defaults() {
+    let config: persona_manager::Config = load(&example("manager.toml")).unwrap();
+    assert_eq!(config, persona_manager::Config::default());
+    config.check(config.listen).unwrap();
+}
+
+#[test]
+fn the_agents_example_is_a_whole_configuration() {
+    let config = load::<AgentFile>(&example("agent.toml")).unwrap().check().unwrap();
+    assert_eq!((config.name.as_str(), config.file.workload.len()), ("n1", 1));
+    let bare = AgentFile { state_dir: None, bpffs: None, ..config.file.clone() }.check().unwrap();
+    assert_eq!((bare.state_dir, bare.bpffs), (config.state_dir, config.bpffs), "the defaults are told right");
+}
+
+#[test]
+fn the_edges_example_is_a_whole_configuration() {
+    let config = load::<EdgeFile>(&example("edge.toml")).unwrap().check().unwrap();
+    assert_eq!(config.group.as_str(), "frankfurt");
+    let bare = EdgeFile { state_dir: None, bpffs: None, ..config.file.clone() }.check().unwrap();
+    assert_eq!((bare.state_dir, bare.bpffs), (config.state_dir, config.bpffs), "the defaults are told right");
+}
+
+#[test]
+fn the_documents_are_valid() {
+    for (name, kind) in [("pool.yaml", "EgressPool"), ("persona.yaml", "Persona"), ("binding.yaml", "Binding")] {
+        let path = example(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let documents: Vec<Document> = parse_documents(&text, Format::from_path(&path), name).unwrap();
+        let kinds: Vec<String> = documents.iter().map(|document| document.kind().to_string()).collect();
+        assert_eq!(kinds, [kind], "{name}");
+    }
+}
