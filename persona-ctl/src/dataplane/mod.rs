@@ -13,6 +13,7 @@ mod maps;
 pub mod node;
 mod node_apply;
 mod node_maps;
+mod node_room;
 mod node_rows;
 mod node_validate;
 pub mod object;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use persona_common::flow::Slot;
-use persona_common::maps::{BLOCK_COUNT_MAX, LEASE_COUNT_MAX};
+use persona_common::maps::BLOCK_COUNT_MAX;
 use persona_common::node::{
     Device, EdgeHop, EgressAddress, Lease, LeaseBlock, NodeBlock, NodeConfig, SUBJECT_HAS_NETWORK, SUBJECT_ICMP,
     SUBJECT_PRESENT, SUBJECT_SETS_DSCP, SUBJECT_TCP, SUBJECT_UDP, Subject,
@@ -15,6 +15,7 @@ use super::error::DataplaneError;
 use super::maps::address_be;
 use super::node::NodeDataplane;
 use super::node_maps::slots_per_block;
+use super::node_room;
 use super::node_rows::name_hash;
 use super::tables::{LeaseEntry, NodeTables, SubjectEntry};
 
@@ -24,7 +25,7 @@ fn full(what: &str) -> DataplaneError {
 
 impl NodeDataplane {
     pub(super) fn apply_validated(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
-        self.check_room(tables)?;
+        node_room::check(&self.index, tables, self.maps.slots.len()).map_err(DataplaneError::Invalid)?;
         self.put_config(tables)?;
         self.put_edges(tables)?;
         for table in &tables.groups {
@@ -43,22 +44,6 @@ impl NodeDataplane {
         self.maps.managed.replace(&tables.managed)?;
         self.put_devices(tables)?;
         self.remove_surplus(tables)
-    }
-
-    /// Refuses what doesn't fit before anything is written.
-    fn check_room(&self, tables: &NodeTables) -> Result<(), DataplaneError> {
-        let slot_count = tables
-            .leases
-            .iter()
-            .map(|lease| lease.blocks.len() as u64 * u64::from(slots_per_block(lease.block_bits.into())))
-            .sum::<u64>();
-        if slot_count > u64::from(self.maps.slots.len()) || tables.leases.len() > LEASE_COUNT_MAX as usize {
-            return Err(full("lease: the leased ports exceed the slots of this node"));
-        }
-        if tables.subjects.len() > self.maps.subjects.len() as usize {
-            return Err(full("subject"));
-        }
-        Ok(())
     }
 
     fn put_config(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {

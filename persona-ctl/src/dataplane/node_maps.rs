@@ -1,6 +1,7 @@
 //! The node's maps, and what they say after a restart.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 
 use aya::Ebpf;
@@ -66,6 +67,7 @@ impl NodeMaps {
 }
 
 /// What user space remembers of the maps' contents.
+#[derive(Clone)]
 pub(super) struct NodeIndex {
     /// Subject number → index.
     pub(super) subjects: Indices<u32>,
@@ -76,7 +78,7 @@ pub(super) struct NodeIndex {
     /// Hash of a group's name → index.
     pub(super) groups: Indices<u64>,
     /// Hash of a group's name → rows in force.
-    pub(super) group_rows: BTreeMap<u64, Vec<u32>>,
+    pub(super) group_rows: BTreeMap<u64, Arc<[u32]>>,
     /// VNI → index.
     pub(super) personas: Indices<u32>,
     /// Egress address → its cells.

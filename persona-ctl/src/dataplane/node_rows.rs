@@ -38,7 +38,7 @@ impl NodeDataplane {
             self.maps.maglev.set(row, *pair)?;
         }
         self.maps.groups.set(index, Group { name_hash: key, row_base: spare, reserved: 0 })?;
-        self.index.group_rows.insert(key, rows);
+        self.index.group_rows.insert(key, rows.into());
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl NodeDataplane {
             for row in row_base..row_base + MAGLEV_ROW_COUNT {
                 rows.push(self.maps.maglev.get(row)?);
             }
-            self.index.group_rows.insert(key, rows);
+            self.index.group_rows.insert(key, rows.into());
         }
         Ok(&self.index.group_rows[&key])
     }
