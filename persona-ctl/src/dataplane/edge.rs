@@ -18,6 +18,7 @@ use super::attach;
 use super::bpffs::PinDirectory;
 use super::counters::RawCounters;
 use super::edge_maps::{EdgeIndex, EdgeMaps};
+use super::edge_room;
 use super::error::DataplaneError;
 use super::loader;
 use super::maps::{Cells, Table, address_be, address_from};
@@ -96,6 +97,7 @@ impl EdgeDataplane {
     /// anything is written; the same tables again change nothing.
     pub fn apply(&mut self, tables: &EdgeTables) -> Result<(), DataplaneError> {
         validate(tables).map_err(DataplaneError::Invalid)?;
+        edge_room::check(&self.index, tables).map_err(DataplaneError::Invalid)?;
         self.put_facts(tables)?;
         for node in &tables.nodes {
             self.put_node(address_be(node.address), hop(&node.next_hop))?;

@@ -6,6 +6,7 @@ pub mod counters;
 pub mod detach;
 pub mod edge;
 mod edge_maps;
+mod edge_room;
 pub mod error;
 mod index;
 mod loader;
