@@ -101,7 +101,7 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-const KERNEL_MIN: (u32, u32) = (6, 1);
+const KERNEL_MIN: (u32, u32) = (6, 6);
 
 fn kernel_version() -> Check {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -111,7 +111,12 @@ fn kernel_version() -> Check {
 fn judge_kernel(release: &str) -> Check {
     match parse_release(release) {
         Some(version) if version >= KERNEL_MIN => Check::present("kernel", release),
-        _ => Check::missing("kernel", Outcome::Failed, release, "Linux 6.1 or later is supported: boot a newer kernel"),
+        _ => Check::missing(
+            "kernel",
+            Outcome::Failed,
+            release,
+            "Linux 6.6 or later is needed, for TCX: boot a newer kernel",
+        ),
     }
 }
 
@@ -149,11 +154,15 @@ fn btf() -> Check {
 
 fn tcx() -> Check {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if parse_release(&release).is_some_and(|version| version >= (6, 6)) {
+    if parse_release(&release).is_some_and(|version| version >= KERNEL_MIN) {
         Check::present("tcx", "programs hang on links")
     } else {
-        let advice = "clsact filters are used instead; they can be removed by others without notice; Linux 6.6 has TCX";
-        Check::missing("tcx", Outcome::Degraded, "older than Linux 6.6", advice)
+        Check::missing(
+            "tcx",
+            Outcome::Failed,
+            "older than Linux 6.6",
+            "no program can be attached: boot a newer kernel",
+        )
     }
 }
 
@@ -313,8 +322,9 @@ mod tests {
         let network = raw | 1 << CAP_NET_ADMIN;
         let cases = [
             ("an old kernel", judge_kernel("5.15.0-91-generic"), Some("boot a newer kernel")),
-            ("an unreadable release", judge_kernel(""), Some("Linux 6.1 or later")),
-            ("the oldest kernel that is supported", judge_kernel("6.1.0-18-cloud-amd64"), None),
+            ("an unreadable release", judge_kernel(""), Some("Linux 6.6 or later")),
+            ("a kernel without TCX", judge_kernel("6.1.0-18-cloud-amd64"), Some("for TCX")),
+            ("the oldest kernel that is supported", judge_kernel("6.6.0"), None),
             ("bpf(2) is not built in", bpf(libc::ENOSYS), Some("CONFIG_BPF_SYSCALL=y")),
             ("bpf(2) is forbidden", bpf(libc::EPERM), Some("CAP_BPF and CAP_NET_ADMIN")),
             ("bpf(2) works", judge_bpf(Ok(())), None),

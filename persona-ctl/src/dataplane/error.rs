@@ -32,7 +32,7 @@ pub enum DataplaneError {
     },
     /// The object could not be loaded.
     #[error(
-        "the kernel programs cannot be loaded (Linux 6.1 or later with BTF, and CAP_BPF and CAP_NET_ADMIN, are needed)"
+        "the kernel programs cannot be loaded (Linux 6.6 or later with BTF, and CAP_BPF and CAP_NET_ADMIN, are needed)"
     )]
     Load(#[source] aya::EbpfError),
     /// A program could not be loaded or attached.
