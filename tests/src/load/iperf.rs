@@ -8,9 +8,6 @@ use serde_json::Value;
 use crate::process::Running;
 use crate::world::{INTERNET_ADDRESS, World};
 
-/// Bytes of IPv4 and UDP headers per datagram.
-const UDP_HEADER_BYTES: f64 = 28.0;
-
 /// Payload bytes of a datagram.
 const UDP_PAYLOAD_BYTES: u32 = 1_200;
 
@@ -40,8 +37,6 @@ pub enum Carrier {
 pub struct Run {
     /// Payload that was received, bits per second.
     pub received_bps: f64,
-    /// The same with IPv4 and UDP headers; only for UDP.
-    pub received_inner_bps: Option<f64>,
     /// TCP segments sent again.
     pub retransmits: u64,
     /// How long the payload ran, seconds.
@@ -78,7 +73,6 @@ fn read_run(end: &Value, carrier: Carrier) -> Option<Run> {
     match carrier {
         Carrier::Tcp => Some(Run {
             received_bps: end["sum_received"]["bits_per_second"].as_f64()?,
-            received_inner_bps: None,
             retransmits: end["sum_sent"]["retransmits"].as_u64().unwrap_or(0),
             seconds: end["sum_received"]["seconds"].as_f64()?,
         }),
@@ -86,13 +80,7 @@ fn read_run(end: &Value, carrier: Carrier) -> Option<Run> {
             let sum = &end["sum"];
             let received = sum["packets"].as_f64()? - sum["lost_packets"].as_f64()?;
             let seconds = sum["seconds"].as_f64()?;
-            let bits = |bytes: f64| received * bytes * 8.0 / seconds;
-            Some(Run {
-                received_bps: bits(UDP_PAYLOAD_BYTES.into()),
-                received_inner_bps: Some(bits(f64::from(UDP_PAYLOAD_BYTES) + UDP_HEADER_BYTES)),
-                retransmits: 0,
-                seconds,
-            })
+            Some(Run { received_bps: received * f64::from(UDP_PAYLOAD_BYTES) * 8.0 / seconds, retransmits: 0, seconds })
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Step 3: the persona's rates hold in both directions, for TCP and UDP, and TCP really gets them.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{EGRESS_BPS, INGRESS_BPS, SUBJECT, view};
 use crate::findings::Findings;
 use crate::load::iperf::{self, Carrier, Direction};
 use crate::world::World;
+
+/// The workload that is loaded: the subject's name on its node.
+const WORKLOAD: &str = "w1";
 
 /// How long each run lasts, seconds.
 const RUN_SECONDS: u32 = 5;
@@ -25,25 +28,11 @@ pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of a full packet under the demo's personas.
-const MTU_BYTES: f64 = 1_400.0;
-
 /// What UDP is offered, relative to the rate: enough that the queue never runs dry when the sender is late.
 const UDP_OFFER: f64 = 1.5;
 
-/// Upwards the edges count what came through the node's queue. Downwards the node counts before its queue, and a packet
-/// that the queue drops is sent again, so resent segments are taken off.
 fn tcp(world: &World, direction: Direction, findings: &mut Findings) -> Result<()> {
-    let vni = view::lease_of(world, SUBJECT)?.vni.0;
-    let (node_before, edges_before) =
-        (view::subject_traffic(world, SUBJECT)?, view::persona_traffic_at_edges(world, vni)?);
-    let run = iperf::run(world, "w1", direction, Carrier::Tcp, RUN_SECONDS)?;
-    let (node, edges) = (view::subject_traffic(world, SUBJECT)?, view::persona_traffic_at_edges(world, vni)?);
-    let passed_bytes = match direction {
-        Direction::Up => (edges.egress_bytes - edges_before.egress_bytes) as f64,
-        Direction::Down => (node.ingress_bytes - node_before.ingress_bytes) as f64 - run.retransmits as f64 * MTU_BYTES,
-    };
-    note_rate(findings, "TCP", direction, passed_bytes * 8.0 / run.seconds);
+    let run = run_counted(world, "TCP", direction, Carrier::Tcp, findings)?;
     let rate = rate_of(direction);
     let measured = format!("{}, {} retransmits", view::mbit(run.received_bps), run.retransmits);
     let expected = format!("TCP {}: payload at least {}", word(direction), view::mbit(rate * TCP_PAYLOAD_SHARE));
@@ -51,22 +40,35 @@ fn tcp(world: &World, direction: Direction, findings: &mut Findings) -> Result<(
     Ok(())
 }
 
-/// UDP is offered more than the rate, so the queue drops: upwards the edges count what came through it, downwards
-/// the receiver does, with its headers added.
 fn udp(world: &World, direction: Direction, findings: &mut Findings) -> Result<()> {
     let carrier = Carrier::Udp { offered_bps: (rate_of(direction) * UDP_OFFER) as u64 };
-    let vni = view::lease_of(world, SUBJECT)?.vni.0;
-    let before = view::persona_traffic_at_edges(world, vni)?;
-    let run = iperf::run(world, "w1", direction, carrier, RUN_SECONDS)?;
-    let inner_bps = match direction {
+    run_counted(world, "UDP", direction, carrier, findings).map(drop)
+}
+
+/// Runs iperf3 and judges what our own counters behind the queue saw meanwhile.
+fn run_counted(
+    world: &World,
+    name: &str,
+    direction: Direction,
+    carrier: Carrier,
+    findings: &mut Findings,
+) -> Result<iperf::Run> {
+    let before = inner_bytes(world, direction)?;
+    let run = iperf::run(world, WORKLOAD, direction, carrier, RUN_SECONDS)?;
+    let bytes = inner_bytes(world, direction)? - before;
+    note_rate(findings, name, direction, bytes as f64 * 8.0 / run.seconds);
+    Ok(run)
+}
+
+/// Inner bytes that came through the queue: upwards the edges count them, downwards our queue on the device does.
+fn inner_bytes(world: &World, direction: Direction) -> Result<u64> {
+    match direction {
         Direction::Up => {
-            let after = view::persona_traffic_at_edges(world, vni)?;
-            (after.egress_bytes - before.egress_bytes) as f64 * 8.0 / run.seconds
+            let vni = view::lease_of(world, SUBJECT)?.vni.0;
+            Ok(view::persona_traffic_at_edges(world, vni)?.egress_bytes)
         }
-        Direction::Down => run.received_inner_bps.context("UDP runs have an inner rate")?,
-    };
-    note_rate(findings, "UDP", direction, inner_bps);
-    Ok(())
+        Direction::Down => view::inner_bytes_of_queue(world, WORKLOAD),
+    }
 }
 
 fn note_rate(findings: &mut Findings, carrier: &str, direction: Direction, inner_bps: f64) {

@@ -12,6 +12,9 @@ use crate::world::{EDGES, INTERNET_ADDRESS, World};
 /// Longer than the time between two reports of an agent.
 const REPORT_TIME: Duration = Duration::from_millis(1_200);
 
+/// Bytes of the Ethernet header, which a queue counts too.
+const ETHERNET_BYTES: u64 = 14;
+
 /// How often counters are asked for until they stand still.
 const SETTLE_ROUNDS_MAX: usize = 6;
 
@@ -70,6 +73,16 @@ pub(super) fn subject_traffic(world: &World, subject: &str) -> Result<Traffic> {
         let found = counters.subjects.into_iter().find(|entry| entry.subject.to_string() == subject);
         Ok(found.map(|entry| entry.traffic).unwrap_or_default())
     })
+}
+
+/// Inner IP bytes that our queue on a workload's device has let through.
+pub(super) fn inner_bytes_of_queue(world: &World, device: &str) -> Result<u64> {
+    let output = world.namespaces.node.command("tc")?.args(["-s", "-j", "qdisc", "show", "dev", device]).output()?;
+    let queues: serde_json::Value = serde_json::from_slice(&output.stdout).context("tc's answer is not JSON")?;
+    let queue = queues.as_array().into_iter().flatten().find(|queue| queue["kind"] == "htb");
+    let count = |name: &str| queue.and_then(|queue| queue[name].as_u64());
+    let (bytes, packets) = count("bytes").zip(count("packets")).with_context(|| format!("{device} has no queue"))?;
+    Ok(bytes - packets * ETHERNET_BYTES)
 }
 
 /// A persona's counters over all edges, once they stand still.
