@@ -6,6 +6,7 @@
 
 pub mod count;
 pub mod encapsulation;
+pub mod features;
 pub mod frame;
 pub mod header;
 pub mod icmp;

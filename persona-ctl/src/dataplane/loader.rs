@@ -7,6 +7,7 @@ use persona_common::ABI_VERSION;
 
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
+use super::features::KernelFeatures;
 
 /// Loads an object; pinned maps of the same name are used again. `read_version` reads the ABI version out of a pin.
 pub(super) fn load(
@@ -28,5 +29,8 @@ pub(super) fn load(
             Err(found) => return Err(mismatch(found)),
         }
     }
-    EbpfLoader::new().default_map_pin_directory(&pins.maps).load(object).map_err(DataplaneError::Load)
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(&pins.maps);
+    KernelFeatures::probe().tell(&mut loader);
+    loader.load(object).map_err(DataplaneError::Load)
 }
