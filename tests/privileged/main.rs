@@ -4,4 +4,5 @@
 
 mod cluster;
 mod netlink;
+mod peers;
 mod programs;

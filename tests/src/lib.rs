@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod load;
 pub mod netns;
+pub mod peers;
 pub mod process;
 pub mod steps;
 pub mod sys;

@@ -5,12 +5,12 @@ mod check;
 mod command;
 mod demo;
 mod ebpf;
-mod nginx;
 mod packages;
 mod setup;
 mod stages;
 mod test;
 mod tidy;
+mod unpacked;
 
 use std::process::ExitCode;
 

@@ -37,6 +37,12 @@ pub(crate) fn is_available(package: &str) -> bool {
     policy.lines().any(|line| line.trim().strip_prefix("Candidate:").is_some_and(|version| version.trim() != "(none)"))
 }
 
+/// Whether the machine has the package.
+pub(crate) fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    output_of(query.args(["--show", "--showformat=${db:Status-Status}", package])).is_ok_and(|text| text == "installed")
+}
+
 /// Installs packages, refreshing the lists first only where they do not know one.
 pub(crate) fn install(packages: &[&str]) -> Result<Duration> {
     let list = packages.join(" ");

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::command::{cache_dir, find_program, output_of, quietly};
-use crate::{ebpf, nginx, packages};
+use crate::{ebpf, packages, unpacked};
 
 /// The linker for eBPF: its version, and LLVM versions that it can be built with, best first.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -60,7 +60,7 @@ const STEPS: [Step; 7] = [
     Step { name: "rustfmt and clippy", purpose: Purpose::Check, find: find_components, install: install_components },
     Step { name: "cargo-deny", purpose: Purpose::Check, find: find_cargo_deny, install: install_cargo_deny },
     Step { name: "test tools", purpose: Purpose::Test, find: find_test_tools, install: install_test_tools },
-    Step { name: "nginx", purpose: Purpose::Test, find: find_nginx, install: nginx::install },
+    Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
 ];
 
 /// Sets up what the arguments name.
@@ -177,10 +177,6 @@ fn find_test_tools() -> Option<String> {
 
 fn install_test_tools() -> Result<()> {
     packages::install(&missing_tools()).map(drop)
-}
-
-fn find_nginx() -> Option<String> {
-    nginx::find().map(shown)
 }
 
 /// Fails early where root cannot be had, before minutes of building.

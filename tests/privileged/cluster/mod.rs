@@ -11,7 +11,7 @@ use persona_tests::steps as demo;
 use persona_tests::world::{Hook, World};
 
 /// Whether tests may run: without root they are skipped with a word, which CI makes a failure.
-fn may_run() -> bool {
+pub(crate) fn may_run() -> bool {
     if std::fs::File::options().write(true).open("/proc/sys/net/ipv4/ip_forward").is_ok() {
         return true;
     }
@@ -22,7 +22,7 @@ fn may_run() -> bool {
 }
 
 /// Builds a world, lets the steps run in it, and fails with the table and the logs if a line is not ok.
-fn check(hook: Hook, steps: impl FnOnce(&mut World, &mut Findings)) {
+pub(crate) fn check(hook: Hook, steps: impl FnOnce(&mut World, &mut Findings)) {
     if !may_run() {
         return;
     }
@@ -34,6 +34,6 @@ fn check(hook: Hook, steps: impl FnOnce(&mut World, &mut Findings)) {
 }
 
 /// The steps that every other one builds on.
-fn start(world: &mut World, findings: &mut Findings) {
+pub(crate) fn start(world: &mut World, findings: &mut Findings) {
     findings.run("1 registration", |findings| demo::registration::run(world, findings));
 }

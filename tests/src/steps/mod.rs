@@ -8,8 +8,7 @@ pub mod registration;
 pub mod request;
 pub mod restarts;
 pub mod switch;
-
-mod view;
+pub mod view;
 
 use anyhow::Result;
 
@@ -17,17 +16,19 @@ use crate::findings::Findings;
 use crate::kernel::Snapshot;
 use crate::world::World;
 
-/// Names of the demo's personas (see `fixtures/demo.yaml`).
-const FRANKFURT: &str = "frankfurt-standard";
-const FRANKFURT_LOW_LATENCY: &str = "frankfurt-low-latency";
-const TOKYO: &str = "tokyo-standard";
+/// The demo's default persona (see `fixtures/demo.yaml`).
+pub const FRANKFURT: &str = "frankfurt-standard";
+/// Another one of the same place, with a DSCP.
+pub const FRANKFURT_LOW_LATENCY: &str = "frankfurt-low-latency";
+/// One of another place, with edges and addresses of its own.
+pub const TOKYO: &str = "tokyo-standard";
 
 /// Rates of the demo's personas, inner bits per second.
 const EGRESS_BPS: f64 = 40e6;
 const INGRESS_BPS: f64 = 80e6;
 
 /// The subject that most steps are about.
-const SUBJECT: &str = "workload/n1/w1";
+pub const SUBJECT: &str = "workload/n1/w1";
 
 /// Runs all steps in order. A step that breaks off does not keep the others from running.
 pub fn run_all(world: &mut World, kill_count: u32, findings: &mut Findings) -> Result<()> {

@@ -31,14 +31,7 @@ pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
     download.wait_for_bytes(8 << 20, DOWNLOAD_TIME)?;
     download.mark();
 
-    let start = Instant::now();
-    world.ctl.text(&["switch", SUBJECT, TOKYO])?;
-    let in_force = |answer: &Explanation| {
-        let network = answer.assignment.sections.get("network");
-        answer.assignment.in_force && network.is_some_and(|section| section.persona.as_str() == TOKYO)
-    };
-    world.ctl.wait_for("the switch to be in force", &["explain", SUBJECT], SWITCH_TIME, in_force)?;
-    let time = start.elapsed();
+    let time = switch_to(world, SUBJECT, TOKYO)?;
     let new = view::lease_of(world, SUBJECT)?;
     let client = view::seen_by_server(world, "w1")?;
     let measured = format!("{}:{}, {} after the command", client.0, client.1, view::ms(time));
@@ -53,15 +46,17 @@ pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
     let count = echo.finish();
     let measured = format!("{} of {} lost, longest gap {}", count.lost(), count.sent, view::ms(count.worst_gap));
     findings.note("an echo of 1,000/s across the switch loses nothing", measured, count.lost() == 0 && count.sent > 0);
-    go_back(world)
+    switch_to(world, SUBJECT, super::FRANKFURT).map(drop)
 }
 
-fn go_back(world: &World) -> Result<()> {
-    world.ctl.text(&["switch", SUBJECT, super::FRANKFURT])?;
-    let is_back = |answer: &Explanation| {
+/// Switches a subject by hand, waits until the new persona is in force, and gives the time from the command to that.
+pub fn switch_to(world: &World, subject: &str, persona: &str) -> Result<Duration> {
+    let start = Instant::now();
+    world.ctl.text(&["switch", subject, persona])?;
+    let in_force = |answer: &Explanation| {
         let network = answer.assignment.sections.get("network");
-        answer.assignment.in_force && network.is_some_and(|section| section.persona.as_str() == super::FRANKFURT)
+        answer.assignment.in_force && network.is_some_and(|section| section.persona.as_str() == persona)
     };
-    world.ctl.wait_for("the switch back", &["explain", SUBJECT], SWITCH_TIME, is_back)?;
-    Ok(())
+    world.ctl.wait_for("the switch to be in force", &["explain", subject], SWITCH_TIME, in_force)?;
+    Ok(start.elapsed())
 }

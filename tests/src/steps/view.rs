@@ -19,24 +19,24 @@ const ETHERNET_BYTES: u64 = 14;
 const SETTLE_ROUNDS_MAX: usize = 6;
 
 /// The lease that a subject's new flows use.
-pub(super) fn lease_of(world: &World, subject: &str) -> Result<LeaseView> {
+pub fn lease_of(world: &World, subject: &str) -> Result<LeaseView> {
     let explanation: Explanation = world.ctl.json(&["explain", subject])?;
     explanation.lease.with_context(|| format!("{subject} has no lease"))
 }
 
 /// Whether an address and port, as the server saw them, lie in a lease.
-pub(super) fn is_inside(lease: &LeaseView, client: (Ipv4Addr, u16)) -> bool {
+pub fn is_inside(lease: &LeaseView, client: (Ipv4Addr, u16)) -> bool {
     lease.address == client.0 && lease.ports.iter().any(|(first, last)| (*first..=*last).contains(&client.1))
 }
 
 /// A lease in words.
-pub(super) fn describe(lease: &LeaseView) -> String {
+pub fn describe(lease: &LeaseView) -> String {
     let ports: Vec<String> = lease.ports.iter().map(|(first, last)| format!("{first}-{last}")).collect();
     format!("{} ports {}", lease.address, ports.join(", "))
 }
 
 /// Asks the internet host who it sees, with a new connection of curl.
-pub(super) fn seen_by_server(world: &World, workload: &str) -> Result<(Ipv4Addr, u16)> {
+pub fn seen_by_server(world: &World, workload: &str) -> Result<(Ipv4Addr, u16)> {
     let mut curl = world.workload(workload).command("curl")?;
     curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", &format!("http://{INTERNET_ADDRESS}/whoami")]);
     let output = curl.output().context("curl does not start")?;
@@ -46,28 +46,28 @@ pub(super) fn seen_by_server(world: &World, workload: &str) -> Result<(Ipv4Addr,
 }
 
 /// Reads `ADDRESS PORT`.
-pub(super) fn parse_client(text: &str) -> Option<(Ipv4Addr, u16)> {
+pub fn parse_client(text: &str) -> Option<(Ipv4Addr, u16)> {
     let (address, port) = text.trim().split_once(' ')?;
     Some((address.parse().ok()?, port.parse().ok()?))
 }
 
 /// The node as the manager sees it.
-pub(super) fn node(world: &World) -> Result<NodeView> {
+pub fn node(world: &World) -> Result<NodeView> {
     world.ctl.json(&["node", "get", crate::world::NODE])
 }
 
 /// Whether the node hears both edges of the Frankfurt group.
-pub(super) fn hears_frankfurt(node: &NodeView) -> bool {
+pub fn hears_frankfurt(node: &NodeView) -> bool {
     ["fra1", "fra2"].iter().all(|name| node.edges.iter().any(|edge| edge.edge.as_str() == *name && edge.alive))
 }
 
 /// The edges as the manager sees them.
-pub(super) fn edges(world: &World) -> Result<Vec<EdgeView>> {
+pub fn edges(world: &World) -> Result<Vec<EdgeView>> {
     world.ctl.list(&["edge", "list"])
 }
 
 /// A subject's counters at its node, once they stand still.
-pub(super) fn subject_traffic(world: &World, subject: &str) -> Result<Traffic> {
+pub fn subject_traffic(world: &World, subject: &str) -> Result<Traffic> {
     settled(|| {
         let counters = node(world)?.counters;
         let found = counters.subjects.into_iter().find(|entry| entry.subject.to_string() == subject);
@@ -76,7 +76,7 @@ pub(super) fn subject_traffic(world: &World, subject: &str) -> Result<Traffic> {
 }
 
 /// Inner IP bytes that our queue on a workload's device has let through.
-pub(super) fn inner_bytes_of_queue(world: &World, device: &str) -> Result<u64> {
+pub fn inner_bytes_of_queue(world: &World, device: &str) -> Result<u64> {
     let output = world.namespaces.node.command("tc")?.args(["-s", "-j", "qdisc", "show", "dev", device]).output()?;
     let queues: serde_json::Value = serde_json::from_slice(&output.stdout).context("tc's answer is not JSON")?;
     let queue = queues.as_array().into_iter().flatten().find(|queue| queue["kind"] == "htb");
@@ -86,7 +86,7 @@ pub(super) fn inner_bytes_of_queue(world: &World, device: &str) -> Result<u64> {
 }
 
 /// A persona's counters over all edges, once they stand still.
-pub(super) fn persona_traffic_at_edges(world: &World, vni: u32) -> Result<Traffic> {
+pub fn persona_traffic_at_edges(world: &World, vni: u32) -> Result<Traffic> {
     settled(|| {
         let all = edges(world)?;
         let of_persona = all.iter().filter_map(|edge| edge.counters.personas.get(&vni));
@@ -115,7 +115,7 @@ fn settled(read: impl Fn() -> Result<Traffic>) -> Result<Traffic> {
 }
 
 /// The edge that carries most of a busy direction now: `in0` receives what nodes send out, `out0` what comes back.
-pub(super) fn carrying_edge(world: &World, device: &str) -> Result<String> {
+pub fn carrying_edge(world: &World, device: &str) -> Result<String> {
     let read = || -> Result<Vec<(u64, &str)>> {
         let running = EDGES.iter().filter(|edge| world.edges.contains_key(edge.name));
         running.map(|edge| Ok((world.namespaces.edges[edge.name].device_bytes(device)?.0, edge.name))).collect()
@@ -128,11 +128,11 @@ pub(super) fn carrying_edge(world: &World, device: &str) -> Result<String> {
 }
 
 /// Milliseconds, for people.
-pub(super) fn ms(time: Duration) -> String {
+pub fn ms(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }
 
 /// Megabits per second, for people.
-pub(super) fn mbit(bps: f64) -> String {
+pub fn mbit(bps: f64) -> String {
     format!("{:.1} Mbit/s", bps / 1e6)
 }

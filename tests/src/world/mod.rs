@@ -151,7 +151,8 @@ impl World {
         Ok(script)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file or folder of this world.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 

@@ -1,0 +1,45 @@
+//! Real peers as traffic through a whole cluster: manager, agent and edges as processes, servers and clients that others
+//! wrote at both ends. Each test looks at what arrived and at who the server says its client is.
+
+mod http;
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
+use persona_tests::findings::Findings;
+use persona_tests::steps::view;
+use persona_tests::world::{Hook, World};
+
+use crate::cluster;
+
+/// Builds a world, brings the cluster up, and lets the test act in it.
+fn in_cluster(name: &str, test: impl FnOnce(&mut World, &mut Findings) -> Result<()>) {
+    cluster::check(Hook::Auto, |world, findings| {
+        cluster::start(world, findings);
+        if findings.all_ok() {
+            findings.run(name, |findings| test(world, findings));
+            findings.run("the roles", |_| world.check_processes());
+        }
+    });
+}
+
+/// Runs a command to its end and returns what it printed; fails with everything that it said.
+fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?} does not start"))?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}: {}", output.status, said(&output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn said(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).trim().to_owned()
+}
+
+/// Notes whether the client that a server saw lies in a lease.
+fn note_client(findings: &mut Findings, what: &str, seen: &str, lease: &persona_core::wire::api::LeaseView) {
+    let client = view::parse_client(seen);
+    let expected = format!("{what}: the server sees {}", view::describe(lease));
+    findings.note(expected, seen.trim(), client.is_some_and(|client| view::is_inside(lease, client)));
+}
