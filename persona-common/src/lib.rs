@@ -9,6 +9,7 @@ pub mod addr;
 pub mod checksum;
 pub mod drop;
 pub mod edge;
+pub mod event;
 pub mod flow;
 pub mod maps;
 pub mod node;

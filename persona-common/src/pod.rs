@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{edge, flow, node, traffic};
+use crate::{edge, event, flow, node, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -17,6 +17,7 @@ pod!(
     edge::EdgeBlock,
     edge::EdgeConfig,
     edge::EdgeNode,
+    event::EventConfig,
     flow::FlowKey,
     flow::FlowValue,
     flow::MappingKey,

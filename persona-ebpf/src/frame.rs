@@ -29,6 +29,13 @@ pub trait Frame {
     fn length(&self) -> usize;
     /// Brings the first `length` bytes, or all there are, into the linear part.
     fn linearise(&self, length: usize);
+    /// The device it came in on; at an egress hook, the one it leaves by.
+    fn ifindex(&self) -> u32;
+    /// Copies the first `length` bytes to `to`; says whether it could.
+    ///
+    /// # Safety
+    /// `to` points to at least `length` writable bytes.
+    unsafe fn copy_out(&self, to: *mut u8, length: u32) -> bool;
     /// What segmentation will make of it.
     fn segmentation(&self) -> Segmentation;
     /// Puts `outer` between the Ethernet header and the rest.

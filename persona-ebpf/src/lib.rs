@@ -7,9 +7,11 @@
 pub mod count;
 pub mod encapsulation;
 pub mod features;
+pub mod event;
 pub mod frame;
 pub mod header;
 pub mod icmp;
 pub mod packet;
 pub mod tc;
+pub mod verdict;
 pub mod xdp;

@@ -7,7 +7,8 @@ use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_NO_CSUM_RESET, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail,
+    bpf_skb_load_bytes, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
 use persona_common::ENCAPSULATION_LENGTH;
@@ -85,6 +86,18 @@ impl Frame for TcContext {
         let length = if (self.len() as usize) < length { self.len() } else { length as u32 };
         // SAFETY: the helper checks the length itself. A failure leaves the frame short, which every read notices.
         unsafe { bpf_skb_pull_data(skb(self), length) };
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*skb(self)).ifindex }
+    }
+
+    #[inline(always)]
+    unsafe fn copy_out(&self, to: *mut u8, length: u32) -> bool {
+        // SAFETY: the caller vouches for the buffer; the helper checks the frame.
+        unsafe { bpf_skb_load_bytes(skb(self).cast(), 0, to.cast(), length) == 0 }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! The frame at an XDP hook: one linear buffer, one packet.
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use persona_common::ENCAPSULATION_LENGTH;
 use persona_common::drop::DropReason;
@@ -32,6 +32,17 @@ impl Frame for XdpContext {
 
     #[inline(always)]
     fn linearise(&self, _length: usize) {}
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    unsafe fn copy_out(&self, to: *mut u8, length: u32) -> bool {
+        // SAFETY: the caller vouches for the buffer; the helper (kernel 5.18) checks the frame.
+        unsafe { bpf_xdp_load_bytes(self.ctx, 0, to.cast(), length) == 0 }
+    }
 
     #[inline(always)]
     fn segmentation(&self) -> Segmentation {

@@ -11,39 +11,27 @@ mod outside;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use persona_common::drop::DropReason;
-use persona_ebpf::count::count_drop;
-use persona_ebpf::frame::Frame;
+use persona_common::event::Hook;
+use persona_ebpf::verdict::observed;
 
 #[classifier]
 pub fn edge_inside(context: TcContext) -> i32 {
-    verdict::<TcContext>(inside::run(&context))
+    observed(&context, Hook::EdgeInside, inside::run)
 }
 
 #[classifier]
 pub fn edge_outside(context: TcContext) -> i32 {
-    verdict::<TcContext>(outside::run(&context))
+    observed(&context, Hook::EdgeOutside, outside::run)
 }
 
 #[xdp]
 pub fn xdp_inside(context: XdpContext) -> u32 {
-    verdict::<XdpContext>(inside::run(&context)) as u32
+    observed(&context, Hook::EdgeInside, inside::run) as u32
 }
 
 #[xdp]
 pub fn xdp_outside(context: XdpContext) -> u32 {
-    verdict::<XdpContext>(outside::run(&context)) as u32
-}
-
-#[inline(always)]
-fn verdict<F: Frame>(outcome: Result<i32, DropReason>) -> i32 {
-    match outcome {
-        Ok(verdict) => verdict,
-        Err(reason) => {
-            count_drop(reason);
-            F::DROP
-        }
-    }
+    observed(&context, Hook::EdgeOutside, outside::run) as u32
 }
 
 #[panic_handler]

@@ -19,34 +19,22 @@ mod rewrite;
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use persona_common::drop::DropReason;
-use persona_ebpf::count::count_drop;
-use persona_ebpf::frame::Frame;
+use persona_common::event::Hook;
+use persona_ebpf::verdict::{judged, observed};
 
 #[classifier]
 pub fn from_workload(context: TcContext) -> i32 {
-    verdict(from_workload::run(&context))
+    observed(&context, Hook::FromWorkload, from_workload::run)
 }
 
 #[classifier]
 pub fn from_edge(context: TcContext) -> i32 {
-    verdict(from_edge::run(&context))
+    observed(&context, Hook::FromEdge, from_edge::run)
 }
 
 #[classifier]
 pub fn guard(context: TcContext) -> i32 {
-    verdict(guard::run(&context))
-}
-
-#[inline(always)]
-fn verdict(outcome: Result<i32, DropReason>) -> i32 {
-    match outcome {
-        Ok(verdict) => verdict,
-        Err(reason) => {
-            count_drop(reason);
-            TcContext::DROP
-        }
-    }
+    judged(&context, Hook::Guard, guard::run)
 }
 
 #[panic_handler]
