@@ -6,8 +6,8 @@
 
 pub mod count;
 pub mod encapsulation;
-pub mod features;
 pub mod event;
+pub mod features;
 pub mod frame;
 pub mod header;
 pub mod icmp;
