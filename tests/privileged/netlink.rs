@@ -1,14 +1,14 @@
 //! Links, routes, neighbours and queues over rtnetlink, in a network namespace that only the test's thread sees.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::Command;
 
 use persona_ctl::netlink::htb::HtbClass;
-use persona_ctl::netlink::{HANDLE_MAJOR, Netlink, NetlinkError, Shaper};
+use persona_ctl::netlink::{HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper};
 
 /// Runs `test` on a thread with a network namespace of its own, which goes with the thread.
-fn in_namespace(test: impl AsyncFnOnce(Netlink) + Send + 'static) {
+pub(crate) fn in_namespace(test: impl AsyncFnOnce(Netlink) + Send + 'static) {
     let thread = std::thread::spawn(|| {
         unshare_network();
         ip("link set lo up");
@@ -26,7 +26,7 @@ fn unshare_network() {
 }
 
 /// Children of this thread see its namespace.
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
     assert!(status.success(), "ip {arguments}");
 }
@@ -47,22 +47,41 @@ fn shaper(classes: &[(u16, u64)]) -> Shaper {
     Shaper { default_minor: 0, classes: classes.iter().map(class).collect() }
 }
 
+fn ip_address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
 #[test]
-fn links_addresses_and_routes_are_seen() {
+fn links_addresses_and_routes_of_both_families_are_seen() {
     in_namespace(async |netlink| {
         make_veth();
+        ip("address add 2001:db8:1::1/64 dev up0 nodad");
         ip("route add 192.0.2.0/24 via 10.1.0.254 mtu 1300");
+        ip("route add 2001:db8:2::/48 via 2001:db8:1::fe mtu 1320");
+        ip("route add 198.51.100.0/24 via inet6 2001:db8:1::fe dev up0");
         let links = netlink.links().await.unwrap();
         let up0 = links.iter().find(|link| link.name == "up0").unwrap();
         assert_eq!((up0.mtu, up0.is_up, up0.mac.is_some()), (1_450, true, true));
         let addresses = netlink.addresses().await.unwrap();
-        let address = addresses.iter().find(|address| address.ifindex == up0.index).unwrap();
-        assert_eq!((address.address, address.subnet()), (Ipv4Addr::new(10, 1, 0, 1), (Ipv4Addr::new(10, 1, 0, 0), 24)));
-        let near = netlink.path_to(Ipv4Addr::new(10, 1, 0, 9)).await.unwrap().unwrap();
-        assert_eq!((near.ifindex, near.next_hop), (up0.index, Ipv4Addr::new(10, 1, 0, 9)));
-        let far = netlink.path_to(Ipv4Addr::new(192, 0, 2, 9)).await.unwrap().unwrap();
-        assert_eq!((far.next_hop, far.mtu), (Ipv4Addr::new(10, 1, 0, 254), Some(1_300)));
-        assert_eq!(netlink.path_to(Ipv4Addr::new(203, 0, 113, 1)).await.unwrap(), None);
+        for (text, subnet) in [("10.1.0.1", ("10.1.0.0", 24)), ("2001:db8:1::1", ("2001:db8:1::", 64))] {
+            let address = addresses.iter().find(|address| address.address == ip_address(text)).unwrap();
+            assert_eq!((address.ifindex, address.subnet()), (up0.index, (ip_address(subnet.0), subnet.1)));
+            assert!(!address.is_ours && !address.is_deprecated, "{text}");
+        }
+        for (destination, next_hop, mtu) in [
+            ("10.1.0.9", "10.1.0.9", None),
+            ("192.0.2.9", "10.1.0.254", Some(1_300)),
+            ("198.51.100.7", "2001:db8:1::fe", None),
+            ("2001:db8:1::9", "2001:db8:1::9", None),
+            ("2001:db8:2::9", "2001:db8:1::fe", Some(1_320)),
+        ] {
+            let path = netlink.path_to(ip_address(destination)).await.unwrap().unwrap();
+            let expected = (up0.index, ip_address(next_hop), mtu);
+            assert_eq!((path.ifindex, path.next_hop, path.mtu), expected, "{destination}");
+        }
+        for nowhere in ["203.0.113.1", "2001:db8:3::1"] {
+            assert_eq!(netlink.path_to(ip_address(nowhere)).await.unwrap(), None, "{nowhere}");
+        }
     });
 }
 
@@ -70,12 +89,46 @@ fn links_addresses_and_routes_are_seen() {
 fn a_neighbour_is_resolved_when_asked() {
     in_namespace(async |netlink| {
         make_veth();
+        ip("address add 2001:db8:1::1/64 dev up0 nodad");
         let up0 = index_of(&netlink, "up0").await;
-        ip("neigh add 10.1.0.7 lladdr 02:00:00:00:00:07 dev up0");
-        netlink.resolve_neighbour(up0, Ipv4Addr::new(10, 1, 0, 8)).await.unwrap();
-        let neighbours = netlink.neighbours().await.unwrap();
-        assert_eq!(neighbours.get(&(up0, Ipv4Addr::new(10, 1, 0, 7))), Some(&[2, 0, 0, 0, 0, 7]));
-        assert_eq!(neighbours.get(&(up0, Ipv4Addr::new(10, 1, 0, 8))), None, "nobody answers there");
+        for (known, unknown) in [("10.1.0.7", "10.1.0.8"), ("2001:db8:1::7", "2001:db8:1::8")] {
+            ip(&format!("neigh add {known} lladdr 02:00:00:00:00:07 dev up0"));
+            netlink.resolve_neighbour(up0, ip_address(unknown)).await.unwrap();
+            let neighbours = netlink.neighbours().await.unwrap();
+            assert_eq!(neighbours.get(&(up0, ip_address(known))), Some(&[2, 0, 0, 0, 0, 7]));
+            assert_eq!(neighbours.get(&(up0, ip_address(unknown))), None, "nobody answers there");
+        }
+    });
+}
+
+#[test]
+fn addresses_and_neighbours_of_ours_are_put_changed_and_taken_away() {
+    in_namespace(async |netlink| {
+        make_veth();
+        let ifindex = index_of(&netlink, "up0").await;
+        for (text, prefix_length) in [("203.0.113.5", 32), ("2001:db8:7::1", 128)] {
+            let wanted = |is_deprecated| LinkAddress {
+                ifindex,
+                address: ip_address(text),
+                prefix_length,
+                is_deprecated,
+                is_ours: true,
+            };
+            for is_deprecated in [false, true, true, false] {
+                netlink.put_address(&wanted(is_deprecated)).await.unwrap();
+                let found = netlink.addresses().await.unwrap();
+                assert!(found.contains(&wanted(is_deprecated)), "{is_deprecated}: {found:?}");
+            }
+            let others = |found: Vec<LinkAddress>| found.into_iter().filter(|address| !address.is_ours).count();
+            assert!(others(netlink.addresses().await.unwrap()) > 0, "those of others are no affair of ours");
+            netlink.remove_address(&wanted(false)).await.unwrap();
+            assert!(!netlink.addresses().await.unwrap().iter().any(|address| address.is_ours));
+            netlink.put_permanent_neighbour(ifindex, ip_address(text), [2, 0, 0, 0, 0, 9]).await.unwrap();
+            let neighbours = netlink.neighbours().await.unwrap();
+            assert_eq!(neighbours.get(&(ifindex, ip_address(text))), Some(&[2, 0, 0, 0, 0, 9]));
+            netlink.remove_neighbour(ifindex, ip_address(text)).await.unwrap();
+            assert_eq!(netlink.neighbours().await.unwrap().get(&(ifindex, ip_address(text))), None);
+        }
     });
 }
 

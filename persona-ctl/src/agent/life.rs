@@ -253,7 +253,7 @@ fn start_prober(
         // A full queue loses only an event: health is reported as it is, not as it changed.
         let _ = sender.try_send((edge, verdict));
     };
-    Prober::start(observed.address, Box::new(tell))
+    Prober::start(observed.address.into(), Box::new(tell))
 }
 
 fn link_config(config: &AgentConfig, observed: &Observed) -> LinkConfig {

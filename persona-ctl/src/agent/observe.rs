@@ -1,7 +1,7 @@
 //! What the kernel has now, as far as a node's desired state depends on it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use persona_core::ids::{EdgeNumber, WorkloadName};
 use persona_core::wire::desired::{DesiredState, Item};
@@ -60,7 +60,7 @@ impl Observed {
         let address = address.ok_or_else(|| ObserveError::NoAddress(config.uplink.clone()))?;
         let mut paths = BTreeMap::new();
         for (edge, edge_address) in desired.iter().flat_map(|state| edges(state)) {
-            let path = netlink.path_to(edge_address).await?;
+            let path = netlink.path_to(edge_address.into()).await?;
             let path = path.or_else(|| before.and_then(|before| before.paths.get(&edge).copied()));
             paths.extend(path.map(|path| (edge, path)));
         }
@@ -87,7 +87,11 @@ fn find_uplink(links: &[Link], name: &str) -> Result<Link, ObserveError> {
 }
 
 fn first_address(addresses: &[LinkAddress], ifindex: u32) -> Option<Ipv4Addr> {
-    addresses.iter().find(|address| address.ifindex == ifindex).map(|address| address.address)
+    let mut on_device = addresses.iter().filter(|address| address.ifindex == ifindex);
+    on_device.find_map(|address| match address.address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    })
 }
 
 fn edges(state: &DesiredState) -> impl Iterator<Item = (EdgeNumber, Ipv4Addr)> {

@@ -135,7 +135,7 @@ impl Reconciler {
         for entry in &plan.tables.edges {
             let believed = lock(&self.dataplane).edge_liveness(entry.number)?;
             let believed = believed.map(|(alive, generation)| Verdict { alive, generation });
-            targets.push(Target { edge: entry.number, address: entry.address, believed });
+            targets.push(Target { edge: entry.number, address: entry.address.into(), believed });
         }
         self.prober.set_targets(plan.probe, &targets);
         Ok(())

@@ -3,7 +3,7 @@
 //! Pure: the same inputs give the same tables. A state is taken whole or refused whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
@@ -244,7 +244,8 @@ impl<'a> Parts<'a> {
         let edges = self.edges.values().filter_map(|edge| {
             let path = observed.paths.get(&edge.number)?;
             let (number, address) = (edge.number, edge.address);
-            Some(EdgeEntry { number, address, ifindex: path.ifindex, next_hop: path.next_hop })
+            let IpAddr::V4(next_hop) = path.next_hop else { return None };
+            Some(EdgeEntry { number, address, ifindex: path.ifindex, next_hop })
         });
         edges.collect()
     }
@@ -290,10 +291,14 @@ fn allowed(item: &SubjectItem, network: &SubjectNetwork) -> Result<AllowedProtoc
 /// The subnets on workload devices, this host's own addresses, and what the configuration adds.
 fn bypass(config: &AgentConfig, observed: &Observed) -> Vec<(Ipv4Addr, u8)> {
     let on_workloads = |ifindex: u32| observed.attached.values().any(|attached| *attached == ifindex);
+    let ipv4 = |(address, length): (IpAddr, u8)| match address {
+        IpAddr::V4(address) => Some((address, length)),
+        IpAddr::V6(_) => None,
+    };
     let subnets = observed.addresses.iter().filter(|address| on_workloads(address.ifindex));
-    let own = observed.addresses.iter().map(|address| (address.address, 32));
+    let own = observed.addresses.iter().filter_map(|address| ipv4((address.address, 32)));
     let configured = config.file.bypass.iter().map(|cidr| (cidr.address, cidr.prefix_length));
-    let all: BTreeSet<_> = subnets.map(|address| address.subnet()).chain(own).chain(configured).collect();
+    let all: BTreeSet<_> = subnets.filter_map(|address| ipv4(address.subnet())).chain(own).chain(configured).collect();
     all.into_iter().collect()
 }
 

@@ -17,8 +17,14 @@ fn config() -> AgentConfig {
 }
 
 fn observed() -> Observed {
-    let way = |next_hop: [u8; 4]| Path { ifindex: 1, next_hop: next_hop.into(), source: None, mtu: None };
-    let address = |ifindex, address: [u8; 4]| LinkAddress { ifindex, address: address.into(), prefix_length: 24 };
+    let way = |next_hop: [u8; 4]| Path { ifindex: 1, next_hop: IpAddr::from(next_hop), source: None, mtu: None };
+    let address = |ifindex, address: [u8; 4]| LinkAddress {
+        ifindex,
+        address: IpAddr::from(address),
+        prefix_length: 24,
+        is_deprecated: false,
+        is_ours: false,
+    };
     Observed {
         uplink: Link { index: 1, name: "up0".into(), mtu: 1_500, mac: None, is_up: true },
         address: Ipv4Addr::new(10, 0, 0, 1),

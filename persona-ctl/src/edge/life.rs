@@ -1,7 +1,7 @@
 //! The edge's process from start to stop: what wakes a pass, and what each pass leads to.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -170,7 +170,7 @@ impl Edge {
         self.watcher.set_inside(plan.probe, plan.inside_next_hops.clone());
         let target = |peer: &persona_core::wire::desired::EdgeItem| Target {
             edge: peer.number,
-            address: peer.address,
+            address: peer.address.into(),
             believed: None,
         };
         self.prober.set_targets(plan.probe, &plan.peers.values().map(target).collect::<Vec<_>>());
@@ -190,7 +190,7 @@ impl Edge {
         }
         let nodes = self.plan.tables.nodes.iter().map(|node| &node.next_hop);
         for hop in nodes.chain(&self.plan.tables.outside).filter(|hop| is_due || hop.destination_mac.is_none()) {
-            if let Err(error) = self.netlink.resolve_neighbour(hop.ifindex, hop.address).await {
+            if let Err(error) = self.netlink.resolve_neighbour(hop.ifindex, hop.address.into()).await {
                 tracing::debug!(next_hop = %hop.address, error = host::error_chain(&error), "next hop is not resolved");
             }
         }
@@ -283,14 +283,20 @@ async fn look(netlink: &Netlink, config: &EdgeConfig, states: &[&DesiredState]) 
         found.with_context(|| format!("device {name} is not there: the devices here are {}", present()))
     };
     let (inside, outside) = (find(&config.inside)?, find(&config.outside)?);
-    let first = |ifindex| addresses.iter().find(|address| address.ifindex == ifindex).map(|address| address.address);
+    let first = |ifindex| {
+        let mut on_device = addresses.iter().filter(|address| address.ifindex == ifindex);
+        on_device.find_map(|address| match address.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+    };
     let address = config.address.or_else(|| first(inside.index));
     let address = address
         .with_context(|| format!("inside device {} has no IPv4 address: give it one, or set address", inside.name))?;
     let mut paths = BTreeMap::new();
     for node in states.iter().flat_map(|state| nodes(state)) {
         if !paths.contains_key(&node)
-            && let Some(path) = netlink.path_to(node).await?
+            && let Some(path) = netlink.path_to(node.into()).await?
         {
             paths.insert(node, path);
         }
@@ -343,7 +349,7 @@ fn start_prober(
         // A full queue loses only an event: health is reported as it is, not as it changed.
         let _ = sender.try_send((peer, verdict));
     };
-    Prober::start(source, Box::new(tell))
+    Prober::start(source.into(), Box::new(tell))
 }
 
 fn link_config(config: &EdgeConfig, observed: &Observed) -> LinkConfig {

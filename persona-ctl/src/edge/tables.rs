@@ -3,7 +3,7 @@
 //! Pure: the same inputs give the same tables. A state is taken whole or refused whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use persona_core::ids::{EdgeName, EdgeNumber, GroupName, LeaseId};
 use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, NodeItem, PoolItem, ProbeItem};
@@ -174,7 +174,10 @@ impl<'a> Items<'a> {
         let addresses: BTreeSet<Ipv4Addr> = self.nodes.iter().map(|node| node.address).collect();
         let entry = |address: Ipv4Addr| {
             // A node without a way is tried on the inside itself: one missing route must not hold up all others.
-            let way = observed.paths.get(&address).map(|path| (path.ifindex, path.next_hop));
+            let way = observed.paths.get(&address).and_then(|path| match path.next_hop {
+                IpAddr::V4(next_hop) => Some((path.ifindex, next_hop)),
+                IpAddr::V6(_) => None,
+            });
             let (ifindex, via) = way.unwrap_or((observed.inside.index, address));
             NodeEntry { address, next_hop: next_hop(observed, ifindex, via) }
         };
@@ -214,7 +217,7 @@ fn next_hop(observed: &Observed, ifindex: u32, address: Ipv4Addr) -> NextHopEntr
         ifindex,
         address,
         source_mac,
-        destination_mac: observed.neighbours.get(&(ifindex, address)).copied(),
+        destination_mac: observed.neighbours.get(&(ifindex, address.into())).copied(),
     }
 }
 
@@ -235,9 +238,9 @@ mod tests {
             outside: link(2, 1_500),
             address: Ipv4Addr::new(10, 0, 0, 11),
             outside_address: None,
-            paths: [(node, Path { ifindex: 1, next_hop: node, source: None, mtu: None })].into(),
+            paths: [(node, Path { ifindex: 1, next_hop: node.into(), source: None, mtu: None })].into(),
             links: [(1, link(1, 1_500)), (2, link(2, 1_500))].into(),
-            neighbours: [((1, node), [9; 6])].into(),
+            neighbours: [((1, node.into()), [9; 6])].into(),
         }
     }
 

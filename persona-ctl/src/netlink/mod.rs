@@ -11,7 +11,7 @@ mod qdisc;
 mod route;
 mod watch;
 
-pub use address::LinkAddress;
+pub use address::{LinkAddress, OUR_PROTOCOL, network_of};
 pub use link::Link;
 pub use neighbour::Neighbours;
 pub use qdisc::{HANDLE_MAJOR, Shaper};

@@ -1,9 +1,9 @@
 //! The way to an address, as the kernel would send a packet there.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia};
 use rtnetlink::RouteMessageBuilder;
 
 use super::{Netlink, NetlinkError, failed};
@@ -13,18 +13,21 @@ use super::{Netlink, NetlinkError, failed};
 pub struct Path {
     /// The device that leads there.
     pub ifindex: u32,
-    /// The next hop: the destination itself where it is on-link.
-    pub next_hop: Ipv4Addr,
+    /// The next hop: the destination itself where it is on-link. An IPv4 destination may have an IPv6 next hop (RFC 5549).
+    pub next_hop: IpAddr,
     /// The source that the kernel would choose.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// The route's own MTU, where it has one, bytes.
     pub mtu: Option<u32>,
 }
 
 impl Netlink {
     /// The way to `destination`. None: there is no route, or only one that rejects.
-    pub async fn path_to(&self, destination: Ipv4Addr) -> Result<Option<Path>, NetlinkError> {
-        let request = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, 32).build();
+    pub async fn path_to(&self, destination: IpAddr) -> Result<Option<Path>, NetlinkError> {
+        let request = match destination {
+            IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build(),
+            IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build(),
+        };
         let mut found = self.handle.route().get(request).execute();
         match found.try_next().await {
             Ok(message) => Ok(message.and_then(|message| read(&message, destination))),
@@ -38,7 +41,7 @@ fn is_unreachable(code: i32) -> bool {
     [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&-code)
 }
 
-fn read(message: &RouteMessage, destination: Ipv4Addr) -> Option<Path> {
+fn read(message: &RouteMessage, destination: IpAddr) -> Option<Path> {
     if !matches!(message.header.kind, RouteType::Unicast) {
         return None;
     }
@@ -46,9 +49,9 @@ fn read(message: &RouteMessage, destination: Ipv4Addr) -> Option<Path> {
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => path.ifindex = *index,
-            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => path.next_hop = *gateway,
-            RouteAttribute::Via(via) => path.next_hop = via_ipv4(via).unwrap_or(path.next_hop),
-            RouteAttribute::PrefSource(RouteAddress::Inet(source)) => path.source = Some(*source),
+            RouteAttribute::Gateway(gateway) => path.next_hop = ip_address(gateway).unwrap_or(path.next_hop),
+            RouteAttribute::Via(via) => path.next_hop = via_address(via).unwrap_or(path.next_hop),
+            RouteAttribute::PrefSource(source) => path.source = ip_address(source),
             RouteAttribute::Metrics(metrics) => path.mtu = metrics.iter().find_map(route_mtu),
             _ => {}
         }
@@ -56,14 +59,25 @@ fn read(message: &RouteMessage, destination: Ipv4Addr) -> Option<Path> {
     (path.ifindex != 0).then_some(path)
 }
 
-fn via_ipv4(via: &netlink_packet_route::route::RouteVia) -> Option<Ipv4Addr> {
-    match via {
-        netlink_packet_route::route::RouteVia::Inet(address) => Some(*address),
+/// The address in a route's attribute.
+pub(super) fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
         _ => None,
     }
 }
 
-fn route_mtu(metric: &RouteMetric) -> Option<u32> {
+fn via_address(via: &RouteVia) -> Option<IpAddr> {
+    match via {
+        RouteVia::Inet(address) => Some((*address).into()),
+        RouteVia::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// A route's own MTU.
+pub(super) fn route_mtu(metric: &RouteMetric) -> Option<u32> {
     match metric {
         RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
         _ => None,

@@ -17,13 +17,19 @@ pub enum Notices {
     RoutesAndNeighbours,
 }
 
-const GROUPS: [MulticastGroup; 4] =
-    [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route, MulticastGroup::Neigh];
+const GROUPS: [MulticastGroup; 6] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Neigh,
+];
 
 /// Notifies `changed` whenever the kernel says that something changed. What changed is not said: whoever waits looks
 /// at the whole again, so that nothing is missed when messages are lost.
 pub fn watch(changed: Arc<Notify>, notices: Notices) -> Result<(), NetlinkError> {
-    let groups = if notices == Notices::Routes { &GROUPS[..3] } else { &GROUPS[..] };
+    let groups = if notices == Notices::Routes { &GROUPS[..5] } else { &GROUPS[..] };
     let (connection, _, mut messages) = rtnetlink::new_multicast_connection(groups).map_err(NetlinkError::Open)?;
     tokio::spawn(connection);
     tokio::spawn(async move {

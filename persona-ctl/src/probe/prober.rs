@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ pub struct Target {
     /// Its number.
     pub edge: EdgeNumber,
     /// Its address on the underlay.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// What the data path believes of it, asked when it becomes a target.
     pub believed: Option<Verdict>,
 }
@@ -64,7 +64,7 @@ struct Peers {
     clock: AttentiveClock,
     now_ns: u64,
     is_due: bool,
-    peers: BTreeMap<Ipv4Addr, Peer>,
+    peers: BTreeMap<IpAddr, Peer>,
 }
 
 #[derive(Debug)]
@@ -74,8 +74,8 @@ struct Peer {
 }
 
 impl Prober {
-    /// Starts the thread, with nothing to probe yet. Probes leave from `source`.
-    pub fn start(source: Ipv4Addr, outcome: Outcome) -> io::Result<Self> {
+    /// Starts the thread, with nothing to probe yet. Probes leave from `source`; edges of the other family never answer.
+    pub fn start(source: IpAddr, outcome: Outcome) -> io::Result<Self> {
         let socket = socket::open(source)?;
         let clock = AttentiveClock::new(clock::monotonic_ns());
         let peers = Peers { probe: ProbeItem::default(), clock, now_ns: 0, is_due: false, peers: BTreeMap::new() };
@@ -167,9 +167,9 @@ impl Peers {
         let mut bytes = [0; PROBE_LENGTH + 1];
         for _answer in 0..DRAIN_COUNT_MAX {
             match socket.recv_from(&mut bytes) {
-                Ok((length, SocketAddr::V4(from))) if from.port() == GENEVE_PORT => {
+                Ok((length, from)) if from.port() == GENEVE_PORT => {
                     if let Some(reply) = decode_reply(&bytes[..length]) {
-                        changes.extend(self.hear(*from.ip(), reply));
+                        changes.extend(self.hear(from.ip(), reply));
                     }
                 }
                 Ok(_) => {}
@@ -180,7 +180,7 @@ impl Peers {
         }
     }
 
-    fn hear(&mut self, from: Ipv4Addr, reply: Reply) -> Option<(EdgeNumber, Verdict)> {
+    fn hear(&mut self, from: IpAddr, reply: Reply) -> Option<(EdgeNumber, Verdict)> {
         let now_ns = self.now_ns;
         let peer = self.peers.get_mut(&from)?;
         let round_trip_ns = clock::monotonic_ns().saturating_sub(reply.sent_ns);
@@ -199,7 +199,7 @@ impl Peers {
         for (address, peer) in &mut self.peers {
             let request = encode_request(sequence, clock::monotonic_ns());
             peer.liveness.sent(sequence);
-            if let Err(error) = socket.send_to(&request, (IpAddr::V4(*address), GENEVE_PORT)) {
+            if let Err(error) = socket.send_to(&request, (*address, GENEVE_PORT)) {
                 tracing::debug!(edge.address = %address, %error, "probe was not sent");
             }
         }
