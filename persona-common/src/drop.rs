@@ -40,11 +40,11 @@ drop_reasons! {
     ProtocolDenied = "protocol-denied",
     /// A protocol without ports, which no port block can carry.
     ProtocolWithoutPort = "protocol-without-port",
-    /// An ICMP message other than echo.
+    /// An ICMP message that is neither echo nor an error.
     IcmpType = "icmp-type",
-    /// A fragment.
+    /// A fragment that is refused: a tiny or overlapping one (RFC 1858), or one of an ICMP error.
     Fragment = "fragment",
-    /// IPv4 options.
+    /// IPv4 options that are refused: source routes.
     IpOptions = "ip-options",
     /// TCP in mid-stream without a record.
     MidStream = "mid-stream",
@@ -74,7 +74,7 @@ drop_reasons! {
     VniMismatch = "vni-mismatch",
     /// A destination port without a live mapping.
     NoMapping = "no-mapping",
-    /// A connection opened from outside.
+    /// From a remote that the subject hasn't spoken to: refused by filtering by remote address and port.
     Unsolicited = "unsolicited",
     /// A forwarded packet that no program of ours has let through.
     Guarded = "guarded",
@@ -84,6 +84,20 @@ drop_reasons! {
     NextHopUnresolved = "next-hop-unresolved",
     /// The kernel refused to change the packet.
     Kernel = "kernel",
+    /// A VLAN tag that the device's row doesn't name.
+    Vlan = "vlan",
+    /// A family that the persona has no lease of.
+    FamilyDenied = "family-denied",
+    /// IPv6 extension headers that are too many, too long or refused.
+    ExtensionHeaders = "extension-headers",
+    /// A congestion mark on the outside of a packet that can't carry it (RFC 6040 §4.2).
+    Ecn = "ecn",
+    /// Meant for the slow path where there is none.
+    NoSlowPath = "no-slow-path",
+    /// A later fragment whose first did not come in time.
+    FragmentTimeout = "fragment-timeout",
+    /// A later fragment that the queue had no room for.
+    FragmentQueueFull = "fragment-queue-full",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

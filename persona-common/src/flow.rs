@@ -45,8 +45,16 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 20 && align_of::<FlowKey>() == 4);
 
-/// [`FlowValue::flags`]: the subject has sent FIN or RST.
-pub const FLOW_CLOSING: u32 = 1;
+/// [`FlowValue::flags`]: the TCP flow has ended, by FIN from both sides or by RST, and its slot no longer counts it.
+pub const FLOW_CLOSED: u32 = 1;
+/// [`FlowValue::flags`]: the subject has sent FIN.
+pub const FLOW_FIN_OUTWARD: u32 = 2;
+/// [`FlowValue::flags`]: the other side has sent FIN.
+pub const FLOW_FIN_INWARD: u32 = 4;
+/// [`FlowValue::flags`]: it was the other side's RST that ended it; the subject going on opens it again (RFC 5961 §3).
+pub const FLOW_RESET_INWARD: u32 = 8;
+/// [`FlowValue::flags`]: it leaves under a shared port; the sequence is that of its entry in `SHARED`.
+pub const FLOW_SHARED: u32 = 16;
 
 /// Where a flow's mapping is.
 #[repr(C)]
@@ -92,10 +100,12 @@ const _: () = assert!(size_of::<MappingValue>() == 8 && align_of::<MappingValue>
 
 /// [`Slot::flags`]: the other side has answered.
 pub const SLOT_REPLIED: u32 = 1;
-/// [`Slot::flags`]: the other side has sent RST and the subject nothing since.
+/// [`Slot::flags`]: the last TCP flow has ended by RST and the subject has sent nothing since.
 pub const SLOT_RESET: u32 = 2;
 /// [`Slot::flags`]: the other side's port is 53.
 pub const SLOT_DNS: u32 = 4;
+/// [`Slot::flags`]: the external port is or was shared with other flows: `SHARED` is asked first. Outlives its mapping.
+pub const SLOT_SHARED: u32 = 8;
 
 /// One external port of a leased block. Map `SLOTS`.
 #[repr(C, align(8))]
@@ -115,7 +125,7 @@ pub struct Slot {
     pub lease_index: u32,
     /// `SLOT_*` bits.
     pub flags: u32,
-    /// TCP flows that the subject has opened and not closed.
+    /// TCP flows that were opened and have not ended.
     pub open_count: u32,
     /// The IP protocol.
     pub protocol: u32,

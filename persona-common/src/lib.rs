@@ -11,11 +11,13 @@ pub mod drop;
 pub mod edge;
 pub mod event;
 pub mod flow;
+pub mod fragment;
 pub mod maps;
 pub mod node;
 #[cfg(feature = "user")]
 mod pod;
 pub mod probe;
+pub mod share;
 pub mod traffic;
 
 /// Version of every layout in this crate. Pinned maps of another version are not reused.

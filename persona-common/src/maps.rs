@@ -44,3 +44,12 @@ pub const NODE_COUNT_MAX: u32 = 16_384;
 
 /// Prefixes in a table of bypassed or managed ranges.
 pub const PREFIX_COUNT_MAX: u32 = 1024;
+
+/// Fragmented packets that a node or an edge remembers.
+pub const FRAGMENT_COUNT_MAX: u32 = 65_536;
+
+/// Flows of a node that leave under shared ports.
+pub const SHARED_COUNT_MAX: u32 = 65_536;
+
+/// Connections opened from outside that a node remembers until their subject answers.
+pub const OPENING_COUNT_MAX: u32 = 4096;

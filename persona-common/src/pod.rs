@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{edge, event, flow, node, traffic};
+use crate::{edge, event, flow, fragment, node, share, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -23,6 +23,8 @@ pod!(
     flow::MappingKey,
     flow::MappingValue,
     flow::Slot,
+    fragment::FragmentKey,
+    fragment::FragmentValue,
     node::Device,
     node::EdgeHop,
     node::EgressAddress,
@@ -32,5 +34,7 @@ pod!(
     node::NodeBlock,
     node::NodeConfig,
     node::Subject,
+    share::SharedFlow,
+    share::SharedKey,
     traffic::TrafficCell,
 );

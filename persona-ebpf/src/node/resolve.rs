@@ -4,7 +4,7 @@
 
 use persona_common::drop::DropReason;
 use persona_common::flow::{
-    FLOW_CLOSING, FlowKey, FlowValue, MappingKey, MappingValue, SLOT_DNS, SLOT_RESET, Slot, TCP, UDP,
+    FLOW_CLOSED, FlowKey, FlowValue, MappingKey, MappingValue, SLOT_DNS, SLOT_RESET, Slot, TCP, UDP,
 };
 use persona_common::node::{Lease, Subject};
 use persona_ebpf::header::{TCP_FIN, TCP_RST};
@@ -30,9 +30,9 @@ pub fn existing_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Op
     // SAFETY: a pointer into the map, valid for this run.
     let flow = unsafe { &mut *flow };
     let slot = live_slot(flow.slot_index, flow.sequence, now_secs)?;
-    let is_closed = flow.flags & FLOW_CLOSING != 0 || slot.flags & SLOT_RESET != 0;
+    let is_closed = flow.flags & FLOW_CLOSED != 0 || slot.flags & SLOT_RESET != 0;
     if packet.opens_connection() && is_closed {
-        if flow.flags & FLOW_CLOSING == 0 {
+        if flow.flags & FLOW_CLOSED == 0 {
             close(flow, slot);
         }
         return None;
@@ -109,7 +109,7 @@ fn refresh(packet: &Packet, flow: &mut FlowValue, slot: &mut Slot, now_secs: u32
     if slot.last_seen_secs != now_secs {
         slot.last_seen_secs = now_secs;
     }
-    if packet.ip.protocol != TCP || flow.flags & FLOW_CLOSING != 0 {
+    if packet.ip.protocol != TCP || flow.flags & FLOW_CLOSED != 0 {
         return;
     }
     if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
@@ -125,7 +125,7 @@ fn refresh(packet: &Packet, flow: &mut FlowValue, slot: &mut Slot, now_secs: u32
 
 #[inline(always)]
 fn close(flow: &mut FlowValue, slot: &mut Slot) {
-    flow.flags |= FLOW_CLOSING;
+    flow.flags |= FLOW_CLOSED;
     if slot.open_count != 0 {
         atomic::add(&mut slot.open_count, u32::MAX);
     }
