@@ -1,12 +1,14 @@
 //! The agent's configuration: what the file may say, and the checked form that the agent runs on.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use persona_core::ids::{Capability, NodeName, WorkloadName};
+use persona_core::ids::{Capability, NodeName};
+use persona_core::units::Cidr;
 use serde::Deserialize;
+
+use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
 
 /// A configuration that lacks something or contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -19,18 +21,9 @@ pub enum ConfigurationError {
         /// The flag that goes over it.
         flag: &'static str,
     },
-    /// Two workloads share something that must be unique.
-    #[error("workloads {first} and {second} have the same {what} {value}: each needs its own")]
-    Shared {
-        /// One workload.
-        first: WorkloadName,
-        /// The other.
-        second: WorkloadName,
-        /// Name, device or address.
-        what: &'static str,
-        /// The value.
-        value: String,
-    },
+    /// A workload that contradicts itself or another one.
+    #[error(transparent)]
+    Workload(#[from] WorkloadConfigError),
     /// The join token's file cannot be read.
     #[error("join token file {path} cannot be read")]
     JoinToken {
@@ -59,8 +52,9 @@ pub struct AgentFile {
     pub bpffs: Option<PathBuf>,
     /// The device towards the underlay.
     pub uplink: Option<String>,
-    /// The node's address on the underlay. Default: the uplink's first IPv4 address.
-    pub address: Option<Ipv4Addr>,
+    /// The node's address on the underlay, of either family. Default: the uplink's first IPv4 address, else its first
+    /// IPv6 address that is not link-local.
+    pub address: Option<IpAddr>,
     /// Capabilities that the node wants of a persona.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
@@ -79,24 +73,22 @@ pub struct AgentFile {
     /// For this long after programs are first attached, connections that were open before may pass as they are, seconds.
     #[serde(default)]
     pub adopt_secs: u32,
+    /// The host's own processes.
+    #[serde(default)]
+    pub host: HostConfig,
     /// The workloads.
     #[serde(default)]
     pub workload: Vec<WorkloadConfig>,
 }
 
-/// A workload on this node.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The host's own processes as a subject, `node/NAME`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WorkloadConfig {
-    /// Its name, unique on the node.
-    pub name: WorkloadName,
-    /// Its device on the host's side.
-    pub device: String,
-    /// The only source address that its packets may have.
-    pub address: Ipv4Addr,
-    /// Free labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+pub struct HostConfig {
+    /// The cgroup v2 whose sockets, and those below it, wear the node's persona; a path from the tree's root. Default: the host has none.
+    pub cgroup: Option<String>,
+    /// The policy file of getaddrinfo (RFC 6724, gai.conf(5)) in which Persona keeps a block of its own. Default: none is touched.
+    pub gai_conf: Option<PathBuf>,
 }
 
 /// Which packets never leave the uplink untouched.
@@ -108,16 +100,6 @@ pub enum Guard {
     Managed,
     /// Every forwarded packet.
     AllForwarded,
-}
-
-/// An IPv4 range such as `10.0.0.0/8`; an address alone is a range of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Cidr {
-    /// Its first address.
-    pub address: Ipv4Addr,
-    /// Bits that all its addresses share.
-    pub prefix_length: u8,
 }
 
 /// The checked configuration.
@@ -136,7 +118,7 @@ pub struct AgentConfig {
     /// The device towards the underlay.
     pub uplink: String,
     /// The node's address on the underlay, where it is given.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Everything that needs no check.
     pub file: AgentFile,
 }
@@ -145,7 +127,7 @@ impl AgentFile {
     /// Checks what was read.
     pub fn check(self) -> Result<AgentConfig, ConfigurationError> {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
-        self.check_workloads()?;
+        workload_config::check(&self.workload, &self.host)?;
         Ok(AgentConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
             manager: self.manager.clone().ok_or_else(|| missing("manager", "--manager"))?,
@@ -156,23 +138,6 @@ impl AgentFile {
             address: self.address,
             file: self,
         })
-    }
-
-    fn check_workloads(&self) -> Result<(), ConfigurationError> {
-        for (index, second) in self.workload.iter().enumerate() {
-            for first in &self.workload[..index] {
-                let shared = [
-                    ("name", first.name == second.name, second.name.to_string()),
-                    ("device", first.device == second.device, second.device.clone()),
-                    ("address", first.address == second.address, second.address.to_string()),
-                ];
-                if let Some((what, _, value)) = shared.into_iter().find(|(_, is_shared, _)| *is_shared) {
-                    let (first, second) = (first.name.clone(), second.name.clone());
-                    return Err(ConfigurationError::Shared { first, second, what, value });
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -189,48 +154,9 @@ pub fn read_join_token(given: Option<&str>, file: Option<&PathBuf>) -> Result<St
     }
 }
 
-impl FromStr for Cidr {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("{text:?} is not an IPv4 range: write one such as 10.0.0.0/8");
-        let (address, prefix_length) = match text.split_once('/') {
-            Some((address, length)) => (address, length.parse().map_err(|_| invalid())?),
-            None => (text, 32),
-        };
-        let address: Ipv4Addr = address.parse().map_err(|_| invalid())?;
-        let host_bits = u32::MAX.checked_shr(u32::from(prefix_length)).unwrap_or(0);
-        if prefix_length > 32 {
-            Err(invalid())
-        } else if address.to_bits() & host_bits != 0 {
-            let first = Ipv4Addr::from_bits(address.to_bits() & !host_bits);
-            Err(format!("{text:?} has bits set behind its prefix: did you mean {first}/{prefix_length}?"))
-        } else {
-            Ok(Self { address, prefix_length })
-        }
-    }
-}
-
-impl TryFrom<String> for Cidr {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_checked() {
-        for (text, expected) in [("10.0.0.0/8", Some(8)), ("10.1.2.3", Some(32)), ("0.0.0.0/0", Some(0))] {
-            assert_eq!(text.parse::<Cidr>().ok().map(|cidr| cidr.prefix_length), expected, "{text}");
-        }
-        for bad in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0/8", "", "fe80::/10"] {
-            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
-        }
-        assert!("10.0.0.1/8".parse::<Cidr>().unwrap_err().contains("10.0.0.0/8"));
-    }
 
     fn file(text: &str) -> AgentFile {
         toml::from_str(text).unwrap()
@@ -249,16 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn two_workloads_never_share_an_address() {
+    fn ranges_and_addresses_are_of_either_family() {
         let text = "
             name = 'n1'
             manager = 'http://m:1'
             uplink = 'eth0'
-            workload = [
-              { name = 'a', device = 'v0', address = '10.0.0.2' },
-              { name = 'b', device = 'v1', address = '10.0.0.2' },
-            ]";
-        let error = file(text).check().unwrap_err().to_string();
-        assert!(error.contains("same address 10.0.0.2"), "{error}");
+            address = '2001:db8::11'
+            bypass = ['10.0.0.0/8', '2001:db8::/32', '192.0.2.1']
+            managed = ['fd00:10::/48']";
+        let config = file(text).check().unwrap();
+        assert!(config.address.unwrap().is_ipv6());
+        assert_eq!(config.file.bypass[2].prefix_length(), 32);
+        let error = toml::from_str::<AgentFile>("bypass = ['10.0.0.1/8']").unwrap_err().to_string();
+        assert!(error.contains("host bits are zero"), "{error}");
     }
 }

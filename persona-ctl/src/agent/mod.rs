@@ -11,7 +11,9 @@ mod pass;
 mod queues;
 mod report;
 mod tables;
+mod workload_config;
 
-pub use config::{AgentConfig, AgentFile, Cidr, ConfigurationError, Guard, WorkloadConfig, read_join_token};
+pub use config::{AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, read_join_token};
 pub use life::run;
 pub(crate) use report::edge_health;
+pub use workload_config::{Told, WorkloadConfig, WorkloadConfigError};

@@ -56,7 +56,7 @@ impl Observed {
         let links = netlink.links().await?;
         let addresses = netlink.addresses().await?;
         let uplink = find_uplink(&links, &config.uplink)?;
-        let address = config.address.or_else(|| first_address(&addresses, uplink.index));
+        let address = config.address.and_then(ipv4).or_else(|| first_address(&addresses, uplink.index));
         let address = address.ok_or_else(|| ObserveError::NoAddress(config.uplink.clone()))?;
         let mut paths = BTreeMap::new();
         for (edge, edge_address) in desired.iter().flat_map(|state| edges(state)) {
@@ -65,8 +65,8 @@ impl Observed {
             paths.extend(path.map(|path| (edge, path)));
         }
         let attached = config.file.workload.iter().filter_map(|workload| {
-            let link = links.iter().find(|link| link.name == workload.device)?;
-            Some((workload.name.clone(), link.index))
+            let link = links.iter().find(|link| Some(&link.name) == workload.device.as_ref())?;
+            Some((workload.name().clone(), link.index))
         });
         Ok(Self {
             address,
@@ -88,10 +88,14 @@ fn find_uplink(links: &[Link], name: &str) -> Result<Link, ObserveError> {
 
 fn first_address(addresses: &[LinkAddress], ifindex: u32) -> Option<Ipv4Addr> {
     let mut on_device = addresses.iter().filter(|address| address.ifindex == ifindex);
-    on_device.find_map(|address| match address.address {
+    on_device.find_map(|address| ipv4(address.address))
+}
+
+fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
-    })
+    }
 }
 
 fn edges(state: &DesiredState) -> impl Iterator<Item = (EdgeNumber, Ipv4Addr)> {

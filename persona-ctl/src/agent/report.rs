@@ -13,12 +13,12 @@ use crate::probe::Health;
 
 /// Every configured workload, attached or not.
 pub(super) fn workloads(config: &AgentConfig, observed: &Observed) -> Vec<WorkloadReport> {
-    let report = |workload: &super::config::WorkloadConfig| WorkloadReport {
-        name: workload.name.clone(),
-        device: workload.device.clone(),
-        address: workload.address,
+    let report = |workload: &super::workload_config::WorkloadConfig| WorkloadReport {
+        name: workload.name().clone(),
+        device: workload.device.clone().unwrap_or_default(),
+        address: workload.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
         labels: workload.labels.clone(),
-        attached: observed.attached.contains_key(&workload.name),
+        attached: observed.attached.contains_key(workload.name()),
     };
     config.file.workload.iter().map(report).collect()
 }

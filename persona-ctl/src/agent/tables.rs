@@ -12,6 +12,7 @@ use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, Probe
 use super::config::AgentConfig;
 use super::observe::Observed;
 use super::queues::{QueuePlan, ShapedSubject, plan};
+use super::workload_config::Told;
 use crate::dataplane::tables::{
     AllowedProtocols, DeviceEntry, EdgeEntry, GroupTable, LeaseEntry, NodeTables, SubjectEgress, SubjectEntry,
 };
@@ -215,10 +216,11 @@ impl<'a> Parts<'a> {
 
     fn devices(&self, config: &AgentConfig, observed: &Observed) -> Vec<DeviceEntry> {
         let devices = config.file.workload.iter().filter_map(|workload| {
-            let subject = SubjectId::Workload(config.name.clone(), workload.name.clone());
-            let ifindex = *observed.attached.get(&workload.name)?;
+            let Told::Device(_) = workload.told() else { return None };
+            let subject = SubjectId::Workload(config.name.clone(), workload.name().clone());
+            let ifindex = *observed.attached.get(workload.name())?;
             let number = self.subjects.get(&subject)?.number;
-            Some(DeviceEntry { ifindex, subject: number, address: workload.address })
+            Some(DeviceEntry { ifindex, subject: number, address: workload.address? })
         });
         devices.collect()
     }
@@ -291,23 +293,26 @@ fn allowed(item: &SubjectItem, network: &SubjectNetwork) -> Result<AllowedProtoc
 /// The subnets on workload devices, this host's own addresses, and what the configuration adds.
 fn bypass(config: &AgentConfig, observed: &Observed) -> Vec<(Ipv4Addr, u8)> {
     let on_workloads = |ifindex: u32| observed.attached.values().any(|attached| *attached == ifindex);
-    let ipv4 = |(address, length): (IpAddr, u8)| match address {
-        IpAddr::V4(address) => Some((address, length)),
-        IpAddr::V6(_) => None,
-    };
     let subnets = observed.addresses.iter().filter(|address| on_workloads(address.ifindex));
     let own = observed.addresses.iter().filter_map(|address| ipv4((address.address, 32)));
-    let configured = config.file.bypass.iter().map(|cidr| (cidr.address, cidr.prefix_length));
+    let configured = config.file.bypass.iter().filter_map(|range| ipv4((range.address(), range.prefix_length())));
     let all: BTreeSet<_> = subnets.filter_map(|address| ipv4(address.subnet())).chain(own).chain(configured).collect();
     all.into_iter().collect()
 }
 
 /// What the configuration says, and every workload's address: a workload without a subject yet must not leak either.
 fn managed(config: &AgentConfig) -> Vec<(Ipv4Addr, u8)> {
-    let configured = config.file.managed.iter().map(|cidr| (cidr.address, cidr.prefix_length));
-    let workloads = config.file.workload.iter().map(|workload| (workload.address, 32));
+    let configured = config.file.managed.iter().filter_map(|range| ipv4((range.address(), range.prefix_length())));
+    let workloads = config.file.workload.iter().filter_map(|workload| Some((workload.address?, 32)));
     let all: BTreeSet<_> = configured.chain(workloads).collect();
     all.into_iter().collect()
+}
+
+fn ipv4((address, length): (IpAddr, u8)) -> Option<(Ipv4Addr, u8)> {
+    match address {
+        IpAddr::V4(address) => Some((address, length)),
+        IpAddr::V6(_) => None,
+    }
 }
 
 #[cfg(test)]

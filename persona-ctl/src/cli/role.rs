@@ -1,7 +1,7 @@
 //! What the long-running roles share on the command line, and how they run.
 
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -34,7 +34,7 @@ pub(super) struct RoleArgs {
     pub bpffs: Option<PathBuf>,
     /// Address on the underlay.
     #[arg(long, env = "PERSONA_ADDRESS")]
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// How log lines look.
     #[arg(long, env = "PERSONA_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,

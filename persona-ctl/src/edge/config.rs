@@ -1,7 +1,7 @@
 //! The edge's configuration: what the file may say, and the checked form that the edge runs on.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use persona_core::ids::{Capability, EdgeName, GroupName};
@@ -34,7 +34,7 @@ pub struct EdgeFile {
     /// The device towards the outside.
     pub outside: Option<String>,
     /// Its address on the underlay. Default: the inside device's first IPv4 address.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Where packets to the outside go.
     pub outside_next_hop: Option<Ipv4Addr>,
     /// Where the programs hang.
@@ -93,7 +93,7 @@ pub struct EdgeConfig {
     /// The device towards the outside.
     pub outside: String,
     /// Its address on the underlay, where it is given.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Where packets to the outside go.
     pub outside_next_hop: Ipv4Addr,
     /// Everything that needs no check.

@@ -290,7 +290,11 @@ async fn look(netlink: &Netlink, config: &EdgeConfig, states: &[&DesiredState]) 
             IpAddr::V6(_) => None,
         })
     };
-    let address = config.address.or_else(|| first(inside.index));
+    let given = config.address.and_then(|address| match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    let address = given.or_else(|| first(inside.index));
     let address = address
         .with_context(|| format!("inside device {} has no IPv4 address: give it one, or set address", inside.name))?;
     let mut paths = BTreeMap::new();

@@ -1,0 +1,341 @@
+//! A workload in the configuration: how its packets are told from all others, and what contradicts itself.
+//!
+//! Three ways: a device of its own; a source prefix on a device that several share; the cgroup of its sockets, for
+//! processes of the host itself.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use persona_core::ids::WorkloadName;
+use persona_core::units::Cidr;
+use serde::Deserialize;
+
+use super::config::HostConfig;
+
+/// A workload on this node, as the file says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadConfig {
+    /// Its name, unique on the node.
+    pub name: Option<WorkloadName>,
+    /// Its device on the host's side.
+    pub device: Option<String>,
+    /// The only IPv4 source address that its packets may have, beside leases that are configured on it.
+    pub address: Option<Ipv4Addr>,
+    /// The only IPv6 source address or prefix that its packets may have, beside leases that are configured on it.
+    pub address6: Option<Cidr>,
+    /// One source prefix that tells it from others on the same device.
+    pub source: Option<Cidr>,
+    /// Source prefixes that tell it from others on the same device.
+    #[serde(default)]
+    pub sources: Vec<Cidr>,
+    /// The cgroup v2 that holds its processes; a path from the tree's root.
+    pub cgroup: Option<String>,
+    /// The 802.1Q tag that its packets carry on the device, 1 to 4,094.
+    pub vlan: Option<u16>,
+    /// Its network namespace, for addresses that are configured. Default: found through the device's peer.
+    pub netns: Option<PathBuf>,
+    /// A process in its network namespace, instead of `netns`.
+    pub pid: Option<u32>,
+    /// Whether configured addresses are offered on the device by DHCP and router advertisements: for guests, whose
+    /// inside cannot be reached.
+    #[serde(default)]
+    pub serve: bool,
+    /// Free labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a workload's packets are told from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// It has a device of its own.
+    Device(&'a str),
+    /// It shares a device and is told by its source.
+    Source(&'a str),
+    /// Its sockets are in a cgroup.
+    Cgroup(&'a str),
+}
+
+/// What is wrong with a workload's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkloadConfigError {
+    /// It has no name.
+    #[error("workload number {0} has no name: set name")]
+    Nameless(usize),
+    /// It contradicts itself.
+    #[error("workload {name}: {what}")]
+    Contradiction {
+        /// Which workload.
+        name: WorkloadName,
+        /// What is wrong and what would be valid.
+        what: String,
+    },
+    /// Two workloads share something that must be unique.
+    #[error("workloads {first} and {second} have the same {what} {value}: {advice}")]
+    Shared {
+        /// One workload.
+        first: WorkloadName,
+        /// The other.
+        second: WorkloadName,
+        /// Name, device, address, source or cgroup.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// What would be valid.
+        advice: &'static str,
+    },
+    /// The host's section is wrong.
+    #[error("host: {0}")]
+    Host(String),
+}
+
+impl WorkloadConfig {
+    /// Its name. Only for a configuration that was checked.
+    pub fn name(&self) -> &WorkloadName {
+        self.name.as_ref().expect("a checked workload has a name")
+    }
+
+    /// How its packets are told from others'. Only for a configuration that was checked.
+    pub fn told(&self) -> Told<'_> {
+        match (&self.cgroup, &self.device) {
+            (Some(cgroup), _) => Told::Cgroup(cgroup),
+            (None, device) => {
+                let device = device.as_deref().expect("a checked workload has a device or a cgroup");
+                if self.all_sources().next().is_some() { Told::Source(device) } else { Told::Device(device) }
+            }
+        }
+    }
+
+    /// Its source prefixes, however they are written.
+    pub fn all_sources(&self) -> impl Iterator<Item = Cidr> {
+        self.source.into_iter().chain(self.sources.iter().copied())
+    }
+
+    /// Its IPv6 prefix, as tables want it.
+    pub fn prefix6(&self) -> Option<(Ipv6Addr, u8)> {
+        self.address6.and_then(|range| match range.address() {
+            IpAddr::V6(address) => Some((address, range.prefix_length())),
+            IpAddr::V4(_) => None,
+        })
+    }
+
+    fn check_alone(&self, number: usize) -> Result<(), WorkloadConfigError> {
+        let Some(name) = &self.name else { return Err(WorkloadConfigError::Nameless(number)) };
+        match self.contradiction() {
+            None => Ok(()),
+            Some(what) => Err(WorkloadConfigError::Contradiction { name: name.clone(), what: what.to_owned() }),
+        }
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let has_sources = self.all_sources().next().is_some();
+        let has_address = self.address.is_some() || self.address6.is_some();
+        let has_inside = self.netns.is_some() || self.pid.is_some();
+        let is_prefix6 = |range: Cidr| range.address().is_ipv6();
+        let is_tag = |tag: u16| (1..=4_094).contains(&tag);
+        let is_path = |path: &String| path.starts_with('/') && !path.contains("..");
+        let wrong = [
+            (self.device.is_none() && self.cgroup.is_none(), "set device, or cgroup for processes of the host"),
+            (self.device.is_some() && self.cgroup.is_some(), "it is told by device or by cgroup, not by both"),
+            (self.source.is_some() && !self.sources.is_empty(), "set source for one prefix or sources for several"),
+            (has_sources && self.device.is_none(), "sources stand on a device: set device"),
+            (has_sources && has_address, "its sources are its addresses: remove address and address6"),
+            (self.cgroup.is_some() && has_address, "a cgroup has the host's addresses: remove address and address6"),
+            (self.address6.is_some_and(|range| !is_prefix6(range)), "address6 is an IPv6 address or prefix"),
+            (self.vlan.is_some() && self.device.is_none(), "a VLAN tag stands on a device: set device"),
+            (self.vlan.is_some_and(|tag| !is_tag(tag)), "vlan is 1 to 4094"),
+            (
+                self.cgroup.as_ref().is_some_and(|path| !is_path(path)),
+                "cgroup is a path from the root of the v2 tree, such as /system.slice/web.service",
+            ),
+            (self.netns.is_some() && self.pid.is_some(), "set netns or pid, not both"),
+            (self.serve && has_inside, "an inside that can be entered needs no serve: remove it, or netns and pid"),
+            (
+                (has_inside || self.serve) && (has_sources || self.device.is_none()),
+                "netns, pid and serve need a device of the workload's own",
+            ),
+            (
+                self.device.is_some() && !has_sources && !has_address && !has_inside && !self.serve,
+                "set address or address6 (its source), or sources; or netns, pid or serve if it gets configured leases only",
+            ),
+        ];
+        wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map(|(_, what)| what)
+    }
+}
+
+/// Checks all workloads, each by itself and against the others.
+pub(super) fn check(workloads: &[WorkloadConfig], host: &HostConfig) -> Result<(), WorkloadConfigError> {
+    for (index, second) in workloads.iter().enumerate() {
+        second.check_alone(index + 1)?;
+        workloads[..index].iter().try_for_each(|first| check_pair(first, second))?;
+    }
+    let Some(cgroup) = &host.cgroup else { return Ok(()) };
+    if !cgroup.starts_with('/') || cgroup.contains("..") {
+        return Err(WorkloadConfigError::Host(format!("cgroup {cgroup} is no path from the root of the v2 tree")));
+    }
+    match workloads.iter().find(|workload| workload.cgroup.as_ref() == Some(cgroup)) {
+        Some(workload) => {
+            Err(WorkloadConfigError::Host(format!("cgroup {cgroup} is workload {}'s already", workload.name())))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_pair(first: &WorkloadConfig, second: &WorkloadConfig) -> Result<(), WorkloadConfigError> {
+    let shared = |what, value: String, advice| {
+        let (first, second) = (first.name().clone(), second.name().clone());
+        Err(WorkloadConfigError::Shared { first, second, what, value, advice })
+    };
+    if first.name == second.name {
+        return shared("name", first.name().to_string(), "each needs its own");
+    }
+    if let Some(cgroup) = first.cgroup.as_ref().filter(|cgroup| second.cgroup.as_ref() == Some(*cgroup)) {
+        return shared("cgroup", cgroup.clone(), "each needs its own; one below the other may be another's");
+    }
+    if let Some(address) = first.address.filter(|address| second.address == Some(*address)) {
+        return shared("address", address.to_string(), "each needs its own");
+    }
+    if let Some((one, two)) = first.address6.zip(second.address6).filter(|(one, two)| one.overlaps(two)) {
+        return shared("address", format!("{one} and {two}"), "they overlap: each needs its own");
+    }
+    check_device_pair(first, second)
+}
+
+fn check_device_pair(first: &WorkloadConfig, second: &WorkloadConfig) -> Result<(), WorkloadConfigError> {
+    let shared = |what, value: String, advice| {
+        let (first, second) = (first.name().clone(), second.name().clone());
+        Err(WorkloadConfigError::Shared { first, second, what, value, advice })
+    };
+    let Some(device) = first.device.as_ref().filter(|device| second.device.as_ref() == Some(*device)) else {
+        return Ok(());
+    };
+    let is_by_source = |workload: &WorkloadConfig| workload.all_sources().next().is_some();
+    if !is_by_source(first) || !is_by_source(second) {
+        return shared("device", device.clone(), "each needs its own, or sources on every one of them");
+    }
+    if first.vlan != second.vlan {
+        return shared("device", device.clone(), "a device carries one VLAN tag for all of its workloads");
+    }
+    let same = first.all_sources().find(|source| second.all_sources().any(|other| other == *source));
+    match same {
+        Some(source) => {
+            shared("source", source.to_string(), "each needs its own; a longer prefix goes before a shorter one")
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct File {
+        workload: Vec<WorkloadConfig>,
+        #[serde(default)]
+        host: HostConfig,
+    }
+
+    fn outcome(text: &str) -> Result<(), String> {
+        let file: File = toml::from_str(text).unwrap();
+        check(&file.workload, &file.host).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_way_to_tell_a_workload_is_understood() {
+        let text = "
+            host = { cgroup = '/system.slice', gai_conf = '/etc/gai.conf' }
+            workload = [
+              { name = 'a', device = 'v0', address = '10.0.0.2', address6 = 'fd00:1::/64', vlan = 7 },
+              { name = 'b', device = 'br0', sources = ['10.1.0.0/24', 'fd00:2::/64'] },
+              { name = 'c', device = 'br0', source = '10.1.0.7' },
+              { name = 'd', cgroup = '/system.slice/web.service' },
+              { name = 'e', device = 'tap0', serve = true },
+              { name = 'f', device = 'v1', netns = '/run/netns/f' },
+            ]";
+        assert_eq!(outcome(text), Ok(()));
+        let file: File = toml::from_str(text).unwrap();
+        let told: Vec<Told<'_>> = file.workload.iter().map(WorkloadConfig::told).collect();
+        assert_eq!(
+            told[..4],
+            [Told::Device("v0"), Told::Source("br0"), Told::Source("br0"), Told::Cgroup("/system.slice/web.service")]
+        );
+    }
+
+    #[test]
+    fn contradictions_are_named_with_what_would_be_valid() {
+        let cases = [
+            ("{ device = 'v0', address = '10.0.0.2' }", "number 1 has no name"),
+            ("{ name = 'a' }", "set device, or cgroup"),
+            ("{ name = 'a', device = 'v0' }", "set address or address6"),
+            ("{ name = 'a', device = 'v0', cgroup = '/x' }", "not by both"),
+            ("{ name = 'a', device = 'v0', address = '10.0.0.2', source = '10.0.0.2' }", "remove address"),
+            ("{ name = 'a', source = '10.0.0.2' }", "set device"),
+            ("{ name = 'a', source = '10.0.0.2', cgroup = '/x' }", "set device"),
+            ("{ name = 'a', device = 'v0', address6 = '10.0.0.2' }", "IPv6 address or prefix"),
+            ("{ name = 'a', device = 'v0', address = '10.0.0.2', vlan = 4095 }", "1 to 4094"),
+            ("{ name = 'a', cgroup = 'x' }", "from the root"),
+            ("{ name = 'a', cgroup = '/../x' }", "from the root"),
+            ("{ name = 'a', device = 'v0', netns = '/x', pid = 7 }", "not both"),
+            ("{ name = 'a', device = 'v0', pid = 7, serve = true }", "needs no serve"),
+            ("{ name = 'a', device = 'v0', source = '10.0.0.2', pid = 7 }", "of the workload's own"),
+            ("{ name = 'a', device = 'v0', source = '10.0.0.2', sources = ['10.0.0.3'] }", "or sources for several"),
+        ];
+        for (workload, reason) in cases {
+            let error = outcome(&format!("workload = [{workload}]")).unwrap_err();
+            assert!(error.contains(reason), "{workload}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_unique_is() {
+        let cases = [
+            (
+                "{ name = 'a', device = 'v0', address = '10.0.0.2' }",
+                "{ name = 'a', device = 'v1', address = '10.0.0.3' }",
+                "same name a",
+            ),
+            (
+                "{ name = 'a', device = 'v0', address = '10.0.0.2' }",
+                "{ name = 'b', device = 'v1', address = '10.0.0.2' }",
+                "same address 10.0.0.2",
+            ),
+            (
+                "{ name = 'a', device = 'v0', address6 = 'fd00::/48' }",
+                "{ name = 'b', device = 'v1', address6 = 'fd00::7' }",
+                "they overlap",
+            ),
+            (
+                "{ name = 'a', device = 'v0', address = '10.0.0.2' }",
+                "{ name = 'b', device = 'v0', address = '10.0.0.3' }",
+                "or sources on every one",
+            ),
+            (
+                "{ name = 'a', device = 'v0', source = '10.0.0.2' }",
+                "{ name = 'b', device = 'v0', address = '10.0.0.3' }",
+                "or sources on every one",
+            ),
+            (
+                "{ name = 'a', device = 'v0', source = '10.0.0.2' }",
+                "{ name = 'b', device = 'v0', source = '10.0.0.2' }",
+                "same source 10.0.0.2",
+            ),
+            (
+                "{ name = 'a', device = 'v0', source = '10.0.0.2', vlan = 1 }",
+                "{ name = 'b', device = 'v0', source = '10.0.0.3' }",
+                "one VLAN tag",
+            ),
+            ("{ name = 'a', cgroup = '/x' }", "{ name = 'b', cgroup = '/x' }", "same cgroup /x"),
+        ];
+        for (first, second, reason) in cases {
+            let error = outcome(&format!("workload = [{first}, {second}]")).unwrap_err();
+            assert!(error.contains(reason), "{first} {second}: {error}");
+        }
+        for (host, reason) in [("/x", "workload a's already"), ("x", "no path"), ("/a/../b", "no path")] {
+            let text = format!("host = {{ cgroup = '{host}' }}\nworkload = [{{ name = 'a', cgroup = '/x' }}]");
+            assert!(outcome(&text).unwrap_err().contains(reason), "{host}");
+        }
+    }
+}
