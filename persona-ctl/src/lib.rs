@@ -12,3 +12,4 @@ pub mod manager_link;
 pub mod netlink;
 pub mod probe;
 pub mod shutdown;
+pub mod slow_path;
