@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{as_root, cache_dir, cargo};
 
-/// Builds one target and returns its executable.
+/// Builds one target, the one that `arguments` name after `--bin` or `--test`, and returns its executable.
 pub(crate) fn build(arguments: &[&str]) -> Result<PathBuf> {
+    let name = arguments.iter().skip_while(|word| !["--bin", "--test"].contains(word)).nth(1);
+    let name = *name.with_context(|| format!("cargo {}: no target is named", arguments.join(" ")))?;
     let mut command = cargo();
     command
         .args(arguments)
@@ -21,7 +23,9 @@ pub(crate) fn build(arguments: &[&str]) -> Result<PathBuf> {
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut paths = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    // A test target brings its package's programs along, in any order.
+    let ours = messages.filter(|message| message["target"]["name"] == name);
+    let mut paths = ours.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
     paths.next_back().with_context(|| format!("cargo {} made no executable", arguments.join(" ")))
 }
 

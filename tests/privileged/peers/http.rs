@@ -1,11 +1,10 @@
 //! nginx and curl: HTTP/1.1, HTTP/2 with and without TLS, many streams at once, and transfers in both directions that
 //! outlive a persona switch and the death of the edge that carries them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use persona_tests::findings::Findings;
 use persona_tests::peers::{content, nginx};
 use persona_tests::process::Running;
@@ -13,7 +12,7 @@ use persona_tests::steps::switch::switch_to;
 use persona_tests::steps::{SUBJECT, TOKYO, view};
 use persona_tests::world::{INTERNET_ADDRESS, World};
 
-use super::{in_cluster, note_client, output_of};
+use super::{finish, in_cluster, note_client, output_of, wait_for_bytes};
 
 /// Bytes of the file that goes down, about four seconds at the persona's 80 Mbit/s.
 const DOWN_BYTES: usize = 32 << 20;
@@ -24,9 +23,6 @@ const UP_BYTES: usize = 14 << 20;
 /// Streams at once over one connection, and the bytes of each.
 const STREAM_COUNT: u64 = 12;
 const STREAM_BYTES: usize = 300_000;
-
-/// How long a transfer may take, and its start.
-const TRANSFER_TIME: Duration = Duration::from_secs(60);
 
 #[test]
 fn http_1_and_2_show_the_lease_and_keep_every_byte() {
@@ -130,26 +126,6 @@ fn transfers_across_a_switch_and_a_death(world: &mut World, findings: &mut Findi
     findings.note("an upload outlives both too", format!("{bytes} bytes"), true);
     note_client(findings, "the upload", &client_of(&world.path("up.head"))?, &lease);
     Ok(())
-}
-
-fn wait_for_bytes(transfer: &mut Running, file: &PathBuf, bytes: u64) -> Result<()> {
-    let start = Instant::now();
-    while std::fs::metadata(file).map_or(0, |metadata| metadata.len()) < bytes {
-        transfer.check()?;
-        if start.elapsed() > TRANSFER_TIME {
-            bail!("{} did not bring {bytes} bytes within {TRANSFER_TIME:?}", transfer.name);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
-fn finish(transfer: &mut Running) -> Result<()> {
-    match transfer.wait(TRANSFER_TIME)? {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => bail!("{} ended with {status}: {}", transfer.name, transfer.log_tail()),
-        None => bail!("{} did not end within {TRANSFER_TIME:?}", transfer.name),
-    }
 }
 
 fn client_of(head: &Path) -> Result<String> {

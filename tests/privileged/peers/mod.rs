@@ -1,16 +1,25 @@
 //! Real peers as traffic through a whole cluster: manager, agent and edges as processes, servers and clients that others
 //! wrote at both ends. Each test looks at what arrived and at who the server says its client is.
 
+mod dns;
 mod http;
+mod ssh;
+mod stun;
 
+use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use persona_tests::findings::Findings;
+use persona_tests::process::Running;
 use persona_tests::steps::view;
 use persona_tests::world::{Hook, World};
 
 use crate::cluster;
+
+/// How long a transfer may take, and its start.
+const TRANSFER_TIME: Duration = Duration::from_secs(60);
 
 /// Builds a world, brings the cluster up, and lets the test act in it.
 fn in_cluster(name: &str, test: impl FnOnce(&mut World, &mut Findings) -> Result<()>) {
@@ -42,4 +51,26 @@ fn note_client(findings: &mut Findings, what: &str, seen: &str, lease: &persona_
     let client = view::parse_client(seen);
     let expected = format!("{what}: the server sees {}", view::describe(lease));
     findings.note(expected, seen.trim(), client.is_some_and(|client| view::is_inside(lease, client)));
+}
+
+/// Waits until a transfer has brought so many bytes into a file.
+fn wait_for_bytes(transfer: &mut Running, file: &Path, bytes: u64) -> Result<()> {
+    let start = Instant::now();
+    while std::fs::metadata(file).map_or(0, |metadata| metadata.len()) < bytes {
+        transfer.check()?;
+        if start.elapsed() > TRANSFER_TIME {
+            bail!("{} did not bring {bytes} bytes within {TRANSFER_TIME:?}", transfer.name);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Waits for the end of a transfer that must succeed.
+fn finish(transfer: &mut Running) -> Result<()> {
+    match transfer.wait(TRANSFER_TIME)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!("{} ended with {status}: {}", transfer.name, transfer.log_tail()),
+        None => bail!("{} did not end within {TRANSFER_TIME:?}", transfer.name),
+    }
 }

@@ -1,5 +1,8 @@
 //! Real peers: servers, clients, containers and guests that others wrote, as the traffic of whole-system tests.
 
 pub mod content;
+pub mod coturn;
+pub mod knot;
 pub mod nginx;
+pub mod openssh;
 pub mod programs;
