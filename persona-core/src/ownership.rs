@@ -3,26 +3,36 @@
 //! Every machine computes the same answer from the same list, in any order of it. When an edge comes or goes, only the
 //! addresses that it wins or held change hands.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::ids::EdgeNumber;
 
-/// The edge that answers ARP for `address`, if any is alive.
-pub fn owner(address: Ipv4Addr, alive: &[EdgeNumber]) -> Option<EdgeNumber> {
+/// The edge that answers ARP or ND for `address`, if any is alive.
+pub fn owner(address: IpAddr, alive: &[EdgeNumber]) -> Option<EdgeNumber> {
     alive.iter().copied().max_by_key(|edge| (score(address, *edge), *edge))
 }
 
 /// Mixes address and edge; the constants are those of SplitMix64, a bijection with full avalanche.
-fn score(address: Ipv4Addr, edge: EdgeNumber) -> u64 {
-    crate::maglev::mix((u64::from(address.to_bits()) << 16) | u64::from(edge.0))
+fn score(address: IpAddr, edge: EdgeNumber) -> u64 {
+    match address {
+        IpAddr::V4(address) => crate::maglev::mix((u64::from(address.to_bits()) << 16) | u64::from(edge.0)),
+        IpAddr::V6(address) => {
+            let high = crate::maglev::mix((address.to_bits() >> 64) as u64);
+            crate::maglev::mix(crate::maglev::mix(high ^ address.to_bits() as u64) ^ u64::from(edge.0))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
-    fn addresses() -> impl Iterator<Item = Ipv4Addr> {
-        (0..10_000).map(|offset| Ipv4Addr::from_bits(0xc633_6400 + offset))
+    fn addresses() -> impl Iterator<Item = IpAddr> {
+        (0..10_000).map(|offset| match offset % 2 {
+            0 => Ipv4Addr::from_bits(0xc633_6400 + offset).into(),
+            _ => Ipv6Addr::from_bits((0x2001_0db8 << 96) + u128::from(offset)).into(),
+        })
     }
 
     #[test]
@@ -30,7 +40,7 @@ mod tests {
         let edges = [EdgeNumber(3), EdgeNumber(1), EdgeNumber(2)];
         let sorted = [EdgeNumber(1), EdgeNumber(2), EdgeNumber(3)];
         assert!(addresses().all(|address| owner(address, &edges) == owner(address, &sorted)));
-        assert_eq!(owner(Ipv4Addr::LOCALHOST, &[]), None);
+        assert_eq!(owner(Ipv4Addr::LOCALHOST.into(), &[]), None);
     }
 
     #[test]

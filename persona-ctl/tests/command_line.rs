@@ -1,7 +1,6 @@
 //! The real binary against a real manager, with one node and two edges that acknowledge whatever they are told.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -98,7 +97,7 @@ async fn join(
         role,
         name: name.to_owned(),
         public_key: String::new(),
-        address: Ipv4Addr::new(10, 0, 0, last),
+        address: [10, 0, 0, last].into(),
         group: group.map(|group| group.parse().expect("a group's name")),
         capabilities: Vec::new(),
         capacity: None,
@@ -129,7 +128,9 @@ fn web() -> WorkloadReport {
     WorkloadReport {
         name: "web".parse().expect("a workload's name"),
         device: "veth0".to_owned(),
-        address: Ipv4Addr::new(10, 10, 0, 2),
+        address: Some([10, 10, 0, 2].into()),
+        prefix6: None,
+        kind: Default::default(),
         labels: BTreeMap::new(),
         attached: true,
     }

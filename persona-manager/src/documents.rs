@@ -1,7 +1,6 @@
 //! Stores documents as immutable versions, and refuses what contradicts the others or is in use.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
 use persona_core::document::{Document, Kind, PoolDocument};
 use persona_core::wire::api::{Applied, AppliedDocument};
@@ -137,8 +136,7 @@ fn check_pools(snapshot: &Snapshot) -> Result<(), Refusal> {
                 );
                 return Err(Refusal::conflict(detail));
             }
-            let holds = |address: Ipv4Addr| range.contains(address.into());
-            if let Some(agent) = snapshot.agents.values().find(|agent| holds(agent.address)) {
+            if let Some(agent) = snapshot.agents.values().find(|agent| range.contains(agent.address)) {
                 let detail = format!(
                     "pool {name} holds {}, which is the underlay address of {}: an egress address must not be configured anywhere",
                     agent.address, agent.id

@@ -4,7 +4,7 @@
 //! here decides; whoever changes what a decision rests on wakes the driver.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -31,8 +31,8 @@ pub(crate) struct AgentLive {
     pub edges: BTreeMap<EdgeName, (EdgeHealth, Instant)>,
     /// Edges: whether the outside next hop answers.
     pub outside_alive: Option<bool>,
-    /// Edges: addresses it answers ARP for.
-    pub owned: Vec<Ipv4Addr>,
+    /// Edges: addresses it answers ARP or ND for.
+    pub owned: Vec<IpAddr>,
     /// What its data plane counted.
     pub counters: Counters,
     /// Traffic between the last two reports that had counters.

@@ -24,8 +24,8 @@ pub use envelope::{API_VERSION, Document, Kind, Metadata, json_schema};
 pub(crate) use envelope::{digest_of, sorted};
 pub use parse::{DocumentError, Format, parse_documents};
 pub use persona::{
-    Assign, EdgeChoice, Egress, Family, Impair, Location, MTU_DEFAULT, Network, Normalise, PORTS_PER_SUBJECT_DEFAULT,
-    PersonaDocument, PersonaSpec, Privacy, Protocol, Section,
+    Assign, EdgeChoice, Egress, Family, Filtering, Impair, Location, MTU_DEFAULT, Network, Normalise,
+    PORTS_PER_SUBJECT_DEFAULT, PersonaDocument, PersonaSpec, Privacy, Protocol, Section,
 };
 pub use pool::{BLOCK_SIZE_DEFAULT, PoolDocument, PoolSpec, QUARANTINE_DEFAULT};
 pub use qos::{Dscp, EnforceAt, Qos, QosClass, SharedRates};

@@ -214,13 +214,27 @@ pub enum Family {
 }
 
 /// How a subject gets its egress address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Assign {
     /// The node rewrites the source.
+    #[default]
     Rewrite,
-    /// The subject's own interface is configured. Not enforced by this release and therefore refused.
+    /// The subject's own interface has the leased address or an address of the leased prefix; nothing is rewritten.
     Configure,
+}
+
+/// Who outside may send to an external port that a flow has opened (RFC 4787 §5).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtering {
+    /// Anybody.
+    #[default]
+    EndpointIndependent,
+    /// Only remote addresses and ports that the subject has sent to.
+    AddressAndPortDependent,
 }
 
 /// Where a subject appears to be.

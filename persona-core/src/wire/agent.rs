@@ -1,11 +1,12 @@
 //! What nodes and edges send to the manager: registration, and reports of what they see and did.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
+use crate::units::Cidr;
 
 /// The header that proves possession of the key a bearer is bound to: `t=MILLISECONDS,s=BASE64`, where the second part
 /// is an Ed25519 signature (RFC 8032) over [`proof_text`].
@@ -45,7 +46,7 @@ pub struct Register {
     pub public_key: String,
     /// Its address on the underlay, where tunnels end.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Edges: the group it belongs to.
     pub group: Option<GroupName>,
     /// Nodes: capabilities it wants of a persona; edges: capabilities it offers.
@@ -100,14 +101,36 @@ pub struct Report {
     pub edges: Option<Vec<EdgeHealth>>,
     /// Edges: whether the outside next hop answers. Absent on nodes.
     pub outside_alive: Option<bool>,
-    /// Edges: egress addresses that it answers ARP for now.
+    /// Edges: egress addresses and IPv6 next hops of the group that it answers ARP or ND for now.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
-    pub owned: Option<Vec<Ipv4Addr>>,
+    pub owned: Option<Vec<IpAddr>>,
+    /// Nodes: how full leases are. A lease that is not listed is as it was.
+    #[serde(default)]
+    pub leases: Vec<LeaseUse>,
+    /// Nodes: the least MTU of the ways to the edges it knows, or of the uplink while it knows none, bytes. Absent:
+    /// unchanged.
+    #[serde(default)]
+    pub underlay_mtu: Option<u32>,
     /// Things that happened since the last report, oldest first.
     #[serde(default)]
     pub events: Vec<AgentEvent>,
     /// Counters since the programs were first attached. Absent: unchanged.
     pub counters: Option<Counters>,
+}
+
+/// How full a lease is. Slots are external ports per protocol; a prefix has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseUse {
+    /// Which lease.
+    pub lease: LeaseId,
+    /// Slots that a live flow holds.
+    pub live_slot_count: u32,
+    /// Slots that there are.
+    pub slot_count: u32,
+    /// Ports that are shared between remotes because no slot was free.
+    pub shared_port_count: u32,
 }
 
 /// A generation that could not be applied.
@@ -128,16 +151,49 @@ pub struct Rejection {
 pub struct WorkloadReport {
     /// Its name, unique on the node.
     pub name: WorkloadName,
-    /// Its device on the host's side.
+    /// Its device on the host's side; for a workload told by a source prefix the device that leads to it, empty for one
+    /// told by its cgroup.
     pub device: String,
-    /// The only source address that its packets may have.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
+    /// The only IPv4 source address that its packets may have, beside configured leases.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub address: Option<Ipv4Addr>,
+    /// The only IPv6 source prefix that its packets may have, beside configured leases.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub prefix6: Option<Cidr>,
+    /// How its packets are told from others'.
+    #[serde(default)]
+    pub kind: WorkloadKind,
     /// Free labels, used by bindings' selectors.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Whether the device is there now.
     pub attached: bool,
+}
+
+/// How a workload's packets are told from others'.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum WorkloadKind {
+    /// By its host-side device.
+    #[default]
+    Device,
+    /// By the cgroup of its sockets: processes of the host itself.
+    Cgroup,
+    /// By its source address, behind a device that others share.
+    Source,
+}
+
+impl std::fmt::Display for WorkloadKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::Device => "device",
+            Self::Cgroup => "cgroup",
+            Self::Source => "source",
+        })
+    }
 }
 
 /// What probes to one edge say.

@@ -17,15 +17,17 @@
 //! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection, Role};
+use super::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection, Role, WorkloadKind};
+use super::desired::LeaseSpace;
 use crate::ids::{
     Capability, EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, Vni,
     WorkloadName,
 };
+use crate::units::Cidr;
 
 /// One page of a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -180,7 +182,7 @@ pub struct NodeView {
     pub name: NodeName,
     /// Its address on the underlay.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Capabilities it wants.
     pub capabilities: Vec<Capability>,
     /// Its labels.
@@ -216,7 +218,7 @@ pub struct EdgeView {
     pub group: GroupName,
     /// Its address on the underlay.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Capabilities it offers.
     pub capabilities: Vec<Capability>,
     /// What it can carry.
@@ -237,9 +239,9 @@ pub struct EdgeView {
     pub applied: Generation,
     /// The generation it rejected, and why.
     pub rejected: Option<Rejection>,
-    /// Egress addresses that it answers ARP for.
+    /// Egress addresses and IPv6 next hops that it answers ARP or ND for.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
-    pub owned: Vec<Ipv4Addr>,
+    pub owned: Vec<IpAddr>,
     /// Leases that it carries.
     pub lease_count: u32,
     /// What its data plane counted.
@@ -259,9 +261,14 @@ pub struct WorkloadView {
     pub name: WorkloadName,
     /// Its host-side device.
     pub device: String,
-    /// The source address that its packets must have.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
+    /// The IPv4 source address that its packets must have.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub address: Option<Ipv4Addr>,
+    /// The IPv6 source prefix that its packets must have.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub prefix6: Option<Cidr>,
+    /// How its packets are told from others'.
+    pub kind: WorkloadKind,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Whether the device is there now.
@@ -285,10 +292,10 @@ pub struct LeaseView {
     pub vni: Vni,
     /// From which pool.
     pub pool: PoolName,
-    /// The egress address.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
-    /// Port ranges, first and last port of each, ascending.
+    /// What it consists of.
+    #[serde(flatten)]
+    pub space: LeaseSpace,
+    /// Port ranges, first and last port of each, ascending; none for a prefix.
     pub ports: Vec<(u16, u16)>,
     /// `publishing` (edges are learning it), `active`, `retiring` (its last flows go on), `revoking` (edges are
     /// forgetting it) or `quarantine`.
@@ -384,8 +391,10 @@ pub struct AssignmentView {
     pub subject: SubjectId,
     /// Section name → what is worn there. A section that is missing has nothing in force.
     pub sections: BTreeMap<String, SectionAssignment>,
-    /// The network lease for new flows.
+    /// The IPv4 lease for new flows.
     pub lease: Option<LeaseId>,
+    /// The IPv6 lease for new flows.
+    pub lease6: Option<LeaseId>,
     /// Whether the node (and, for a new lease, every edge) has acknowledged it.
     pub in_force: bool,
     /// Whether the call changed anything. False from a request that the worn persona already satisfied.
@@ -416,8 +425,10 @@ pub struct SectionAssignment {
 pub struct Explanation {
     /// What is in force.
     pub assignment: AssignmentView,
-    /// The lease in use, if any.
+    /// The IPv4 lease in use, if any.
     pub lease: Option<LeaseView>,
+    /// The IPv6 lease in use, if any.
+    pub lease6: Option<LeaseView>,
     /// Every persona that was considered for the network section, best first.
     pub considered: Vec<Considered>,
     /// Every field of the effective persona: path, value, and the persona and layer that it comes from.

@@ -4,15 +4,18 @@
 //! whoever finds a gap or a digest that does not match asks for the stream anew and gets a snapshot.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use super::space::{AddressFamily, LeaseSpace, PREFIX_LENGTH, WHOLE_ADDRESS_BITS};
+pub use crate::document::{Assign, Filtering};
 use crate::ids::{
     EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
     Vni,
 };
+use crate::units::Cidr;
 
 /// All that one node or one edge shall be, at one generation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -57,12 +60,16 @@ pub struct EdgeItem {
     pub group: GroupName,
     /// Where tunnels end: its address on the underlay.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
-    /// Share of the group's flows, relative to the other edges; 0 takes no flows.
+    pub address: IpAddr,
+    /// Share of the group's flows, relative to the other edges, 1 to 1,000; 0 takes no flows.
     pub weight: u16,
     /// Whether the manager counts it as in service. A node judges liveness itself by probes; this takes an edge out of
     /// the Maglev tables.
     pub in_service: bool,
+    /// Whether it is being emptied: new flows avoid it (it counts as weight 0 in the Maglev tables), old ones stay, and
+    /// it is as alive as any other.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// A subject and the effective persona it wears, in numbers.
@@ -95,12 +102,31 @@ pub struct SubjectNetwork {
     pub vni: Vni,
     /// Largest inner IP packet, bytes.
     pub mtu: u16,
-    /// IP protocol numbers that may pass (1 ICMP, 6 TCP, 17 UDP).
+    /// IP protocol numbers that may pass, ascending (1 and 58 together for ICMP, 6 TCP, 17 UDP). Numbers without ports
+    /// stand here only where every lease is a whole address or a prefix.
     pub protocols: Vec<u8>,
     /// The edge group that carries its flows.
     pub group: GroupName,
-    /// The lease for new flows. Its item is in the same state. Older leases of the subject stay as items until drained.
-    pub lease: LeaseId,
+    /// The IPv4 lease for new flows. Its item is in the same state. Older leases of the subject stay as items until
+    /// drained. Absent: IPv4 has no way out.
+    #[serde(default)]
+    pub lease: Option<LeaseId>,
+    /// The IPv6 lease for new flows, likewise.
+    #[serde(default)]
+    pub lease6: Option<LeaseId>,
+    /// Whether names shall be resolved to IPv6 before IPv4 (RFC 6724's policy table on the subject).
+    #[serde(default)]
+    pub prefer_ipv6: bool,
+    /// Whether the node rewrites the source or the subject's interface has the leased address.
+    #[serde(default)]
+    pub assign: Assign,
+    /// Who outside may answer.
+    #[serde(default)]
+    pub filtering: Filtering,
+    /// Destinations that take the subject's ordinary way, beside the host's own list.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub bypass: Vec<Cidr>,
 }
 
 /// Rates and marks that a subject wears.
@@ -118,7 +144,7 @@ pub struct SubjectQos {
     pub dscp: Option<u8>,
 }
 
-/// Port blocks of an egress address, held by one subject under one persona.
+/// Port blocks of an egress address, or a prefix, held by one subject under one persona.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -131,21 +157,20 @@ pub struct LeaseItem {
     pub node: NodeName,
     /// Where the node's tunnels end: its address on the underlay.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub node_address: Ipv4Addr,
+    pub node_address: IpAddr,
     /// The persona that it is held under.
     pub vni: Vni,
     /// The group whose edges carry it.
     pub group: GroupName,
     /// The pool that it is from.
     pub pool: PoolName,
-    /// The egress address.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
-    /// log2 of the ports in a block; block `b` is ports `b << block_bits` and up.
-    pub block_bits: u8,
-    /// The blocks held, ascending, none below port 1,024.
-    pub blocks: Vec<u16>,
-    /// Largest inner IP packet, bytes: an edge answers larger ones with frag-needed.
+    /// What it consists of.
+    #[serde(flatten)]
+    pub space: LeaseSpace,
+    /// Whether the subject's interface has it (`assign: configure`) and nothing is rewritten.
+    #[serde(default)]
+    pub configured: bool,
+    /// Largest inner IP packet, bytes: an edge answers larger ones with frag-needed or packet-too-big.
     pub mtu: u16,
     /// The generation in which edges first learnt of it; an edge whose lease table is older must not be used for it.
     pub generation: Generation,
@@ -165,6 +190,14 @@ pub struct PoolItem {
     pub addresses: Vec<Ipv4Addr>,
     /// log2 of the ports in a block.
     pub block_bits: u8,
+    /// IPv6 prefixes of 48 to 64 bits, out of which leases are cut.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub prefixes: Vec<Cidr>,
+    /// The address that the outside routes the prefixes to; the owner among the group's edges answers for it.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub next_hop6: Option<Ipv6Addr>,
 }
 
 /// A node whose packets an edge accepts.
@@ -176,7 +209,7 @@ pub struct NodeItem {
     pub name: NodeName,
     /// Its address on the underlay.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// How often to probe, and when silence means death.
@@ -322,7 +355,7 @@ mod tests {
         let mut state = DesiredState { generation: Generation::new(1, number), ..Default::default() };
         probes.iter().for_each(|probe| state.insert(Item::Probe(*probe)));
         for name in nodes {
-            let address = Ipv4Addr::new(10, 0, 0, 1);
+            let address = IpAddr::from([10, 0, 0, 1]);
             state.insert(Item::Node(NodeItem { name: name.parse().unwrap(), address }));
         }
         state

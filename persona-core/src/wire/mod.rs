@@ -7,3 +7,4 @@
 pub mod agent;
 pub mod api;
 pub mod desired;
+mod space;

@@ -262,7 +262,7 @@ fn link_config(config: &AgentConfig, observed: &Observed) -> LinkConfig {
         role: Role::Node,
         name: config.name.to_string(),
         public_key: String::new(),
-        address: observed.address,
+        address: observed.address.into(),
         group: None,
         capabilities: config.file.capabilities.clone(),
         capacity: None,

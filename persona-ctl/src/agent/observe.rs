@@ -60,7 +60,7 @@ impl Observed {
         let address = address.ok_or_else(|| ObserveError::NoAddress(config.uplink.clone()))?;
         let mut paths = BTreeMap::new();
         for (edge, edge_address) in desired.iter().flat_map(|state| edges(state)) {
-            let path = netlink.path_to(edge_address.into()).await?;
+            let path = netlink.path_to(edge_address).await?;
             let path = path.or_else(|| before.and_then(|before| before.paths.get(&edge).copied()));
             paths.extend(path.map(|path| (edge, path)));
         }
@@ -98,7 +98,7 @@ fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-fn edges(state: &DesiredState) -> impl Iterator<Item = (EdgeNumber, Ipv4Addr)> {
+fn edges(state: &DesiredState) -> impl Iterator<Item = (EdgeNumber, IpAddr)> {
     state.items.values().filter_map(|item| match item {
         Item::Edge(edge) => Some((edge.number, edge.address)),
         _ => None,

@@ -3,20 +3,27 @@
 use std::collections::BTreeMap;
 
 use persona_core::ids::{EdgeNumber, SubjectId, SubjectNumber};
-use persona_core::wire::agent::{Counters, EdgeHealth, SubjectCounters, WorkloadReport};
+use persona_core::wire::agent::{Counters, EdgeHealth, SubjectCounters, WorkloadKind, WorkloadReport};
 use persona_core::wire::desired::EdgeItem;
 
 use super::config::AgentConfig;
 use super::observe::Observed;
+use super::workload_config::{Told, WorkloadConfig};
 use crate::dataplane::RawCounters;
 use crate::probe::Health;
 
 /// Every configured workload, attached or not.
 pub(super) fn workloads(config: &AgentConfig, observed: &Observed) -> Vec<WorkloadReport> {
-    let report = |workload: &super::workload_config::WorkloadConfig| WorkloadReport {
+    let report = |workload: &WorkloadConfig| WorkloadReport {
         name: workload.name().clone(),
         device: workload.device.clone().unwrap_or_default(),
-        address: workload.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+        address: workload.address,
+        prefix6: workload.address6,
+        kind: match workload.told() {
+            Told::Device(_) => WorkloadKind::Device,
+            Told::Source(_) => WorkloadKind::Source,
+            Told::Cgroup(_) => WorkloadKind::Cgroup,
+        },
         labels: workload.labels.clone(),
         attached: observed.attached.contains_key(workload.name()),
     };

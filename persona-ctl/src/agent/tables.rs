@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
-use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, ProbeItem, SubjectItem, SubjectNetwork};
+use persona_core::wire::desired::{
+    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, ProbeItem, SubjectItem, SubjectNetwork,
+};
 
 use super::config::AgentConfig;
 use super::observe::Observed;
@@ -65,6 +67,9 @@ pub(super) enum Refusal {
         /// The underlay's.
         underlay: u32,
     },
+    /// Nothing to leave with over IPv4.
+    #[error("{0} has no IPv4 lease, and this release's data plane carries no other")]
+    NoIpv4Lease(SubjectId),
     /// A protocol that is not enforced.
     #[error("IP protocol {protocol} of {subject} cannot be carried: valid are 1 (ICMP), 6 (TCP) and 17 (UDP)")]
     Protocol {
@@ -115,7 +120,7 @@ pub(super) fn build(
         underlay_address: Some(observed.address),
         subjects,
         devices: parts.devices(config, observed),
-        leases: parts.leases.iter().map(|lease| parts.lease(lease)).collect::<Result<_, _>>()?,
+        leases: parts.leases.iter().filter_map(|lease| parts.lease(lease).transpose()).collect::<Result<_, _>>()?,
         edges: parts.edges(observed),
         groups: parts.groups(observed, cache),
         bypass: bypass(config, observed),
@@ -162,9 +167,10 @@ impl<'a> Parts<'a> {
     fn check_leases(&self) -> Result<(), Refusal> {
         for (subject, item) in &self.subjects {
             let Some(network) = &item.network else { continue };
-            let is_held = self.leases.iter().any(|lease| lease.id == network.lease && lease.subject == **subject);
-            if !is_held {
-                return Err(Refusal::UnknownLease { subject: (*subject).clone(), lease: network.lease });
+            for id in network.lease.into_iter().chain(network.lease6) {
+                if !self.leases.iter().any(|lease| lease.id == id && lease.subject == **subject) {
+                    return Err(Refusal::UnknownLease { subject: (*subject).clone(), lease: id });
+                }
             }
             if !self.edges.values().any(|edge| edge.group == network.group) {
                 return Err(Refusal::NoEdges { subject: (*subject).clone(), group: network.group.clone() });
@@ -191,13 +197,15 @@ impl<'a> Parts<'a> {
         queues: &QueuePlan,
     ) -> Result<SubjectEgress, Refusal> {
         self.check_mtu(item, network, observed)?;
+        let subject = || item.subject.clone();
+        let lease = network.lease.ok_or_else(|| Refusal::NoIpv4Lease(subject()))?;
         Ok(SubjectEgress {
             vni: network.vni,
             mtu: network.mtu,
             allow: allowed(item, network)?,
             dscp: item.qos.dscp,
             egress_class: queues.egress_classes.get(&item.number).copied().unwrap_or(0),
-            lease: network.lease,
+            lease,
         })
     }
 
@@ -225,28 +233,29 @@ impl<'a> Parts<'a> {
         devices.collect()
     }
 
-    fn lease(&self, lease: &LeaseItem) -> Result<LeaseEntry, Refusal> {
+    fn lease(&self, lease: &LeaseItem) -> Result<Option<LeaseEntry>, Refusal> {
         let holder = self.subjects.get(&lease.subject);
         let holder =
             holder.ok_or_else(|| Refusal::UnknownHolder { lease: lease.id, subject: lease.subject.clone() })?;
-        Ok(LeaseEntry {
+        let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space else { return Ok(None) };
+        Ok(Some(LeaseEntry {
             id: lease.id,
             subject: holder.number,
             vni: lease.vni,
-            address: lease.address,
-            block_bits: lease.block_bits,
-            blocks: lease.blocks.clone(),
+            address: *address,
+            block_bits: *block_bits,
+            blocks: blocks.clone(),
             group: lease.group.clone(),
             mtu: lease.mtu,
             generation: lease.generation,
-        })
+        }))
     }
 
     fn edges(&self, observed: &Observed) -> Vec<EdgeEntry> {
         let edges = self.edges.values().filter_map(|edge| {
             let path = observed.paths.get(&edge.number)?;
-            let (number, address) = (edge.number, edge.address);
-            let IpAddr::V4(next_hop) = path.next_hop else { return None };
+            let number = edge.number;
+            let (IpAddr::V4(address), IpAddr::V4(next_hop)) = (edge.address, path.next_hop) else { return None };
             Some(EdgeEntry { number, address, ifindex: path.ifindex, next_hop })
         });
         edges.collect()
@@ -259,7 +268,11 @@ impl<'a> Parts<'a> {
         let mut tables = Vec::new();
         for group in groups {
             let usable = self.edges.values().filter(|edge| {
-                edge.group == *group && edge.in_service && edge.weight > 0 && observed.paths.contains_key(&edge.number)
+                edge.group == *group
+                    && edge.in_service
+                    && !edge.draining
+                    && edge.weight > 0
+                    && observed.paths.contains_key(&edge.number)
             });
             let key: Vec<_> = usable.map(|edge| (edge.number, edge.name.to_string(), edge.weight)).collect();
             let rows = cache.remove(&key).or_else(|| used.get(&key).cloned()).unwrap_or_else(|| build_rows(&key));
@@ -281,7 +294,7 @@ fn allowed(item: &SubjectItem, network: &SubjectNetwork) -> Result<AllowedProtoc
     let mut allow = AllowedProtocols { tcp: false, udp: false, icmp: false };
     for protocol in &network.protocols {
         match protocol {
-            1 => allow.icmp = true,
+            1 | 58 => allow.icmp = true,
             6 => allow.tcp = true,
             17 => allow.udp = true,
             _ => return Err(Refusal::Protocol { subject: item.subject.clone(), protocol: *protocol }),

@@ -40,9 +40,10 @@ fn edge(name: &str, number: u16) -> EdgeItem {
         name: name.parse().unwrap(),
         number: EdgeNumber(number),
         group: "frankfurt".parse().unwrap(),
-        address: Ipv4Addr::new(10, 0, 0, 10 + number as u8),
+        address: [10, 0, 0, 10 + number as u8].into(),
         weight: 1,
         in_service: true,
+        draining: false,
     }
 }
 
@@ -54,7 +55,12 @@ fn subject(mtu: u16, lease: u64) -> SubjectItem {
         mtu,
         protocols: vec![6, 17],
         group: "frankfurt".parse().unwrap(),
-        lease: LeaseId(lease),
+        lease: Some(LeaseId(lease)),
+        lease6: None,
+        prefer_ipv6: false,
+        assign: Default::default(),
+        filtering: Default::default(),
+        bypass: Vec::new(),
     };
     let qos = SubjectQos { egress_bps: Some(8_000_000), ..Default::default() };
     let subject = "workload/n1/w1".parse().unwrap();
@@ -66,13 +72,12 @@ fn lease(id: u64, holder: &str) -> LeaseItem {
         id: LeaseId(id),
         subject: holder.parse().unwrap(),
         node: "n1".parse().unwrap(),
-        node_address: Ipv4Addr::new(10, 0, 0, 1),
+        node_address: [10, 0, 0, 1].into(),
         vni: Vni(5),
         group: "frankfurt".parse().unwrap(),
         pool: "pool".parse().unwrap(),
-        address: Ipv4Addr::new(203, 0, 113, 1),
-        block_bits: 10,
-        blocks: vec![1],
+        space: LeaseSpace::Ports { address: [203, 0, 113, 1].into(), block_bits: 10, blocks: vec![1] },
+        configured: false,
         mtu: 1_400,
         generation: Generation::new(1, 1),
         retiring: false,

@@ -5,7 +5,6 @@ use persona_core::ids::SubjectId;
 use persona_core::wire::api::{Considered, Explanation, LeaseView};
 
 use super::Session;
-use super::lease::ports_text;
 use super::print::table_of;
 use super::switch::assignment_text;
 
@@ -24,7 +23,8 @@ impl ExplainArgs {
 }
 
 fn tell(explanation: &Explanation) -> String {
-    let lease = explanation.lease.as_ref().map_or_else(|| "no lease".to_owned(), tell_lease);
+    let leases: Vec<String> = explanation.lease.iter().chain(&explanation.lease6).map(tell_lease).collect();
+    let lease = if leases.is_empty() { "no lease".to_owned() } else { leases.join("\n") };
     let considered: Vec<String> = explanation.considered.iter().map(tell_considered).collect();
     let considered = if considered.is_empty() { "no persona was considered".to_owned() } else { considered.join("\n") };
     let fields = explanation.effective.iter().map(|field| {
@@ -40,13 +40,8 @@ fn tell(explanation: &Explanation) -> String {
 
 fn tell_lease(lease: &LeaseView) -> String {
     format!(
-        "lease {} ({}): leaves as {} ports {} from pool {}, VNI {}",
-        lease.id,
-        lease.state,
-        lease.address,
-        ports_text(lease),
-        lease.pool,
-        lease.vni
+        "lease {} ({}): leaves as {} from pool {}, VNI {}",
+        lease.id, lease.state, lease.space, lease.pool, lease.vni
     )
 }
 

@@ -45,8 +45,16 @@ impl LeaseCommand {
     }
 }
 
-/// Port ranges: `2048-3071, 4096-5119`.
+/// The address or prefix that a lease is of.
+fn held_of(lease: &LeaseView) -> String {
+    lease.space.address().map_or_else(|| lease.space.to_string(), |address| address.to_string())
+}
+
+/// Port ranges: `2048-3071, 4096-5119`, or `all`.
 pub(super) fn ports_text(lease: &LeaseView) -> String {
+    if lease.space.is_whole_address() || lease.space.prefix().is_some() {
+        return "all".to_owned();
+    }
     listed(lease.ports.iter().map(|(first, last)| format!("{first}-{last}")))
 }
 
@@ -58,7 +66,7 @@ fn list(leases: &[LeaseView]) -> String {
             Cell::new(&lease.subject),
             Cell::new(&lease.persona),
             Cell::new(lease.vni),
-            Cell::new(lease.address),
+            Cell::new(held_of(lease)),
             Cell::new(ports_text(lease)),
             Cell::new(&lease.pool),
             state_cell(&lease.state),

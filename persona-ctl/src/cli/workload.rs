@@ -45,6 +45,13 @@ impl WorkloadCommand {
     }
 }
 
+/// The address and the prefix that a workload may send from.
+fn addresses_text(workload: &WorkloadView) -> String {
+    let address = workload.address.map(|address| address.to_string());
+    let prefix = workload.prefix6.map(|prefix| prefix.to_string());
+    listed(address.into_iter().chain(prefix))
+}
+
 fn list(workloads: &[WorkloadView]) -> String {
     let rows = workloads.iter().map(|workload| {
         let network = workload.assignment.sections.get("network");
@@ -52,7 +59,7 @@ fn list(workloads: &[WorkloadView]) -> String {
             Cell::new(&workload.subject),
             state_cell(if workload.attached { "attached" } else { "gone" }),
             Cell::new(&workload.device),
-            Cell::new(workload.address),
+            Cell::new(addresses_text(workload)),
             Cell::new(network.map_or_else(|| "-".to_owned(), |worn| format!("{}@{}", worn.persona, worn.version))),
             Cell::new(network.map_or("-", |worn| worn.layer.as_str())),
             Cell::new(workload.assignment.lease.map_or_else(|| "-".to_owned(), |lease| lease.to_string())),

@@ -9,7 +9,7 @@ use anyhow::Context;
 use persona_core::ids::EdgeNumber;
 use persona_core::liveness::Verdict;
 use persona_core::wire::agent::{Counters, Register, Rejection, Role};
-use persona_core::wire::desired::{DesiredState, Item, ProbeItem};
+use persona_core::wire::desired::{DesiredState, Item, NodeItem, ProbeItem};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -249,7 +249,7 @@ impl Edge {
                 );
             }
             outbox.report.outside_alive = Some(standing.is_outside_alive);
-            outbox.report.owned = Some(standing.owned.iter().copied().collect());
+            outbox.report.owned = Some(standing.owned.iter().map(|address| IpAddr::V4(*address)).collect());
         });
     }
 
@@ -313,7 +313,7 @@ async fn look(netlink: &Netlink, config: &EdgeConfig, states: &[&DesiredState]) 
 
 fn nodes(state: &DesiredState) -> impl Iterator<Item = Ipv4Addr> {
     state.items.values().filter_map(|item| match item {
-        Item::Node(node) => Some(node.address),
+        Item::Node(NodeItem { address: IpAddr::V4(address), .. }) => Some(*address),
         _ => None,
     })
 }
@@ -362,7 +362,7 @@ fn link_config(config: &EdgeConfig, observed: &Observed) -> LinkConfig {
         role: Role::Edge,
         name: config.name.to_string(),
         public_key: String::new(),
-        address: observed.address,
+        address: observed.address.into(),
         group: Some(config.group.clone()),
         capabilities: config.file.capabilities.clone(),
         capacity: config.file.capacity.map(Into::into),

@@ -43,7 +43,7 @@ pub(super) fn owned(situation: &Situation) -> BTreeSet<Ipv4Addr> {
         return BTreeSet::new();
     }
     let candidates = candidates(situation, own);
-    let is_own = |address: &&Ipv4Addr| owner(**address, &candidates) == Some(own);
+    let is_own = |address: &&Ipv4Addr| owner((**address).into(), &candidates) == Some(own);
     situation.addresses.iter().filter(is_own).copied().collect()
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use persona_core::ids::{EdgeName, EdgeNumber, GroupName, LeaseId};
-use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, NodeItem, PoolItem, ProbeItem};
+use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, NodeItem, PoolItem, ProbeItem};
 
 use super::ownership::{Peer, Situation};
 use crate::dataplane::tables::{EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry};
@@ -171,7 +171,7 @@ impl<'a> Items<'a> {
     }
 
     fn nodes(&self, observed: &Observed) -> Vec<NodeEntry> {
-        let addresses: BTreeSet<Ipv4Addr> = self.nodes.iter().map(|node| node.address).collect();
+        let addresses: BTreeSet<Ipv4Addr> = self.nodes.iter().filter_map(|node| ipv4(node.address)).collect();
         let entry = |address: Ipv4Addr| {
             // A node without a way is tried on the inside itself: one missing route must not hold up all others.
             let way = observed.paths.get(&address).and_then(|path| match path.next_hop {
@@ -191,8 +191,8 @@ impl<'a> Items<'a> {
         observed: &Observed,
     ) -> Result<Vec<EdgeLeaseEntry>, Refusal> {
         let known: BTreeSet<Ipv4Addr> = nodes.iter().map(|node| node.address).collect();
-        let entry = |lease: &&LeaseItem| {
-            let (id, address, node) = (lease.id, lease.address, lease.node_address);
+        let entry = |lease: &LeaseItem, address: Ipv4Addr, blocks: &[u16], node: Ipv4Addr| {
+            let id = lease.id;
             if !addresses.contains_key(&address) {
                 return Err(Refusal::UnknownAddress { lease: id, address });
             }
@@ -205,9 +205,21 @@ impl<'a> Items<'a> {
                 let device = observed.inside.name.clone();
                 return Err(Refusal::Mtu { lease: id, mtu: lease.mtu, device, underlay });
             }
-            Ok(EdgeLeaseEntry { address, blocks: lease.blocks.clone(), node, vni: lease.vni, mtu: lease.mtu })
+            Ok(EdgeLeaseEntry { address, blocks: blocks.to_vec(), node, vni: lease.vni, mtu: lease.mtu })
         };
-        self.leases.iter().map(entry).collect()
+        // IPv4 leases over an IPv4 underlay are carried; others have no row here.
+        let carried = self.leases.iter().filter_map(|lease| match &lease.space {
+            LeaseSpace::Ports { address, blocks, .. } => Some((lease, *address, blocks, ipv4(lease.node_address)?)),
+            LeaseSpace::Prefix { .. } => None,
+        });
+        carried.map(|(lease, address, blocks, node)| entry(lease, address, blocks, node)).collect()
+    }
+}
+
+fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
 }
 
@@ -254,9 +266,10 @@ mod tests {
             name: name.parse().unwrap(),
             number: EdgeNumber(number),
             group: group.parse().unwrap(),
-            address: Ipv4Addr::new(10, 0, 0, 10 + number as u8),
+            address: [10, 0, 0, 10 + number as u8].into(),
             weight: 1,
             in_service: true,
+            draining: false,
         })
     }
 
@@ -269,9 +282,8 @@ mod tests {
             vni: Vni(7),
             group: "frankfurt".parse().unwrap(),
             pool: "pool".parse().unwrap(),
-            address: address.into(),
-            block_bits: 10,
-            blocks: vec![1, 2],
+            space: LeaseSpace::Ports { address: address.into(), block_bits: 10, blocks: vec![1, 2] },
+            configured: false,
             mtu,
             generation: Generation::new(1, 1),
             retiring: false,
@@ -280,11 +292,17 @@ mod tests {
 
     fn pool(name: &str, block_bits: u8) -> Item {
         let addresses = vec![Ipv4Addr::new(203, 0, 113, 1)];
-        Item::Pool(PoolItem { name: name.parse().unwrap(), addresses, block_bits })
+        Item::Pool(PoolItem {
+            name: name.parse().unwrap(),
+            addresses,
+            block_bits,
+            prefixes: Vec::new(),
+            next_hop6: None,
+        })
     }
 
     fn node(last: u8) -> Item {
-        Item::Node(NodeItem { name: format!("n{last}").parse().unwrap(), address: Ipv4Addr::new(10, 0, 0, last) })
+        Item::Node(NodeItem { name: format!("n{last}").parse().unwrap(), address: [10, 0, 0, last].into() })
     }
 
     fn build_of(items: Vec<Item>) -> Result<EdgePlan, Refusal> {

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use persona_core::ids::{NodeName, SubjectId};
-use persona_core::wire::agent::{AgentEvent, Rejection, Report, Role, WorkloadReport};
+use persona_core::wire::agent::{AgentEvent, Rejection, Report, Role, WorkloadKind, WorkloadReport};
 use persona_core::wire::api::Problem;
 use persona_core::wire::desired::{DesiredState, Frame};
 use serde_json::json;
@@ -109,10 +109,15 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
 }
 
 fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
-    let is_node_only = report.workloads.is_some() || !report.drained.is_empty();
+    let is_node_only = report.workloads.is_some()
+        || !report.drained.is_empty()
+        || !report.leases.is_empty()
+        || report.underlay_mtu.is_some();
     let is_edge_only = report.outside_alive.is_some() || report.owned.is_some();
     match id.role {
-        Role::Edge if is_node_only => Err(Refusal::invalid("workloads and drained are for nodes: leave them out")),
+        Role::Edge if is_node_only => {
+            Err(Refusal::invalid("workloads, drained, leases and underlayMtu are for nodes: leave them out"))
+        }
         Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
         _ if report.events.len() > EVENT_COUNT_MAX => Err(Refusal::invalid(format!(
             "events has {} entries: send at most {EVENT_COUNT_MAX} and the rest with the next report",
@@ -128,7 +133,10 @@ fn check_workloads(id: &AgentId, workloads: &[WorkloadReport]) -> Result<(), Ref
         return Err(Refusal::invalid(detail));
     }
     for (index, workload) in workloads.iter().enumerate() {
-        let same = |other: &&WorkloadReport| other.name == workload.name || other.device == workload.device;
+        let is_device = |report: &WorkloadReport| report.kind == WorkloadKind::Device;
+        let same = |other: &&WorkloadReport| {
+            other.name == workload.name || (is_device(workload) && is_device(other) && other.device == workload.device)
+        };
         if let Some(other) = workloads[..index].iter().find(same) {
             return Err(Refusal::new(
                 Kind::Conflict,
@@ -171,6 +179,15 @@ fn note(
     }
 }
 
+/// How a workload is told from others, for people.
+fn whereabouts(report: &WorkloadReport) -> String {
+    let device = (!report.device.is_empty()).then(|| format!("device {}", report.device));
+    let address = report.address.map(|address| format!("address {address}"));
+    let prefix = report.prefix6.map(|prefix| format!("prefix {prefix}"));
+    let parts: Vec<String> = [device, address, prefix].into_iter().flatten().collect();
+    if parts.is_empty() { format!("by its {}", report.kind) } else { parts.join(", ") }
+}
+
 fn replace_workloads(
     draft: &mut Draft,
     id: &AgentId,
@@ -191,7 +208,7 @@ fn replace_workloads(
         }
         let (name, verb) =
             if before.is_some() { ("workload.changed", "changed") } else { ("workload.found", "was found") };
-        let message = format!("{subject} {verb}: device {}, address {}", report.device, report.address);
+        let message = format!("{subject} {verb}: {}", whereabouts(&report));
         let details = json!({ "before": before.map(|record| &record.report), "after": report });
         draft.event(name, &subject, id, message, details);
         draft.put(WorkloadRecord { node: node.clone(), report });

@@ -50,7 +50,7 @@ fn view(snapshot: &Snapshot, version: &VersionRecord) -> Option<PoolView> {
     let held = |is_resting: bool| -> u32 {
         let leases = snapshot.leases.values().filter(|lease| lease.pool == pool.metadata.name);
         let leases = leases.filter(|lease| matches!(lease.state, LeaseState::Quarantine { .. }) == is_resting);
-        leases.map(|lease| lease.blocks.len() as u32).sum()
+        leases.map(|lease| lease.space.port_ranges().len() as u32).sum()
     };
     Some(PoolView {
         name: pool.metadata.name.clone(),

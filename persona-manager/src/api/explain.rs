@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use persona_core::ids::LeaseId;
 use persona_core::wire::api::{Explanation, Problem};
 
 use super::input::subject;
@@ -24,7 +25,8 @@ pub(super) async fn explain(
     let outfit = context.assigner.explain(&snapshot, &subject);
     let node = context.live.agents().get(&AgentId::node(subject.node())).cloned();
     let assignment = views::assignment(&snapshot, &subject, node.as_ref(), false);
-    let lease = assignment.lease.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease));
+    let lease_of = |id: Option<LeaseId>| id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease));
+    let (lease, lease6) = (lease_of(assignment.lease), lease_of(assignment.lease6));
     let (considered, effective) = (outfit.decision.considered, outfit.effective.fields());
-    Ok(Json(Explanation { assignment, lease, considered, effective }))
+    Ok(Json(Explanation { assignment, lease, lease6, considered, effective }))
 }

@@ -1,6 +1,6 @@
 //! Registration: a join token buys a bearer that is bound to the sender's key.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use axum::Json;
 use axum::extract::State;
@@ -37,7 +37,7 @@ fn check(request: &Register) -> Result<(), Refusal> {
     };
     name.map_err(|error| Refusal::invalid(error.to_string()))?;
     let address = request.address;
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+    if !is_one_host(address) {
         return Err(Refusal::invalid(format!("address {address} is not one host's: send the underlay address")));
     }
     match (request.role, &request.group, &request.capacity) {
@@ -46,6 +46,16 @@ fn check(request: &Register) -> Result<(), Refusal> {
         (Role::Node, _, Some(_)) => Err(Refusal::invalid("capacity is for edges: leave it out")),
         _ => Ok(()),
     }
+}
+
+/// Whether an address can be a tunnel's end.
+fn is_one_host(address: IpAddr) -> bool {
+    let is_link_wide = match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        // A link-local address means something else on every link.
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+    };
+    !(address.is_unspecified() || address.is_multicast() || is_link_wide)
 }
 
 fn admit(draft: &mut Draft, request: Register) -> Result<String, Refusal> {
@@ -116,7 +126,7 @@ fn redeem(draft: &mut Draft, request: &Register, id: &AgentId) -> Result<(), Ref
     Ok(())
 }
 
-fn check_address(draft: &Draft, id: &AgentId, address: Ipv4Addr) -> Result<(), Refusal> {
+fn check_address(draft: &Draft, id: &AgentId, address: IpAddr) -> Result<(), Refusal> {
     let other = draft.state().agents.values().find(|agent| agent.address == address && agent.id != *id);
     match other {
         None => Ok(()),

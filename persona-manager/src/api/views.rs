@@ -22,12 +22,13 @@ pub(super) fn assignment(
     let record = snapshot.subjects.get(subject);
     let target = record.and_then(|record| record.target.as_ref());
     let told = record.and_then(|record| record.item.as_ref()).and_then(|item| item.network.as_ref());
-    let is_told = told.map(|network| network.lease) == target.map(|target| target.lease);
+    let is_told = told.map(|network| (network.lease, network.lease6)) == target.map(|it| (it.lease, it.lease6));
     let wanted = published(snapshot, &AgentId::node(subject.node()));
     AssignmentView {
         subject: subject.clone(),
         sections: record.map(|record| record.sections.clone()).unwrap_or_default(),
-        lease: target.map(|target| target.lease),
+        lease: target.and_then(|target| target.lease),
+        lease6: target.and_then(|target| target.lease6),
         in_force: is_told && node.is_some_and(|node| node.applied >= wanted),
         changed,
     }
@@ -41,8 +42,8 @@ pub(super) fn lease(record: &LeaseRecord) -> LeaseView {
         persona: record.persona.clone(),
         vni: record.vni,
         pool: record.pool.clone(),
-        address: record.address,
-        ports: record.port_ranges(),
+        space: record.space.clone(),
+        ports: record.space.port_ranges(),
         state: record.state.as_str().to_owned(),
         free_at_ms: match record.state {
             LeaseState::Quarantine { free_at_ms } => Some(free_at_ms),
@@ -63,6 +64,8 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
         name: report.name,
         device: report.device,
         address: report.address,
+        prefix6: report.prefix6,
+        kind: report.kind,
         labels: report.labels,
         attached: report.attached,
         assignment,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use persona_core::document::{Document, Kind};
@@ -13,7 +13,7 @@ use persona_core::ids::{
 use persona_core::lease::LeaseState;
 use persona_core::wire::agent::{EdgeCapacity, Role, WorkloadReport};
 use persona_core::wire::api::SectionAssignment;
-use persona_core::wire::desired::SubjectItem;
+use persona_core::wire::desired::{AddressFamily, LeaseSpace, SubjectItem};
 use serde::{Deserialize, Serialize};
 
 /// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
@@ -113,7 +113,7 @@ pub(crate) struct AgentRecord {
     /// SHA-256 of its bearer, in hex.
     pub bearer_hash: String,
     /// Its underlay address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Capabilities it wants or offers.
     pub capabilities: Vec<Capability>,
     /// Its labels.
@@ -214,8 +214,27 @@ pub(crate) struct NetworkTarget {
     pub persona: PersonaName,
     /// Its version.
     pub version: u32,
-    /// The lease for new flows.
-    pub lease: LeaseId,
+    /// The IPv4 lease for new flows.
+    #[serde(default)]
+    pub lease: Option<LeaseId>,
+    /// The IPv6 lease for new flows.
+    #[serde(default)]
+    pub lease6: Option<LeaseId>,
+}
+
+impl NetworkTarget {
+    /// The leases for new flows, of both families.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = LeaseId> {
+        self.lease.into_iter().chain(self.lease6)
+    }
+
+    /// The lease of a family.
+    pub(crate) fn lease_of(&self, family: AddressFamily) -> Option<LeaseId> {
+        match family {
+            AddressFamily::Ipv4 => self.lease,
+            AddressFamily::Ipv6 => self.lease6,
+        }
+    }
 }
 
 /// A lease.
@@ -233,12 +252,12 @@ pub(crate) struct LeaseRecord {
     pub group: GroupName,
     /// From which pool.
     pub pool: PoolName,
-    /// The egress address.
-    pub address: Ipv4Addr,
-    /// log2 of the ports in a block.
-    pub block_bits: u8,
-    /// The blocks, ascending.
-    pub blocks: Vec<u16>,
+    /// What it consists of.
+    #[serde(flatten)]
+    pub space: LeaseSpace,
+    /// Whether the subject's interface has it and nothing is rewritten.
+    #[serde(default)]
+    pub configured: bool,
     /// Largest inner IP packet, bytes.
     pub mtu: u16,
     /// How long its blocks rest afterwards, milliseconds.
@@ -247,13 +266,6 @@ pub(crate) struct LeaseRecord {
     pub generation: Generation,
     /// Where it is in its life.
     pub state: LeaseState,
-}
-
-impl LeaseRecord {
-    /// First and last port of each block, ascending.
-    pub(crate) fn port_ranges(&self) -> Vec<(u16, u16)> {
-        persona_core::lease::port_ranges(self.block_bits, &self.blocks)
-    }
 }
 
 /// The generation of an agent's desired state; the state itself is computed.

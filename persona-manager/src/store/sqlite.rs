@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use persona_core::wire::desired::LeaseSpace;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::records::EventRecord;
@@ -196,8 +197,12 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
         }
         Write::Hold(lease) => {
             let mut statement = connection.prepare("INSERT INTO lease_blocks VALUES (?1, ?2, ?3, ?4)")?;
-            for (first, last) in lease.port_ranges() {
-                statement.execute(params![lease.address.to_string(), first, last, lease.id.to_string()])?;
+            let (address, ranges) = match &lease.space {
+                LeaseSpace::Ports { address, .. } => (address.to_string(), lease.space.port_ranges()),
+                LeaseSpace::Prefix { .. } => (lease.space.to_string(), vec![(0, u16::MAX)]),
+            };
+            for (first, last) in ranges {
+                statement.execute(params![address, first, last, lease.id.to_string()])?;
             }
             Ok(())
         }

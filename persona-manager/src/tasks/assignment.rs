@@ -16,7 +16,7 @@ use super::wear::Outfit;
 use super::{desired, health, leases, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
-use crate::store::{Draft, Pass, Snapshot, SubjectRecord};
+use crate::store::{Draft, NetworkTarget, Pass, Snapshot, SubjectRecord};
 
 /// Decides assignments, with what decisions rest on beside the store.
 #[derive(Clone)]
@@ -144,6 +144,11 @@ fn reachable_groups(
     reachable
 }
 
+/// Whether every lease of a target may be used.
+fn is_active(snapshot: &Snapshot, target: &NetworkTarget) -> bool {
+    target.leases().all(|id| leases::is_active(snapshot, id))
+}
+
 /// Tells nodes what their subjects wear; a subject whose new lease is not active yet goes on as before.
 fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
     for (subject, outfit) in outfits {
@@ -152,10 +157,10 @@ fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
         let item = match &record.target {
             // A host that nothing is said about keeps its own way out.
             None if !is_selected && matches!(subject, SubjectId::Node(_)) => None,
-            Some(target) if !leases::is_active(draft.state(), target.lease) && record.item.is_some() => continue,
+            Some(target) if !is_active(draft.state(), target) && record.item.is_some() => continue,
             target => {
-                let lease = target.as_ref().filter(|target| leases::is_active(draft.state(), target.lease));
-                let lease = lease.and_then(|target| draft.state().leases.get(&target.lease));
+                let lease = target.as_ref().filter(|target| is_active(draft.state(), target));
+                let lease = lease.and_then(|target| draft.state().leases.get(&target.lease?));
                 Some(tell::item_of(&record, lease.map(Arc::as_ref), &outfit.effective))
             }
         };

@@ -96,6 +96,7 @@ impl World {
                     address: agent.address,
                     weight: EDGE_WEIGHT,
                     in_service: *state == EdgeState::Up,
+                    draining: false,
                 });
             }
         }
@@ -122,9 +123,11 @@ fn pools_of(snapshot: &Snapshot) -> BTreeMap<GroupName, Vec<PoolItem>> {
         let name = &pool.metadata.name;
         // An address that the pool lost is carried as long as somebody holds a lease of it.
         let held = snapshot.leases.values().filter(|lease| lease.pool == *name && lease.state.is_at_edges());
-        let addresses: BTreeSet<_> = pool.spec.addresses().into_iter().chain(held.map(|lease| lease.address)).collect();
+        let addresses: BTreeSet<_> =
+            pool.spec.addresses().into_iter().chain(held.filter_map(|lease| lease.space.address())).collect();
         let (name, addresses) = (name.clone(), addresses.into_iter().collect());
-        let item = PoolItem { name, addresses, block_bits: pool.spec.block_bits() };
+        let block_bits = pool.spec.block_bits();
+        let item = PoolItem { name, addresses, block_bits, prefixes: Vec::new(), next_hop6: None };
         pools.entry(pool.spec.group.clone()).or_default().push(item);
     }
     pools
@@ -139,9 +142,8 @@ fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
         vni: lease.vni,
         group: lease.group.clone(),
         pool: lease.pool.clone(),
-        address: lease.address,
-        block_bits: lease.block_bits,
-        blocks: lease.blocks.clone(),
+        space: lease.space.clone(),
+        configured: lease.configured,
         mtu: lease.mtu,
         generation: lease.generation,
         retiring: matches!(lease.state, persona_core::lease::LeaseState::Retiring { .. }),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use persona_core::assign::{GroupFacts, PoolFacts};
 use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName};
 use persona_core::lease::{Occupancy, PoolSpace};
+use persona_core::wire::desired::LeaseSpace;
 
 use super::health::Reports;
 use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot};
@@ -21,12 +22,18 @@ pub(super) struct Facts {
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
 }
 
+fn hold(occupancy: &mut Occupancy, lease: &LeaseRecord) {
+    if let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space {
+        occupancy.hold(*address, *block_bits, blocks);
+    }
+}
+
 impl Facts {
     /// Gathers them.
     pub(super) fn of(snapshot: &Snapshot, reports: &Reports) -> Self {
         let mut occupancy = Occupancy::default();
         for lease in snapshot.leases.values() {
-            occupancy.hold(lease.address, lease.block_bits, &lease.blocks);
+            hold(&mut occupancy, lease);
         }
         let mut facts = Self {
             pools: BTreeMap::new(),
@@ -57,7 +64,7 @@ impl Facts {
 
     /// Notes a granted lease.
     pub(super) fn hold(&mut self, lease: &LeaseRecord) {
-        self.occupancy.hold(lease.address, lease.block_bits, &lease.blocks);
+        hold(&mut self.occupancy, lease);
         let best_free = self.spaces.get(&lease.pool).map(|space| space.best_free(&self.occupancy));
         if let (Some(pool), Some(best_free)) = (self.pools.get_mut(&lease.pool), best_free) {
             pool.best_free = best_free;

@@ -52,8 +52,13 @@ fn advance_one(draft: &mut Draft, reports: &Reports, lease: &LeaseRecord) {
 fn is_wanted(snapshot: &Snapshot, lease: &LeaseRecord) -> bool {
     let Some(subject) = snapshot.subjects.get(&lease.subject) else { return false };
     let Some(target) = &subject.target else { return false };
-    let in_use = subject.item.as_ref().and_then(|item| item.network.as_ref()).map(|network| network.lease);
-    target.lease == lease.id || (in_use == Some(lease.id) && !is_active(snapshot, target.lease))
+    let family = lease.space.family();
+    if target.lease_of(family) == Some(lease.id) {
+        return true;
+    }
+    let in_use = subject.item.as_ref().and_then(|item| item.network.as_ref());
+    let in_use = in_use.is_some_and(|network| [network.lease, network.lease6].contains(&Some(lease.id)));
+    in_use && !target.leases().all(|id| is_active(snapshot, id))
 }
 
 /// Whether a lease is active.
@@ -75,7 +80,7 @@ fn edge_acks(snapshot: &Snapshot, reports: &Reports, lease: &LeaseRecord) -> Vec
 }
 
 fn note(draft: &mut Draft, lease: &LeaseRecord, what: &str, message: String) {
-    let details = json!({ "subject": lease.subject, "persona": lease.persona, "address": lease.address });
+    let details = json!({ "subject": lease.subject, "persona": lease.persona, "space": lease.space });
     draft.event(&format!("lease.{what}"), format!("lease/{}", lease.id), "manager", message, details);
 }
 

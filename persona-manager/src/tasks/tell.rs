@@ -85,7 +85,12 @@ pub(super) fn item_of(record: &SubjectRecord, lease: Option<&LeaseRecord>, effec
             mtu: network.mtu(),
             protocols,
             group: lease.group.clone(),
-            lease: lease.id,
+            lease: Some(lease.id),
+            lease6: None,
+            prefer_ipv6: false,
+            assign: Default::default(),
+            filtering: Default::default(),
+            bypass: Vec::new(),
         }
     });
     let qos = effective.sections.qos.as_ref().map(|qos| SubjectQos {

@@ -8,6 +8,7 @@ use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, LeaseId, PersonaName, PoolName, SubjectId};
 use persona_core::lease::LeaseState;
+use persona_core::wire::desired::LeaseSpace;
 use serde_json::json;
 
 use super::facts::Facts;
@@ -150,9 +151,10 @@ fn reusable_lease<'a>(
             && pool.is_none_or(|pool| *pool == lease.pool)
             && network.group().is_none_or(|group| *group == lease.group)
             && lease.group == known.group
-            && lease.block_bits == space.block_bits
-            && lease.blocks.len() as u32 == known.blocks_for(network.ports_per_subject())
-            && space.addresses.binary_search(&lease.address).is_ok()
+            && matches!(&lease.space, LeaseSpace::Ports { address, block_bits, blocks }
+                if *block_bits == space.block_bits
+                    && blocks.len() as u32 == known.blocks_for(network.ports_per_subject())
+                    && space.addresses.binary_search(address).is_ok())
     };
     // One that is in use goes before one that is being published, and that before one that ends.
     let order = |lease: &&Arc<LeaseRecord>| match lease.state {
@@ -244,14 +246,14 @@ fn target(
         if lease.mtu != network.mtu() {
             draft.put(LeaseRecord { mtu: network.mtu(), ..(*lease).clone() });
         }
-        return Some(NetworkTarget { persona: persona_name, version, lease: lease.id });
+        return Some(NetworkTarget { persona: persona_name, version, lease: Some(lease.id), lease6: None });
     }
     // A new version may ask for more than there is; then the subject goes on with what it has.
-    let held = before.target.as_ref().filter(|target| target.persona == pick.persona).map(|target| target.lease);
+    let held = before.target.as_ref().filter(|target| target.persona == pick.persona).and_then(|target| target.lease);
     let held = held.filter(|id| draft.state().leases.get(id).is_some_and(|lease| lease.state.is_usable()));
     let kept = held.filter(|_| pick.is_stopgap);
     let lease = kept.or_else(|| grant(draft, facts, subject, persona, pick)).or(held)?;
-    Some(NetworkTarget { persona: persona_name, version, lease })
+    Some(NetworkTarget { persona: persona_name, version, lease: Some(lease), lease6: None })
 }
 
 fn grant(
@@ -275,16 +277,14 @@ fn grant(
         vni,
         group: pick.group.clone(),
         pool: pick.pool.clone(),
-        address: grant.address,
-        block_bits: space.block_bits,
-        blocks: grant.blocks,
+        space: LeaseSpace::Ports { address: grant.address, block_bits: space.block_bits, blocks: grant.blocks },
+        configured: false,
         mtu: network.mtu(),
         quarantine_ms,
         generation: draft.generation(),
         state: LeaseState::Publishing,
     };
-    let ports: Vec<String> = lease.port_ranges().iter().map(|(first, last)| format!("{first}-{last}")).collect();
-    let message = format!("{subject} leases {} ports {} of pool {}", lease.address, ports.join(", "), lease.pool);
+    let message = format!("{subject} leases {} of pool {}", lease.space, lease.pool);
     draft.event("lease.granted", format!("lease/{}", lease.id), "manager", message, json!({ "subject": subject }));
     facts.hold(&lease);
     let id = lease.id;

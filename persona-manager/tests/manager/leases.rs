@@ -176,7 +176,7 @@ async fn two_hundred_switches_at_once_never_share_a_port() {
     for lease in &leases {
         for (first, last) in &lease.ports {
             assert!(*first >= 1024 && last - first == 1023);
-            assert!(seen.insert((lease.address, *first)), "{} {first} is leased twice", lease.address);
+            assert!(seen.insert((lease.space.address(), *first)), "{} {first} is leased twice", lease.space);
         }
     }
 }

@@ -253,7 +253,7 @@ pub(crate) fn has_lease(state: &DesiredState, id: u64) -> bool {
 
 pub(crate) fn lease_of(state: &DesiredState, subject: &str) -> Option<u64> {
     match state.items.get(&format!("subject/{subject}")) {
-        Some(Item::Subject(item)) => item.network.as_ref().map(|network| network.lease.0),
+        Some(Item::Subject(item)) => item.network.as_ref().and_then(|network| Some(network.lease?.0)),
         _ => None,
     }
 }

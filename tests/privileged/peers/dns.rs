@@ -57,8 +57,12 @@ fn note_whoami(world: &World, findings: &mut Findings) -> Result<()> {
     for transport in ["+notcp", "+tcp"] {
         seen.insert(ask(world, &["+short", transport, "whoami.example.net", "A"])?);
     }
-    let expected = format!("over UDP and TCP the server sees {}", lease.address);
-    findings.note(expected, format!("{seen:?}"), seen == BTreeSet::from([lease.address.to_string()]));
+    let expected = format!("over UDP and TCP the server sees {}", lease.space);
+    findings.note(
+        expected,
+        format!("{seen:?}"),
+        seen == BTreeSet::from_iter(lease.space.address().map(|it| it.to_string())),
+    );
     Ok(())
 }
 

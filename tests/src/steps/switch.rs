@@ -39,7 +39,7 @@ pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
 
     let seen = download.client().and_then(|text| view::parse_client(&text)).context("the server named no client")?;
     let (bytes, gap) = download.finish(DOWNLOAD_TIME)?;
-    let expected = format!("the download ends through {}, no gap over {}", old.address, view::ms(GAP_MAX));
+    let expected = format!("the download ends through {}, no gap over {}", old.space, view::ms(GAP_MAX));
     let measured = format!("{} MiB, longest gap {}", bytes >> 20, view::ms(gap));
     findings.note(expected, measured, view::is_inside(&old, seen) && gap <= GAP_MAX);
 

@@ -26,13 +26,13 @@ pub fn lease_of(world: &World, subject: &str) -> Result<LeaseView> {
 
 /// Whether an address and port, as the server saw them, lie in a lease.
 pub fn is_inside(lease: &LeaseView, client: (Ipv4Addr, u16)) -> bool {
-    lease.address == client.0 && lease.ports.iter().any(|(first, last)| (*first..=*last).contains(&client.1))
+    lease.space.address() == Some(client.0)
+        && lease.ports.iter().any(|(first, last)| (*first..=*last).contains(&client.1))
 }
 
 /// A lease in words.
 pub fn describe(lease: &LeaseView) -> String {
-    let ports: Vec<String> = lease.ports.iter().map(|(first, last)| format!("{first}-{last}")).collect();
-    format!("{} ports {}", lease.address, ports.join(", "))
+    lease.space.to_string()
 }
 
 /// Asks the internet host who it sees, with a new connection of curl.
