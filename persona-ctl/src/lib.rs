@@ -9,6 +9,7 @@ pub mod edge;
 pub mod host;
 pub mod logging;
 pub mod manager_link;
+pub mod monitor;
 pub mod netlink;
 pub mod probe;
 pub mod shutdown;

@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod lease;
 mod manager;
+mod monitor;
 mod node;
 mod persona;
 mod persona_file;
@@ -112,6 +113,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Show what happened.
     Events(events::EventsArgs),
+    Monitor(monitor::MonitorArgs),
     Doctor(doctor::DoctorArgs),
     Detach(detach::DetachArgs),
     /// Print a completion script for a shell.
@@ -146,6 +148,7 @@ impl Cli {
             Command::Edge(args) if args.command.is_none() => args.run(manager),
             Command::Doctor(args) => args.run(manager, output),
             Command::Detach(args) => args.run(output),
+            Command::Monitor(args) => args.run(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask(Session { client: ApiClient::new(&manager)?, output })),
         }
@@ -174,6 +177,7 @@ impl Command {
             | Self::Agent(_)
             | Self::Edge(_)
             | Self::Doctor(_)
+            | Self::Monitor(_)
             | Self::Detach(_) => unreachable!("`execute` runs what needs no manager"),
         }
     }
@@ -256,6 +260,10 @@ mod tests {
             ("doctor --config a.toml --output json", true),
             ("detach --bpffs /b --device eth0 --device eth1", true),
             ("detach", false),
+            ("monitor", true),
+            ("monitor --drops --reason no-edge --count 3 --for 10s", true),
+            ("monitor --reason bad-weather", false),
+            ("monitor --write a.pcapng tcp port 443 and host 10.1.0.2", true),
         ];
         for (line, is_right) in cases {
             let words = std::iter::once("persona-ctl").chain(line.split(' '));

@@ -31,6 +31,12 @@ impl PinDirectory {
         std::fs::create_dir_all(&directory.links).map_err(failed("writing"))?;
         Ok(directory)
     }
+
+    /// The pins that a role left there.
+    pub(super) fn existing(bpffs: &Path, role: &str) -> Result<Self, DataplaneError> {
+        let directory = Self { maps: bpffs.join(role).join("maps"), links: bpffs.join(role).join("links") };
+        if directory.maps.is_dir() { Ok(directory) } else { Err(DataplaneError::NotPinned { path: directory.maps }) }
+    }
 }
 
 /// Whether the bpffs was mounted by us.

@@ -55,6 +55,18 @@ pub enum DataplaneError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Nothing of ours is pinned there.
+    #[error("no data plane is pinned at {path}: start the role on this host first, or give its bpffs")]
+    NotPinned {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A ring has a reader already.
+    #[error("another process reads {map} already: a ring has one reader; end the other monitor first")]
+    Watched {
+        /// The ring.
+        map: &'static str,
+    },
     /// A map could not be read or written.
     #[error("map {map} cannot be {action}")]
     Map {

@@ -21,6 +21,7 @@ mod node_validate;
 pub mod object;
 mod sys;
 pub mod tables;
+pub mod watch;
 mod writers;
 
 pub use counters::{RawCounters, SweepSummary};
@@ -29,4 +30,5 @@ pub use edge::{EdgeDataplane, EdgeOptions, Hook};
 pub use error::DataplaneError;
 pub use features::KernelFeatures;
 pub use node::{NodeDataplane, NodeOptions};
+pub use sys::{interface_name as device_name, monotonic_now};
 pub use writers::{LivenessWriter, OwnershipWriter};

@@ -51,7 +51,7 @@ pub(super) fn unmount(path: &Path) -> io::Result<()> {
 }
 
 /// The name of a device in the network namespace of this thread.
-pub(super) fn interface_name(ifindex: u32) -> Option<String> {
+pub fn interface_name(ifindex: u32) -> Option<String> {
     let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
     // SAFETY: a buffer of the size that the call asks for; it terminates what it writes.
     unsafe {
@@ -91,6 +91,14 @@ pub(super) fn driver_name(interface: &str) -> Option<String> {
     };
     let end = info.driver.iter().position(|byte| *byte == 0).unwrap_or(info.driver.len());
     (result == 0).then(|| String::from_utf8_lossy(&info.driver[..end]).into_owned())
+}
+
+/// The kernel's monotonic clock, as programs and records read it.
+pub fn monotonic_now() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a buffer of the right type; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// The programs' clock: seconds of the coarse monotonic clock, plus one.

@@ -7,4 +7,5 @@ mod namespace;
 mod node_packets;
 mod path;
 mod run;
+mod watching;
 mod world;

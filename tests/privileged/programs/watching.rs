@@ -1,0 +1,109 @@
+//! What the programs tell a watcher: drops with their bytes, packets before and after, to one reader, while it watches.
+
+use std::net::Ipv4Addr;
+
+use persona_common::drop::DropReason;
+use persona_common::event::{Hook, WANT_DROPS, WANT_PACKETS};
+use persona_ctl::dataplane::watch::{Ring, Watch, Watched};
+use persona_ctl::dataplane::{DataplaneError, NodeDataplane};
+use persona_ctl::monitor::{Moment, Record};
+
+use super::frames::{Ip, ethernet};
+use super::namespace::Namespace;
+use super::run::{Facts, TC_DROP, TC_NEXT, run_tc};
+use super::world::{World, is_privileged};
+
+fn with_node(test: impl FnOnce(&World, &NodeDataplane) + Send) {
+    if !is_privileged() {
+        return;
+    }
+    let namespace = Namespace::new("watching");
+    let world = World::new();
+    namespace.enter(|| {
+        let node = world.node();
+        test(&world, &node);
+    });
+}
+
+fn watch(world: &World, wanted: u32) -> Result<Watch, DataplaneError> {
+    Watch::open(&world.bpffs(), Watched::Node, Ring::Events { wanted })
+}
+
+fn records(watch: &mut Watch) -> Vec<Record> {
+    std::iter::from_fn(|| watch.next_record()).map(|bytes| Record::read(&bytes).expect("we wrote it")).collect()
+}
+
+/// A packet of no workload: `from_workload` drops it.
+fn frame(payload_length: usize) -> Vec<u8> {
+    let ip = Ip::new(Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(203, 0, 113, 5), 17);
+    ethernet(0x0800, &ip.udp(40_000, 53, &vec![7; payload_length]))
+}
+
+#[test]
+fn a_drop_is_told_with_its_reason_and_first_bytes_while_somebody_watches() {
+    with_node(|world, node| {
+        let drop_one = |length| run_tc(node.programs(), "from_workload", &frame(length), Facts::default());
+        drop_one(4);
+        let mut watching = watch(world, WANT_DROPS).unwrap();
+        for payload_length in [0, 4, 213, 214, 215, 900] {
+            assert_eq!(drop_one(payload_length).verdict, TC_DROP);
+            let frame = frame(payload_length);
+            let found = records(&mut watching);
+            let [Record::Drop { reason, frame: told }] = &found[..] else { panic!("{found:?}") };
+            assert_eq!((*reason, told.hook), (DropReason::UnknownDevice, Hook::FromWorkload));
+            assert_eq!(told.length as usize, frame.len());
+            assert_eq!(told.bytes, frame[..frame.len().min(256)], "payload of {payload_length}");
+        }
+        assert_eq!(watching.lost().unwrap(), 0);
+        drop(watching);
+        drop_one(4);
+        let mut again = watch(world, WANT_PACKETS).unwrap();
+        assert_eq!(records(&mut again), [], "nobody watched");
+    });
+}
+
+#[test]
+fn a_packet_is_told_before_and_after() {
+    with_node(|world, node| {
+        let mut watching = watch(world, WANT_PACKETS).unwrap();
+        let arp = ethernet(0x0806, &[0; 28]);
+        // The edge's side of a node without configuration: none of our business.
+        assert_eq!(run_tc(node.programs(), "from_edge", &arp, Facts::default()).verdict, TC_NEXT);
+        let found = records(&mut watching);
+        let [Record::Packet { moment: Moment::Before, frame: before }, Record::Packet { moment, frame: after }] =
+            &found[..]
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!(*moment, Moment::After { verdict: TC_NEXT as i32 });
+        assert_eq!((&before.bytes, &after.bytes), (&arp, &arp));
+        assert!(after.time >= before.time);
+    });
+}
+
+#[test]
+fn a_ring_has_one_reader() {
+    with_node(|world, _| {
+        let first = watch(world, WANT_DROPS).unwrap();
+        let second = watch(world, WANT_DROPS).err().unwrap().to_string();
+        assert!(second.contains("another process reads EVENTS"), "{second}");
+        Watch::open(&world.bpffs(), Watched::Node, Ring::FlowLog).unwrap();
+        drop(first);
+        watch(world, WANT_DROPS).unwrap();
+        let nothing = Watch::open(&world.bpffs(), Watched::Edge, Ring::FlowLog).err().unwrap().to_string();
+        assert!(nothing.contains("no data plane is pinned"), "{nothing}");
+    });
+}
+
+#[test]
+fn what_the_ring_has_no_room_for_is_counted() {
+    with_node(|world, node| {
+        let watching = watch(world, WANT_PACKETS).unwrap();
+        let frame = frame(100);
+        for _ in 0..1_500 {
+            run_tc(node.programs(), "from_workload", &frame, Facts::default());
+        }
+        // Two records of some 2 KiB for each packet do not fit into 4 MiB.
+        assert!(watching.lost().unwrap() > 500, "{}", watching.lost().unwrap());
+    });
+}
