@@ -101,7 +101,9 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-const KERNEL_MIN: (u32, u32) = (6, 6);
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// TCX came with it.
+const TCX_SINCE: (u32, u32) = (6, 6);
 
 fn kernel_version() -> Check {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -111,12 +113,7 @@ fn kernel_version() -> Check {
 fn judge_kernel(release: &str) -> Check {
     match parse_release(release) {
         Some(version) if version >= KERNEL_MIN => Check::present("kernel", release),
-        _ => Check::missing(
-            "kernel",
-            Outcome::Failed,
-            release,
-            "Linux 6.6 or later is needed, for TCX: boot a newer kernel",
-        ),
+        _ => Check::missing("kernel", Outcome::Failed, release, "Linux 6.1 or later is needed: boot a newer kernel"),
     }
 }
 
@@ -154,14 +151,14 @@ fn btf() -> Check {
 
 fn tcx() -> Check {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if parse_release(&release).is_some_and(|version| version >= KERNEL_MIN) {
+    if parse_release(&release).is_some_and(|version| version >= TCX_SINCE) {
         Check::present("tcx", "programs hang on links")
     } else {
         Check::missing(
             "tcx",
-            Outcome::Failed,
+            Outcome::Degraded,
             "older than Linux 6.6",
-            "no program can be attached: boot a newer kernel",
+            "programs hang on filters of a clsact queue instead: `tc qdisc del … clsact` by anybody takes them away, and a device that changes its network namespace loses them",
         )
     }
 }
@@ -322,9 +319,9 @@ mod tests {
         let network = raw | 1 << CAP_NET_ADMIN;
         let cases = [
             ("an old kernel", judge_kernel("5.15.0-91-generic"), Some("boot a newer kernel")),
-            ("an unreadable release", judge_kernel(""), Some("Linux 6.6 or later")),
-            ("a kernel without TCX", judge_kernel("6.1.0-18-cloud-amd64"), Some("for TCX")),
-            ("the oldest kernel that is supported", judge_kernel("6.6.0"), None),
+            ("an unreadable release", judge_kernel(""), Some("Linux 6.1 or later")),
+            ("a kernel that lacks helpers", judge_kernel("6.0.12"), Some("boot a newer kernel")),
+            ("the oldest kernel that is supported", judge_kernel("6.1.0-18-cloud-amd64"), None),
             ("bpf(2) is not built in", bpf(libc::ENOSYS), Some("CONFIG_BPF_SYSCALL=y")),
             ("bpf(2) is forbidden", bpf(libc::EPERM), Some("CAP_BPF and CAP_NET_ADMIN")),
             ("bpf(2) works", judge_bpf(Ok(())), None),

@@ -9,6 +9,7 @@ use persona_core::units::Cidr;
 use serde::Deserialize;
 
 use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
+use crate::dataplane::Coexistence;
 
 /// A configuration that lacks something or contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,9 @@ pub struct AgentFile {
     /// What the guard holds back.
     #[serde(default)]
     pub guard: Guard,
+    /// What is done about programs of others at the same hooks.
+    #[serde(default)]
+    pub coexist: Coexistence,
     /// For this long after programs are first attached, connections that were open before may pass as they are, seconds.
     #[serde(default)]
     pub adopt_secs: u32,

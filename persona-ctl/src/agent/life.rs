@@ -238,6 +238,7 @@ fn options(config: &AgentConfig, observed: &Observed) -> NodeOptions {
         uplinks: vec![observed.uplink.index],
         guard_all_forwarded: config.file.guard == Guard::AllForwarded,
         adopt: Duration::from_secs(config.file.adopt_secs.into()),
+        coexist: config.file.coexist,
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use super::role::{self, RoleArgs, overlay, overlay_manager};
 use crate::agent::{self, AgentConfig, AgentFile};
 use crate::config;
+use crate::dataplane::Coexistence;
 
 /// Run the agent of this node.
 ///
@@ -18,6 +19,9 @@ pub(super) struct AgentArgs {
     /// Device towards the underlay.
     #[arg(long, env = "PERSONA_UPLINK")]
     uplink: Option<String>,
+    /// What is done about programs of others at the same hooks.
+    #[arg(long, env = "PERSONA_COEXIST", value_enum)]
+    coexist: Option<Coexistence>,
 }
 
 impl AgentArgs {
@@ -39,5 +43,6 @@ fn configuration(args: AgentArgs, manager: String) -> anyhow::Result<AgentConfig
     overlay(&mut file.bpffs, bpffs);
     overlay(&mut file.address, address);
     overlay(&mut file.uplink, args.uplink);
+    file.coexist = args.coexist.unwrap_or(file.coexist);
     file.check().context("the agent is not configured")
 }

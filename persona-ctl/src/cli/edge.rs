@@ -8,6 +8,7 @@ use clap::Args;
 use super::edges::EdgeCommand;
 use super::role::{self, RoleArgs, overlay, overlay_manager};
 use crate::config;
+use crate::dataplane::Coexistence;
 use crate::edge::{self, EdgeConfig, EdgeFile, HookChoice};
 
 /// Run this edge, or list edges.
@@ -37,6 +38,9 @@ pub(super) struct EdgeArgs {
     /// Where the programs hang.
     #[arg(long, env = "PERSONA_HOOK", value_enum)]
     hook: Option<HookChoice>,
+    /// What is done about programs of others at the same hooks.
+    #[arg(long, env = "PERSONA_COEXIST", value_enum)]
+    coexist: Option<Coexistence>,
 }
 
 impl EdgeArgs {
@@ -62,5 +66,6 @@ fn configuration(args: EdgeArgs, manager: String) -> anyhow::Result<EdgeConfig> 
     overlay(&mut file.outside, args.outside);
     overlay(&mut file.outside_next_hop, args.outside_next_hop);
     file.hook = args.hook.unwrap_or(file.hook);
+    file.coexist = args.coexist.unwrap_or(file.coexist);
     file.check().context("the edge is not configured")
 }

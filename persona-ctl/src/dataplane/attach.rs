@@ -1,5 +1,8 @@
-//! Attaches programs to devices by pinned links: they outlive this process, and the next one replaces the program in
-//! place (`bpf_link_update`), so that no packet passes unseen.
+//! Attaches programs to devices so that they outlive this process, and the next one replaces the program in place:
+//! no packet passes unseen, and no program ever stands twice at a hook.
+//!
+//! XDP and TCX programs hang on pinned links (`bpf_link_update`); where the kernel has no TCX, TC programs hang on
+//! filters (see `clsact.rs`).
 
 use std::path::Path;
 
@@ -9,7 +12,11 @@ use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 
+use super::bpf_objects;
+use super::clsact::{self, FilterNote};
+use super::coexist::{self, Coexistence};
 use super::error::DataplaneError;
+use super::features::KernelFeatures;
 use super::sys;
 
 /// Loads a TC program of an object.
@@ -24,80 +31,163 @@ pub(super) fn load_xdp(ebpf: &mut Ebpf, program: &str) -> Result<(), DataplaneEr
     xdp(ebpf, program).load().map_err(failed)
 }
 
-/// Attaches a TC program to a device, or replaces the program of the link pinned at `pin`.
+/// Attaches a TC program to a device, or puts it in the place of the one that `pin` stands for.
 pub(super) fn attach_tc(
     ebpf: &mut Ebpf,
     program: &str,
     ifindex: u32,
     direction: TcAttachType,
     pin: &Path,
+    choice: Coexistence,
 ) -> Result<(), DataplaneError> {
-    let interface = sys::interface_name(ifindex).ok_or(DataplaneError::NoDevice { ifindex })?;
     let classifier = tc(ebpf, program);
-    if let Ok(pinned) = PinnedLink::from_pin(pin) {
-        let replaced = SchedClassifierLink::try_from(FdLink::from(pinned))
-            .ok()
-            .and_then(|link| classifier.attach_to_link(link).ok())
-            .and_then(|id| classifier.take_link(id).ok());
-        if let Some(link) = replaced {
+    if !KernelFeatures::has_tcx() {
+        return clsact::attach(classifier, program, ifindex, direction, pin, choice);
+    }
+    let interface = sys::interface_name(ifindex).ok_or(DataplaneError::NoDevice { ifindex })?;
+    let refused = |source| failed(program, format!("attaching to {interface} ({ifindex})"), source);
+    if let Some((link, id)) = pinned(pin) {
+        if is_at_tcx(id, ifindex, direction)
+            && let Ok(link) = SchedClassifierLink::try_from(link)
+        {
+            let id = classifier.attach_to_link(link).map_err(refused)?;
             // Closes our descriptor only; the pin holds the link.
-            drop(link);
+            drop(classifier.take_link(id).map_err(refused)?);
             return Ok(());
         }
-        // The device vanished and with it what the link held on to.
+        // The device vanished or left for another namespace: there the link goes with its pin.
         remove_pin(program, pin)?;
     }
-    let action = || format!("attaching to {interface} ({ifindex})");
-    let id = classifier
-        .attach_with_options(&interface, direction, TcAttachOptions::TcxOrder(LinkOrder::default()))
-        .map_err(|source| failed(program, action(), source))?;
-    let link = classifier.take_link(id).map_err(|source| failed(program, action(), source))?;
+    if !coexist::tc_occupants(ifindex, direction, &[], true)?.is_empty() {
+        let occupants = coexist::tc_occupants(ifindex, direction, &links_of_both_roles(pin), true)?;
+        coexist::settle_tc(program, ifindex, direction, occupants, choice)?;
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = classifier.attach_with_options(&interface, direction, options).map_err(refused)?;
+    let link = classifier.take_link(id).map_err(refused)?;
     pin_link(program, FdLink::try_from(link), pin)
 }
 
-/// Attaches an XDP program in native mode to a device, or replaces the program of the link pinned at `pin`.
-pub(super) fn attach_xdp(ebpf: &mut Ebpf, program: &str, ifindex: u32, pin: &Path) -> Result<(), DataplaneError> {
-    let action = || format!("attaching to device {ifindex} in native mode");
+/// Attaches an XDP program in native mode to a device, or puts it in the place of the one that `pin` holds.
+pub(super) fn attach_xdp(
+    ebpf: &mut Ebpf,
+    program: &str,
+    ifindex: u32,
+    pin: &Path,
+    choice: Coexistence,
+) -> Result<(), DataplaneError> {
     let native = xdp(ebpf, program);
-    if let Ok(pinned) = PinnedLink::from_pin(pin) {
-        let replaced = XdpLink::try_from(FdLink::from(pinned))
-            .ok()
-            .and_then(|link| native.attach_to_link(link).ok())
-            .and_then(|id| native.take_link(id).ok());
-        if let Some(link) = replaced {
-            drop(link);
+    let refused = |source| failed(program, format!("attaching to device {ifindex} in native mode"), source);
+    if let Some((link, id)) = pinned(pin) {
+        if is_at_xdp(id, ifindex)
+            && let Ok(link) = XdpLink::try_from(link)
+        {
+            let id = native.attach_to_link(link).map_err(refused)?;
+            drop(native.take_link(id).map_err(refused)?);
             return Ok(());
         }
         remove_pin(program, pin)?;
     }
-    let id = native.attach_to_if_index(ifindex, XdpMode::Driver).map_err(|source| failed(program, action(), source))?;
-    let link = native.take_link(id).map_err(|source| failed(program, action(), source))?;
+    let occupants = coexist::xdp_occupants(ifindex)?;
+    coexist::settle_xdp(program, ifindex, occupants, choice)?;
+    let id = native.attach_to_if_index(ifindex, XdpMode::Driver).map_err(refused)?;
+    let link = native.take_link(id).map_err(refused)?;
     pin_link(program, FdLink::try_from(link), pin)
 }
 
-/// Removes a link's pin, and so the link.
+/// Whether what `pin` stands for is on the device still. A device that vanished or left for another namespace has
+/// nothing of ours, whoever has its index now.
+pub(super) fn is_attached(pin: &Path, ifindex: u32) -> bool {
+    if let Some(note) = FilterNote::read(pin) {
+        return clsact::is_attached(&note, ifindex);
+    }
+    let Some((_, id)) = pinned(pin) else { return false };
+    let sides = [TcAttachType::Ingress, TcAttachType::Egress];
+    is_at_xdp(id, ifindex) || sides.into_iter().any(|direction| is_at_tcx(id, ifindex, direction))
+}
+
+/// Takes a program off its device: the pin goes, and so the link, or the filter.
 pub(super) fn remove_pin(program: &str, pin: &Path) -> Result<(), DataplaneError> {
-    match std::fs::remove_file(pin) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(DataplaneError::Link { program: program.to_owned(), path: pin.to_owned(), source: source.into() })
-        }
-        _ => Ok(()),
+    let failed = |source: std::io::Error| DataplaneError::Link {
+        program: program.to_owned(),
+        path: pin.to_owned(),
+        source: source.into(),
+    };
+    match FilterNote::read(pin) {
+        Some(note) => clsact::remove(&note, ifindex_of(pin).unwrap_or(0), pin).map_err(failed),
+        None => match std::fs::remove_file(pin) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(failed(source)),
+            _ => Ok(()),
+        },
     }
 }
 
-/// Removes the links whose program is one of `programs` and whose device isn't among `ifindices`.
+/// Removes what programs among `programs` have on devices that aren't among `ifindices`.
 pub(super) fn reap_links(links: &Path, programs: &[&str], ifindices: &[u32]) -> Result<(), DataplaneError> {
-    let failed = |source| DataplaneError::Bpffs { path: links.to_owned(), action: "reading", source };
-    for entry in std::fs::read_dir(links).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for (name, pin) in pins(links)? {
         let Some((program, ifindex)) = name.rsplit_once('-') else { continue };
         let is_kept = ifindex.parse().is_ok_and(|ifindex| ifindices.contains(&ifindex));
         if programs.contains(&program) && !is_kept {
-            remove_pin(program, &entry.path())?;
+            remove_pin(program, &pin)?;
         }
     }
     Ok(())
+}
+
+/// Removes what hangs on devices that vanished or left for another namespace; says on which, by the names of the pins.
+pub(super) fn reap_vanished(links: &Path) -> Result<Vec<String>, DataplaneError> {
+    let mut reaped = Vec::new();
+    for (name, pin) in pins(links)? {
+        if ifindex_of(&pin).is_some_and(|ifindex| !is_attached(&pin, ifindex)) {
+            remove_pin(&name, &pin)?;
+            reaped.push(name);
+        }
+    }
+    Ok(reaped)
+}
+
+/// The pins of a role, by name: program and interface index.
+fn pins(links: &Path) -> Result<Vec<(String, std::path::PathBuf)>, DataplaneError> {
+    let failed = |source| DataplaneError::Bpffs { path: links.to_owned(), action: "reading", source };
+    let entries = std::fs::read_dir(links).map_err(failed)?;
+    let named = |entry: std::fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.path());
+    entries.map(|entry| entry.map(named).map_err(failed)).collect()
+}
+
+/// The interface index in a pin's name.
+pub(super) fn ifindex_of(pin: &Path) -> Option<u32> {
+    pin.file_name()?.to_str()?.rsplit_once('-')?.1.parse().ok()
+}
+
+/// A pinned link and its id.
+fn pinned(pin: &Path) -> Option<(FdLink, u32)> {
+    if !pin.is_file() {
+        return None;
+    }
+    let link = FdLink::from(PinnedLink::from_pin(pin).ok()?);
+    let id = link.info().ok()?.id();
+    Some((link, id))
+}
+
+fn is_at_tcx(link: u32, ifindex: u32, direction: TcAttachType) -> bool {
+    let programs = bpf_objects::query_tcx(ifindex, direction).unwrap_or_default();
+    programs.iter().any(|program| program.link_id == Some(link)) && sys::interface_name(ifindex).is_some()
+}
+
+/// A link knows its device's index; the device must also say that the link's program is there.
+fn is_at_xdp(link: u32, ifindex: u32) -> bool {
+    let links = bpf_objects::xdp_links(ifindex).unwrap_or_default();
+    let Some(found) = links.iter().find(|program| program.link_id == Some(link)) else { return false };
+    super::rtnetlink::xdp_programs(ifindex).is_ok_and(|programs| programs.contains(&found.id))
+}
+
+/// Ids of all links of ours, of nodes and edges.
+fn links_of_both_roles(pin: &Path) -> Vec<u32> {
+    let bpffs = pin.ancestors().nth(3).expect("a pin lies three folders below the bpffs");
+    let folders = ["node", "edge"].map(|role| bpffs.join(role).join("links"));
+    // A role that isn't here has no folder.
+    let entries = folders.iter().filter_map(|folder| pins(folder).ok()).flatten();
+    entries.filter_map(|(_, pin)| pinned(&pin)).map(|(_, id)| id).collect()
 }
 
 fn pin_link<E: std::error::Error + Send + Sync + 'static>(

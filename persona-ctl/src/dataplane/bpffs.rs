@@ -1,4 +1,4 @@
-//! Where the pins are: `<bpffs>/node|edge/maps` and `<bpffs>/node|edge/links`.
+//! Where the pins are: `<bpffs>/node|edge/maps` and `<bpffs>/node|edge/links`; notes on queues: `<bpffs>/queues`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,9 @@ use super::sys;
 
 /// An empty directory in the bpffs that says that we mounted it.
 const MOUNTED_BY_US: &str = "mounted-by-persona";
+
+/// Folders of a role in which maps are pinned.
+pub(super) const MAP_FOLDERS: [&str; 1] = ["maps"];
 
 /// The pins of one role.
 #[derive(Debug, Clone)]

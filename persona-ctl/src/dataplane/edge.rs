@@ -16,6 +16,7 @@ use persona_core::ids::Vni;
 
 use super::attach;
 use super::bpffs::PinDirectory;
+use super::coexist::Coexistence;
 use super::counters::RawCounters;
 use super::edge_maps::{EdgeIndex, EdgeMaps};
 use super::edge_room;
@@ -52,6 +53,8 @@ pub struct EdgeOptions {
     pub outside: u32,
     /// Which hook.
     pub hook: Hook,
+    /// What is done about programs of others.
+    pub coexist: Coexistence,
 }
 
 /// An edge's programs, maps and links. Dropping it leaves everything attached.
@@ -290,7 +293,7 @@ fn attach_hook(ebpf: &mut Ebpf, pins: &PinDirectory, options: &EdgeOptions) -> R
     };
     if wants_xdp {
         let attached = sides.iter().try_for_each(|(side, ifindex)| {
-            attach::attach_xdp(ebpf, &format!("xdp_{side}"), *ifindex, &pin("xdp", side, *ifindex))
+            attach::attach_xdp(ebpf, &format!("xdp_{side}"), *ifindex, &pin("xdp", side, *ifindex), options.coexist)
         });
         match attached {
             Ok(()) => {
@@ -305,7 +308,7 @@ fn attach_hook(ebpf: &mut Ebpf, pins: &PinDirectory, options: &EdgeOptions) -> R
     }
     for (side, ifindex) in sides {
         let program = format!("edge_{side}");
-        attach::attach_tc(ebpf, &program, ifindex, TcAttachType::Ingress, &pin("tc", side, ifindex))?;
+        attach::attach_tc(ebpf, &program, ifindex, TcAttachType::Ingress, &pin("tc", side, ifindex), options.coexist)?;
     }
     for (side, ifindex) in sides {
         attach::remove_pin("edge", &pin("xdp", side, ifindex))?;

@@ -32,7 +32,7 @@ pub enum DataplaneError {
     },
     /// The object could not be loaded.
     #[error(
-        "the kernel programs cannot be loaded (Linux 6.6 or later with BTF, and CAP_BPF and CAP_NET_ADMIN, are needed)"
+        "the kernel programs cannot be loaded (Linux 6.1 or later with BTF, and CAP_BPF and CAP_NET_ADMIN, are needed)"
     )]
     Load(#[source] aya::EbpfError),
     /// A program could not be loaded or attached.
@@ -66,6 +66,26 @@ pub enum DataplaneError {
     Watched {
         /// The ring.
         map: &'static str,
+    },
+    /// Another program is where ours would go.
+    #[error("program {program} is not attached to {interface}: {occupants} is there already; {advice}")]
+    Occupied {
+        /// Which program of ours.
+        program: String,
+        /// The device.
+        interface: String,
+        /// Who is there: program ids, names, how they are attached.
+        occupants: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A device's hooks could not be looked at or changed.
+    #[error("hooks of {interface} cannot be used")]
+    Hook {
+        /// The device.
+        interface: String,
+        /// Why.
+        source: std::io::Error,
     },
     /// A map could not be read or written.
     #[error("map {map} cannot be {action}")]

@@ -1,7 +1,10 @@
 //! The kernel side as user space sees it: load, attach, pin, fill and read the programs and maps of persona-ebpf.
 
 pub mod attach;
+mod bpf_objects;
 pub mod bpffs;
+mod clsact;
+mod coexist;
 pub mod counters;
 pub mod detach;
 pub mod edge;
@@ -19,11 +22,14 @@ mod node_room;
 mod node_rows;
 mod node_validate;
 pub mod object;
+mod rtnetlink;
 mod sys;
 pub mod tables;
+mod tc_filters;
 pub mod watch;
 mod writers;
 
+pub use coexist::Coexistence;
 pub use counters::{RawCounters, SweepSummary};
 pub use detach::{DetachReport, detach};
 pub use edge::{EdgeDataplane, EdgeOptions, Hook};

@@ -15,6 +15,7 @@ use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 
 use super::attach;
 use super::bpffs::PinDirectory;
+use super::coexist::Coexistence;
 use super::counters::{RawCounters, SweepSummary};
 use super::error::DataplaneError;
 use super::loader;
@@ -36,6 +37,8 @@ pub struct NodeOptions {
     pub guard_all_forwarded: bool,
     /// For how long from now TCP in mid-stream is given a mapping instead of being dropped.
     pub adopt: Duration,
+    /// What is done about programs of others.
+    pub coexist: Coexistence,
 }
 
 /// A node's programs, maps and links. Dropping it leaves everything attached.
@@ -44,6 +47,7 @@ pub struct NodeDataplane {
     pub(super) pins: PinDirectory,
     pub(super) maps: NodeMaps,
     pub(super) index: NodeIndex,
+    coexist: Coexistence,
     liveness: Mutex<Cells<Liveness>>,
 }
 
@@ -59,7 +63,7 @@ impl NodeDataplane {
         for program in ["from_workload", "from_edge", "guard"] {
             attach::load_tc(&mut ebpf, program)?;
         }
-        let mut dataplane = Self { ebpf, pins, maps, index, liveness };
+        let mut dataplane = Self { ebpf, pins, maps, index, coexist: options.coexist, liveness };
         dataplane.attach_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
         Ok(dataplane)
@@ -146,6 +150,11 @@ impl NodeDataplane {
         Ok(counters)
     }
 
+    /// Takes our programs off devices that vanished or left for another namespace; says which, by program and index.
+    pub fn reap_vanished(&mut self) -> Result<Vec<String>, DataplaneError> {
+        attach::reap_vanished(&self.pins.links)
+    }
+
     /// The loaded programs, for tests that run them on built packets.
     pub fn programs(&self) -> &Ebpf {
         &self.ebpf
@@ -155,7 +164,7 @@ impl NodeDataplane {
         for ifindex in uplinks {
             for (program, direction) in [("from_edge", TcAttachType::Ingress), ("guard", TcAttachType::Egress)] {
                 let pin = self.pins.links.join(format!("{program}-{ifindex}"));
-                attach::attach_tc(&mut self.ebpf, program, *ifindex, direction, &pin)?;
+                attach::attach_tc(&mut self.ebpf, program, *ifindex, direction, &pin, self.coexist)?;
             }
         }
         attach::reap_links(&self.pins.links, &["from_edge", "guard"], uplinks)
@@ -176,7 +185,7 @@ impl NodeDataplane {
     /// Attaches `from_workload` to a device.
     pub(super) fn attach_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         let pin = device_pin(&self.pins.links, ifindex);
-        attach::attach_tc(&mut self.ebpf, "from_workload", ifindex, TcAttachType::Ingress, &pin)
+        attach::attach_tc(&mut self.ebpf, "from_workload", ifindex, TcAttachType::Ingress, &pin, self.coexist)
     }
 
     /// Detaches from a device and forgets it.

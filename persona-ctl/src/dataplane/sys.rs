@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -48,6 +49,19 @@ pub(super) fn unmount(path: &Path) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Runs a function on a thread of its own in the network namespace that a path leads to.
+pub(super) fn in_network_namespace<T: Send>(path: &Path, function: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let namespace = std::fs::File::open(path)?;
+    let enter = || {
+        // SAFETY: an open descriptor; only this thread moves, and it ends with the function.
+        match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(function()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(enter).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The name of a device in the network namespace of this thread.

@@ -9,7 +9,7 @@ use persona_core::wire::agent::EdgeCapacity;
 use serde::Deserialize;
 
 use crate::agent::{ConfigurationError, read_join_token};
-use crate::dataplane::Hook;
+use crate::dataplane::{Coexistence, Hook};
 
 /// What the file may say.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -40,6 +40,9 @@ pub struct EdgeFile {
     /// Where the programs hang.
     #[serde(default)]
     pub hook: HookChoice,
+    /// What is done about programs of others at the same hooks.
+    #[serde(default)]
+    pub coexist: Coexistence,
     /// Capabilities that the edge offers.
     #[serde(default)]
     pub capabilities: Vec<Capability>,

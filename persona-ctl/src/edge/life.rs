@@ -85,6 +85,7 @@ impl Edge {
             inside: observed.inside.index,
             outside: observed.outside.index,
             hook: config.file.hook.into(),
+            coexist: config.file.coexist,
         };
         let dataplane = EdgeDataplane::open(&options).context("data plane cannot be opened")?;
         let ownership = dataplane.ownership_writer().context("ownership maps cannot be opened")?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_ctl::dataplane::tables::*;
-use persona_ctl::dataplane::{EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
+use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
 
 use super::namespace::Namespace;
 use super::world::{chain, is_privileged};
@@ -43,6 +43,7 @@ impl Chain {
             uplinks: vec![self.node.ifindex("u0")],
             guard_all_forwarded: false,
             adopt: Duration::ZERO,
+            coexist: Coexistence::default(),
         };
         let tables = self.node_tables();
         let mut node =
@@ -54,7 +55,13 @@ impl Chain {
 
     fn open_edge(&self, hook: Hook) -> EdgeDataplane {
         let (inside, outside) = (self.edge.ifindex("i0"), self.edge.ifindex("o0"));
-        let options = EdgeOptions { bpffs: self.directory.path().join("edge"), inside, outside, hook };
+        let options = EdgeOptions {
+            bpffs: self.directory.path().join("edge"),
+            inside,
+            outside,
+            hook,
+            coexist: Coexistence::default(),
+        };
         let mut edge =
             self.edge.enter(|| EdgeDataplane::open(&options)).unwrap_or_else(|error| panic!("{}", chain(&error)));
         edge.apply(&self.edge_tables()).unwrap_or_else(|error| panic!("{}", chain(&error)));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use persona_ctl::dataplane::{EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
+use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
 
 /// The loopback device: always there, carries no traffic of these tests.
 pub(super) const LOOPBACK: u32 = 1;
@@ -46,12 +46,24 @@ impl World {
     }
 
     fn open_node(&self, guard_all_forwarded: bool) -> NodeDataplane {
-        let options = NodeOptions { bpffs: self.bpffs(), uplinks: vec![], guard_all_forwarded, adopt: Duration::ZERO };
+        let options = NodeOptions {
+            bpffs: self.bpffs(),
+            uplinks: vec![],
+            guard_all_forwarded,
+            adopt: Duration::ZERO,
+            coexist: Coexistence::default(),
+        };
         NodeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
     pub(super) fn edge(&self) -> EdgeDataplane {
-        let options = EdgeOptions { bpffs: self.bpffs(), inside: LOOPBACK, outside: LOOPBACK, hook: Hook::Tc };
+        let options = EdgeOptions {
+            bpffs: self.bpffs(),
+            inside: LOOPBACK,
+            outside: LOOPBACK,
+            hook: Hook::Tc,
+            coexist: Coexistence::default(),
+        };
         EdgeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 }
