@@ -17,8 +17,10 @@ pub mod node;
 #[cfg(feature = "user")]
 mod pod;
 pub mod probe;
+pub mod record;
 pub mod share;
 pub mod traffic;
+pub mod translation;
 
 /// Version of every layout in this crate. Pinned maps of another version are not reused.
 pub const ABI_VERSION: u32 = 1;

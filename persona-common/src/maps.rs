@@ -42,7 +42,7 @@ pub const MAPPING_COUNT_MAX: u32 = 262_144;
 /// Nodes that an edge serves.
 pub const NODE_COUNT_MAX: u32 = 16_384;
 
-/// Prefixes in a table of bypassed or managed ranges.
+/// Prefixes in a table of managed ranges, of sources, or in one list of bypassed destinations.
 pub const PREFIX_COUNT_MAX: u32 = 1024;
 
 /// Fragmented packets that a node or an edge remembers.
@@ -53,3 +53,24 @@ pub const SHARED_COUNT_MAX: u32 = 65_536;
 
 /// Connections opened from outside that a node remembers until their subject answers.
 pub const OPENING_COUNT_MAX: u32 = 4096;
+
+/// Prefixes in the lists of bypassed destinations of a node and of all its personas together.
+pub const BYPASS_COUNT_MAX: u32 = 65_536;
+
+/// Source prefixes of subjects behind shared devices.
+pub const SOURCE_COUNT_MAX: u32 = 16_384;
+
+/// Control groups of the host's own subjects.
+pub const CGROUP_COUNT_MAX: u32 = 4096;
+
+/// Levels of the control group tree that are searched for a subject's group.
+pub const CGROUP_LEVEL_MAX: u32 = 16;
+
+/// Records of flows without slots.
+pub const RECORD_COUNT_MAX: u32 = 262_144;
+
+/// Connections opened towards workloads.
+pub const TOWARDS_COUNT_MAX: u32 = 65_536;
+
+/// Own IPv6 addresses of the host that are in use under leases.
+pub const HOST_ADDRESS_COUNT_MAX: u32 = 4096;

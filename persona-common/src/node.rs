@@ -1,35 +1,55 @@
 //! What a node's maps hold.
 
-use crate::addr::AddressBe;
+use crate::addr::{Address6, AddressBe};
 use crate::maps::BLOCKS_PER_LEASE_MAX;
 
 /// The node's own facts. Map `NODE_CONFIG`, one cell.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// [`crate::ABI_VERSION`] of whoever made the maps.
+    /// [`crate::ABI_VERSION`] of whoever made the maps; stays the first word in every version.
     pub abi_version: u32,
-    /// The node's address on the underlay; 0: none yet.
-    pub underlay_address: AddressBe,
     /// Until when TCP in mid-stream is adopted, seconds of the coarse clock.
     pub adopt_until_secs: u32,
     /// 1: the guard drops every forwarded packet without a mark of ours.
     pub guard_all_forwarded: u32,
+    /// The TAP device of the slow path; 0: none.
+    pub slow_ifindex: u32,
+    /// Added to the coarse clock: 0 but in tests and simulations.
+    pub clock_offset_secs: u32,
+    /// The node's address on the underlay; zero: none yet.
+    pub underlay_address: Address6,
 }
 
-const _: () = assert!(size_of::<NodeConfig>() == 16 && align_of::<NodeConfig>() == 4);
+const _: () = assert!(size_of::<NodeConfig>() == 36 && align_of::<NodeConfig>() == 4);
+
+/// [`Device::flags`]: several subjects are behind it; `SOURCES` says which.
+pub const DEVICE_SHARED: u32 = 1;
+
+/// [`Device::vlan`] and [`Subject::vlan`]: there is a tag, its VLAN id in the lower twelve bits.
+pub const VLAN_PRESENT: u32 = 1 << 16;
 
 /// A workload's host-side device. Map `DEVICES`, by interface index.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Device {
-    /// The subject's index in `SUBJECTS`.
+    /// The subject's index in `SUBJECTS`; means nothing on a shared device.
     pub subject_index: u32,
-    /// The only source address that its packets may have.
+    /// The only IPv4 source that its packets may have, beside configured leases; 0: none.
     pub address: AddressBe,
+    /// `DEVICE_*` bits.
+    pub flags: u32,
+    /// The one VLAN tag that its packets carry: [`VLAN_PRESENT`] | id; 0: none.
+    pub vlan: u32,
+    /// The prefix that its IPv6 sources must lie in.
+    pub prefix: Address6,
+    /// The prefix's mask; all ones for a single address.
+    pub prefix_mask: Address6,
+    /// 1: `prefix` counts.
+    pub has_prefix: u32,
 }
 
-const _: () = assert!(size_of::<Device>() == 8 && align_of::<Device>() == 4);
+const _: () = assert!(size_of::<Device>() == 52 && align_of::<Device>() == 4);
 
 /// [`Subject::flags`]: the cell is in use.
 pub const SUBJECT_PRESENT: u32 = 1;
@@ -39,10 +59,20 @@ pub const SUBJECT_HAS_NETWORK: u32 = 2;
 pub const SUBJECT_TCP: u32 = 4;
 /// [`Subject::flags`]: UDP may pass.
 pub const SUBJECT_UDP: u32 = 8;
-/// [`Subject::flags`]: ICMP echo may pass.
+/// [`Subject::flags`]: ICMP and ICMPv6 echo and errors may pass.
 pub const SUBJECT_ICMP: u32 = 16;
 /// [`Subject::flags`]: [`Subject::dscp`] is set on its packets.
 pub const SUBJECT_SETS_DSCP: u32 = 32;
+/// [`Subject::flags`]: protocols without ports may pass, where the lease is a whole address or a prefix.
+pub const SUBJECT_OTHER: u32 = 64;
+/// [`Subject::flags`]: only the remote that a flow was opened to may answer it (RFC 4787 §5).
+pub const SUBJECT_FILTERS_BY_REMOTE: u32 = 128;
+/// [`Subject::flags`]: processes of the host itself, told by their cgroup.
+pub const SUBJECT_IS_HOST: u32 = 256;
+/// [`Subject::flags`]: some lease of it is configured on the workload's interface.
+pub const SUBJECT_HAS_CONFIGURED: u32 = 512;
+/// [`Subject::flags`]: it has bypass prefixes of its own.
+pub const SUBJECT_HAS_BYPASS: u32 = 1024;
 
 /// A subject that lives on the node. Map `SUBJECTS`, by an index that user space gives.
 #[repr(C)]
@@ -52,17 +82,21 @@ pub struct Subject {
     pub number: u32,
     /// `SUBJECT_*` bits.
     pub flags: u32,
-    /// The lease for new flows: its index in `LEASES` plus one; 0: none.
+    /// The IPv4 lease for new flows: its index in `LEASES` plus one; 0: none.
     pub lease_index_plus_one: u32,
+    /// The IPv6 lease for new flows: its index in `LEASES` plus one; 0: none.
+    pub lease6_index_plus_one: u32,
     /// `skb->priority` of its tunnel packets; 0: none.
     pub egress_class: u32,
     /// The device that leads to it; 0: none.
     pub ifindex: u32,
     /// DSCP to set, 0 to 63.
     pub dscp: u32,
+    /// The tag that its device wants: [`VLAN_PRESENT`] | id; 0: none.
+    pub vlan: u32,
 }
 
-const _: () = assert!(size_of::<Subject>() == 24 && align_of::<Subject>() == 4);
+const _: () = assert!(size_of::<Subject>() == 32 && align_of::<Subject>() == 4);
 
 /// A block within a [`Lease`].
 #[repr(C)]
@@ -74,6 +108,15 @@ pub struct LeaseBlock {
     pub slot_base: u32,
 }
 
+/// [`Lease::flags`]: an IPv6 prefix; else port blocks of an IPv4 address.
+pub const LEASE_IS_PREFIX: u32 = 1;
+/// [`Lease::flags`]: configured on the workload's interface; nothing is rewritten.
+pub const LEASE_IS_CONFIGURED: u32 = 2;
+/// [`Lease::flags`]: a whole IPv4 address or an IPv6 prefix: protocols without ports can be told apart.
+pub const LEASE_IS_WHOLE: u32 = 4;
+/// [`Lease::flags`]: [`Lease::inner_prefix`] and [`Lease::adjustment`] count; else the inner prefix is the packet's own.
+pub const LEASE_HAS_INNER_PREFIX: u32 = 8;
+
 /// A lease of a subject of the node. Map `LEASES`, by an index that user space gives.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +125,7 @@ pub struct Lease {
     pub id: u64,
     /// An edge may carry it only once its lease table has reached this generation.
     pub generation: u64,
-    /// The egress address.
+    /// The egress address; 0 for a prefix.
     pub address: AddressBe,
     /// The holder's index in `SUBJECTS`.
     pub subject_index: u32,
@@ -94,15 +137,23 @@ pub struct Lease {
     pub group_index: u32,
     /// Largest inner IP packet, bytes.
     pub mtu: u32,
-    /// log2 of the ports in a block.
+    /// log2 of the ports in a block; 16 for a whole address.
     pub block_bits: u32,
-    /// How many of `blocks` count.
+    /// How many of `blocks` count; 0 where no port is ever given (configured leases, prefixes).
     pub block_count: u32,
+    /// `LEASE_*` bits.
+    pub flags: u32,
+    /// What RFC 6296 §3.1 adds to the interface identifier outwards; see [`crate::translation`].
+    pub adjustment: u32,
+    /// The leased /64, its first eight bytes.
+    pub prefix: [u32; 2],
+    /// The workload's own /64.
+    pub inner_prefix: [u32; 2],
     /// The blocks.
     pub blocks: [LeaseBlock; BLOCKS_PER_LEASE_MAX],
 }
 
-const _: () = assert!(size_of::<Lease>() == 48 + 8 * BLOCKS_PER_LEASE_MAX && align_of::<Lease>() == 8);
+const _: () = assert!(size_of::<Lease>() == 72 + 8 * BLOCKS_PER_LEASE_MAX && align_of::<Lease>() == 8);
 
 impl Default for Lease {
     fn default() -> Self {
@@ -117,8 +168,20 @@ impl Default for Lease {
             mtu: 0,
             block_bits: 0,
             block_count: 0,
+            flags: 0,
+            adjustment: 0,
+            prefix: [0; 2],
+            inner_prefix: [0; 2],
             blocks: [LeaseBlock::default(); BLOCKS_PER_LEASE_MAX],
         }
+    }
+}
+
+impl Lease {
+    /// Whether the workload itself uses what is leased.
+    #[inline(always)]
+    pub const fn is_configured(&self) -> bool {
+        self.flags & LEASE_IS_CONFIGURED != 0
     }
 }
 
@@ -128,7 +191,7 @@ impl Default for Lease {
 pub struct EgressAddress {
     /// Its first cell in `BLOCKS`.
     pub block_base: u32,
-    /// log2 of the ports in a block.
+    /// log2 of the ports in a block; 16: the whole address is one block.
     pub block_bits: u32,
 }
 
@@ -140,25 +203,41 @@ const _: () = assert!(size_of::<EgressAddress>() == 8 && align_of::<EgressAddres
 pub struct NodeBlock {
     /// The lease's index in `LEASES` plus one; 0: not ours.
     pub lease_index_plus_one: u32,
-    /// The block's first slot in `SLOTS`; one run of slots per protocol follows another.
+    /// The block's first slot in `SLOTS`; one run of slots per protocol follows another. 0 in a configured lease.
     pub slot_base: u32,
 }
 
 const _: () = assert!(size_of::<NodeBlock>() == 8 && align_of::<NodeBlock>() == 4);
 
+/// A prefix of one scope. Key of the tries `BYPASS` (scope 0 for the host, 1 + subject index for a persona's own list),
+/// `MANAGED` (scope 0) and `SOURCES` (the scope is the shared device's interface index).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScopedAddress {
+    /// The scope, big-endian, as a trie compares it.
+    pub scope: u32,
+    /// The address.
+    pub address: Address6,
+}
+
+const _: () = assert!(size_of::<ScopedAddress>() == 20 && align_of::<ScopedAddress>() == 4);
+
+/// Bits of the scope in front of the address: a trie's prefix length counts them.
+pub const SCOPE_BITS: u32 = 32;
+
 /// An edge, as the node reaches it. Map `EDGES`, by edge number.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EdgeHop {
-    /// Its address on the underlay; 0: no such edge.
-    pub address: AddressBe,
-    /// The device that leads there.
-    pub ifindex: u32,
+    /// Its address on the underlay; zero: no such edge.
+    pub address: Address6,
     /// The next hop's address.
-    pub next_hop: AddressBe,
+    pub next_hop: Address6,
+    /// The device that leads there; 0: no such edge.
+    pub ifindex: u32,
 }
 
-const _: () = assert!(size_of::<EdgeHop>() == 12 && align_of::<EdgeHop>() == 4);
+const _: () = assert!(size_of::<EdgeHop>() == 36 && align_of::<EdgeHop>() == 4);
 
 /// What probes say about an edge. Map `LIVENESS`, by edge number; written by one call on every change.
 #[repr(C)]

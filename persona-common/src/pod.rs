@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{edge, event, flow, fragment, node, share, traffic};
+use crate::{edge, event, flow, fragment, node, record, share, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -33,7 +33,10 @@ pod!(
     node::Liveness,
     node::NodeBlock,
     node::NodeConfig,
+    node::ScopedAddress,
     node::Subject,
+    record::Record,
+    record::RecordKey,
     share::SharedFlow,
     share::SharedKey,
     traffic::TrafficCell,

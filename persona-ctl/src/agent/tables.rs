@@ -3,13 +3,11 @@
 //! Pure: the same inputs give the same tables. A state is taken whole or refused whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
-use persona_core::wire::desired::{
-    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, ProbeItem, SubjectItem, SubjectNetwork,
-};
+use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, ProbeItem, SubjectItem, SubjectNetwork};
 
 use super::config::AgentConfig;
 use super::observe::Observed;
@@ -67,9 +65,6 @@ pub(super) enum Refusal {
         /// The underlay's.
         underlay: u32,
     },
-    /// Nothing to leave with over IPv4.
-    #[error("{0} has no IPv4 lease, and this release's data plane carries no other")]
-    NoIpv4Lease(SubjectId),
     /// A protocol that is not enforced.
     #[error("IP protocol {protocol} of {subject} cannot be carried: valid are 1 (ICMP), 6 (TCP) and 17 (UDP)")]
     Protocol {
@@ -117,10 +112,13 @@ pub(super) fn build(
         subjects.push(SubjectEntry { number: item.number, network });
     }
     let tables = NodeTables {
-        underlay_address: Some(observed.address),
+        underlay_address: Some(observed.address.into()),
+        slow_ifindex: None,
         subjects,
         devices: parts.devices(config, observed),
-        leases: parts.leases.iter().filter_map(|lease| parts.lease(lease).transpose()).collect::<Result<_, _>>()?,
+        cgroups: Vec::new(),
+        sources: Vec::new(),
+        leases: parts.leases.iter().map(|lease| parts.lease(lease)).collect::<Result<_, _>>()?,
         edges: parts.edges(observed),
         groups: parts.groups(observed, cache),
         bypass: bypass(config, observed),
@@ -183,7 +181,7 @@ impl<'a> Parts<'a> {
         let devices = self.devices(config, observed);
         let shaped = self.subjects.values().filter_map(|item| {
             let network = item.network.as_ref()?;
-            let device = devices.iter().find(|device| device.subject == item.number).map(|device| device.ifindex);
+            let device = devices.iter().find(|device| device.subject == Some(item.number)).map(|device| device.ifindex);
             Some(ShapedSubject { number: item.number, mtu: network.mtu, qos: item.qos.clone(), device })
         });
         shaped.collect()
@@ -197,15 +195,16 @@ impl<'a> Parts<'a> {
         queues: &QueuePlan,
     ) -> Result<SubjectEgress, Refusal> {
         self.check_mtu(item, network, observed)?;
-        let subject = || item.subject.clone();
-        let lease = network.lease.ok_or_else(|| Refusal::NoIpv4Lease(subject()))?;
         Ok(SubjectEgress {
             vni: network.vni,
             mtu: network.mtu,
             allow: allowed(item, network)?,
             dscp: item.qos.dscp,
             egress_class: queues.egress_classes.get(&item.number).copied().unwrap_or(0),
-            lease,
+            lease: network.lease,
+            lease6: network.lease6,
+            filtering: network.filtering,
+            bypass: network.bypass.iter().map(|range| (range.address(), range.prefix_length())).collect(),
         })
     }
 
@@ -228,35 +227,42 @@ impl<'a> Parts<'a> {
             let subject = SubjectId::Workload(config.name.clone(), workload.name().clone());
             let ifindex = *observed.attached.get(workload.name())?;
             let number = self.subjects.get(&subject)?.number;
-            Some(DeviceEntry { ifindex, subject: number, address: workload.address? })
+            Some(DeviceEntry {
+                ifindex,
+                subject: Some(number),
+                address: Some(workload.address?),
+                prefix6: None,
+                vlan: None,
+            })
         });
         devices.collect()
     }
 
-    fn lease(&self, lease: &LeaseItem) -> Result<Option<LeaseEntry>, Refusal> {
+    fn lease(&self, lease: &LeaseItem) -> Result<LeaseEntry, Refusal> {
         let holder = self.subjects.get(&lease.subject);
         let holder =
             holder.ok_or_else(|| Refusal::UnknownHolder { lease: lease.id, subject: lease.subject.clone() })?;
-        let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space else { return Ok(None) };
-        Ok(Some(LeaseEntry {
+        Ok(LeaseEntry {
             id: lease.id,
             subject: holder.number,
             vni: lease.vni,
-            address: *address,
-            block_bits: *block_bits,
-            blocks: blocks.clone(),
+            space: lease.space.clone(),
+            configured: lease.configured,
             group: lease.group.clone(),
             mtu: lease.mtu,
             generation: lease.generation,
-        }))
+        })
     }
 
     fn edges(&self, observed: &Observed) -> Vec<EdgeEntry> {
         let edges = self.edges.values().filter_map(|edge| {
             let path = observed.paths.get(&edge.number)?;
-            let number = edge.number;
-            let (IpAddr::V4(address), IpAddr::V4(next_hop)) = (edge.address, path.next_hop) else { return None };
-            Some(EdgeEntry { number, address, ifindex: path.ifindex, next_hop })
+            Some(EdgeEntry {
+                number: edge.number,
+                address: edge.address,
+                ifindex: path.ifindex,
+                next_hop: path.next_hop,
+            })
         });
         edges.collect()
     }
@@ -291,7 +297,7 @@ fn build_rows(edges: &[(EdgeNumber, String, u16)]) -> Vec<(EdgeNumber, EdgeNumbe
 }
 
 fn allowed(item: &SubjectItem, network: &SubjectNetwork) -> Result<AllowedProtocols, Refusal> {
-    let mut allow = AllowedProtocols { tcp: false, udp: false, icmp: false };
+    let mut allow = AllowedProtocols::default();
     for protocol in &network.protocols {
         match protocol {
             1 | 58 => allow.icmp = true,
@@ -304,28 +310,22 @@ fn allowed(item: &SubjectItem, network: &SubjectNetwork) -> Result<AllowedProtoc
 }
 
 /// The subnets on workload devices, this host's own addresses, and what the configuration adds.
-fn bypass(config: &AgentConfig, observed: &Observed) -> Vec<(Ipv4Addr, u8)> {
+fn bypass(config: &AgentConfig, observed: &Observed) -> Vec<(IpAddr, u8)> {
     let on_workloads = |ifindex: u32| observed.attached.values().any(|attached| *attached == ifindex);
     let subnets = observed.addresses.iter().filter(|address| on_workloads(address.ifindex));
-    let own = observed.addresses.iter().filter_map(|address| ipv4((address.address, 32)));
-    let configured = config.file.bypass.iter().filter_map(|range| ipv4((range.address(), range.prefix_length())));
-    let all: BTreeSet<_> = subnets.filter_map(|address| ipv4(address.subnet())).chain(own).chain(configured).collect();
+    let bits = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    let own = observed.addresses.iter().map(|address| (address.address, bits(address.address)));
+    let configured = config.file.bypass.iter().map(|range| (range.address(), range.prefix_length()));
+    let all: BTreeSet<_> = subnets.map(|address| address.subnet()).chain(own).chain(configured).collect();
     all.into_iter().collect()
 }
 
 /// What the configuration says, and every workload's address: a workload without a subject yet must not leak either.
-fn managed(config: &AgentConfig) -> Vec<(Ipv4Addr, u8)> {
-    let configured = config.file.managed.iter().filter_map(|range| ipv4((range.address(), range.prefix_length())));
-    let workloads = config.file.workload.iter().filter_map(|workload| Some((workload.address?, 32)));
+fn managed(config: &AgentConfig) -> Vec<(IpAddr, u8)> {
+    let configured = config.file.managed.iter().map(|range| (range.address(), range.prefix_length()));
+    let workloads = config.file.workload.iter().filter_map(|workload| Some((workload.address?.into(), 32)));
     let all: BTreeSet<_> = configured.chain(workloads).collect();
     all.into_iter().collect()
-}
-
-fn ipv4((address, length): (IpAddr, u8)) -> Option<(Ipv4Addr, u8)> {
-    match address {
-        IpAddr::V4(address) => Some((address, length)),
-        IpAddr::V6(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Tables of desired states and what becomes of them.
 
+use std::net::Ipv4Addr;
+
 use persona_core::ids::{Generation, Vni};
 use persona_core::wire::desired::SubjectQos;
 
 use super::*;
+use crate::dataplane::tables::LeaseSpace;
 use crate::netlink::{Link, LinkAddress, Path};
 
 fn config() -> AgentConfig {
@@ -108,10 +111,16 @@ fn a_state_becomes_tables() {
     let plan = build_of(whole()).unwrap();
     assert_eq!(
         plan.tables.devices[0],
-        DeviceEntry { ifindex: 7, subject: SubjectNumber(3), address: Ipv4Addr::new(10, 9, 0, 2) }
+        DeviceEntry {
+            ifindex: 7,
+            subject: Some(SubjectNumber(3)),
+            address: Some(Ipv4Addr::new(10, 9, 0, 2)),
+            prefix6: None,
+            vlan: None,
+        }
     );
     let egress = plan.tables.subjects[0].network.clone().unwrap();
-    assert_eq!(egress.allow, AllowedProtocols { tcp: true, udp: true, icmp: false });
+    assert_eq!(egress.allow, AllowedProtocols { tcp: true, udp: true, ..AllowedProtocols::default() });
     assert_eq!(egress.egress_class, 0x7e50_0004);
     assert_eq!(plan.tables.edges[1].next_hop, Ipv4Addr::new(10, 0, 0, 254));
     assert_eq!(plan.tables.groups[0].rows.len(), maglev::ROW_COUNT);
@@ -119,7 +128,7 @@ fn a_state_becomes_tables() {
         assert!(plan.tables.bypass.contains(&(range.0.into(), range.1)), "{range:?}");
     }
     assert!(!plan.tables.bypass.contains(&([10, 0, 0, 0].into(), 24)), "the underlay is no local subnet");
-    assert_eq!(plan.tables.managed, [(Ipv4Addr::new(10, 9, 0, 2), 32)]);
+    assert_eq!(plan.tables.managed, [(IpAddr::from([10, 9, 0, 2]), 32)]);
 }
 
 #[test]

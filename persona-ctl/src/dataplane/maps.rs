@@ -1,8 +1,13 @@
 //! Typed handles on maps, with errors that name the map.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
+use persona_common::addr::Address6;
+use persona_common::node::{SCOPE_BITS, ScopedAddress};
 use persona_common::traffic::TrafficCell;
 use persona_core::wire::agent::Traffic;
 
@@ -115,36 +120,62 @@ impl<K: Pod, V: Pod + PartialEq> Table<K, V> {
     }
 }
 
-/// A set of IPv4 prefixes.
+/// A trie of prefixes of both families, each in a scope.
 pub(super) struct Prefixes {
     name: &'static str,
-    map: LpmTrie<MapData, u32, u32>,
+    map: LpmTrie<MapData, ScopedAddress, u32>,
 }
+
+/// Prefix length of the trie (the scope's bits included) and key → value.
+pub(super) type PrefixSet = BTreeMap<(u32, ScopedAddress), u32>;
 
 impl Prefixes {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
         Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
     }
 
-    /// Makes the set hold exactly these.
-    pub(super) fn replace(&mut self, prefixes: &[(std::net::Ipv4Addr, u8)]) -> Result<(), DataplaneError> {
-        let wanted = prefixes
-            .iter()
-            .map(|(address, length)| (u32::from(*length), network(*address, *length)))
-            .collect::<std::collections::BTreeSet<_>>();
-        let mut present = std::collections::BTreeSet::new();
-        for key in self.map.keys() {
-            let key = key.map_err(read(self.name))?;
-            present.insert((key.prefix_len(), key.data()));
+    /// What it holds.
+    pub(super) fn entries(&self) -> Result<PrefixSet, DataplaneError> {
+        let mut present = PrefixSet::new();
+        for entry in self.map.iter() {
+            let (key, value) = entry.map_err(read(self.name))?;
+            present.insert((key.prefix_len(), key.data()), value);
         }
-        for (length, data) in wanted.difference(&present) {
-            self.map.insert(&Key::new(*length, *data), 1, 0).map_err(written(self.name))?;
-        }
-        for (length, data) in present.difference(&wanted) {
-            self.map.remove(&Key::new(*length, *data)).map_err(written(self.name))?;
+        Ok(present)
+    }
+
+    /// Adds and changes what differs; nothing is removed.
+    pub(super) fn put_all(&mut self, wanted: &PrefixSet) -> Result<(), DataplaneError> {
+        let present = self.entries()?;
+        for ((length, data), value) in wanted {
+            if present.get(&(*length, *data)) != Some(value) {
+                self.map.insert(&Key::new(*length, *data), value, 0).map_err(written(self.name))?;
+            }
         }
         Ok(())
     }
+
+    /// Removes what isn't wanted.
+    pub(super) fn retain(&mut self, wanted: &PrefixSet) -> Result<(), DataplaneError> {
+        for (length, data) in self.entries()?.into_keys() {
+            if !wanted.contains_key(&(length, data)) {
+                self.map.remove(&Key::new(length, data)).map_err(written(self.name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prefix length and key of a prefix in a trie.
+pub(super) fn scoped(scope: u32, (address, length): (IpAddr, u8)) -> (u32, ScopedAddress) {
+    let (bits, skipped) = match address {
+        IpAddr::V4(address) => (address.to_ipv6_mapped().to_bits(), 96),
+        IpAddr::V6(address) => (address.to_bits(), 0),
+    };
+    let length = skipped + u32::from(length);
+    let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+    let address = persona_common::addr::address6((bits & mask).to_be_bytes());
+    (SCOPE_BITS + length, ScopedAddress { scope: scope.to_be(), address })
 }
 
 /// Per-CPU traffic cells.
@@ -213,9 +244,13 @@ pub(super) fn address_from(address: u32) -> std::net::Ipv4Addr {
     persona_common::addr::octets(address).into()
 }
 
-fn network(address: std::net::Ipv4Addr, length: u8) -> u32 {
-    let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-    address_be(std::net::Ipv4Addr::from(u32::from(address) & mask))
+/// The address of either family as maps hold it, IPv4 mapped.
+pub(super) fn address6(address: IpAddr) -> Address6 {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    persona_common::addr::address6(address.octets())
 }
 
 fn absent<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {

@@ -10,7 +10,7 @@ use aya::maps::{Array, Map, MapData};
 use aya::programs::TcAttachType;
 use aya::{Ebpf, maps::MapError};
 use persona_common::ABI_VERSION;
-use persona_common::node::{Liveness, NodeConfig};
+use persona_common::node::{LEASE_IS_CONFIGURED, LEASE_IS_PREFIX, Liveness, NodeConfig};
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 
 use super::attach;
@@ -109,7 +109,20 @@ impl NodeDataplane {
                 }
             }
         }
-        Ok(true)
+        let has_records = cell.flags & (LEASE_IS_PREFIX | LEASE_IS_CONFIGURED) != 0;
+        Ok(!has_records || self.live_record_count(lease, now_secs)? == 0)
+    }
+
+    /// Flows without slots that leave under a lease.
+    fn live_record_count(&self, lease: LeaseId, now_secs: u32) -> Result<usize, DataplaneError> {
+        let Some(index) = self.index.leases.get(&lease.0) else { return Ok(0) };
+        let records = self.maps.records.lock().expect("nobody panics while holding it").entries()?;
+        let live = records.iter().filter(|(key, record)| {
+            record.lease_index == index
+                && record.lease_id_low == lease.0 as u32
+                && record.is_live(key.protocol, now_secs)
+        });
+        Ok(live.count())
     }
 
     /// Removes flow and mapping entries whose slot has expired or carries something else by now.
@@ -133,6 +146,15 @@ impl NodeDataplane {
             if slot.sequence != mapping.sequence || !slot.is_live(now_secs) {
                 mappings.remove(&key)?;
                 summary.removed_mapping_count += 1;
+            }
+        }
+        let mut records = maps.records.lock().expect("nobody panics while holding it");
+        for (key, record) in records.entries()? {
+            if record.is_live(key.protocol, now_secs) {
+                summary.live_flow_count += 1;
+            } else {
+                records.remove(&key)?;
+                summary.removed_flow_count += 1;
             }
         }
         Ok(summary)

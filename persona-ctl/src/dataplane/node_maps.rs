@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use aya::Ebpf;
+use persona_common::addr::Address6;
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, SLOT_PROTOCOL_COUNT, Slot};
 use persona_common::maps::{GROUP_COUNT_MAX, LEASE_COUNT_MAX, PERSONA_COUNT_MAX, SUBJECT_COUNT_MAX};
 use persona_common::node::{
     Device, EdgeHop, EgressAddress, Group, Lease, NodeBlock, NodeConfig, SUBJECT_PRESENT, Subject,
 };
+use persona_common::record::{Record, RecordKey};
 
 use super::error::DataplaneError;
 use super::index::{Indices, Runs};
@@ -19,6 +21,9 @@ use super::maps::{Cells, DropCells, Prefixes, Table, TrafficCells};
 pub(super) struct NodeMaps {
     pub(super) config: Cells<NodeConfig>,
     pub(super) devices: Table<u32, Device>,
+    /// Control group id → subject index.
+    pub(super) cgroups: Table<u64, u32>,
+    pub(super) sources: Prefixes,
     pub(super) subjects: Cells<Subject>,
     pub(super) subject_traffic: TrafficCells,
     pub(super) leases: Cells<Lease>,
@@ -28,8 +33,11 @@ pub(super) struct NodeMaps {
     pub(super) slots: Cells<Slot>,
     pub(super) addresses: Table<u32, EgressAddress>,
     pub(super) blocks: Cells<NodeBlock>,
+    /// Leased /64 → lease index.
+    pub(super) prefixes: Table<[u32; 2], u32>,
+    pub(super) records: Mutex<Table<RecordKey, Record>>,
     pub(super) edges: Cells<EdgeHop>,
-    pub(super) edge_addresses: Table<u32, u32>,
+    pub(super) edge_addresses: Table<Address6, u32>,
     pub(super) groups: Cells<Group>,
     pub(super) maglev: Cells<u32>,
     pub(super) bypass: Prefixes,
@@ -44,6 +52,8 @@ impl NodeMaps {
         Ok(Self {
             config: Cells::take(ebpf, "NODE_CONFIG")?,
             devices: Table::take(ebpf, "DEVICES")?,
+            cgroups: Table::take(ebpf, "CGROUPS")?,
+            sources: Prefixes::take(ebpf, "SOURCES")?,
             subjects: Cells::take(ebpf, "SUBJECTS")?,
             subject_traffic: TrafficCells::take(ebpf, "SUBJECT_TRAFFIC")?,
             leases: Cells::take(ebpf, "LEASES")?,
@@ -53,6 +63,8 @@ impl NodeMaps {
             slots: Cells::take(ebpf, "SLOTS")?,
             addresses: Table::take(ebpf, "ADDRESSES")?,
             blocks: Cells::take(ebpf, "BLOCKS")?,
+            prefixes: Table::take(ebpf, "PREFIXES")?,
+            records: Mutex::new(Table::take(ebpf, "RECORDS")?),
             edges: Cells::take(ebpf, "EDGES")?,
             edge_addresses: Table::take(ebpf, "EDGE_ADDRESSES")?,
             groups: Cells::take(ebpf, "GROUPS")?,

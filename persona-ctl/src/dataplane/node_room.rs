@@ -1,12 +1,14 @@
 //! Whether tables fit, found out before anything is written: every index and run that an apply will ask for is asked for
 //! here in the same order, from copies.
 
+use std::net::Ipv4Addr;
+
 use persona_common::maps::{ADDRESS_COUNT_MAX, BLOCK_COUNT_MAX};
 
 use super::maps::{address_be, address_from};
 use super::node_maps::{NodeIndex, slots_per_block};
 use super::node_rows::name_hash;
-use super::tables::{LeaseEntry, NodeTables};
+use super::tables::{LeaseEntry, LeaseSpace, NodeTables};
 
 /// Refuses tables for which an apply would run out of indices or cells half-way.
 pub(super) fn check(index: &NodeIndex, tables: &NodeTables, slot_count: u32) -> Result<(), String> {
@@ -26,17 +28,21 @@ pub(super) fn check(index: &NodeIndex, tables: &NodeTables, slot_count: u32) -> 
 }
 
 fn check_lease(trial: &mut NodeIndex, lease: &LeaseEntry, slot_count: u32) -> Result<(), String> {
-    check_address(trial, lease)?;
     if trial.leases.get(&lease.id.0).is_none() {
         trial.leases.give(lease.id.0).ok_or_else(|| full("lease", &lease.id))?;
     }
     if trial.personas.get(&lease.vni.0).is_none() {
         trial.personas.give(lease.vni.0).ok_or_else(|| full("persona", &lease.vni))?;
     }
+    let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space else { return Ok(()) };
+    check_address(trial, lease, *address, (*block_bits).into())?;
+    if lease.configured {
+        return Ok(());
+    }
     let known = trial.lease_cells.get(&lease.id.0).copied().unwrap_or_default();
     let held = &known.blocks[..known.block_count as usize];
-    let bits = u32::from(lease.block_bits);
-    let wanted = lease.blocks.iter().map(|block| u32::from(*block) << bits).collect::<Vec<_>>();
+    let bits = u32::from(*block_bits);
+    let wanted = blocks.iter().map(|block| u32::from(*block) << bits).collect::<Vec<_>>();
     for first_port in &wanted {
         if !held.iter().any(|block| block.first_port == *first_port) {
             let given = trial.slot_runs.give(slots_per_block(bits), slot_count);
@@ -49,8 +55,8 @@ fn check_lease(trial: &mut NodeIndex, lease: &LeaseEntry, slot_count: u32) -> Re
     Ok(())
 }
 
-fn check_address(trial: &mut NodeIndex, lease: &LeaseEntry) -> Result<(), String> {
-    let (key, block_bits) = (address_be(lease.address), u32::from(lease.block_bits));
+fn check_address(trial: &mut NodeIndex, lease: &LeaseEntry, leased: Ipv4Addr, block_bits: u32) -> Result<(), String> {
+    let key = address_be(leased);
     if let Some(address) = trial.addresses.get(&key) {
         if address.block_bits == block_bits {
             return Ok(());
@@ -63,10 +69,10 @@ fn check_address(trial: &mut NodeIndex, lease: &LeaseEntry) -> Result<(), String
         ));
     }
     if trial.addresses.len() >= ADDRESS_COUNT_MAX as usize {
-        return Err(full("egress address", &lease.address));
+        return Err(full("egress address", &leased));
     }
     let given = trial.block_runs.give(65_536 >> block_bits, BLOCK_COUNT_MAX);
-    let block_base = given.ok_or_else(|| full("egress address", &lease.address))?;
+    let block_base = given.ok_or_else(|| full("egress address", &leased))?;
     trial.addresses.insert(key, persona_common::node::EgressAddress { block_base, block_bits });
     Ok(())
 }
@@ -77,8 +83,6 @@ fn full(what: &str, which: &dyn std::fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use persona_core::ids::{Generation, LeaseId, SubjectNumber, Vni};
 
     use super::*;
@@ -103,9 +107,12 @@ mod tests {
             id: LeaseId(id),
             subject: SubjectNumber(1),
             vni: Vni(id as u32),
-            address: Ipv4Addr::new(192, 0, 2, last_octet),
-            block_bits,
-            blocks: blocks.to_vec(),
+            space: LeaseSpace::Ports {
+                address: Ipv4Addr::new(192, 0, 2, last_octet),
+                block_bits,
+                blocks: blocks.to_vec(),
+            },
+            configured: false,
             group: "frankfurt".parse().unwrap(),
             mtu: 1400,
             generation: Generation(1),

@@ -4,29 +4,36 @@
 //! in an order in which no packet ever sees half of a change. It gives indices in maps itself, and finds them again in
 //! the maps after a restart.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
+pub use persona_core::wire::desired::{Filtering, LeaseSpace};
 
 /// Everything a node's programs need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeTables {
     /// The node's own address on the underlay.
-    pub underlay_address: Option<Ipv4Addr>,
+    pub underlay_address: Option<IpAddr>,
+    /// The TAP device of the slow path. None: what needs it is a counted drop.
+    pub slow_ifindex: Option<u32>,
     /// The subjects that live here.
     pub subjects: Vec<SubjectEntry>,
     /// Workload devices.
     pub devices: Vec<DeviceEntry>,
+    /// Control groups whose processes are a subject. An entry covers the groups below it, until a nearer one.
+    pub cgroups: Vec<CgroupEntry>,
+    /// Subjects behind shared devices, by their source addresses.
+    pub sources: Vec<SourceEntry>,
     /// Leases of the subjects, retiring ones included.
     pub leases: Vec<LeaseEntry>,
     /// All edges of all groups in use.
     pub edges: Vec<EdgeEntry>,
     /// One Maglev table per group.
     pub groups: Vec<GroupTable>,
-    /// Destinations (address, prefix length) that pass by the persona: local subnets, the host's own addresses.
-    pub bypass: Vec<(Ipv4Addr, u8)>,
+    /// Destinations (address, prefix length) that pass by every persona: local subnets, the host's own addresses.
+    pub bypass: Vec<(IpAddr, u8)>,
     /// Source ranges that the guard never lets out untouched, beside the devices above.
-    pub managed: Vec<(Ipv4Addr, u8)>,
+    pub managed: Vec<(IpAddr, u8)>,
 }
 
 /// A subject that lives on this node.
@@ -45,25 +52,33 @@ pub struct SubjectEgress {
     pub vni: Vni,
     /// Largest inner IP packet, bytes.
     pub mtu: u16,
-    /// Whether TCP, UDP and ICMP may pass.
+    /// What may pass.
     pub allow: AllowedProtocols,
     /// DSCP to set, inner and outer. None: copied.
     pub dscp: Option<u8>,
     /// The queueing class on the uplink, as in `skb->priority`: qdisc handle major << 16 | class minor. 0: none.
     pub egress_class: u32,
-    /// The lease for new flows.
-    pub lease: LeaseId,
+    /// The lease for new IPv4 flows. None: IPv4 has no way out.
+    pub lease: Option<LeaseId>,
+    /// The lease for new IPv6 flows, likewise.
+    pub lease6: Option<LeaseId>,
+    /// Who outside may answer.
+    pub filtering: Filtering,
+    /// Destinations that pass by this persona, beside the host's list.
+    pub bypass: Vec<(IpAddr, u8)>,
 }
 
 /// Protocols that a persona lets pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AllowedProtocols {
     /// TCP (6).
     pub tcp: bool,
     /// UDP (17).
     pub udp: bool,
-    /// ICMP echo (1).
+    /// ICMP and ICMPv6 (1, 58): echo and errors.
     pub icmp: bool,
+    /// Protocols without ports, under leases of a whole address or a prefix.
+    pub other: bool,
 }
 
 /// A workload's host-side device.
@@ -71,10 +86,34 @@ pub struct AllowedProtocols {
 pub struct DeviceEntry {
     /// Its interface index.
     pub ifindex: u32,
-    /// The subject behind it.
+    /// The subject behind it. None: several are, and [`NodeTables::sources`] tells them apart.
+    pub subject: Option<SubjectNumber>,
+    /// The only IPv4 source that its packets may have, beside configured leases.
+    pub address: Option<Ipv4Addr>,
+    /// The prefix that its IPv6 sources must lie in, beside configured leases: 64 to 128 bits.
+    pub prefix6: Option<(Ipv6Addr, u8)>,
+    /// The VLAN id that its packets carry. None: untagged.
+    pub vlan: Option<u16>,
+}
+
+/// A control group whose processes are a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupEntry {
+    /// Its id in the v2 tree: the inode number of its directory.
+    pub id: u64,
+    /// Which subject.
     pub subject: SubjectNumber,
-    /// The only source address that its packets may have.
-    pub address: Ipv4Addr,
+}
+
+/// A subject behind a shared device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceEntry {
+    /// Its source addresses (address, prefix length); IPv6: 64 to 128 bits.
+    pub prefix: (IpAddr, u8),
+    /// Which subject.
+    pub subject: SubjectNumber,
+    /// The shared device that leads to it.
+    pub ifindex: u32,
 }
 
 /// A lease of one of this node's subjects.
@@ -86,18 +125,16 @@ pub struct LeaseEntry {
     pub subject: SubjectNumber,
     /// The persona it is held under.
     pub vni: Vni,
-    /// The egress address.
-    pub address: Ipv4Addr,
-    /// log2 of the ports in a block.
-    pub block_bits: u8,
-    /// The blocks, ascending.
-    pub blocks: Vec<u16>,
+    /// What is leased.
+    pub space: LeaseSpace,
     /// The group whose edges carry it.
     pub group: GroupName,
     /// Largest inner IP packet, bytes.
     pub mtu: u16,
     /// An edge may carry it only once its lease table has reached this generation.
     pub generation: Generation,
+    /// Whether the workload's own interface has it; then nothing is rewritten.
+    pub configured: bool,
 }
 
 /// An edge, as a node reaches it.
@@ -106,11 +143,11 @@ pub struct EdgeEntry {
     /// Its number: the index in the kernel's table.
     pub number: EdgeNumber,
     /// Its address on the underlay.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The device that leads to it.
     pub ifindex: u32,
     /// The next hop towards it: itself where it is on-link.
-    pub next_hop: Ipv4Addr,
+    pub next_hop: IpAddr,
 }
 
 /// A group's Maglev table.

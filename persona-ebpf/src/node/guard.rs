@@ -1,6 +1,7 @@
 //! `guard`, leaving the node's uplink: nothing of a workload goes out with the host's address or its own.
 
 use aya_ebpf::programs::TcContext;
+use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
 use persona_common::{BYPASS_MARK, PERSONA_MARK};
 use persona_ebpf::frame::Frame;
@@ -27,5 +28,6 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
 fn is_managed(frame: &TcContext) -> bool {
     frame.linearise(ETHERNET_LENGTH + 20);
     let is_ipv4 = frame.read::<Ethernet>(0).is_some_and(|ethernet| ethernet.kind == ETHERTYPE_IPV4);
-    is_ipv4 && frame.read::<Ipv4>(ETHERNET_LENGTH).is_some_and(|ip| maps::covers(&MANAGED, ip.source))
+    is_ipv4
+        && frame.read::<Ipv4>(ETHERNET_LENGTH).is_some_and(|ip| maps::find(&MANAGED, 0, mapped(ip.source)).is_some())
 }

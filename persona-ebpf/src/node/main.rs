@@ -8,9 +8,13 @@
 
 mod allocate;
 mod atomic;
+mod bypass;
 mod clamp;
+mod classify;
 mod from_edge;
+mod from_edge4;
 mod from_workload;
+mod from_workload4;
 mod guard;
 mod maps;
 mod path;

@@ -4,16 +4,26 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, Slot};
 use persona_common::maps::*;
-use persona_common::node::{Device, EdgeHop, EgressAddress, Group, Lease, Liveness, NodeBlock, NodeConfig, Subject};
+use persona_common::node::{
+    Device, EdgeHop, EgressAddress, Group, Lease, Liveness, NodeBlock, NodeConfig, SCOPE_BITS, ScopedAddress, Subject,
+};
+use persona_common::record::{Record, RecordKey};
 use persona_common::traffic::TrafficCell;
 
 #[map]
 pub static NODE_CONFIG: Array<NodeConfig> = Array::pinned(1, 0);
 #[map]
 pub static DEVICES: HashMap<u32, Device> = HashMap::pinned(SUBJECT_COUNT_MAX, 0);
+/// Control group id (v2) → subject index.
+#[map]
+pub static CGROUPS: HashMap<u64, u32> = HashMap::pinned(CGROUP_COUNT_MAX, 0);
+/// (shared device, source prefix) → subject index.
+#[map]
+pub static SOURCES: LpmTrie<ScopedAddress, u32> = LpmTrie::pinned(SOURCE_COUNT_MAX, 0);
 #[map]
 pub static SUBJECTS: Array<Subject> = Array::pinned(SUBJECT_COUNT_MAX, 0);
 #[map]
@@ -33,11 +43,17 @@ pub static SLOTS: Array<Slot> = Array::pinned(SLOT_COUNT_DEFAULT, 0);
 pub static ADDRESSES: HashMap<u32, EgressAddress> = HashMap::pinned(ADDRESS_COUNT_MAX, 0);
 #[map]
 pub static BLOCKS: Array<NodeBlock> = Array::pinned(BLOCK_COUNT_MAX, 0);
+/// Leased /64 → lease index.
+#[map]
+pub static PREFIXES: HashMap<[u32; 2], u32> = HashMap::pinned(LEASE_COUNT_MAX, 0);
+/// Flows without slots: IPv6 and configured leases.
+#[map]
+pub static RECORDS: HashMap<RecordKey, Record> = HashMap::pinned(RECORD_COUNT_MAX, 0);
 #[map]
 pub static EDGES: Array<EdgeHop> = Array::pinned(EDGE_COUNT_MAX, 0);
 /// Underlay address of an edge → its number.
 #[map]
-pub static EDGE_ADDRESSES: HashMap<u32, u32> = HashMap::pinned(EDGE_COUNT_MAX, 0);
+pub static EDGE_ADDRESSES: HashMap<Address6, u32> = HashMap::pinned(EDGE_COUNT_MAX, 0);
 #[map]
 pub static LIVENESS: Array<Liveness> = Array::pinned(EDGE_COUNT_MAX, 0);
 #[map]
@@ -46,9 +62,9 @@ pub static GROUPS: Array<Group> = Array::pinned(GROUP_COUNT_MAX, 0);
 #[map]
 pub static MAGLEV: Array<u32> = Array::pinned(MAGLEV_CELL_COUNT, 0);
 #[map]
-pub static BYPASS: LpmTrie<u32, u32> = LpmTrie::pinned(PREFIX_COUNT_MAX, 0);
+pub static BYPASS: LpmTrie<ScopedAddress, u32> = LpmTrie::pinned(BYPASS_COUNT_MAX, 0);
 #[map]
-pub static MANAGED: LpmTrie<u32, u32> = LpmTrie::pinned(PREFIX_COUNT_MAX, 0);
+pub static MANAGED: LpmTrie<ScopedAddress, u32> = LpmTrie::pinned(PREFIX_COUNT_MAX, 0);
 /// VNIs, by the index that traffic is counted under; user space's notebook.
 #[map]
 pub static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
@@ -56,20 +72,34 @@ pub static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
 /// The node's own facts.
 #[inline(always)]
 pub fn config() -> Result<&'static NodeConfig, DropReason> {
-    // Keeps the notebook in the object.
-    core::hint::black_box(&PERSONAS);
+    // Keeps maps in the object that no program uses.
+    core::hint::black_box((&PERSONAS, &CGROUPS, &PREFIXES, &RECORDS));
     NODE_CONFIG.get(0).ok_or(DropReason::Kernel)
 }
 
-/// Whether a prefix of a table covers an address.
+/// What the longest prefix of a scope that covers an address stands for.
 #[inline(always)]
-pub fn covers(table: &LpmTrie<u32, u32>, address: u32) -> bool {
-    table.get(Key::new(32, address)).is_some()
+pub fn find(table: &LpmTrie<ScopedAddress, u32>, scope: u32, address: Address6) -> Option<u32> {
+    const ALL_BITS: u32 = SCOPE_BITS + 128;
+    table.get(Key::new(ALL_BITS, ScopedAddress { scope: scope.to_be(), address })).copied()
+}
+
+/// The lease that configures a whole IPv4 address on a workload's interface.
+#[inline(always)]
+pub fn configured_lease4(address: u32) -> Option<&'static Lease> {
+    // SAFETY: values are replaced as a whole and copied here at once.
+    let address = unsafe { ADDRESSES.get(address) }.copied()?;
+    let block = BLOCKS.get(address.block_base)?;
+    if address.block_bits != 16 || block.lease_index_plus_one == 0 {
+        return None;
+    }
+    LEASES.get(block.lease_index_plus_one - 1).filter(|lease| lease.is_configured())
 }
 
 /// Seconds of the coarse clock; its tick of a few milliseconds doesn't matter for ageing.
 #[inline(always)]
 pub fn now_secs() -> u32 {
+    let offset_secs = NODE_CONFIG.get(0).map_or(0, |config| config.clock_offset_secs);
     // SAFETY: a helper without arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32 + 1
+    ((unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32 + 1).wrapping_add(offset_secs)
 }

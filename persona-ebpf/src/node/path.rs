@@ -32,8 +32,8 @@ pub fn send_to_edge(
     let hash = flow_hash(lease.address, packet.ip.destination, ports, packet.ip.protocol);
     let edge = choose(lease.group_index, hash, lease.generation)?;
     let tunnel = Tunnel {
-        source: maps::config()?.underlay_address,
-        destination: edge.address,
+        source: maps::config()?.underlay_address[3],
+        destination: edge.address[3],
         vni: lease.vni,
         entropy_port: entropy_port(hash),
     };
@@ -43,11 +43,11 @@ pub fn send_to_edge(
         (*skb(frame)).mark = PERSONA_MARK;
         (*skb(frame)).priority = subject.egress_class;
     }
-    Ok(send_to_neighbour(edge.ifindex, edge.next_hop))
+    Ok(send_to_neighbour(edge.ifindex, edge.next_hop[3]))
 }
 
 #[inline(always)]
-fn choose(group_index: u32, hash: u32, generation: u64) -> Result<EdgeHop, DropReason> {
+fn choose(group_index: u32, hash: u32, generation: u64) -> Result<&'static EdgeHop, DropReason> {
     let group = GROUPS.get(group_index).ok_or(DropReason::NoEdge)?;
     let mut row = row_of_hash(hash, MAGLEV_ROW_COUNT);
     let mut step = 0;
@@ -70,10 +70,10 @@ fn choose(group_index: u32, hash: u32, generation: u64) -> Result<EdgeHop, DropR
 
 /// The edge, if it is alive and its lease table has reached the generation.
 #[inline(always)]
-fn qualified(number: u32, generation: u64) -> Option<EdgeHop> {
+fn qualified(number: u32, generation: u64) -> Option<&'static EdgeHop> {
     let liveness = LIVENESS.get(number)?;
     if liveness.alive == 0 || liveness.generation < generation {
         return None;
     }
-    EDGES.get(number).copied().filter(|edge| edge.address != 0)
+    EDGES.get(number).filter(|edge| edge.ifindex != 0)
 }

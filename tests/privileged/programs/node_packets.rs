@@ -26,36 +26,51 @@ const ACK: u8 = 16;
 const INNER_PORT: u16 = 40_000;
 const OUTER_PORT: u16 = (5 << 10) + (40_000 & 1023);
 
+fn ports(blocks: Vec<u16>) -> LeaseSpace {
+    LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks }
+}
+
 fn tables() -> NodeTables {
     let subject = SubjectNumber(7);
     let group = "frankfurt".parse::<persona_core::ids::GroupName>().unwrap();
     let egress = SubjectEgress {
         vni: Vni(VNI),
         mtu: 1400,
-        allow: AllowedProtocols { tcp: true, udp: true, icmp: true },
+        allow: AllowedProtocols { tcp: true, udp: true, icmp: true, other: false },
         dscp: None,
         egress_class: 0,
-        lease: LeaseId(9),
+        lease: Some(LeaseId(9)),
+        lease6: None,
+        filtering: Filtering::default(),
+        bypass: vec![],
     };
     NodeTables {
-        underlay_address: Some(NODE),
+        underlay_address: Some(NODE.into()),
+        slow_ifindex: None,
         subjects: vec![SubjectEntry { number: subject, network: Some(egress) }],
-        devices: vec![DeviceEntry { ifindex: LOOPBACK, subject, address: WORKLOAD }],
+        devices: vec![DeviceEntry {
+            ifindex: LOOPBACK,
+            subject: Some(subject),
+            address: Some(WORKLOAD),
+            prefix6: None,
+            vlan: None,
+        }],
+        cgroups: vec![],
+        sources: vec![],
         leases: vec![LeaseEntry {
             id: LeaseId(9),
             subject,
             vni: Vni(VNI),
-            address: EGRESS,
-            block_bits: 10,
-            blocks: vec![5],
+            space: ports(vec![5]),
+            configured: false,
             group: group.clone(),
             mtu: 1400,
             generation: Generation(3),
         }],
-        edges: vec![EdgeEntry { number: EdgeNumber(1), address: EDGE, ifindex: LOOPBACK, next_hop: EDGE }],
+        edges: vec![EdgeEntry { number: EdgeNumber(1), address: EDGE.into(), ifindex: LOOPBACK, next_hop: EDGE.into() }],
         groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
-        bypass: vec![(Ipv4Addr::new(10, 1, 0, 0), 24)],
-        managed: vec![(Ipv4Addr::new(10, 1, 0, 0), 24)],
+        bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
+        managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
     }
 }
 
@@ -374,9 +389,9 @@ fn ports_run_out_without_stealing_and_old_flows_keep_their_lease() {
         assert_eq!(run(node, &out(17).udp(60_001, 9, b"")).verdict, TC_DROP);
         assert_eq!(node.counters().unwrap().drops["ports-exhausted"], 1);
         let mut switched = tables();
-        let second = LeaseEntry { id: LeaseId(10), blocks: vec![9], vni: Vni(43), ..switched.leases[0].clone() };
+        let second = LeaseEntry { id: LeaseId(10), space: ports(vec![9]), vni: Vni(43), ..switched.leases[0].clone() };
         switched.leases.push(second);
-        switched.subjects[0].network.as_mut().unwrap().lease = LeaseId(10);
+        switched.subjects[0].network.as_mut().unwrap().lease = Some(LeaseId(10));
         node.apply(&switched).unwrap();
         let vni = |outcome: &Outcome| u32::from_be_bytes([0, outcome.bytes[46], outcome.bytes[47], outcome.bytes[48]]);
         assert_eq!(vni(&run(node, &out(17).udp(2000, 9, b""))), 42, "an old flow");
@@ -418,9 +433,9 @@ fn tables_that_contradict_themselves_change_nothing() {
         let mut twice = tables();
         twice.leases.push(LeaseEntry { id: LeaseId(10), ..twice.leases[0].clone() });
         let mut unknown = tables();
-        unknown.subjects[0].network.as_mut().unwrap().lease = LeaseId(77);
+        unknown.subjects[0].network.as_mut().unwrap().lease = Some(LeaseId(77));
         let mut low = tables();
-        low.leases[0].blocks = vec![0];
+        low.leases[0].space = ports(vec![0]);
         for tables in [twice, unknown, low] {
             assert!(matches!(node.apply(&tables), Err(DataplaneError::Invalid(_))));
         }

@@ -74,39 +74,50 @@ impl Chain {
         let subject = SubjectNumber(7);
         let group = "frankfurt".parse::<persona_core::ids::GroupName>().unwrap();
         NodeTables {
-            underlay_address: Some(NODE),
+            underlay_address: Some(NODE.into()),
+            slow_ifindex: None,
             subjects: vec![SubjectEntry {
                 number: subject,
                 network: Some(SubjectEgress {
                     vni: Vni(42),
                     mtu: 1400,
-                    allow: AllowedProtocols { tcp: true, udp: true, icmp: true },
+                    allow: AllowedProtocols { tcp: true, udp: true, icmp: true, other: false },
                     dscp: None,
                     egress_class: 0,
-                    lease: LeaseId(9),
+                    lease: Some(LeaseId(9)),
+                    lease6: None,
+                    filtering: Filtering::default(),
+                    bypass: vec![],
                 }),
             }],
-            devices: vec![DeviceEntry { ifindex: self.node.ifindex("w0"), subject, address: WORKLOAD }],
+            devices: vec![DeviceEntry {
+                ifindex: self.node.ifindex("w0"),
+                subject: Some(subject),
+                address: Some(WORKLOAD),
+                prefix6: None,
+                vlan: None,
+            }],
+            cgroups: vec![],
+            sources: vec![],
             leases: vec![LeaseEntry {
                 id: LeaseId(9),
                 subject,
                 vni: Vni(42),
-                address: EGRESS,
-                block_bits: 10,
-                blocks: vec![5, 8],
+                space: LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks: vec![5, 8] },
+                configured: false,
                 group: group.clone(),
                 mtu: 1400,
                 generation: Generation(1),
             }],
             edges: vec![EdgeEntry {
                 number: EdgeNumber(1),
-                address: EDGE,
+                address: EDGE.into(),
                 ifindex: self.node.ifindex("u0"),
-                next_hop: EDGE,
+                next_hop: EDGE.into(),
             }],
             groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
-            bypass: vec![(Ipv4Addr::new(10, 1, 0, 0), 24)],
-            managed: vec![(Ipv4Addr::new(10, 1, 0, 0), 24)],
+            bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
+            managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
         }
     }
 
