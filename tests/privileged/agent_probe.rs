@@ -48,7 +48,8 @@ fn is_heard(source: IpAddr, edge: IpAddr, prepare: impl Fn(&UdpSocket)) -> Optio
     prepare(&socket);
     reflect(socket);
     let (sender, verdicts) = mpsc::channel();
-    let prober = Prober::start(source, Box::new(move |edge, verdict| drop(sender.send((edge, verdict))))).unwrap();
+    let prober =
+        Prober::start(source, Box::new(move |edge, verdict| sender.send((edge, verdict)).unwrap_or_default())).unwrap();
     let target = Target { edge: NUMBER, address: edge, believed: None };
     prober.set_targets(ProbeItem { interval_ms: 20, multiplier: 3 }, &[target]);
     let heard = verdicts.recv_timeout(Duration::from_millis(500)).ok()?;

@@ -5,6 +5,7 @@
 //! what changed.
 
 mod config;
+mod configure;
 mod life;
 mod observe;
 mod pass;
@@ -14,6 +15,7 @@ mod tables;
 mod workload_config;
 
 pub use config::{AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, read_join_token};
+pub use configure::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, Trouble, withdraw_everything};
 pub use life::run;
 pub(crate) use report::edge_health;
 pub use workload_config::{Told, WorkloadConfig, WorkloadConfigError};

@@ -29,7 +29,7 @@ fn observed() -> Observed {
         is_ours: false,
     };
     Observed {
-        uplink: Link { index: 1, name: "up0".into(), mtu: 1_500, mac: None, is_up: true },
+        uplink: Link { index: 1, name: "up0".into(), mtu: 1_500, mac: None, is_up: true, ..Default::default() },
         address: Ipv4Addr::new(10, 0, 0, 1),
         attached: [("w1".parse().unwrap(), 7)].into(),
         mtus: [(1, 1_500), (7, 1_500)].into(),

@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn devices_are_judged() {
-        let link = |mtu, is_up| Link { index: 1, name: "up0".into(), mtu, mac: None, is_up };
+        let link = |mtu, is_up| Link { index: 1, name: "up0".into(), mtu, mac: None, is_up, ..Default::default() };
         for (links, expected) in [
             (vec![], Outcome::Failed),
             (vec![link(1_500, false)], Outcome::Failed),

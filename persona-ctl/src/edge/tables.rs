@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, mtu: u32) -> Link {
-        Link { index, name: format!("dev{index}"), mtu, mac: Some([index as u8; 6]), is_up: true }
+        Link { index, name: format!("dev{index}"), mtu, mac: Some([index as u8; 6]), is_up: true, ..Default::default() }
     }
 
     fn observed() -> Observed {

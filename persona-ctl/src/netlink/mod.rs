@@ -5,15 +5,21 @@
 
 mod address;
 pub mod htb;
+mod label;
 mod link;
+mod namespace;
 mod neighbour;
+mod our_route;
 mod qdisc;
 mod route;
 mod watch;
 
 pub use address::{LinkAddress, OUR_PROTOCOL, network_of};
-pub use link::Link;
+pub use label::AddressLabel;
+pub use link::{Link, Peer};
+pub use namespace::run_inside;
 pub use neighbour::Neighbours;
+pub use our_route::OurRoute;
 pub use qdisc::{HANDLE_MAJOR, Shaper};
 pub use route::Path;
 pub use watch::{Notices, watch};

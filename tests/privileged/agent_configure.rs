@@ -1,0 +1,175 @@
+//! Leased addresses on a workload's own interface: put, switched, drained, mended, taken away, and never anybody else's.
+
+use std::net::{TcpListener, TcpStream};
+
+use persona_ctl::agent::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, withdraw_everything};
+use persona_ctl::netlink::{Link, Netlink};
+use persona_tests::ledger::Ledger;
+use persona_tests::netns::{Forwarding, Namespace};
+
+use crate::netlink::{in_namespace, ip};
+
+/// A workload's namespace behind `veth1`, with an address and a default route of its own as a runtime gives them.
+fn make_workload(ledger: &Ledger, name: &str) -> Namespace {
+    let workload = Namespace::create(ledger, name, Forwarding::Off).unwrap();
+    ip(&format!("link add veth1 type veth peer name eth0 netns {name}"));
+    ip("link set veth1 up");
+    ip("address add 10.9.0.1/24 dev veth1");
+    workload.ip("link set eth0 up").unwrap();
+    workload.ip("address add 10.9.0.2/24 dev eth0").unwrap();
+    workload.ip("address add fd00:9::2/64 dev eth0").unwrap();
+    workload.ip("route add default via 10.9.0.1").unwrap();
+    workload
+}
+
+fn lease(address: &str, is_current: bool) -> ConfiguredLease {
+    let address: std::net::IpAddr = address.parse().unwrap();
+    ConfiguredLease { address, prefix_length: if address.is_ipv4() { 32 } else { 64 }, is_current, mtu: 1_400 }
+}
+
+async fn veth1(netlink: &Netlink) -> (Vec<Link>, u32) {
+    let links = netlink.links().await.unwrap();
+    let index = links.iter().find(|link| link.name == "veth1").unwrap().index;
+    (links, index)
+}
+
+fn configured(ifindex: u32, reach: Reach, leases: Vec<ConfiguredLease>) -> Vec<ConfiguredWorkload> {
+    let name = "w1".parse().unwrap();
+    vec![ConfiguredWorkload {
+        name,
+        ifindex,
+        reach,
+        leases,
+        preferred_prefixes: vec![("fd00:9::".parse().unwrap(), 64)],
+    }]
+}
+
+/// Everything about addresses, routes, neighbours and labels inside, as `ip` shows it.
+fn shown(workload: &Namespace) -> String {
+    let ask = |what: &str| workload.ip(what).unwrap();
+    [
+        ask("-o address show dev eth0"),
+        ask("-4 route show"),
+        ask("-6 route show"),
+        ask("neigh show nud permanent"),
+        ask("addrlabel list"),
+    ]
+    .join("")
+}
+
+#[test]
+fn leased_addresses_come_are_switched_drain_and_go() {
+    in_namespace(async |netlink| {
+        let ledger = Ledger::default();
+        let name = format!("pa{}-c", std::process::id());
+        let workload = make_workload(&ledger, &name);
+        let before = shown(&workload);
+        let (links, index) = veth1(&netlink).await;
+        let mut configurer = Configurer::default();
+        let first = vec![lease("203.0.113.4", true), lease("2001:db8:4::1", true)];
+        let plan = configured(index, Reach::Peer, first);
+        assert_eq!(configurer.provide(&netlink, &links, &plan).await, []);
+        let inside = shown(&workload);
+        for expected in [
+            "inet 203.0.113.4/32",
+            "inet6 2001:db8:4::1/64",
+            "0.0.0.0/1 via 169.254.1.1 dev eth0 proto 126 src 203.0.113.4 onlink mtu 1400",
+            "128.0.0.0/1 via 169.254.1.1",
+            "default via fe80::7e:1 dev eth0 proto 126 src 2001:db8:4::1",
+            "10.9.0.1",
+            "fd00:9::/64 label 1",
+        ] {
+            assert!(inside.contains(expected), "{expected} is not in\n{inside}");
+        }
+        let host = persona_tests::netns::run("ip", &["route", "show", "proto", "126"]).unwrap();
+        assert!(host.contains("203.0.113.4 dev veth1"), "{host}");
+
+        // A connection of the old address goes on after the switch; new ones take the new address.
+        ip("address add 198.51.100.1/32 dev lo");
+        ip("address add 2001:db8:ff::1/128 dev lo nodad");
+        let listener = TcpListener::bind("198.51.100.1:80").unwrap();
+        let connect = || workload.run_inside(|| TcpStream::connect("198.51.100.1:80").unwrap()).unwrap();
+        let old = connect();
+        assert_eq!(old.local_addr().unwrap().ip().to_string(), "203.0.113.4");
+        drop(listener.accept().unwrap());
+        let switched = vec![
+            lease("203.0.113.4", false),
+            lease("2001:db8:4::1", false),
+            lease("203.0.113.9", true),
+            lease("2001:db8:9::1", true),
+        ];
+        let plan = configured(index, Reach::Namespace(format!("/run/netns/{name}").into()), switched);
+        configurer.withdraw(&netlink, &links, &plan).await;
+        assert_eq!(configurer.provide(&netlink, &links, &plan).await, []);
+        let new = connect();
+        assert_eq!(new.local_addr().unwrap().ip().to_string(), "203.0.113.9");
+        let listener6 = TcpListener::bind("[2001:db8:ff::1]:80").unwrap();
+        let new6 = workload.run_inside(|| TcpStream::connect("[2001:db8:ff::1]:80").unwrap()).unwrap();
+        assert_eq!(new6.local_addr().unwrap().ip().to_string(), "2001:db8:9::1");
+        drop((listener, listener6, new6));
+        let inside = shown(&workload);
+        for (address, is_deprecated) in [
+            ("203.0.113.4/32", true),
+            ("2001:db8:4::1/64", true),
+            ("203.0.113.9/32", false),
+            ("2001:db8:9::1/64", false),
+        ] {
+            let line = inside.lines().find(|line| line.contains(address)).unwrap();
+            assert_eq!(line.contains("deprecated"), is_deprecated, "{line}");
+        }
+
+        // Drained.
+        let last = vec![lease("203.0.113.9", true), lease("2001:db8:9::1", true)];
+        let plan = configured(index, Reach::Peer, last);
+        configurer.withdraw(&netlink, &links, &plan).await;
+        let inside = shown(&workload);
+        assert!(!inside.contains("203.0.113.4") && !inside.contains("2001:db8:4::1"), "{inside}");
+        assert_eq!(configurer.provide(&netlink, &links, &plan).await, []);
+
+        // Drift is mended, also by an agent that knows nothing of what an earlier one did.
+        workload.ip("address del 203.0.113.9/32 dev eth0").unwrap();
+        workload.ip("route replace default via 10.9.0.1").unwrap();
+        let mended = Configurer::default().provide(&netlink, &links, &plan).await;
+        assert_eq!(mended, []);
+        assert_eq!(connect_source(&workload), "203.0.113.9", "{}", shown(&workload));
+
+        // No lease any more: everything is as it was.
+        assert_eq!(withdraw_everything(&netlink).await, Vec::<String>::new());
+        assert_eq!(shown(&workload), before);
+        let host = persona_tests::netns::run("ip", &["route", "show", "proto", "126"]).unwrap();
+        assert_eq!(host, "");
+        ip("link del veth1");
+        assert!(ledger.undo_all().is_empty());
+    });
+}
+
+/// The address that a new connection of the workload takes.
+fn connect_source(workload: &Namespace) -> String {
+    let socket = workload.run_inside(|| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect("198.51.100.1:53").unwrap();
+        socket
+    });
+    socket.unwrap().local_addr().unwrap().ip().to_string()
+}
+
+#[test]
+fn an_inside_that_cannot_be_reached_is_told_with_what_to_do() {
+    in_namespace(async |netlink| {
+        ip("link add veth1 type veth peer name far0");
+        ip("link add veth0 type bridge");
+        let (links, index) = veth1(&netlink).await;
+        let bridge = links.iter().find(|link| link.name == "veth0").unwrap().index;
+        let missing = Reach::Namespace("/run/netns/none-such".into());
+        for (ifindex, reach, reason) in [
+            (index, Reach::Peer, "host's own namespace"),
+            (bridge, Reach::Peer, "set serve = true"),
+            (index, missing, "host's own namespace"),
+        ] {
+            let plan = configured(ifindex, reach, vec![lease("203.0.113.4", true)]);
+            let troubles = Configurer::default().provide(&netlink, &links, &plan).await;
+            let unreachable = troubles.iter().find(|trouble| trouble.event == "configure.unreachable").unwrap();
+            assert!(unreachable.message.contains(reason), "{}", unreachable.message);
+        }
+    });
+}
