@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod dataplane;
 pub mod edge;
+pub mod flow_export;
 pub mod host;
 pub mod logging;
 pub mod manager_link;
