@@ -67,7 +67,12 @@ fn tables() -> NodeTables {
             mtu: 1400,
             generation: Generation(3),
         }],
-        edges: vec![EdgeEntry { number: EdgeNumber(1), address: EDGE.into(), ifindex: LOOPBACK, next_hop: EDGE.into() }],
+        edges: vec![EdgeEntry {
+            number: EdgeNumber(1),
+            address: EDGE.into(),
+            ifindex: LOOPBACK,
+            next_hop: EDGE.into(),
+        }],
         groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
         bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
         managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
