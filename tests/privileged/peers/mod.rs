@@ -3,6 +3,8 @@
 
 mod dns;
 mod http;
+mod http3;
+mod iperf;
 mod ssh;
 mod stun;
 

@@ -30,7 +30,7 @@ pub fn start(ledger: &Ledger, inside: &Namespace, folder: &Path) -> Result<Runni
     command.arg("-c").arg(base.join("knot.conf"));
     let mut knot = Running::start(ledger, "knotd", &folder.join("knotd.log"), command)?;
     let start = Instant::now();
-    while !inside.run_inside(|| std::net::TcpStream::connect(("127.0.0.1", 53)))?.is_ok() {
+    while inside.run_inside(|| std::net::TcpStream::connect(("127.0.0.1", 53)))?.is_err() {
         knot.check()?;
         if start.elapsed() > START_TIME {
             bail!("knotd does not answer: {}", knot.log_tail());

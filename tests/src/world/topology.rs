@@ -92,6 +92,7 @@ impl Namespaces {
         namespaces.connect_underlay()?;
         namespaces.connect_workloads()?;
         namespaces.connect_outside()?;
+        namespaces.segment_udp()?;
         if hook == Hook::Xdp {
             namespaces.suit_xdp()?;
         }
@@ -124,6 +125,13 @@ impl Namespaces {
             fix_address(&self.edges[place.name], "in0", &self.underlay, place.name)?;
         }
         Ok(())
+    }
+
+    /// The wire carries single datagrams, as any real one does: a veth would hand a sender's UDP batch (UDP_SEGMENT) to
+    /// the other end whole, inside its tunnel packet, and no kernel takes a tunnel off such a batch for a program.
+    fn segment_udp(&self) -> Result<()> {
+        self.node.set_offloads("up0", "tx-udp-segmentation off")?;
+        self.edges.values().try_for_each(|edge| edge.set_offloads("in0", "tx-udp-segmentation off"))
     }
 
     fn connect_workloads(&self) -> Result<()> {
