@@ -144,8 +144,33 @@ fn check_pools(snapshot: &Snapshot) -> Result<(), Refusal> {
                 return Err(Refusal::conflict(detail));
             }
         }
+        check_next_hop6(snapshot, pool, &pools[..index])?;
     }
     Ok(())
+}
+
+/// An IPv6 next hop is answered for by one group and is nobody's own.
+fn check_next_hop6(snapshot: &Snapshot, pool: &PoolDocument, earlier: &[&PoolDocument]) -> Result<(), Refusal> {
+    let Some(next_hop) = pool.spec.next_hop6 else { return Ok(()) };
+    let name = &pool.metadata.name;
+    let is_shared = |other: &&&PoolDocument| {
+        other.spec.next_hop6 == Some(next_hop)
+            && other.spec.group != pool.spec.group
+            && !next_hop.is_unicast_link_local()
+    };
+    if let Some(other) = earlier.iter().find(is_shared) {
+        return Err(Refusal::conflict(format!(
+            "pools {} and {name} have the same nextHop6 {next_hop} and different edge groups: one group answers for it",
+            other.metadata.name
+        )));
+    }
+    match snapshot.agents.values().find(|agent| agent.address == next_hop) {
+        None => Ok(()),
+        Some(agent) => Err(Refusal::conflict(format!(
+            "nextHop6 {next_hop} of pool {name} is the underlay address of {}: write one that is nobody's own",
+            agent.id
+        ))),
+    }
 }
 
 /// Names that a document mentions and that do not exist.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::question::{Candidate, GroupFacts, PoolFacts, Question};
 use super::score;
 use crate::compose::Layer;
-use crate::document::{Network, PersonaSpec};
+use crate::document::{Family, Network, PersonaSpec};
 use crate::ids::{GroupName, PersonaName, PoolName};
+use crate::lease::Need;
 use crate::wire::api::Considered;
 
 /// What was decided, and how.
@@ -133,29 +134,42 @@ fn place<'a>(
 ) -> Result<(&'a PoolName, &'a PoolFacts, Option<Obstacle>), Obstacle> {
     let pools = network.egress.pools.iter().filter_map(|name| question.pools.get_key_value(name));
     let of_group = |(_, facts): &(&PoolName, &PoolFacts)| network.group().is_none_or(|group| *group == facts.group);
-    let usable: Vec<(&PoolName, &PoolFacts)> = pools.filter(of_group).collect();
+    let of_group: Vec<(&PoolName, &PoolFacts)> = pools.filter(of_group).collect();
+    if of_group.is_empty() {
+        return Err(no_pool(network));
+    }
+    let mut usable: Vec<_> = of_group.iter().filter_map(|(name, it)| Some((*name, *it, it.needs(network)?))).collect();
+    if network.family() == Family::PreferIpv6 {
+        // Stable: among those with IPv6, and among those without, the order of the document stays.
+        usable.sort_by_key(|(_, facts, _)| facts.prefix_count == 0);
+    }
     if let Some(held) = candidate.held
-        && let Some((name, facts)) = usable.iter().find(|(name, _)| *name == held)
+        && let Some((name, facts, _)) = usable.iter().find(|(name, ..)| *name == held)
     {
         return Ok((name, facts, None));
     }
-    let wanted = |facts: &PoolFacts| facts.blocks_for(network.ports_per_subject());
     let serves = |facts: &PoolFacts| question.groups.get(&facts.group).is_some_and(|group| !group.serving.is_empty());
-    let has_room = |(_, facts): &&(&PoolName, &PoolFacts)| facts.best_free >= wanted(facts);
+    let has_room = |(_, facts, needs): &&(&PoolName, &PoolFacts, Vec<Need>)| needs.iter().all(|it| facts.has_room(*it));
     let with_room = usable.iter().filter(has_room);
-    if let Some((name, facts)) = with_room.clone().find(|(_, facts)| serves(facts)).or_else(|| with_room.clone().next())
-    {
+    let roomy = with_room.clone().find(|(_, facts, _)| serves(facts)).or_else(|| with_room.clone().next());
+    if let Some((name, facts, _)) = roomy {
         return Ok((name, facts, None));
     }
-    let Some((name, facts)) = usable.first() else { return Err(no_pool(network)) };
-    let refusal = format!(
-        "pool {name} is full: {} blocks of one address are needed, at most {} are free; it has {} blocks in all",
-        wanted(facts),
-        facts.best_free,
-        facts.block_count
-    );
-    let hint = format!("add addresses to pool {name}, lower network.egress.portsPerSubject, or wait for leases to end");
-    Ok((name, facts, Some(Obstacle { refusal, hint, passes: true })))
+    let Some((name, facts, needs)) = usable.first() else { return Err(no_family(network)) };
+    let lacking = needs.iter().find(|need| !facts.has_room(**need)).expect("a pool without room lacks something");
+    let (shortage, remedy) = facts.shortage(name, *lacking);
+    let obstacle = Obstacle { refusal: format!("pool {name} is full: {shortage}"), hint: remedy, passes: true };
+    Ok((name, facts, Some(obstacle)))
+}
+
+fn no_family(network: &Network) -> Obstacle {
+    let names: Vec<_> = network.egress.pools.iter().map(PoolName::as_str).collect();
+    let (family, missing) = match network.family() {
+        Family::Ipv6 => ("ipv6", "IPv6 prefixes"),
+        Family::Ipv4 | Family::PreferIpv6 => ("ipv4", "IPv4 addresses"),
+    };
+    let refusal = format!("none of its pools ({}) has {missing}, which family: {family} needs", names.join(", "));
+    lasting(refusal, format!("add {missing} to one of them, or change network.egress.family"))
 }
 
 fn no_pool(network: &Network) -> Obstacle {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::compose::Layer;
+use crate::document::Network;
 use crate::document::PersonaSpec;
 use crate::ids::{Capability, EdgeName, GroupName, PersonaName, PoolName};
-use crate::lease::block_count_for;
+use crate::lease::{Need, PoolFamilies, needs};
 
 /// Everything that a decision about one subject rests on.
 #[derive(Debug)]
@@ -88,11 +89,57 @@ pub struct PoolFacts {
     pub best_free: u32,
     /// Blocks in all.
     pub block_count: u32,
+    /// IPv4 addresses of which nobody holds anything.
+    pub free_addresses: u32,
+    /// IPv4 addresses in all.
+    pub address_count: u32,
+    /// IPv6 /64 that nobody holds.
+    pub free_prefixes: u32,
+    /// IPv6 /64 in all.
+    pub prefix_count: u32,
 }
 
 impl PoolFacts {
-    /// Blocks that a subject needs for that many ports.
-    pub fn blocks_for(&self, ports: u32) -> u32 {
-        block_count_for(ports, self.block_bits)
+    /// The leases that a subject needs of it. None: it lacks the family that is asked for.
+    pub fn needs(&self, network: &Network) -> Option<Vec<Need>> {
+        let families = PoolFamilies { ipv4: self.address_count > 0, ipv6: self.prefix_count > 0 };
+        needs(network, families, self.block_bits)
+    }
+
+    /// Whether it has room for a lease.
+    pub fn has_room(&self, need: Need) -> bool {
+        match need {
+            Need::Blocks(count) => self.best_free >= count,
+            Need::Address => self.free_addresses > 0,
+            Need::Prefix => self.free_prefixes > 0,
+        }
+    }
+
+    /// Why it has no room for a lease, in numbers, and what would change that.
+    pub fn shortage(&self, name: &PoolName, need: Need) -> (String, String) {
+        match need {
+            Need::Blocks(count) => (
+                format!(
+                    "{count} blocks of one address are needed, at most {} are free; it has {} blocks in all",
+                    self.best_free, self.block_count
+                ),
+                format!(
+                    "add addresses to pool {name}, lower network.egress.portsPerSubject, or wait for leases to end"
+                ),
+            ),
+            Need::Address => (
+                format!(
+                    "a whole address is needed; of each of its {} addresses somebody holds ports",
+                    self.address_count
+                ),
+                format!(
+                    "add addresses to pool {name}, keep a pool for whole addresses alone, or wait for leases to end"
+                ),
+            ),
+            Need::Prefix => (
+                format!("a /64 is needed; all its {} are held", self.prefix_count),
+                format!("add IPv6 prefixes to pool {name}, or wait for leases to end"),
+            ),
+        }
     }
 }

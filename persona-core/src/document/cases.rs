@@ -82,16 +82,49 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
         (persona("network: { egress: { pools: [a], portsPerSubject: 0 } }"), "0 is impossible"),
         (persona("network: { egress: { pools: [a], portsPerSubject: 64513 } }"), "64513 is impossible"),
         (
-            persona("network: { egress: { pools: [a], family: prefer-ipv6 } }"),
-            "IPv6 egress is not enforced by this release",
+            persona("network: { egress: { pools: [a], family: prefer-ipv6 }, mtu: 1279 }"),
+            "1279 is too little for IPv6, which needs 1280",
         ),
         (
-            persona("network: { egress: { pools: [a], assign: configure } }"),
-            "configure is not enforced by this release",
+            persona("network: { egress: { pools: [a], family: ipv5 } }"),
+            "spec.network.egress.family: unknown value ipv5; did you mean ipv4?",
+        ),
+        (
+            persona("network: { egress: { pools: [a], assign: configure, portsPerSubject: 2048 } }"),
+            "a whole address (assign: configure) has every port: leave portsPerSubject out",
+        ),
+        (
+            persona("network: { egress: { pools: [a], family: ipv6, portsPerSubject: 2048 } }"),
+            "a prefix (family: ipv6) has every port",
+        ),
+        (
+            persona("network: { egress: { pools: [a], filtering: none } }"),
+            "spec.network.egress.filtering: unknown value none; valid values: address-and-port-dependent, endpoint-independent",
         ),
         (
             persona("network: { egress: { pools: [a] }, protocols: [tcp, gre] }"),
-            "spec.network.protocols[1]: unknown value gre; valid values: icmp, tcp, udp",
+            "p.yaml:5:55: spec.network.protocols[1]: gre has no ports, so it fits into no port block: it needs a whole address",
+        ),
+        (persona("network: { egress: { pools: [a], family: prefer-ipv6 }, protocols: [esp] }"), "esp has no ports"),
+        (
+            persona("network: { egress: { pools: [a] }, protocols: [tcp, tpc] }"),
+            "spec.network.protocols[1]: \"tpc\" is no protocol: write tcp, udp, icmp, gre, esp, sctp",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, protocols: [tcp, 6] }"),
+            "spec.network.protocols[1]: is there twice",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, protocols: [44] }"),
+            "44 is no protocol but reserved or an IPv6 extension header",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, bypass: [0.0.0.0/0] }"),
+            "spec.network.bypass[0]: 0.0.0.0/0 is everything",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, bypass: [10.0.0.0/8, 10.1.0.0/16] }"),
+            "spec.network.bypass[1]: 10.1.0.0/16 overlaps 10.0.0.0/8: keep the larger one",
         ),
         (
             persona("network: { egress: { pools: [a] }, privacy: { encrypt: true } }"),
@@ -123,7 +156,17 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
         ),
         (pool("addresses: [10.0.0.1/8]\n  group: g"), "\"10.0.0.1/8\" is not an address range"),
         (pool("addresses: [198.51.100.0/24, 198.51.100.7]\n  group: g"), "198.51.100.7 overlaps 198.51.100.0/24"),
-        (pool("addresses: ['2001:db8::/64']\n  group: g"), "IPv6 pools are not enforced"),
+        (pool("addresses: ['2001:db8::/64']\n  group: g"), "p.yaml:4:1: spec: IPv6 prefixes need nextHop6"),
+        (
+            pool("addresses: ['2001:db8::/65']\n  group: g\n  nextHop6: fe80::1"),
+            "spec.addresses[0]: an IPv6 pool is cut into leases of 64 bits: write a prefix of /48 to /64, not /65",
+        ),
+        (
+            pool("addresses: ['2001:db8::/56']\n  group: g\n  nextHop6: '2001:db8:0:ff::1'"),
+            "spec.nextHop6: 2001:db8:0:ff::1 lies in 2001:db8::/56",
+        ),
+        (pool("addresses: ['ff00::/48']\n  group: g\n  nextHop6: fe80::1"), "ff00::/48 is no unicast address"),
+        (pool("addresses: [198.51.100.7]\n  group: g\n  nextHop6: fe80::1"), "means nothing without IPv6 prefixes"),
         (
             pool("addresses: [198.51.100.7]\n  blockSize: 1000\n  group: g"),
             "p.yaml:6:3: spec.blockSize: 1000 is impossible: write a power of two",
@@ -141,6 +184,25 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
     for (text, expected) in cases {
         let errors = yaml(&text).expect_err(&text);
         assert!(errors.iter().any(|error| error.contains(expected)), "{text}\nexpected {expected}\ngot {errors:#?}");
+    }
+}
+
+#[test]
+fn both_families_and_every_way_of_assigning_are_read() {
+    let good = [
+        persona("network: { egress: { pools: [a], family: ipv6, assign: configure }, protocols: [tcp, gre, 41] }"),
+        persona("network: { egress: { pools: [a], assign: configure }, protocols: [esp, udp] }"),
+        persona(
+            "network: { egress: { pools: [a], family: prefer-ipv6, filtering: address-and-port-dependent, portsPerSubject: 64 }, mtu: 1280 }",
+        ),
+        persona("network: { egress: { pools: [a] }, bypass: [10.0.0.0/8, 'fd00::/8', 192.0.2.1] }"),
+        pool(
+            "addresses: [198.51.100.0/24, '2001:db8:1::/48', '2001:db8:2::/64']\n  group: g\n  nextHop6: '2001:db8::1'",
+        ),
+    ];
+    for text in good {
+        let document = yaml(&text).unwrap_or_else(|errors| panic!("{text}\n{errors:#?}")).remove(0);
+        assert_eq!(Document::from_json(document.to_json()).unwrap(), document);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What no type can say: contradictions, impossible values, and what would be a lie because this release does not do it.
 //! This file holds what all kinds share, bindings and egress pools; [`super::check_persona`] has personas.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::binding::{BindingSpec, Selector, SelectorKind};
 use super::envelope::Document;
@@ -14,6 +14,9 @@ pub(super) type Problem = (String, String);
 
 /// An egress pool holds at most this many addresses.
 const POOL_ADDRESS_COUNT_MAX: u64 = 65_536;
+
+/// Lengths that an IPv6 prefix of a pool may have: a lease is a /64, and 65,536 of them are plenty for one pool.
+const POOL_PREFIX_LENGTHS: std::ops::RangeInclusive<u8> = 48..=64;
 
 /// What a fraction may look like.
 pub(super) const DECIMALS_ADVICE: &str = "write at most six digits after the point";
@@ -32,6 +35,12 @@ pub(super) fn problems_of(document: &Document) -> Vec<Problem> {
         Document::EgressPool(pool) => problems.pool(&pool.spec),
     }
     problems.0
+}
+
+/// Whether packets to an IPv6 address can cross a router.
+fn is_routed(address: Ipv6Addr) -> bool {
+    let is_special = address.is_unspecified() || address.is_loopback() || address.to_ipv4_mapped().is_some();
+    !(is_special || address.is_multicast() || address.is_unicast_link_local())
 }
 
 #[derive(Default)]
@@ -74,21 +83,30 @@ impl Problems {
     }
 
     fn pool(&mut self, spec: &PoolSpec) {
-        self.refuse_if(spec.addresses.is_empty(), "spec.addresses", "write at least one IPv4 address or prefix");
+        self.refuse_if(
+            spec.addresses.is_empty(),
+            "spec.addresses",
+            "write at least one IPv4 address or an IPv6 prefix",
+        );
         for (index, range) in spec.addresses.iter().enumerate() {
             let path = format!("spec.addresses[{index}]");
+            let length = range.prefix_length();
             self.refuse_if(
-                range.address().is_ipv6(),
+                range.address().is_ipv6() && !POOL_PREFIX_LENGTHS.contains(&length),
                 &path,
-                "IPv6 pools are not enforced by this release; write IPv4 addresses",
+                format!("an IPv6 pool is cut into leases of 64 bits: write a prefix of /48 to /64, not /{length}"),
             );
-            let special = matches!(range.address(), IpAddr::V4(v4) if v4.is_multicast() || v4.is_loopback() || v4.is_unspecified() || v4.is_broadcast());
+            let special = match range.address() {
+                IpAddr::V4(v4) => v4.is_multicast() || v4.is_loopback() || v4.is_unspecified() || v4.is_broadcast(),
+                IpAddr::V6(v6) => !is_routed(v6),
+            };
             self.refuse_if(special, &path, format!("{range} is no unicast address: nothing could be sent from it"));
             let twice = spec.addresses[..index].iter().find(|earlier| earlier.overlaps(range));
             if let Some(earlier) = twice {
                 self.refuse_if(true, &path, format!("{range} overlaps {earlier}: each address may be there once"));
             }
         }
+        self.next_hop6(spec);
         let count: u64 = spec.addresses.iter().map(address_count).sum();
         self.refuse_if(
             count > POOL_ADDRESS_COUNT_MAX,
@@ -109,6 +127,21 @@ impl Problems {
         );
         if let Some(location) = &spec.location {
             self.location("spec.location", location);
+        }
+    }
+
+    fn next_hop6(&mut self, spec: &PoolSpec) {
+        let (path, prefixes) = ("spec.nextHop6", spec.prefixes());
+        let Some(next_hop) = spec.next_hop6 else {
+            let message = "IPv6 prefixes need nextHop6: the address that the outside routes them to";
+            return self.refuse_if(!prefixes.is_empty(), "spec", message);
+        };
+        self.refuse_if(prefixes.is_empty(), path, "means nothing without IPv6 prefixes in addresses: leave it out");
+        let is_wrong = !is_routed(next_hop) && !next_hop.is_unicast_link_local();
+        self.refuse_if(is_wrong, path, format!("{next_hop} is no unicast address: nothing could be routed to it"));
+        if let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(next_hop.into())) {
+            let message = format!("{next_hop} lies in {prefix}, whose addresses are leased: write one outside");
+            self.refuse_if(true, path, message);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What no type can say about a persona: see [`super::check`].
 
 use super::check::{DECIMALS_ADVICE, Problems, is_short_decimal};
-use super::persona::{Assign, Family, Impair, MTU_DEFAULT, Network, PersonaSpec, Privacy, Protocol};
+use super::persona::{Assign, Family, Impair, MTU_DEFAULT, Network, PersonaSpec, Privacy};
+use super::protocol::Protocol;
 use super::qos::{EnforceAt, Qos};
 use super::sections::{ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources};
 use crate::units::BitRate;
@@ -12,17 +13,27 @@ pub const PORTS_PER_SUBJECT_MAX: u32 = 64_512;
 /// Largest and smallest inner packet that a persona may ask for, bytes (RFC 791 §3.2: every host takes 576).
 const MTU_RANGE: std::ops::RangeInclusive<u16> = 576..=9_000;
 
+/// Smallest MTU of a link that carries IPv6 (RFC 8200 §5), bytes.
+const MTU_MIN_IPV6: u16 = 1_280;
+
+/// Ranges that one persona's bypass list may have.
+const BYPASS_COUNT_MAX: usize = 64;
+
 /// Smallest rate that a queue can keep: below, one full packet takes longer than a second.
 const RATE_MIN: BitRate = BitRate(64_000);
 
 /// Things worth knowing about a valid persona.
 pub(super) fn persona_hints(spec: &PersonaSpec) -> Vec<String> {
-    let without_icmp = spec.network.as_ref().is_some_and(|network| !network.protocols().contains(&Protocol::Icmp));
-    let icmp = without_icmp.then(|| {
+    let Some(network) = &spec.network else { return Vec::new() };
+    let protocols = network.protocols();
+    let icmp = (!protocols.contains(&Protocol::ICMP)).then(|| {
         "spec.network.protocols has no icmp: ping does not work; errors that belong to permitted flows still pass"
             .to_owned()
     });
-    icmp.into_iter().collect()
+    let portless = protocols.iter().find(|protocol| !protocol.has_ports()).map(|protocol| {
+        format!("spec.network.protocols has {protocol}: protocols without ports are told from others, not from each other; one lets all of them pass")
+    });
+    icmp.into_iter().chain(portless).collect()
 }
 
 impl Problems {
@@ -58,38 +69,90 @@ impl Problems {
         let egress = &network.egress;
         self.refuse_if(egress.pools.is_empty(), "spec.network.egress.pools", "name at least one egress pool");
         self.no_duplicates("spec.network.egress.pools", &egress.pools);
-        let other_family = matches!(egress.family, Some(Family::Ipv6 | Family::PreferIpv6));
-        self.refuse_unenforced(other_family, "spec.network.egress.family", "IPv6 egress", "write ipv4");
-        let configure = egress.assign == Some(Assign::Configure);
-        self.refuse_unenforced(configure, "spec.network.egress.assign", "configure", "write rewrite");
-        let ports = network.ports_per_subject();
-        let path = "spec.network.egress.portsPerSubject";
-        self.refuse_if(
-            !(1..=PORTS_PER_SUBJECT_MAX).contains(&ports),
-            path,
-            format!("{ports} is impossible: an address has 1 to {PORTS_PER_SUBJECT_MAX} ports to lease"),
-        );
-        let mtu = network.mtu();
-        self.refuse_if(
-            !MTU_RANGE.contains(&mtu),
-            "spec.network.mtu",
-            format!("{mtu} is impossible: write 576 to 9000 bytes"),
-        );
+        self.ports(network);
+        self.mtu(network);
+        self.bypass(network);
         if let Some(location) = &network.location {
             self.location("spec.network.location", location);
         }
         if let Some(protocols) = &network.protocols {
-            self.refuse_if(
-                protocols.is_empty(),
-                "spec.network.protocols",
-                "nothing could pass: name at least one of tcp, udp, icmp",
-            );
-            self.no_duplicates("spec.network.protocols", &protocols.iter().map(|p| p.number()).collect::<Vec<_>>());
+            self.protocols(network, protocols);
         }
         let spread = network.edges.as_ref().and_then(|edges| edges.spread);
         self.refuse_if(spread == Some(0), "spec.network.edges.spread", "0 edges carry nothing: write at least 1");
         network.privacy.iter().for_each(|privacy| self.privacy(privacy));
         network.impair.iter().for_each(|impair| self.impair(impair));
+    }
+
+    fn ports(&mut self, network: &Network) {
+        let Some(ports) = network.egress.ports_per_subject else { return };
+        let path = "spec.network.egress.portsPerSubject";
+        let range = 1..=PORTS_PER_SUBJECT_MAX;
+        self.refuse_if(
+            !range.contains(&ports),
+            path,
+            format!("{ports} is impossible: an address has 1 to {PORTS_PER_SUBJECT_MAX} ports to lease"),
+        );
+        let all = match (network.assign(), network.family()) {
+            (_, Family::Ipv6) => Some("a prefix (family: ipv6)"),
+            (Assign::Configure, _) => Some("a whole address (assign: configure)"),
+            _ => None,
+        };
+        if let Some(what) = all {
+            self.refuse_if(true, path, format!("{what} has every port: leave portsPerSubject out"));
+        }
+    }
+
+    fn mtu(&mut self, network: &Network) {
+        let mtu = network.mtu();
+        let path = "spec.network.mtu";
+        self.refuse_if(!MTU_RANGE.contains(&mtu), path, format!("{mtu} is impossible: write 576 to 9000 bytes"));
+        let is_short = network.family() != Family::Ipv4 && MTU_RANGE.contains(&mtu) && mtu < MTU_MIN_IPV6;
+        self.refuse_if(
+            is_short,
+            path,
+            format!("{mtu} is too little for IPv6, which needs {MTU_MIN_IPV6} (RFC 8200 §5): write {MTU_MIN_IPV6} to 9000, or family: ipv4"),
+        );
+    }
+
+    fn bypass(&mut self, network: &Network) {
+        let path = "spec.network.bypass";
+        let count = network.bypass.len();
+        self.refuse_if(
+            count > BYPASS_COUNT_MAX,
+            path,
+            format!("{count} ranges are too many: at most {BYPASS_COUNT_MAX} of a persona can be told apart"),
+        );
+        for (index, range) in network.bypass.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            self.refuse_if(
+                range.prefix_length() == 0,
+                &path,
+                format!(
+                    "{range} is everything: nothing would leave as this persona; leave the network section out instead"
+                ),
+            );
+            if let Some(earlier) = network.bypass[..index].iter().find(|earlier| earlier.overlaps(range)) {
+                self.refuse_if(true, &path, format!("{range} overlaps {earlier}: keep the larger one"));
+            }
+        }
+    }
+
+    fn protocols(&mut self, network: &Network, protocols: &[Protocol]) {
+        let path = "spec.network.protocols";
+        let none = protocols.is_empty();
+        self.refuse_if(none, path, "nothing could pass: name at least one of tcp, udp, icmp");
+        self.no_duplicates(path, protocols);
+        let is_whole = network.assign() == Assign::Configure || network.family() == Family::Ipv6;
+        for (index, protocol) in protocols.iter().enumerate() {
+            self.refuse_if(
+                !protocol.has_ports() && !is_whole,
+                format!("{path}[{index}]"),
+                format!(
+                    "{protocol} has no ports, so it fits into no port block: it needs a whole address (assign: configure) or a prefix (family: ipv6)"
+                ),
+            );
+        }
     }
 
     fn privacy(&mut self, privacy: &Privacy) {
@@ -179,7 +242,7 @@ impl Problems {
         self.refuse_if(to_wrong, format!("{path}.to"), "an ingress rule has from, not to");
         let from_wrong = rule.from.is_some() && rule.direction == Direction::Egress;
         self.refuse_if(from_wrong, format!("{path}.from"), "an egress rule has to, not from");
-        let portless = !rule.ports.is_empty() && !matches!(rule.protocol, Some(Protocol::Tcp | Protocol::Udp));
+        let portless = !rule.ports.is_empty() && !matches!(rule.protocol, Some(Protocol::TCP | Protocol::UDP));
         self.refuse_if(portless, format!("{path}.ports"), "ports need protocol: tcp or udp");
         self.refuse_if(rule.ports.contains(&0), format!("{path}.ports"), "port 0 does not exist: write 1 to 65535");
     }

@@ -14,6 +14,7 @@ mod parse;
 mod persona;
 mod place;
 mod pool;
+mod protocol;
 mod qos;
 mod sections;
 
@@ -25,9 +26,10 @@ pub(crate) use envelope::{digest_of, sorted};
 pub use parse::{DocumentError, Format, parse_documents};
 pub use persona::{
     Assign, EdgeChoice, Egress, Family, Filtering, Impair, Location, MTU_DEFAULT, Network, Normalise,
-    PORTS_PER_SUBJECT_DEFAULT, PersonaDocument, PersonaSpec, Privacy, Protocol, Section,
+    PORTS_PER_SUBJECT_DEFAULT, PersonaDocument, PersonaSpec, Privacy, Section,
 };
 pub use pool::{BLOCK_SIZE_DEFAULT, PoolDocument, PoolSpec, QUARANTINE_DEFAULT};
+pub use protocol::Protocol;
 pub use qos::{Dscp, EnforceAt, Qos, QosClass, SharedRates};
 pub use sections::{
     ActivationRule, Cpu, Direction, Firewall, FirewallAction, Io, Memory, MonitoringRule, OnUnknown, Resources,

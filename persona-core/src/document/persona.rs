@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Metadata;
+use super::protocol::Protocol;
 use super::qos::Qos;
 use super::sections::{ActivationRule, MonitoringRule, Resources, Security, SoftwarePackage};
 use crate::ids::{Capability, GroupName, PersonaName, PoolName};
-use crate::units::{Share, Span};
+use crate::units::{Cidr, Share, Span};
 
 /// Largest inner IP packet where a persona says nothing, bytes: fits Geneve into 1,500 with room to spare.
 pub const MTU_DEFAULT: u16 = 1_400;
@@ -148,9 +149,12 @@ pub struct Network {
     /// Largest inner IP packet, bytes; 576 to 9,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
-    /// Protocols that may pass. Absent: TCP, UDP and ICMP.
+    /// Protocols that may pass. Absent: TCP, UDP and ICMP. Those without ports need a whole address or a prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Vec<Protocol>>,
+    /// Destinations that take the subject's ordinary way instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bypass: Vec<Cidr>,
     /// Which edges carry it. Absent: those of the pool's group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<EdgeChoice>,
@@ -170,7 +174,22 @@ impl Network {
 
     /// Protocols that may pass.
     pub fn protocols(&self) -> Vec<Protocol> {
-        self.protocols.clone().unwrap_or_else(|| vec![Protocol::Tcp, Protocol::Udp, Protocol::Icmp])
+        self.protocols.clone().unwrap_or_else(|| vec![Protocol::TCP, Protocol::UDP, Protocol::ICMP])
+    }
+
+    /// Which address family it leaves with.
+    pub fn family(&self) -> Family {
+        self.egress.family.unwrap_or_default()
+    }
+
+    /// How the subject gets its egress address.
+    pub fn assign(&self) -> Assign {
+        self.egress.assign.unwrap_or_default()
+    }
+
+    /// Who outside may answer.
+    pub fn filtering(&self) -> Filtering {
+        self.egress.filtering.unwrap_or_default()
     }
 
     /// The edge group it asks for.
@@ -196,20 +215,24 @@ pub struct Egress {
     /// How the subject gets the address. Absent: rewrite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assign: Option<Assign>,
+    /// Who outside may send to an external port that a flow has opened. Absent: anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filtering: Option<Filtering>,
     /// Ports to lease, rounded up to whole blocks of the pool; at most 64,512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports_per_subject: Option<u32>,
 }
 
 /// Which address family a persona leaves with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// IPv4 only.
+    #[default]
     Ipv4,
-    /// IPv6 only. Not enforced by this release and therefore refused.
+    /// IPv6 only: a prefix of its own.
     Ipv6,
-    /// IPv6 where there is a pool, else IPv4. Not enforced by this release and therefore refused.
+    /// A lease of each family that the pool has; names are resolved to IPv6 first.
     PreferIpv6,
 }
 
@@ -253,29 +276,6 @@ pub struct Location {
     /// Degrees east, -180 to 180.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longitude: Option<f64>,
-}
-
-/// A protocol over IP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Transmission Control Protocol.
-    Tcp,
-    /// User Datagram Protocol.
-    Udp,
-    /// Internet Control Message Protocol: echo, and errors of permitted flows.
-    Icmp,
-}
-
-impl Protocol {
-    /// Its number in the IP header.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Icmp => 1,
-            Self::Tcp => 6,
-            Self::Udp => 17,
-        }
-    }
 }
 
 /// Which edges carry a persona.

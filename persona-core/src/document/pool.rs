@@ -1,6 +1,6 @@
-//! An egress pool: addresses to lease port blocks from.
+//! An egress pool: IPv4 addresses to lease port blocks or whole addresses from, and IPv6 prefixes to cut leases from.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,11 +30,16 @@ pub struct PoolDocument {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PoolSpec {
-    /// IPv4 addresses and prefixes, every address of which may be leased.
+    /// IPv4 addresses and ranges, every address of which may be leased; IPv6 prefixes of 48 to 64 bits, out of which
+    /// every lease takes a /64.
     pub addresses: Vec<Cidr>,
     /// Ports in a block: a power of two from 64 to 32,768.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_size: Option<u32>,
+    /// The address that the outside routes the IPv6 prefixes to; an edge of the group answers for it. Needed with IPv6
+    /// prefixes, meaningless without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop6: Option<Ipv6Addr>,
     /// The edge group that carries it.
     pub group: GroupName,
     /// Where its addresses are.
@@ -61,13 +66,18 @@ impl PoolSpec {
         self.quarantine.unwrap_or(QUARANTINE_DEFAULT)
     }
 
-    /// Every address, in the order written.
+    /// Every IPv4 address, in the order written.
     pub fn addresses(&self) -> Vec<Ipv4Addr> {
         self.addresses.iter().flat_map(addresses_of).collect()
     }
+
+    /// The IPv6 prefixes, in the order written.
+    pub fn prefixes(&self) -> Vec<Cidr> {
+        self.addresses.iter().filter(|range| range.address().is_ipv6()).copied().collect()
+    }
 }
 
-/// How many addresses a range holds; none for IPv6, which this kind of pool cannot hold.
+/// How many IPv4 addresses a range holds.
 pub(super) fn address_count(range: &Cidr) -> u64 {
     if range.address().is_ipv4() { 1 << (32 - range.prefix_length()) } else { 0 }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::persona::Protocol;
+use super::protocol::Protocol;
 use crate::units::{ByteCount, Cidr, Span};
 
 /// CPU, memory, disk and process limits.

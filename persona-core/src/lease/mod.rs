@@ -1,10 +1,14 @@
-//! Leases: the port blocks of an egress address that a subject holds under a persona.
+//! Leases: what a subject holds under a persona, in either family.
 //!
-//! `allocate` finds free blocks, `life` says when a lease may go from one state to the next. Both are pure: what is
-//! taken, what was acknowledged and what time it is are arguments.
+//! `need` says what that is, `occupancy` what is taken, `allocate` finds what is free, `life` says when a lease may go
+//! from one state to the next. All are pure: what is taken, what was acknowledged and what time it is are arguments.
 
 mod allocate;
 mod life;
+mod need;
+mod occupancy;
 
-pub use allocate::{Exhausted, Grant, Occupancy, PORT_FIRST, PoolSpace, block_count_for, first_block, port_ranges};
+pub use allocate::{Exhausted, PORT_FIRST, PoolSpace, block_count_for, first_block, port_ranges};
 pub use life::{EdgeAck, LeaseFacts, LeaseState, LeaseStep, step};
+pub use need::{Need, PoolFamilies, needs};
+pub use occupancy::Occupancy;

@@ -171,6 +171,16 @@ pub struct PoolView {
     pub blocks_leased: u32,
     /// Blocks in quarantine.
     pub blocks_quarantined: u32,
+    /// IPv4 addresses in all.
+    pub addresses_total: u32,
+    /// IPv4 addresses of which nobody holds a port, to be leased whole.
+    pub addresses_free: u32,
+    /// IPv6 /64 in all.
+    pub prefixes_total: u32,
+    /// IPv6 /64 leased.
+    pub prefixes_leased: u32,
+    /// IPv6 /64 in quarantine.
+    pub prefixes_quarantined: u32,
 }
 
 /// A registered node.

@@ -43,9 +43,12 @@ pub(super) struct AddArgs {
     /// The pool's name.
     #[arg(required_unless_present = "files", requires_all = ["address", "group"])]
     name: Option<PoolName>,
-    /// An IPv4 address or prefix; may be given several times.
+    /// An IPv4 address or range, or an IPv6 prefix of 48 to 64 bits; may be given several times.
     #[arg(long, value_name = "ADDRESS|CIDR")]
     address: Vec<Cidr>,
+    /// The address that the outside routes the IPv6 prefixes to; an edge of the group answers for it.
+    #[arg(long, value_name = "ADDRESS")]
+    next_hop6: Option<std::net::Ipv6Addr>,
     /// The edge group that carries it.
     #[arg(long)]
     group: Option<GroupName>,
@@ -56,7 +59,7 @@ pub(super) struct AddArgs {
     #[arg(long, value_name = "TIME")]
     quarantine: Option<Span>,
     /// Read EgressPool documents from this file.
-    #[arg(long = "file", short = 'f', value_name = "FILE", conflicts_with_all = ["name", "address", "group", "block_size", "quarantine"])]
+    #[arg(long = "file", short = 'f', value_name = "FILE", conflicts_with_all = ["name", "address", "group", "block_size", "quarantine", "next_hop6"])]
     files: Vec<PathBuf>,
     /// Say what would happen, change nothing.
     #[arg(long)]
@@ -99,6 +102,9 @@ impl AddArgs {
         if let Some(size) = self.block_size {
             spec["blockSize"] = size.into();
         }
+        if let Some(next_hop) = self.next_hop6 {
+            spec["nextHop6"] = next_hop.to_string().into();
+        }
         if let Some(quarantine) = self.quarantine {
             spec["quarantine"] = quarantine.to_string().into();
         }
@@ -121,8 +127,15 @@ fn list(pools: &[PoolView]) -> String {
             pool.blocks_leased.to_string(),
             pool.blocks_quarantined.to_string(),
             free.to_string(),
+            format!("{} of {}", pool.addresses_free, pool.addresses_total),
+            format!(
+                "{} of {}",
+                pool.prefixes_total.saturating_sub(pool.prefixes_leased + pool.prefixes_quarantined),
+                pool.prefixes_total
+            ),
         ]
     });
-    let header = ["POOL", "GROUP", "ADDRESSES", "BLOCKS", "LEASED", "QUARANTINED", "FREE"];
+    let header =
+        ["POOL", "GROUP", "ADDRESSES", "BLOCKS", "LEASED", "QUARANTINED", "FREE", "WHOLE ADDRESSES FREE", "/64 FREE"];
     table_of(&header, rows, "no egress pools; add one with persona-ctl egress add")
 }

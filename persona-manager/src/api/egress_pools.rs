@@ -1,10 +1,12 @@
 //! Egress pools and how full they are.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use persona_core::document::{Document, Kind};
-use persona_core::lease::{LeaseState, PoolSpace};
+use persona_core::lease::{LeaseState, Occupancy};
 use persona_core::wire::api::{Page, PoolView, Problem};
 
 use super::input::Params;
@@ -12,7 +14,8 @@ use super::page::{PageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
-use crate::store::{Snapshot, VersionRecord};
+use crate::store::{LeaseRecord, Snapshot, VersionRecord};
+use crate::tasks::facts::space_of;
 
 /// All egress pools.
 #[utoipa::path(get, path = "/v1/egress-pools", params(PageParams), responses((status = 200, body = Page<PoolView>)))]
@@ -46,17 +49,26 @@ pub(super) async fn delete(State(context): State<Context>, Path(name): Path<Stri
 
 fn view(snapshot: &Snapshot, version: &VersionRecord) -> Option<PoolView> {
     let Document::EgressPool(pool) = version.parsed()? else { return None };
-    let space = PoolSpace { addresses: pool.spec.addresses(), block_bits: pool.spec.block_bits() };
-    let held = |is_resting: bool| -> u32 {
-        let leases = snapshot.leases.values().filter(|lease| lease.pool == pool.metadata.name);
-        let leases = leases.filter(|lease| matches!(lease.state, LeaseState::Quarantine { .. }) == is_resting);
-        leases.map(|lease| lease.space.port_ranges().len() as u32).sum()
+    let space = space_of(&pool.spec);
+    let mut occupancy = Occupancy::default();
+    snapshot.leases.values().for_each(|lease| occupancy.hold(&lease.space));
+    let of_pool = || snapshot.leases.values().filter(|lease| lease.pool == pool.metadata.name);
+    let is_resting = |lease: &&Arc<LeaseRecord>| matches!(lease.state, LeaseState::Quarantine { .. });
+    let blocks = |lease: &Arc<LeaseRecord>| match &lease.space {
+        space_held if space_held.is_whole_address() => space.blocks_per_address(),
+        space_held => space_held.port_ranges().len() as u32,
     };
+    let prefixes = |lease: &Arc<LeaseRecord>| u32::from(lease.space.prefix().is_some());
     Some(PoolView {
         name: pool.metadata.name.clone(),
         document: version.document.clone(),
         blocks_total: space.block_count(),
-        blocks_leased: held(false),
-        blocks_quarantined: held(true),
+        blocks_leased: of_pool().filter(|lease| !is_resting(lease)).map(blocks).sum(),
+        blocks_quarantined: of_pool().filter(is_resting).map(blocks).sum(),
+        addresses_total: space.addresses.len() as u32,
+        addresses_free: space.free_address_count(&occupancy),
+        prefixes_total: space.prefix_count(),
+        prefixes_leased: of_pool().filter(|lease| !is_resting(lease)).map(prefixes).sum(),
+        prefixes_quarantined: of_pool().filter(is_resting).map(prefixes).sum(),
     })
 }

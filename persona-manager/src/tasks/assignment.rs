@@ -159,9 +159,10 @@ fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
             None if !is_selected && matches!(subject, SubjectId::Node(_)) => None,
             Some(target) if !is_active(draft.state(), target) && record.item.is_some() => continue,
             target => {
-                let lease = target.as_ref().filter(|target| is_active(draft.state(), target));
-                let lease = lease.and_then(|target| draft.state().leases.get(&target.lease?));
-                Some(tell::item_of(&record, lease.map(Arc::as_ref), &outfit.effective))
+                let active = target.as_ref().filter(|target| is_active(draft.state(), target));
+                let ids = active.into_iter().flat_map(NetworkTarget::leases);
+                let leases: Vec<_> = ids.filter_map(|id| draft.state().leases.get(&id).cloned()).collect();
+                Some(tell::item_of(&record, &leases, &outfit.effective))
             }
         };
         if item != record.item {

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use persona_core::document::PoolSpec;
 use persona_core::ids::{EdgeName, GroupName, NodeName};
+use persona_core::units::Cidr;
 use persona_core::wire::agent::Role;
-use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, NodeItem, PoolItem, ProbeItem};
+use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, NodeItem, PoolItem, ProbeItem};
 
 use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
 
@@ -121,16 +123,32 @@ fn pools_of(snapshot: &Snapshot) -> BTreeMap<GroupName, Vec<PoolItem>> {
     let mut pools: BTreeMap<GroupName, Vec<PoolItem>> = BTreeMap::new();
     for pool in snapshot.pools() {
         let name = &pool.metadata.name;
-        // An address that the pool lost is carried as long as somebody holds a lease of it.
+        // What the pool lost is carried as long as somebody holds a lease of it.
         let held = snapshot.leases.values().filter(|lease| lease.pool == *name && lease.state.is_at_edges());
-        let addresses: BTreeSet<_> =
-            pool.spec.addresses().into_iter().chain(held.filter_map(|lease| lease.space.address())).collect();
-        let (name, addresses) = (name.clone(), addresses.into_iter().collect());
-        let block_bits = pool.spec.block_bits();
-        let item = PoolItem { name, addresses, block_bits, prefixes: Vec::new(), next_hop6: None };
+        let held: Vec<&LeaseSpace> = held.map(|lease| &lease.space).collect();
+        let held_addresses = held.iter().filter_map(|space| space.address());
+        let addresses: BTreeSet<_> = pool.spec.addresses().into_iter().chain(held_addresses).collect();
+        let item = PoolItem {
+            name: name.clone(),
+            addresses: addresses.into_iter().collect(),
+            block_bits: pool.spec.block_bits(),
+            prefixes: prefixes_of(&pool.spec, &held),
+            next_hop6: pool.spec.next_hop6,
+        };
         pools.entry(pool.spec.group.clone()).or_default().push(item);
     }
     pools
+}
+
+fn prefixes_of(pool: &PoolSpec, held: &[&LeaseSpace]) -> Vec<Cidr> {
+    let mut prefixes = pool.prefixes();
+    for prefix in held.iter().filter(|space| space.prefix().is_some()) {
+        let prefix: Cidr = prefix.to_string().parse().expect("a leased prefix is written as a range");
+        if !prefixes.iter().any(|known| known.overlaps(&prefix)) {
+            prefixes.push(prefix);
+        }
+    }
+    prefixes
 }
 
 fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use persona_core::assign::{GroupFacts, PoolFacts};
+use persona_core::document::PoolSpec;
 use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName};
 use persona_core::lease::{Occupancy, PoolSpace};
-use persona_core::wire::desired::LeaseSpace;
 
 use super::health::Reports;
 use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot};
@@ -22,18 +22,12 @@ pub(super) struct Facts {
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
 }
 
-fn hold(occupancy: &mut Occupancy, lease: &LeaseRecord) {
-    if let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space {
-        occupancy.hold(*address, *block_bits, blocks);
-    }
-}
-
 impl Facts {
     /// Gathers them.
     pub(super) fn of(snapshot: &Snapshot, reports: &Reports) -> Self {
         let mut occupancy = Occupancy::default();
         for lease in snapshot.leases.values() {
-            hold(&mut occupancy, lease);
+            occupancy.hold(&lease.space);
         }
         let mut facts = Self {
             pools: BTreeMap::new(),
@@ -64,11 +58,10 @@ impl Facts {
 
     /// Notes a granted lease.
     pub(super) fn hold(&mut self, lease: &LeaseRecord) {
-        hold(&mut self.occupancy, lease);
-        let best_free = self.spaces.get(&lease.pool).map(|space| space.best_free(&self.occupancy));
-        if let (Some(pool), Some(best_free)) = (self.pools.get_mut(&lease.pool), best_free) {
-            pool.best_free = best_free;
-        }
+        self.occupancy.hold(&lease.space);
+        let Some(space) = self.spaces.get(&lease.pool) else { return };
+        let Some(group) = self.pools.get(&lease.pool).map(|pool| pool.group.clone()) else { return };
+        self.pools.insert(lease.pool.clone(), pool_facts(group, space, &self.occupancy));
     }
 
     fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {
@@ -93,18 +86,31 @@ impl Facts {
 
     fn add_pools(&mut self, snapshot: &Snapshot) {
         for pool in snapshot.pools() {
-            let mut addresses = pool.spec.addresses();
-            addresses.sort_unstable();
-            addresses.dedup();
-            let space = PoolSpace { addresses, block_bits: pool.spec.block_bits() };
-            let facts = PoolFacts {
-                group: pool.spec.group.clone(),
-                block_bits: space.block_bits,
-                best_free: space.best_free(&self.occupancy),
-                block_count: space.block_count(),
-            };
+            let space = space_of(&pool.spec);
+            let facts = pool_facts(pool.spec.group.clone(), &space, &self.occupancy);
             self.pools.insert(pool.metadata.name.clone(), facts);
             self.spaces.insert(pool.metadata.name.clone(), space);
         }
+    }
+}
+
+/// The addresses of a pool and how they are cut.
+pub(crate) fn space_of(pool: &PoolSpec) -> PoolSpace {
+    let mut addresses = pool.addresses();
+    addresses.sort_unstable();
+    addresses.dedup();
+    PoolSpace { addresses, block_bits: pool.block_bits(), prefixes: pool.prefixes() }
+}
+
+fn pool_facts(group: GroupName, space: &PoolSpace, occupancy: &Occupancy) -> PoolFacts {
+    PoolFacts {
+        group,
+        block_bits: space.block_bits,
+        best_free: space.best_free(occupancy),
+        block_count: space.block_count(),
+        free_addresses: space.free_address_count(occupancy),
+        address_count: space.addresses.len() as u32,
+        free_prefixes: space.free_prefix_count(occupancy),
+        prefix_count: space.prefix_count(),
     }
 }

@@ -5,7 +5,8 @@
 pub(crate) mod assignment;
 mod desired;
 pub(crate) mod driver;
-mod facts;
+pub(crate) mod facts;
+mod grant;
 mod health;
 mod leases;
 mod tell;

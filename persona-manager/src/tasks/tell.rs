@@ -1,15 +1,22 @@
 //! What people and nodes are told of a decision: sections with reasons, the event, the subject's item.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use persona_core::compose::{Effective, Layer, Origin};
-use persona_core::document::Section;
+use persona_core::document::{Family, Network, Section};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{SubjectItem, SubjectNetwork, SubjectQos};
 use serde_json::json;
 
 use super::wear::Outfit;
 use crate::store::{Draft, LeaseRecord, SubjectRecord};
+
+fn protocol_numbers(network: &Network) -> Vec<u8> {
+    let protocols = network.protocols();
+    let numbers: BTreeSet<u8> = protocols.iter().flat_map(|protocol| protocol.numbers()).copied().collect();
+    numbers.into_iter().collect()
+}
 
 /// What a subject wears per section, for people.
 pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<String, SectionAssignment> {
@@ -71,27 +78,25 @@ pub(super) fn note_change(draft: &mut Draft, before: &SubjectRecord, after: &Sub
     draft.event("assignment.changed", &after.subject, "manager", message, json!({ "before": old, "after": new }));
 }
 
-/// What a subject's node is told, from what it wears.
-pub(super) fn item_of(record: &SubjectRecord, lease: Option<&LeaseRecord>, effective: &Effective) -> SubjectItem {
-    let network = effective.sections.network.as_ref().zip(record.target.as_ref()).zip(lease);
-    let network = network.map(|((network, target), lease)| {
-        let mut protocols: Vec<u8> = network.protocols().iter().map(|protocol| protocol.number()).collect();
-        protocols.sort_unstable();
-        protocols.dedup();
-        SubjectNetwork {
+/// What a subject's node is told, from what it wears. Without leases it has no way out.
+pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effective: &Effective) -> SubjectItem {
+    let network = effective.sections.network.as_ref().zip(record.target.as_ref());
+    let network = network.and_then(|(network, target)| {
+        let any = leases.first()?;
+        Some(SubjectNetwork {
             persona: target.persona.clone(),
             version: target.version,
-            vni: lease.vni,
+            vni: any.vni,
             mtu: network.mtu(),
-            protocols,
-            group: lease.group.clone(),
-            lease: Some(lease.id),
-            lease6: None,
-            prefer_ipv6: false,
-            assign: Default::default(),
-            filtering: Default::default(),
-            bypass: Vec::new(),
-        }
+            protocols: protocol_numbers(network),
+            group: any.group.clone(),
+            lease: target.lease,
+            lease6: target.lease6,
+            prefer_ipv6: network.family() == Family::PreferIpv6 && target.lease6.is_some(),
+            assign: network.assign(),
+            filtering: network.filtering(),
+            bypass: network.bypass.clone(),
+        })
     });
     let qos = effective.sections.qos.as_ref().map(|qos| SubjectQos {
         egress_bps: qos.egress_rate.map(|rate| rate.0),

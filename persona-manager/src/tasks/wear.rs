@@ -6,15 +6,13 @@ use std::sync::Arc;
 use persona_core::assign::{Candidate, Decision, GroupFacts, Pick, Question, choose};
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
-use persona_core::ids::{Capability, GroupName, LeaseId, PersonaName, PoolName, SubjectId};
-use persona_core::lease::LeaseState;
-use persona_core::wire::desired::LeaseSpace;
-use serde_json::json;
+use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
 
 use super::facts::Facts;
+use super::grant::{held_pool, target};
 use super::health::Reports;
 use super::tell::{note_change, sections, why_nothing};
-use crate::store::{AgentId, Draft, LeaseRecord, NetworkTarget, Snapshot, SubjectRecord};
+use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
 
 /// A decision about one subject, with what it was made from.
 pub(crate) struct Outfit {
@@ -104,7 +102,7 @@ fn candidates<'a>(
             return;
         }
         let known = personas.get(name);
-        let held = known.and_then(|(_, persona)| reusable_lease(snapshot, facts, subject, persona, None));
+        let held = known.and_then(|(_, persona)| held_pool(snapshot, facts, subject, persona));
         candidates.push(Candidate {
             persona: name,
             version: known.map_or(0, |(version, _)| *version),
@@ -113,7 +111,7 @@ fn candidates<'a>(
             position: candidates.len(),
             required,
             preferred,
-            held: held.map(|lease| &lease.pool),
+            held,
         });
     };
     for binding in bindings {
@@ -129,40 +127,6 @@ fn candidates<'a>(
         add(name, Layer::NodeDefault, &[], &[]);
     }
     candidates
-}
-
-/// A lease that the subject holds under a persona and that still is what the persona asks for.
-fn reusable_lease<'a>(
-    snapshot: &'a Snapshot,
-    facts: &Facts,
-    subject: &SubjectId,
-    persona: &PersonaDocument,
-    pool: Option<&PoolName>,
-) -> Option<&'a Arc<LeaseRecord>> {
-    let network = persona.spec.network.as_ref()?;
-    let fits = |lease: &&Arc<LeaseRecord>| {
-        let (Some(known), Some(space)) = (facts.pools.get(&lease.pool), facts.spaces.get(&lease.pool)) else {
-            return false;
-        };
-        lease.subject == *subject
-            && lease.persona == persona.metadata.name
-            && lease.state.is_usable()
-            && network.egress.pools.contains(&lease.pool)
-            && pool.is_none_or(|pool| *pool == lease.pool)
-            && network.group().is_none_or(|group| *group == lease.group)
-            && lease.group == known.group
-            && matches!(&lease.space, LeaseSpace::Ports { address, block_bits, blocks }
-                if *block_bits == space.block_bits
-                    && blocks.len() as u32 == known.blocks_for(network.ports_per_subject())
-                    && space.addresses.binary_search(address).is_ok())
-    };
-    // One that is in use goes before one that is being published, and that before one that ends.
-    let order = |lease: &&Arc<LeaseRecord>| match lease.state {
-        LeaseState::Active => 0,
-        LeaseState::Publishing => 1,
-        _ => 2,
-    };
-    snapshot.leases.values().filter(fits).min_by_key(order)
 }
 
 fn layers<'a>(
@@ -229,65 +193,4 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         unassigned: None,
         item: None,
     }
-}
-
-fn target(
-    draft: &mut Draft,
-    facts: &mut Facts,
-    personas: &Personas<'_>,
-    before: &SubjectRecord,
-    pick: &Pick,
-) -> Option<NetworkTarget> {
-    let subject = &before.subject;
-    let (version, persona) = personas.get(&pick.persona)?;
-    let network = persona.spec.network.as_ref()?;
-    let (persona_name, version) = (pick.persona.clone(), *version);
-    if let Some(lease) = reusable_lease(draft.state(), facts, subject, persona, Some(&pick.pool)).cloned() {
-        if lease.mtu != network.mtu() {
-            draft.put(LeaseRecord { mtu: network.mtu(), ..(*lease).clone() });
-        }
-        return Some(NetworkTarget { persona: persona_name, version, lease: Some(lease.id), lease6: None });
-    }
-    // A new version may ask for more than there is; then the subject goes on with what it has.
-    let held = before.target.as_ref().filter(|target| target.persona == pick.persona).and_then(|target| target.lease);
-    let held = held.filter(|id| draft.state().leases.get(id).is_some_and(|lease| lease.state.is_usable()));
-    let kept = held.filter(|_| pick.is_stopgap);
-    let lease = kept.or_else(|| grant(draft, facts, subject, persona, pick)).or(held)?;
-    Some(NetworkTarget { persona: persona_name, version, lease: Some(lease), lease6: None })
-}
-
-fn grant(
-    draft: &mut Draft,
-    facts: &mut Facts,
-    subject: &SubjectId,
-    persona: &PersonaDocument,
-    pick: &Pick,
-) -> Option<LeaseId> {
-    let network = persona.spec.network.as_ref()?;
-    let (pool, space) = (facts.pools.get(&pick.pool)?, facts.spaces.get(&pick.pool)?);
-    // The decision saw enough room; nothing was granted in between.
-    let grant = space.allocate(pool.blocks_for(network.ports_per_subject()), &facts.occupancy).ok()?;
-    let vni = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona)?.vni;
-    let document = draft.state().pools().find(|document| document.metadata.name == pick.pool)?;
-    let quarantine_ms = document.spec.quarantine().0;
-    let lease = LeaseRecord {
-        id: draft.next_lease_id(),
-        subject: subject.clone(),
-        persona: pick.persona.clone(),
-        vni,
-        group: pick.group.clone(),
-        pool: pick.pool.clone(),
-        space: LeaseSpace::Ports { address: grant.address, block_bits: space.block_bits, blocks: grant.blocks },
-        configured: false,
-        mtu: network.mtu(),
-        quarantine_ms,
-        generation: draft.generation(),
-        state: LeaseState::Publishing,
-    };
-    let message = format!("{subject} leases {} of pool {}", lease.space, lease.pool);
-    draft.event("lease.granted", format!("lease/{}", lease.id), "manager", message, json!({ "subject": subject }));
-    facts.hold(&lease);
-    let id = lease.id;
-    draft.grant_lease(lease);
-    Some(id)
 }

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its support module")]
 
 mod api;
+mod families;
 mod leases;
 mod support;

@@ -33,6 +33,10 @@ fn world() -> World {
         block_bits: 10,
         best_free,
         block_count: 63,
+        free_addresses: 1,
+        address_count: 2,
+        free_prefixes: 0,
+        prefix_count: 0,
     };
     World {
         names: ["fra", "tyo", "gone", "plain"].map(|name| name.parse().unwrap()).to_vec(),
@@ -135,6 +139,42 @@ fn a_full_pool_refuses_newcomers_and_keeps_holders() {
     let fra = newcomer.considered.iter().find(|considered| considered.persona.as_str() == "fra").unwrap();
     assert!(fra.refusals[0].contains("1 blocks of one address are needed, at most 0 are free"), "{fra:?}");
     assert_eq!(picked(&answer(&world, Ask { worn: Some("fra"), ..Ask::default() })), "fra");
+}
+
+/// Changes what the persona and its pool say, and asks for a newcomer.
+fn asked(network: &str, change: impl Fn(&mut PoolFacts)) -> Decision {
+    let mut world = world();
+    world.specs = vec![Some(spec(&format!("network: {{egress: {{pools: [fra, tyo], {network}}}}}"))), None, None, None];
+    change(world.pools.get_mut(&"fra".parse::<PoolName>().unwrap()).unwrap());
+    answer(&world, Ask::default())
+}
+
+#[test]
+fn a_pool_must_have_the_family_and_room_for_every_lease() {
+    let give = |free: u32| move |pool: &mut PoolFacts| (pool.prefix_count, pool.free_prefixes) = (256, free);
+    let pool_of = |decision: Decision| decision.pick.map(|pick| pick.pool.to_string());
+    let refusal = |decision: Decision| decision.considered[0].refusals.join("; ");
+    assert_eq!(pool_of(asked("family: ipv6", give(1))).as_deref(), Some("fra"));
+    assert!(
+        refusal(asked("family: ipv6", give(0))).contains("pool fra is full: a /64 is needed; all its 256 are held")
+    );
+    let without = |pool: &mut PoolFacts| pool.prefix_count = 0;
+    assert!(refusal(asked("family: ipv6", without)).contains("none of its pools (fra, tyo) has IPv6 prefixes"));
+    // Both where a pool has both; one that is full in one family is left for the next.
+    assert_eq!(pool_of(asked("family: prefer-ipv6", give(1))).as_deref(), Some("fra"));
+    assert_eq!(pool_of(asked("family: prefer-ipv6", give(0))).as_deref(), Some("tyo"));
+    let no_address = |pool: &mut PoolFacts| pool.free_addresses = 0;
+    assert_eq!(pool_of(asked("assign: configure", |_| ())).as_deref(), Some("fra"));
+    assert_eq!(pool_of(asked("assign: configure", no_address)).as_deref(), Some("tyo"));
+}
+
+#[test]
+fn where_ipv6_is_preferred_a_pool_that_has_it_goes_first() {
+    let mut world = world();
+    world.specs = vec![Some(spec("network: {egress: {pools: [fra, tyo], family: prefer-ipv6}}")), None, None, None];
+    let tyo = world.pools.get_mut(&"tyo".parse::<PoolName>().unwrap()).unwrap();
+    (tyo.prefix_count, tyo.free_prefixes) = (16, 16);
+    assert_eq!(answer(&world, Ask::default()).pick.unwrap().pool.as_str(), "tyo");
 }
 
 #[test]

@@ -1,0 +1,145 @@
+//! Leases for a decision: those that the subject holds and may go on with, else new ones.
+
+use std::sync::Arc;
+
+use persona_core::assign::{Pick, PoolFacts};
+use persona_core::document::{Assign, Network, PersonaDocument};
+use persona_core::ids::{LeaseId, PoolName, SubjectId};
+use persona_core::lease::{LeaseState, Need};
+use persona_core::wire::desired::AddressFamily;
+use serde_json::json;
+
+use super::facts::Facts;
+use super::wear::Personas;
+use crate::store::{Draft, LeaseRecord, NetworkTarget, Snapshot, SubjectRecord};
+
+/// The first pool of a persona of which the subject holds every lease that it needs.
+pub(super) fn held_pool<'a>(
+    snapshot: &Snapshot,
+    facts: &'a Facts,
+    subject: &SubjectId,
+    persona: &PersonaDocument,
+) -> Option<&'a PoolName> {
+    let network = persona.spec.network.as_ref()?;
+    let mut pools = network.egress.pools.iter().filter_map(|name| facts.pools.get_key_value(name));
+    let is_held = |(name, known): &(&PoolName, &PoolFacts)| {
+        let needs = known.needs(network).unwrap_or_default();
+        let has = |need: &Need| reusable_lease(snapshot, facts, subject, persona, name, *need).is_some();
+        !needs.is_empty() && needs.iter().all(has)
+    };
+    pools.find(is_held).map(|(name, _)| name)
+}
+
+/// A lease that the subject holds under a persona and that still is what the persona asks for.
+fn reusable_lease<'a>(
+    snapshot: &'a Snapshot,
+    facts: &Facts,
+    subject: &SubjectId,
+    persona: &PersonaDocument,
+    pool: &PoolName,
+    need: Need,
+) -> Option<&'a Arc<LeaseRecord>> {
+    let network = persona.spec.network.as_ref()?;
+    let (known, space) = (facts.pools.get(pool)?, facts.spaces.get(pool)?);
+    let is_configured = network.assign() == Assign::Configure;
+    let fits = |lease: &&Arc<LeaseRecord>| {
+        lease.subject == *subject
+            && lease.persona == persona.metadata.name
+            && lease.state.is_usable()
+            && lease.pool == *pool
+            && network.group().is_none_or(|group| *group == lease.group)
+            && lease.group == known.group
+            && lease.configured == is_configured
+            && need.is_met_by(&lease.space, space.block_bits)
+            && space.holds(&lease.space)
+    };
+    // One that is in use goes before one that is being published, and that before one that ends.
+    let order = |lease: &&Arc<LeaseRecord>| match lease.state {
+        LeaseState::Active => 0,
+        LeaseState::Publishing => 1,
+        _ => 2,
+    };
+    snapshot.leases.values().filter(fits).min_by_key(order)
+}
+
+/// The leases that a subject shall use under a persona that was picked for it.
+pub(super) fn target(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    personas: &Personas<'_>,
+    before: &SubjectRecord,
+    pick: &Pick,
+) -> Option<NetworkTarget> {
+    let (version, persona) = personas.get(&pick.persona)?;
+    let network = persona.spec.network.as_ref()?;
+    let needs = facts.pools.get(&pick.pool)?.needs(network)?;
+    let mut target = NetworkTarget { persona: pick.persona.clone(), version: *version, lease: None, lease6: None };
+    for need in needs {
+        let lease = lease_for(draft, facts, persona, before, pick, need);
+        match need.family() {
+            AddressFamily::Ipv4 => target.lease = lease,
+            AddressFamily::Ipv6 => target.lease6 = lease,
+        }
+    }
+    let has_lease = target.leases().next().is_some();
+    has_lease.then_some(target)
+}
+
+fn lease_for(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    persona: &PersonaDocument,
+    before: &SubjectRecord,
+    pick: &Pick,
+    need: Need,
+) -> Option<LeaseId> {
+    let subject = &before.subject;
+    let network = persona.spec.network.as_ref()?;
+    if let Some(lease) = reusable_lease(draft.state(), facts, subject, persona, &pick.pool, need).cloned() {
+        if lease.mtu != network.mtu() {
+            draft.put(LeaseRecord { mtu: network.mtu(), ..(*lease).clone() });
+        }
+        return Some(lease.id);
+    }
+    // A new version may ask for more than there is; then the subject goes on with what it has.
+    let held = before.target.as_ref().filter(|target| target.persona == pick.persona);
+    let held = held.and_then(|target| target.lease_of(need.family()));
+    let held = held.filter(|id| draft.state().leases.get(id).is_some_and(|lease| lease.state.is_usable()));
+    let kept = held.filter(|_| pick.is_stopgap);
+    kept.or_else(|| grant(draft, facts, subject, network, pick, need)).or(held)
+}
+
+fn grant(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    subject: &SubjectId,
+    network: &Network,
+    pick: &Pick,
+    need: Need,
+) -> Option<LeaseId> {
+    // The decision saw enough room; nothing was granted in between.
+    let space = facts.spaces.get(&pick.pool)?.allocate(need, &facts.occupancy).ok()?;
+    let vni = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona)?.vni;
+    let document = draft.state().pools().find(|document| document.metadata.name == pick.pool)?;
+    let quarantine_ms = document.spec.quarantine().0;
+    let lease = LeaseRecord {
+        id: draft.next_lease_id(),
+        subject: subject.clone(),
+        persona: pick.persona.clone(),
+        vni,
+        group: pick.group.clone(),
+        pool: pick.pool.clone(),
+        space,
+        configured: network.assign() == Assign::Configure,
+        mtu: network.mtu(),
+        quarantine_ms,
+        generation: draft.generation(),
+        state: LeaseState::Publishing,
+    };
+    let message = format!("{subject} leases {} of pool {}", lease.space, lease.pool);
+    draft.event("lease.granted", format!("lease/{}", lease.id), "manager", message, json!({ "subject": subject }));
+    facts.hold(&lease);
+    let id = lease.id;
+    draft.grant_lease(lease);
+    Some(id)
+}
