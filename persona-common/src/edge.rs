@@ -1,15 +1,16 @@
 //! What an edge's maps hold, beside the egress addresses in [`crate::node::EgressAddress`].
 
-use crate::addr::AddressBe;
+use crate::addr::Address6;
+use crate::maps::OWN_FILTER_COUNT;
 
-/// A next hop with all that XDP and TC need.
+/// A next hop of either family with all that XDP and TC need.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NextHop {
     /// The device that leads there; 0: none.
     pub ifindex: u32,
-    /// The next hop's address; 0: the packet's own destination, which is on-link.
-    pub address: AddressBe,
+    /// The next hop's address; zero: the packet's own destination, which is on-link.
+    pub address: Address6,
     /// That device's own hardware address.
     pub source_mac: [u8; 6],
     /// The next hop's hardware address.
@@ -18,7 +19,7 @@ pub struct NextHop {
     pub resolved: u32,
 }
 
-const _: () = assert!(size_of::<NextHop>() == 24 && align_of::<NextHop>() == 4);
+const _: () = assert!(size_of::<NextHop>() == 36 && align_of::<NextHop>() == 4);
 
 /// The edge's own facts. Map `EDGE_CONFIG`, one cell.
 #[repr(C)]
@@ -26,17 +27,29 @@ const _: () = assert!(size_of::<NextHop>() == 24 && align_of::<NextHop>() == 4);
 pub struct EdgeConfig {
     /// The generation of the lease table.
     pub generation: u64,
-    /// [`crate::ABI_VERSION`] of whoever made the maps.
+    /// [`crate::ABI_VERSION`] of whoever made the maps; stays at this place in every version.
     pub abi_version: u32,
-    /// The edge's address on the underlay; 0: none yet.
-    pub underlay_address: AddressBe,
-    /// Where packets to the outside go.
+    /// The edge's own number.
+    pub number: u32,
+    /// The edge's address on the underlay; zero: none yet.
+    pub underlay_address: Address6,
+    /// Where IPv4 packets to the outside go.
     pub outside: NextHop,
+    /// Where IPv6 packets to the outside go.
+    pub outside6: NextHop,
+    /// The TAP device of the slow path; 0: none.
+    pub slow_ifindex: u32,
+    /// How many cells of `PEERS` count.
+    pub peer_count: u32,
+    /// Added to the coarse clock: 0 but in tests and simulations.
+    pub clock_offset_secs: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<EdgeConfig>() == 40 && align_of::<EdgeConfig>() == 8);
+const _: () = assert!(size_of::<EdgeConfig>() == 120 && align_of::<EdgeConfig>() == 8);
 
-/// A block of an egress address. Map `BLOCKS`.
+/// A block of an egress address, or a /64 of an IPv6 pool. Map `BLOCKS`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EdgeBlock {
@@ -52,14 +65,105 @@ pub struct EdgeBlock {
 
 const _: () = assert!(size_of::<EdgeBlock>() == 16 && align_of::<EdgeBlock>() == 4);
 
+/// The /64 of our pools that lie in one network of 48 bits. Map `NETWORKS`, by [`network_key`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EgressNetwork {
+    /// The cell in `BLOCKS` of the first /64.
+    pub block_base: u32,
+    /// The subnet number (the fourth group of the address) of the first /64.
+    pub first_subnet: u32,
+    /// How many /64 have cells.
+    pub subnet_count: u32,
+}
+
+const _: () = assert!(size_of::<EgressNetwork>() == 12 && align_of::<EgressNetwork>() == 4);
+
+/// The first 48 bits of an address, the key of `NETWORKS`.
+#[inline(always)]
+pub const fn network_key(address: &Address6) -> [u32; 2] {
+    [address[0], address[1] & 0xffff_0000u32.to_be()]
+}
+
+/// The subnet number of an address within its network of 48 bits.
+#[inline(always)]
+pub const fn subnet(address: &Address6) -> u32 {
+    u32::from_be(address[1]) & 0xffff
+}
+
 /// A node, as the edge reaches it. Map `NODES`, by an index that user space gives.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EdgeNode {
-    /// Its address on the underlay; 0: the cell is free.
-    pub address: AddressBe,
+    /// Its address on the underlay; zero: the cell is free.
+    pub address: Address6,
     /// The way there.
     pub next_hop: NextHop,
 }
 
-const _: () = assert!(size_of::<EdgeNode>() == 28 && align_of::<EdgeNode>() == 4);
+const _: () = assert!(size_of::<EdgeNode>() == 52 && align_of::<EdgeNode>() == 4);
+
+/// Another edge of the group. Map `PEERS`, the first [`EdgeConfig::peer_count`] cells, by ascending number.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EdgePeer {
+    /// Its number.
+    pub number: u32,
+    /// Its address on the underlay.
+    pub address: Address6,
+    /// The way there.
+    pub next_hop: NextHop,
+}
+
+const _: () = assert!(size_of::<EdgePeer>() == 56 && align_of::<EdgePeer>() == 4);
+
+/// The weight of an edge for a fragmented packet; of the alive edges that with the highest is responsible (rendezvous
+/// hashing), of equal ones the lowest number.
+#[inline(always)]
+pub const fn rendezvous_weight(packet_hash: u32, edge_number: u32) -> u32 {
+    let mut weight = packet_hash ^ edge_number.wrapping_mul(0x9e37_79b1);
+    weight = (weight ^ (weight >> 16)).wrapping_mul(0x85eb_ca6b);
+    weight = (weight ^ (weight >> 13)).wrapping_mul(0xc2b2_ae35);
+    weight ^ (weight >> 16)
+}
+
+/// The cell of `OWN_FILTER` and the bit in it for an IPv4 address, or for the first 48 bits of an IPv6 address. A bit
+/// that is not set says: none of our own. One that is set says: perhaps.
+#[inline(always)]
+pub const fn filter_bit(first: u32, second: u32) -> (u32, u32) {
+    let hash = (first.wrapping_mul(0x9e37_79b1) ^ second).wrapping_mul(0x85eb_ca77);
+    ((hash >> 16) & (OWN_FILTER_COUNT - 1), hash >> 26)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::address6;
+
+    #[test]
+    fn an_address_is_cut_into_network_and_subnet() {
+        let address = address6([0x20, 1, 0xd, 0xb8, 0, 7, 0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 9]);
+        let network = address6([0x20, 1, 0xd, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(network_key(&address), [network[0], network[1]]);
+        assert_eq!(subnet(&address), 0x1234);
+    }
+
+    #[test]
+    fn fragmented_packets_are_spread_evenly_over_edges() {
+        let mut counts = [0u32; 5];
+        for packet in 0..50_000u32 {
+            let hash = packet.wrapping_mul(0x0100_0193);
+            let responsible = (0..5).max_by_key(|edge| rendezvous_weight(hash, *edge)).unwrap();
+            counts[responsible as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn filter_bits_stay_in_their_cells() {
+        for number in (0..u32::MAX).step_by(65_521) {
+            let (cell, bit) = filter_bit(number, number >> 7);
+            assert!(cell < OWN_FILTER_COUNT && bit < 64);
+        }
+    }
+}

@@ -9,6 +9,7 @@ pub mod addr;
 pub mod checksum;
 pub mod drop;
 pub mod edge;
+pub mod encapsulation;
 pub mod event;
 pub mod flow;
 pub mod fragment;
@@ -23,7 +24,7 @@ pub mod traffic;
 pub mod translation;
 
 /// Version of every layout in this crate. Pinned maps of another version are not reused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// `skb->mark` of packets that a program of ours has put into a tunnel.
 pub const PERSONA_MARK: u32 = 0x5053_0001;
@@ -31,5 +32,8 @@ pub const PERSONA_MARK: u32 = 0x5053_0001;
 /// `skb->mark` of packets that a program of ours lets pass by the persona.
 pub const BYPASS_MARK: u32 = 0x5053_0002;
 
-/// Bytes that the encapsulation adds to an inner packet: outer IPv4, UDP and Geneve headers.
-pub const ENCAPSULATION_LENGTH: usize = 20 + 8 + 8;
+/// Bytes that the encapsulation adds to an inner packet over IPv4: outer IPv4, UDP and Geneve headers.
+pub const ENCAPSULATION_LENGTH_V4: usize = 20 + 8 + 8;
+
+/// Bytes that the encapsulation adds to an inner packet over IPv6: outer IPv6, UDP and Geneve headers.
+pub const ENCAPSULATION_LENGTH_V6: usize = 40 + 8 + 8;

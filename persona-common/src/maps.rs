@@ -27,8 +27,20 @@ pub const EDGE_COUNT_MAX: u32 = 65_536;
 /// Egress addresses.
 pub const ADDRESS_COUNT_MAX: u32 = 4096;
 
-/// Cells for blocks of all egress addresses: an address takes `65,536 >> block_bits`.
+/// Cells for blocks of all egress addresses of a node: an address takes `65,536 >> block_bits`.
 pub const BLOCK_COUNT_MAX: u32 = 262_144;
+
+/// Cells for blocks of all egress addresses and for all /64 of the IPv6 pools of an edge: a /48 takes 65,536.
+pub const EDGE_BLOCK_COUNT_MAX: u32 = 262_144 + 32 * 65_536;
+
+/// IPv6 networks of 48 bits that an edge has pools in.
+pub const NETWORK_COUNT_MAX: u32 = 1024;
+
+/// Peers of an edge: the other edges of its group.
+pub const PEER_COUNT_MAX: u32 = 128;
+
+/// Cells of the filter in front of an edge's own addresses; 64 bits each.
+pub const OWN_FILTER_COUNT: u32 = 1024;
 
 /// Port slots of all leases of a node, by default: 512 blocks of 1,024 ports for each of three protocols.
 pub const SLOT_COUNT_DEFAULT: u32 = 512 * 1024 * 3;

@@ -17,6 +17,8 @@ pod!(
     edge::EdgeBlock,
     edge::EdgeConfig,
     edge::EdgeNode,
+    edge::EdgePeer,
+    edge::EgressNetwork,
     event::EventConfig,
     flow::FlowKey,
     flow::FlowValue,

@@ -1,78 +1,158 @@
-//! The tunnel's headers: outer IPv4, UDP and Geneve (RFC 8926).
+//! The tunnel's headers over IPv4 and IPv6: outer IP, UDP and Geneve (RFC 8926), written and read.
 
+use persona_common::addr::{Address6, is_mapped, mapped};
 use persona_common::checksum::fold;
 use persona_common::drop::DropReason;
+use persona_common::flow::UDP;
 use persona_common::probe::GENEVE_PORT;
+use persona_common::{ENCAPSULATION_LENGTH_V4, ENCAPSULATION_LENGTH_V6};
 
 use crate::frame::Frame;
-use crate::header::{DONT_FRAGMENT, ETHERNET_LENGTH, ETHERTYPE_IPV4, FRAGMENT_MASK, Geneve, Ipv4, Udp};
+use crate::header::{
+    DONT_FRAGMENT, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_MASK, Geneve, Ipv4, Ipv6, Udp,
+};
 
-/// Where the inner packet starts in a tunnel frame.
-pub const INNER_AT: usize = ETHERNET_LENGTH + size_of::<Outer>();
-
-/// Time to live of tunnel packets.
+/// Time to live and hop limit of tunnel packets.
 const OUTER_TTL: u8 = 64;
 
 /// Geneve's O bit: a control packet.
 const GENEVE_CONTROL: u8 = 0x80;
+/// Geneve's C bit: there are options that must be understood (RFC 8926 §3.4).
+const GENEVE_CRITICAL: u8 = 0x40;
 
-/// All that stands between the Ethernet header and the inner packet.
+/// Bytes of the headers of UDP and Geneve without options.
+const UDP_GENEVE_LENGTH: usize = size_of::<Udp>() + size_of::<Geneve>();
+
+/// All that stands between the Ethernet header and the inner packet, over IPv4.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Outer {
+pub struct OuterV4 {
     pub ip: Ipv4,
     pub udp: Udp,
     pub geneve: Geneve,
 }
 
-const _: () = assert!(size_of::<Outer>() == persona_common::ENCAPSULATION_LENGTH);
+/// The same over IPv6.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct OuterV6 {
+    pub ip: Ipv6,
+    pub udp: Udp,
+    pub geneve: Geneve,
+}
 
-/// Between whom, under which persona.
+const _: () = assert!(size_of::<OuterV4>() == ENCAPSULATION_LENGTH_V4);
+const _: () = assert!(size_of::<OuterV6>() == ENCAPSULATION_LENGTH_V6);
+
+/// Between whom, under which persona. Both addresses are of one family, IPv4 mapped.
 pub struct Tunnel {
-    pub source: u32,
-    pub destination: u32,
+    pub source: Address6,
+    pub destination: Address6,
     pub vni: u32,
     /// The UDP source port.
     pub entropy_port: u16,
+    /// The last byte of Geneve's base header: 0, or one of `persona_common::encapsulation`.
+    pub marker: u8,
+    /// Whether it is a control packet; only ever on the slow path.
+    pub is_control: bool,
 }
 
-impl Outer {
-    /// The headers around an inner packet of `inner_length` bytes with type of service `tos`.
+/// What is encapsulated.
+#[derive(Clone, Copy)]
+pub struct Inner {
+    /// Bytes of the IP packet.
+    pub length: usize,
+    /// Its type of service or traffic class.
+    pub tos: u8,
+    pub is_ipv6: bool,
+}
+
+impl Tunnel {
+    /// Whether the outer headers are IPv6.
     #[inline(always)]
-    pub fn new(tunnel: &Tunnel, inner_length: usize, tos: u8) -> Self {
-        // A GSO packet may be longer than the field; each of its segments gets its own length.
-        let length =
-            |headers: usize| (if inner_length + headers > 0xffff { 0xffff } else { inner_length + headers }) as u16;
+    pub fn is_ipv6(&self) -> bool {
+        !is_mapped(self.destination)
+    }
+
+    /// The headers over IPv4.
+    #[inline(always)]
+    pub fn headers_v4(&self, inner: &Inner) -> OuterV4 {
         let mut ip = Ipv4 {
             version_length: 0x45,
-            tos,
-            total_length: length(36).to_be(),
+            tos: inner.tos,
+            total_length: clamped(inner.length + ENCAPSULATION_LENGTH_V4),
             id: 0,
             fragment: DONT_FRAGMENT,
             ttl: OUTER_TTL,
-            protocol: persona_common::flow::UDP,
+            protocol: UDP,
             checksum: 0,
-            source: tunnel.source,
-            destination: tunnel.destination,
+            source: self.source[3],
+            destination: self.destination[3],
         };
         ip.checksum = header_checksum(&ip);
-        let udp = Udp {
-            source: tunnel.entropy_port.to_be(),
-            destination: GENEVE_PORT.to_be(),
-            length: length(16).to_be(),
-            checksum: 0,
-        };
-        let vni = tunnel.vni.to_be_bytes();
-        let geneve = Geneve {
-            version_length: 0,
-            control: 0,
-            protocol: ETHERTYPE_IPV4,
-            vni: [vni[1], vni[2], vni[3]],
-            reserved: 0,
-        };
-        Self { ip, udp, geneve }
+        OuterV4 { ip, udp: self.udp(inner), geneve: self.geneve(inner) }
     }
 
+    /// The headers over IPv6. The flow label carries the entropy too (RFC 6438 §3); the UDP checksum is zero (RFC 6935).
+    #[inline(always)]
+    pub fn headers_v6(&self, inner: &Inner) -> OuterV6 {
+        let ip = Ipv6 {
+            version_class_label: (6 << 28 | (inner.tos as u32) << 20 | self.entropy_port as u32).to_be(),
+            payload_length: clamped(inner.length + UDP_GENEVE_LENGTH),
+            next_header: UDP,
+            hop_limit: OUTER_TTL,
+            source: self.source,
+            destination: self.destination,
+        };
+        OuterV6 { ip, udp: self.udp(inner), geneve: self.geneve(inner) }
+    }
+
+    #[inline(always)]
+    fn udp(&self, inner: &Inner) -> Udp {
+        Udp {
+            source: self.entropy_port.to_be(),
+            destination: GENEVE_PORT.to_be(),
+            length: clamped(inner.length + UDP_GENEVE_LENGTH),
+            checksum: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn geneve(&self, inner: &Inner) -> Geneve {
+        let vni = self.vni.to_be_bytes();
+        Geneve {
+            version_length: 0,
+            control: if self.is_control { GENEVE_CONTROL } else { 0 },
+            protocol: if inner.is_ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 },
+            vni: [vni[1], vni[2], vni[3]],
+            reserved: self.marker,
+        }
+    }
+}
+
+/// A GSO packet may be longer than a length field can say; each of its segments gets its own length.
+#[inline(always)]
+fn clamped(length: usize) -> u16 {
+    (if length > 0xffff { 0xffff } else { length as u16 }).to_be()
+}
+
+/// The tunnel's headers of a frame, read.
+#[derive(Clone, Copy)]
+pub struct Outer {
+    /// Where the tunnel comes from, IPv4 mapped.
+    pub source: Address6,
+    /// Bytes of all headers, Geneve's options included.
+    pub length: usize,
+    /// Outer type of service or traffic class.
+    pub tos: u8,
+    pub is_ipv6: bool,
+    pub udp: Udp,
+    pub geneve: Geneve,
+    /// Bytes of outer IP header and payload, as the header says.
+    ip_length: usize,
+}
+
+impl Outer {
     /// The VNI.
     #[inline(always)]
     pub fn vni(&self) -> u32 {
@@ -86,44 +166,107 @@ impl Outer {
         self.geneve.control & GENEVE_CONTROL != 0
     }
 
-    /// Refuses what our programs never send: options, other inner protocols, lengths that lie.
+    /// Whether the inner packet is IPv6; else it is IPv4, once [`Self::check`] has passed.
+    #[inline(always)]
+    pub fn holds_ipv6(&self) -> bool {
+        self.geneve.protocol == ETHERTYPE_IPV6
+    }
+
+    /// Where the inner packet starts in the frame.
+    #[inline(always)]
+    pub fn inner_at(&self) -> usize {
+        ETHERNET_LENGTH + self.length
+    }
+
+    /// Bytes of the outer IP header.
+    #[inline(always)]
+    pub fn ip_header_length(&self) -> usize {
+        if self.is_ipv6 { size_of::<Ipv6>() } else { size_of::<Ipv4>() }
+    }
+
+    /// Refuses what nobody can have meant for us: another version, critical options, other inner protocols, lengths that
+    /// lie. Options that are not critical are stepped over.
     #[inline(always)]
     pub fn check<F: Frame>(&self, frame: &F) -> Result<(), DropReason> {
-        let is_ours =
-            self.geneve.version_length == 0 && self.geneve.control == 0 && self.geneve.protocol == ETHERTYPE_IPV4;
-        if !is_ours {
+        let is_version_zero = self.geneve.version_length >> 6 == 0;
+        let is_understood = self.geneve.control & (GENEVE_CONTROL | GENEVE_CRITICAL) == 0;
+        let is_ip = self.geneve.protocol == ETHERTYPE_IPV4 || self.geneve.protocol == ETHERTYPE_IPV6;
+        if !is_version_zero || !is_understood || !is_ip {
             return Err(DropReason::Geneve);
         }
-        let ip_length = u16::from_be(self.ip.total_length) as usize;
         let udp_length = u16::from_be(self.udp.length) as usize;
-        let lies = ip_length < size_of::<Self>()
-            || ip_length + ETHERNET_LENGTH > frame.length()
-            || (udp_length + size_of::<Ipv4>() != ip_length && ip_length != 0xffff);
+        let lies = self.ip_length < self.length
+            || ETHERNET_LENGTH + self.ip_length > frame.length()
+            || (udp_length + self.ip_header_length() != self.ip_length && udp_length != 0xffff);
         if lies { Err(DropReason::Malformed) } else { Ok(()) }
     }
 }
 
 /// Reads the tunnel's headers of a frame that ends a tunnel at `address`; None: not a tunnel packet for us.
 #[inline(always)]
-pub fn read_outer<F: Frame>(frame: &F, address: u32) -> Option<Outer> {
-    let ethernet: crate::header::Ethernet = frame.read(0)?;
-    if ethernet.kind != ETHERTYPE_IPV4 {
-        return None;
+pub fn read_outer<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
+    let ethernet: Ethernet = frame.read(0)?;
+    match ethernet.kind {
+        ETHERTYPE_IPV4 => read_v4(frame, address),
+        ETHERTYPE_IPV6 => read_v6(frame, address),
+        _ => None,
     }
+}
+
+#[inline(always)]
+fn read_v4<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
     let ip: Ipv4 = frame.read(ETHERNET_LENGTH)?;
-    let is_tunnel = ip.destination == address
-        && ip.protocol == persona_common::flow::UDP
+    let is_tunnel = is_mapped(*address)
+        && ip.destination == address[3]
+        && ip.protocol == UDP
         && ip.version_length == 0x45
         && ip.fragment & FRAGMENT_MASK == 0;
     if !is_tunnel {
         return None;
     }
-    let udp: Udp = frame.read(ETHERNET_LENGTH + 20)?;
+    let (udp, geneve) = read_udp_geneve(frame, ETHERNET_LENGTH + size_of::<Ipv4>())?;
+    Some(Outer {
+        source: mapped(ip.source),
+        length: ENCAPSULATION_LENGTH_V4 + options_length(&geneve),
+        tos: ip.tos,
+        is_ipv6: false,
+        udp,
+        geneve,
+        ip_length: u16::from_be(ip.total_length) as usize,
+    })
+}
+
+#[inline(always)]
+fn read_v6<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
+    let ip: Ipv6 = frame.read(ETHERNET_LENGTH)?;
+    if ip.destination != *address || ip.next_header != UDP || !ip.is_version_6() {
+        return None;
+    }
+    let (udp, geneve) = read_udp_geneve(frame, ETHERNET_LENGTH + size_of::<Ipv6>())?;
+    Some(Outer {
+        source: ip.source,
+        length: ENCAPSULATION_LENGTH_V6 + options_length(&geneve),
+        tos: ip.traffic_class(),
+        is_ipv6: true,
+        udp,
+        geneve,
+        ip_length: u16::from_be(ip.payload_length) as usize + size_of::<Ipv6>(),
+    })
+}
+
+#[inline(always)]
+fn read_udp_geneve<F: Frame>(frame: &F, at: usize) -> Option<(Udp, Geneve)> {
+    let udp: Udp = frame.read(at)?;
     if udp.destination != GENEVE_PORT.to_be() {
         return None;
     }
-    let geneve: Geneve = frame.read(ETHERNET_LENGTH + 28)?;
-    Some(Outer { ip, udp, geneve })
+    let geneve: Geneve = frame.read(at + size_of::<Udp>())?;
+    Some((udp, geneve))
+}
+
+#[inline(always)]
+fn options_length(geneve: &Geneve) -> usize {
+    (geneve.version_length & 0x3f) as usize * 4
 }
 
 /// The checksum of a header without options whose checksum field is zero.

@@ -1,9 +1,13 @@
 //! The frame that a program stands before, at either hook: bounds-checked reads and writes, and what may be done with it.
 
+use core::arch::asm;
+
+use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
 use persona_common::edge::NextHop;
 
-use crate::encapsulation::Outer;
+use crate::encapsulation::{Inner, Outer, Tunnel};
+use crate::header::Ethernet;
 
 /// What the sender's segmentation offload will make of a frame.
 #[derive(Clone, Copy)]
@@ -38,21 +42,30 @@ pub trait Frame {
     unsafe fn copy_out(&self, to: *mut u8, length: u32) -> bool;
     /// What segmentation will make of it.
     fn segmentation(&self) -> Segmentation;
-    /// Puts `outer` between the Ethernet header and the rest.
-    fn encapsulate(&self, outer: &Outer) -> Result<(), DropReason>;
+    /// Puts the tunnel's headers between the Ethernet header and the rest.
+    fn encapsulate(&self, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason>;
     /// Takes the tunnel's headers away, leaving the Ethernet header.
-    fn decapsulate(&self) -> Result<(), DropReason>;
+    fn decapsulate(&self, outer: &Outer) -> Result<(), DropReason>;
     /// Cuts the frame to `length` bytes.
     fn truncate(&self, length: usize) -> Result<(), DropReason>;
-    /// Sends it to a next hop; `destination` is the packet's own, for a next hop that says "on-link".
-    fn send(&self, hop: &NextHop, destination: u32) -> Result<i32, DropReason>;
+    /// Sends it to a next hop; `destination` is the packet's own, for a next hop that says "on-link", and tells its
+    /// family.
+    fn send(&self, hop: &NextHop, destination: &Address6) -> Result<i32, DropReason>;
     /// Sends it out of the device that it came from.
     fn send_back(&self) -> i32;
+
+    /// Swaps the hardware addresses.
+    #[inline(always)]
+    fn swap_ethernet(&self) -> Result<(), DropReason> {
+        let ethernet: Ethernet = self.read(0).ok_or(DropReason::Malformed)?;
+        let (source, destination) = (ethernet.destination, ethernet.source);
+        self.write(0, Ethernet { source, destination, ..ethernet })
+    }
 
     /// Reads a header at `at`; None past the end of the linear part.
     #[inline(always)]
     fn read<T: Copy>(&self, at: usize) -> Option<T> {
-        let start = self.data() + at;
+        let start = opaque(self.data() + at);
         if start + size_of::<T>() > self.data_end() {
             return None;
         }
@@ -64,7 +77,7 @@ pub trait Frame {
     /// Writes a header at `at`; an error past the end of the linear part.
     #[inline(always)]
     fn write<T: Copy>(&self, at: usize, value: T) -> Result<(), DropReason> {
-        let start = self.data() + at;
+        let start = opaque(self.data() + at);
         if start + size_of::<T>() > self.data_end() {
             return Err(DropReason::Malformed);
         }
@@ -72,4 +85,15 @@ pub trait Frame {
         unsafe { *(start as *mut T) = value };
         Ok(())
     }
+}
+
+/// The same pointer, computed once: at an offset that varies the compiler would compute it twice, once for the check and
+/// once for the access, and the verifier would not see that they are the same.
+#[inline(always)]
+fn opaque(pointer: usize) -> usize {
+    let copy;
+    // SAFETY: one move between registers. No instruction at all would do but for the debug information, in which two lines
+    // would then share an offset, which the kernel refuses.
+    unsafe { asm!("{0} = {1}", lateout(reg) copy, in(reg) pointer, options(pure, nomem, nostack, preserves_flags)) };
+    copy
 }

@@ -47,6 +47,40 @@ pub struct Ipv4 {
     pub destination: u32,
 }
 
+/// IPv6 (RFC 8200 §3).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ipv6 {
+    /// Four bits of version, eight of traffic class, twenty of flow label.
+    pub version_class_label: u32,
+    pub payload_length: u16,
+    pub next_header: u8,
+    pub hop_limit: u8,
+    pub source: [u32; 4],
+    pub destination: [u32; 4],
+}
+
+impl Ipv6 {
+    /// Whether the version field says 6.
+    #[inline(always)]
+    pub fn is_version_6(&self) -> bool {
+        self.version_class_label & 0xf000_0000u32.to_be() == 0x6000_0000u32.to_be()
+    }
+
+    /// The traffic class: DSCP and ECN.
+    #[inline(always)]
+    pub fn traffic_class(&self) -> u8 {
+        (u32::from_be(self.version_class_label) >> 20) as u8
+    }
+
+    /// Sets the traffic class.
+    #[inline(always)]
+    pub fn set_traffic_class(&mut self, class: u8) {
+        let others = self.version_class_label & !0x0ff0_0000u32.to_be();
+        self.version_class_label = others | ((class as u32) << 20).to_be();
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Tcp {
@@ -108,6 +142,7 @@ pub struct Arp {
 const _: () = assert!(
     size_of::<Ethernet>() == 14
         && size_of::<Ipv4>() == 20
+        && size_of::<Ipv6>() == 40
         && size_of::<Tcp>() == 20
         && size_of::<Udp>() == 8
         && size_of::<Icmp>() == 8

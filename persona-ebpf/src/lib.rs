@@ -3,6 +3,7 @@
 //! Built for `bpfel-unknown-none` only, by persona-ctl's build script. To lint it the same way:
 //! `cargo +nightly clippy -p persona-ebpf --target bpfel-unknown-none -Z build-std=core`.
 #![no_std]
+#![feature(asm_experimental_arch)]
 
 pub mod count;
 pub mod encapsulation;

@@ -3,21 +3,23 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
-    BPF_F_ADJ_ROOM_NO_CSUM_RESET, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+    __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
+    bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_proto,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
-use persona_common::ENCAPSULATION_LENGTH;
+use persona_common::addr::{Address6, is_mapped};
 use persona_common::drop::DropReason;
 use persona_common::edge::NextHop;
 
-use crate::encapsulation::Outer;
+use crate::encapsulation::{Inner, Outer, OuterV4, OuterV6, Tunnel};
+use crate::features::has_decap_l3;
 use crate::frame::{Frame, Segmentation};
-use crate::header::ETHERNET_LENGTH;
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 /// `TC_ACT_UNSPEC`: go on with the next program, at TCX and at clsact alike.
 const ACT_NEXT: i32 = -1;
@@ -25,12 +27,17 @@ const ACT_NEXT: i32 = -1;
 const ACT_DROP: i32 = 2;
 /// `AF_INET`.
 const FAMILY_IPV4: u32 = 2;
+/// `AF_INET6`.
+const FAMILY_IPV6: u32 = 10;
 
-const GROW_FLAGS: u64 = (BPF_F_ADJ_ROOM_FIXED_GSO
-    | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
-    | BPF_F_ADJ_ROOM_ENCAP_L4_UDP
-    | BPF_F_ADJ_ROOM_NO_CSUM_RESET) as u64;
+/// Where the EtherType stands in a frame.
+const KIND_AT: usize = 12;
+
+/// Bytes by which IPv6's header is longer than IPv4's: what `bpf_skb_change_proto` inserts or takes away.
+const FAMILY_DIFFERENCE: i32 = 20;
+
 const SHRINK_FLAGS: u64 = (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET) as u64;
+const GROW_FLAGS: u64 = SHRINK_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64;
 
 /// The socket buffer behind a context.
 #[inline(always)]
@@ -40,11 +47,11 @@ pub fn skb(frame: &TcContext) -> *mut __sk_buff {
 
 /// Sends a frame to the neighbour `next_hop` on a device; the kernel writes the Ethernet header.
 #[inline(always)]
-pub fn send_to_neighbour(ifindex: u32, next_hop: u32) -> i32 {
-    let mut parameters = bpf_redir_neigh {
-        nh_family: FAMILY_IPV4,
-        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [next_hop, 0, 0, 0] },
-    };
+pub fn send_to_neighbour(ifindex: u32, next_hop: &Address6) -> i32 {
+    let (nh_family, address) =
+        if is_mapped(*next_hop) { (FAMILY_IPV4, [next_hop[3], 0, 0, 0]) } else { (FAMILY_IPV6, *next_hop) };
+    let mut parameters =
+        bpf_redir_neigh { nh_family, __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: address } };
     // SAFETY: the parameters live until the call returns and their size is given.
     unsafe { bpf_redirect_neigh(ifindex, &mut parameters, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
@@ -112,22 +119,39 @@ impl Frame for TcContext {
     }
 
     #[inline(always)]
-    fn encapsulate(&self, outer: &Outer) -> Result<(), DropReason> {
-        // SAFETY: the helper checks all itself.
-        if unsafe { bpf_skb_adjust_room(skb(self), ENCAPSULATION_LENGTH as i32, BPF_ADJ_ROOM_MAC, GROW_FLAGS) } != 0 {
-            return Err(DropReason::Kernel);
+    fn encapsulate(&self, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason> {
+        let is_ipv6 = tunnel.is_ipv6();
+        if is_ipv6 {
+            adjust_room(self, size_of::<OuterV6>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64)?;
+            self.write(ETHERNET_LENGTH, tunnel.headers_v6(inner))?;
+        } else {
+            adjust_room(self, size_of::<OuterV4>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64)?;
+            self.write(ETHERNET_LENGTH, tunnel.headers_v4(inner))?;
         }
-        self.write(ETHERNET_LENGTH, *outer)
+        if is_ipv6 == inner.is_ipv6 { Ok(()) } else { write_kind(self, is_ipv6) }
     }
 
     #[inline(always)]
-    fn decapsulate(&self) -> Result<(), DropReason> {
-        // SAFETY: as above.
-        match unsafe { bpf_skb_adjust_room(skb(self), -(ENCAPSULATION_LENGTH as i32), BPF_ADJ_ROOM_MAC, SHRINK_FLAGS) }
-        {
-            0 => Ok(()),
-            _ => Err(DropReason::Kernel),
+    fn decapsulate(&self, outer: &Outer) -> Result<(), DropReason> {
+        let length = -(outer.length as i32);
+        let (from_ipv6, to_ipv6) = (outer.is_ipv6, outer.holds_ipv6());
+        if from_ipv6 == to_ipv6 {
+            return adjust_room(self, length, SHRINK_FLAGS);
         }
+        if has_decap_l3() {
+            let family = if to_ipv6 { BPF_F_ADJ_ROOM_DECAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_DECAP_L3_IPV4 };
+            adjust_room(self, length, SHRINK_FLAGS | family as u64)?;
+        } else {
+            // The kernel knows no such flag: its notion of the family is changed first, which moves the header's end.
+            let kind = if to_ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+            // SAFETY: the helper checks all itself.
+            if unsafe { bpf_skb_change_proto(skb(self), kind, 0) } != 0 {
+                return Err(DropReason::Kernel);
+            }
+            let inserted = if to_ipv6 { FAMILY_DIFFERENCE } else { -FAMILY_DIFFERENCE };
+            adjust_room(self, length - inserted, SHRINK_FLAGS)?;
+        }
+        write_kind(self, to_ipv6)
     }
 
     #[inline(always)]
@@ -140,11 +164,11 @@ impl Frame for TcContext {
     }
 
     #[inline(always)]
-    fn send(&self, hop: &NextHop, destination: u32) -> Result<i32, DropReason> {
+    fn send(&self, hop: &NextHop, destination: &Address6) -> Result<i32, DropReason> {
         if hop.ifindex == 0 {
             return Err(DropReason::NextHopUnresolved);
         }
-        let address = if hop.address == 0 { destination } else { hop.address };
+        let address = if hop.address == [0; 4] { destination } else { &hop.address };
         Ok(send_to_neighbour(hop.ifindex, address))
     }
 
@@ -153,4 +177,18 @@ impl Frame for TcContext {
         // SAFETY: a field of the context, then a helper without memory arguments.
         unsafe { bpf_redirect((*skb(self)).ifindex, 0) as i32 }
     }
+}
+
+#[inline(always)]
+fn adjust_room(frame: &TcContext, by: i32, flags: u64) -> Result<(), DropReason> {
+    // SAFETY: the helper checks all itself.
+    match unsafe { bpf_skb_adjust_room(skb(frame), by, BPF_ADJ_ROOM_MAC, flags) } {
+        0 => Ok(()),
+        _ => Err(DropReason::Kernel),
+    }
+}
+
+#[inline(always)]
+fn write_kind(frame: &TcContext, is_ipv6: bool) -> Result<(), DropReason> {
+    frame.write(KIND_AT, if is_ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 })
 }

@@ -3,13 +3,13 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
-use persona_common::ENCAPSULATION_LENGTH;
+use persona_common::addr::{Address6, is_mapped};
 use persona_common::drop::DropReason;
 use persona_common::edge::NextHop;
 
-use crate::encapsulation::Outer;
+use crate::encapsulation::{Inner, Outer, OuterV4, OuterV6, Tunnel};
 use crate::frame::{Frame, Segmentation};
-use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet};
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 impl Frame for XdpContext {
     const PASS: i32 = xdp_action::XDP_PASS as i32;
@@ -50,15 +50,19 @@ impl Frame for XdpContext {
     }
 
     #[inline(always)]
-    fn encapsulate(&self, outer: &Outer) -> Result<(), DropReason> {
-        move_head(self, -(ENCAPSULATION_LENGTH as i32))?;
+    fn encapsulate(&self, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason> {
         // `send` writes the Ethernet header anew.
-        self.write(ETHERNET_LENGTH, *outer)
+        if tunnel.is_ipv6() {
+            move_head(self, -(size_of::<OuterV6>() as i32))?;
+            return self.write(ETHERNET_LENGTH, tunnel.headers_v6(inner));
+        }
+        move_head(self, -(size_of::<OuterV4>() as i32))?;
+        self.write(ETHERNET_LENGTH, tunnel.headers_v4(inner))
     }
 
     #[inline(always)]
-    fn decapsulate(&self) -> Result<(), DropReason> {
-        move_head(self, ENCAPSULATION_LENGTH as i32)
+    fn decapsulate(&self, outer: &Outer) -> Result<(), DropReason> {
+        move_head(self, outer.length as i32)
     }
 
     #[inline(always)]
@@ -72,11 +76,12 @@ impl Frame for XdpContext {
     }
 
     #[inline(always)]
-    fn send(&self, hop: &NextHop, _destination: u32) -> Result<i32, DropReason> {
+    fn send(&self, hop: &NextHop, destination: &Address6) -> Result<i32, DropReason> {
         if hop.resolved == 0 || hop.ifindex == 0 {
             return Err(DropReason::NextHopUnresolved);
         }
-        self.write(0, Ethernet { destination: hop.destination_mac, source: hop.source_mac, kind: ETHERTYPE_IPV4 })?;
+        let kind = if is_mapped(*destination) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+        self.write(0, Ethernet { destination: hop.destination_mac, source: hop.source_mac, kind })?;
         // SAFETY: a helper without memory arguments.
         Ok(unsafe { bpf_redirect(hop.ifindex, 0) as i32 })
     }

@@ -1,7 +1,7 @@
 //! An edge's data plane: its programs, maps and links, all pinned. It keeps no flows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -9,9 +9,8 @@ use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::TcAttachType;
 use persona_common::ABI_VERSION;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, NextHop};
-use persona_common::maps::BLOCK_COUNT_MAX;
-use persona_common::node::EgressAddress;
+use persona_common::addr::Address6;
+use persona_common::edge::EdgeConfig;
 use persona_core::ids::Vni;
 
 use super::attach;
@@ -22,10 +21,10 @@ use super::edge_maps::{EdgeIndex, EdgeMaps};
 use super::edge_room;
 use super::error::DataplaneError;
 use super::loader;
-use super::maps::{Cells, Table, address_be, address_from};
+use super::maps::{Cells, Table, address6, ip_from};
 use super::object;
 use super::sys;
-use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
+use super::tables::EdgeTables;
 use super::writers::OwnershipWriter;
 
 /// Where an edge's programs are attached.
@@ -61,9 +60,9 @@ pub struct EdgeOptions {
 pub struct EdgeDataplane {
     ebpf: Ebpf,
     pins: PinDirectory,
-    maps: EdgeMaps,
-    index: EdgeIndex,
-    owned: Mutex<Table<u32, u32>>,
+    pub(super) maps: EdgeMaps,
+    pub(super) index: EdgeIndex,
+    pub(super) owned: Mutex<Table<Address6, u32>>,
     outside_alive: Mutex<Cells<u32>>,
     hook: Hook,
 }
@@ -99,34 +98,15 @@ impl EdgeDataplane {
     /// Makes the maps what the tables say, the generation last. Tables that contradict themselves are refused before
     /// anything is written; the same tables again change nothing.
     pub fn apply(&mut self, tables: &EdgeTables) -> Result<(), DataplaneError> {
-        validate(tables).map_err(DataplaneError::Invalid)?;
+        edge_room::validate(tables).map_err(DataplaneError::Invalid)?;
         edge_room::check(&self.index, tables).map_err(DataplaneError::Invalid)?;
-        self.put_facts(tables)?;
-        for node in &tables.nodes {
-            self.put_node(address_be(node.address), hop(&node.next_hop))?;
-        }
-        for address in &tables.addresses {
-            self.put_address(address_be(address.address), address.block_bits.into())?;
-        }
-        let wanted = self.wanted_blocks(tables)?;
-        for (cell, block) in &wanted {
-            if self.index.blocks.get(cell) != Some(block) {
-                self.maps.blocks.set(*cell, *block)?;
-            }
-        }
-        for cell in self.index.blocks.keys().filter(|cell| !wanted.contains_key(cell)) {
-            self.maps.blocks.set(*cell, EdgeBlock::default())?;
-        }
-        self.index.blocks = wanted;
-        self.remove_surplus(tables)?;
-        let config = EdgeConfig { generation: tables.generation.0, ..self.maps.config.get(0)? };
-        self.maps.config.put(0, config)
+        self.apply_validated(tables)
     }
 
-    /// Says whether this edge answers ARP for an egress address.
-    pub fn set_owned(&self, address: Ipv4Addr, owned: bool) -> Result<(), DataplaneError> {
+    /// Says whether this edge answers for an address: an egress address, or the next hop of IPv6 pools.
+    pub fn set_owned(&self, address: IpAddr, owned: bool) -> Result<(), DataplaneError> {
         let mut table = self.owned.lock().expect("nobody panics while holding it");
-        if owned { table.put(address_be(address), 1) } else { table.remove(&address_be(address)) }
+        if owned { table.put(address6(address), 1) } else { table.remove(&address6(address)) }
     }
 
     /// Says whether the outside next hop answers; while it doesn't, probes stay unanswered.
@@ -139,10 +119,10 @@ impl EdgeDataplane {
         OwnershipWriter::open(&self.pins)
     }
 
-    /// Egress addresses that this edge answers ARP for.
-    pub fn owned(&self) -> Result<BTreeSet<Ipv4Addr>, DataplaneError> {
+    /// Addresses that this edge answers for.
+    pub fn owned(&self) -> Result<BTreeSet<IpAddr>, DataplaneError> {
         let table = self.owned.lock().expect("nobody panics while holding it");
-        Ok(table.entries()?.into_iter().map(|(address, _)| address_from(address)).collect())
+        Ok(table.entries()?.into_iter().map(|(address, _)| ip_from(address)).collect())
     }
 
     /// Counters since the programs were first attached.
@@ -158,128 +138,6 @@ impl EdgeDataplane {
     pub fn programs(&self) -> &Ebpf {
         &self.ebpf
     }
-
-    fn put_facts(&mut self, tables: &EdgeTables) -> Result<(), DataplaneError> {
-        let config = EdgeConfig {
-            underlay_address: tables.underlay_address.map_or(0, address_be),
-            outside: tables.outside.as_ref().map(hop).unwrap_or_default(),
-            ..self.maps.config.get(0)?
-        };
-        self.maps.config.put(0, config)
-    }
-
-    fn put_node(&mut self, address: u32, next_hop: NextHop) -> Result<(), DataplaneError> {
-        let index = match self.index.nodes.get(&address) {
-            Some(index) => index,
-            None => self.index.nodes.give(address).ok_or_else(|| full("node"))?,
-        };
-        self.maps.nodes.put(index, EdgeNode { address, next_hop })
-    }
-
-    fn put_address(&mut self, key: u32, block_bits: u32) -> Result<(), DataplaneError> {
-        if self.index.addresses.contains_key(&key) {
-            return Ok(());
-        }
-        let count = 65_536 >> block_bits;
-        let block_base = self.index.block_runs.give(count, BLOCK_COUNT_MAX).ok_or_else(|| full("egress address"))?;
-        for cell in block_base..block_base + count {
-            self.maps.blocks.put(cell, EdgeBlock::default())?;
-        }
-        let address = EgressAddress { block_base, block_bits };
-        self.maps.addresses.put(key, address)?;
-        self.index.addresses.insert(key, address);
-        Ok(())
-    }
-
-    fn wanted_blocks(&mut self, tables: &EdgeTables) -> Result<BTreeMap<u32, EdgeBlock>, DataplaneError> {
-        let mut wanted = BTreeMap::new();
-        for lease in &tables.leases {
-            let address = self.index.addresses[&address_be(lease.address)];
-            let value = self.block_of(lease)?;
-            for block in &lease.blocks {
-                wanted.insert(address.block_base + u32::from(*block), value);
-            }
-        }
-        Ok(wanted)
-    }
-
-    fn block_of(&mut self, lease: &EdgeLeaseEntry) -> Result<EdgeBlock, DataplaneError> {
-        let node_index = self.index.nodes.get(&address_be(lease.node)).expect("validated, and nodes come first");
-        let persona_index = match self.index.personas.get(&lease.vni.0) {
-            Some(index) => index,
-            None => {
-                let index = self.index.personas.give(lease.vni.0).ok_or_else(|| full("persona"))?;
-                self.maps.persona_traffic.clear(index)?;
-                self.maps.personas.set(index, lease.vni.0)?;
-                index
-            }
-        };
-        Ok(EdgeBlock { node_index_plus_one: node_index + 1, vni: lease.vni.0, persona_index, mtu: lease.mtu.into() })
-    }
-
-    fn remove_surplus(&mut self, tables: &EdgeTables) -> Result<(), DataplaneError> {
-        let nodes = tables.nodes.iter().map(|node| address_be(node.address)).collect::<BTreeSet<_>>();
-        for address in self.index.nodes.surplus(|address| nodes.contains(address)) {
-            if let Some(index) = self.index.nodes.take_back(&address) {
-                self.maps.nodes.set(index, EdgeNode::default())?;
-            }
-        }
-        let addresses = tables.addresses.iter().map(|entry| address_be(entry.address)).collect::<BTreeSet<_>>();
-        let surplus = self.index.addresses.keys().copied().filter(|key| !addresses.contains(key)).collect::<Vec<_>>();
-        for key in surplus {
-            self.maps.addresses.remove(&key)?;
-            self.owned.lock().expect("nobody panics while holding it").remove(&key)?;
-            if let Some(address) = self.index.addresses.remove(&key) {
-                self.index.block_runs.take_back(address.block_base);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn full(what: &str) -> DataplaneError {
-    DataplaneError::Invalid(format!("no room for another {what}"))
-}
-
-fn hop(entry: &NextHopEntry) -> NextHop {
-    NextHop {
-        ifindex: entry.ifindex,
-        address: address_be(entry.address),
-        source_mac: entry.source_mac,
-        destination_mac: entry.destination_mac.unwrap_or_default(),
-        resolved: entry.destination_mac.is_some().into(),
-    }
-}
-
-fn validate(tables: &EdgeTables) -> Result<(), String> {
-    let mut bits = BTreeMap::new();
-    for address in &tables.addresses {
-        if !(1..=15).contains(&address.block_bits) {
-            return Err(format!("address {}: block bits {} are not 1 to 15", address.address, address.block_bits));
-        }
-        if bits.insert(address.address, address.block_bits).is_some() {
-            return Err(format!("address {} is given twice", address.address));
-        }
-    }
-    let nodes = tables.nodes.iter().map(|node| node.address).collect::<BTreeSet<_>>();
-    let mut holders = BTreeMap::new();
-    for lease in &tables.leases {
-        let Some(block_bits) = bits.get(&lease.address) else {
-            return Err(format!("a lease of {}: the address is not given", lease.address));
-        };
-        if !nodes.contains(&lease.node) {
-            return Err(format!("a lease of {}: its node {} is not given", lease.address, lease.node));
-        }
-        for block in &lease.blocks {
-            if u32::from(*block) << block_bits > 65_535 {
-                return Err(format!("a lease of {}: block {block} is past the last port", lease.address));
-            }
-            if holders.insert((lease.address, *block), lease.node).is_some() {
-                return Err(format!("block {block} of {} is leased twice", lease.address));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Attaches at the wanted hook and takes the other one's links away.

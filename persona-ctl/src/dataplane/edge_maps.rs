@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode};
-use persona_common::maps::{NODE_COUNT_MAX, PERSONA_COUNT_MAX};
+use persona_common::addr::Address6;
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork};
+use persona_common::maps::{NODE_COUNT_MAX, PEER_COUNT_MAX, PERSONA_COUNT_MAX};
 use persona_common::node::EgressAddress;
 
+use super::edge_spaces::{Run, Space};
 use super::error::DataplaneError;
 use super::index::{Indices, Runs};
 use super::maps::{Cells, DropCells, Table, TrafficCells};
@@ -15,8 +17,13 @@ use super::maps::{Cells, DropCells, Table, TrafficCells};
 pub(super) struct EdgeMaps {
     pub(super) config: Cells<EdgeConfig>,
     pub(super) addresses: Table<u32, EgressAddress>,
+    pub(super) networks: Table<[u32; 2], EgressNetwork>,
+    pub(super) own_filter: Cells<u64>,
     pub(super) blocks: Cells<EdgeBlock>,
     pub(super) nodes: Cells<EdgeNode>,
+    pub(super) node_indices: Table<Address6, u32>,
+    pub(super) node_silent: Cells<u32>,
+    pub(super) peers: Cells<EdgePeer>,
     pub(super) personas: Cells<u32>,
     pub(super) persona_traffic: TrafficCells,
     pub(super) drops: DropCells,
@@ -27,8 +34,13 @@ impl EdgeMaps {
         Ok(Self {
             config: Cells::take(ebpf, "EDGE_CONFIG")?,
             addresses: Table::take(ebpf, "ADDRESSES")?,
+            networks: Table::take(ebpf, "NETWORKS")?,
+            own_filter: Cells::take(ebpf, "OWN_FILTER")?,
             blocks: Cells::take(ebpf, "BLOCKS")?,
             nodes: Cells::take(ebpf, "NODES")?,
+            node_indices: Table::take(ebpf, "NODE_INDICES")?,
+            node_silent: Cells::take(ebpf, "NODE_SILENT")?,
+            peers: Cells::take(ebpf, "PEERS")?,
             personas: Cells::take(ebpf, "PERSONAS")?,
             persona_traffic: TrafficCells::take(ebpf, "PERSONA_TRAFFIC")?,
             drops: DropCells::take(ebpf)?,
@@ -39,11 +51,13 @@ impl EdgeMaps {
 /// What user space remembers of the maps' contents.
 pub(super) struct EdgeIndex {
     /// Underlay address of a node → index.
-    pub(super) nodes: Indices<u32>,
+    pub(super) nodes: Indices<Address6>,
+    /// Number of a peer → index.
+    pub(super) peers: Indices<u32>,
     /// VNI → index.
     pub(super) personas: Indices<u32>,
-    /// Egress address → its cells.
-    pub(super) addresses: BTreeMap<u32, EgressAddress>,
+    /// Egress address or network → its cells.
+    pub(super) spaces: BTreeMap<Space, Run>,
     /// Cell of `BLOCKS` → what it holds, where that isn't nothing.
     pub(super) blocks: BTreeMap<u32, EdgeBlock>,
     /// Runs of `BLOCKS` in use.
@@ -53,15 +67,17 @@ pub(super) struct EdgeIndex {
 impl EdgeIndex {
     /// Reads it back from the maps.
     pub(super) fn recover(maps: &EdgeMaps) -> Result<Self, DataplaneError> {
-        let nodes = maps.nodes.used(|node| node.address != 0)?;
+        let nodes = maps.nodes.used(|node| node.address != [0; 4])?;
+        let peers = maps.peers.used(|peer| peer.number != 0)?;
         let personas = maps.personas.used(|vni| *vni != 0)?;
-        let addresses = maps.addresses.entries()?.into_iter().collect::<BTreeMap<_, _>>();
+        let addresses = maps.addresses.entries()?.into_iter().map(|(key, value)| Run::of_address(key, &value));
+        let networks = maps.networks.entries()?.into_iter().map(|(key, value)| Run::of_network(key, &value));
+        let spaces = addresses.chain(networks).collect::<BTreeMap<_, _>>();
         let mut block_runs = Runs::default();
         let mut blocks = BTreeMap::new();
-        for address in addresses.values() {
-            let count = 65_536 >> address.block_bits;
-            block_runs.reserve(address.block_base, count);
-            for cell in address.block_base..address.block_base + count {
+        for run in spaces.values() {
+            block_runs.reserve(run.base, run.shape.count());
+            for cell in run.cells() {
                 let block = maps.blocks.get(cell)?;
                 if block.node_index_plus_one != 0 {
                     blocks.insert(cell, block);
@@ -70,8 +86,9 @@ impl EdgeIndex {
         }
         Ok(Self {
             nodes: Indices::new(0, NODE_COUNT_MAX, nodes.iter().map(|(index, node)| (node.address, *index))),
+            peers: Indices::new(0, PEER_COUNT_MAX, peers.iter().map(|(index, peer)| (peer.number, *index))),
             personas: Indices::new(0, PERSONA_COUNT_MAX, personas.iter().map(|(index, vni)| (*vni, *index))),
-            addresses,
+            spaces,
             blocks,
             block_runs,
         })

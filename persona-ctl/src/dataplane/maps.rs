@@ -253,6 +253,11 @@ pub(super) fn address6(address: IpAddr) -> Address6 {
     persona_common::addr::address6(address.octets())
 }
 
+/// The address of either family that a map holds.
+pub(super) fn ip_from(address: Address6) -> IpAddr {
+    std::net::Ipv6Addr::from(persona_common::addr::octets6(address)).to_canonical()
+}
+
 fn absent<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),

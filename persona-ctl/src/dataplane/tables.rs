@@ -160,20 +160,48 @@ pub struct GroupTable {
 }
 
 /// Everything an edge's programs need.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgeTables {
+    /// The edge's own number.
+    pub number: EdgeNumber,
     /// The edge's own address on the underlay.
-    pub underlay_address: Option<Ipv4Addr>,
+    pub underlay_address: Option<IpAddr>,
+    /// The TAP device of the slow path. None: what needs it is a counted drop.
+    pub slow_ifindex: Option<u32>,
     /// The generation of the lease table, told to whoever probes.
     pub generation: Generation,
-    /// Every egress address of the group.
+    /// Every IPv4 egress address of the group.
     pub addresses: Vec<EgressAddressEntry>,
+    /// Every IPv6 pool of the group: prefixes of 48 to 64 bits.
+    pub prefixes: Vec<(Ipv6Addr, u8)>,
     /// Every lease of the group.
     pub leases: Vec<EdgeLeaseEntry>,
     /// Nodes whose packets are accepted.
     pub nodes: Vec<NodeEntry>,
-    /// Where packets to the outside go.
+    /// The other edges of the group.
+    pub peers: Vec<PeerEntry>,
+    /// Where IPv4 packets to the outside go.
     pub outside: Option<NextHopEntry>,
+    /// Where IPv6 packets to the outside go.
+    pub outside6: Option<NextHopEntry>,
+}
+
+impl Default for EdgeTables {
+    fn default() -> Self {
+        Self {
+            number: EdgeNumber(0),
+            underlay_address: None,
+            slow_ifindex: None,
+            generation: Generation::default(),
+            addresses: Vec::new(),
+            prefixes: Vec::new(),
+            leases: Vec::new(),
+            nodes: Vec::new(),
+            peers: Vec::new(),
+            outside: None,
+            outside6: None,
+        }
+    }
 }
 
 /// An egress address of the edge's group.
@@ -181,19 +209,17 @@ pub struct EdgeTables {
 pub struct EgressAddressEntry {
     /// The address.
     pub address: Ipv4Addr,
-    /// log2 of the ports in a block of its pool.
+    /// log2 of the ports in a block of its pool; 16: the whole address is one block.
     pub block_bits: u8,
 }
 
 /// A lease, as an edge needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgeLeaseEntry {
-    /// The egress address; one of [`EdgeTables::addresses`].
-    pub address: Ipv4Addr,
-    /// The blocks, ascending.
-    pub blocks: Vec<u16>,
+    /// Blocks of one of [`EdgeTables::addresses`], cut as that says, or a /64 within one of [`EdgeTables::prefixes`].
+    pub space: LeaseSpace,
     /// The holder's node; one of [`EdgeTables::nodes`].
-    pub node: Ipv4Addr,
+    pub node: IpAddr,
     /// The persona it is held under.
     pub vni: Vni,
     /// Largest inner IP packet, bytes.
@@ -204,7 +230,18 @@ pub struct EdgeLeaseEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeEntry {
     /// Its address on the underlay.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
+    /// The way there.
+    pub next_hop: NextHopEntry,
+}
+
+/// Another edge of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerEntry {
+    /// Its number.
+    pub number: EdgeNumber,
+    /// Its address on the underlay.
+    pub address: IpAddr,
     /// The way there.
     pub next_hop: NextHopEntry,
 }
@@ -214,8 +251,8 @@ pub struct NodeEntry {
 pub struct NextHopEntry {
     /// The device that leads there.
     pub ifindex: u32,
-    /// The next hop's address.
-    pub address: Ipv4Addr,
+    /// The next hop's address. An unspecified one (`0.0.0.0`, `::`): the destination itself, on-link.
+    pub address: IpAddr,
     /// That device's own hardware address.
     pub source_mac: [u8; 6],
     /// The next hop's hardware address; None until it is resolved.

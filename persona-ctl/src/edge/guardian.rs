@@ -188,7 +188,7 @@ impl Work {
             if !is_first && is_owned == before.contains(address) {
                 continue;
             }
-            if let Err(error) = self.ownership.set_owned(*address, is_owned) {
+            if let Err(error) = self.ownership.set_owned((*address).into(), is_owned) {
                 tracing::error!(%address, error = error_chain(&error), "data path was not told who owns an address");
                 failed.insert(*address);
             } else if is_owned {

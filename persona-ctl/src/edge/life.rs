@@ -191,7 +191,7 @@ impl Edge {
         }
         let nodes = self.plan.tables.nodes.iter().map(|node| &node.next_hop);
         for hop in nodes.chain(&self.plan.tables.outside).filter(|hop| is_due || hop.destination_mac.is_none()) {
-            if let Err(error) = self.netlink.resolve_neighbour(hop.ifindex, hop.address.into()).await {
+            if let Err(error) = self.netlink.resolve_neighbour(hop.ifindex, hop.address).await {
                 tracing::debug!(next_hop = %hop.address, error = host::error_chain(&error), "next hop is not resolved");
             }
         }

@@ -105,18 +105,20 @@ pub(super) fn build(desired: &DesiredState, own: &Own, observed: &Observed) -> R
     let addresses = items.addresses()?;
     let nodes = items.nodes(observed);
     let leases = items.leases(&addresses, &nodes, observed)?;
-    let inside_next_hops = nodes.iter().map(|node| node.next_hop.address).collect();
+    let inside_next_hops = nodes.iter().filter_map(|node| ipv4(node.next_hop.address)).collect();
     let entry =
         |(address, block_bits): (&Ipv4Addr, &u8)| EgressAddressEntry { address: *address, block_bits: *block_bits };
+    let myself = items.edges.iter().find(|edge| edge.name == own.name);
     let tables = EdgeTables {
-        underlay_address: Some(observed.address),
+        number: myself.map_or(EdgeNumber(0), |edge| edge.number),
+        underlay_address: Some(observed.address.into()),
         generation: desired.generation,
         addresses: addresses.iter().map(entry).collect(),
         leases,
         nodes,
         outside: Some(next_hop(observed, observed.outside.index, own.outside_next_hop)),
+        ..EdgeTables::default()
     };
-    let myself = items.edges.iter().find(|edge| edge.name == own.name);
     let peers = items.edges.iter().filter(|edge| edge.name != own.name);
     let peers: BTreeMap<EdgeNumber, EdgeItem> = peers.map(|edge| (edge.number, (*edge).clone())).collect();
     let peer =
@@ -179,7 +181,7 @@ impl<'a> Items<'a> {
                 IpAddr::V6(_) => None,
             });
             let (ifindex, via) = way.unwrap_or((observed.inside.index, address));
-            NodeEntry { address, next_hop: next_hop(observed, ifindex, via) }
+            NodeEntry { address: address.into(), next_hop: next_hop(observed, ifindex, via) }
         };
         addresses.into_iter().map(entry).collect()
     }
@@ -190,13 +192,13 @@ impl<'a> Items<'a> {
         nodes: &[NodeEntry],
         observed: &Observed,
     ) -> Result<Vec<EdgeLeaseEntry>, Refusal> {
-        let known: BTreeSet<Ipv4Addr> = nodes.iter().map(|node| node.address).collect();
-        let entry = |lease: &LeaseItem, address: Ipv4Addr, blocks: &[u16], node: Ipv4Addr| {
+        let known: BTreeSet<IpAddr> = nodes.iter().map(|node| node.address).collect();
+        let entry = |lease: &LeaseItem, address: Ipv4Addr, node: Ipv4Addr| {
             let id = lease.id;
             if !addresses.contains_key(&address) {
                 return Err(Refusal::UnknownAddress { lease: id, address });
             }
-            if !known.contains(&node) {
+            if !known.contains(&node.into()) {
                 return Err(Refusal::UnknownNode { lease: id, node });
             }
             let underlay = observed.inside.mtu;
@@ -205,14 +207,14 @@ impl<'a> Items<'a> {
                 let device = observed.inside.name.clone();
                 return Err(Refusal::Mtu { lease: id, mtu: lease.mtu, device, underlay });
             }
-            Ok(EdgeLeaseEntry { address, blocks: blocks.to_vec(), node, vni: lease.vni, mtu: lease.mtu })
+            Ok(EdgeLeaseEntry { space: lease.space.clone(), node: node.into(), vni: lease.vni, mtu: lease.mtu })
         };
         // IPv4 leases over an IPv4 underlay are carried; others have no row here.
         let carried = self.leases.iter().filter_map(|lease| match &lease.space {
-            LeaseSpace::Ports { address, blocks, .. } => Some((lease, *address, blocks, ipv4(lease.node_address)?)),
+            LeaseSpace::Ports { address, .. } => Some((lease, *address, ipv4(lease.node_address)?)),
             LeaseSpace::Prefix { .. } => None,
         });
-        carried.map(|(lease, address, blocks, node)| entry(lease, address, blocks, node)).collect()
+        carried.map(|(lease, address, node)| entry(lease, address, node)).collect()
     }
 }
 
@@ -227,7 +229,7 @@ fn next_hop(observed: &Observed, ifindex: u32, address: Ipv4Addr) -> NextHopEntr
     let source_mac = observed.links.get(&ifindex).and_then(|link| link.mac).unwrap_or_default();
     NextHopEntry {
         ifindex,
-        address,
+        address: address.into(),
         source_mac,
         destination_mac: observed.neighbours.get(&(ifindex, address.into())).copied(),
     }

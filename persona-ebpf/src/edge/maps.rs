@@ -2,9 +2,13 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
+use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode};
-use persona_common::maps::{ADDRESS_COUNT_MAX, BLOCK_COUNT_MAX, NODE_COUNT_MAX, PERSONA_COUNT_MAX};
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork};
+use persona_common::maps::{
+    ADDRESS_COUNT_MAX, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, NETWORK_COUNT_MAX, NODE_COUNT_MAX, OWN_FILTER_COUNT,
+    PEER_COUNT_MAX, PERSONA_COUNT_MAX,
+};
 use persona_common::node::EgressAddress;
 
 #[map]
@@ -17,15 +21,38 @@ static OUTSIDE_ALIVE: Array<u32> = Array::pinned(1, 0);
 #[map]
 static ADDRESSES: HashMap<u32, EgressAddress> = HashMap::pinned(ADDRESS_COUNT_MAX, 0);
 
-/// Egress addresses that this edge answers ARP for.
+/// IPv6 pools, by network of 48 bits.
 #[map]
-static OWNED: HashMap<u32, u32> = HashMap::pinned(ADDRESS_COUNT_MAX, 0);
+static NETWORKS: HashMap<[u32; 2], EgressNetwork> = HashMap::pinned(NETWORK_COUNT_MAX, 0);
+
+/// A bit for every egress address and network: most destinations are none of our own, and this says so cheaply.
+#[map]
+static OWN_FILTER: Array<u64> = Array::pinned(OWN_FILTER_COUNT, 0);
+
+/// Addresses that this edge answers for: egress addresses by ARP, next hops of IPv6 pools by neighbour advertisements.
+#[map]
+static OWNED: HashMap<Address6, u32> = HashMap::pinned(ADDRESS_COUNT_MAX, 0);
 
 #[map]
-static BLOCKS: Array<EdgeBlock> = Array::pinned(BLOCK_COUNT_MAX, 0);
+static BLOCKS: Array<EdgeBlock> = Array::pinned(EDGE_BLOCK_COUNT_MAX, 0);
 
 #[map]
 static NODES: Array<EdgeNode> = Array::pinned(NODE_COUNT_MAX, 0);
+
+/// Underlay address of a node → its index; user space's notebook.
+#[map]
+static NODE_INDICES: HashMap<Address6, u32> = HashMap::pinned(NODE_COUNT_MAX, 0);
+
+/// By a node's index; 1: it hasn't been heard for three probe intervals.
+#[map]
+static NODE_SILENT: Array<u32> = Array::pinned(NODE_COUNT_MAX, 0);
+
+#[map]
+static PEERS: Array<EdgePeer> = Array::pinned(PEER_COUNT_MAX, 0);
+
+/// By an edge's number; 1: it answers probes.
+#[map]
+static PEER_ALIVE: Array<u32> = Array::pinned(EDGE_COUNT_MAX, 0);
 
 /// VNIs, by the index that traffic is counted under; user space's notebook.
 #[map]
@@ -34,8 +61,8 @@ static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
 /// The edge's own facts.
 #[inline(always)]
 pub fn config() -> Result<&'static EdgeConfig, DropReason> {
-    // Keeps the notebook in the object.
-    core::hint::black_box(&PERSONAS);
+    // Keeps the notebooks in the object.
+    core::hint::black_box((&PERSONAS, &NODE_INDICES, &NODE_SILENT, &PEERS, &PEER_ALIVE, &NETWORKS, &OWN_FILTER));
     EDGE_CONFIG.get(0).ok_or(DropReason::Kernel)
 }
 
@@ -47,7 +74,7 @@ pub fn is_outside_alive() -> bool {
 
 /// Whether this edge answers ARP for an address.
 #[inline(always)]
-pub fn owns(address: u32) -> bool {
+pub fn owns(address: Address6) -> bool {
     OWNED.get_ptr(address).is_some()
 }
 
@@ -61,7 +88,7 @@ pub fn egress_address(address: u32) -> Option<EgressAddress> {
 /// Who holds the block of a port, and where that node is.
 #[inline(always)]
 pub fn holder(address: EgressAddress, port: u16) -> Result<(&'static EdgeBlock, &'static EdgeNode), DropReason> {
-    let index = address.block_base + (port as u32 >> (address.block_bits & 15));
+    let index = address.block_base + (port as u32 >> (address.block_bits & 31));
     let block = BLOCKS.get(index).ok_or(DropReason::Unleased)?;
     if block.node_index_plus_one == 0 {
         return Err(DropReason::Unleased);

@@ -1,9 +1,10 @@
 //! `edge_outside`, towards the internet: packets to an egress address go to the node that holds the port's block.
 
+use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_ebpf::count::{count_drop, count_persona};
-use persona_ebpf::encapsulation::{Outer, Tunnel};
+use persona_ebpf::encapsulation::{Inner, Tunnel};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{Arp, DONT_FRAGMENT, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4};
 use persona_ebpf::icmp::send_fragmentation_needed;
@@ -50,9 +51,11 @@ fn forward<F: Frame>(frame: &F, ethernet: Ethernet) -> Result<i32, DropReason> {
         destination: node.address,
         vni: block.vni,
         entropy_port: entropy_port(hash),
+        marker: 0,
+        is_control: false,
     };
-    frame.encapsulate(&Outer::new(&tunnel, packet.length, packet.ip.tos))?;
-    frame.send(&node.next_hop, node.address)
+    frame.encapsulate(&tunnel, &Inner { length: packet.length, tos: packet.ip.tos, is_ipv6: false })?;
+    frame.send(&node.next_hop, &node.address)
 }
 
 #[inline(always)]
@@ -74,7 +77,7 @@ fn answer_arp<F: Frame>(frame: &F, ethernet: Ethernet) -> Result<i32, DropReason
         && request.hardware_length == 6
         && request.protocol_length == 4
         && request.operation == 1u16.to_be();
-    if !is_request || !maps::owns(u32::from_ne_bytes(request.target_address)) {
+    if !is_request || !maps::owns(mapped(u32::from_ne_bytes(request.target_address))) {
         return Ok(F::PASS);
     }
     let mac = maps::config()?.outside.source_mac;

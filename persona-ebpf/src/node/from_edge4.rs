@@ -1,11 +1,12 @@
 //! IPv4 from an edge: the port's slot, the rewrite, the workload's device.
 
 use aya_ebpf::programs::TcContext;
+use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
 use persona_common::flow::{SLOT_REPLIED, SLOT_RESET, Slot, slot_protocol_index};
 use persona_common::node::Lease;
 use persona_ebpf::count::{add, count_persona};
-use persona_ebpf::encapsulation::INNER_AT;
+use persona_ebpf::encapsulation::Outer;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::TCP_RST;
 use persona_ebpf::packet::{Direction, Packet};
@@ -16,19 +17,19 @@ use crate::maps::{self, ADDRESSES, BLOCKS, LEASES, SUBJECT_TRAFFIC, SUBJECTS};
 use crate::resolve::slot_mut;
 use crate::rewrite::rewrite_destination;
 
-/// A packet under `vni` in the tunnel of a known edge.
+/// A packet in the tunnel of a known edge.
 #[inline(always)]
-pub fn run(frame: &TcContext, vni: u32) -> Result<i32, DropReason> {
-    let packet = Packet::read(frame, INNER_AT, Direction::Inward)?;
+pub fn run(frame: &TcContext, outer: &Outer) -> Result<i32, DropReason> {
+    let packet = Packet::read(frame, outer.inner_at(), Direction::Inward)?;
     let (lease, slot) = find(&packet)?;
-    if lease.vni != vni {
+    if lease.vni != outer.vni() {
         return Err(DropReason::VniMismatch);
     }
     if packet.opens_connection() {
         return Err(DropReason::Unsolicited);
     }
     refresh(&packet, slot);
-    deliver(frame, packet, lease, slot)
+    deliver(frame, outer, packet, lease, slot)
 }
 
 #[inline(always)]
@@ -64,7 +65,13 @@ fn refresh(packet: &Packet, slot: &mut Slot) {
 }
 
 #[inline(always)]
-fn deliver(frame: &TcContext, mut packet: Packet, lease: &Lease, slot: &Slot) -> Result<i32, DropReason> {
+fn deliver(
+    frame: &TcContext,
+    outer: &Outer,
+    mut packet: Packet,
+    lease: &Lease,
+    slot: &Slot,
+) -> Result<i32, DropReason> {
     let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     if subject.ifindex == 0 {
         return Err(DropReason::UnknownDevice);
@@ -74,7 +81,7 @@ fn deliver(frame: &TcContext, mut packet: Packet, lease: &Lease, slot: &Slot) ->
     let bytes = packet.byte_count(packets);
     add(&SUBJECT_TRAFFIC, lease.subject_index, Direction::Inward, packets, bytes);
     count_persona(lease.persona_index, Direction::Inward, packets, bytes);
-    frame.decapsulate()?;
+    frame.decapsulate(outer)?;
     rewrite_destination(frame, &mut packet, slot, lease.mtu)?;
-    Ok(send_to_neighbour(subject.ifindex, packet.ip.destination))
+    Ok(send_to_neighbour(subject.ifindex, &mapped(packet.ip.destination)))
 }

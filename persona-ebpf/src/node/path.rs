@@ -6,7 +6,7 @@ use persona_common::drop::DropReason;
 use persona_common::flow::{entropy_port, flow_hash, row_of_hash};
 use persona_common::maps::MAGLEV_ROW_COUNT;
 use persona_common::node::{EdgeHop, Subject};
-use persona_ebpf::encapsulation::{Outer, Tunnel};
+use persona_ebpf::encapsulation::{Inner, Tunnel};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::packet::Packet;
 use persona_ebpf::tc::{send_to_neighbour, skb};
@@ -32,18 +32,20 @@ pub fn send_to_edge(
     let hash = flow_hash(lease.address, packet.ip.destination, ports, packet.ip.protocol);
     let edge = choose(lease.group_index, hash, lease.generation)?;
     let tunnel = Tunnel {
-        source: maps::config()?.underlay_address[3],
-        destination: edge.address[3],
+        source: maps::config()?.underlay_address,
+        destination: edge.address,
         vni: lease.vni,
         entropy_port: entropy_port(hash),
+        marker: 0,
+        is_control: false,
     };
-    frame.encapsulate(&Outer::new(&tunnel, packet.length, packet.ip.tos))?;
+    frame.encapsulate(&tunnel, &Inner { length: packet.length, tos: packet.ip.tos, is_ipv6: false })?;
     // SAFETY: fields of the context that programs may write.
     unsafe {
         (*skb(frame)).mark = PERSONA_MARK;
         (*skb(frame)).priority = subject.egress_class;
     }
-    Ok(send_to_neighbour(edge.ifindex, edge.next_hop[3]))
+    Ok(send_to_neighbour(edge.ifindex, &edge.next_hop))
 }
 
 #[inline(always)]

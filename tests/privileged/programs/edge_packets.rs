@@ -1,11 +1,11 @@
 //! `edge_inside` and `edge_outside` on built packets, at TC and at XDP: the same packets, the same answers.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use persona_common::addr::address_be;
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_common::probe::{Reply, decode_reply, encode_request};
-use persona_core::ids::{Generation, Vni};
+use persona_core::ids::{EdgeNumber, Generation, Vni};
 use persona_ctl::dataplane::EdgeDataplane;
 use persona_ctl::dataplane::tables::*;
 
@@ -68,16 +68,26 @@ impl Flavour {
     }
 }
 
+fn ports(blocks: &[u16]) -> LeaseSpace {
+    LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks: blocks.to_vec() }
+}
+
 fn tables() -> EdgeTables {
-    let hop =
-        |address, mac| NextHopEntry { ifindex: LOOPBACK, address, source_mac: OWN_MAC, destination_mac: Some(mac) };
+    let hop = |address, mac| NextHopEntry {
+        ifindex: LOOPBACK,
+        address: IpAddr::V4(address),
+        source_mac: OWN_MAC,
+        destination_mac: Some(mac),
+    };
     EdgeTables {
-        underlay_address: Some(EDGE),
+        number: EdgeNumber(1),
+        underlay_address: Some(EDGE.into()),
         generation: Generation(11),
         addresses: vec![EgressAddressEntry { address: EGRESS, block_bits: 10 }],
-        leases: vec![EdgeLeaseEntry { address: EGRESS, blocks: vec![5], node: NODE, vni: Vni(VNI), mtu: 1400 }],
-        nodes: vec![NodeEntry { address: NODE, next_hop: hop(NODE, NODE_MAC) }],
+        leases: vec![EdgeLeaseEntry { space: ports(&[5]), node: NODE.into(), vni: Vni(VNI), mtu: 1400 }],
+        nodes: vec![NodeEntry { address: NODE.into(), next_hop: hop(NODE, NODE_MAC) }],
         outside: Some(hop(ROUTER, ROUTER_MAC)),
+        ..EdgeTables::default()
     }
 }
 
@@ -133,7 +143,8 @@ fn what_a_node_may_not_send_is_a_counted_drop() {
             ("unleased", tunnel(NODE, VNI, &Ip::new(SERVER, SERVER, 17).udp(PORT, 53, b""))),
             ("vni-mismatch", tunnel(NODE, VNI + 1, &udp)),
             ("ttl-expired", tunnel(NODE, VNI, &Ip { ttl: 1, ..Ip::new(EGRESS, SERVER, 17) }.udp(PORT, 53, b""))),
-            ("geneve", with(tunnel(NODE, VNI, &udp), 42, 1)),
+            ("geneve", with(tunnel(NODE, VNI, &udp), 42, 0x40)),
+            ("geneve", with(tunnel(NODE, VNI, &udp), 43, 0x40)),
             ("geneve", with(tunnel(NODE, VNI, &udp), 44, 0x65)),
             ("malformed", with(tunnel(NODE, VNI, &udp), 39, 9)),
             ("malformed", with(tunnel(NODE, VNI, &udp), 52, 0xff)),
@@ -235,9 +246,9 @@ fn arp_is_answered_for_owned_addresses_only() {
         let reply = [&head[..], &[2], &OWN_MAC, &EGRESS.octets(), &MAC_A, &SERVER.octets()].concat();
         let reply = [&MAC_A[..], &OWN_MAC, &[8, 6], &reply].concat();
         for flavour in Flavour::BOTH {
-            edge.set_owned(EGRESS, false).unwrap();
+            edge.set_owned(EGRESS.into(), false).unwrap();
             assert_eq!(flavour.run(edge, "outside", &request), (Verdict::Pass, request.clone()), "{flavour:?}");
-            edge.set_owned(EGRESS, true).unwrap();
+            edge.set_owned(EGRESS.into(), true).unwrap();
             assert_eq!(flavour.run(edge, "outside", &request), (Verdict::Redirect, reply.clone()), "{flavour:?}");
         }
     });

@@ -65,7 +65,7 @@ impl Chain {
         let mut edge =
             self.edge.enter(|| EdgeDataplane::open(&options)).unwrap_or_else(|error| panic!("{}", chain(&error)));
         edge.apply(&self.edge_tables()).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        edge.set_owned(EGRESS, true).unwrap();
+        edge.set_owned(EGRESS.into(), true).unwrap();
         edge.set_outside_alive(true).unwrap();
         edge
     }
@@ -122,26 +122,29 @@ impl Chain {
     }
 
     fn edge_tables(&self) -> EdgeTables {
+        let space = LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks: vec![5, 8] };
         EdgeTables {
-            underlay_address: Some(EDGE),
+            number: EdgeNumber(1),
+            underlay_address: Some(EDGE.into()),
             generation: Generation(1),
             addresses: vec![EgressAddressEntry { address: EGRESS, block_bits: 10 }],
-            leases: vec![EdgeLeaseEntry { address: EGRESS, blocks: vec![5, 8], node: NODE, vni: Vni(42), mtu: 1400 }],
+            leases: vec![EdgeLeaseEntry { space, node: NODE.into(), vni: Vni(42), mtu: 1400 }],
             nodes: vec![NodeEntry {
-                address: NODE,
+                address: NODE.into(),
                 next_hop: NextHopEntry {
                     ifindex: self.edge.ifindex("i0"),
-                    address: NODE,
+                    address: NODE.into(),
                     source_mac: self.edge.mac("i0"),
                     destination_mac: Some(self.node.mac("u0")),
                 },
             }],
             outside: Some(NextHopEntry {
                 ifindex: self.edge.ifindex("o0"),
-                address: SERVER,
+                address: SERVER.into(),
                 source_mac: self.edge.mac("o0"),
                 destination_mac: Some(self.server.mac("s0")),
             }),
+            ..EdgeTables::default()
         }
     }
 
