@@ -10,6 +10,7 @@ pub mod flow_export;
 pub mod host;
 pub mod logging;
 pub mod manager_link;
+pub mod metrics;
 pub mod monitor;
 pub mod netlink;
 pub mod probe;

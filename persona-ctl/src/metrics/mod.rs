@@ -1,0 +1,7 @@
+//! Metrics of a role in the Prometheus text format, served over HTTP on an address of the operator's choice.
+
+mod server;
+mod text;
+
+pub use server::serve;
+pub use text::{EdgeSample, LeaseSample, Snapshot, SubjectSample, render};
