@@ -1,7 +1,7 @@
 //! The agent's configuration: what the file may say, and the checked form that the agent runs on.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use persona_core::ids::{Capability, NodeName};
@@ -77,12 +77,27 @@ pub struct AgentFile {
     /// For this long after programs are first attached, connections that were open before may pass as they are, seconds.
     #[serde(default)]
     pub adopt_secs: u32,
+    /// Where metrics are served, such as `127.0.0.1:9600`. Default: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Where flows are exported to. Default: nowhere.
+    pub flow_export: Option<FlowExportConfig>,
     /// The host's own processes.
     #[serde(default)]
     pub host: HostConfig,
     /// The workloads.
     #[serde(default)]
     pub workload: Vec<WorkloadConfig>,
+}
+
+/// An IPFIX collector (RFC 7011) that is told of every flow that opens or closes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowExportConfig {
+    /// Its address and UDP port; IANA's is 4739.
+    pub collector: SocketAddr,
+    /// The observation domain by which the collector tells nodes apart.
+    #[serde(default)]
+    pub domain: u32,
 }
 
 /// The host's own processes as a subject, `node/NAME`.

@@ -16,6 +16,7 @@ use super::config::{AgentConfig, Guard};
 use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
 use super::report;
+use super::telling::Telling;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
@@ -63,6 +64,7 @@ struct Agent {
     verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
     pass_count: u64,
     said: String,
+    telling: Telling,
 }
 
 impl Agent {
@@ -76,12 +78,13 @@ impl Agent {
         let dataplane = Arc::new(Mutex::new(dataplane));
         let (sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
         let prober = start_prober(&observed, liveness, sender).context("prober cannot be started")?;
+        let telling = Telling::start(&config.file, &config.bpffs, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
         let reconciler = Reconciler::new(config, netlink, dataplane, prober);
         let (rejected, pass_count, said) = Default::default();
-        Ok(Self { reconciler, link, state_file, applied, rejected, changed, verdicts, pass_count, said })
+        Ok(Self { reconciler, link, state_file, applied, rejected, changed, verdicts, pass_count, said, telling })
     }
 
     /// Looks, makes the newest state true, or keeps the last one true, and reports.
@@ -218,6 +221,9 @@ impl Agent {
             }),
             Err(error) => self.say(&host::error_chain(&error)),
         }
+        let mut report = Default::default();
+        self.link.report_next(|outbox| report = outbox.report.clone());
+        self.telling.turn(&report, &self.reconciler.plan.subjects);
     }
 
     /// The same trouble every second is one line in the log.

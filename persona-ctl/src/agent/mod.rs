@@ -12,6 +12,7 @@ mod pass;
 mod queues;
 mod report;
 mod tables;
+mod telling;
 mod workload_config;
 
 pub use config::{AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, read_join_token};

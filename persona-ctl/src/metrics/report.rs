@@ -1,0 +1,41 @@
+//! From a role's report to the manager to what a scraper sees: both are told the same.
+
+use persona_core::wire::agent::{EdgeHealth, LeaseUse, Report};
+
+use super::text::{EdgeSample, LeaseSample, Snapshot, SubjectSample};
+
+/// What a report says, as metrics. What it leaves out as unchanged is expected to be filled in.
+pub fn of_report(report: &Report) -> Snapshot {
+    let counters = report.counters.clone().unwrap_or_default();
+    let subjects = counters.subjects.into_iter();
+    Snapshot {
+        drops: counters.drops,
+        subjects: subjects.map(|it| SubjectSample { subject: it.subject.to_string(), traffic: it.traffic }).collect(),
+        personas: counters.personas,
+        edges: report.edges.iter().flatten().map(edge).collect(),
+        leases: report.leases.iter().map(lease).collect(),
+        slow_path: Default::default(),
+        generation: report.applied.0,
+        is_rejected: report.rejected.is_some(),
+    }
+}
+
+fn edge(health: &EdgeHealth) -> EdgeSample {
+    let secs = |micros: u32| f64::from(micros) / 1_000_000.0;
+    EdgeSample {
+        edge: health.edge.to_string(),
+        alive: health.alive,
+        rtt_secs: health.rtt_us.map(secs),
+        jitter_secs: health.jitter_us.map(secs),
+        loss: health.loss.into(),
+    }
+}
+
+fn lease(usage: &LeaseUse) -> LeaseSample {
+    LeaseSample {
+        lease: usage.lease.0,
+        live_slot_count: usage.live_slot_count,
+        slot_count: usage.slot_count,
+        shared_port_count: usage.shared_port_count,
+    }
+}
