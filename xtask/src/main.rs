@@ -11,6 +11,7 @@ mod stages;
 mod test;
 mod tidy;
 mod unpacked;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -24,7 +25,7 @@ enum Task {
     Setup(setup::Args),
     /// Formatting, lints of host and eBPF code, licences and sources of dependencies, and the tree's own rules.
     Check,
-    /// Unit tests, then the privileged ones in network namespaces.
+    /// Unit tests, then the privileged ones in network namespaces, here and on other kernels in guests.
     Test(test::Args),
     /// The whole path on real packets, with figures, in under three minutes.
     Demo(demo::Args),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::command::{cache_dir, find_program, output_of, quietly};
-use crate::{ebpf, packages, unpacked};
+use crate::{ebpf, packages, unpacked, vm};
 
 /// The linker for eBPF: its version, and LLVM versions that it can be built with, best first.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
     Check,
     /// `cargo xtask test` and `demo`.
     Test,
+    /// `cargo xtask test --vm`.
+    Guests,
 }
 
 /// One thing that is needed: how to find it, how to get it.
@@ -53,7 +55,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -61,13 +63,14 @@ const STEPS: [Step; 7] = [
     Step { name: "cargo-deny", purpose: Purpose::Check, find: find_cargo_deny, install: install_cargo_deny },
     Step { name: "test tools", purpose: Purpose::Test, find: find_test_tools, install: install_test_tools },
     Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
+    Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
 ];
 
 /// Sets up what the arguments name.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(&[purpose]),
-        None => ensure(&[Purpose::Build, Purpose::Check, Purpose::Test]),
+        None => ensure(&[Purpose::Build, Purpose::Check, Purpose::Test, Purpose::Guests]),
     }
 }
 

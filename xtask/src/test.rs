@@ -1,4 +1,4 @@
-//! `cargo xtask test`: unit tests as the user, then the privileged tests as root.
+//! `cargo xtask test`: unit tests as the user, then the privileged tests as root, then those again on other kernels.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -9,16 +9,23 @@ use crate::binaries;
 use crate::command::{cargo, show};
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
+use crate::vm::{self, Choice};
 
 /// What to test.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only the tests that need root.
-    #[arg(long, conflicts_with = "unprivileged")]
+    #[arg(long, conflicts_with_all = ["unprivileged", "vm"])]
     privileged: bool,
     /// Only the tests that need no root.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "vm")]
     unprivileged: bool,
+    /// Only the guests: privileged tests on other kernels, in software emulation, which needs no root.
+    #[arg(long)]
+    vm: bool,
+    /// Only guests whose kernel has this in its name, such as 6.1.
+    #[arg(long, requires = "vm")]
+    kernel: Option<String>,
     /// Only tests whose name contains this.
     filter: Option<String>,
 }
@@ -29,11 +36,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !stages.run("setup", || set_up(args)) {
         return stages.finish();
     }
-    if !args.privileged {
+    let is_whole = !args.privileged && !args.unprivileged && !args.vm;
+    if is_whole || args.unprivileged {
         stages.run("unit tests", || unit_tests(args));
     }
-    if !args.unprivileged {
+    if is_whole || args.privileged {
         stages.run("privileged tests", || privileged_tests(args));
+    }
+    // A filter that names a test of the host alone finds nothing in the guests, so it is for them only by --vm.
+    if args.vm || is_whole && args.filter.is_none() {
+        stages.run("guests", || guests(args));
     }
     stages.finish()
 }
@@ -42,8 +54,12 @@ fn set_up(args: &Args) -> Result<()> {
     if args.unprivileged {
         return setup::ensure(&[Purpose::Build]);
     }
+    if args.vm {
+        return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests]);
+    }
     setup::require_root()?;
-    setup::ensure(&[Purpose::Build, Purpose::Test])
+    setup::ensure(&[Purpose::Build, Purpose::Test])?;
+    if args.privileged || args.filter.is_some() { Ok(()) } else { setup::ensure(&[Purpose::Guests]) }
 }
 
 /// The whole-system package is left out of the first run: its test target wants root and has its own stage.
@@ -62,4 +78,9 @@ fn privileged_tests(args: &Args) -> Result<()> {
     let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
     let mut command = binaries::elevated(&tests, &persona_ctl)?;
     show("the privileged tests", command.arg("--test-threads=1").args(args.filter.as_slice()))
+}
+
+fn guests(args: &Args) -> Result<()> {
+    let choice = Choice { filter: args.filter.as_deref(), kernel: args.kernel.as_deref(), ..Choice::default() };
+    vm::run(&choice).map(drop)
 }

@@ -1,0 +1,165 @@
+//! A guest while it runs: its output on the screen line by line, and what that says about the tests.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Memory of a guest: the image twice (as it is passed and as it is unpacked), the maps of several roles, and room.
+const MEMORY: &str = "4096";
+
+/// A quiet screen, and an end instead of a wait when the kernel fails. On a busy host the emulated timer is late for the
+/// check at boot.
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic no_timer_check";
+
+/// Printed by `init.sh` before the guest switches itself off.
+const ENDED: &str = "guest: tests ended with status ";
+
+/// A guest to run.
+#[derive(Debug)]
+pub(super) struct Guest<'a> {
+    /// What its lines are marked with.
+    pub(super) name: &'a str,
+    /// The kernel.
+    pub(super) kernel: &'a Path,
+    /// What it boots into.
+    pub(super) image: &'a Path,
+}
+
+/// What a guest's output says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Tests that passed, and that failed.
+    pub(super) passed: u32,
+    failed: u32,
+    /// The exit status of the test binary. None: the guest ended before it did.
+    status: Option<i32>,
+    /// A line that says that the kernel itself failed.
+    panic: Option<String>,
+    /// Everything that was printed.
+    pub(super) lines: Vec<String>,
+}
+
+impl Guest<'_> {
+    /// Runs it to its end, at most for `limit`.
+    pub(super) fn run(&self, limit: Duration) -> Result<Report> {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", MEMORY])
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.image)
+            .args(["-append", COMMAND_LINE])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = qemu.spawn().context("qemu-system-x86_64 does not start")?;
+        let report = self.follow(&mut child, limit);
+        child.kill().ok(); // it has ended by itself unless something went wrong
+        child.wait().context("qemu-system-x86_64 cannot be waited for")?;
+        report
+    }
+
+    fn follow(&self, child: &mut Child, limit: Duration) -> Result<Report> {
+        let output = child.stdout.take().context("the guest has no output")?;
+        let (sender, lines) = mpsc::channel();
+        // It ends with the guest's output, or when nobody listens any more.
+        std::thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut line = Vec::new();
+            while output.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                line.clear();
+                if sender.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        let start = Instant::now();
+        let mut report = Report::default();
+        loop {
+            let left = limit.saturating_sub(start.elapsed());
+            match lines.recv_timeout(left) {
+                Ok(line) => {
+                    println!("[{} {:6.1} s] {line}", self.name, start.elapsed().as_secs_f64());
+                    report.read(line);
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(report),
+                Err(RecvTimeoutError::Timeout) => {
+                    let last = report.lines.last().map_or("nothing", String::as_str);
+                    bail!("the guest did not end within {limit:?}; its last line: {last}");
+                }
+            }
+        }
+    }
+}
+
+impl Report {
+    /// Fails unless tests ran and all passed.
+    pub(super) fn check(&self) -> Result<()> {
+        match (&self.panic, self.status, self.passed) {
+            (Some(line), ..) => bail!("the kernel failed: {line}"),
+            (_, None, _) => bail!("the guest ended before its tests did"),
+            (_, Some(0), 0) => bail!("no test ran: nothing has the filter in its name"),
+            (_, Some(0), _) if self.failed == 0 => Ok(()),
+            (_, Some(status), _) => bail!("{} tests failed, the test binary ended with {status}", self.failed),
+        }
+    }
+
+    fn read(&mut self, line: String) {
+        if let Some(status) = line.strip_prefix(ENDED) {
+            self.status = status.trim().parse().ok();
+        }
+        if ["Kernel panic", "BUG: ", "Oops: ", "general protection fault"].iter().any(|sign| line.contains(sign)) {
+            self.panic.get_or_insert(line.clone());
+        }
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += count_before(counts, " passed");
+            self.failed += count_before(counts, " failed");
+        }
+        self.lines.push(line);
+    }
+}
+
+/// The number that stands before a word.
+fn count_before(text: &str, word: &str) -> u32 {
+    let before = text.split(word).next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(lines: &[&str]) -> Result<u32, String> {
+        let mut report = Report::default();
+        lines.iter().for_each(|line| report.read((*line).to_owned()));
+        report.check().map(|()| report.passed).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_tests_that_ran_and_passed_are_a_success() {
+        let passed = "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 2.53s";
+        let failed = "test result: FAILED. 11 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out";
+        let none = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 15 filtered out";
+        let (good, bad) = ("guest: tests ended with status 0", "guest: tests ended with status 101");
+        let cases: [(&[&str], Result<u32, &str>); 6] = [
+            (&["booting", passed, good], Ok(12)),
+            (&[failed, bad], Err("1 tests failed")),
+            (&[none, good], Err("no test ran")),
+            (&[passed], Err("ended before")),
+            (&["[    3.1] Kernel panic - not syncing: Fatal exception"], Err("the kernel failed")),
+            (&[passed, good, "[    9.1] BUG: kernel NULL pointer dereference"], Err("the kernel failed")),
+        ];
+        for (lines, expected) in cases {
+            match (verdict(lines), expected) {
+                (Ok(count), Ok(wanted)) => assert_eq!(count, wanted, "{lines:?}"),
+                (Err(error), Err(text)) => assert!(error.contains(text), "{lines:?}: {error}"),
+                (found, wanted) => panic!("{lines:?}: {found:?} instead of {wanted:?}"),
+            }
+        }
+    }
+}
