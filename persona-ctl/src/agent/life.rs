@@ -1,6 +1,6 @@
 //! The agent from start to stop: what wakes a pass, and what each pass leads to.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use persona_core::wire::desired::DesiredState;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::budget::MtuPolicy;
+use super::changes::{Note, Standing};
 use super::config::{AgentConfig, Guard};
 use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
@@ -65,6 +67,7 @@ struct Agent {
     pass_count: u64,
     said: String,
     telling: Telling,
+    standing: Standing,
 }
 
 impl Agent {
@@ -82,37 +85,56 @@ impl Agent {
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
-        let reconciler = Reconciler::new(config, netlink, dataplane, prober);
-        let (rejected, pass_count, said) = Default::default();
-        Ok(Self { reconciler, link, state_file, applied, rejected, changed, verdicts, pass_count, said, telling })
+        let mut reconciler = Reconciler::new(config, netlink, dataplane, prober);
+        reconciler.observed = Some(observed);
+        let (rejected, pass_count, said, standing) = Default::default();
+        Ok(Self {
+            reconciler,
+            link,
+            state_file,
+            applied,
+            rejected,
+            changed,
+            verdicts,
+            pass_count,
+            said,
+            telling,
+            standing,
+        })
     }
 
     /// Looks, makes the newest state true, or keeps the last one true, and reports.
     async fn pass(&mut self) {
         let newest = self.link.desired.borrow_and_update().clone();
-        let before = self.reconciler.attached();
-        if let Err(error) = self.reconciler.look(&[&newest, &self.applied]).await {
-            return self.say(&error.to_string());
+        match self.reconciler.look(&[&newest, &self.applied]).await {
+            Ok(notes) => self.tell(&notes),
+            Err(error) => return self.say(&host::error_chain(&error)),
         }
-        self.tell_workloads(&before);
+        if let Some(address) = self.reconciler.observed.as_ref().and_then(|observed| observed.address) {
+            self.link.set_address(address).await;
+        }
         let has_news = newest.generation != Default::default() && newest != self.applied;
         if has_news && self.take(&newest).await {
             return self.tell_state();
         }
         let applied = std::mem::take(&mut self.applied);
-        let outcome = self.reconciler.apply(&applied).await;
+        let outcome = self.reconciler.apply(&applied, MtuPolicy::Lower).await;
         self.applied = applied;
         match outcome {
-            Ok(()) => self.said.clear(),
-            Err(error) => self.say(&error.to_string()),
+            Ok(notes) => {
+                self.said.clear();
+                self.tell_standing(notes);
+            }
+            Err(error) => self.say(&host::error_chain(&error)),
         }
         self.tell_state();
     }
 
     /// Applies a new state. If that fails it is rejected whole, with the reason.
     async fn take(&mut self, newest: &DesiredState) -> bool {
-        match self.reconciler.apply(newest).await {
-            Ok(()) => {
+        match self.reconciler.apply(newest, MtuPolicy::Refuse).await {
+            Ok(notes) => {
+                self.tell_standing(notes);
                 tracing::info!(generation = %newest.generation, "desired state is in force");
                 self.state_file.store(newest);
                 self.applied.clone_from(newest);
@@ -141,12 +163,14 @@ impl Agent {
     fn tell_state(&self) {
         let observed = self.reconciler.observed.as_ref();
         let workloads = observed.map(|observed| report::workloads(&self.reconciler.config, observed));
+        let underlay_mtu = observed.map(Observed::underlay_mtu);
         let edges = self.edge_health();
         self.link.report_now(|outbox| {
             outbox.report.applied = self.applied.generation;
             outbox.report.rejected = self.rejected.clone();
             outbox.report.workloads = workloads;
             outbox.report.edges = Some(edges);
+            outbox.report.underlay_mtu = underlay_mtu;
         });
     }
 
@@ -183,16 +207,16 @@ impl Agent {
         said
     }
 
-    fn tell_workloads(&self, before: &BTreeMap<String, u32>) {
-        let now = self.reconciler.attached();
-        for name in before.keys().filter(|name| !now.contains_key(*name)) {
-            let message = format!("device of workload {name} is gone; the workload has no way out until it comes back");
-            tracing::warn!(workload.name = name, "device of a workload is gone");
-            self.link.report_next(|outbox| outbox.push_event("workload.vanished", name, message));
-        }
-        for name in now.keys().filter(|name| !before.contains_key(*name)) {
-            let message = format!("device of workload {name} is there");
-            self.link.report_next(|outbox| outbox.push_event("workload.appeared", name, message));
+    /// What a plan in force cannot give: told when it begins, not with every pass.
+    fn tell_standing(&mut self, notes: Vec<Note>) {
+        let new = self.standing.take(notes);
+        self.tell(&new);
+    }
+
+    fn tell(&self, notes: &[Note]) {
+        for Note { event, about, message } in notes {
+            tracing::warn!(event, about, message);
+            self.link.report_next(|outbox| outbox.push_event(event, about, message));
         }
     }
 
@@ -260,7 +284,11 @@ fn start_prober(
         // A full queue loses only an event: health is reported as it is, not as it changed.
         let _ = sender.try_send((edge, verdict));
     };
-    Prober::start(observed.address.into(), Box::new(tell))
+    Prober::start(underlay_address(observed), Box::new(tell))
+}
+
+fn underlay_address(observed: &Observed) -> IpAddr {
+    observed.address.expect("an observation has an address")
 }
 
 fn link_config(config: &AgentConfig, observed: &Observed) -> LinkConfig {
@@ -269,7 +297,7 @@ fn link_config(config: &AgentConfig, observed: &Observed) -> LinkConfig {
         role: Role::Node,
         name: config.name.to_string(),
         public_key: String::new(),
-        address: observed.address.into(),
+        address: underlay_address(observed),
         group: None,
         capabilities: config.file.capabilities.clone(),
         capacity: None,

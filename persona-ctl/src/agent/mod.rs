@@ -4,11 +4,16 @@
 //! started by news from the manager, the kernel or the prober, and once a second in any case; it takes no hint about
 //! what changed.
 
+mod budget;
+mod cgroup;
+mod changes;
 mod config;
 mod configure;
+mod gai;
 mod life;
 mod observe;
 mod pass;
+mod places;
 mod queues;
 mod report;
 mod tables;
@@ -17,6 +22,7 @@ mod workload_config;
 
 pub use config::{AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, read_join_token};
 pub use configure::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, Trouble, withdraw_everything};
+pub(crate) use gai::keep as keep_gai_file;
 pub use life::run;
 pub(crate) use report::edge_health;
 pub use workload_config::{Told, WorkloadConfig, WorkloadConfigError};

@@ -1,6 +1,6 @@
 //! One pass of the agent: look, plan, apply, read back.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,10 +8,15 @@ use persona_core::ids::{EdgeNumber, Generation};
 use persona_core::liveness::Verdict;
 use persona_core::wire::desired::DesiredState;
 
+use super::budget::MtuPolicy;
+use super::changes::{self, Note};
 use super::config::AgentConfig;
+use super::configure::{self, Configurer};
+use super::gai;
 use super::observe::{ObserveError, Observed};
 use super::tables::{self, MaglevCache, NodePlan, Refusal};
 use crate::dataplane::{DataplaneError, NodeDataplane};
+use crate::host::error_chain;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::probe::{Prober, Target};
 
@@ -34,6 +39,14 @@ pub(super) enum PassError {
     /// The programs or maps were not taken.
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
+    /// Probes cannot leave from the node's address.
+    #[error("probes cannot leave from {address}")]
+    Probe {
+        /// Which address.
+        address: IpAddr,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// What the agent holds between passes.
@@ -46,6 +59,8 @@ pub(super) struct Reconciler {
     /// What was applied last, with what it meant.
     pub plan: NodePlan,
     cache: MaglevCache,
+    configurer: Configurer,
+    has_lost_uplink: bool,
 }
 
 impl Reconciler {
@@ -55,37 +70,85 @@ impl Reconciler {
         dataplane: Arc<Mutex<NodeDataplane>>,
         prober: Prober,
     ) -> Self {
-        let (observed, plan, cache) = Default::default();
-        Self { config, netlink, dataplane, prober, observed, plan, cache }
+        let (observed, plan, cache, configurer, has_lost_uplink) = Default::default();
+        Self { config, netlink, dataplane, prober, observed, plan, cache, configurer, has_lost_uplink }
     }
 
-    /// Looks at the kernel anew.
-    pub(super) async fn look(&mut self, states: &[&DesiredState]) -> Result<&Observed, ObserveError> {
-        let observed = Observed::look(&self.netlink, &self.config, states, self.observed.as_ref()).await?;
-        Ok(self.observed.insert(observed))
+    /// Looks at the kernel anew, and follows an uplink or address that became another. Returns what changed.
+    pub(super) async fn look(&mut self, states: &[&DesiredState]) -> Result<Vec<Note>, PassError> {
+        let now = Observed::look(&self.netlink, &self.config, states, self.observed.as_ref()).await;
+        self.has_lost_uplink |= matches!(now, Err(ObserveError::NoUplink { .. }));
+        let now = now?;
+        let before = self.observed.as_ref();
+        let notes = before.map(|before| changes::between(before, &now, &self.config)).unwrap_or_default();
+        let is_other_uplink = before.is_some_and(|before| before.uplink.index != now.uplink.index);
+        if is_other_uplink || self.has_lost_uplink {
+            tokio::task::block_in_place(|| lock(&self.dataplane).set_uplinks(&[now.uplink.index]))?;
+            self.has_lost_uplink = false;
+        }
+        if let (Some(old), Some(new)) = (before.and_then(|before| before.address), now.address)
+            && old != new
+        {
+            let refused = |source| PassError::Probe { address: new, source };
+            self.prober.set_source(new).map_err(refused)?;
+        }
+        if notes.iter().any(|note| matches!(note.event, "workload.vanished" | "workload.replaced")) {
+            tokio::task::block_in_place(|| lock(&self.dataplane).reap_vanished())?;
+        }
+        self.observed = Some(now);
+        Ok(notes)
     }
 
-    /// Makes `desired` true, given what was seen last. On an error everything stays as it was before.
-    pub(super) async fn apply(&mut self, desired: &DesiredState) -> Result<(), PassError> {
-        let Some(observed) = &self.observed else { return Ok(()) };
-        let plan = tables::build(desired, &self.config, observed, &mut self.cache)?;
-        if let Err(error) = self.apply_plan(&plan).await {
+    /// Makes `desired` true, given what was seen last. On an error everything stays as it was before. Returns what cannot
+    /// be had although the state is in force.
+    pub(super) async fn apply(&mut self, desired: &DesiredState, policy: MtuPolicy) -> Result<Vec<Note>, PassError> {
+        let Some(observed) = self.observed.clone() else { return Ok(Vec::new()) };
+        let plan = tables::build(desired, &self.config, &observed, policy, &mut self.cache)?;
+        if let Err(error) = self.apply_plan(&plan, &observed).await {
             // The tables are whole or untouched; the queues are put back to what the tables in force name.
             self.raise_queues(&self.plan).await?;
             self.trim_queues(&self.plan).await?;
             return Err(error);
         }
+        let mut notes = plan.notes.clone();
+        let troubles = self.configurer.provide(&self.netlink, &observed.links, &plan.configured).await;
+        notes.extend(troubles.into_iter().map(|trouble| Note::new(trouble.event, trouble.name, trouble.message)));
+        notes.extend(self.set_address_selection(&plan).await);
         self.plan = plan;
-        Ok(())
+        Ok(notes)
     }
 
-    async fn apply_plan(&self, plan: &NodePlan) -> Result<(), PassError> {
+    async fn apply_plan(&mut self, plan: &NodePlan, observed: &Observed) -> Result<(), PassError> {
         self.raise_queues(plan).await?;
+        self.configurer.withdraw(&self.netlink, &observed.links, &plan.configured).await;
         self.wait_for_edges(plan).await;
         tokio::task::block_in_place(|| lock(&self.dataplane).apply(&plan.tables))?;
         self.trim_queues(plan).await?;
         self.set_targets(plan)?;
         Ok(())
+    }
+
+    /// `prefer-ipv6`, for the kernel's source selection on the host and for getaddrinfo where a file is configured.
+    async fn set_address_selection(&self, plan: &NodePlan) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let mut note = |about: &dyn std::fmt::Display, error: &dyn std::error::Error| {
+            notes.push(Note::new("prefer-ipv6.failed", about, error_chain(error)));
+        };
+        for (path, prefixes) in &plan.gai_files {
+            match gai::keep(path, prefixes) {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(path = %path.display(), "policy of getaddrinfo is brought to what personas say")
+                }
+                Err(error) => note(&path.display(), &error),
+            }
+        }
+        if let Some(prefixes) = &plan.host_prefixes
+            && let Err(error) = configure::set_host_labels(&self.netlink, prefixes).await
+        {
+            note(&"host", &error);
+        }
+        notes
     }
 
     /// Queues and classes come before the programs name them …
@@ -135,16 +198,10 @@ impl Reconciler {
         for entry in &plan.tables.edges {
             let believed = lock(&self.dataplane).edge_liveness(entry.number)?;
             let believed = believed.map(|(alive, generation)| Verdict { alive, generation });
-            targets.push(Target { edge: entry.number, address: entry.address.into(), believed });
+            targets.push(Target { edge: entry.number, address: entry.address, believed });
         }
         self.prober.set_targets(plan.probe, &targets);
         Ok(())
-    }
-
-    /// Which workloads are attached, for comparison between passes.
-    pub(super) fn attached(&self) -> BTreeMap<String, u32> {
-        let attached = self.observed.iter().flat_map(|observed| &observed.attached);
-        attached.map(|(name, ifindex)| (name.to_string(), *ifindex)).collect()
     }
 }
 

@@ -11,9 +11,7 @@ use persona_core::wire::desired::SubjectQos;
 use crate::netlink::htb::HtbClass;
 use crate::netlink::{HANDLE_MAJOR, Shaper};
 
-/// Bytes that a packet has on the uplink beside the inner IP packet: Ethernet 14, IPv4 20, UDP 8, Geneve 8.
-pub(super) const UPLINK_OVERHEAD_BYTES: u64 = 50;
-/// Bytes that a packet has on a workload's device beside the inner IP packet: Ethernet.
+/// Bytes that a packet has on any device beside IP: Ethernet.
 const DEVICE_OVERHEAD_BYTES: u64 = 14;
 /// The only class of a workload's device.
 const DEVICE_MINOR: u16 = 1;
@@ -52,15 +50,27 @@ pub(super) struct QueuePlan {
     pub egress_classes: BTreeMap<SubjectNumber, u32>,
 }
 
-/// The queues that these subjects need.
-pub(super) fn plan(uplink: u32, subjects: &[ShapedSubject]) -> QueuePlan {
+/// More subjects have an upward rate than a device can have classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no class is left on the uplink for a subject's egressRate: at most {MINOR_MAX} subjects of a node can have one"
+)]
+pub(super) struct OutOfClasses;
+
+/// The queues that these subjects need; `encapsulation_bytes` is what a tunnel adds to their packets on the uplink.
+pub(super) fn plan(
+    uplink: u32,
+    encapsulation_bytes: u32,
+    subjects: &[ShapedSubject],
+) -> Result<QueuePlan, OutOfClasses> {
+    let uplink_overhead_bytes = DEVICE_OVERHEAD_BYTES + u64::from(encapsulation_bytes);
     let mut plan = QueuePlan::default();
     let mut minors = BTreeMap::new();
     for subject in subjects {
         if let Some(rate_bps) = subject.qos.egress_bps {
-            let minor = free_minor(&minors, subject.number);
+            let minor = free_minor(&minors, subject.number).ok_or(OutOfClasses)?;
             minors.insert(minor, subject.number);
-            let class = class(rate_bps, subject, UPLINK_OVERHEAD_BYTES);
+            let class = class(rate_bps, subject, uplink_overhead_bytes);
             plan.shapers.entry(uplink).or_default().classes.insert(minor, class);
             plan.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));
         }
@@ -70,14 +80,14 @@ pub(super) fn plan(uplink: u32, subjects: &[ShapedSubject]) -> QueuePlan {
             plan.shapers.insert(device, shaper);
         }
     }
-    plan
+    Ok(plan)
 }
 
 /// The same subject gets the same minor in every pass and after a restart, as long as no other has taken it.
-fn free_minor(taken: &BTreeMap<u16, SubjectNumber>, number: SubjectNumber) -> u16 {
+fn free_minor(taken: &BTreeMap<u16, SubjectNumber>, number: SubjectNumber) -> Option<u16> {
     let first = (number.0 % u32::from(MINOR_MAX)) as u16;
     let minors = (0..MINOR_MAX).map(|step| ((u32::from(first) + u32::from(step)) % u32::from(MINOR_MAX)) as u16 + 1);
-    minors.into_iter().find(|minor| !taken.contains_key(minor)).expect("a node has fewer than 65,534 shaped subjects")
+    minors.into_iter().find(|minor| !taken.contains_key(minor))
 }
 
 fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
@@ -106,12 +116,12 @@ mod tests {
 
     #[test]
     fn a_subject_without_rates_needs_no_queue() {
-        assert_eq!(plan(1, &[subject(1, None, None)]), QueuePlan::default());
+        assert_eq!(plan(1, 36, &[subject(1, None, None)]), Ok(QueuePlan::default()));
     }
 
     #[test]
     fn rates_are_scaled_to_what_the_device_sees() {
-        let plan = plan(1, &[subject(1, Some(112_000_000), Some(112_000_000))]);
+        let plan = plan(1, 36, &[subject(1, Some(112_000_000), Some(112_000_000))]).unwrap();
         assert_eq!(plan.shapers[&1].classes[&2].rate_bytes_per_sec, 14_500_000);
         assert_eq!(plan.shapers[&101].classes[&1].rate_bytes_per_sec, 14_140_000);
         assert_eq!(plan.shapers[&1].default_minor, 0, "all else passes unshaped");
@@ -120,9 +130,22 @@ mod tests {
 
     #[test]
     fn subjects_whose_numbers_collide_get_classes_of_their_own() {
-        let plan = plan(1, &[subject(5, Some(8_000), None), subject(5 + 0xfffe, Some(8_000), None)]);
+        let plan = plan(1, 36, &[subject(5, Some(8_000), None), subject(5 + 0xfffe, Some(8_000), None)]).unwrap();
         let classes: Vec<u32> = plan.egress_classes.values().copied().collect();
         assert_eq!(classes, [0x7e50_0006, 0x7e50_0007]);
+    }
+
+    #[test]
+    fn more_subjects_than_classes_are_refused() {
+        let subjects: Vec<_> = (0..=u32::from(MINOR_MAX)).map(|number| subject(number, Some(8_000), None)).collect();
+        assert_eq!(plan(1, 36, &subjects), Err(OutOfClasses));
+        assert!(plan(1, 36, &subjects[1..]).is_ok());
+    }
+
+    #[test]
+    fn over_ipv6_a_packet_is_20_bytes_larger() {
+        let plan = plan(1, 56, &[subject(1, Some(112_000_000), None)]).unwrap();
+        assert_eq!(plan.shapers[&1].classes[&2].rate_bytes_per_sec, 14_700_000);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) fn workloads(config: &AgentConfig, observed: &Observed) -> Vec<Worklo
             Told::Cgroup(_) => WorkloadKind::Cgroup,
         },
         labels: workload.labels.clone(),
-        attached: observed.attached.contains_key(workload.name()),
+        attached: observed.has(workload),
     };
     config.file.workload.iter().map(report).collect()
 }

@@ -3,22 +3,27 @@
 //! Pure: the same inputs give the same tables. A state is taken whole or refused whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
 use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, ProbeItem, SubjectItem, SubjectNetwork};
 
+use super::budget::{self, Budget, MtuPolicy};
+use super::changes::Note;
 use super::config::AgentConfig;
+use super::configure::ConfiguredWorkload;
 use super::observe::Observed;
-use super::queues::{QueuePlan, ShapedSubject, plan};
-use super::workload_config::Told;
+use super::places::Places;
+use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
 use crate::dataplane::tables::{
-    AllowedProtocols, DeviceEntry, EdgeEntry, GroupTable, LeaseEntry, NodeTables, SubjectEgress, SubjectEntry,
+    AllowedProtocols, EdgeEntry, GroupTable, LeaseEntry, NodeTables, SubjectEgress, SubjectEntry,
 };
 
-/// What encapsulation adds to an inner packet: IPv4 20, UDP 8, Geneve 8 (RFC 8926 §3.4).
-const ENCAPSULATION_BYTES: u32 = 36;
+/// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
+const MTU_MIN: u16 = 68;
+const MTU_MIN_V6: u16 = 1_280;
 
 /// Why a desired state cannot be applied here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,27 +57,32 @@ pub(super) enum Refusal {
     },
     /// Inner packets would not fit.
     #[error(
-        "persona MTU {mtu} of {subject} does not fit: the way to edge {edge} carries {underlay} bytes and encapsulation takes {ENCAPSULATION_BYTES}; lower the persona's mtu to {} or raise the underlay's",
-        underlay.saturating_sub(ENCAPSULATION_BYTES)
+        "persona MTU {mtu} of {subject} does not fit: the way to edge {} carries {} bytes and encapsulation takes {}; lower the persona's mtu to {} or raise the underlay's",
+        budget.edge, budget.underlay, budget.encapsulation, budget.inner
     )]
     Mtu {
         /// Who.
         subject: SubjectId,
         /// The persona's.
         mtu: u16,
-        /// The edge.
-        edge: EdgeNumber,
-        /// The underlay's.
-        underlay: u32,
+        /// What there is room for.
+        budget: Budget,
     },
-    /// A protocol that is not enforced.
-    #[error("IP protocol {protocol} of {subject} cannot be carried: valid are 1 (ICMP), 6 (TCP) and 17 (UDP)")]
+    /// A protocol without ports under a lease of ports.
+    #[error(
+        "IP protocol {protocol} of {subject} has no ports and lease {lease} is not a whole address: valid are 1 (ICMP), 6 (TCP) and 17 (UDP), or a persona with assign: configure"
+    )]
     Protocol {
         /// Who.
         subject: SubjectId,
         /// The number.
         protocol: u8,
+        /// The lease.
+        lease: LeaseId,
     },
+    /// Classes have run out.
+    #[error(transparent)]
+    Classes(#[from] OutOfClasses),
 }
 
 /// Everything that a desired state means on this node.
@@ -90,6 +100,14 @@ pub(super) struct NodePlan {
     pub retiring: Vec<LeaseId>,
     /// Who is behind a number.
     pub subjects: BTreeMap<SubjectNumber, SubjectId>,
+    /// What workloads' own interfaces shall have.
+    pub configured: Vec<ConfiguredWorkload>,
+    /// Policy files of getaddrinfo → the local prefixes that shall prefer IPv6 destinations; none: our block goes.
+    pub gai_files: BTreeMap<PathBuf, Vec<(Ipv6Addr, u8)>>,
+    /// The host's own local prefixes that shall prefer IPv6 destinations. None: the host's labels are no affair of ours.
+    pub host_prefixes: Option<Vec<(Ipv6Addr, u8)>>,
+    /// What stands as long as this plan does and somebody should know.
+    pub notes: Vec<Note>,
 }
 
 /// Maglev tables by the edges and weights that they were built from; building one is the dearest step of a pass.
@@ -100,30 +118,35 @@ pub(super) fn build(
     desired: &DesiredState,
     config: &AgentConfig,
     observed: &Observed,
+    policy: MtuPolicy,
     cache: &mut MaglevCache,
 ) -> Result<NodePlan, Refusal> {
     let parts = Parts::of(desired, &config.name)?;
     parts.check_leases()?;
-    let queues = plan(observed.uplink.index, &parts.shaped(config, observed));
+    let numbers = parts.subjects.values().map(|item| (&item.subject, item.number)).collect();
+    let places = Places { config, observed, numbers };
+    let queues = plan(observed.uplink.index, parts.encapsulation(), &parts.shaped(&places))?;
+    let mut notes = places.notes(&parts);
     let mut subjects = Vec::new();
     for item in parts.subjects.values() {
-        let network =
-            item.network.as_ref().map(|network| parts.egress(item, network, observed, &queues)).transpose()?;
+        let egress = |network| parts.egress(item, network, observed, policy, &queues, &mut notes);
+        let network = item.network.as_ref().map(egress).transpose()?;
         subjects.push(SubjectEntry { number: item.number, network });
     }
     let tables = NodeTables {
-        underlay_address: Some(observed.address.into()),
+        underlay_address: observed.address,
         slow_ifindex: None,
         subjects,
-        devices: parts.devices(config, observed),
-        cgroups: Vec::new(),
-        sources: Vec::new(),
-        leases: parts.leases.iter().map(|lease| parts.lease(lease)).collect::<Result<_, _>>()?,
+        devices: places.devices(),
+        cgroups: places.cgroups(),
+        sources: places.sources(),
+        leases: parts.leases.iter().map(|lease| parts.lease(lease, observed)).collect::<Result<_, _>>()?,
         edges: parts.edges(observed),
         groups: parts.groups(observed, cache),
-        bypass: bypass(config, observed),
-        managed: managed(config),
+        bypass: places.bypass(),
+        managed: places.managed(),
     };
+    let host = SubjectId::Node(config.name.clone());
     Ok(NodePlan {
         tables,
         queues,
@@ -131,11 +154,15 @@ pub(super) fn build(
         edges: parts.edges.values().map(|edge| (edge.number, (*edge).clone())).collect(),
         retiring: parts.leases.iter().filter(|lease| lease.retiring).map(|lease| lease.id).collect(),
         subjects: parts.subjects.values().map(|item| (item.number, item.subject.clone())).collect(),
+        configured: places.configured(&parts),
+        gai_files: places.gai_files(&parts),
+        host_prefixes: config.file.host.cgroup.is_some().then(|| places.preferred_prefixes(&host, &parts)),
+        notes,
     })
 }
 
 /// The items of a state by kind.
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     subjects: BTreeMap<&'a SubjectId, &'a SubjectItem>,
     leases: Vec<&'a LeaseItem>,
     edges: BTreeMap<EdgeNumber, &'a EdgeItem>,
@@ -177,11 +204,37 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    fn shaped(&self, config: &AgentConfig, observed: &Observed) -> Vec<ShapedSubject> {
-        let devices = self.devices(config, observed);
+    /// Every subject of the state.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (&'a SubjectId, &'a SubjectItem)> {
+        self.subjects.iter().map(|(subject, item)| (*subject, *item))
+    }
+
+    /// Every lease of the state.
+    pub(super) fn leases(&self) -> impl Iterator<Item = &'a LeaseItem> {
+        self.leases.iter().copied()
+    }
+
+    /// The network section that a subject wears.
+    pub(super) fn network_of(&self, subject: &SubjectId) -> Option<&'a SubjectNetwork> {
+        self.subjects.get(subject).and_then(|item| item.network.as_ref())
+    }
+
+    /// `mtu`, or what the ways to the group's edges leave of it.
+    pub(super) fn lowered(&self, mtu: u16, group: &GroupName, observed: &Observed) -> u16 {
+        let budget = budget::of_group(group, self.edges.values().copied(), observed);
+        budget.map_or(mtu, |budget| u16::try_from(budget.inner).unwrap_or(u16::MAX).min(mtu))
+    }
+
+    /// What a tunnel adds at most.
+    fn encapsulation(&self) -> u32 {
+        let each = self.edges.values().map(|edge| budget::encapsulation_to(edge.address));
+        each.max().unwrap_or_else(|| budget::encapsulation_to(IpAddr::from([0, 0, 0, 0])))
+    }
+
+    fn shaped(&self, places: &Places<'_>) -> Vec<ShapedSubject> {
         let shaped = self.subjects.values().filter_map(|item| {
             let network = item.network.as_ref()?;
-            let device = devices.iter().find(|device| device.subject == Some(item.number)).map(|device| device.ifindex);
+            let device = places.own_device(&item.subject);
             Some(ShapedSubject { number: item.number, mtu: network.mtu, qos: item.qos.clone(), device })
         });
         shaped.collect()
@@ -192,13 +245,23 @@ impl<'a> Parts<'a> {
         item: &SubjectItem,
         network: &SubjectNetwork,
         observed: &Observed,
+        policy: MtuPolicy,
         queues: &QueuePlan,
+        notes: &mut Vec<Note>,
     ) -> Result<SubjectEgress, Refusal> {
-        self.check_mtu(item, network, observed)?;
+        let mtu = self.lowered(network.mtu, &network.group, observed);
+        if mtu < network.mtu {
+            self.judge_mtu(item, network, observed, policy)?;
+            let message = format!(
+                "the underlay carries less than persona {} of {} needs: its packets are held to {mtu} bytes instead of {}",
+                network.persona, item.subject, network.mtu
+            );
+            notes.push(Note::new("mtu.lowered", &item.subject, message));
+        }
         Ok(SubjectEgress {
             vni: network.vni,
-            mtu: network.mtu,
-            allow: allowed(item, network)?,
+            mtu,
+            allow: self.allowed(item, network)?,
             dscp: item.qos.dscp,
             egress_class: queues.egress_classes.get(&item.number).copied().unwrap_or(0),
             lease: network.lease,
@@ -208,37 +271,47 @@ impl<'a> Parts<'a> {
         })
     }
 
-    fn check_mtu(&self, item: &SubjectItem, network: &SubjectNetwork, observed: &Observed) -> Result<(), Refusal> {
-        for edge in self.edges.values().filter(|edge| edge.group == network.group) {
-            let Some(path) = observed.paths.get(&edge.number) else { continue };
-            let Some(link_mtu) = observed.mtus.get(&path.ifindex) else { continue };
-            let underlay = path.mtu.unwrap_or(u32::MAX).min(*link_mtu);
-            if underlay < u32::from(network.mtu) + ENCAPSULATION_BYTES {
-                let (subject, mtu, edge) = (item.subject.clone(), network.mtu, edge.number);
-                return Err(Refusal::Mtu { subject, mtu, edge, underlay });
+    /// Whether a persona that does not fit may go on with smaller packets.
+    fn judge_mtu(
+        &self,
+        item: &SubjectItem,
+        network: &SubjectNetwork,
+        observed: &Observed,
+        policy: MtuPolicy,
+    ) -> Result<(), Refusal> {
+        let Some(budget) = budget::of_group(&network.group, self.edges.values().copied(), observed) else {
+            return Ok(());
+        };
+        let least = if network.lease6.is_some() { MTU_MIN_V6 } else { MTU_MIN };
+        if policy == MtuPolicy::Lower && budget.inner >= least.into() {
+            return Ok(());
+        }
+        Err(Refusal::Mtu { subject: item.subject.clone(), mtu: network.mtu, budget })
+    }
+
+    fn allowed(&self, item: &SubjectItem, network: &SubjectNetwork) -> Result<AllowedProtocols, Refusal> {
+        let mut allow = AllowedProtocols::default();
+        for protocol in &network.protocols {
+            match protocol {
+                1 | 58 => allow.icmp = true,
+                6 => allow.tcp = true,
+                17 => allow.udp = true,
+                _ => allow.other = true,
             }
         }
-        Ok(())
+        let portless = network.protocols.iter().find(|protocol| ![1, 58, 6, 17].contains(*protocol));
+        let of_ports =
+            self.leases.iter().find(|lease| Some(lease.id) == network.lease && !lease.space.is_whole_address());
+        match (portless, of_ports) {
+            (Some(protocol), Some(lease)) => {
+                let (subject, lease) = (item.subject.clone(), lease.id);
+                Err(Refusal::Protocol { subject, protocol: *protocol, lease })
+            }
+            _ => Ok(allow),
+        }
     }
 
-    fn devices(&self, config: &AgentConfig, observed: &Observed) -> Vec<DeviceEntry> {
-        let devices = config.file.workload.iter().filter_map(|workload| {
-            let Told::Device(_) = workload.told() else { return None };
-            let subject = SubjectId::Workload(config.name.clone(), workload.name().clone());
-            let ifindex = *observed.attached.get(workload.name())?;
-            let number = self.subjects.get(&subject)?.number;
-            Some(DeviceEntry {
-                ifindex,
-                subject: Some(number),
-                address: Some(workload.address?),
-                prefix6: None,
-                vlan: None,
-            })
-        });
-        devices.collect()
-    }
-
-    fn lease(&self, lease: &LeaseItem) -> Result<LeaseEntry, Refusal> {
+    fn lease(&self, lease: &LeaseItem, observed: &Observed) -> Result<LeaseEntry, Refusal> {
         let holder = self.subjects.get(&lease.subject);
         let holder =
             holder.ok_or_else(|| Refusal::UnknownHolder { lease: lease.id, subject: lease.subject.clone() })?;
@@ -249,7 +322,7 @@ impl<'a> Parts<'a> {
             space: lease.space.clone(),
             configured: lease.configured,
             group: lease.group.clone(),
-            mtu: lease.mtu,
+            mtu: self.lowered(lease.mtu, &lease.group, observed),
             generation: lease.generation,
         })
     }
@@ -267,20 +340,19 @@ impl<'a> Parts<'a> {
         edges.collect()
     }
 
-    /// A table for every group that a lease needs, over the edges in service that can be reached.
+    /// A table for every group that a lease needs, over the edges in service that can be reached. Edges that are being
+    /// emptied get no rows, unless there is nobody else to carry what they carry.
     fn groups(&self, observed: &Observed, cache: &mut MaglevCache) -> Vec<GroupTable> {
         let groups: BTreeSet<&GroupName> = self.leases.iter().map(|lease| &lease.group).collect();
         let mut used = MaglevCache::new();
         let mut tables = Vec::new();
         for group in groups {
             let usable = self.edges.values().filter(|edge| {
-                edge.group == *group
-                    && edge.in_service
-                    && !edge.draining
-                    && edge.weight > 0
-                    && observed.paths.contains_key(&edge.number)
+                edge.group == *group && edge.in_service && edge.weight > 0 && observed.paths.contains_key(&edge.number)
             });
-            let key: Vec<_> = usable.map(|edge| (edge.number, edge.name.to_string(), edge.weight)).collect();
+            let (draining, staying): (Vec<&EdgeItem>, Vec<&EdgeItem>) = usable.copied().partition(|edge| edge.draining);
+            let chosen = if staying.is_empty() { draining } else { staying };
+            let key: Vec<_> = chosen.iter().map(|edge| (edge.number, edge.name.to_string(), edge.weight)).collect();
             let rows = cache.remove(&key).or_else(|| used.get(&key).cloned()).unwrap_or_else(|| build_rows(&key));
             tables.push(GroupTable { group: group.clone(), rows: rows.clone() });
             used.insert(key, rows);
@@ -294,38 +366,6 @@ fn build_rows(edges: &[(EdgeNumber, String, u16)]) -> Vec<(EdgeNumber, EdgeNumbe
     let edges: Vec<(EdgeNumber, &str, u16)> =
         edges.iter().map(|(number, name, weight)| (*number, name.as_str(), *weight)).collect();
     maglev::build(&edges)
-}
-
-fn allowed(item: &SubjectItem, network: &SubjectNetwork) -> Result<AllowedProtocols, Refusal> {
-    let mut allow = AllowedProtocols::default();
-    for protocol in &network.protocols {
-        match protocol {
-            1 | 58 => allow.icmp = true,
-            6 => allow.tcp = true,
-            17 => allow.udp = true,
-            _ => return Err(Refusal::Protocol { subject: item.subject.clone(), protocol: *protocol }),
-        }
-    }
-    Ok(allow)
-}
-
-/// The subnets on workload devices, this host's own addresses, and what the configuration adds.
-fn bypass(config: &AgentConfig, observed: &Observed) -> Vec<(IpAddr, u8)> {
-    let on_workloads = |ifindex: u32| observed.attached.values().any(|attached| *attached == ifindex);
-    let subnets = observed.addresses.iter().filter(|address| on_workloads(address.ifindex));
-    let bits = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
-    let own = observed.addresses.iter().map(|address| (address.address, bits(address.address)));
-    let configured = config.file.bypass.iter().map(|range| (range.address(), range.prefix_length()));
-    let all: BTreeSet<_> = subnets.map(|address| address.subnet()).chain(own).chain(configured).collect();
-    all.into_iter().collect()
-}
-
-/// What the configuration says, and every workload's address: a workload without a subject yet must not leak either.
-fn managed(config: &AgentConfig) -> Vec<(IpAddr, u8)> {
-    let configured = config.file.managed.iter().map(|range| (range.address(), range.prefix_length()));
-    let workloads = config.file.workload.iter().filter_map(|workload| Some((workload.address?.into(), 32)));
-    let all: BTreeSet<_> = configured.chain(workloads).collect();
-    all.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 
 use persona_core::ids::{Generation, Vni};
-use persona_core::wire::desired::SubjectQos;
+use persona_core::wire::desired::{Assign, SubjectQos};
 
 use super::*;
-use crate::dataplane::tables::LeaseSpace;
+use crate::agent::configure::Reach;
+use crate::dataplane::tables::{CgroupEntry, DeviceEntry, LeaseSpace, SourceEntry};
 use crate::netlink::{Link, LinkAddress, Path};
 
 fn config() -> AgentConfig {
@@ -28,11 +29,13 @@ fn observed() -> Observed {
         is_deprecated: false,
         is_ours: false,
     };
+    let link = |index, name: &str| Link { index, name: name.into(), mtu: 1_500, is_up: true, ..Default::default() };
     Observed {
-        uplink: Link { index: 1, name: "up0".into(), mtu: 1_500, mac: None, is_up: true, ..Default::default() },
-        address: Ipv4Addr::new(10, 0, 0, 1),
+        uplink: link(1, "up0"),
+        address: Some([10, 0, 0, 1].into()),
         attached: [("w1".parse().unwrap(), 7)].into(),
-        mtus: [(1, 1_500), (7, 1_500)].into(),
+        cgroups: BTreeMap::new(),
+        links: vec![link(1, "up0"), link(7, "veth1")],
         paths: [(EdgeNumber(1), way([10, 0, 0, 11])), (EdgeNumber(2), way([10, 0, 0, 254]))].into(),
         addresses: vec![address(1, [10, 0, 0, 1]), address(7, [10, 9, 0, 1])],
     }
@@ -103,7 +106,7 @@ fn whole() -> Vec<Item> {
 }
 
 fn build_of(items: Vec<Item>) -> Result<NodePlan, Refusal> {
-    build(&desired(items), &config(), &observed(), &mut MaglevCache::new())
+    build(&desired(items), &config(), &observed(), MtuPolicy::Refuse, &mut MaglevCache::new())
 }
 
 #[test]
@@ -154,7 +157,187 @@ fn what_cannot_be_applied_is_refused_with_the_reason() {
     let mut odd = subject(1_400, 9);
     odd.network.as_mut().unwrap().protocols = vec![47];
     let items = vec![Item::Edge(edge("e1", 1)), Item::Subject(odd), Item::Lease(lease(9, "workload/n1/w1"))];
-    assert_eq!(build_of(items), Err(Refusal::Protocol { subject: holder, protocol: 47 }));
+    assert_eq!(build_of(items), Err(Refusal::Protocol { subject: holder, protocol: 47, lease: LeaseId(9) }));
+}
+
+#[test]
+fn protocols_without_ports_pass_under_a_whole_address() {
+    let mut odd = subject(1_400, 9);
+    odd.network.as_mut().unwrap().protocols = vec![1, 47, 58];
+    let space = LeaseSpace::whole_address([203, 0, 113, 1].into());
+    let whole_address = LeaseItem { space, configured: true, ..lease(9, "workload/n1/w1") };
+    let plan = build_of(vec![Item::Edge(edge("e1", 1)), Item::Subject(odd), Item::Lease(whole_address)]).unwrap();
+    let egress = plan.tables.subjects[0].network.clone().unwrap();
+    assert_eq!(egress.allow, AllowedProtocols { icmp: true, other: true, ..AllowedProtocols::default() });
+}
+
+#[test]
+fn the_way_to_the_edges_limits_packets() {
+    let narrow = |mtu, next: [u16; 8]| {
+        let mut observed = observed();
+        observed.links[0].mtu = mtu;
+        let mut e1 = edge("e1", 1);
+        if next != [0; 8] {
+            e1.address = next.into();
+        }
+        let items = vec![Item::Edge(e1), Item::Subject(subject(1_400, 9)), Item::Lease(lease(9, "workload/n1/w1"))];
+        move |policy| build(&desired(items.clone()), &config(), &observed, policy, &mut MaglevCache::new())
+    };
+    let (ipv4, ipv6) = ([0; 8], [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+    for (mtu, edge, fits, lowered) in [
+        (1_436, ipv4, true, 1_400),
+        (1_435, ipv4, false, 1_399),
+        (1_456, ipv6, true, 1_400),
+        (1_455, ipv6, false, 1_399),
+    ] {
+        let build = narrow(mtu, edge);
+        assert_eq!(build(MtuPolicy::Refuse).is_ok(), fits, "{mtu} {edge:?}");
+        let plan = build(MtuPolicy::Lower).unwrap();
+        let egress = plan.tables.subjects[0].network.clone().unwrap();
+        assert_eq!((egress.mtu, plan.tables.leases[0].mtu), (lowered, lowered), "{mtu} {edge:?}");
+        assert_eq!(plan.notes.iter().any(|note| note.event == "mtu.lowered"), !fits);
+    }
+    assert!(narrow(100, ipv4)(MtuPolicy::Lower).is_err(), "64 bytes are too few for IPv4 to live with");
+}
+
+#[test]
+fn subjects_are_found_by_device_source_and_cgroup() {
+    let text = "
+        name = 'n1'
+        manager = 'http://m:1'
+        uplink = 'up0'
+        host = { cgroup = '/system.slice' }
+        workload = [
+          { name = 'w1', device = 'veth1', address = '10.9.0.2', address6 = 'fd00:9::/64', vlan = 7 },
+          { name = 'w2', device = 'br0', sources = ['10.1.0.0/24', 'fd00:1::/64'] },
+          { name = 'w3', device = 'br0', source = '10.1.0.7' },
+          { name = 'w4', cgroup = '/web' },
+          { name = 'w5', device = 'gone', address = '10.9.0.5' },
+        ]";
+    let config = toml::from_str::<super::super::config::AgentFile>(text).unwrap().check().unwrap();
+    let mut observed = observed();
+    observed.attached.extend([("w2".parse().unwrap(), 8), ("w3".parse().unwrap(), 8)]);
+    observed.cgroups = [("/web".to_owned(), 44), ("/system.slice".to_owned(), 55)].into();
+    let bare = |number, subject: &str| {
+        let (network, qos, digest) = Default::default();
+        Item::Subject(SubjectItem {
+            subject: subject.parse().unwrap(),
+            number: SubjectNumber(number),
+            network,
+            qos,
+            digest,
+        })
+    };
+    let names = ["node/n1", "workload/n1/w1", "workload/n1/w2", "workload/n1/w3", "workload/n1/w4", "workload/n1/w5"];
+    let items = names.iter().enumerate().map(|(number, name)| bare(number as u32, name));
+    let plan = build(&desired(items), &config, &observed, MtuPolicy::Refuse, &mut MaglevCache::new()).unwrap();
+    let entry = |ifindex, subject| DeviceEntry { ifindex, subject, address: None, prefix6: None, vlan: None };
+    let own = DeviceEntry {
+        address: Some(Ipv4Addr::new(10, 9, 0, 2)),
+        prefix6: Some(("fd00:9::".parse().unwrap(), 64)),
+        vlan: Some(7),
+        ..entry(7, Some(SubjectNumber(1)))
+    };
+    assert_eq!(plan.tables.devices, [own, entry(8, None)]);
+    let source = |prefix: &str, length, number| SourceEntry {
+        prefix: (prefix.parse().unwrap(), length),
+        subject: SubjectNumber(number),
+        ifindex: 8,
+    };
+    assert_eq!(plan.tables.sources, [source("10.1.0.0", 24, 2), source("fd00:1::", 64, 2), source("10.1.0.7", 32, 3)]);
+    let group = |id, number| CgroupEntry { id, subject: SubjectNumber(number) };
+    assert_eq!(plan.tables.cgroups, [group(44, 4), group(55, 0)]);
+    for range in [("10.9.0.2", 32), ("fd00:9::", 64), ("10.1.0.0", 24), ("10.1.0.7", 32), ("10.9.0.5", 32)] {
+        assert!(plan.tables.managed.contains(&(range.0.parse().unwrap(), range.1)), "{range:?}");
+    }
+}
+
+#[test]
+fn configured_leases_go_to_the_workloads_own_interface() {
+    let mut item = subject(1_400, 9);
+    let network = item.network.as_mut().unwrap();
+    (network.assign, network.lease6) = (Assign::Configure, Some(LeaseId(12)));
+    let address = |id, last| LeaseItem {
+        space: LeaseSpace::whole_address([203, 0, 113, last].into()),
+        configured: true,
+        ..lease(id, "workload/n1/w1")
+    };
+    let space = LeaseSpace::Prefix { prefix: "2001:db8:5::".parse().unwrap() };
+    let prefix = LeaseItem { space, configured: true, ..lease(12, "workload/n1/w1") };
+    let items = [
+        Item::Edge(edge("e1", 1)),
+        Item::Subject(item),
+        Item::Lease(address(7, 4)),
+        Item::Lease(address(9, 9)),
+        Item::Lease(prefix),
+    ];
+    let plan = build_of(items.to_vec()).unwrap();
+    let workload = &plan.configured[0];
+    assert_eq!((workload.ifindex, &workload.reach), (7, &Reach::Peer));
+    let leases: Vec<_> = workload
+        .leases
+        .iter()
+        .map(|lease| (lease.address.to_string(), lease.prefix_length, lease.is_current))
+        .collect();
+    assert_eq!(
+        leases,
+        [
+            ("203.0.113.4".to_owned(), 32, false),
+            ("203.0.113.9".to_owned(), 32, true),
+            ("2001:db8:5::1".to_owned(), 64, true)
+        ]
+    );
+    let plain = build_of(whole()).unwrap();
+    assert!(plain.configured[0].leases.is_empty(), "a workload whose persona rewrites shall have nothing of ours");
+}
+
+#[test]
+fn who_prefers_ipv6_has_its_local_prefix_told() {
+    let text = "
+        name = 'n1'
+        manager = 'http://m:1'
+        uplink = 'up0'
+        host = { gai_conf = '/etc/gai.conf' }
+        workload = [{ name = 'w1', device = 'veth1', address6 = 'fd00:9::2', gai_conf = '/x/gai.conf' }]";
+    let config = toml::from_str::<super::super::config::AgentFile>(text).unwrap().check().unwrap();
+    let build_with = |prefer_ipv6| {
+        let mut items = whole();
+        let Item::Subject(item) = &mut items[2] else { unreachable!() };
+        item.network.as_mut().unwrap().prefer_ipv6 = prefer_ipv6;
+        build(&desired(items), &config, &observed(), MtuPolicy::Refuse, &mut MaglevCache::new()).unwrap()
+    };
+    let prefix = ("fd00:9::2".parse().unwrap(), 128);
+    let plan = build_with(true);
+    assert_eq!(plan.configured[0].preferred_prefixes, [prefix]);
+    assert_eq!(plan.gai_files, [("/etc/gai.conf".into(), vec![]), ("/x/gai.conf".into(), vec![prefix])].into());
+    let plan = build_with(false);
+    assert!(plan.gai_files.values().all(Vec::is_empty) && plan.configured[0].preferred_prefixes.is_empty());
+}
+
+#[test]
+fn edges_that_are_emptied_get_no_rows_while_others_are_there() {
+    for (first_drains, second_drains, expected) in
+        [(false, false, vec![1, 2]), (true, false, vec![2]), (true, true, vec![1, 2])]
+    {
+        let mut items = whole();
+        items[0] = Item::Edge(EdgeItem { draining: first_drains, ..edge("e1", 1) });
+        items[1] = Item::Edge(EdgeItem { draining: second_drains, ..edge("e2", 2) });
+        let plan = build_of(items).unwrap();
+        let numbers: BTreeSet<u16> = plan.tables.groups[0].rows.iter().map(|(first, _)| first.0).collect();
+        assert_eq!(numbers.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(plan.tables.edges.len(), 2, "it stays known, alive or not");
+    }
+}
+
+#[test]
+fn weights_are_shares_of_the_rows() {
+    let mut items = whole();
+    items[0] = Item::Edge(EdgeItem { weight: 300, ..edge("e1", 1) });
+    items[1] = Item::Edge(EdgeItem { weight: 100, ..edge("e2", 2) });
+    let plan = build_of(items).unwrap();
+    let rows = &plan.tables.groups[0].rows;
+    let share = rows.iter().filter(|(first, _)| first.0 == 1).count() as f64 / rows.len() as f64;
+    assert!((share - 0.75).abs() < 0.02, "{share}");
 }
 
 #[test]
@@ -171,8 +354,8 @@ fn edges_out_of_service_or_without_a_way_get_no_rows() {
 #[test]
 fn maglev_tables_are_built_once() {
     let mut cache = MaglevCache::new();
-    build(&desired(whole()), &config(), &observed(), &mut cache).unwrap();
+    build(&desired(whole()), &config(), &observed(), MtuPolicy::Refuse, &mut cache).unwrap();
     let rows: Vec<_> = cache.values().map(|rows| rows.as_ptr()).collect();
-    build(&desired(whole()), &config(), &observed(), &mut cache).unwrap();
+    build(&desired(whole()), &config(), &observed(), MtuPolicy::Refuse, &mut cache).unwrap();
     assert_eq!(cache.values().map(|rows| rows.as_ptr()).collect::<Vec<_>>(), rows);
 }

@@ -42,6 +42,9 @@ pub struct WorkloadConfig {
     /// inside cannot be reached.
     #[serde(default)]
     pub serve: bool,
+    /// The policy file of getaddrinfo inside (gai.conf(5)), by its path on the host, in which Persona keeps a block of its
+    /// own. Default: none is touched.
+    pub gai_conf: Option<PathBuf>,
     /// Free labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -144,6 +147,13 @@ impl WorkloadConfig {
             (has_sources && has_address, "its sources are its addresses: remove address and address6"),
             (self.cgroup.is_some() && has_address, "a cgroup has the host's addresses: remove address and address6"),
             (self.address6.is_some_and(|range| !is_prefix6(range)), "address6 is an IPv6 address or prefix"),
+            (
+                self.address6
+                    .into_iter()
+                    .chain(self.all_sources())
+                    .any(|range| is_prefix6(range) && range.prefix_length() < 64),
+                "an IPv6 prefix of a workload has 64 to 128 bits",
+            ),
             (self.vlan.is_some() && self.device.is_none(), "a VLAN tag stands on a device: set device"),
             (self.vlan.is_some_and(|tag| !is_tag(tag)), "vlan is 1 to 4094"),
             (
@@ -275,6 +285,8 @@ mod tests {
             ("{ name = 'a', source = '10.0.0.2' }", "set device"),
             ("{ name = 'a', source = '10.0.0.2', cgroup = '/x' }", "set device"),
             ("{ name = 'a', device = 'v0', address6 = '10.0.0.2' }", "IPv6 address or prefix"),
+            ("{ name = 'a', device = 'v0', address6 = 'fd00::/48' }", "64 to 128 bits"),
+            ("{ name = 'a', device = 'v0', source = 'fd00::/63' }", "64 to 128 bits"),
             ("{ name = 'a', device = 'v0', address = '10.0.0.2', vlan = 4095 }", "1 to 4094"),
             ("{ name = 'a', cgroup = 'x' }", "from the root"),
             ("{ name = 'a', cgroup = '/../x' }", "from the root"),
@@ -303,7 +315,7 @@ mod tests {
                 "same address 10.0.0.2",
             ),
             (
-                "{ name = 'a', device = 'v0', address6 = 'fd00::/48' }",
+                "{ name = 'a', device = 'v0', address6 = 'fd00::/64' }",
                 "{ name = 'b', device = 'v1', address6 = 'fd00::7' }",
                 "they overlap",
             ),

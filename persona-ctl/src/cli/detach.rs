@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Output, on_runtime};
+use crate::agent;
 use crate::dataplane::{self, DetachReport};
 use crate::host::error_chain;
 use crate::netlink::{Netlink, NetlinkError};
@@ -34,6 +35,7 @@ struct Removed {
     maps: Vec<String>,
     unmounted: bool,
     queues: Vec<String>,
+    files: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -47,7 +49,12 @@ impl DetachArgs {
             }
             Err(error) => removed.failures.push(error_chain(&error)),
         }
-        on_runtime(async { Ok(remove_queues(&self.device, &mut removed).await?) })?;
+        on_runtime(async {
+            remove_queues(&self.device, &mut removed).await?;
+            removed.failures.extend(agent::withdraw_everything(&Netlink::open()?).await);
+            Ok(())
+        })?;
+        restore_gai_files(&self, &mut removed)?;
         output.show(&removed, tell)?;
         anyhow::ensure!(removed.failures.is_empty(), "not everything was removed: {}", removed.failures.join("; "));
         Ok(())
@@ -60,6 +67,21 @@ fn bpffs(args: &DetachArgs) -> anyhow::Result<PathBuf> {
     }
     let role = args.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?.unwrap_or_default();
     Ok(role.get("bpffs").and_then(toml::Value::as_str).unwrap_or("/sys/fs/bpf/persona").into())
+}
+
+/// Takes our block out of every policy file of getaddrinfo that the configuration names.
+fn restore_gai_files(args: &DetachArgs, removed: &mut Removed) -> anyhow::Result<()> {
+    let role = args.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?.unwrap_or_default();
+    let workloads = role.get("workload").and_then(toml::Value::as_array).into_iter().flatten();
+    for section in role.get("host").into_iter().chain(workloads) {
+        let Some(path) = section.get("gai_conf").and_then(toml::Value::as_str) else { continue };
+        match agent::keep_gai_file(path.as_ref(), &[]) {
+            Ok(true) => removed.files.push(path.to_owned()),
+            Ok(false) => {}
+            Err(error) => removed.failures.push(format!("{path}: {error}")),
+        }
+    }
+    Ok(())
 }
 
 async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), NetlinkError> {
@@ -82,10 +104,11 @@ async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), 
 fn tell(removed: &Removed) -> String {
     let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!(
-        "programs: {}\nmaps: {}\nqueues: {}\nbpffs: {}",
+        "programs: {}\nmaps: {}\nqueues: {}\nfiles: {}\nbpffs: {}",
         listed(&removed.links),
         listed(&removed.maps),
         listed(&removed.queues),
+        listed(&removed.files),
         if removed.unmounted { "unmounted" } else { "left mounted: it was there before" },
     )
 }

@@ -182,6 +182,12 @@ impl NodeDataplane {
         &self.ebpf
     }
 
+    /// Puts the programs at the uplinks onto these devices and takes them off any other: for an uplink that came back
+    /// under another index.
+    pub fn set_uplinks(&mut self, uplinks: &[u32]) -> Result<(), DataplaneError> {
+        self.attach_uplinks(uplinks)
+    }
+
     fn attach_uplinks(&mut self, uplinks: &[u32]) -> Result<(), DataplaneError> {
         for ifindex in uplinks {
             for (program, direction) in [("from_edge", TcAttachType::Ingress), ("guard", TcAttachType::Egress)] {

@@ -1,5 +1,6 @@
 //! The two tasks behind a node's or edge's link: one keeps the watch stream open, one sends reports.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,9 +41,22 @@ pub struct Link {
     pub desired: watch::Receiver<DesiredState>,
     outbox: Arc<Mutex<Outbox>>,
     wake: Arc<Notify>,
+    session: Arc<Session>,
 }
 
 impl Link {
+    /// Registers again, from another underlay address. Without a join token that is still good the manager keeps the old one.
+    pub async fn set_address(&self, address: IpAddr) {
+        let mut register = self.session.register.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if register.address == address {
+            return;
+        }
+        register.address = address;
+        *self.session.register.lock().unwrap_or_else(PoisonError::into_inner) = register;
+        self.session.forget().await;
+        self.wake.notify_one();
+    }
+
     /// Changes what is reported, and has it sent at once.
     pub fn report_now(&self, change: impl FnOnce(&mut Outbox)) {
         self.report_next(change);
@@ -61,12 +75,12 @@ pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkE
     let register = Register { public_key: identity.public_key(), ..config.register };
     let session = Arc::new(Session {
         client: ManagerClient::new(&config.manager)?,
-        register,
+        register: Mutex::new(register),
         report_interval_ms: AtomicU32::new(REPORT_INTERVAL_MS),
         identity: RwLock::new(Standing { identity, is_fresh: false }),
     });
     let (sender, desired) = watch::channel(DesiredState::default());
-    let link = Link { desired, outbox: Arc::default(), wake: Arc::default() };
+    let link = Link { desired, outbox: Arc::default(), wake: Arc::default(), session: Arc::clone(&session) };
     let (outbox, wake) = (Arc::clone(&link.outbox), Arc::clone(&link.wake));
     tokio::spawn({
         let (session, stop) = (Arc::clone(&session), stop.clone());
@@ -80,7 +94,7 @@ pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkE
 #[derive(Debug)]
 struct Session {
     client: ManagerClient,
-    register: Register,
+    register: Mutex<Register>,
     report_interval_ms: AtomicU32,
     identity: RwLock<Standing>,
 }
@@ -102,11 +116,12 @@ impl Session {
         if standing.is_fresh {
             return Ok(());
         }
-        match self.client.register(&self.register).await {
+        let register = self.register.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.client.register(&register).await {
             Ok(registered) => {
                 self.report_interval_ms.store(registered.report_interval_ms.max(10), Ordering::Relaxed);
                 standing.identity.set_bearer(registered.bearer)?;
-                tracing::info!(name = self.register.name, "registered with the manager");
+                tracing::info!(name = register.name, "registered with the manager");
             }
             Err(error @ LinkError::Refused { .. }) if standing.identity.bearer().is_some() => {
                 tracing::info!(%error, "not registered again; going on with the bearer at hand");

@@ -56,6 +56,8 @@ pub struct Prober {
 struct Shared {
     is_stopping: AtomicBool,
     peers: Mutex<Peers>,
+    /// A socket that takes the place of the one in use.
+    next_socket: Mutex<Option<UdpSocket>>,
 }
 
 #[derive(Debug)]
@@ -79,12 +81,24 @@ impl Prober {
         let socket = socket::open(source)?;
         let clock = AttentiveClock::new(clock::monotonic_ns());
         let peers = Peers { probe: ProbeItem::default(), clock, now_ns: 0, is_due: false, peers: BTreeMap::new() };
-        let shared = Arc::new(Shared { is_stopping: AtomicBool::new(false), peers: Mutex::new(peers) });
+        let shared = Arc::new(Shared {
+            is_stopping: AtomicBool::new(false),
+            peers: Mutex::new(peers),
+            next_socket: Mutex::default(),
+        });
         let thread = std::thread::Builder::new().name("persona-probe".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || run(&shared, &socket, outcome)
+            move || run(&shared, socket, outcome)
         })?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Lets probes leave from another address from now on.
+    pub fn set_source(&self, source: IpAddr) -> io::Result<()> {
+        let socket = socket::open(source)?;
+        *self.shared.next_socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+        self.probe_soon();
+        Ok(())
     }
 
     /// Probes these edges from now on, and no others. An edge that stays keeps its history.
@@ -133,24 +147,27 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, socket: &UdpSocket, mut outcome: Outcome) {
+fn run(shared: &Shared, mut socket: UdpSocket, mut outcome: Outcome) {
     clock::prefer_this_thread("persona-probe");
     let mut sequence = 0;
     let mut next_send_ns = clock::monotonic_ns();
     while !shared.is_stopping.load(Ordering::Relaxed) {
         let until_send = Duration::from_nanos(next_send_ns.saturating_sub(clock::monotonic_ns()));
         clock::sleep_until_readable(&[socket.as_fd()], TICK.min(until_send));
+        if let Some(next) = shared.next_socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            socket = next;
+        }
         let mut changes = Vec::new();
         {
             let mut state = shared.lock();
             let real_ns = clock::monotonic_ns();
             state.now_ns = state.clock.advance(real_ns, TICK.as_nanos() as u64);
-            state.hear_all(socket, &mut changes);
+            state.hear_all(&socket, &mut changes);
             state.judge_all(&mut changes);
             if real_ns >= next_send_ns || state.is_due {
                 state.is_due = false;
                 sequence += 1;
-                state.send_all(socket, sequence);
+                state.send_all(&socket, sequence);
                 let interval_ns = u64::from(state.probe.interval_ms) * 1_000_000;
                 next_send_ns = real_ns + interval_ns;
             }

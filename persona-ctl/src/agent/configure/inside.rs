@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use persona_core::ids::WorkloadName;
 
 use super::look::{self, Unreachable};
-use super::plan::{ConfiguredWorkload, Ours, Reach};
+use super::plan::{ConfiguredWorkload, Ours, Reach, labels_of, our_labels};
 use crate::host::error_chain;
 use crate::netlink::{Link, Netlink, NetlinkError, OurRoute, run_inside};
 
@@ -156,10 +157,25 @@ pub async fn withdraw_everything(netlink: &Netlink) -> Vec<String> {
             failures.push(format!("behind device {}: {}", link.name, error_chain(&error)));
         }
     }
-    if let Err(error) = set_host_routes(netlink, &links, &[]).await {
-        failures.push(error_chain(&error));
-    }
+    let host = [set_host_routes(netlink, &links, &[]).await, set_host_labels(netlink, &[]).await];
+    failures.extend(host.iter().filter_map(|outcome| outcome.as_ref().err()).map(|error| error_chain(error)));
     failures
+}
+
+/// Exactly these of the labels that only we give, in our own namespace.
+pub(in crate::agent) async fn set_host_labels(
+    netlink: &Netlink,
+    prefixes: &[(Ipv6Addr, u8)],
+) -> Result<(), NetlinkError> {
+    let present = our_labels(netlink.address_labels().await?);
+    let wanted = labels_of(prefixes);
+    for label in present.difference(&wanted) {
+        netlink.remove_address_label(label).await?;
+    }
+    for label in wanted.difference(&present) {
+        netlink.put_address_label(label).await?;
+    }
+    Ok(())
 }
 
 async fn configure(
@@ -182,14 +198,14 @@ async fn set_inside(file: &File, ifindex: u32, device: &str, wanted: &Ours) -> R
     if wanted.addresses.iter().any(|address| address.address.is_ipv6()) {
         allow_ipv6(file, &interface.name);
     }
-    let present = look_inside(&inside).await?;
+    let present = look_inside(&inside, ifindex).await?;
     if present == *wanted {
         return Ok(());
     }
     tracing::info!(device, interface = interface.name, "workload's interface is brought to what its leases say");
     add(&inside, &present, wanted).await?;
     remove(&inside, &present, wanted).await?;
-    let present = look_inside(&inside).await?;
+    let present = look_inside(&inside, ifindex).await?;
     if present == *wanted {
         Ok(())
     } else {
@@ -198,13 +214,14 @@ async fn set_inside(file: &File, ifindex: u32, device: &str, wanted: &Ours) -> R
     }
 }
 
-async fn look_inside(inside: &Netlink) -> Result<Ours, NetlinkError> {
+/// What of ours is on one interface, and the namespace's labels.
+async fn look_inside(inside: &Netlink, ifindex: u32) -> Result<Ours, NetlinkError> {
     let addresses = inside.addresses().await?;
     let routes = inside.our_routes().await?;
     let neighbours = inside.neighbours().await?;
     // A kernel without IPv6 has no labels.
     let labels = inside.address_labels().await.unwrap_or_default();
-    Ok(Ours::among(addresses, routes, &neighbours, labels))
+    Ok(Ours::among(ifindex, addresses, routes, &neighbours, labels))
 }
 
 /// Addresses before the routes that name them as source.

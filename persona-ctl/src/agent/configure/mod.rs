@@ -19,6 +19,7 @@ mod inside;
 mod look;
 mod plan;
 
+pub(super) use inside::set_host_labels;
 pub use inside::withdraw_everything;
 pub use inside::{Configurer, Trouble};
 pub use plan::{ConfiguredLease, ConfiguredWorkload, Reach};

@@ -103,8 +103,7 @@ impl ConfiguredWorkload {
                 });
             }
         }
-        let label = |prefix: &(Ipv6Addr, u8)| AddressLabel { prefix: *prefix, label: LABEL_OF_ALL };
-        wanted.labels = self.preferred_prefixes.iter().map(label).collect();
+        wanted.labels = labels_of(&self.preferred_prefixes);
         wanted
     }
 
@@ -137,8 +136,9 @@ fn default_routes(gateway: IpAddr, is_current: bool) -> Vec<((IpAddr, u8), u32)>
 }
 
 impl Ours {
-    /// What of ours is among everything that was seen in a namespace.
+    /// What of ours is on one interface, among everything that was seen in its namespace.
     pub(super) fn among(
+        ifindex: u32,
         addresses: Vec<LinkAddress>,
         routes: Vec<OurRoute>,
         neighbours: &Neighbours,
@@ -146,14 +146,14 @@ impl Ours {
     ) -> Self {
         let is_gateway = |address: IpAddr| address == IpAddr::V4(GATEWAY) || address == IpAddr::V6(GATEWAY6);
         Self {
-            addresses: addresses.into_iter().filter(|address| address.is_ours).collect(),
-            routes: routes.into_iter().collect(),
+            addresses: addresses.into_iter().filter(|address| address.is_ours && address.ifindex == ifindex).collect(),
+            routes: routes.into_iter().filter(|route| route.ifindex == ifindex).collect(),
             neighbours: neighbours
                 .iter()
-                .filter(|((_, address), _)| is_gateway(*address))
+                .filter(|((index, address), _)| *index == ifindex && is_gateway(*address))
                 .map(|(key, mac)| (*key, *mac))
                 .collect(),
-            labels: labels.into_iter().filter(is_our_label).collect(),
+            labels: our_labels(labels),
         }
     }
 
@@ -167,6 +167,16 @@ impl Ours {
             labels: self.labels.difference(&other.labels).copied().collect(),
         }
     }
+}
+
+/// The labels that make global destinations preferred from these prefixes.
+pub(super) fn labels_of(prefixes: &[(Ipv6Addr, u8)]) -> BTreeSet<AddressLabel> {
+    prefixes.iter().map(|prefix| AddressLabel { prefix: *prefix, label: LABEL_OF_ALL }).collect()
+}
+
+/// Those among all labels that only we give.
+pub(super) fn our_labels(labels: Vec<AddressLabel>) -> BTreeSet<AddressLabel> {
+    labels.into_iter().filter(is_our_label).collect()
 }
 
 /// Labels that only we give: that of all destinations to a unique local prefix (RFC 4193), which has its own by default.
@@ -241,7 +251,7 @@ mod tests {
         let labels = vec![label("::", 0, 1), label("fc00::", 7, 5), label("fd00:1::", 64, 1), label("fd00:2::", 64, 9)];
         let neighbours = [((2, GATEWAY.into()), MAC), ((2, "10.0.0.1".parse().unwrap()), MAC)].into();
         let addresses = vec![address("10.0.0.2", false), address("203.0.113.4", true)];
-        let ours = Ours::among(addresses, Vec::new(), &neighbours, labels);
+        let ours = Ours::among(2, addresses, Vec::new(), &neighbours, labels);
         assert_eq!(ours.addresses.len(), 1);
         assert_eq!(ours.neighbours.len(), 1);
         assert_eq!(ours.labels, [label("fd00:1::", 64, 1)].into());

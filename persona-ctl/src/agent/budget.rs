@@ -1,0 +1,53 @@
+//! How large packets of a group's flows may be: what the ways to its edges carry, less the tunnel's headers. Pure.
+
+use std::net::IpAddr;
+
+use persona_core::ids::{EdgeNumber, GroupName};
+use persona_core::wire::desired::EdgeItem;
+
+use super::observe::Observed;
+
+/// IPv4 20, UDP 8, Geneve 8 (RFC 8926 §3.4).
+const ENCAPSULATION_BYTES: u32 = 36;
+/// IPv6 40, UDP 8, Geneve 8.
+const ENCAPSULATION_BYTES_V6: u32 = 56;
+
+/// What limits a group's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Largest inner packet, bytes.
+    pub inner: u32,
+    /// The edge whose way is the narrowest.
+    pub edge: EdgeNumber,
+    /// What that way carries, bytes.
+    pub underlay: u32,
+    /// What the tunnel to it adds, bytes.
+    pub encapsulation: u32,
+}
+
+/// What is done with a persona whose MTU does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MtuPolicy {
+    /// A state that is not in force yet is refused.
+    Refuse,
+    /// The state in force goes on with smaller packets.
+    Lower,
+}
+
+/// Bytes that the tunnel to an address adds to a packet.
+pub(super) fn encapsulation_to(address: IpAddr) -> u32 {
+    if address.is_ipv4() { ENCAPSULATION_BYTES } else { ENCAPSULATION_BYTES_V6 }
+}
+
+/// The narrowest way to a group's edges. None: no way is known.
+pub(super) fn of_group<'a>(
+    group: &GroupName,
+    edges: impl Iterator<Item = &'a EdgeItem>,
+    observed: &Observed,
+) -> Option<Budget> {
+    let budgets = edges.filter(|edge| edge.group == *group).filter_map(|edge| {
+        let (underlay, encapsulation) = (observed.mtu_to(edge.number)?, encapsulation_to(edge.address));
+        Some(Budget { inner: underlay.saturating_sub(encapsulation), edge: edge.number, underlay, encapsulation })
+    });
+    budgets.min_by_key(|budget| budget.inner)
+}
