@@ -168,6 +168,11 @@ pub const fn flow_hash(local: AddressBe, remote: AddressBe, ports: u32, protocol
     hash ^ (hash >> 15)
 }
 
+/// Rows of a Maglev table that are tried when both edges of the first one are out.
+pub const ROW_WALK_MAX: u32 = 8;
+/// Step of that walk: coprime to the number of rows, so that neighbours aren't asked for one another.
+pub const ROW_WALK_STEP: u32 = 8191;
+
 /// The row of a table with `row_count` rows that a hash falls on, without a division.
 #[inline(always)]
 pub const fn row_of_hash(hash: u32, row_count: u32) -> u32 {

@@ -8,3 +8,4 @@ mod cluster;
 mod netlink;
 mod peers;
 mod programs;
+mod slow_path;

@@ -239,8 +239,26 @@ pub struct Counters {
     pub subjects: Vec<SubjectCounters>,
     /// Per persona, by VNI.
     pub personas: BTreeMap<u32, Traffic>,
-    /// Drop reason → packets.
+    /// Drop reason → packets, those of the slow path included.
     pub drops: BTreeMap<String, u64>,
+    /// What the slow path did since its process started.
+    #[serde(default)]
+    pub slow_path: SlowPathWork,
+}
+
+/// What the slow path did with packets that programs handed over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct SlowPathWork {
+    /// Packets that were cut because they were too big.
+    pub cut: u64,
+    /// Fragments that had to wait for their first.
+    pub waited: u64,
+    /// Fragments that went on after their first had come.
+    pub released: u64,
+    /// Fragments whose first never came.
+    pub expired: u64,
 }
 
 /// What one subject sent and received.

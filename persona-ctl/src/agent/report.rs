@@ -57,5 +57,6 @@ pub(super) fn counters(raw: RawCounters, subjects: &BTreeMap<SubjectNumber, Subj
         subjects: named.collect(),
         personas: raw.personas.into_iter().map(|(vni, traffic)| (vni.0, traffic)).collect(),
         drops: raw.drops,
+        ..Counters::default()
     }
 }

@@ -20,6 +20,7 @@ use super::counters::{RawCounters, SweepSummary};
 use super::error::DataplaneError;
 use super::loader;
 use super::maps::Cells;
+use super::node_fates::NodeFates;
 use super::node_maps::{NodeIndex, NodeMaps, slots_per_block};
 use super::node_validate::validate;
 use super::object;
@@ -90,6 +91,11 @@ impl NodeDataplane {
     /// A handle for a thread that must not wait for [`Self::apply`].
     pub fn liveness_writer(&self) -> Result<LivenessWriter, DataplaneError> {
         LivenessWriter::open(&self.pins)
+    }
+
+    /// A reader of the table of fragments, for the slow path's thread.
+    pub fn fragment_fates(&self) -> Result<NodeFates, DataplaneError> {
+        NodeFates::open(&self.pins)
     }
 
     /// What was last said about an edge. None: nothing yet.

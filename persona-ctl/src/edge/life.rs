@@ -259,7 +259,8 @@ impl Edge {
         match counted {
             Ok(raw) => self.link.report_next(|outbox| {
                 let personas = raw.personas.into_iter().map(|(vni, traffic)| (vni.0, traffic)).collect();
-                outbox.report.counters = Some(Counters { subjects: Vec::new(), personas, drops: raw.drops });
+                outbox.report.counters =
+                    Some(Counters { subjects: Vec::new(), personas, drops: raw.drops, ..Default::default() });
             }),
             Err(error) => self.say(&host::error_chain(&error)),
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use persona_common::drop::DropReason;
+use persona_core::wire::agent::{Counters, SlowPathWork};
 
 /// Counts of packets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,15 @@ pub struct SlowPathCounters {
 }
 
 impl SlowPathCounters {
+    /// Adds them to what a role reports.
+    pub fn add_to(&self, counters: &mut Counters) {
+        let Self { cut, waited, released, expired, .. } = *self;
+        counters.slow_path = SlowPathWork { cut, waited, released, expired };
+        for (reason, count) in &self.drops {
+            *counters.drops.entry((*reason).to_owned()).or_default() += count;
+        }
+    }
+
     /// Counts packets that are dropped.
     pub(super) fn dropped(&mut self, reason: DropReason, count: u64) {
         if count != 0 {

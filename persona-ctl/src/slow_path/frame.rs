@@ -138,6 +138,12 @@ impl Outer {
         reserved: 0,
     };
 
+    /// A tunnel's headers as the programs write them: the flow label carries the entropy too (RFC 6438 §3).
+    pub fn new(source: IpAddr, destination: IpAddr, entropy_port: u16) -> Self {
+        let flow_label = if source.is_ipv6() { entropy_port.into() } else { 0 };
+        Self { source, destination, entropy_port, flow_label, ..Self::BLANK }
+    }
+
     /// The tunnel packet around an inner packet, from its outer IP header on. None: it would be longer than an IP packet
     /// can be, the addresses are of two families, or the inner packet is of neither.
     pub(super) fn around(&self, inner: &[u8]) -> Option<Vec<u8>> {
