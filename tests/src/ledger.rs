@@ -19,6 +19,8 @@ pub enum Undo {
     RemoveNamespace(String),
     /// Remove a folder with all in it.
     RemoveFolder(PathBuf),
+    /// Remove a control group that we named, wherever it is, with the empty ones below it.
+    RemoveCgroup(String),
 }
 
 /// Everything that a run has made and not yet undone.
@@ -67,6 +69,7 @@ impl Undo {
             Self::RemoveFolder(path) => {
                 std::fs::remove_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))
             }
+            Self::RemoveCgroup(name) => run_tool(Command::new("sh").arg("-c").arg(remove_cgroup_script(name))),
         }
     }
 
@@ -76,8 +79,19 @@ impl Undo {
             Self::Unmount(path) => format!("umount --lazy '{}'", path.display()),
             Self::RemoveNamespace(name) => format!("ip netns delete {name}"),
             Self::RemoveFolder(path) => format!("rm -rf '{}'", path.display()),
+            Self::RemoveCgroup(name) => remove_cgroup_script(name),
         }
     }
+}
+
+/// Control groups are removed one by one, the deepest first, in every hierarchy. Processes that have just been killed
+/// stay in them for a moment.
+fn remove_cgroup_script(name: &str) -> String {
+    format!(
+        "for group in /sys/fs/cgroup/'{name}' /sys/fs/cgroup/*/'{name}'; do for try in 1 2 3 4 5 6 7 8 9 10; do \
+         [ -d \"$group\" ] || break; find \"$group\" -depth -type d -exec rmdir {{}} + 2> /dev/null || sleep 0.2; done; \
+         [ ! -d \"$group\" ] || {{ echo \"$group is left\" >&2; exit 1; }}; done"
+    )
 }
 
 fn run_tool(command: &mut Command) -> Result<(), String> {

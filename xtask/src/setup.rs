@@ -17,13 +17,14 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 const BPF_LINKER_LLVM_VERSIONS: [u32; 2] = [22, 23];
 
 /// Programs that the tests run, and the packages that hold them.
-const TEST_TOOLS: [(&str, &str); 6] = [
+const TEST_TOOLS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("ping", "iputils-ping"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
     ("ethtool", "ethtool"),
+    ("busybox", "busybox-static"),
 ];
 
 /// What to set up.

@@ -1,7 +1,9 @@
 //! Real peers as traffic through a whole cluster: manager, agent and edges as processes, servers and clients that others
 //! wrote at both ends. Each test looks at what arrived and at who the server says its client is.
 
+mod container;
 mod dns;
+mod guest;
 mod http;
 mod http3;
 mod iperf;
@@ -13,6 +15,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use persona_core::wire::api::{Explanation, LeaseView};
 use persona_tests::findings::Findings;
 use persona_tests::process::Running;
 use persona_tests::steps::view;
@@ -23,15 +26,36 @@ use crate::cluster;
 /// How long a transfer may take, and its start.
 const TRANSFER_TIME: Duration = Duration::from_secs(60);
 
+/// How long a subject that comes late may take to get its persona.
+const START_TIME: Duration = Duration::from_secs(20);
+
 /// Builds a world, brings the cluster up, and lets the test act in it.
 fn in_cluster(name: &str, test: impl FnOnce(&mut World, &mut Findings) -> Result<()>) {
+    in_cluster_with(name, |_| {}, test);
+}
+
+/// The same, with a world that is prepared before the cluster comes up.
+fn in_cluster_with(
+    name: &str,
+    prepare: impl FnOnce(&mut World),
+    test: impl FnOnce(&mut World, &mut Findings) -> Result<()>,
+) {
     cluster::check(Hook::Auto, |world, findings| {
+        prepare(world);
         cluster::start(world, findings);
         if findings.all_ok() {
             findings.run(name, |findings| test(world, findings));
             findings.run("the roles", |_| world.check_processes());
         }
     });
+}
+
+/// Waits until a subject that came late wears its persona, and gives its lease.
+fn wait_for_lease(world: &World, subject: &str) -> Result<LeaseView> {
+    let in_force = |answer: &Explanation| answer.assignment.in_force && answer.lease.is_some();
+    let arguments = ["explain", subject];
+    let (explanation, _) = world.ctl.wait_for("the persona to be in force", &arguments, START_TIME, in_force)?;
+    explanation.lease.context("waited for it")
 }
 
 /// Runs a command to its end and returns what it printed; fails with everything that it said.
@@ -49,7 +73,7 @@ fn said(output: &Output) -> String {
 }
 
 /// Notes whether the client that a server saw lies in a lease.
-fn note_client(findings: &mut Findings, what: &str, seen: &str, lease: &persona_core::wire::api::LeaseView) {
+fn note_client(findings: &mut Findings, what: &str, seen: &str, lease: &LeaseView) {
     let client = view::parse_client(seen);
     let expected = format!("{what}: the server sees {}", view::describe(lease));
     findings.note(expected, seen.trim(), client.is_some_and(|client| view::is_inside(lease, client)));

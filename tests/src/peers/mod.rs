@@ -2,6 +2,9 @@
 
 pub mod content;
 pub mod coturn;
+pub mod cpio;
+pub mod docker;
+pub mod guest;
 pub mod knot;
 pub mod nginx;
 pub mod openssh;

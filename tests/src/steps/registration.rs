@@ -7,7 +7,7 @@ use persona_core::wire::api::{EdgeView, Explanation, Page, Status};
 
 use super::{FRANKFURT, SUBJECT, view};
 use crate::findings::Findings;
-use crate::world::World;
+use crate::world::{WORKLOADS, World};
 
 /// How long everything may take to register and come into force.
 const START_TIME: Duration = Duration::from_secs(20);
@@ -23,7 +23,10 @@ pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
 }
 
 fn wait_for_all(world: &World, findings: &mut Findings) -> Result<()> {
-    let all_up = |status: &Status| status.nodes == (1, 1) && status.edges == (3, 3) && status.workloads == 2;
+    let workload_count = WORKLOADS.len() + world.extra_workloads.len();
+    let all_up = |status: &Status| {
+        status.nodes == (1, 1) && status.edges == (3, 3) && status.workloads as usize == workload_count
+    };
     let (status, time) = world.ctl.wait_for("all to register", &["status"], START_TIME, all_up)?;
     let measured = format!(
         "{} node, {} edges, {} workloads after {}",
@@ -32,7 +35,7 @@ fn wait_for_all(world: &World, findings: &mut Findings) -> Result<()> {
         status.workloads,
         view::ms(time)
     );
-    findings.note("1 node, 3 edges, 2 workloads registered", measured, true);
+    findings.note(format!("1 node, 3 edges, {workload_count} workloads registered"), measured, true);
 
     let in_force = |answer: &Explanation| answer.assignment.in_force && answer.lease.is_some();
     let (explanation, time) =

@@ -17,7 +17,7 @@ impl World {
         let mut text = self.common_config(NODE, token);
         text += &format!("uplink = \"up0\"\naddress = \"{NODE_ADDRESS}\"\n");
         text += "bypass = [\"192.168.77.0/24\", \"10.10.0.0/16\"]\nmanaged = [\"10.10.0.0/16\"]\nguard = \"managed\"\n";
-        for place in WORKLOADS {
+        for place in WORKLOADS.iter().chain(&self.extra_workloads) {
             let (name, address) = (place.name, place.address);
             write!(text, "\n[[workload]]\nname = \"{name}\"\ndevice = \"{name}\"\naddress = \"{address}\"\n")
                 .expect("writing to a string does not fail");

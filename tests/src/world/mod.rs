@@ -86,6 +86,8 @@ pub struct World {
     pub agent: Option<Running>,
     /// The edges that run, by name.
     pub edges: BTreeMap<String, Running>,
+    /// Workloads beside the usual two, which a test brings; noted before the agent starts.
+    pub extra_workloads: Vec<WorkloadPlace>,
     /// The command line.
     pub ctl: Ctl,
     program: PathBuf,
@@ -116,6 +118,7 @@ impl World {
             manager: None,
             agent: None,
             edges: BTreeMap::new(),
+            extra_workloads: Vec::new(),
             ctl,
             program,
             services: Vec::new(),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use persona_core::wire::api::JoinTokenSecret;
 
 use super::topology::LinkState;
-use super::{DOCUMENTS, EDGES, EdgePlace, NODE, World};
+use super::{DOCUMENTS, EDGES, EdgePlace, NODE, WorkloadPlace, World};
 use crate::ledger::Undo;
 use crate::netns::{Namespace, run};
 use crate::process::Running;
@@ -57,6 +57,11 @@ impl World {
         let node = self.namespaces.node.clone();
         self.agent = Some(self.start_role(NODE, "agent", &node, &self.path(&format!("{NODE}.toml")))?);
         Ok(())
+    }
+
+    /// Connects a workload's namespace with the node by a veth pair, as a CNI would.
+    pub fn attach(&self, place: &WorkloadPlace, workload: &Namespace) -> Result<()> {
+        self.namespaces.attach(place, workload)
     }
 
     /// Kills an edge as a power cut would: the process and both links are gone at once.

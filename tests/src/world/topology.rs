@@ -136,13 +136,17 @@ impl Namespaces {
 
     fn connect_workloads(&self) -> Result<()> {
         for place in WORKLOADS {
-            let workload = &self.workloads[place.name];
-            workload.link("eth0", &self.node, place.name)?;
-            workload.add_address("eth0", &format!("{}/24", place.address))?;
-            self.node.add_address(place.name, &format!("{}/24", place.gateway))?;
-            workload.ip(&format!("route add default via {}", place.gateway))?;
+            self.attach(&place, &self.workloads[place.name])?;
         }
         Ok(())
+    }
+
+    /// Connects a workload's namespace with the node by a veth pair.
+    pub(super) fn attach(&self, place: &WorkloadPlace, workload: &Namespace) -> Result<()> {
+        workload.link("eth0", &self.node, place.name)?;
+        workload.add_address("eth0", &format!("{}/24", place.address))?;
+        self.node.add_address(place.name, &format!("{}/24", place.gateway))?;
+        workload.ip(&format!("route add default via {}", place.gateway)).map(drop)
     }
 
     fn connect_outside(&self) -> Result<()> {
