@@ -21,7 +21,7 @@ fn the_managers_example_is_its_defaults() {
 #[test]
 fn the_agents_example_is_a_whole_configuration() {
     let config = load::<AgentFile>(&example("agent.toml")).unwrap().check().unwrap();
-    assert_eq!((config.name.as_str(), config.file.workload.len()), ("n1", 1));
+    assert_eq!((config.name.as_str(), config.file.workload.len()), ("n1", 3));
     let bare = AgentFile { state_dir: None, bpffs: None, ..config.file.clone() }.check().unwrap();
     assert_eq!((bare.state_dir, bare.bpffs), (config.state_dir, config.bpffs), "the defaults are told right");
 }

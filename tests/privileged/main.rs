@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its set-up")]
 
 mod agent_configure;
+mod agent_guard;
 mod agent_probe;
 mod cluster;
 mod netlink;

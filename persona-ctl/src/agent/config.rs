@@ -143,6 +143,11 @@ pub struct AgentConfig {
 }
 
 impl AgentFile {
+    /// Where maps and links are pinned.
+    pub fn bpffs_or_default(&self) -> PathBuf {
+        self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into())
+    }
+
     /// Checks what was read.
     pub fn check(self) -> Result<AgentConfig, ConfigurationError> {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
@@ -152,7 +157,7 @@ impl AgentFile {
             manager: self.manager.clone().ok_or_else(|| missing("manager", "--manager"))?,
             join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
             state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/agent".into()),
-            bpffs: self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into()),
+            bpffs: self.bpffs_or_default(),
             uplink: self.uplink.clone().ok_or_else(|| missing("uplink", "--uplink"))?,
             address: self.address,
             file: self,

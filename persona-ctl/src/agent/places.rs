@@ -8,7 +8,7 @@ use persona_core::ids::{SubjectId, SubjectNumber};
 use persona_core::wire::desired::{Assign, LeaseSpace, PREFIX_LENGTH};
 
 use super::changes::Note;
-use super::config::AgentConfig;
+use super::config::{AgentConfig, AgentFile};
 use super::configure::{ConfiguredLease, ConfiguredWorkload, Reach};
 use super::observe::Observed;
 use super::tables::Parts;
@@ -183,18 +183,6 @@ impl Places<'_> {
         all.into_iter().collect()
     }
 
-    /// What the configuration says, and every workload's addresses: a workload without a subject yet must not leak either.
-    pub(super) fn managed(&self) -> Vec<(IpAddr, u8)> {
-        let workloads = self.config.file.workload.iter().flat_map(|workload| {
-            let own = workload.address.map(|address| (address.into(), 32));
-            let ranges = workload.address6.into_iter().chain(workload.all_sources());
-            own.into_iter().chain(ranges.map(|range| (range.address(), range.prefix_length())))
-        });
-        let configured = self.config.file.managed.iter().map(|range| (range.address(), range.prefix_length()));
-        let all: BTreeSet<_> = configured.chain(workloads).collect();
-        all.into_iter().collect()
-    }
-
     /// Workloads with a device that is there and a subject that is known.
     fn attached(&self) -> impl Iterator<Item = (&WorkloadConfig, SubjectNumber, u32)> {
         self.config.file.workload.iter().filter_map(|workload| {
@@ -206,6 +194,18 @@ impl Places<'_> {
         let subject = SubjectId::Workload(self.config.name.clone(), workload.name().clone());
         self.numbers.get(&subject).copied()
     }
+}
+
+/// What the configuration says, and every workload's addresses: a workload without a subject yet must not leak either.
+pub(super) fn managed_ranges(file: &AgentFile) -> Vec<(IpAddr, u8)> {
+    let workloads = file.workload.iter().flat_map(|workload| {
+        let own = workload.address.map(|address| (address.into(), 32));
+        let ranges = workload.address6.into_iter().chain(workload.all_sources());
+        own.into_iter().chain(ranges.map(|range| (range.address(), range.prefix_length())))
+    });
+    let configured = file.managed.iter().map(|range| (range.address(), range.prefix_length()));
+    let all: BTreeSet<_> = configured.chain(workloads).collect();
+    all.into_iter().collect()
 }
 
 fn bits(address: IpAddr) -> u8 {

@@ -15,7 +15,7 @@ use super::changes::Note;
 use super::config::AgentConfig;
 use super::configure::ConfiguredWorkload;
 use super::observe::Observed;
-use super::places::Places;
+use super::places::{Places, managed_ranges};
 use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
 use crate::dataplane::tables::{
     AllowedProtocols, EdgeEntry, GroupTable, LeaseEntry, NodeTables, SubjectEgress, SubjectEntry,
@@ -144,7 +144,7 @@ pub(super) fn build(
         edges: parts.edges(observed),
         groups: parts.groups(observed, cache),
         bypass: places.bypass(),
-        managed: places.managed(),
+        managed: managed_ranges(&config.file),
     };
     let host = SubjectId::Node(config.name.clone());
     Ok(NodePlan {

@@ -13,6 +13,7 @@ mod edges;
 mod egress;
 mod events;
 mod explain;
+mod guard;
 mod lease;
 mod manager;
 mod monitor;
@@ -115,6 +116,7 @@ enum Command {
     Events(events::EventsArgs),
     Monitor(monitor::MonitorArgs),
     Doctor(doctor::DoctorArgs),
+    Guard(guard::GuardArgs),
     Detach(detach::DetachArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
@@ -147,6 +149,7 @@ impl Cli {
             Command::Agent(args) => args.run(manager),
             Command::Edge(args) if args.command.is_none() => args.run(manager),
             Command::Doctor(args) => args.run(manager, output),
+            Command::Guard(args) => args.run(output),
             Command::Detach(args) => args.run(output),
             Command::Monitor(args) => args.run(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
@@ -178,6 +181,7 @@ impl Command {
             | Self::Edge(_)
             | Self::Doctor(_)
             | Self::Monitor(_)
+            | Self::Guard(_)
             | Self::Detach(_) => unreachable!("`execute` runs what needs no manager"),
         }
     }

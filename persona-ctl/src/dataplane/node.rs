@@ -188,6 +188,11 @@ impl NodeDataplane {
         &self.ebpf
     }
 
+    /// Whether an agent's tables are in the maps: subjects or devices.
+    pub fn has_tables(&self) -> Result<bool, DataplaneError> {
+        Ok(self.index.subjects.iter().next().is_some() || !self.maps.devices.entries()?.is_empty())
+    }
+
     /// Puts the programs at the uplinks onto these devices and takes them off any other: for an uplink that came back
     /// under another index.
     pub fn set_uplinks(&mut self, uplinks: &[u32]) -> Result<(), DataplaneError> {

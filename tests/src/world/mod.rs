@@ -179,7 +179,7 @@ impl Drop for World {
 }
 
 /// The binary under test: `PERSONA_CTL`, or the one beside our own executable.
-fn persona_ctl() -> Result<PathBuf> {
+pub fn persona_ctl() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("PERSONA_CTL") {
         return Ok(PathBuf::from(path));
     }
