@@ -56,6 +56,20 @@ pub const FLOW_RESET_INWARD: u32 = 8;
 /// [`FlowValue::flags`]: it leaves under a shared port; the sequence is that of its entry in `SHARED`.
 pub const FLOW_SHARED: u32 = 16;
 
+/// Where the upper half of [`FlowValue::flags`] starts: when a packet of the flow last passed, as [`flow_tick`] has it.
+pub const FLOW_TICK_SHIFT: u32 = 16;
+
+/// Seconds of a tick.
+const FLOW_TICK_SECS: u32 = 16;
+/// Ticks until they start again from 1.
+const FLOW_TICK_COUNT: u32 = 0xffff;
+
+/// The tick in which `now_secs` lies, 1 to 65,535; they start again after twelve days. 0 is "never noted".
+#[inline(always)]
+pub const fn flow_tick(now_secs: u32) -> u32 {
+    now_secs / FLOW_TICK_SECS % FLOW_TICK_COUNT + 1
+}
+
 /// Where a flow's mapping is.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +83,22 @@ pub struct FlowValue {
 }
 
 const _: () = assert!(size_of::<FlowValue>() == 12 && align_of::<FlowValue>() == 4);
+
+impl FlowValue {
+    /// Whether the flow itself has been silent for longer than any flow of its protocol may, though others under its
+    /// slot have not. It then no longer lets anything in, and a sweep may remove it.
+    #[inline(always)]
+    pub const fn is_silent(&self, protocol: u32, now_secs: u32) -> bool {
+        let seen = self.flags >> FLOW_TICK_SHIFT;
+        let ticks = (flow_tick(now_secs) + FLOW_TICK_COUNT - seen) % FLOW_TICK_COUNT;
+        let limit_secs = match protocol as u8 {
+            TCP => idle_limit_secs(protocol, SLOT_REPLIED, 1),
+            UDP => idle_limit_secs(protocol, SLOT_REPLIED, 0),
+            _ => idle_limit_secs(protocol, 0, 0),
+        };
+        seen != 0 && ticks * FLOW_TICK_SECS >= limit_secs + FLOW_TICK_SECS
+    }
+}
 
 /// An endpoint-independent mapping (RFC 4787 §4.1). Map `MAPPINGS`.
 #[repr(C)]
@@ -208,6 +238,19 @@ mod tests {
             assert!(!slot.is_live(1000 + limit), "{slot:?}");
         }
         assert!(!Slot::default().is_live(5), "a slot that was never used is free");
+    }
+
+    #[test]
+    fn silent_flows_are_told_within_a_tick() {
+        for (protocol, limit) in [(TCP, 7440), (UDP, 300), (ICMP, 60)] {
+            for start in [1000, 0xffff * 16 - 7, 0xffff * 16 * 3 + 5] {
+                let flow = FlowValue { slot_index: 0, sequence: 0, flags: flow_tick(start) << FLOW_TICK_SHIFT | 31 };
+                assert!(!flow.is_silent(protocol.into(), start + limit), "{protocol} {start}");
+                assert!(flow.is_silent(protocol.into(), start + limit + 32), "{protocol} {start}");
+            }
+        }
+        let unnoted = FlowValue { slot_index: 0, sequence: 0, flags: 31 };
+        assert!(!unnoted.is_silent(UDP.into(), 1_000_000), "flows of before ticks were noted count as heard");
     }
 
     #[test]

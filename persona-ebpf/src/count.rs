@@ -25,6 +25,19 @@ pub fn count_drop(reason: DropReason) {
     }
 }
 
+/// Packets given to the slow path.
+#[map]
+static HANDED_OVER: PerCpuArray<u64> = PerCpuArray::pinned(1, 0);
+
+/// Counts a packet given to the slow path.
+#[inline(always)]
+pub fn count_handed_over() {
+    if let Some(cell) = HANDED_OVER.get_ptr_mut(0) {
+        // SAFETY: as in `count_drop`.
+        unsafe { *cell += 1 };
+    }
+}
+
 /// Counts packets and bytes of a persona.
 #[inline(always)]
 pub fn count_persona(index: u32, direction: Direction, packets: u64, bytes: u64) {

@@ -3,6 +3,12 @@
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LENGTH: usize = size_of::<Ipv4>();
+
+/// Bytes of an ICMP header.
+pub const ICMP_LENGTH: usize = size_of::<Icmp>();
+
 /// EtherType of IPv4, as it stands in a packet.
 pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 /// EtherType of ARP, as it stands in a packet.
@@ -14,6 +20,10 @@ pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
 /// More-fragments flag and fragment offset, as they stand in a packet.
 pub const FRAGMENT_MASK: u16 = 0x3fffu16.to_be();
+/// The fragment offset, as it stands in a packet.
+pub const FRAGMENT_OFFSET_MASK: u16 = 0x1fffu16.to_be();
+/// The more-fragments flag, as it stands in a packet.
+pub const MORE_FRAGMENTS: u16 = 0x2000u16.to_be();
 
 /// TCP's FIN flag.
 pub const TCP_FIN: u8 = 1;

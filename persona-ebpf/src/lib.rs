@@ -6,12 +6,15 @@
 #![feature(asm_experimental_arch)]
 
 pub mod count;
+pub mod embedded;
 pub mod encapsulation;
 pub mod event;
 pub mod features;
 pub mod frame;
 pub mod header;
 pub mod icmp;
+pub mod options;
+pub mod outcome;
 pub mod packet;
 pub mod tc;
 pub mod verdict;

@@ -1,16 +1,28 @@
-//! An IPv4 packet with ports, read once and checked against its own lengths.
+//! An IPv4 packet, read once and checked against its own lengths.
 
 use persona_common::checksum::{replace_long, replace_word};
 use persona_common::drop::DropReason;
 use persona_common::flow::{ICMP, TCP, UDP};
 
+use crate::embedded::Embedded;
+use crate::encapsulation::Inner;
 use crate::frame::Frame;
-use crate::header::{FRAGMENT_MASK, Icmp, Ipv4, Tcp, Udp};
+use crate::header::{FRAGMENT_OFFSET_MASK, IPV4_LENGTH, Icmp, Ipv4, MORE_FRAGMENTS, Tcp, Udp};
+use crate::options;
 
 /// ICMP echo reply.
 const ECHO_REPLY: u8 = 0;
 /// ICMP echo request.
 const ECHO_REQUEST: u8 = 8;
+/// ICMP destination unreachable, time exceeded, parameter problem.
+const ERRORS: [u8; 3] = [3, 11, 12];
+
+/// The most bytes of an IP packet (RFC 791 §3.1).
+const PACKET_LENGTH_MAX: usize = 65_535;
+
+/// Bytes from the start of an IPv4 packet that may have to be read: a whole header, an ICMP error's, a whole embedded
+/// header, and as much of the embedded L4 header as has a checksum.
+pub const READ_LENGTH_MAX: usize = 60 + 8 + 60 + 20;
 
 /// Which way a packet goes, as the subject sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,11 +33,34 @@ pub enum Direction {
     Inward,
 }
 
-/// What the programs need to know of a packet.
+/// What a packet is to address translation.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP, UDP, or an ICMP echo whose id is its port.
+    Flow,
+    /// An ICMP error; ports and protocol are those of the packet that it embeds.
+    Error,
+    /// A protocol without ports.
+    Portless,
+}
+
+/// How much of a packet this is.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Its first fragment, with the L4 header.
+    First,
+    /// A later fragment, without ports.
+    Later,
+}
+
+/// What the programs need to know of a packet. The order of the fields is [`Packet::forget_path`]'s.
+#[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Packet {
-    /// Its IP header.
-    pub ip: Ipv4,
     /// Where the IP header starts in the frame.
     pub at: usize,
     /// Bytes of the IP packet.
@@ -36,45 +71,133 @@ pub struct Packet {
     pub local_port: u16,
     /// The other side's port, 0 for ICMP; host order.
     pub remote_port: u16,
+    /// The protocol that the ports are of: its own, or an error's embedded one.
+    pub protocol: u8,
     /// TCP flags, 0 otherwise.
     pub tcp_flags: u8,
+    /// What it is.
+    pub kind: Kind,
+    /// How much of it this is.
+    pub part: Part,
+    /// Its IP header's fixed part.
+    pub ip: Ipv4,
     /// Whether the L4 checksum is there (UDP may go without).
     pub has_checksum: bool,
+    reserved: [u8; 3],
 }
 
+const _: () =
+    assert!(core::mem::offset_of!(Packet, local_port) == 24 && core::mem::offset_of!(Packet, has_checksum) == 52);
+
 impl Packet {
-    /// Reads the packet whose IP header stands at `at`.
+    /// Reads the whole packet with ports, or echo, whose IP header stands at `at`; refuses everything else.
     #[inline(always)]
     pub fn read<F: Frame>(frame: &F, at: usize, direction: Direction) -> Result<Self, DropReason> {
-        let ip: Ipv4 = frame.read(at).ok_or(DropReason::Malformed)?;
-        let length = u16::from_be(ip.total_length) as usize;
-        if ip.version_length != 0x45 {
-            let has_options = ip.version_length >> 4 == 4 && ip.version_length & 15 > 5;
-            return Err(if has_options { DropReason::IpOptions } else { DropReason::Malformed });
+        let packet = Self::read_any(frame, at, direction)?;
+        match (packet.part, packet.kind) {
+            (Part::Whole, Kind::Flow) => Ok(packet),
+            (Part::Whole, Kind::Error) => Err(DropReason::IcmpType),
+            (Part::Whole, Kind::Portless) => Err(DropReason::ProtocolWithoutPort),
+            _ => Err(DropReason::Fragment),
         }
-        if length < 20 || at + length > frame.length() {
-            return Err(DropReason::Malformed);
-        }
-        if ip.fragment & FRAGMENT_MASK != 0 {
-            return Err(DropReason::Fragment);
-        }
-        let mut packet = Self {
+    }
+
+    /// Reads the packet, or the part of one, whose IP header stands at `at`. A later fragment has port 0 on both sides.
+    #[inline(always)]
+    pub fn read_any<F: Frame>(frame: &F, at: usize, direction: Direction) -> Result<Self, DropReason> {
+        let mut packet = Self::blank(frame.read(at).ok_or(DropReason::Malformed)?, at);
+        packet.fill(frame, direction)?;
+        Ok(packet)
+    }
+
+    /// A packet of which nothing but its header is known yet, for [`Self::fill`].
+    #[inline(always)]
+    pub fn blank(ip: Ipv4, at: usize) -> Self {
+        Self {
             ip,
             at,
-            length,
-            headers_length: 28,
+            length: 0,
+            headers_length: 0,
             local_port: 0,
             remote_port: 0,
+            protocol: ip.protocol,
             tcp_flags: 0,
             has_checksum: true,
-        };
-        match ip.protocol {
-            TCP => packet.read_tcp(frame, direction)?,
-            UDP => packet.read_udp(frame, direction)?,
-            ICMP => packet.read_icmp(frame, direction)?,
-            _ => return Err(DropReason::ProtocolWithoutPort),
+            kind: Kind::Flow,
+            part: Part::Whole,
+            reserved: [0; 3],
         }
-        Ok(packet)
+    }
+
+    /// Makes the verifier forget by which path the packet was read: it knows the bytes on the stack one by one, but a
+    /// long word of them only as any number. Without this it walks the rest of the program once per kind of packet.
+    #[inline(always)]
+    pub fn forget_path(&mut self) {
+        for word in [3, 6] {
+            let word = (&raw mut *self).cast::<u64>().wrapping_add(word);
+            // SAFETY: an aligned long word within the packet, read and written back as it is.
+            unsafe { word.write_volatile(word.read_volatile()) };
+        }
+    }
+
+    /// Reads the rest.
+    #[inline(always)]
+    pub fn fill<F: Frame>(&mut self, frame: &F, direction: Direction) -> Result<(), DropReason> {
+        let header_length = self.ip_header_length();
+        self.length = u16::from_be(self.ip.total_length) as usize;
+        self.headers_length = header_length + 8;
+        if self.ip.version_length >> 4 != 4
+            || header_length < IPV4_LENGTH
+            || self.length < header_length
+            || self.at + self.length > frame.length()
+        {
+            return Err(DropReason::Malformed);
+        }
+        if header_length != IPV4_LENGTH {
+            frame.linearise(self.at + READ_LENGTH_MAX);
+            options::check(frame, self.at, header_length - IPV4_LENGTH)?;
+        }
+        if self.ip.fragment & (FRAGMENT_OFFSET_MASK | MORE_FRAGMENTS) != 0 {
+            self.part = self.read_part()?;
+            if self.part == Part::Later {
+                self.headers_length = header_length;
+                return Ok(());
+            }
+        }
+        match self.ip.protocol {
+            TCP => self.read_tcp(frame, direction),
+            UDP => self.read_udp(frame, direction),
+            ICMP => self.read_icmp(frame, direction),
+            _ => {
+                self.kind = Kind::Portless;
+                self.headers_length = header_length;
+                Ok(())
+            }
+        }
+    }
+
+    /// What an encapsulation has to know of it.
+    #[inline(always)]
+    pub fn inner(&self) -> Inner {
+        Inner { length: self.length, tos: self.ip.tos, is_ipv6: false }
+    }
+
+    /// Bytes of the IP header, options included.
+    #[inline(always)]
+    pub fn ip_header_length(&self) -> usize {
+        (self.ip.version_length & 15) as usize * 4
+    }
+
+    /// Where the L4 header starts in the frame. Computed each time, from a field that has a bound.
+    #[inline(always)]
+    pub fn l4_at(&self) -> usize {
+        self.at + self.ip_header_length()
+    }
+
+    /// Says that the packet now stands at `at`.
+    #[inline(always)]
+    pub fn move_to(&mut self, at: usize) {
+        self.at = at;
     }
 
     /// Packets that segmentation will make of it.
@@ -136,9 +259,16 @@ impl Packet {
     /// Sets the type of service. The caller writes the header back.
     #[inline(always)]
     pub fn set_tos(&mut self, tos: u8) {
-        let word = |tos: u8| u16::from_ne_bytes([0x45, tos]);
+        let word = |tos: u8| u16::from_ne_bytes([self.ip.version_length, tos]);
         self.ip.checksum = replace_word(self.ip.checksum, word(self.ip.tos), word(tos));
         self.ip.tos = tos;
+    }
+
+    /// Sets the id, in host order. The caller writes the header back.
+    #[inline(always)]
+    pub fn set_id(&mut self, id: u16) {
+        self.ip.checksum = replace_word(self.ip.checksum, self.ip.id, id.to_be());
+        self.ip.id = id.to_be();
     }
 
     /// Sets the source address. The caller writes the header back.
@@ -155,6 +285,30 @@ impl Packet {
         self.ip.destination = address;
     }
 
+    /// Which fragment it is. Refuses those that only an attacker makes (RFC 1858 §3, RFC 791 §3.2).
+    #[inline(always)]
+    fn read_part(&self) -> Result<Part, DropReason> {
+        let offset = (u16::from_be(self.ip.fragment & FRAGMENT_OFFSET_MASK)) as usize * 8;
+        let has_more = self.ip.fragment & MORE_FRAGMENTS != 0;
+        let payload_length = self.length - self.ip_header_length();
+        let lies =
+            payload_length == 0 || (has_more && payload_length % 8 != 0) || offset + self.length > PACKET_LENGTH_MAX;
+        if lies {
+            return Err(DropReason::Malformed);
+        }
+        if offset == 0 {
+            return Ok(Part::First);
+        }
+        // It would overwrite the flags that the first fragment was judged by (RFC 1858 §3.2).
+        if offset == 8 && self.ip.protocol == TCP { Err(DropReason::Fragment) } else { Ok(Part::Later) }
+    }
+
+    /// What a header that doesn't fit into the packet is: a tiny fragment (RFC 1858 §2), or nothing at all.
+    #[inline(always)]
+    fn too_short(&self) -> DropReason {
+        if self.part == Part::First { DropReason::Fragment } else { DropReason::Malformed }
+    }
+
     #[inline(always)]
     fn set_ports(&mut self, source: u16, destination: u16, direction: Direction) {
         let (source, destination) = (u16::from_be(source), u16::from_be(destination));
@@ -166,12 +320,15 @@ impl Packet {
 
     #[inline(always)]
     fn read_tcp<F: Frame>(&mut self, frame: &F, direction: Direction) -> Result<(), DropReason> {
-        let tcp: Tcp = frame.read(self.at + 20).ok_or(DropReason::Malformed)?;
+        let tcp: Tcp = frame.read(self.l4_at()).ok_or(self.too_short())?;
         let header_length = (tcp.offset >> 4) as usize * 4;
-        if header_length < 20 || 20 + header_length > self.length {
+        if header_length < 20 {
             return Err(DropReason::Malformed);
         }
-        self.headers_length = 20 + header_length;
+        self.headers_length = self.ip_header_length() + header_length;
+        if self.headers_length > self.length {
+            return Err(self.too_short());
+        }
         self.tcp_flags = tcp.flags;
         self.set_ports(tcp.source, tcp.destination, direction);
         Ok(())
@@ -179,9 +336,13 @@ impl Packet {
 
     #[inline(always)]
     fn read_udp<F: Frame>(&mut self, frame: &F, direction: Direction) -> Result<(), DropReason> {
-        let udp: Udp = frame.read(self.at + 20).ok_or(DropReason::Malformed)?;
+        let udp: Udp = frame.read(self.l4_at()).ok_or(self.too_short())?;
+        if self.headers_length > self.length {
+            return Err(self.too_short());
+        }
         let udp_length = u16::from_be(udp.length) as usize;
-        if udp_length < 8 || 20 + udp_length > self.length {
+        let is_beyond = self.part == Part::Whole && self.ip_header_length() + udp_length > self.length;
+        if udp_length < 8 || is_beyond {
             return Err(DropReason::Malformed);
         }
         self.has_checksum = udp.checksum != 0;
@@ -191,18 +352,29 @@ impl Packet {
 
     #[inline(always)]
     fn read_icmp<F: Frame>(&mut self, frame: &F, direction: Direction) -> Result<(), DropReason> {
-        let icmp: Icmp = frame.read(self.at + 20).ok_or(DropReason::Malformed)?;
-        if self.length < 28 {
-            return Err(DropReason::Malformed);
+        let icmp: Icmp = frame.read(self.l4_at()).ok_or(self.too_short())?;
+        if self.headers_length > self.length {
+            return Err(self.too_short());
         }
         let echo = match direction {
             Direction::Outward => ECHO_REQUEST,
             Direction::Inward => ECHO_REPLY,
         };
-        if icmp.kind != echo || icmp.code != 0 {
+        if icmp.kind == echo && icmp.code == 0 {
+            self.local_port = u16::from_be(icmp.id);
+            return Ok(());
+        }
+        if icmp.kind != ERRORS[0] && icmp.kind != ERRORS[1] && icmp.kind != ERRORS[2] {
             return Err(DropReason::IcmpType);
         }
-        self.local_port = u16::from_be(icmp.id);
+        if self.part != Part::Whole {
+            return Err(DropReason::Fragment);
+        }
+        let embedded = Embedded::read(frame, self, direction)?;
+        self.kind = Kind::Error;
+        self.protocol = embedded.ip.protocol;
+        self.local_port = embedded.local_port;
+        self.remote_port = embedded.remote_port;
         Ok(())
     }
 }

@@ -3,18 +3,38 @@
 
 use core::arch::asm;
 
-/// Adds to a word; subtracts by adding the two's complement.
+/// Adds to a word, subtracts by adding the two's complement; gives back what stood there before.
 #[inline(always)]
-pub fn add(word: &mut u32, value: u32) {
+pub fn add(word: &mut u32, value: u32) -> u32 {
+    let mut value = value;
     // SAFETY: one instruction on an aligned word that is borrowed.
-    unsafe { asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) word, in(wreg) value) }
+    unsafe { asm!("{1} = atomic_fetch_add((u32 *)({0} + 0), {1})", in(reg) word, inlateout(wreg) value) }
+    value
 }
 
-/// Sets bits of a word.
+/// Sets bits of a word; gives back what stood there before.
 #[inline(always)]
-pub fn set_bits(word: &mut u32, bits: u32) {
-    // SAFETY: one instruction on an aligned word that is borrowed.
-    unsafe { asm!("lock *(u32 *)({0} + 0) |= {1}", in(reg) word, in(wreg) bits) }
+pub fn set_bits(word: &mut u32, bits: u32) -> u32 {
+    let mut bits = bits;
+    // SAFETY: as above.
+    unsafe { asm!("{1} = atomic_fetch_or((u32 *)({0} + 0), {1})", in(reg) word, inlateout(wreg) bits) }
+    bits
+}
+
+/// Clears bits of a word; gives back what stood there before.
+#[inline(always)]
+pub fn clear_bits(word: &mut u32, bits: u32) -> u32 {
+    let mut mask = !bits;
+    // SAFETY: as above.
+    unsafe { asm!("{1} = atomic_fetch_and((u32 *)({0} + 0), {1})", in(reg) word, inlateout(wreg) mask) }
+    mask
+}
+
+/// Replaces a word if it is `from`.
+#[inline(always)]
+pub fn replace(word: &mut u32, from: u32, to: u32) {
+    // SAFETY: as above.
+    unsafe { asm!("w0 = cmpxchg32_32({0} + 0, w0, {1})", in(reg) word, in(wreg) to, inlateout("w0") from => _) }
 }
 
 /// Replaces a long word if it is `from`; says whether it was.

@@ -1,63 +1,93 @@
 //! MSS clamping: a TCP connection never asks for segments that its persona's MTU can't carry.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::bpf_skb_load_bytes;
+use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::programs::TcContext;
 use persona_common::drop::DropReason;
-use persona_ebpf::header::{ETHERNET_LENGTH, TCP_SYN};
-use persona_ebpf::packet::Packet;
 use persona_ebpf::tc::{replace_checksum, skb};
 
-const TCP_AT: usize = ETHERNET_LENGTH + 20;
-const OPTIONS_AT: usize = TCP_AT + 20;
-const CHECKSUM_AT: usize = TCP_AT + 16;
+/// Bytes of a TCP header without options.
+const TCP_LENGTH: usize = 20;
+/// Where in a TCP header the checksum stands.
+const CHECKSUM_AT: usize = 16;
 
 /// Bytes of IPv4 and TCP headers without options (RFC 6691 §2).
-const FIXED_HEADERS_LENGTH: u32 = 40;
+pub const FIXED_HEADERS_LENGTH_V4: u32 = 40;
+/// Bytes that a TCP header has room for options.
+const OPTIONS_LENGTH_MAX: usize = 40;
 /// Options that are looked at before the search is given up; an MSS stands first in practice.
-const OPTION_COUNT_MAX: usize = 12;
+const OPTION_COUNT_MAX: u32 = 12;
 
 const END: u8 = 0;
 const PADDING: u8 = 1;
 const MSS: u8 = 2;
 
-/// Lowers the MSS option of a SYN to what `mtu` allows.
-#[inline(always)]
-pub fn clamp_mss(frame: &TcContext, packet: &Packet, mtu: u32) -> Result<(), DropReason> {
-    if packet.tcp_flags & TCP_SYN == 0 || packet.headers_length <= 40 {
-        return Ok(());
-    }
-    let limit = (mtu.saturating_sub(FIXED_HEADERS_LENGTH)) as u16;
-    let Some((at, mss)) = find_mss(frame, packet.headers_length - 40) else { return Ok(()) };
+/// Lowers the MSS option of the SYN whose TCP header stands at `tcp_at` and has `options_length` bytes of options to
+/// `limit`. Gives 0, or 1 when the kernel refused.
+#[inline(never)]
+pub fn clamp_mss(frame: &TcContext, tcp_at: usize, options_length: usize, limit: u32) -> u32 {
+    let limit = limit as u16;
+    let Some((at, mss)) = find_mss(frame, tcp_at + TCP_LENGTH, options_length) else { return 0 };
     if mss <= limit {
-        return Ok(());
+        return 0;
     }
     // An option may start at an odd offset; the words of the sum are then the other way round.
     let word = |value: u16| if at % 2 == 0 { value.to_be() } else { value.to_be().swap_bytes() };
-    replace_checksum(frame, CHECKSUM_AT, word(mss) as u64, word(limit) as u64, 2)?;
-    store(frame, OPTIONS_AT + at, limit.to_be())
+    let (from, to) = (word(mss) as u64, word(limit) as u64);
+    let is_done = replace_checksum(frame, tcp_at + CHECKSUM_AT, from, to, 2).is_ok()
+        && store(frame, tcp_at + TCP_LENGTH + at, limit.to_be()).is_ok();
+    if is_done { 0 } else { 1 }
+}
+
+/// How far the search has come.
+struct Search<'a> {
+    frame: &'a TcContext,
+    options_at: usize,
+    options_length: usize,
+    at: usize,
+    mss: u32,
+    is_found: u32,
 }
 
 /// Offset of the MSS value among the options, and the value.
 #[inline(always)]
-fn find_mss(frame: &TcContext, options_length: usize) -> Option<(usize, u16)> {
-    let mut at = 0usize;
-    let mut count = 0;
-    while count < OPTION_COUNT_MAX {
-        if at + 4 > options_length || at > 36 {
+fn find_mss(frame: &TcContext, options_at: usize, options_length: usize) -> Option<(usize, u16)> {
+    let mut search = Search { frame, options_at, options_length, at: 0, mss: 0, is_found: 0 };
+    // SAFETY: the callback takes what it is given here. A loop of the kernel's: the verifier would walk one of ours option
+    // by option, in every state that a packet can be in by then.
+    unsafe { bpf_loop(OPTION_COUNT_MAX, probe as *mut c_void, (&raw mut search).cast(), 0) };
+    (search.is_found != 0).then_some((search.at, search.mss as u16))
+}
+
+/// One option; 1: no more.
+unsafe extern "C" fn probe(_index: u32, search: *mut Search<'_>) -> i64 {
+    // SAFETY: `find_mss` passed it.
+    step(unsafe { &mut *search }).is_none() as i64
+}
+
+/// Steps over one option; None: it was the last to look at.
+#[inline(always)]
+fn step(search: &mut Search<'_>) -> Option<()> {
+    let at = search.at;
+    if at + 4 > search.options_length || at + 4 > OPTIONS_LENGTH_MAX {
+        return None;
+    }
+    let option: [u8; 4] = load(search.frame, search.options_at + at)?;
+    match option[0] {
+        END => return None,
+        PADDING => search.at = at + 1,
+        MSS => {
+            search.at = at + 2;
+            search.mss = u16::from_be_bytes([option[2], option[3]]) as u32;
+            search.is_found = (option[1] == 4) as u32;
             return None;
         }
-        let option: [u8; 4] = load(frame, OPTIONS_AT + at)?;
-        match option[0] {
-            END => return None,
-            PADDING => at += 1,
-            MSS if option[1] == 4 => return Some((at + 2, u16::from_be_bytes([option[2], option[3]]))),
-            MSS => return None,
-            _ if option[1] < 2 => return None,
-            _ => at += option[1] as usize,
-        }
-        count += 1;
+        _ if option[1] < 2 => return None,
+        _ => search.at = at + option[1] as usize,
     }
-    None
+    Some(())
 }
 
 #[inline(always)]

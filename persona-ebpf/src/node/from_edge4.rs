@@ -3,85 +3,101 @@
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
-use persona_common::flow::{SLOT_REPLIED, SLOT_RESET, Slot, slot_protocol_index};
-use persona_common::node::Lease;
+use persona_common::encapsulation::ecn_after;
+use persona_common::node::{Lease, Subject};
 use persona_ebpf::count::{add, count_persona};
 use persona_ebpf::encapsulation::Outer;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::TCP_RST;
-use persona_ebpf::packet::{Direction, Packet};
+use persona_ebpf::header::{ETHERNET_LENGTH, ICMP_LENGTH, Ipv4};
+use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 use persona_ebpf::tc::send_to_neighbour;
 
-use crate::atomic;
-use crate::maps::{self, ADDRESSES, BLOCKS, LEASES, SUBJECT_TRAFFIC, SUBJECTS};
-use crate::resolve::slot_mut;
-use crate::rewrite::rewrite_destination;
+use crate::maps::{self, SUBJECT_TRAFFIC, SUBJECTS};
+use crate::read::read;
+use crate::receive::{self, Recipient};
+use crate::rewrite::{Side, rewrite_destination};
+use crate::{fragment, slow_path};
 
 /// A packet in the tunnel of a known edge.
 #[inline(always)]
 pub fn run(frame: &TcContext, outer: &Outer) -> Result<i32, DropReason> {
-    let packet = Packet::read(frame, outer.inner_at(), Direction::Inward)?;
-    let (lease, slot) = find(&packet)?;
-    if lease.vni != outer.vni() {
-        return Err(DropReason::VniMismatch);
-    }
-    if packet.opens_connection() {
-        return Err(DropReason::Unsolicited);
-    }
-    refresh(&packet, slot);
-    deliver(frame, outer, packet, lease, slot)
-}
-
-#[inline(always)]
-fn find(packet: &Packet) -> Result<(&'static Lease, &'static mut Slot), DropReason> {
-    // SAFETY: values are replaced as a whole and copied here at once.
-    let address = unsafe { ADDRESSES.get(packet.ip.destination) }.copied().ok_or(DropReason::Unleased)?;
-    let block_bits = address.block_bits & 15;
-    let port = packet.local_port as u32;
-    let block = BLOCKS.get(address.block_base + (port >> block_bits)).ok_or(DropReason::Unleased)?;
-    if block.lease_index_plus_one == 0 {
-        return Err(DropReason::Unleased);
-    }
-    let lease = LEASES.get(block.lease_index_plus_one - 1).ok_or(DropReason::Unleased)?;
-    let offset = port & ((1 << block_bits) - 1);
-    let protocol_index = slot_protocol_index(packet.ip.protocol);
-    let slot = slot_mut(block.slot_base + (protocol_index << block_bits) + offset).ok_or(DropReason::NoMapping)?;
-    if !slot.is_live(maps::now_secs()) {
-        return Err(DropReason::NoMapping);
-    }
-    Ok((lease, slot))
-}
-
-#[inline(always)]
-fn refresh(packet: &Packet, slot: &mut Slot) {
+    let ip: Ipv4 = frame.read(outer.inner_at()).ok_or(DropReason::Malformed)?;
+    let mut packet = Packet::blank(ip, outer.inner_at());
+    read(frame, &mut packet, Direction::Inward)?;
     let now_secs = maps::now_secs();
-    if slot.last_seen_secs != now_secs {
-        slot.last_seen_secs = now_secs;
+    let (lease, recipient) = if packet.part == Part::Later {
+        // It follows the first, or waits for it.
+        let Some((value, lease)) = fragment::find(&packet, fragment::INWARD, now_secs) else {
+            return slow_path::wait_inward(frame, outer, &packet.inner());
+        };
+        check_vni(lease, outer)?;
+        (lease, Recipient { address: value.address[3], port: 0 })
+    } else {
+        find(frame, outer, &packet, now_secs)?
+    };
+    let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
+    deliver(frame, outer, &mut packet, lease, subject, recipient)
+}
+
+/// Who a packet with ports is for.
+#[inline(always)]
+fn find(
+    frame: &TcContext,
+    outer: &Outer,
+    packet: &Packet,
+    now_secs: u32,
+) -> Result<(&'static Lease, Recipient), DropReason> {
+    let place = receive::place(packet)?;
+    let lease = place.lease;
+    check_vni(lease, outer)?;
+    let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
+    if packet.kind == Kind::Error {
+        let remote = embedded_remote(frame, packet)?;
+        let recipient = receive::peek(packet, remote, &place, subject, now_secs).ok_or(DropReason::NoMapping)?;
+        return Ok((lease, recipient));
     }
-    let seen = if packet.tcp_flags & TCP_RST != 0 { SLOT_REPLIED | SLOT_RESET } else { SLOT_REPLIED };
-    if slot.flags & seen != seen {
-        atomic::set_bits(&mut slot.flags, seen);
+    let recipient = receive::receive(packet, &place, subject, now_secs)?;
+    if packet.part == Part::First {
+        fragment::note_inward(packet, lease, place.lease_index, recipient, now_secs);
     }
+    Ok((lease, recipient))
+}
+
+#[inline(always)]
+fn check_vni(lease: &Lease, outer: &Outer) -> Result<(), DropReason> {
+    if lease.vni == outer.vni() { Ok(()) } else { Err(DropReason::VniMismatch) }
+}
+
+/// Who the packet went to that an error embeds.
+#[inline(always)]
+fn embedded_remote(frame: &TcContext, packet: &Packet) -> Result<u32, DropReason> {
+    let ip: Ipv4 = frame.read(packet.l4_at() + ICMP_LENGTH).ok_or(DropReason::Malformed)?;
+    Ok(ip.destination)
 }
 
 #[inline(always)]
 fn deliver(
     frame: &TcContext,
     outer: &Outer,
-    mut packet: Packet,
+    packet: &mut Packet,
     lease: &Lease,
-    slot: &Slot,
+    subject: &Subject,
+    recipient: Recipient,
 ) -> Result<i32, DropReason> {
-    let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     if subject.ifindex == 0 {
         return Err(DropReason::UnknownDevice);
     }
     packet.count_hop()?;
+    let ecn = ecn_after(packet.ip.tos, outer.tos).ok_or(DropReason::Ecn)?;
+    if ecn != packet.ip.tos & 3 {
+        packet.set_tos(packet.ip.tos & !3 | ecn);
+    }
     let packets = packet.packet_count(frame);
     let bytes = packet.byte_count(packets);
     add(&SUBJECT_TRAFFIC, lease.subject_index, Direction::Inward, packets, bytes);
     count_persona(lease.persona_index, Direction::Inward, packets, bytes);
     frame.decapsulate(outer)?;
-    rewrite_destination(frame, &mut packet, slot, lease.mtu)?;
+    packet.move_to(ETHERNET_LENGTH);
+    rewrite_destination(frame, packet, Side { address: recipient.address, port: recipient.port }, lease.mtu)?;
     Ok(send_to_neighbour(subject.ifindex, &mapped(packet.ip.destination)))
 }

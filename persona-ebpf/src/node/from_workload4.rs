@@ -1,22 +1,54 @@
 //! IPv4 from a workload: the flow's mapping, the rewrite, the tunnel.
+//!
+//! The ordinary packet of a flow with ports runs straight through; fragments, errors, protocols without ports and packets
+//! that are too big branch off and come back to the same `send`.
 
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
-use persona_common::flow::{ICMP, TCP, UDP};
-use persona_common::node::{Device, SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_TCP, SUBJECT_UDP, Subject};
+use persona_common::flow::{FLOW_SHARED, ICMP, MappingKey, TCP, UDP, flow_hash};
+use persona_common::node::{
+    Device, LEASE_IS_WHOLE, Lease, SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_OTHER, SUBJECT_TCP, SUBJECT_UDP, Subject,
+};
 use persona_ebpf::count::{add, count_drop, count_persona};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{DONT_FRAGMENT, ETHERNET_LENGTH, Ipv4};
 use persona_ebpf::icmp::send_fragmentation_needed;
-use persona_ebpf::packet::{Direction, Packet};
+use persona_ebpf::outcome::{pack, unpack};
+use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 
 use crate::bypass::{bypass, is_bypassed, is_link_business};
 use crate::classify::{self, Origin};
-use crate::maps::{self, SUBJECT_TRAFFIC};
-use crate::path::send_to_edge;
-use crate::resolve::{Mapping, existing_mapping, new_mapping};
+use crate::fragment;
+use crate::maps::{self, FLOWS, LEASES, SUBJECT_TRAFFIC};
+use crate::path::{self, Exit};
+use crate::read::read;
+use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot, new_mapping, slot_mut};
 use crate::rewrite::rewrite_source;
+use crate::{share, slow_path};
+
+/// How a packet leaves: under which lease and port, by which edge.
+#[repr(C, align(8))]
+struct Departure {
+    lease_index: u32,
+    hash: u32,
+    port: u16,
+    /// The id that it leaves under, if it is or will be cut.
+    id: u16,
+    is_cut: u32,
+}
+
+impl Departure {
+    /// As [`Packet::forget_path`].
+    #[inline(always)]
+    fn forget_path(&mut self) {
+        for word in [0, 1] {
+            let word = (&raw mut *self).cast::<u64>().wrapping_add(word);
+            // SAFETY: an aligned long word within the value, read and written back as it is.
+            unsafe { word.write_volatile(word.read_volatile()) };
+        }
+    }
+}
 
 /// A packet that came in by a workload's device.
 #[inline(always)]
@@ -33,57 +65,195 @@ pub fn run(frame: &TcContext, ifindex: u32, device: &Device) -> Result<i32, Drop
 #[inline(always)]
 pub fn carry(frame: &TcContext, origin: &Origin, ip: Ipv4) -> Result<i32, DropReason> {
     let subject = origin.subject;
-    let packet = match Packet::read(frame, ETHERNET_LENGTH, Direction::Outward) {
-        Ok(packet) => packet,
+    let mut packet = Packet::blank(ip, ETHERNET_LENGTH);
+    match read(frame, &mut packet, Direction::Outward) {
+        Ok(()) => {}
         // What no block can carry may still be meant for somebody near.
         Err(DropReason::Malformed) => return Err(DropReason::Malformed),
-        Err(_) if is_bypassed(origin, mapped(ip.destination)) => return Ok(bypass(frame)),
+        Err(_) if passes_by(origin, ip.destination) => return Ok(bypass(frame)),
         Err(reason) => return Err(reason),
     };
     let now_secs = maps::now_secs();
-    let mapping = match existing_mapping(&packet, subject, now_secs) {
-        // Old flows outlive a switch, but not the loss of every way out.
-        Some(_) if subject.flags & SUBJECT_HAS_NETWORK == 0 => return Err(DropReason::NoPersona),
-        Some(mapping) => mapping,
-        None if is_bypassed(origin, mapped(ip.destination)) => return Ok(bypass(frame)),
+    let mut departure = Departure { lease_index: 0, port: 0, is_cut: 0, id: 0, hash: 0 };
+    let lease = if packet.kind == Kind::Error || packet.part == Part::Later {
+        let found = if packet.kind == Kind::Error {
+            find_error(&packet, subject, now_secs, &mut departure)
+        } else {
+            find_later(&packet, origin.subject_index, now_secs, &mut departure)
+        };
+        if found == 0 {
+            return carry_unknown(frame, &packet, origin);
+        }
+        LEASES.get(departure.lease_index).ok_or(DropReason::NoLease)?
+    } else {
+        let mapping = match existing_mapping(&packet, subject, now_secs) {
+            // Old flows outlive a switch, but not the loss of every way out.
+            Some(_) if subject.flags & SUBJECT_HAS_NETWORK == 0 => return Err(DropReason::NoPersona),
+            Some(mapping) => mapping,
+            None if passes_by(origin, ip.destination) => return Ok(bypass(frame)),
+            None => {
+                check_persona(subject, ip.protocol)?;
+                new_mapping(&packet, subject, now_secs)?
+            }
+        };
+        depart(frame, &packet, origin.subject_index, &mapping, now_secs, &mut departure)?;
+        mapping.lease
+    };
+    departure.forget_path();
+    send(frame, &mut packet, origin, lease, &departure)
+}
+
+/// How a packet with a mapping leaves; the first fragment of a packet says so to the later ones.
+#[inline(always)]
+fn depart(
+    frame: &TcContext,
+    packet: &Packet,
+    subject_index: u32,
+    mapping: &Mapping,
+    now_secs: u32,
+    departure: &mut Departure,
+) -> Result<(), DropReason> {
+    departure.port = mapping.external_port;
+    if packet.part == Part::First || must_be_cut(frame, packet, mapping.lease) {
+        let passage = fragment::passage(packet, mapping.lease, mapping.lease_index, mapping.external_port)?;
+        if packet.part == Part::First {
+            fragment::note_outward(packet, subject_index, mapping, passage, now_secs);
+        }
+        (departure.is_cut, departure.id, departure.hash) = (1, passage.id, passage.hash);
+        return Ok(());
+    }
+    let ports = packet.ports(mapping.external_port);
+    departure.hash = flow_hash(mapping.lease.address, packet.ip.destination, ports, packet.ip.protocol);
+    Ok(())
+}
+
+/// Whether a destination is bypassed; asked for new flows only.
+#[inline(always)]
+fn passes_by(origin: &Origin, destination: u32) -> bool {
+    passes_by_apart(origin, destination) != 0
+}
+
+#[inline(never)]
+fn passes_by_apart(origin: &Origin, destination: u32) -> u32 {
+    is_bypassed(origin, mapped(destination)) as u32
+}
+
+/// An error about no flow, or a later fragment whose first hasn't been seen.
+#[inline(always)]
+fn carry_unknown(frame: &TcContext, packet: &Packet, origin: &Origin) -> Result<i32, DropReason> {
+    if passes_by(origin, packet.ip.destination) {
+        return Ok(bypass(frame));
+    }
+    if packet.kind == Kind::Error {
+        return Err(DropReason::NoMapping);
+    }
+    slow_path::wait(frame, &packet.inner(), origin.subject_index)
+}
+
+/// How an ICMP error about a packet that the subject got leaves: as that packet's flow would. Gives 1 if it may.
+#[inline(never)]
+fn find_error(packet: &Packet, subject: &Subject, now_secs: u32, departure: &mut Departure) -> u32 {
+    let Some(mapping) = embedded_mapping(packet, subject, now_secs) else { return 0 };
+    let ports = packet.ports(mapping.external_port);
+    departure.lease_index = mapping.lease_index;
+    departure.port = mapping.external_port;
+    departure.hash = flow_hash(mapping.lease.address, packet.ip.destination, ports, packet.protocol);
+    1
+}
+
+/// The mapping of the flow that an error's embedded packet came in by. Changes nothing.
+#[inline(always)]
+fn embedded_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Option<Mapping> {
+    // SAFETY: values are replaced as a whole and copied here at once.
+    let flow = unsafe { FLOWS.get(flow_key(packet, subject)) }.copied();
+    let (lease_index, external_port) = match flow {
+        Some(flow) if flow.flags & FLOW_SHARED != 0 => {
+            let shared = share::entry(flow.slot_index, packet.ip.destination, packet.remote_port, now_secs)?;
+            if shared.sequence != flow.sequence || shared.inner_port != packet.local_port {
+                return None;
+            }
+            (shared.lease_index, shared.external_port)
+        }
+        Some(flow) => {
+            let slot = live_slot(flow.slot_index, flow.sequence, now_secs)?;
+            (slot.lease_index, slot.external_port)
+        }
+        // A stranger's packet that endpoint-independent filtering had let in.
         None => {
-            check_persona(subject, ip.protocol)?;
-            new_mapping(&packet, subject, now_secs)?
+            let key = MappingKey {
+                lease_index: subject.lease_index_plus_one.checked_sub(1)?,
+                inner_address: packet.ip.source,
+                inner_port: packet.local_port,
+                protocol: packet.protocol as u16,
+            };
+            let slot = slot_mut(mapped_slot(&key, now_secs)?.slot_index)?;
+            (slot.lease_index, slot.external_port)
         }
     };
-    send(frame, packet, subject, origin.subject_index, &mapping)
+    let lease = LEASES.get(lease_index)?;
+    if lease.id == 0 {
+        return None;
+    }
+    Some(Mapping { lease, lease_index, external_port })
+}
+
+/// How a later fragment leaves: as its first did. Gives 1 if that is known.
+#[inline(never)]
+fn find_later(packet: &Packet, subject_index: u32, now_secs: u32, departure: &mut Departure) -> u32 {
+    let scope = fragment::outward_scope(subject_index);
+    let Some((value, _)) = fragment::find(packet, scope, now_secs) else { return 0 };
+    departure.lease_index = value.lease_index;
+    departure.hash = value.hash;
+    departure.is_cut = 1;
+    departure.id = value.id as u16;
+    1
 }
 
 #[inline(always)]
 fn send(
     frame: &TcContext,
-    mut packet: Packet,
-    subject: &Subject,
-    subject_index: u32,
-    mapping: &Mapping,
+    packet: &mut Packet,
+    origin: &Origin,
+    lease: &Lease,
+    departure: &Departure,
 ) -> Result<i32, DropReason> {
-    let lease = mapping.lease;
+    let subject = origin.subject;
+    let mut exit = Exit::Edge;
     if packet.length_on_wire(frame) > lease.mtu as usize {
-        return refuse_size(frame, &packet, lease.mtu);
+        if packet.ip.fragment & DONT_FRAGMENT != 0 {
+            return refuse_size(frame, packet, lease.mtu);
+        }
+        exit = Exit::SlowPath;
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
     let bytes = packet.byte_count(packets);
-    add(&SUBJECT_TRAFFIC, subject_index, Direction::Outward, packets, bytes);
+    add(&SUBJECT_TRAFFIC, origin.subject_index, Direction::Outward, packets, bytes);
     count_persona(lease.persona_index, Direction::Outward, packets, bytes);
-    rewrite_source(frame, &mut packet, subject, mapping)?;
-    send_to_edge(frame, &packet, subject, mapping)
+    if departure.is_cut != 0 {
+        packet.set_id(departure.id);
+    }
+    rewrite_source(frame, packet, subject, lease, departure.port)?;
+    path::send_to_edge(frame, &packet.inner(), subject, lease, departure.hash, exit)
+}
+
+/// Whether the slow path will cut the packet: its fragments need an id of the block.
+#[inline(always)]
+fn must_be_cut(frame: &TcContext, packet: &Packet, lease: &Lease) -> bool {
+    packet.length_on_wire(frame) > lease.mtu as usize && packet.ip.fragment & DONT_FRAGMENT == 0
 }
 
 #[inline(always)]
 fn refuse_size(frame: &TcContext, packet: &Packet, mtu: u32) -> Result<i32, DropReason> {
-    if packet.ip.fragment & DONT_FRAGMENT == 0 {
-        return Err(DropReason::TooBigFragmentable);
-    }
     let source = maps::config()?.underlay_address[3];
-    let verdict = send_fragmentation_needed(frame, packet, source, mtu)?;
+    let verdict = unpack(tell_size(frame, packet, source, mtu))?;
     count_drop(DropReason::TooBig);
     Ok(verdict)
+}
+
+#[inline(never)]
+fn tell_size(frame: &TcContext, packet: &Packet, source: u32, mtu: u32) -> u64 {
+    pack(send_fragmentation_needed(frame, packet, source, mtu))
 }
 
 #[inline(always)]
@@ -95,7 +265,17 @@ fn check_persona(subject: &Subject, protocol: u8) -> Result<(), DropReason> {
         TCP => SUBJECT_TCP,
         UDP => SUBJECT_UDP,
         ICMP => SUBJECT_ICMP,
-        _ => return Err(DropReason::ProtocolWithoutPort),
+        _ => return check_portless(subject),
     };
     if subject.flags & needed == 0 { Err(DropReason::ProtocolDenied) } else { Ok(()) }
+}
+
+/// Protocols without ports leave only where no port is needed to tell whose they are.
+#[inline(always)]
+fn check_portless(subject: &Subject) -> Result<(), DropReason> {
+    let lease = LEASES.get(subject.lease_index_plus_one.wrapping_sub(1));
+    if lease.is_none_or(|lease| lease.flags & LEASE_IS_WHOLE == 0) {
+        return Err(DropReason::ProtocolWithoutPort);
+    }
+    if subject.flags & SUBJECT_OTHER == 0 { Err(DropReason::ProtocolDenied) } else { Ok(()) }
 }

@@ -3,15 +3,17 @@
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, Slot};
+use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::*;
 use persona_common::node::{
     Device, EdgeHop, EgressAddress, Group, Lease, Liveness, NodeBlock, NodeConfig, SCOPE_BITS, ScopedAddress, Subject,
 };
 use persona_common::record::{Record, RecordKey};
+use persona_common::share::{SharedFlow, SharedKey};
 use persona_common::traffic::TrafficCell;
 
 #[map]
@@ -39,6 +41,18 @@ pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::pinned(FLOW_COUNT_MAX, 
 pub static MAPPINGS: HashMap<MappingKey, MappingValue> = HashMap::pinned(MAPPING_COUNT_MAX, 0);
 #[map]
 pub static SLOTS: Array<Slot> = Array::pinned(SLOT_COUNT_DEFAULT, 0);
+/// TCP flows under the ports of others.
+#[map]
+pub static SHARED: HashMap<SharedKey, SharedFlow> = HashMap::pinned(SHARED_COUNT_MAX, 0);
+/// Connections opened from outside, until their subject answers: the flow as the answer will have it → its slot.
+#[map]
+pub static OPENINGS: LruHashMap<FlowKey, MappingValue> = LruHashMap::pinned(OPENING_COUNT_MAX, 0);
+/// What first fragments leave for later ones.
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::pinned(FRAGMENT_COUNT_MAX, 0);
+/// Counters for the ids of fragments, by lease index.
+#[map]
+pub static FRAGMENT_COUNTERS: Array<u32> = Array::pinned(LEASE_COUNT_MAX, 0);
 #[map]
 pub static ADDRESSES: HashMap<u32, EgressAddress> = HashMap::pinned(ADDRESS_COUNT_MAX, 0);
 #[map]

@@ -3,33 +3,60 @@
 use aya_ebpf::programs::TcContext;
 use persona_common::PERSONA_MARK;
 use persona_common::drop::DropReason;
-use persona_common::flow::{entropy_port, flow_hash, row_of_hash};
+use persona_common::flow::{entropy_port, row_of_hash};
 use persona_common::maps::MAGLEV_ROW_COUNT;
-use persona_common::node::{EdgeHop, Subject};
+use persona_common::node::{EdgeHop, Lease, Subject};
 use persona_ebpf::encapsulation::{Inner, Tunnel};
 use persona_ebpf::frame::Frame;
-use persona_ebpf::packet::Packet;
+use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::tc::{send_to_neighbour, skb};
 
 use crate::maps::{self, EDGES, GROUPS, LIVENESS, MAGLEV};
-use crate::resolve::Mapping;
+use crate::slow_path;
 
 /// Rows that are tried when both edges of the first one are out.
 const ROW_WALK_MAX: u32 = 8;
 /// Step of that walk: coprime to the number of rows, so that neighbours aren't asked for one another.
 const ROW_WALK_STEP: u32 = 8191;
 
+/// Where a tunnel packet goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// To the edge.
+    Edge,
+    /// To the slow path, which cuts it and sends the pieces to the edge.
+    SlowPath,
+}
+
 /// Encapsulates a rewritten packet and sends it to the edge of its flow.
 #[inline(always)]
 pub fn send_to_edge(
     frame: &TcContext,
-    packet: &Packet,
+    inner: &Inner,
     subject: &Subject,
-    mapping: &Mapping,
+    lease: &Lease,
+    hash: u32,
+    exit: Exit,
 ) -> Result<i32, DropReason> {
-    let lease = mapping.lease;
-    let ports = packet.ports(mapping.external_port);
-    let hash = flow_hash(lease.address, packet.ip.destination, ports, packet.ip.protocol);
+    unpack(send_apart(frame, inner, subject, lease, hash as u64 | (exit as u64) << 32))
+}
+
+/// A function of its own, so that its headers don't stand on the stack beside all that was needed to get here.
+#[inline(never)]
+fn send_apart(frame: &TcContext, inner: &Inner, subject: &Subject, lease: &Lease, hash_and_exit: u64) -> u64 {
+    let exit = if hash_and_exit >> 32 == Exit::Edge as u64 { Exit::Edge } else { Exit::SlowPath };
+    pack(encapsulate_and_send(frame, inner, subject, lease, hash_and_exit as u32, exit))
+}
+
+#[inline(always)]
+fn encapsulate_and_send(
+    frame: &TcContext,
+    inner: &Inner,
+    subject: &Subject,
+    lease: &Lease,
+    hash: u32,
+    exit: Exit,
+) -> Result<i32, DropReason> {
     let edge = choose(lease.group_index, hash, lease.generation)?;
     let tunnel = Tunnel {
         source: maps::config()?.underlay_address,
@@ -39,13 +66,17 @@ pub fn send_to_edge(
         marker: 0,
         is_control: false,
     };
-    frame.encapsulate(&tunnel, &Inner { length: packet.length, tos: packet.ip.tos, is_ipv6: false })?;
+    let slow_ifindex = if exit == Exit::SlowPath { slow_path::device()? } else { 0 };
+    frame.encapsulate(&tunnel, inner)?;
     // SAFETY: fields of the context that programs may write.
     unsafe {
         (*skb(frame)).mark = PERSONA_MARK;
         (*skb(frame)).priority = subject.egress_class;
     }
-    Ok(send_to_neighbour(edge.ifindex, &edge.next_hop))
+    match exit {
+        Exit::Edge => Ok(send_to_neighbour(edge.ifindex, &edge.next_hop)),
+        Exit::SlowPath => Ok(slow_path::hand_over(slow_ifindex)),
+    }
 }
 
 #[inline(always)]

@@ -1,133 +1,255 @@
 //! Flow → mapping: which port of which lease a packet from a workload leaves under.
 //!
-//! Old flows keep their lease; new ones take the subject's newest.
+//! Old flows keep their lease; new ones take the subject's newest. Packets from the subject keep a mapping alive, those
+//! from outside only if the subject has itself spoken to their sender (RFC 4787 REQ-6): strangers never do.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use persona_common::drop::DropReason;
 use persona_common::flow::{
-    FLOW_CLOSED, FlowKey, FlowValue, MappingKey, MappingValue, SLOT_DNS, SLOT_RESET, Slot, TCP, UDP,
+    FLOW_CLOSED, FLOW_FIN_OUTWARD, FLOW_RESET_INWARD, FLOW_SHARED, FLOW_TICK_SHIFT, FlowKey, FlowValue, MappingKey,
+    MappingValue, SLOT_DNS, SLOT_REPLIED, SLOT_RESET, SLOT_SHARED, Slot, TCP, UDP, flow_tick,
 };
 use persona_common::node::{Lease, Subject};
-use persona_ebpf::header::{TCP_FIN, TCP_RST};
-use persona_ebpf::packet::Packet;
+use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+use persona_ebpf::outcome::{pack, unpack};
+use persona_ebpf::packet::{Direction, Packet};
 
-use crate::allocate::allocate;
-use crate::atomic;
-use crate::maps::{self, FLOWS, LEASES, MAPPINGS, SLOTS};
+use crate::allocate::{allocate, release};
+use crate::maps::{self, FLOWS, LEASES, MAPPINGS, OPENINGS, SLOTS};
+use crate::{atomic, share, track};
 
 /// UDP port of the DNS.
 const DNS_PORT: u16 = 53;
 
 /// The lease and port that a flow leaves under.
+#[derive(Clone, Copy)]
 pub struct Mapping {
     pub lease: &'static Lease,
+    pub lease_index: u32,
     pub external_port: u16,
 }
 
 /// The mapping that the flow has, if that is still in force; refreshes it.
 #[inline(always)]
 pub fn existing_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Option<Mapping> {
+    let found = find_mapping(packet, subject, now_secs);
+    if found == 0 {
+        return None;
+    }
+    let (lease_index, external_port) = ((found >> 32) as u32, (found >> 16) as u16);
+    Some(Mapping { lease: LEASES.get(lease_index)?, lease_index, external_port })
+}
+
+/// A function of its own, as the stack is short: lease index, external port and 1 in one register; 0: none.
+#[inline(never)]
+fn find_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> u64 {
+    let found = try_find_mapping(packet, subject, now_secs);
+    found.map_or(0, |found| (found.lease_index as u64) << 32 | (found.external_port as u64) << 16 | 1)
+}
+
+#[inline(always)]
+fn try_find_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Option<Mapping> {
     let flow = FLOWS.get_ptr_mut(flow_key(packet, subject))?;
     // SAFETY: a pointer into the map, valid for this run.
     let flow = unsafe { &mut *flow };
+    let is_reopened = packet.opens_connection() && flow.flags & (FLOW_CLOSED | FLOW_FIN_OUTWARD) != 0;
+    if flow.flags & FLOW_SHARED != 0 {
+        return if is_reopened { None } else { share::existing(packet, subject, flow, now_secs) };
+    }
     let slot = live_slot(flow.slot_index, flow.sequence, now_secs)?;
-    let is_closed = flow.flags & FLOW_CLOSED != 0 || slot.flags & SLOT_RESET != 0;
-    if packet.opens_connection() && is_closed {
-        if flow.flags & FLOW_CLOSED == 0 {
-            close(flow, slot);
-        }
+    if is_reopened {
+        track::tell_slot(slot, track::end(flow));
         return None;
     }
     let lease = LEASES.get(slot.lease_index)?;
     if lease.id == 0 {
         return None;
     }
-    refresh(packet, flow, slot, now_secs);
-    Some(Mapping { lease, external_port: slot.external_port })
+    if slot.last_seen_secs != now_secs {
+        slot.last_seen_secs = now_secs;
+        track::touch(flow, now_secs);
+    }
+    if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 || flow.flags & FLOW_RESET_INWARD != 0 {
+        track::tell_slot(slot, track::follow(flow, packet.tcp_flags, Direction::Outward));
+    }
+    Some(Mapping { lease, lease_index: slot.lease_index, external_port: slot.external_port })
 }
 
 /// Gives a new flow a mapping under the subject's newest lease.
 #[inline(always)]
 pub fn new_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Mapping, DropReason> {
-    if packet.ip.protocol == TCP && !packet.opens_connection() && now_secs >= maps::config()?.adopt_until_secs {
-        return Err(DropReason::MidStream);
+    let mut given = Given { lease_index: 0, external_port: 0 };
+    match unpack(give_mapping(packet, subject, now_secs, &mut given)) {
+        Err(DropReason::PortsExhausted) if packet.protocol == TCP => {
+            unpack(share::take(packet, subject, now_secs, &mut given))?
+        }
+        outcome => outcome?,
+    };
+    let lease = LEASES.get(given.lease_index).ok_or(DropReason::NoLease)?;
+    Ok(Mapping { lease, lease_index: given.lease_index, external_port: given.external_port as u16 })
+}
+
+/// What a function of its own gives back of a mapping.
+pub struct Given {
+    pub lease_index: u32,
+    pub external_port: u32,
+}
+
+/// A function of its own: it runs once per flow, and the stack is short.
+#[inline(never)]
+fn give_mapping(packet: &Packet, subject: &Subject, now_secs: u32, given: &mut Given) -> u64 {
+    match make_mapping(packet, subject, now_secs) {
+        Ok(mapping) => {
+            given.lease_index = mapping.lease_index;
+            given.external_port = mapping.external_port as u32;
+            pack(Ok(0))
+        }
+        Err(reason) => pack(Err(reason)),
     }
+}
+
+/// The newest lease of a subject, with its index.
+#[inline(always)]
+pub fn newest_lease(subject: &Subject) -> Result<(u32, &'static Lease), DropReason> {
     if subject.lease_index_plus_one == 0 {
         return Err(DropReason::NoLease);
     }
     let lease_index = subject.lease_index_plus_one - 1;
-    let lease = LEASES.get(lease_index).ok_or(DropReason::NoLease)?;
-    if lease.id == 0 {
-        return Err(DropReason::NoLease);
+    match LEASES.get(lease_index) {
+        Some(lease) if lease.id != 0 => Ok((lease_index, lease)),
+        _ => Err(DropReason::NoLease),
     }
+}
+
+#[inline(always)]
+fn make_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Mapping, DropReason> {
+    if packet.protocol == TCP && !packet.opens_connection() {
+        if let Some(mapping) = answered_opening(packet, subject, now_secs) {
+            return Ok(mapping);
+        }
+        if now_secs >= maps::config()?.adopt_until_secs {
+            return Err(DropReason::MidStream);
+        }
+    }
+    let (lease_index, lease) = newest_lease(subject)?;
     let key = MappingKey {
         lease_index,
         inner_address: packet.ip.source,
         inner_port: packet.local_port,
-        protocol: packet.ip.protocol as u16,
+        protocol: packet.protocol as u16,
     };
-    let value = match shared_slot(&key, now_secs) {
-        Some(value) => value,
-        None => {
-            let value = allocate(lease, &key, now_secs)?;
-            MAPPINGS.insert(key, value, 0).map_err(|_| DropReason::MappingTableFull)?;
-            value
-        }
-    };
+    let value = own_slot(lease, &key, now_secs)?;
     let slot = slot_mut(value.slot_index).ok_or(DropReason::Kernel)?;
-    let flow = FlowValue { slot_index: value.slot_index, sequence: value.sequence, flags: 0 };
-    FLOWS.insert(flow_key(packet, subject), flow, 0).map_err(|_| DropReason::FlowTableFull)?;
+    note_flow(packet, subject, &value, now_secs)?;
+    // Noted first, looked up then: whoever shares the port does it the other way round, so that one sees the other.
+    let may_be_taken = packet.protocol == TCP && slot.flags & SLOT_SHARED != 0;
+    if may_be_taken && share::is_taken(packet, value.slot_index, now_secs) {
+        return Err(DropReason::PortsExhausted);
+    }
     open(packet, slot, now_secs);
-    Ok(Mapping { lease, external_port: slot.external_port })
+    Ok(Mapping { lease, lease_index, external_port: slot.external_port })
 }
 
-/// The slot that another flow of the same inner port already has under the lease (RFC 4787 REQ-1).
+/// A packet that answers a connection opened from outside, which a live mapping had let in (RFC 5382 REQ-3).
 #[inline(always)]
-fn shared_slot(key: &MappingKey, now_secs: u32) -> Option<MappingValue> {
+fn answered_opening(packet: &Packet, subject: &Subject, now_secs: u32) -> Option<Mapping> {
+    if packet.tcp_flags & (TCP_SYN | TCP_RST) == 0 || packet.tcp_flags & TCP_ACK == 0 {
+        return None;
+    }
+    // SAFETY: values are replaced as a whole and copied here at once.
+    let value = unsafe { OPENINGS.get(flow_key(packet, subject)) }.copied()?;
+    let slot = live_slot(value.slot_index, value.sequence, now_secs)?;
+    let lease = LEASES.get(slot.lease_index)?;
+    if lease.id == 0 || slot.inner_address != packet.ip.source || slot.inner_port != packet.local_port {
+        return None;
+    }
+    // A refusal passes and leaves nothing behind.
+    if packet.tcp_flags & TCP_RST == 0 {
+        note_flow(packet, subject, &value, now_secs).ok()?;
+        open(packet, slot, now_secs);
+        atomic::set_bits(&mut slot.flags, SLOT_REPLIED);
+    }
+    Some(Mapping { lease, lease_index: slot.lease_index, external_port: slot.external_port })
+}
+
+#[inline(always)]
+fn note_flow(packet: &Packet, subject: &Subject, value: &MappingValue, now_secs: u32) -> Result<(), DropReason> {
+    let flags = flow_tick(now_secs) << FLOW_TICK_SHIFT;
+    let flow = FlowValue { slot_index: value.slot_index, sequence: value.sequence, flags };
+    FLOWS.insert(flow_key(packet, subject), flow, 0).map_err(|_| DropReason::FlowTableFull)
+}
+
+/// The slot of an inner port under the lease, the same for all its flows (RFC 4787 REQ-1), also when two CPUs ask at once.
+#[inline(always)]
+fn own_slot(lease: &Lease, key: &MappingKey, now_secs: u32) -> Result<MappingValue, DropReason> {
+    if let Some(value) = mapped_slot(key, now_secs) {
+        return Ok(value);
+    }
+    let value = allocate(lease, key, now_secs)?;
+    if MAPPINGS.insert(key, value, BPF_NOEXIST as u64).is_ok() {
+        return Ok(value);
+    }
+    let Some(entry) = MAPPINGS.get_ptr_mut(key) else {
+        release(&value, now_secs);
+        return Err(DropReason::MappingTableFull);
+    };
+    // SAFETY: values start at a multiple of eight bytes in the kernel's hash tables, and this one is eight bytes long.
+    let is_replaced = unsafe {
+        let found = core::ptr::read_volatile(entry.cast::<u64>());
+        is_stale(found, key, now_secs) && atomic::compare_exchange(entry.cast(), found, as_word(&value))
+    };
+    if is_replaced {
+        return Ok(value);
+    }
+    // Another CPU was faster.
+    release(&value, now_secs);
+    mapped_slot(key, now_secs).ok_or(DropReason::Kernel)
+}
+
+#[inline(always)]
+fn as_word(value: &MappingValue) -> u64 {
+    (value.sequence as u64) << 32 | value.slot_index as u64
+}
+
+#[inline(always)]
+fn is_stale(word: u64, key: &MappingKey, now_secs: u32) -> bool {
+    let value = MappingValue { slot_index: word as u32, sequence: (word >> 32) as u32 };
+    slot_of(&value, key, now_secs).is_none()
+}
+
+/// The slot that the inner port has, whoever's flow it was given for.
+#[inline(always)]
+pub fn mapped_slot(key: &MappingKey, now_secs: u32) -> Option<MappingValue> {
     // SAFETY: values are replaced as a whole and copied here at once.
     let value = unsafe { MAPPINGS.get(key) }.copied()?;
+    slot_of(&value, key, now_secs).map(|_| value)
+}
+
+#[inline(always)]
+fn slot_of(value: &MappingValue, key: &MappingKey, now_secs: u32) -> Option<&'static mut Slot> {
     let slot = live_slot(value.slot_index, value.sequence, now_secs)?;
     let is_same = slot.lease_index == key.lease_index
         && slot.inner_address == key.inner_address
         && slot.inner_port == key.inner_port;
-    is_same.then_some(value)
+    is_same.then_some(slot)
 }
 
+/// A flow more under the slot.
 #[inline(always)]
 fn open(packet: &Packet, slot: &mut Slot, now_secs: u32) {
     slot.last_seen_secs = now_secs;
-    if packet.ip.protocol == UDP {
-        slot.flags = if packet.remote_port == DNS_PORT { slot.flags | SLOT_DNS } else { slot.flags & !SLOT_DNS };
-    }
-    if packet.ip.protocol == TCP {
-        slot.flags &= !SLOT_RESET;
-        atomic::add(&mut slot.open_count, 1);
-    }
-}
-
-#[inline(always)]
-fn refresh(packet: &Packet, flow: &mut FlowValue, slot: &mut Slot, now_secs: u32) {
-    if slot.last_seen_secs != now_secs {
-        slot.last_seen_secs = now_secs;
-    }
-    if packet.ip.protocol != TCP || flow.flags & FLOW_CLOSED != 0 {
-        return;
-    }
-    if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
-        close(flow, slot);
-        if packet.tcp_flags & TCP_RST != 0 && slot.open_count == 0 {
-            slot.flags |= SLOT_RESET;
+    if packet.protocol == UDP {
+        // A port that has spoken to anybody else than name servers isn't a resolver's, which asks and forgets.
+        if packet.remote_port != DNS_PORT {
+            atomic::clear_bits(&mut slot.flags, SLOT_DNS);
+        } else if slot.open_count == 0 {
+            atomic::set_bits(&mut slot.flags, SLOT_DNS);
         }
-    } else if slot.flags & SLOT_RESET != 0 {
-        // The subject goes on, so the reset wasn't for this connection, or wasn't believed.
-        slot.flags &= !SLOT_RESET;
+        slot.open_count = 1;
     }
-}
-
-#[inline(always)]
-fn close(flow: &mut FlowValue, slot: &mut Slot) {
-    flow.flags |= FLOW_CLOSED;
-    if slot.open_count != 0 {
-        atomic::add(&mut slot.open_count, u32::MAX);
+    if packet.protocol == TCP && atomic::add(&mut slot.open_count, 1) == 0 {
+        // Nobody has answered this flow yet, and those before it have ended.
+        atomic::clear_bits(&mut slot.flags, SLOT_RESET | SLOT_REPLIED);
     }
 }
 
@@ -144,14 +266,15 @@ pub fn slot_mut(index: u32) -> Option<&'static mut Slot> {
     SLOTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
 }
 
+/// The key of an outward packet's flow.
 #[inline(always)]
-fn flow_key(packet: &Packet, subject: &Subject) -> FlowKey {
+pub fn flow_key(packet: &Packet, subject: &Subject) -> FlowKey {
     FlowKey {
         subject: subject.number,
         inner_address: packet.ip.source,
         remote_address: packet.ip.destination,
         inner_port: packet.local_port,
         remote_port: packet.remote_port,
-        protocol: packet.ip.protocol as u32,
+        protocol: packet.protocol as u32,
     }
 }

@@ -1,75 +1,137 @@
 //! Inner addresses and ports, with their checksums in whatever state the offload left them.
+//!
+//! Every change stands beside the change of a checksum that covers it, in the same packet: the sum over the packet stays
+//! what it was, so the complete checksum that a driver may have left in the socket buffer (`CHECKSUM_COMPLETE`) stays
+//! right by itself. The exceptions are made good by the kernel: a pseudo header's address changes an L4 checksum without
+//! being in the packet (`BPF_F_PSEUDO_HDR`), and a UDP checksum of zero covers nothing, so its port is stored with
+//! `BPF_F_RECOMPUTE_CSUM`. A partial checksum (`CHECKSUM_PARTIAL`) covers the pseudo header only: `bpf_l4_csum_replace`
+//! then leaves port changes out.
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::programs::TcContext;
 use persona_common::drop::DropReason;
-use persona_common::flow::{Slot, TCP, UDP};
-use persona_common::node::{SUBJECT_SETS_DSCP, Subject};
+use persona_common::flow::{TCP, UDP};
+use persona_common::node::{Lease, SUBJECT_SETS_DSCP, Subject};
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::ETHERNET_LENGTH;
-use persona_ebpf::packet::{Direction, Packet};
+use persona_ebpf::header::TCP_SYN;
+use persona_ebpf::outcome::{pack, unpack};
+use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 use persona_ebpf::tc::replace_checksum;
 
-use crate::clamp::clamp_mss;
-use crate::resolve::Mapping;
+use crate::clamp::{FIXED_HEADERS_LENGTH_V4, clamp_mss};
+use crate::icmp_error;
 
-const L4_AT: usize = ETHERNET_LENGTH + 20;
+/// What the subject's side of a packet becomes.
+#[derive(Clone, Copy)]
+pub struct Side {
+    pub address: u32,
+    pub port: u16,
+}
 
-/// Makes a packet from a workload one from its lease.
+/// Makes a packet from a workload one from its lease, under `port`.
 #[inline(always)]
 pub fn rewrite_source(
     frame: &TcContext,
     packet: &mut Packet,
     subject: &Subject,
-    mapping: &Mapping,
+    lease: &Lease,
+    port: u16,
 ) -> Result<(), DropReason> {
-    clamp_mss(frame, packet, mapping.lease.mtu)?;
-    let from = packet.ip.source;
-    packet.set_source(mapping.lease.address);
-    if subject.flags & SUBJECT_SETS_DSCP != 0 {
-        // The lower two bits are ECN's (RFC 3168 §5).
-        packet.set_tos((subject.dscp as u8) << 2 | (packet.ip.tos & 3));
-    }
-    frame.write(ETHERNET_LENGTH, packet.ip)?;
-    let (address, port) = (mapping.lease.address, mapping.external_port);
-    rewrite_transport(frame, packet, Direction::Outward, from, address, port)
+    unpack(rewrite_source_apart(frame, packet, subject, lease, port)).map(|_| ())
 }
 
 /// Makes a packet to a lease one to its workload.
 #[inline(always)]
-pub fn rewrite_destination(frame: &TcContext, packet: &mut Packet, slot: &Slot, mtu: u32) -> Result<(), DropReason> {
-    clamp_mss(frame, packet, mtu)?;
-    let (from, address, port) = (packet.ip.destination, slot.inner_address, slot.inner_port);
-    packet.set_destination(address);
-    frame.write(ETHERNET_LENGTH, packet.ip)?;
-    rewrite_transport(frame, packet, Direction::Inward, from, address, port)
+pub fn rewrite_destination(frame: &TcContext, packet: &mut Packet, to: Side, mtu: u32) -> Result<(), DropReason> {
+    unpack(rewrite_destination_apart(frame, packet, to.address, to.port, mtu)).map(|_| ())
 }
 
-/// Rewrites the local port and the checksum over it and over the address, which was `from` and is `to` now.
+/// A function of its own, as the stack is short.
+#[inline(never)]
+fn rewrite_source_apart(frame: &TcContext, packet: &mut Packet, subject: &Subject, lease: &Lease, port: u16) -> u64 {
+    let to = Side { address: lease.address, port };
+    let rewritten = rewrite_inside(frame, packet, Direction::Outward, packet.ip.source, to, lease.mtu);
+    packet.set_source(to.address);
+    set_dscp(packet, subject);
+    pack(rewritten.and_then(|()| frame.write(packet.at, packet.ip)).map(|()| 0))
+}
+
+/// A function of its own, as the stack is short.
+#[inline(never)]
+fn rewrite_destination_apart(frame: &TcContext, packet: &mut Packet, address: u32, port: u16, mtu: u32) -> u64 {
+    let to = Side { address, port };
+    let rewritten = rewrite_inside(frame, packet, Direction::Inward, packet.ip.destination, to, mtu);
+    packet.set_destination(to.address);
+    pack(rewritten.and_then(|()| frame.write(packet.at, packet.ip)).map(|()| 0))
+}
+
+/// Sets the DSCP that the persona asks for. The caller writes the header back.
+#[inline(always)]
+pub fn set_dscp(packet: &mut Packet, subject: &Subject) {
+    if subject.flags & SUBJECT_SETS_DSCP != 0 {
+        // The lower two bits are ECN's (RFC 3168 §5).
+        packet.set_tos((subject.dscp as u8) << 2 | (packet.ip.tos & 3));
+    }
+}
+
+/// Lowers the MSS of a SYN or SYN-ACK to what an IPv4 packet of `mtu` bytes carries.
+#[inline(always)]
+pub fn clamp(frame: &TcContext, packet: &Packet, mtu: u32) -> Result<(), DropReason> {
+    let options_length = packet.headers_length.wrapping_sub(packet.ip_header_length() + 20);
+    if packet.tcp_flags & TCP_SYN == 0 || options_length == 0 || packet.kind != Kind::Flow {
+        return Ok(());
+    }
+    let limit = mtu.saturating_sub(FIXED_HEADERS_LENGTH_V4);
+    if clamp_mss(frame, packet.l4_at(), options_length, limit) == 0 { Ok(()) } else { Err(DropReason::Kernel) }
+}
+
+/// Rewrites all behind the IP header whose address was `from`. A later fragment has nothing there.
+#[inline(always)]
+fn rewrite_inside(
+    frame: &TcContext,
+    packet: &Packet,
+    direction: Direction,
+    from: u32,
+    to: Side,
+    mtu: u32,
+) -> Result<(), DropReason> {
+    if packet.part == Part::Later || packet.kind == Kind::Portless {
+        return Ok(());
+    }
+    if packet.kind == Kind::Error {
+        return icmp_error::translate(frame, packet, direction, to);
+    }
+    clamp(frame, packet, mtu)?;
+    rewrite_transport(frame, packet, direction, from, to)
+}
+
+/// Rewrites the local port and the checksum over it and over the address.
 #[inline(always)]
 fn rewrite_transport(
     frame: &TcContext,
     packet: &Packet,
     direction: Direction,
     from: u32,
-    to: u32,
-    port: u16,
+    to: Side,
 ) -> Result<(), DropReason> {
-    let (checksum_at, mangled) = match packet.ip.protocol {
-        TCP => (L4_AT + 16, 0),
-        UDP => (L4_AT + 6, BPF_F_MARK_MANGLED_0 as u64),
-        _ => (L4_AT + 2, 0),
+    let l4_at = packet.l4_at();
+    let (checksum_at, mangled) = match packet.protocol {
+        TCP => (l4_at + 16, 0),
+        UDP => (l4_at + 6, BPF_F_MARK_MANGLED_0 as u64),
+        _ => (l4_at + 2, 0),
     };
-    let (old_port, new_port) = (packet.local_port.to_be(), port.to_be());
-    if packet.ip.protocol == TCP || packet.ip.protocol == UDP {
-        let pseudo = BPF_F_PSEUDO_HDR as u64 | mangled;
-        if packet.has_checksum {
-            replace_checksum(frame, checksum_at, from as u64, to as u64, pseudo | 4)?;
-            replace_checksum(frame, checksum_at, old_port as u64, new_port as u64, mangled | 2)?;
-        }
-        let port_at = if direction == Direction::Outward { L4_AT } else { L4_AT + 2 };
-        return frame.write(port_at, new_port);
+    let (old_port, new_port) = (packet.local_port.to_be(), to.port.to_be());
+    if packet.protocol != TCP && packet.protocol != UDP {
+        replace_checksum(frame, checksum_at, old_port as u64, new_port as u64, 2)?;
+        return frame.write(l4_at + 4, new_port);
     }
-    replace_checksum(frame, checksum_at, old_port as u64, new_port as u64, 2)?;
-    frame.write(L4_AT + 4, new_port)
+    let port_at = if direction == Direction::Outward { l4_at } else { l4_at + 2 };
+    if !packet.has_checksum {
+        let stored = frame.skb.store(port_at, &new_port, BPF_F_RECOMPUTE_CSUM as u64);
+        return stored.map_err(|_| DropReason::Kernel);
+    }
+    let pseudo = BPF_F_PSEUDO_HDR as u64 | mangled;
+    replace_checksum(frame, checksum_at, from as u64, to.address as u64, pseudo | 4)?;
+    replace_checksum(frame, checksum_at, old_port as u64, new_port as u64, mangled | 2)?;
+    frame.write(port_at, new_port)
 }
