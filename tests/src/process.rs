@@ -55,6 +55,12 @@ impl Running {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Freezes it, or lets it run on.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().with_context(|| format!("{} is not running", self.name))?;
+        sys::kill(pid, signal).with_context(|| format!("{} cannot be signalled", self.name))
+    }
+
     /// Ends it as a crash would (SIGKILL).
     pub fn kill(&mut self) -> Result<()> {
         if let Some(child) = &mut self.child {

@@ -19,6 +19,10 @@ pub enum Signal {
     Terminate,
     /// SIGKILL.
     Kill,
+    /// SIGSTOP.
+    Stop,
+    /// SIGCONT.
+    Continue,
 }
 
 /// Moves the calling thread into a network namespace.
@@ -41,6 +45,8 @@ pub fn kill(pid: u32, signal: Signal) -> io::Result<()> {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
         Signal::Kill => libc::SIGKILL,
+        Signal::Stop => libc::SIGSTOP,
+        Signal::Continue => libc::SIGCONT,
     };
     // SAFETY: kill takes two integers. The pid is positive, so exactly one process is meant.
     check(unsafe { libc::kill(pid as libc::pid_t, number) })

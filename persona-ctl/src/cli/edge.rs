@@ -1,6 +1,6 @@
 //! `persona-ctl edge --config FILE`: the edge's process. `edge list|get` asks the manager instead.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context;
 use clap::Args;
@@ -32,9 +32,12 @@ pub(super) struct EdgeArgs {
     /// Device towards the outside.
     #[arg(long, env = "PERSONA_OUTSIDE")]
     outside: Option<String>,
-    /// Address of the next hop on the outside.
+    /// Address of the IPv4 next hop on the outside.
     #[arg(long, env = "PERSONA_OUTSIDE_NEXT_HOP")]
     outside_next_hop: Option<Ipv4Addr>,
+    /// Address of the IPv6 next hop on the outside.
+    #[arg(long, env = "PERSONA_OUTSIDE_NEXT_HOP6")]
+    outside_next_hop6: Option<Ipv6Addr>,
     /// Where the programs hang.
     #[arg(long, env = "PERSONA_HOOK", value_enum)]
     hook: Option<HookChoice>,
@@ -65,6 +68,7 @@ fn configuration(args: EdgeArgs, manager: String) -> anyhow::Result<EdgeConfig> 
     overlay(&mut file.inside, args.inside);
     overlay(&mut file.outside, args.outside);
     overlay(&mut file.outside_next_hop, args.outside_next_hop);
+    overlay(&mut file.outside_next_hop6, args.outside_next_hop6);
     file.hook = args.hook.unwrap_or(file.hook);
     file.coexist = args.coexist.unwrap_or(file.coexist);
     file.check().context("the edge is not configured")

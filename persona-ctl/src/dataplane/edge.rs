@@ -17,9 +17,11 @@ use super::attach;
 use super::bpffs::PinDirectory;
 use super::coexist::Coexistence;
 use super::counters::RawCounters;
+use super::edge_fates::EdgeFates;
 use super::edge_maps::{EdgeIndex, EdgeMaps};
 use super::edge_room;
 use super::error::DataplaneError;
+use super::heard::HeardReader;
 use super::loader;
 use super::maps::{Cells, Table, address6, ip_from};
 use super::object;
@@ -117,6 +119,16 @@ impl EdgeDataplane {
     /// A handle for a thread that must not wait for [`Self::apply`].
     pub fn ownership_writer(&self) -> Result<OwnershipWriter, DataplaneError> {
         OwnershipWriter::open(&self.pins)
+    }
+
+    /// A reader of when nodes were heard, likewise.
+    pub fn heard_reader(&self) -> Result<HeardReader, DataplaneError> {
+        HeardReader::open(&self.pins)
+    }
+
+    /// A reader of the table of fragments, for the slow path's thread.
+    pub fn fragment_fates(&self) -> Result<EdgeFates, DataplaneError> {
+        EdgeFates::open(&self.pins)
     }
 
     /// Addresses that this edge answers for.

@@ -117,8 +117,13 @@ pub fn monotonic_now() -> std::time::Duration {
 
 /// The programs' clock: seconds of the coarse monotonic clock, plus one.
 pub(super) fn coarse_secs() -> u32 {
+    (coarse_ns() / 1_000_000_000) as u32 + 1
+}
+
+/// Nanoseconds of the coarse monotonic clock, as `bpf_ktime_get_coarse_ns` gives them.
+pub(super) fn coarse_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a buffer of the right type; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
-    time.tv_sec as u32 + 1
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

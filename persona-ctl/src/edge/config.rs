@@ -1,7 +1,7 @@
 //! The edge's configuration: what the file may say, and the checked form that the edge runs on.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use persona_core::ids::{Capability, EdgeName, GroupName};
@@ -33,10 +33,13 @@ pub struct EdgeFile {
     pub inside: Option<String>,
     /// The device towards the outside.
     pub outside: Option<String>,
-    /// Its address on the underlay. Default: the inside device's first IPv4 address.
+    /// Its address on the underlay, of either family. Default: the inside device's first IPv4 address, else its first
+    /// IPv6 address that is not link-local.
     pub address: Option<IpAddr>,
-    /// Where packets to the outside go.
+    /// Where IPv4 packets to the outside go.
     pub outside_next_hop: Option<Ipv4Addr>,
+    /// Where IPv6 packets to the outside go; may be link-local.
+    pub outside_next_hop6: Option<Ipv6Addr>,
     /// Where the programs hang.
     #[serde(default)]
     pub hook: HookChoice,
@@ -97,8 +100,10 @@ pub struct EdgeConfig {
     pub outside: String,
     /// Its address on the underlay, where it is given.
     pub address: Option<IpAddr>,
-    /// Where packets to the outside go.
-    pub outside_next_hop: Ipv4Addr,
+    /// Where IPv4 packets to the outside go; one of the two next hops is there.
+    pub outside_next_hop: Option<Ipv4Addr>,
+    /// Where IPv6 packets to the outside go.
+    pub outside_next_hop6: Option<Ipv6Addr>,
     /// Everything that needs no check.
     pub file: EdgeFile,
 }
@@ -107,7 +112,7 @@ impl EdgeFile {
     /// Checks what was read.
     pub fn check(self) -> Result<EdgeConfig, ConfigurationError> {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
-        Ok(EdgeConfig {
+        let config = EdgeConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
             manager: self.manager.clone().ok_or_else(|| missing("manager", "--manager"))?,
             join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
@@ -117,9 +122,22 @@ impl EdgeFile {
             inside: self.inside.clone().ok_or_else(|| missing("inside", "--inside"))?,
             outside: self.outside.clone().ok_or_else(|| missing("outside", "--outside"))?,
             address: self.address,
-            outside_next_hop: self.outside_next_hop.ok_or_else(|| missing("outside_next_hop", "--outside-next-hop"))?,
+            outside_next_hop: self.outside_next_hop,
+            outside_next_hop6: self.outside_next_hop6,
             file: self,
-        })
+        };
+        if config.outside_targets().is_empty() {
+            return Err(missing("outside_next_hop or outside_next_hop6", "--outside-next-hop or --outside-next-hop6"));
+        }
+        Ok(config)
+    }
+}
+
+impl EdgeConfig {
+    /// The next hops on the outside; any of them that answers makes the outside alive.
+    pub(super) fn outside_targets(&self) -> BTreeSet<IpAddr> {
+        let ipv4 = self.outside_next_hop.map(IpAddr::V4);
+        ipv4.into_iter().chain(self.outside_next_hop6.map(IpAddr::V6)).collect()
     }
 }
 
@@ -161,5 +179,9 @@ mod tests {
         text.push_str("hook = 'xdp'\ncapacity = { bits_per_sec = 1000, lease_count = 5 }\n");
         let config = toml::from_str::<EdgeFile>(&text).unwrap().check().unwrap();
         assert_eq!(config.file.hook, HookChoice::Xdp);
+        let text =
+            text.replace("outside_next_hop = '198.51.100.1'", "outside_next_hop6 = 'fe80::1'\naddress = 'fd00::1'");
+        let config = toml::from_str::<EdgeFile>(&text).unwrap().check().unwrap();
+        assert_eq!(config.outside_targets(), ["fe80::1".parse().unwrap()].into(), "IPv6 alone will do");
     }
 }

@@ -1,11 +1,12 @@
-//! The guardian: decides which egress addresses to answer for, tells the data path, and announces them.
+//! The guardian: decides which addresses to answer for (IPv4 egress addresses, and the next hops that IPv6 pools are
+//! routed to), tells the data path, and announces them.
 //!
-//! A thread of its own that waits for news from the prober, the ARP watcher and the loop. At the start it leaves what
+//! A thread of its own that waits for news from the prober, the watcher and the loop. At the start it leaves what
 //! the data path answers for as it is, until everything had time to answer.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,10 +16,11 @@ use persona_core::ids::EdgeNumber;
 use tokio::sync::Notify;
 
 use super::announce::Announcements;
-use super::arp;
+use super::groups::Groups;
 use super::ownership::{Situation, owned};
-use super::packet_socket::PacketSocket;
+use super::packet_socket::{Hearing, PacketSocket};
 use super::watcher::{Side, SideName};
+use super::{arp, neighbour_discovery};
 use crate::dataplane::OwnershipWriter;
 use crate::host::error_chain;
 
@@ -33,6 +35,8 @@ pub(super) enum News {
     Side(SideName, bool),
     /// A peer came alive or died.
     Peer(EdgeNumber, bool),
+    /// A node was heard again or fell silent.
+    Node(IpAddr, bool),
     /// Who is in the group and what it carries; liveness in it is left out of account.
     Group(Box<Situation>),
     /// The process is to end.
@@ -43,13 +47,15 @@ pub(super) enum News {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// Addresses that are answered for.
-    pub owned: BTreeSet<Ipv4Addr>,
+    pub owned: BTreeSet<IpAddr>,
     /// Addresses taken over since this was last asked for.
-    pub taken_over: Vec<Ipv4Addr>,
+    pub taken_over: Vec<IpAddr>,
     /// Whether the outside next hop answers.
     pub is_outside_alive: bool,
     /// Whether a next hop towards the nodes answers.
     pub is_inside_alive: bool,
+    /// Nodes that are heard.
+    pub heard_nodes: BTreeSet<IpAddr>,
 }
 
 /// The running guardian.
@@ -71,7 +77,8 @@ impl Guardian {
         let (news, inbox) = sync_channel(NEWS_COUNT_MAX);
         let standing = Arc::default();
         let work = Work {
-            socket: PacketSocket::open(outside.ifindex)?,
+            socket: PacketSocket::open(outside.ifindex, Hearing::Nothing)?,
+            groups: Groups::on(outside.ifindex),
             mac: outside.mac,
             ownership,
             changed,
@@ -113,13 +120,14 @@ impl Drop for Guardian {
 
 struct Work {
     socket: PacketSocket,
+    groups: Groups,
     mac: [u8; 6],
     ownership: OwnershipWriter,
     changed: Arc<Notify>,
     standing: Arc<Mutex<Standing>>,
     situation: Situation,
     /// None: not decided yet; the data path keeps what a process before this one decided.
-    owned: Option<BTreeSet<Ipv4Addr>>,
+    owned: Option<BTreeSet<IpAddr>>,
     announcements: Announcements,
     settled: Instant,
 }
@@ -153,25 +161,60 @@ impl Work {
                     tracing::error!(error = error_chain(&error), "data path was not told of the outside's state");
                 }
             }
-            News::Peer(number, is_alive) => self.situation.peers.entry(number).or_default().is_alive = is_alive,
+            News::Peer(number, is_alive) => {
+                self.situation.peers.entry(number).or_default().is_alive = is_alive;
+                self.tell_peer(number, is_alive);
+            }
+            News::Node(address, is_heard) => self.take_node(address, is_heard),
             News::Group(group) => self.regroup(*group),
             News::Stop => {}
         }
         let mut standing = lock(&self.standing);
         standing.is_outside_alive = self.situation.is_outside_alive;
         standing.is_inside_alive = self.situation.is_inside_alive;
+        standing.heard_nodes.clone_from(&self.situation.heard_nodes);
         drop(standing);
         self.changed.notify_one();
     }
 
+    fn take_node(&mut self, address: IpAddr, is_heard: bool) {
+        if is_heard {
+            self.situation.heard_nodes.insert(address);
+        } else {
+            self.situation.heard_nodes.remove(&address);
+        }
+        if let Err(error) = self.ownership.set_node_heard(address, is_heard) {
+            tracing::error!(%address, error = error_chain(&error), "data path was not told whether a node is heard");
+        }
+    }
+
+    fn tell_peer(&mut self, number: EdgeNumber, is_alive: bool) {
+        if let Err(error) = self.ownership.set_peer_alive(number, is_alive) {
+            tracing::error!(%number, error = error_chain(&error), "data path was not told of a peer's state");
+        }
+    }
+
     /// Membership is the manager's word, liveness is our own.
     fn regroup(&mut self, group: Situation) {
-        let before = std::mem::take(&mut self.situation);
-        let (is_outside_alive, is_inside_alive) = (before.is_outside_alive, before.is_inside_alive);
-        self.situation = Situation { is_outside_alive, is_inside_alive, ..group };
+        let Situation { is_outside_alive, is_inside_alive, heard_nodes, peers, .. } =
+            std::mem::take(&mut self.situation);
+        self.situation = Situation { is_outside_alive, is_inside_alive, heard_nodes, ..group };
         for (number, peer) in &mut self.situation.peers {
-            peer.is_alive = before.peers.get(number).is_some_and(|before| before.is_alive);
+            peer.is_alive = peers.get(number).is_some_and(|before| before.is_alive);
         }
+        if self.owned.is_some() {
+            self.tell_peers();
+        }
+        self.groups.join(self.situation.addresses.iter().filter_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        }));
+    }
+
+    /// A peer's place in the data path may have been another's.
+    fn tell_peers(&mut self) {
+        let peers: Vec<_> = self.situation.peers.iter().map(|(number, peer)| (*number, peer.is_alive)).collect();
+        peers.into_iter().for_each(|(number, is_alive)| self.tell_peer(number, is_alive));
     }
 
     /// Tells the data path what has changed. The first time it is told everything.
@@ -181,6 +224,9 @@ impl Work {
         }
         let wanted = owned(&self.situation);
         let is_first = self.owned.is_none();
+        if is_first {
+            self.tell_peers();
+        }
         let before = self.owned.clone().unwrap_or_default();
         let mut failed = BTreeSet::new();
         for address in &self.situation.addresses {
@@ -188,7 +234,7 @@ impl Work {
             if !is_first && is_owned == before.contains(address) {
                 continue;
             }
-            if let Err(error) = self.ownership.set_owned((*address).into(), is_owned) {
+            if let Err(error) = self.ownership.set_owned(*address, is_owned) {
                 tracing::error!(%address, error = error_chain(&error), "data path was not told who owns an address");
                 failed.insert(*address);
             } else if is_owned {
@@ -197,7 +243,7 @@ impl Work {
                 self.announcements.end(*address);
             }
         }
-        let now: BTreeSet<Ipv4Addr> = wanted.difference(&failed).copied().collect();
+        let now: BTreeSet<IpAddr> = wanted.difference(&failed).copied().collect();
         if is_first || now != before {
             let mut standing = lock(&self.standing);
             standing.taken_over.extend(now.difference(&before));
@@ -210,7 +256,11 @@ impl Work {
 
     fn announce(&mut self) {
         for address in self.announcements.take_due(Instant::now()) {
-            if let Err(error) = self.socket.send(&arp::announcement(self.mac, address)) {
+            let sent = match address {
+                IpAddr::V4(address) => self.socket.send(&arp::announcement(self.mac, address)),
+                IpAddr::V6(address) => self.socket.send(&neighbour_discovery::advertisement(self.mac, address)),
+            };
+            if let Err(error) = sent {
                 tracing::debug!(%address, %error, "address was not announced");
             }
         }

@@ -1,28 +1,26 @@
 //! The edge's process from start to stop: what wakes a pass, and what each pass leads to.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use persona_core::ids::EdgeNumber;
 use persona_core::liveness::Verdict;
-use persona_core::wire::agent::{Counters, Register, Rejection, Role};
-use persona_core::wire::desired::{DesiredState, Item, NodeItem, ProbeItem};
+use persona_core::wire::agent::{Register, Rejection, Role};
+use persona_core::wire::desired::DesiredState;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::config::EdgeConfig;
-use super::guardian::{Guardian, News};
-use super::tables::{self, EdgePlan, Observed, Own};
-use super::watcher::{Side, Watcher};
-use crate::agent::edge_health;
-use crate::dataplane::{EdgeDataplane, EdgeOptions};
+use super::guardian::News;
+use super::observe::{Known, Observed};
+use super::surroundings::Surroundings;
+use super::tables::{self, EdgePlan, MtuPolicy, Own};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::netlink::{self, Netlink, Notices};
-use crate::probe::{Prober, Target};
+use crate::probe::Target;
+use crate::slow_path::{self, SlowPath};
 
 /// A pass runs at least this often, for what no notice tells: counters, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,24 +52,28 @@ pub async fn run(config: EdgeConfig, stop: CancellationToken) -> anyhow::Result<
     Ok(())
 }
 
-struct Edge {
-    config: EdgeConfig,
-    own: Own,
+/// The running edge.
+pub(super) struct Edge {
+    pub(super) config: EdgeConfig,
+    pub(super) own: Own,
     netlink: Netlink,
-    dataplane: Arc<Mutex<EdgeDataplane>>,
-    prober: Prober,
-    watcher: Watcher,
-    guardian: Guardian,
-    link: Link,
+    known: Known,
+    pub(super) surroundings: Surroundings,
+    /// None until its first start, which is tried again with every pass.
+    pub(super) slow_path: Option<SlowPath>,
+    pub(super) link: Link,
     state_file: StateFile,
-    applied: DesiredState,
-    plan: EdgePlan,
-    rejected: Option<Rejection>,
+    pub(super) applied: DesiredState,
+    pub(super) plan: EdgePlan,
+    pub(super) rejected: Option<Rejection>,
     changed: Arc<Notify>,
     decided: Arc<Notify>,
+    verdict_sender: mpsc::Sender<(EdgeNumber, Verdict)>,
     verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
     confirmed: Instant,
-    said: String,
+    pub(super) silent_nodes: Vec<IpAddr>,
+    pub(super) said: String,
+    slow_trouble: String,
 }
 
 impl Edge {
@@ -79,39 +81,27 @@ impl Edge {
         let netlink = Netlink::open()?;
         let (changed, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         netlink::watch(Arc::clone(&changed), Notices::RoutesAndNeighbours)?;
-        let observed = look(&netlink, &config, &[]).await?;
-        let options = EdgeOptions {
-            bpffs: config.bpffs.clone(),
-            inside: observed.inside.index,
-            outside: observed.outside.index,
-            hook: config.file.hook.into(),
-            coexist: config.file.coexist,
-        };
-        let dataplane = EdgeDataplane::open(&options).context("data plane cannot be opened")?;
-        let ownership = dataplane.ownership_writer().context("ownership maps cannot be opened")?;
-        let dataplane = Arc::new(Mutex::new(dataplane));
-        let (inside, outside) = sides(&config, &observed);
-        let probe = ProbeItem::default();
-        let settle = Duration::from_millis(u64::from(probe.interval_ms) * u64::from(probe.multiplier + 1));
-        let guardian =
-            Guardian::start(&outside, ownership, Arc::clone(&decided), settle).context("guardian cannot be started")?;
-        let watcher = start_watcher(inside, outside, &guardian).context("ARP watcher cannot be started")?;
-        let (sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
-        let prober = start_prober(observed.address, &guardian, sender).context("prober cannot be started")?;
+        let observed = Observed::look(&netlink, &config, Known::default(), &[]).await?;
+        let (verdict_sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
+        let surroundings = Surroundings::start(&config, &observed, &decided, &verdict_sender)?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
-        let (name, group, outside_next_hop) = (config.name.clone(), config.group.clone(), config.outside_next_hop);
-        let own = Own { name, group, outside_next_hop };
-        let (plan, rejected, said) = Default::default();
+        let own = Own {
+            name: config.name.clone(),
+            group: config.group.clone(),
+            outside_next_hop: config.outside_next_hop,
+            outside_next_hop6: config.outside_next_hop6,
+        };
+        let (plan, rejected, slow_path, silent_nodes, said, slow_trouble) = Default::default();
+        let (known, confirmed) = (observed.known(), Instant::now());
         Ok(Self {
             config,
             own,
             netlink,
-            dataplane,
-            prober,
-            watcher,
-            guardian,
+            known,
+            surroundings,
+            slow_path,
             link,
             state_file,
             applied,
@@ -119,23 +109,31 @@ impl Edge {
             rejected,
             changed,
             decided,
+            verdict_sender,
             verdicts,
-            confirmed: Instant::now(),
+            confirmed,
+            silent_nodes,
             said,
+            slow_trouble,
         })
     }
 
     /// Looks, makes the newest state true, or keeps the last one true, and reports.
     async fn pass(&mut self) {
         let newest = self.link.desired.borrow_and_update().clone();
-        let observed = match look(&self.netlink, &self.config, &[&newest, &self.applied]).await {
+        let states = [&newest, &self.applied];
+        let observed = match Observed::look(&self.netlink, &self.config, self.known, &states).await {
             Ok(observed) => observed,
-            Err(error) => return self.say(&format!("{error:#}")),
+            Err(error) => return self.say(&host::error_chain(&error)),
         };
+        if let Err(error) = self.follow(&observed) {
+            return self.say(&format!("{error:#}"));
+        }
+        self.link.set_address(observed.address).await;
         let has_news = newest.generation != Default::default() && newest != self.applied;
         if !(has_news && self.take(&newest, &observed)) {
             let applied = std::mem::take(&mut self.applied);
-            let outcome = self.apply(&applied, &observed);
+            let outcome = self.apply(&applied, &observed, MtuPolicy::Lower);
             self.applied = applied;
             match outcome {
                 Ok(()) => self.said.clear(),
@@ -146,9 +144,54 @@ impl Edge {
         self.tell_state();
     }
 
+    /// Follows devices that were made anew or have other addresses now, and sees to the slow path's.
+    fn follow(&mut self, observed: &Observed) -> anyhow::Result<()> {
+        if self.surroundings.is_outdated(observed) {
+            let (inside, outside) = (&observed.inside, &observed.outside);
+            tracing::warn!(
+                inside.name, inside.index, outside.name, outside.index, address = %observed.address,
+                "a device or its address is another one; the edge moves to it"
+            );
+            let start = || Surroundings::start(&self.config, observed, &self.decided, &self.verdict_sender);
+            self.surroundings = tokio::task::block_in_place(start)?;
+            self.known = observed.known();
+            // Whatever a plan leads to has to be said again to the new threads.
+            self.plan = EdgePlan::default();
+        }
+        Ok(())
+    }
+
+    /// The slow path's device, while it can be had. Without it programs count `no-slow-path`; it is tried again with every
+    /// pass.
+    fn slow_ifindex(&mut self, observed: &Observed) -> Option<u32> {
+        let outcome = self.ensure_slow_path(observed);
+        let trouble = outcome.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        if self.slow_trouble != trouble && !trouble.is_empty() {
+            tracing::warn!(
+                trouble,
+                "packets that are too big, and fragments that come before their first, are dropped"
+            );
+        }
+        self.slow_trouble = trouble;
+        outcome.ok()
+    }
+
+    fn ensure_slow_path(&mut self, observed: &Observed) -> anyhow::Result<u32> {
+        let slow_path = match &mut self.slow_path {
+            Some(slow_path) => slow_path,
+            none => {
+                let fates = self.surroundings.dataplane().fragment_fates()?;
+                none.insert(SlowPath::new(slow_path::Role::Edge, Box::new(fates)))
+            }
+        };
+        // A device made a moment ago is not among the links that were seen.
+        let is_up = |index| observed.links.get(&index).is_none_or(|link| link.is_up);
+        Ok(tokio::task::block_in_place(|| slow_path.ensure(is_up))?)
+    }
+
     /// Applies a new state. If that fails it is rejected whole, with the reason.
     fn take(&mut self, newest: &DesiredState, observed: &Observed) -> bool {
-        match self.apply(newest, observed) {
+        match self.apply(newest, observed, MtuPolicy::Refuse) {
             Ok(()) => {
                 tracing::info!(generation = %newest.generation, "desired state is in force");
                 self.state_file.store(newest);
@@ -165,19 +208,29 @@ impl Edge {
     }
 
     /// Makes `desired` true. On an error everything stays as it was.
-    fn apply(&mut self, desired: &DesiredState, observed: &Observed) -> anyhow::Result<()> {
-        let plan = tables::build(desired, &self.own, observed)?;
-        tokio::task::block_in_place(|| lock(&self.dataplane).apply(&plan.tables))?;
-        self.watcher.set_inside(plan.probe, plan.inside_next_hops.clone());
+    fn apply(&mut self, desired: &DesiredState, observed: &Observed, policy: MtuPolicy) -> anyhow::Result<()> {
+        let slow_ifindex = self.slow_ifindex(observed);
+        let plan = tables::build(desired, &self.own, observed, slow_ifindex, policy)?;
+        tokio::task::block_in_place(|| self.surroundings.dataplane().apply(&plan.tables))?;
+        if let Some(slow_path) = &self.slow_path {
+            slow_path.set_facts(plan.facts.clone());
+        }
+        let Surroundings { watcher, prober, hearing, guardian, .. } = &self.surroundings;
+        watcher.set_inside(plan.probe, plan.inside_next_hops.clone());
+        hearing.set_nodes(plan.probe, plan.tables.nodes.iter().map(|node| node.address).collect());
         let target = |peer: &persona_core::wire::desired::EdgeItem| Target {
             edge: peer.number,
-            address: peer.address.into(),
+            address: peer.address,
             believed: None,
         };
-        self.prober.set_targets(plan.probe, &plan.peers.values().map(target).collect::<Vec<_>>());
+        prober.set_targets(plan.probe, &plan.peers.values().map(target).collect::<Vec<_>>());
         if plan.situation != self.plan.situation {
             // The guardian's thread lives as long as this value.
-            let _ = self.guardian.news().send(News::Group(Box::new(plan.situation.clone())));
+            let _ = guardian.news().send(News::Group(Box::new(plan.situation.clone())));
+        }
+        if plan.is_draining != self.plan.is_draining {
+            let message = if plan.is_draining { "being emptied: new flows avoid it" } else { "no longer emptied" };
+            tracing::info!(edge.name = %self.own.name, message);
         }
         self.plan = plan;
         Ok(())
@@ -189,8 +242,11 @@ impl Edge {
         if is_due {
             self.confirmed = Instant::now();
         }
-        let nodes = self.plan.tables.nodes.iter().map(|node| &node.next_hop);
-        for hop in nodes.chain(&self.plan.tables.outside).filter(|hop| is_due || hop.destination_mac.is_none()) {
+        let tables = &self.plan.tables;
+        let inside =
+            tables.nodes.iter().map(|node| &node.next_hop).chain(tables.peers.iter().map(|peer| &peer.next_hop));
+        let all = inside.chain(&tables.outside).chain(&tables.outside6);
+        for hop in all.filter(|hop| is_due || hop.destination_mac.is_none()) {
             if let Err(error) = self.netlink.resolve_neighbour(hop.ifindex, hop.address).await {
                 tracing::debug!(next_hop = %hop.address, error = host::error_chain(&error), "next hop is not resolved");
             }
@@ -206,156 +262,6 @@ impl Edge {
         tracing::warn!(%generation, reason, "desired state is rejected; the previous one stays in force");
         self.rejected = Some(rejection);
     }
-
-    fn tell_state(&self) {
-        let edges = edge_health(&self.plan.peers, &self.prober.health());
-        self.link.report_now(|outbox| {
-            outbox.report.applied = self.applied.generation;
-            outbox.report.rejected = self.rejected.clone();
-            outbox.report.edges = Some(edges);
-        });
-    }
-
-    /// The guardian knows already; this is for people and for the manager.
-    fn tell_verdict(&self, peer: EdgeNumber, verdict: Verdict) {
-        let name = self.plan.peers.get(&peer).map_or_else(|| peer.to_string(), |edge| edge.name.to_string());
-        let edges = edge_health(&self.plan.peers, &self.prober.health());
-        self.link.report_now(|outbox| {
-            let said = outbox.report.edges.iter().flatten().find(|edge| edge.edge.as_str() == name);
-            if said.map(|edge| edge.alive) != Some(verdict.alive) {
-                let event = if verdict.alive { "edge.up" } else { "edge.down" };
-                tracing::info!(edge.name = name, event, "peer changed");
-                let message =
-                    if verdict.alive { "peer answers" } else { "peer is silent; its addresses are taken over" };
-                outbox.push_event(event, name, message);
-            }
-            outbox.report.edges = Some(edges);
-        });
-    }
-
-    fn tell_standing(&self) {
-        let standing = self.guardian.standing();
-        self.link.report_now(|outbox| {
-            if outbox.report.outside_alive.is_some_and(|before| before != standing.is_outside_alive) {
-                let event = if standing.is_outside_alive { "outside.up" } else { "outside.down" };
-                let about = self.own.outside_next_hop.to_string();
-                outbox.push_event(event, about, "the outside next hop answers or is silent now");
-            }
-            for address in &standing.taken_over {
-                tracing::info!(%address, "answering for address");
-                outbox.push_event(
-                    "address.taken-over",
-                    address.to_string(),
-                    format!("{} answers for it", self.own.name),
-                );
-            }
-            outbox.report.outside_alive = Some(standing.is_outside_alive);
-            outbox.report.owned = Some(standing.owned.iter().map(|address| IpAddr::V4(*address)).collect());
-        });
-    }
-
-    fn count(&mut self) {
-        let counted = tokio::task::block_in_place(|| lock(&self.dataplane).counters());
-        match counted {
-            Ok(raw) => self.link.report_next(|outbox| {
-                let personas = raw.personas.into_iter().map(|(vni, traffic)| (vni.0, traffic)).collect();
-                outbox.report.counters =
-                    Some(Counters { subjects: Vec::new(), personas, drops: raw.drops, ..Default::default() });
-            }),
-            Err(error) => self.say(&host::error_chain(&error)),
-        }
-    }
-
-    /// The same trouble every second is one line in the log.
-    fn say(&mut self, trouble: &str) {
-        if self.said != trouble {
-            tracing::error!(trouble, "pass failed; what was in force stays so, and it is tried again");
-            self.link.report_next(|outbox| outbox.push_event("apply.failing", self.own.name.to_string(), trouble));
-            self.said = trouble.to_owned();
-        }
-    }
-}
-
-async fn look(netlink: &Netlink, config: &EdgeConfig, states: &[&DesiredState]) -> anyhow::Result<Observed> {
-    let links = netlink.links().await?;
-    let addresses = netlink.addresses().await?;
-    let find = |name: &str| {
-        let present = || links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
-        let found = links.iter().find(|link| link.name == name).cloned();
-        found.with_context(|| format!("device {name} is not there: the devices here are {}", present()))
-    };
-    let (inside, outside) = (find(&config.inside)?, find(&config.outside)?);
-    let first = |ifindex| {
-        let mut on_device = addresses.iter().filter(|address| address.ifindex == ifindex);
-        on_device.find_map(|address| match address.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        })
-    };
-    let given = config.address.and_then(|address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    });
-    let address = given.or_else(|| first(inside.index));
-    let address = address
-        .with_context(|| format!("inside device {} has no IPv4 address: give it one, or set address", inside.name))?;
-    let mut paths = BTreeMap::new();
-    for node in states.iter().flat_map(|state| nodes(state)) {
-        if !paths.contains_key(&node)
-            && let Some(path) = netlink.path_to(node.into()).await?
-        {
-            paths.insert(node, path);
-        }
-    }
-    let neighbours = netlink.neighbours().await?;
-    let outside_address = first(outside.index);
-    let links = links.into_iter().map(|link| (link.index, link)).collect();
-    Ok(Observed { inside, outside, address, outside_address, paths, links, neighbours })
-}
-
-fn nodes(state: &DesiredState) -> impl Iterator<Item = Ipv4Addr> {
-    state.items.values().filter_map(|item| match item {
-        Item::Node(NodeItem { address: IpAddr::V4(address), .. }) => Some(*address),
-        _ => None,
-    })
-}
-
-fn sides(config: &EdgeConfig, observed: &Observed) -> (Side, Side) {
-    let mac = |link: &crate::netlink::Link| link.mac.unwrap_or_default();
-    let inside = Side {
-        ifindex: observed.inside.index,
-        mac: mac(&observed.inside),
-        sender: observed.address,
-        targets: Default::default(),
-    };
-    let outside = Side {
-        ifindex: observed.outside.index,
-        mac: mac(&observed.outside),
-        sender: observed.outside_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        targets: [config.outside_next_hop].into(),
-    };
-    (inside, outside)
-}
-
-fn start_watcher(inside: Side, outside: Side, guardian: &Guardian) -> std::io::Result<Watcher> {
-    let news = guardian.news();
-    // The guardian outlives the watcher, or the process is ending.
-    Watcher::start(inside, outside, Box::new(move |side, is_alive| drop(news.send(News::Side(side, is_alive)))))
-}
-
-fn start_prober(
-    source: Ipv4Addr,
-    guardian: &Guardian,
-    sender: mpsc::Sender<(EdgeNumber, Verdict)>,
-) -> std::io::Result<Prober> {
-    let news = guardian.news();
-    let tell = move |peer, verdict: Verdict| {
-        // The guardian outlives the prober, or the process is ending.
-        let _ = news.send(News::Peer(peer, verdict.alive));
-        // A full queue loses only an event: health is reported as it is, not as it changed.
-        let _ = sender.try_send((peer, verdict));
-    };
-    Prober::start(source.into(), Box::new(tell))
 }
 
 fn link_config(config: &EdgeConfig, observed: &Observed) -> LinkConfig {
@@ -364,7 +270,7 @@ fn link_config(config: &EdgeConfig, observed: &Observed) -> LinkConfig {
         role: Role::Edge,
         name: config.name.to_string(),
         public_key: String::new(),
-        address: observed.address.into(),
+        address: observed.address,
         group: Some(config.group.clone()),
         capabilities: config.file.capabilities.clone(),
         capacity: config.file.capacity.map(Into::into),
@@ -372,8 +278,4 @@ fn link_config(config: &EdgeConfig, observed: &Observed) -> LinkConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     LinkConfig { manager: config.manager.clone(), state_dir: config.state_dir.clone(), register }
-}
-
-fn lock(dataplane: &Mutex<EdgeDataplane>) -> MutexGuard<'_, EdgeDataplane> {
-    dataplane.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,17 +1,23 @@
 //! The edge's process: fills the edge's lease table, watches its surroundings and decides which egress addresses to
 //! answer for.
 //!
-//! Three threads beside the async loop, none of which the loop can delay: the prober asks the peers, the ARP watcher
-//! asks the next hops on both sides, and the guardian decides ownership and announces it. When this process dies, the
-//! data path goes on unchanged.
+//! Threads beside the async loop, none of which the loop can delay: the prober asks the peers, the watcher asks the next
+//! hops on both sides, the listener sees which nodes are heard, and the guardian decides ownership, announces it and tells
+//! the data path. The slow path has one more. When this process dies, the data path goes on unchanged.
 
 mod announce;
 mod arp;
 mod config;
+mod groups;
 mod guardian;
+mod hearing;
 mod life;
+mod neighbour_discovery;
+mod observe;
 mod ownership;
 mod packet_socket;
+mod report;
+mod surroundings;
 mod tables;
 mod watcher;
 

@@ -1,10 +1,10 @@
-//! Which egress addresses this edge answers for, given what it knows of itself and its peers.
+//! Which addresses this edge answers for, given what it knows of itself and its peers.
 //!
 //! Every edge of the group computes the same from the same knowledge. Two owners for a moment do no harm, because
 //! either can carry any packet; no owner would.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use persona_core::ids::EdgeNumber;
 use persona_core::ownership::owner;
@@ -14,36 +14,40 @@ use persona_core::ownership::owner;
 pub(super) struct Situation {
     /// Its own number, once the manager has said so.
     pub own: Option<EdgeNumber>,
-    /// Whether the manager counts it as in service.
+    /// Whether the manager counts it as in service and does not empty it.
     pub in_service: bool,
     /// Whether the outside next hop answers.
     pub is_outside_alive: bool,
     /// Whether a next hop towards the nodes answers.
     pub is_inside_alive: bool,
+    /// Nodes that were heard within the probes' limit.
+    pub heard_nodes: BTreeSet<IpAddr>,
     /// The other edges of the group.
     pub peers: BTreeMap<EdgeNumber, Peer>,
-    /// The group's egress addresses.
-    pub addresses: BTreeSet<Ipv4Addr>,
+    /// The group's egress addresses, and the next hops that its IPv6 pools are routed to.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// A peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// Whether the manager counts it as in service.
+    /// Whether the manager counts it as in service and does not empty it.
     pub in_service: bool,
     /// Whether it answers probes, which it does only while its own outside is alive.
     pub is_alive: bool,
 }
 
 /// The addresses to answer for.
-pub(super) fn owned(situation: &Situation) -> BTreeSet<Ipv4Addr> {
+pub(super) fn owned(situation: &Situation) -> BTreeSet<IpAddr> {
     let Some(own) = situation.own else { return BTreeSet::new() };
-    let reaches_someone = situation.is_inside_alive || situation.peers.values().any(|peer| peer.is_alive);
+    let reaches_someone = situation.is_inside_alive
+        || !situation.heard_nodes.is_empty()
+        || situation.peers.values().any(|peer| peer.is_alive);
     if !situation.is_outside_alive || !reaches_someone {
         return BTreeSet::new();
     }
     let candidates = candidates(situation, own);
-    let is_own = |address: &&Ipv4Addr| owner((**address).into(), &candidates) == Some(own);
+    let is_own = |address: &&IpAddr| owner(**address, &candidates) == Some(own);
     situation.addresses.iter().filter(is_own).copied().collect()
 }
 
@@ -61,6 +65,15 @@ fn candidates(situation: &Situation, own: EdgeNumber) -> Vec<EdgeNumber> {
 mod tests {
     use super::*;
 
+    /// Egress addresses and next hops of IPv6 pools by turns.
+    fn address(number: u8) -> IpAddr {
+        if number.is_multiple_of(2) {
+            IpAddr::from([203, 0, 113, number])
+        } else {
+            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()])
+        }
+    }
+
     fn situation(own: u16, peers: &[(u16, bool, bool)]) -> Situation {
         let peer = |(number, in_service, is_alive): &(u16, bool, bool)| {
             (EdgeNumber(*number), Peer { in_service: *in_service, is_alive: *is_alive })
@@ -71,7 +84,8 @@ mod tests {
             is_outside_alive: true,
             is_inside_alive: true,
             peers: peers.iter().map(peer).collect(),
-            addresses: (1..=64).map(|last| Ipv4Addr::new(203, 0, 113, last)).collect(),
+            addresses: (1..=64).map(address).collect(),
+            ..Situation::default()
         }
     }
 
@@ -90,10 +104,18 @@ mod tests {
             owned(&situation).len()
         };
         type Case = (&'static str, fn(&mut Situation), usize);
-        let cases: [Case; 7] = [
+        let cases: [Case; 8] = [
             ("a survivor owns everything", |_| {}, 64),
             ("without its outside an edge owns nothing", |s| s.is_outside_alive = false, 0),
             ("an edge that reaches nobody owns nothing", |s| s.is_inside_alive = false, 0),
+            (
+                "an edge that hears a node owns what its peers do not",
+                |s| {
+                    s.is_inside_alive = false;
+                    s.heard_nodes.insert(IpAddr::from([10, 0, 0, 1]));
+                },
+                64,
+            ),
             ("an edge without a number owns nothing", |s| s.own = None, 0),
             ("the last edge alive owns everything even when drained", |s| s.in_service = false, 64),
             (

@@ -1,8 +1,11 @@
-//! The ARP watcher: asks the outside next hop and the next hops towards the nodes for signs of life.
+//! The watcher: asks the outside next hops and the next hops towards the nodes for signs of life, by ARP and by neighbour
+//! discovery.
+//!
+//! A side is alive while any of those that are asked there answers.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,13 +15,15 @@ use persona_core::ids::Generation;
 use persona_core::liveness::{AttentiveClock, Liveness};
 use persona_core::wire::desired::ProbeItem;
 
-use super::arp;
-use super::packet_socket::PacketSocket;
+use super::packet_socket::{Hearing, PacketSocket};
+use super::{arp, neighbour_discovery};
 use crate::probe::{monotonic_ns, prefer_this_thread, sleep_until_readable};
 
 const TICK: Duration = Duration::from_millis(5);
 /// Most frames taken in before silence is judged.
 const DRAIN_COUNT_MAX: usize = 1_024;
+/// Longer than any frame that is looked at.
+const FRAME_LENGTH_MAX: usize = 128;
 /// Next hops towards nodes that are asked; one answer is enough.
 const INSIDE_TARGET_COUNT_MAX: usize = 8;
 
@@ -29,10 +34,12 @@ pub(super) struct Side {
     pub ifindex: u32,
     /// Its hardware address.
     pub mac: [u8; 6],
-    /// The address to ask from; 0.0.0.0 where the device has none.
+    /// The address to ask from by ARP; 0.0.0.0 where the device has none.
     pub sender: Ipv4Addr,
+    /// The address to ask from by neighbour discovery; `::` where the device has none.
+    pub sender6: Ipv6Addr,
     /// Whom to ask; one that answers makes the side alive.
-    pub targets: BTreeSet<Ipv4Addr>,
+    pub targets: BTreeSet<IpAddr>,
 }
 
 /// Which side of an edge.
@@ -63,13 +70,14 @@ struct Shared {
 #[derive(Debug)]
 struct Plan {
     probe: ProbeItem,
-    inside_targets: BTreeSet<Ipv4Addr>,
+    inside_targets: BTreeSet<IpAddr>,
 }
 
 struct Watched {
     name: SideName,
     side: Side,
-    socket: PacketSocket,
+    arp: PacketSocket,
+    discovery: PacketSocket,
     liveness: Liveness,
 }
 
@@ -79,12 +87,13 @@ impl Watcher {
         let plan = Plan { probe: ProbeItem::default(), inside_targets: inside.targets.clone() };
         let shared = Arc::new(Shared { is_stopping: AtomicBool::new(false), plan: Mutex::new(plan) });
         let watched = [(SideName::Inside, inside), (SideName::Outside, outside)].map(|(name, side)| {
-            let socket = PacketSocket::open(side.ifindex)?;
-            Ok::<_, io::Error>(Watched { name, side, socket, liveness: Liveness::new(0, None) })
+            let arp = PacketSocket::open(side.ifindex, Hearing::Arp)?;
+            let discovery = PacketSocket::open(side.ifindex, Hearing::NeighbourDiscovery)?;
+            Ok::<_, io::Error>(Watched { name, side, arp, discovery, liveness: Liveness::new(0, None) })
         });
         let [inside, outside] = watched;
         let sides = [inside?, outside?];
-        let thread = std::thread::Builder::new().name("persona-arp".into()).spawn({
+        let thread = std::thread::Builder::new().name("persona-watch".into()).spawn({
             let shared = Arc::clone(&shared);
             move || run(&shared, sides, outcome)
         })?;
@@ -92,7 +101,7 @@ impl Watcher {
     }
 
     /// Asks these next hops on the inside from now on, this often.
-    pub(super) fn set_inside(&self, probe: ProbeItem, targets: BTreeSet<Ipv4Addr>) {
+    pub(super) fn set_inside(&self, probe: ProbeItem, targets: BTreeSet<IpAddr>) {
         let mut plan = self.shared.lock();
         plan.probe = ProbeItem { interval_ms: probe.interval_ms.max(1), multiplier: probe.multiplier.max(1) };
         plan.inside_targets = targets.into_iter().take(INSIDE_TARGET_COUNT_MAX).collect();
@@ -105,7 +114,7 @@ impl Drop for Watcher {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the ARP thread had panicked");
+            tracing::error!("the watching thread had panicked");
         }
     }
 }
@@ -117,13 +126,14 @@ impl Shared {
 }
 
 fn run(shared: &Shared, mut sides: [Watched; 2], mut outcome: SideOutcome) {
-    prefer_this_thread("persona-arp");
+    prefer_this_thread("persona-watch");
     let mut clock = AttentiveClock::new(monotonic_ns());
     let mut sequence = 0;
     let mut next_send_ns = monotonic_ns();
     while !shared.is_stopping.load(Ordering::Relaxed) {
         let until_send = Duration::from_nanos(next_send_ns.saturating_sub(monotonic_ns()));
-        sleep_until_readable(&[sides[0].socket.as_fd(), sides[1].socket.as_fd()], TICK.min(until_send));
+        let sockets = sides.each_ref().map(|watched| [watched.arp.as_fd(), watched.discovery.as_fd()]);
+        sleep_until_readable(sockets.as_flattened(), TICK.min(until_send));
         let real_ns = monotonic_ns();
         let now_ns = clock.advance(real_ns, TICK.as_nanos() as u64);
         let probe = {
@@ -148,32 +158,46 @@ impl Watched {
     /// Takes in what has arrived, then judges silence. Returns whether the side is alive if that has changed.
     fn look(&mut self, now_ns: u64, sequence: u64, probe: &ProbeItem) -> Option<bool> {
         let before = self.liveness.verdict().alive;
-        let mut frame = [0; 64];
-        for _frame in 0..DRAIN_COUNT_MAX {
-            match self.socket.receive(&mut frame) {
-                Ok(length) => {
-                    let sender = arp::sender_of(&frame[..length.min(64)]);
-                    if sender.is_some_and(|sender| self.side.targets.contains(&sender)) {
-                        // The verdict is read below; the generation has no meaning here.
-                        let _ = self.liveness.heard(now_ns, sequence, 0, Generation::default());
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nothing more, or the device is down: silence is judged by time either way.
-                Err(_) => break,
-            }
+        let (by_arp, by_discovery) = (self.hears(&self.arp), self.hears(&self.discovery));
+        if by_arp || by_discovery {
+            // The verdict is read below; the generation has no meaning here.
+            let _ = self.liveness.heard(now_ns, sequence, 0, Generation::default());
         }
         let _ = self.liveness.judge(now_ns, probe);
         let now = self.liveness.verdict().alive;
         (now != before).then_some(now)
     }
 
+    /// Takes in all frames that wait at a socket; whether one of them is of somebody who is asked.
+    fn hears(&self, socket: &PacketSocket) -> bool {
+        let mut is_heard = false;
+        let mut frame = [0; FRAME_LENGTH_MAX];
+        for _frame in 0..DRAIN_COUNT_MAX {
+            match socket.receive(&mut frame) {
+                Ok(length) => {
+                    let frame = &frame[..length.min(FRAME_LENGTH_MAX)];
+                    let sender = arp::sender_of(frame).map(IpAddr::V4);
+                    let sender = sender.or_else(|| neighbour_discovery::sender_of(frame).map(IpAddr::V6));
+                    is_heard |= sender.is_some_and(|sender| self.side.targets.contains(&sender));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing more, or the device is down: silence is judged by time either way.
+                Err(_) => break,
+            }
+        }
+        is_heard
+    }
+
     fn ask(&mut self, sequence: u64) {
         self.liveness.sent(sequence);
+        let Side { mac, sender, sender6, .. } = self.side;
         for target in &self.side.targets {
-            let frame = arp::request(self.side.mac, self.side.sender, *target);
-            if let Err(error) = self.socket.send(&frame) {
-                tracing::debug!(%target, %error, "ARP request was not sent");
+            let sent = match *target {
+                IpAddr::V4(target) => self.arp.send(&arp::request(mac, sender, target)),
+                IpAddr::V6(target) => self.discovery.send(&neighbour_discovery::solicitation(mac, sender6, target)),
+            };
+            if let Err(error) = sent {
+                tracing::debug!(%target, %error, "a next hop was not asked");
             }
         }
     }

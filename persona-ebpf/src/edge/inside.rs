@@ -66,6 +66,7 @@ fn reflect<F: Frame>(frame: &F, outer: &Outer, generation: u64) -> Result<i32, D
     if !is_request {
         return Ok(F::PASS);
     }
+    maps::note_heard(&outer.source);
     if !maps::is_outside_alive() {
         return Err(DropReason::ProbeSilenced);
     }

@@ -1,5 +1,6 @@
 //! An edge's maps and the look-ups in them.
 
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use persona_common::addr::Address6;
@@ -47,6 +48,10 @@ static NODE_INDICES: HashMap<Address6, u32> = HashMap::pinned(NODE_COUNT_MAX, 0)
 #[map]
 static NODE_SILENT: Array<u32> = Array::pinned(NODE_COUNT_MAX, 0);
 
+/// By a node's index: when a probe of it was last seen, nanoseconds of the coarse clock.
+#[map]
+static NODE_HEARD: Array<u64> = Array::pinned(NODE_COUNT_MAX, 0);
+
 #[map]
 static PEERS: Array<EdgePeer> = Array::pinned(PEER_COUNT_MAX, 0);
 
@@ -70,6 +75,16 @@ pub fn config() -> Result<&'static EdgeConfig, DropReason> {
 #[inline(always)]
 pub fn is_outside_alive() -> bool {
     OUTSIDE_ALIVE.get(0).is_some_and(|alive| *alive != 0)
+}
+
+/// Notes that a probe of this address was seen; others than nodes leave no trace.
+#[inline(always)]
+pub fn note_heard(address: &Address6) {
+    // SAFETY: an index never changes under its address; one that is given anew costs a wrong stamp, which ages.
+    let Some(index) = (unsafe { NODE_INDICES.get(address) }) else { return };
+    let Some(heard) = NODE_HEARD.get_ptr_mut(*index) else { return };
+    // SAFETY: an aligned u64 in the map, valid for this run; user space reads it whole. A helper without arguments.
+    unsafe { *heard = bpf_ktime_get_coarse_ns() };
 }
 
 /// Whether this edge answers ARP for an address.

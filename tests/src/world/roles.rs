@@ -76,6 +76,16 @@ impl World {
     /// Brings a killed edge back.
     pub fn revive_edge(&mut self, name: &str) -> Result<()> {
         self.namespaces.set_edge_links(name, LinkState::Whole)?;
+        self.start_edge(name)
+    }
+
+    /// Kills an edge's process only; its links and pins stay.
+    pub fn kill_edge_process(&mut self, name: &str) -> Result<()> {
+        self.edges.remove(name).with_context(|| format!("edge {name} does not run"))?.kill()
+    }
+
+    /// Starts an edge's process again.
+    pub fn start_edge(&mut self, name: &str) -> Result<()> {
         let place = EDGES.into_iter().find(|place| place.name == name).context("no such edge")?;
         self.start_edge_with(&place, &self.path(&format!("{name}.toml")))
     }

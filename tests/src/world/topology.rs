@@ -107,13 +107,21 @@ impl Namespaces {
 
     /// Cuts both links of an edge, or mends them, at the far ends: the edge loses carrier, as if a cable were pulled.
     pub fn set_edge_links(&self, edge: &str, state: LinkState) -> Result<()> {
+        self.set_edge_link(edge, EdgeSide::Inside, state)?;
+        self.set_edge_link(edge, EdgeSide::Outside, state)
+    }
+
+    /// Cuts or mends one of them.
+    pub fn set_edge_link(&self, edge: &str, side: EdgeSide, state: LinkState) -> Result<()> {
         let word = match state {
             LinkState::Cut => "down",
             LinkState::Whole => "up",
         };
-        self.underlay.ip(&format!("link set {edge} {word}"))?;
-        self.outside.ip(&format!("link set {edge} {word}"))?;
-        Ok(())
+        let bridge = match side {
+            EdgeSide::Inside => &self.underlay,
+            EdgeSide::Outside => &self.outside,
+        };
+        bridge.ip(&format!("link set {edge} {word}")).map(drop)
     }
 
     fn connect_underlay(&self) -> Result<()> {
@@ -186,6 +194,15 @@ pub enum LinkState {
     Cut,
     /// They do.
     Whole,
+}
+
+/// Which side of an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeSide {
+    /// Towards the nodes.
+    Inside,
+    /// Towards the internet.
+    Outside,
 }
 
 /// Makes a bridge remember an edge's address for good. Otherwise the cut of its link would make the bridge forget it

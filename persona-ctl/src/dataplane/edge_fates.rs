@@ -1,0 +1,75 @@
+//! What becomes of fragments at an edge: the port that the first left in `FRAGMENTS` names the block, the block its
+//! holder.
+
+use std::net::IpAddr;
+
+use persona_common::addr::address_be;
+use persona_common::drop::DropReason;
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode};
+use persona_common::flow::{entropy_port, flow_hash};
+use persona_common::fragment::{FragmentKey, FragmentValue};
+use persona_common::node::EgressAddress;
+
+use super::bpffs::PinDirectory;
+use super::error::DataplaneError;
+use super::maps::{Cells, Table};
+use super::node_fates::{address6_from, fragment_key};
+use super::sys;
+use crate::slow_path::{Fate, Fates, Key, Outer, Rewrite, Way};
+
+/// Reads an edge's table of fragments.
+pub struct EdgeFates {
+    fragments: Table<FragmentKey, FragmentValue>,
+    config: Cells<EdgeConfig>,
+    addresses: Table<u32, EgressAddress>,
+    blocks: Cells<EdgeBlock>,
+    nodes: Cells<EdgeNode>,
+}
+
+impl EdgeFates {
+    pub(super) fn open(pins: &PinDirectory) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            fragments: Table::from_pin(pins, "FRAGMENTS")?,
+            config: Cells::from_pin(pins, "EDGE_CONFIG")?,
+            addresses: Table::from_pin(pins, "ADDRESSES")?,
+            blocks: Cells::from_pin(pins, "BLOCKS")?,
+            nodes: Cells::from_pin(pins, "NODES")?,
+        })
+    }
+
+    fn look_up(&self, key: &Key) -> Result<Option<Fate>, DataplaneError> {
+        // Only IPv4 waits here: IPv6 goes by prefix, without the first.
+        let (Way::Inward, IpAddr::V4(source), IpAddr::V4(destination)) = (key.way, key.source, key.destination) else {
+            return Ok(Some(Fate::Drop(DropReason::Fragment)));
+        };
+        let config = self.config.get(0)?;
+        let now_secs = sys::coarse_secs().wrapping_add(config.clock_offset_secs);
+        let Some(value) = self.fragments.get(&fragment_key(key))?.filter(|value| value.is_fresh(now_secs)) else {
+            return Ok(None);
+        };
+        let (source, destination) = (address_be(source.octets()), address_be(destination.octets()));
+        let Some(address) = self.addresses.get(&destination)? else {
+            return Ok(Some(Fate::Drop(DropReason::Unleased)));
+        };
+        let block = self.blocks.get(address.block_base + (value.port >> address.block_bits))?;
+        let Some(node_index) = block.node_index_plus_one.checked_sub(1) else {
+            return Ok(Some(Fate::Drop(DropReason::Unleased)));
+        };
+        let node = self.nodes.get(node_index)?;
+        let ends = address6_from(config.underlay_address).zip(address6_from(node.address));
+        let Some((from, to)) = ends else { return Ok(Some(Fate::Drop(DropReason::Unleased))) };
+        let hash = flow_hash(destination, source, key.id, key.protocol);
+        let outer = Outer { vni: block.vni, ..Outer::new(from, to, entropy_port(hash)) };
+        let rewrite = Rewrite { counts_hop: true, ..Rewrite::default() };
+        Ok(Some(Fate::Tunnel { rewrite, outer, mtu: block.mtu as u16, class: 0 }))
+    }
+}
+
+impl Fates for EdgeFates {
+    fn find(&mut self, key: &Key) -> Option<Fate> {
+        self.look_up(key).unwrap_or_else(|error| {
+            tracing::debug!(error = crate::host::error_chain(&error), "fragments cannot be looked up");
+            None
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! What the edge tells the manager, and people through its log.
+
+use std::net::IpAddr;
+
+use persona_core::ids::EdgeNumber;
+use persona_core::liveness::Verdict;
+use persona_core::wire::agent::Counters;
+
+use super::life::Edge;
+use crate::agent::edge_health;
+use crate::dataplane::RawCounters;
+use crate::slow_path::SlowPathCounters;
+
+impl Edge {
+    /// Tells which generation is in force and how the peers do.
+    pub(super) fn tell_state(&self) {
+        let edges = edge_health(&self.plan.peers, &self.surroundings.prober.health());
+        self.link.report_now(|outbox| {
+            outbox.report.applied = self.applied.generation;
+            outbox.report.rejected = self.rejected.clone();
+            outbox.report.edges = Some(edges);
+        });
+    }
+
+    /// The guardian knows already; this is for people and for the manager.
+    pub(super) fn tell_verdict(&self, peer: EdgeNumber, verdict: Verdict) {
+        let name = self.plan.peers.get(&peer).map_or_else(|| peer.to_string(), |edge| edge.name.to_string());
+        let edges = edge_health(&self.plan.peers, &self.surroundings.prober.health());
+        self.link.report_now(|outbox| {
+            let said = outbox.report.edges.iter().flatten().find(|edge| edge.edge.as_str() == name);
+            if said.map(|edge| edge.alive) != Some(verdict.alive) {
+                let event = if verdict.alive { "edge.up" } else { "edge.down" };
+                tracing::info!(edge.name = name, event, "peer changed");
+                let message =
+                    if verdict.alive { "peer answers" } else { "peer is silent; its addresses are taken over" };
+                outbox.push_event(event, name, message);
+            }
+            outbox.report.edges = Some(edges);
+        });
+    }
+
+    /// Tells what the guardian has decided since this was last called.
+    pub(super) fn tell_standing(&mut self) {
+        let standing = self.surroundings.guardian.standing();
+        let silent = self.plan.tables.nodes.iter().map(|node| node.address);
+        let silent: Vec<IpAddr> = silent.filter(|node| !standing.heard_nodes.contains(node)).collect();
+        self.tell_silence(silent);
+        self.link.report_now(|outbox| {
+            if outbox.report.outside_alive.is_some_and(|before| before != standing.is_outside_alive) {
+                let event = if standing.is_outside_alive { "outside.up" } else { "outside.down" };
+                let message = if standing.is_outside_alive {
+                    "the outside next hop answers"
+                } else {
+                    "the outside next hop is silent: no probe is reflected and no address answered for until it answers"
+                };
+                let targets = self.config.outside_targets().into_iter().map(|target| target.to_string());
+                outbox.push_event(event, targets.collect::<Vec<_>>().join(", "), message);
+            }
+            for address in &standing.taken_over {
+                tracing::info!(%address, "answering for address");
+                let message = format!("{} answers for it", self.own.name);
+                outbox.push_event("address.taken-over", address.to_string(), message);
+            }
+            outbox.report.outside_alive = Some(standing.is_outside_alive);
+            outbox.report.owned = Some(standing.owned.iter().copied().collect());
+        });
+    }
+
+    /// Nodes that have fallen silent, or speak again: what is for them goes through a peer meanwhile.
+    fn tell_silence(&mut self, silent: Vec<IpAddr>) {
+        let changed = |now: &[IpAddr], before: &[IpAddr]| -> Vec<IpAddr> {
+            now.iter().filter(|node| !before.contains(node)).copied().collect()
+        };
+        let (fell, spoke) = (changed(&silent, &self.silent_nodes), changed(&self.silent_nodes, &silent));
+        self.silent_nodes = silent;
+        let nodes = &self.plan.tables.nodes;
+        let is_node = |address: &IpAddr| nodes.iter().any(|node| node.address == *address);
+        self.link.report_next(|outbox| {
+            for node in &fell {
+                tracing::info!(%node, "node is silent");
+                let message = "node is silent here; what is for it goes through a peer";
+                outbox.push_event("node.silent", node.to_string(), message);
+            }
+            for node in spoke.iter().filter(|node| is_node(node)) {
+                tracing::info!(%node, "node is heard");
+                outbox.push_event("node.heard", node.to_string(), "node is heard here");
+            }
+        });
+    }
+
+    /// Puts counters into the next report.
+    pub(super) fn count(&mut self) {
+        let counted = tokio::task::block_in_place(|| self.surroundings.dataplane().counters());
+        let slow_path = self.slow_path.as_ref().map(|slow_path| slow_path.counters()).unwrap_or_default();
+        match counted {
+            Ok(raw) => self.link.report_next(|outbox| outbox.report.counters = Some(counters(raw, slow_path))),
+            Err(error) => self.say(&crate::host::error_chain(&error)),
+        }
+    }
+
+    /// The same trouble every second is one line in the log.
+    pub(super) fn say(&mut self, trouble: &str) {
+        if self.said != trouble {
+            tracing::error!(trouble, "pass failed; what was in force stays so, and it is tried again");
+            self.link.report_next(|outbox| outbox.push_event("apply.failing", self.own.name.to_string(), trouble));
+            self.said = trouble.to_owned();
+        }
+    }
+}
+
+fn counters(raw: RawCounters, slow_path: SlowPathCounters) -> Counters {
+    let personas = raw.personas.into_iter().map(|(vni, traffic)| (vni.0, traffic)).collect();
+    let mut counters = Counters { subjects: Vec::new(), personas, drops: raw.drops, ..Counters::default() };
+    slow_path.add_to(&mut counters);
+    counters
+}

@@ -1,0 +1,177 @@
+use persona_core::ids::{Generation, Vni};
+
+use super::super::observe::Senders;
+use super::*;
+use crate::netlink::{Link, Path};
+
+const EGRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+fn link(index: u32, mtu: u32) -> Link {
+    Link { index, name: format!("dev{index}"), mtu, mac: Some([index as u8; 6]), is_up: true, ..Default::default() }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn observed() -> Observed {
+    let (node, router) = (ip("10.0.0.1"), ip("10.0.0.254"));
+    let path = |next_hop| Path { ifindex: 1, next_hop, source: None, mtu: None };
+    Observed {
+        inside: link(1, 1_500),
+        outside: link(2, 1_500),
+        address: ip("10.0.0.11"),
+        inside_senders: Senders::default(),
+        outside_senders: Senders::default(),
+        paths: [(node, path(node)), (ip("fd00::7"), path(router))].into(),
+        links: [(1, link(1, 1_500)), (2, link(2, 1_500))].into(),
+        neighbours: [((1, node), [9; 6]), ((2, ip("fe80::1")), [8; 6])].into(),
+    }
+}
+
+fn own() -> Own {
+    Own {
+        name: "e1".parse().unwrap(),
+        group: "frankfurt".parse().unwrap(),
+        outside_next_hop: "198.51.100.1".parse().ok(),
+        outside_next_hop6: "fe80::1".parse().ok(),
+    }
+}
+
+fn edge_item(name: &str, number: u16, group: &str) -> EdgeItem {
+    EdgeItem {
+        name: name.parse().unwrap(),
+        number: EdgeNumber(number),
+        group: group.parse().unwrap(),
+        address: [10, 0, 0, 10 + number as u8].into(),
+        weight: 1,
+        in_service: true,
+        draining: false,
+    }
+}
+
+fn edge(name: &str, number: u16, group: &str) -> Item {
+    Item::Edge(edge_item(name, number, group))
+}
+
+fn lease_of(space: LeaseSpace, node: &str, mtu: u16) -> Item {
+    Item::Lease(LeaseItem {
+        id: LeaseId(5),
+        subject: "workload/n1/w1".parse().unwrap(),
+        node: "n1".parse().unwrap(),
+        node_address: ip(node),
+        vni: Vni(7),
+        group: "frankfurt".parse().unwrap(),
+        pool: "pool".parse().unwrap(),
+        space,
+        configured: false,
+        mtu,
+        generation: Generation::new(1, 1),
+        retiring: false,
+    })
+}
+
+fn ports() -> LeaseSpace {
+    LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks: vec![1, 2] }
+}
+
+fn prefix(text: &str) -> LeaseSpace {
+    LeaseSpace::Prefix { prefix: text.parse().unwrap() }
+}
+
+fn pool(name: &str, block_bits: u8) -> Item {
+    Item::Pool(PoolItem {
+        name: name.parse().unwrap(),
+        addresses: vec![EGRESS],
+        block_bits,
+        prefixes: vec!["2001:db8:7::/48".parse().unwrap()],
+        next_hop6: "2001:db8::5".parse().ok(),
+    })
+}
+
+fn node(name: &str, address: &str) -> Item {
+    Item::Node(NodeItem { name: name.parse().unwrap(), address: ip(address) })
+}
+
+fn build_of(items: Vec<Item>) -> Result<EdgePlan, Refusal> {
+    build_with(items, MtuPolicy::Refuse)
+}
+
+fn build_with(items: Vec<Item>, policy: MtuPolicy) -> Result<EdgePlan, Refusal> {
+    let mut state = DesiredState { generation: Generation::new(1, 2), ..Default::default() };
+    items.into_iter().for_each(|item| state.insert(item));
+    build(&state, &own(), &observed(), Some(77), policy)
+}
+
+#[test]
+fn a_state_becomes_tables() {
+    let items = vec![
+        edge("e1", 1, "frankfurt"),
+        edge("e2", 2, "frankfurt"),
+        edge("e3", 3, "tokyo"),
+        pool("pool", 10),
+        node("n1", "10.0.0.1"),
+        node("n2", "10.0.0.2"),
+        lease_of(ports(), "10.0.0.1", 1_400),
+    ];
+    let plan = build_of(items).unwrap();
+    assert_eq!(plan.situation.own, Some(EdgeNumber(1)));
+    assert_eq!(plan.peers.keys().copied().collect::<Vec<_>>(), [EdgeNumber(2)]);
+    let tables = plan.tables;
+    assert_eq!((tables.number, tables.slow_ifindex, tables.leases.len()), (EdgeNumber(1), Some(77), 1));
+    assert_eq!(tables.nodes[0].next_hop.destination_mac, Some([9; 6]));
+    assert_eq!(tables.nodes[1].next_hop.ifindex, 1, "no way yet: tried on the inside");
+    assert_eq!((tables.peers.len(), tables.peers[0].address), (1, ip("10.0.0.12")));
+    assert_eq!(tables.outside.unwrap().source_mac, [2; 6]);
+    assert_eq!(tables.outside6.unwrap().destination_mac, Some([8; 6]));
+}
+
+#[test]
+fn ipv6_leases_underlays_and_next_hops_have_their_rows() {
+    let items = vec![pool("pool", 10), node("n7", "fd00::7"), lease_of(prefix("2001:db8:7:3::"), "fd00::7", 1_444)];
+    let plan = build_of(items).unwrap();
+    assert_eq!(plan.tables.prefixes, [("2001:db8:7::".parse().unwrap(), 48)]);
+    assert_eq!(plan.tables.leases[0].node, ip("fd00::7"));
+    assert_eq!(plan.tables.nodes[0].next_hop.address, ip("10.0.0.254"));
+    assert_eq!(plan.situation.addresses, [EGRESS.into(), ip("2001:db8::5")].into());
+}
+
+#[test]
+fn a_whole_address_is_one_block() {
+    let items = |space| vec![pool("pool", 10), node("n1", "10.0.0.1"), lease_of(space, "10.0.0.1", 1_400)];
+    let bits = |space| build_of(items(space)).unwrap().tables.addresses[0].block_bits;
+    assert_eq!((bits(ports()), bits(LeaseSpace::whole_address(EGRESS))), (10, 16));
+}
+
+#[test]
+fn an_edge_that_is_emptied_leaves_its_addresses_to_others() {
+    let items = |draining| vec![Item::Edge(EdgeItem { draining, ..edge_item("e1", 1, "frankfurt") })];
+    let plan = |draining| build_of(items(draining)).unwrap();
+    assert_eq!([false, true].map(|draining| plan(draining).situation.in_service), [true, false]);
+    assert!(plan(true).is_draining && plan(true).tables.number == EdgeNumber(1));
+}
+
+#[test]
+fn what_cannot_be_applied_is_refused_with_the_reason() {
+    let holder = "10.0.0.1";
+    let (n1, n7) = (|| node("n1", holder), || node("n7", "fd00::7"));
+    let cases = [
+        (vec![n1(), lease_of(ports(), holder, 1_400)], "in no egress pool"),
+        (vec![n1(), pool("pool", 10), lease_of(prefix("2001:db8:8::"), holder, 1_400)], "in no egress pool"),
+        (vec![pool("pool", 10), lease_of(ports(), holder, 1_400)], "node 10.0.0.1, which is not"),
+        (vec![pool("a", 10), pool("b", 9)], "blocks of different sizes"),
+        (vec![pool("pool", 10), n1(), lease_of(ports(), holder, 1_465)], "lower the persona's mtu to 1464"),
+        (vec![pool("pool", 10), n7(), lease_of(ports(), "fd00::7", 1_445)], "lower the persona's mtu to 1444"),
+    ];
+    for (items, reason) in cases {
+        let refusal = build_of(items).unwrap_err().to_string();
+        assert!(refusal.contains(reason), "{refusal}");
+    }
+}
+
+#[test]
+fn a_state_in_force_goes_on_with_smaller_packets() {
+    let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease_of(ports(), "10.0.0.1", 1_480)];
+    let plan = build_with(items, MtuPolicy::Lower).unwrap();
+    assert_eq!(plan.tables.leases[0].mtu, 1_464);
+}

@@ -1,0 +1,178 @@
+//! Edges that are half dead (design §3.1): a link is cut, the process is killed or frozen, everybody is dead, an edge
+//! flaps. What can be carried on is; what cannot is a counted drop, and all is well again afterwards.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use persona_core::wire::api::{EdgeView, NodeView};
+use persona_tests::findings::Findings;
+use persona_tests::load::echo::{EchoClient, EchoCount};
+use persona_tests::steps::view;
+use persona_tests::sys::Signal;
+use persona_tests::world::{EdgeSide, Hook, LinkState, NODE, World};
+
+use super::{check, start};
+
+const EDGES: [&str; 2] = ["fra1", "fra2"];
+
+/// Echo packets per second.
+const ECHO_PACKETS_PER_SEC: u32 = 500;
+
+/// How long everybody may take to notice and to tell.
+const NOTICE_TIME: Duration = Duration::from_secs(15);
+
+/// Long enough for traffic to show whether it goes on.
+const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// The longest gap that a cut may make on a busy machine; the aim is 250 ms.
+const GAP_MAX: Duration = Duration::from_secs(2);
+
+#[test]
+fn edges_that_are_half_dead_are_recognised_from_every_side() {
+    check(Hook::Auto, |world, findings| {
+        start(world, findings);
+        if !findings.all_ok() {
+            return; // nothing that follows could say anything
+        }
+        findings.run("process killed", |findings| process_is_killed(world, findings));
+        findings.run("process frozen", |findings| process_is_frozen(world, findings));
+        findings.run("outside cut", |findings| link_is_cut(world, EdgeSide::Outside, findings));
+        findings.run("inside cut", |findings| link_is_cut(world, EdgeSide::Inside, findings));
+        findings.run("all dead", |findings| all_are_dead(world, findings));
+        findings.run("flapping", |findings| edge_flaps(world, findings));
+        findings.run("processes", |_| world.check_processes());
+    });
+}
+
+/// Nothing changes in the data path when a process dies.
+fn process_is_killed(world: &mut World, findings: &mut Findings) -> Result<()> {
+    wait_until_whole(world)?;
+    let echo = start_echo(world)?;
+    world.kill_edge_process("fra1")?;
+    std::thread::sleep(LOOK_TIME);
+    let node = view::node(world)?;
+    findings.note("the node hears the edge as before", "alive", view::hears_frankfurt(&node));
+    world.start_edge("fra1")?;
+    std::thread::sleep(LOOK_TIME);
+    note_lossless(findings, "death and return of the process lose nothing", echo.finish());
+    wait_until_whole(world)
+}
+
+fn process_is_frozen(world: &mut World, findings: &mut Findings) -> Result<()> {
+    let echo = start_echo(world)?;
+    world.edges["fra1"].signal(Signal::Stop)?;
+    std::thread::sleep(LOOK_TIME);
+    let node = view::node(world)?;
+    world.edges["fra1"].signal(Signal::Continue)?;
+    findings.note("the node hears the edge as before", "alive", view::hears_frankfurt(&node));
+    std::thread::sleep(LOOK_TIME);
+    note_lossless(findings, "a frozen process loses nothing, nor does its waking up", echo.finish());
+    wait_until_whole(world)
+}
+
+/// The edge that answers for the workload's address loses one of its links.
+fn link_is_cut(world: &mut World, side: EdgeSide, findings: &mut Findings) -> Result<()> {
+    let victim = owner(world)?;
+    let survivor = EDGES.into_iter().find(|edge| *edge != victim).context("there are two")?;
+    let echo = start_echo(world)?;
+    world.namespaces.set_edge_link(&victim, side, LinkState::Cut)?;
+    let is_silent = |node: &NodeView| node.edges.iter().any(|edge| edge.edge.as_str() == victim && !edge.alive);
+    let (_, time) = world.ctl.wait_for("the node to miss it", &["node", "get", NODE], NOTICE_TIME, is_silent)?;
+    findings.note(format!("{side:?}: the node misses {victim}"), view::ms(time), true);
+    let address = leased_address(world)?;
+    let has_taken_over = |edge: &EdgeView| edge.owned.contains(&address);
+    let (_, time) = world.ctl.wait_for("the take-over", &["edge", "get", survivor], NOTICE_TIME, has_taken_over)?;
+    findings.note(format!("{survivor} answers for {address}"), view::ms(time), true);
+    std::thread::sleep(LOOK_TIME);
+    world.namespaces.set_edge_link(&victim, side, LinkState::Whole)?;
+    wait_until_whole(world)?;
+    std::thread::sleep(LOOK_TIME);
+    let count = echo.finish();
+    let expected = format!("{side:?}: traffic goes on after a gap, and once more when the link is back");
+    findings.note(expected, describe(count), count.worst_gap < GAP_MAX && count.returned * 10 > count.sent * 7);
+    Ok(())
+}
+
+/// With no edge left, packets are dropped with a reason, and flow again when one is back.
+fn all_are_dead(world: &mut World, findings: &mut Findings) -> Result<()> {
+    let echo = start_echo(world)?;
+    for edge in EDGES {
+        world.namespaces.set_edge_links(edge, LinkState::Cut)?;
+    }
+    let no_edge = |node: &NodeView| node.counters.drops.get("no-edge").copied().unwrap_or(0);
+    let before = no_edge(&view::node(world)?);
+    let are_counted = |node: &NodeView| no_edge(node) > before + u64::from(ECHO_PACKETS_PER_SEC) / 2;
+    let (node, _) = world.ctl.wait_for("counted drops", &["node", "get", NODE], NOTICE_TIME, are_counted)?;
+    findings.note("packets are dropped as no-edge", format!("{} of them", no_edge(&node) - before), true);
+    let returned = echo.returned();
+    for edge in EDGES {
+        world.namespaces.set_edge_links(edge, LinkState::Whole)?;
+    }
+    wait_until_whole(world)?;
+    std::thread::sleep(LOOK_TIME);
+    let count = echo.finish();
+    let after = count.returned - returned;
+    findings.note("the same flow goes on", format!("{after} came back since"), after > 100);
+    Ok(())
+}
+
+/// An edge that comes and goes costs gaps, and leaves nothing behind.
+fn edge_flaps(world: &mut World, findings: &mut Findings) -> Result<()> {
+    let echo = start_echo(world)?;
+    for _flap in 0..6 {
+        world.namespaces.set_edge_links("fra1", LinkState::Cut)?;
+        std::thread::sleep(Duration::from_millis(400));
+        world.namespaces.set_edge_links("fra1", LinkState::Whole)?;
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    wait_until_whole(world)?;
+    let count = echo.finish();
+    let has_survived = count.returned * 2 > count.sent && count.worst_gap < GAP_MAX;
+    findings.note("most of the traffic goes on meanwhile", describe(count), has_survived);
+    let echo = start_echo(world)?;
+    std::thread::sleep(LOOK_TIME);
+    note_lossless(findings, "afterwards nothing is lost", echo.finish());
+    let owned: Vec<EdgeView> =
+        view::edges(world)?.into_iter().filter(|edge| edge.group.as_str() == "frankfurt").collect();
+    let count: usize = owned.iter().map(|edge| edge.owned.len()).sum();
+    let is_shared = owned.iter().all(|edge| !edge.owned.is_empty());
+    findings.note("both answer for their share again", format!("{count} addresses"), is_shared);
+    Ok(())
+}
+
+/// Both edges up, heard by the node, and each address of the group answered for by one.
+fn wait_until_whole(world: &World) -> Result<()> {
+    let heard = view::hears_frankfurt;
+    world.ctl.wait_for("the node to hear both edges", &["node", "get", NODE], NOTICE_TIME, heard)?;
+    for edge in EDGES {
+        let is_whole = |view: &EdgeView| view.state == "up" && !view.owned.is_empty();
+        world.ctl.wait_for("both edges to be whole", &["edge", "get", edge], NOTICE_TIME, is_whole)?;
+    }
+    Ok(())
+}
+
+fn leased_address(world: &World) -> Result<std::net::IpAddr> {
+    let lease = view::lease_of(world, "workload/n1/w1")?;
+    lease.space.address().map(Into::into).context("an IPv4 lease")
+}
+
+/// The edge that answers for the workload's address.
+fn owner(world: &World) -> Result<String> {
+    let address = leased_address(world)?;
+    let owners = view::edges(world)?.into_iter().filter(|edge| edge.owned.contains(&address));
+    owners.map(|edge| edge.name.to_string()).next().with_context(|| format!("nobody answers for {address}"))
+}
+
+fn start_echo(world: &World) -> Result<EchoClient> {
+    let echo = EchoClient::start(world.workload("w1"), ECHO_PACKETS_PER_SEC)?;
+    std::thread::sleep(Duration::from_millis(300));
+    Ok(echo)
+}
+
+fn note_lossless(findings: &mut Findings, expected: &str, count: EchoCount) {
+    findings.note(expected, describe(count), count.lost() == 0 && count.sent > 0);
+}
+
+fn describe(count: EchoCount) -> String {
+    format!("{} of {} lost, worst gap {}", count.lost(), count.sent, view::ms(count.worst_gap))
+}
