@@ -6,6 +6,7 @@ mod agent_configure;
 mod agent_guard;
 mod agent_probe;
 mod cluster;
+mod lifecycle;
 mod netlink;
 mod peers;
 mod programs;

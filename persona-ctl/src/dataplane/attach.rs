@@ -115,10 +115,20 @@ pub(super) fn remove_pin(program: &str, pin: &Path) -> Result<(), DataplaneError
     };
     match FilterNote::read(pin) {
         Some(note) => clsact::remove(&note, ifindex_of(pin).unwrap_or(0), pin).map_err(failed),
-        None => match std::fs::remove_file(pin) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(failed(source)),
-            _ => Ok(()),
-        },
+        None => remove_link(pin).map_err(failed),
+    }
+}
+
+/// Takes a link off its device and removes its pin. The kernel ends a link some time after its pin is gone, so it is
+/// detached first, at once.
+pub(super) fn remove_link(pin: &Path) -> std::io::Result<()> {
+    if let Some((_, id)) = pinned(pin) {
+        // The device may have gone and taken the link off by itself.
+        let _ = bpf_objects::detach_link(id);
+    }
+    match std::fs::remove_file(pin) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(source),
+        _ => Ok(()),
     }
 }
 

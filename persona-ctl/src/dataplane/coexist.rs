@@ -151,7 +151,8 @@ fn on_tcx(program: AttachedProgram) -> Occupant {
 }
 
 fn on_filter(filter: Filter) -> Occupant {
-    let name = filter.name.clone().unwrap_or_else(|| filter.kind.clone());
+    // A filter's own name is what its maker made of a file's name; the program's name says more.
+    let name = filter.program_id.map_or_else(|| filter.kind.clone(), bpf_objects::program_name);
     Occupant { program_id: filter.program_id.unwrap_or(0), name, how: "clsact", place: Place::Filter(filter) }
 }
 

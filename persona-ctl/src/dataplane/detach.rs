@@ -55,7 +55,7 @@ fn remove_links(directory: &Path, report: &mut DetachReport) -> Result<(), Datap
                 let ifindex = attach::ifindex_of(&entry).unwrap_or(0);
                 clsact::remove(&note, ifindex, &entry).map_err(|source| failed(&entry, "removing", source))?;
             }
-            None => std::fs::remove_file(&entry).map_err(|source| failed(&entry, "removing", source))?,
+            None => attach::remove_link(&entry).map_err(|source| failed(&entry, "removing", source))?,
         }
         report.links.push(name);
     }

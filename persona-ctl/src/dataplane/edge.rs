@@ -92,6 +92,11 @@ impl EdgeDataplane {
         Ok(Self { ebpf, pins, maps, index, owned, outside_alive, hook })
     }
 
+    /// Takes our programs off devices that vanished or left for another namespace; says which, by hook and index.
+    pub fn reap_vanished(&mut self) -> Result<Vec<String>, DataplaneError> {
+        attach::reap_vanished(&self.pins.links)
+    }
+
     /// The hook in use; never [`Hook::Auto`].
     pub fn hook(&self) -> Hook {
         self.hook

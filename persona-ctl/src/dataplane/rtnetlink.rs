@@ -22,21 +22,38 @@ pub(super) fn dump(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkM
 
 /// Ids of the XDP programs on a device, whatever their mode.
 pub(super) fn xdp_programs(ifindex: u32) -> io::Result<Vec<u32>> {
-    let mut message = LinkMessage::default();
-    message.header.index = ifindex;
-    let answers = exchange(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST | NLM_F_ACK)?;
-    let mut programs: Vec<u32> = answers.iter().flat_map(xdp_facts).filter_map(program_of).collect();
+    let mut programs: Vec<u32> = xdp_facts_of(ifindex)?.into_iter().filter_map(program_of).collect();
     programs.sort_unstable();
     programs.dedup();
     Ok(programs)
 }
 
-/// Takes an XDP program that was set over netlink off a device.
+/// Takes the XDP programs that were set over netlink off a device, in each mode that has one.
 pub(super) fn remove_xdp(ifindex: u32) -> io::Result<()> {
+    for mode in xdp_facts_of(ifindex)?.iter().filter_map(mode_of) {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.attributes.push(LinkAttribute::Xdp(vec![LinkXdp::Fd(-1), LinkXdp::Flags(mode)]));
+        change(RouteNetlinkMessage::SetLink(message), 0)?;
+    }
+    Ok(())
+}
+
+/// `XDP_FLAGS_…_MODE` of linux/if_link.h.
+fn mode_of(fact: &LinkXdp) -> Option<u32> {
+    match fact {
+        LinkXdp::SkbProgId(_) => Some(1 << 1),
+        LinkXdp::DrvProgId(_) => Some(1 << 2),
+        LinkXdp::HwProgId(_) => Some(1 << 3),
+        _ => None,
+    }
+}
+
+fn xdp_facts_of(ifindex: u32) -> io::Result<Vec<LinkXdp>> {
     let mut message = LinkMessage::default();
     message.header.index = ifindex;
-    message.attributes.push(LinkAttribute::Xdp(vec![LinkXdp::Fd(-1)]));
-    change(RouteNetlinkMessage::SetLink(message), 0)
+    let answers = exchange(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST | NLM_F_ACK)?;
+    Ok(answers.iter().flat_map(xdp_facts).collect())
 }
 
 fn xdp_facts(answer: &RouteNetlinkMessage) -> Vec<LinkXdp> {

@@ -29,8 +29,6 @@ pub(super) struct Filter {
     pub(super) kind: String,
     /// Lower runs earlier.
     pub(super) priority: u16,
-    /// The name of a bpf filter.
-    pub(super) name: Option<String>,
     /// The program of a bpf filter.
     pub(super) program_id: Option<u32>,
     protocol: u16,
@@ -122,16 +120,13 @@ fn read_filter(answer: &RouteNetlinkMessage) -> Option<Filter> {
     let mut filter = Filter {
         kind: kind_of(message)?,
         priority: (message.header.info >> 16) as u16,
-        name: None,
         program_id: None,
         protocol: message.header.info as u16,
         handle: message.header.handle.into(),
     };
     for option in options_of(message) {
-        match option {
-            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => filter.name = Some(name.clone()),
-            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => filter.program_id = Some(*id),
-            _ => {}
+        if let TcOption::Bpf(TcFilterBpfOption::ProgId(id)) = option {
+            filter.program_id = Some(*id);
         }
     }
     Some(filter)

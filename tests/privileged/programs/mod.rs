@@ -8,4 +8,4 @@ mod node_packets;
 mod path;
 mod run;
 mod watching;
-mod world;
+pub(crate) mod world;

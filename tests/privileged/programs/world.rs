@@ -9,7 +9,7 @@ use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook, Node
 pub(super) const LOOPBACK: u32 = 1;
 
 /// Whether privileged tests can run; says so if not, and fails if they must.
-pub(super) fn is_privileged() -> bool {
+pub(crate) fn is_privileged() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
