@@ -225,6 +225,7 @@ impl Agent {
         self.pass_count += 1;
         let plan = &self.reconciler.plan;
         let is_sweeping = self.pass_count.is_multiple_of(SWEEP_EVERY_PASSES);
+        let slow_path = self.reconciler.slow_path.counters();
         let outcome = tokio::task::block_in_place(|| {
             let dataplane = lock(&self.reconciler.dataplane);
             if is_sweeping {
@@ -241,7 +242,9 @@ impl Agent {
         match outcome {
             Ok((drained, raw)) => self.link.report_next(|outbox| {
                 outbox.report.drained = drained;
-                outbox.report.counters = Some(report::counters(raw, &plan.subjects));
+                let mut counters = report::counters(raw, &plan.subjects);
+                slow_path.add_to(&mut counters);
+                outbox.report.counters = Some(counters);
             }),
             Err(error) => self.say(&host::error_chain(&error)),
         }

@@ -17,6 +17,7 @@ mod pass;
 mod places;
 mod queues;
 mod report;
+mod slow;
 mod tables;
 mod telling;
 mod workload_config;

@@ -14,11 +14,13 @@ use super::config::AgentConfig;
 use super::configure::{self, Configurer};
 use super::gai;
 use super::observe::{ObserveError, Observed};
+use super::slow;
 use super::tables::{self, MaglevCache, NodePlan, Refusal};
 use crate::dataplane::{DataplaneError, NodeDataplane};
 use crate::host::error_chain;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::probe::{Prober, Target};
+use crate::slow_path::{Keeper, Role};
 
 /// How long an apply waits for edges to show the generation that new leases need.
 const GENERATION_WAIT: Duration = Duration::from_millis(150);
@@ -61,6 +63,7 @@ pub(super) struct Reconciler {
     cache: MaglevCache,
     configurer: Configurer,
     has_lost_uplink: bool,
+    pub slow_path: Keeper,
 }
 
 impl Reconciler {
@@ -71,7 +74,8 @@ impl Reconciler {
         prober: Prober,
     ) -> Self {
         let (observed, plan, cache, configurer, has_lost_uplink) = Default::default();
-        Self { config, netlink, dataplane, prober, observed, plan, cache, configurer, has_lost_uplink }
+        let slow_path = Keeper::new(Role::Node);
+        Self { config, netlink, dataplane, prober, observed, plan, cache, configurer, has_lost_uplink, slow_path }
     }
 
     /// Looks at the kernel anew, and follows an uplink or address that became another. Returns what changed.
@@ -103,7 +107,8 @@ impl Reconciler {
     /// be had although the state is in force.
     pub(super) async fn apply(&mut self, desired: &DesiredState, policy: MtuPolicy) -> Result<Vec<Note>, PassError> {
         let Some(observed) = self.observed.clone() else { return Ok(Vec::new()) };
-        let plan = tables::build(desired, &self.config, &observed, policy, &mut self.cache)?;
+        let mut plan = tables::build(desired, &self.config, &observed, policy, &mut self.cache)?;
+        slow::provide(&mut self.slow_path, &mut plan.tables, &self.dataplane, &observed);
         if let Err(error) = self.apply_plan(&plan, &observed).await {
             // The tables are whole or untouched; the queues are put back to what the tables in force name.
             self.raise_queues(&self.plan).await?;

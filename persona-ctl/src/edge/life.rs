@@ -20,7 +20,7 @@ use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::netlink::{self, Netlink, Notices};
 use crate::probe::Target;
-use crate::slow_path::{self, SlowPath};
+use crate::slow_path::{Fates, Keeper, Role as SlowRole};
 
 /// A pass runs at least this often, for what no notice tells: counters, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,8 +59,7 @@ pub(super) struct Edge {
     netlink: Netlink,
     known: Known,
     pub(super) surroundings: Surroundings,
-    /// None until its first start, which is tried again with every pass.
-    pub(super) slow_path: Option<SlowPath>,
+    pub(super) slow_path: Keeper,
     pub(super) link: Link,
     state_file: StateFile,
     pub(super) applied: DesiredState,
@@ -73,7 +72,6 @@ pub(super) struct Edge {
     confirmed: Instant,
     pub(super) silent_nodes: Vec<IpAddr>,
     pub(super) said: String,
-    slow_trouble: String,
 }
 
 impl Edge {
@@ -93,7 +91,7 @@ impl Edge {
             outside_next_hop: config.outside_next_hop,
             outside_next_hop6: config.outside_next_hop6,
         };
-        let (plan, rejected, slow_path, silent_nodes, said, slow_trouble) = Default::default();
+        let (plan, rejected, silent_nodes, said) = Default::default();
         let (known, confirmed) = (observed.known(), Instant::now());
         Ok(Self {
             config,
@@ -101,7 +99,7 @@ impl Edge {
             netlink,
             known,
             surroundings,
-            slow_path,
+            slow_path: Keeper::new(SlowRole::Edge),
             link,
             state_file,
             applied,
@@ -114,7 +112,6 @@ impl Edge {
             confirmed,
             silent_nodes,
             said,
-            slow_trouble,
         })
     }
 
@@ -161,32 +158,12 @@ impl Edge {
         Ok(())
     }
 
-    /// The slow path's device, while it can be had. Without it programs count `no-slow-path`; it is tried again with every
-    /// pass.
     fn slow_ifindex(&mut self, observed: &Observed) -> Option<u32> {
-        let outcome = self.ensure_slow_path(observed);
-        let trouble = outcome.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
-        if self.slow_trouble != trouble && !trouble.is_empty() {
-            tracing::warn!(
-                trouble,
-                "packets that are too big, and fragments that come before their first, are dropped"
-            );
-        }
-        self.slow_trouble = trouble;
-        outcome.ok()
-    }
-
-    fn ensure_slow_path(&mut self, observed: &Observed) -> anyhow::Result<u32> {
-        let slow_path = match &mut self.slow_path {
-            Some(slow_path) => slow_path,
-            none => {
-                let fates = self.surroundings.dataplane().fragment_fates()?;
-                none.insert(SlowPath::new(slow_path::Role::Edge, Box::new(fates)))
-            }
-        };
+        let surroundings = &self.surroundings;
+        let open = || surroundings.dataplane().fragment_fates().map(|fates| Box::new(fates) as Box<dyn Fates>);
         // A device made a moment ago is not among the links that were seen.
         let is_up = |index| observed.links.get(&index).is_none_or(|link| link.is_up);
-        Ok(tokio::task::block_in_place(|| slow_path.ensure(is_up))?)
+        tokio::task::block_in_place(|| self.slow_path.ensure(open, is_up))
     }
 
     /// Applies a new state. If that fails it is rejected whole, with the reason.
@@ -212,9 +189,7 @@ impl Edge {
         let slow_ifindex = self.slow_ifindex(observed);
         let plan = tables::build(desired, &self.own, observed, slow_ifindex, policy)?;
         tokio::task::block_in_place(|| self.surroundings.dataplane().apply(&plan.tables))?;
-        if let Some(slow_path) = &self.slow_path {
-            slow_path.set_facts(plan.facts.clone());
-        }
+        self.slow_path.set_facts(plan.facts.clone());
         let Surroundings { watcher, prober, hearing, guardian, .. } = &self.surroundings;
         watcher.set_inside(plan.probe, plan.inside_next_hops.clone());
         hearing.set_nodes(plan.probe, plan.tables.nodes.iter().map(|node| node.address).collect());

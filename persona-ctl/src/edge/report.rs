@@ -91,7 +91,7 @@ impl Edge {
     /// Puts counters into the next report.
     pub(super) fn count(&mut self) {
         let counted = tokio::task::block_in_place(|| self.surroundings.dataplane().counters());
-        let slow_path = self.slow_path.as_ref().map(|slow_path| slow_path.counters()).unwrap_or_default();
+        let slow_path = self.slow_path.counters();
         match counted {
             Ok(raw) => self.link.report_next(|outbox| outbox.report.counters = Some(counters(raw, slow_path))),
             Err(error) => self.say(&crate::host::error_chain(&error)),

@@ -11,6 +11,7 @@ mod facts;
 mod fate;
 mod frame;
 mod ip;
+mod keeper;
 mod queue;
 mod raw_socket;
 mod rewrite;
@@ -27,6 +28,7 @@ pub use counters::SlowPathCounters;
 pub use facts::{Facts, LeaseFacts, Role};
 pub use fate::{Fate, Fates};
 pub use frame::Outer;
+pub use keeper::Keeper;
 pub use queue::{Key, Way};
 pub use rewrite::Rewrite;
 
