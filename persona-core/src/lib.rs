@@ -7,6 +7,7 @@
 pub mod assign;
 pub mod compose;
 pub mod document;
+pub mod health;
 pub mod ids;
 pub mod lease;
 pub mod liveness;

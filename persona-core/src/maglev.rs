@@ -29,7 +29,7 @@ pub fn build(edges: &[(EdgeNumber, &str, u16)]) -> Vec<(EdgeNumber, EdgeNumber)>
 }
 
 /// The 64-bit finaliser of SplitMix64: a bijection in which every input bit changes half of the output bits.
-pub(crate) fn mix(value: u64) -> u64 {
+pub fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

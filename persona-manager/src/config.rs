@@ -73,14 +73,18 @@ impl Config {
             Self { silent_after_ms: given, .. } if *given < 2 * self.report_interval_ms => {
                 out_of_range("silent_after_ms", (*given).into(), "use at least twice report_interval_ms")
             }
-            Self { probe_interval_ms: given @ (0..10 | 10_001..), .. } => {
-                out_of_range("probe_interval_ms", (*given).into(), "use 10 to 10000")
-            }
-            Self { probe_multiplier: given @ (0..2 | 21..), .. } => {
-                out_of_range("probe_multiplier", (*given).into(), "use 2 to 20")
-            }
-            _ => Ok(()),
+            _ => check_probe(self.probe_interval_ms, self.probe_multiplier),
         }
+    }
+}
+
+/// Checks how edges shall be probed.
+pub(crate) fn check_probe(interval_ms: u32, multiplier: u8) -> Result<(), ConfigError> {
+    let out_of_range = |key, given: u64, valid| Err(ConfigError::OutOfRange { key, given, valid });
+    match (interval_ms, multiplier) {
+        (0..10 | 10_001.., _) => out_of_range("probe_interval_ms", interval_ms.into(), "use 10 to 10000"),
+        (_, 0..2 | 21..) => out_of_range("probe_multiplier", multiplier.into(), "use 2 to 20"),
+        _ => Ok(()),
     }
 }
 

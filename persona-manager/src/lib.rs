@@ -20,6 +20,8 @@ mod error;
 mod live;
 mod overrides;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod tasks;
 

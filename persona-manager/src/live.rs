@@ -6,19 +6,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use persona_core::ids::{EdgeName, Generation, LeaseId};
-use persona_core::wire::agent::{Counters, EdgeHealth, Rejection, Report};
+use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, Rejection, Report};
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
 use crate::store::AgentId;
 
 /// What one agent last reported.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentLive {
-    /// When, for silence.
-    pub seen: Instant,
+    /// When, by the clock that never goes back, for silence, milliseconds.
+    pub seen: u64,
     /// When, for people.
     pub seen_ms: u64,
     /// The generation in force there.
@@ -28,7 +28,7 @@ pub(crate) struct AgentLive {
     /// Leases that it reported as drained, and what was in force there then.
     pub drained: BTreeMap<LeaseId, Generation>,
     /// What its probes say, and since when they say so.
-    pub edges: BTreeMap<EdgeName, (EdgeHealth, Instant)>,
+    pub edges: BTreeMap<EdgeName, (EdgeHealth, u64)>,
     /// Edges: whether the outside next hop answers.
     pub outside_alive: Option<bool>,
     /// Edges: addresses it answers ARP or ND for.
@@ -37,28 +37,40 @@ pub(crate) struct AgentLive {
     pub counters: Counters,
     /// Traffic between the last two reports that had counters.
     pub bits_per_sec: u64,
+    /// Nodes: how full leases are.
+    pub leases: BTreeMap<LeaseId, LeaseUse>,
+    /// Nodes: the least MTU of the ways to edges, bytes.
+    pub underlay_mtu: Option<u32>,
     /// When counters last came.
-    counted: Instant,
+    counted: u64,
 }
 
 /// What all agents last reported.
 pub(crate) struct Live {
     agents: Mutex<BTreeMap<AgentId, AgentLive>>,
     /// When agents registered since this manager started: nobody was silent before that either.
-    registered: Mutex<BTreeMap<AgentId, Instant>>,
+    registered: Mutex<BTreeMap<AgentId, u64>>,
     /// When this manager started: nobody was silent before.
-    pub started: Instant,
+    pub started: u64,
+    /// What time it is.
+    pub clock: Clock,
     /// Told when something changed that a decision rests on.
     pub wake: Notify,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { agents: Mutex::default(), registered: Mutex::default(), started: Instant::now(), wake: Notify::new() }
+        Self::at(Clock::default())
     }
 }
 
 impl Live {
+    /// Nothing is reported yet.
+    pub(crate) fn at(clock: Clock) -> Self {
+        let started = clock.monotonic_ms();
+        Self { agents: Mutex::default(), registered: Mutex::default(), started, clock, wake: Notify::new() }
+    }
+
     /// What all agents last reported.
     pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, AgentLive>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,24 +78,32 @@ impl Live {
 
     /// Notes that an agent is about to be registered: its silence counts from now.
     pub(crate) fn note_registration(&self, id: AgentId) {
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, self.clock.monotonic_ms());
     }
 
     /// When an agent's silence began at the latest, before its first report.
-    pub(crate) fn registrations(&self) -> BTreeMap<AgentId, Instant> {
+    pub(crate) fn registrations(&self) -> BTreeMap<AgentId, u64> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets which leases were drained, but for those that still are.
-    pub(crate) fn forget_drained(&self, is_lease: impl Fn(&LeaseId) -> bool) {
-        self.agents().values_mut().for_each(|live| live.drained.retain(|id, _| is_lease(id)));
+    /// Forgets agents that were deleted.
+    pub(crate) fn forget_agents(&self, is_registered: impl Fn(&AgentId) -> bool) {
+        self.agents().retain(|id, _| is_registered(id));
+    }
+
+    /// Forgets what was said of leases that are over.
+    pub(crate) fn forget_leases(&self, is_lease: impl Fn(&LeaseId) -> bool) {
+        for live in self.agents().values_mut() {
+            live.drained.retain(|id, _| is_lease(id));
+            live.leases.retain(|id, _| is_lease(id));
+        }
     }
 
     /// Takes a report in. Returns a rejection that was not known before.
     pub(crate) fn report(&self, id: &AgentId, report: &Report, now_ms: u64) -> Option<Rejection> {
         let mut agents = self.agents();
         let before = agents.get(id).cloned();
-        let after = merged(before.as_ref(), report, now_ms);
+        let after = merged(before.as_ref(), report, self.clock.monotonic_ms(), now_ms);
         let is_decisive = before.as_ref().is_none_or(|before| differs(before, &after));
         let rejection =
             after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));
@@ -95,8 +115,7 @@ impl Live {
     }
 }
 
-fn merged(before: Option<&AgentLive>, report: &Report, now_ms: u64) -> AgentLive {
-    let now = Instant::now();
+fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) -> AgentLive {
     let kept = before.cloned();
     let mut drained = kept.as_ref().map(|kept| kept.drained.clone()).unwrap_or_default();
     drained.extend(report.drained.iter().map(|id| (*id, report.applied)));
@@ -114,6 +133,8 @@ fn merged(before: Option<&AgentLive>, report: &Report, now_ms: u64) -> AgentLive
         edges,
         outside_alive: report.outside_alive.or(kept.as_ref().and_then(|kept| kept.outside_alive)),
         owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
+        leases: lease_uses(kept.as_ref(), report),
+        underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
         bits_per_sec: rate(before, report, now),
         counted: kept.as_ref().filter(|_| report.counters.is_none()).map_or(now, |kept| kept.counted),
         counters: report.counters.clone().or(kept.map(|kept| kept.counters)).unwrap_or_default(),
@@ -121,23 +142,30 @@ fn merged(before: Option<&AgentLive>, report: &Report, now_ms: u64) -> AgentLive
 }
 
 /// Bits per second between two reports with counters; one without leaves the last rate.
-fn rate(before: Option<&AgentLive>, report: &Report, now: Instant) -> u64 {
+fn rate(before: Option<&AgentLive>, report: &Report, now: u64) -> u64 {
     let bytes =
         |counters: &Counters| counters.personas.values().map(|it| it.egress_bytes + it.ingress_bytes).sum::<u64>();
     match (before, &report.counters) {
         (None, _) => 0,
         (Some(before), None) => before.bits_per_sec,
         (Some(before), Some(counters)) => {
-            let elapsed_ms = now.duration_since(before.counted).as_millis().max(1) as u64;
+            let elapsed_ms = now.saturating_sub(before.counted).max(1);
             // Counters that went back were attached anew.
             bytes(counters).saturating_sub(bytes(&before.counters)).saturating_mul(8_000) / elapsed_ms
         }
     }
 }
 
-fn since(old: &BTreeMap<EdgeName, (EdgeHealth, Instant)>, health: &EdgeHealth, now: Instant) -> (EdgeHealth, Instant) {
+fn since(old: &BTreeMap<EdgeName, (EdgeHealth, u64)>, health: &EdgeHealth, now: u64) -> (EdgeHealth, u64) {
     let unchanged = old.get(&health.edge).filter(|(before, _)| before.alive == health.alive);
     (health.clone(), unchanged.map_or(now, |(_, since)| *since))
+}
+
+/// How full leases are, with those that the report names as it says.
+fn lease_uses(kept: Option<&AgentLive>, report: &Report) -> BTreeMap<LeaseId, LeaseUse> {
+    let mut uses = kept.map(|kept| kept.leases.clone()).unwrap_or_default();
+    uses.extend(report.leases.iter().map(|lease_use| (lease_use.lease, *lease_use)));
+    uses
 }
 
 /// Whether anything changed that a decision rests on.

@@ -76,10 +76,19 @@ impl LeaseState {
 pub struct EdgeAck {
     /// The generation in force there.
     pub applied: Generation,
+    /// Whether all that is published for it is in force there, and the lease is not in it.
+    pub has_forgotten: bool,
     /// Whether it serves: nodes may send flows through it.
     pub serves: bool,
-    /// Whether it is fenced: out of service, and it must acknowledge everything before it serves again.
+    /// Whether it is fenced: out of all tables, answering for nothing, and it must acknowledge everything before it
+    /// serves again ([`crate::health::fence`]).
     pub fenced: bool,
+}
+
+impl EdgeAck {
+    fn is_rid_of(&self, since: Generation) -> bool {
+        self.fenced || self.has_forgotten || self.applied >= since
+    }
 }
 
 /// What a step depends on.
@@ -128,7 +137,7 @@ pub fn step(state: LeaseState, facts: &LeaseFacts<'_>) -> LeaseStep {
         LeaseState::RevokingNode { since } if facts.node_applied >= since => {
             LeaseStep::To(LeaseState::RevokingEdges { since: next })
         }
-        LeaseState::RevokingEdges { since } if facts.edges.iter().all(|edge| edge.fenced || edge.applied >= since) => {
+        LeaseState::RevokingEdges { since } if facts.edges.iter().all(|edge| edge.is_rid_of(since)) => {
             LeaseStep::To(LeaseState::Quarantine { free_at_ms: facts.now_ms + facts.quarantine_ms })
         }
         LeaseState::Quarantine { free_at_ms } if facts.now_ms >= free_at_ms => LeaseStep::Free,
@@ -154,7 +163,8 @@ mod tests {
     }
 
     fn edge(applied: u64, kind: &str) -> EdgeAck {
-        EdgeAck { applied: at(applied), serves: kind == "serves", fenced: kind == "fenced" }
+        let (serves, fenced) = (kind == "serves", kind == "fenced");
+        EdgeAck { applied: at(applied), has_forgotten: kind == "left", serves, fenced }
     }
 
     #[test]
@@ -163,6 +173,7 @@ mod tests {
         let (serving, lagging) = ([edge(5, "serves"), edge(6, "serves")], [edge(5, "serves"), edge(4, "serves")]);
         let fenced = [edge(5, "serves"), edge(1, "fenced")];
         let joining = [edge(5, "serves"), edge(1, "new")];
+        let left = [edge(5, "serves"), edge(4, "left")];
         let none: [EdgeAck; 1] = [edge(9, "fenced")];
         let since = at(5);
         let cases: &[Case<'_>] = &[
@@ -183,6 +194,7 @@ mod tests {
             (RevokingEdges { since }, false, 0, None, &lagging, 0, LeaseStep::Stay),
             (RevokingEdges { since }, false, 0, None, &joining, 0, LeaseStep::Stay),
             (RevokingEdges { since }, false, 0, None, &fenced, 7, LeaseStep::To(Quarantine { free_at_ms: 107 })),
+            (RevokingEdges { since }, false, 0, None, &left, 7, LeaseStep::To(Quarantine { free_at_ms: 107 })),
             (Quarantine { free_at_ms: 107 }, false, 0, None, &serving, 106, LeaseStep::Stay),
             (Quarantine { free_at_ms: 107 }, false, 0, None, &serving, 107, LeaseStep::Free),
         ];

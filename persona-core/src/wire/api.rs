@@ -8,6 +8,9 @@
 //! | `GET /v1/bindings` · `/{name}` · `DELETE` | → [`DocumentView`] |
 //! | `GET /v1/egress-pools` · `/{name}` · `DELETE` | → [`PoolView`] |
 //! | `GET /v1/nodes` `/edges` `/workloads` `/leases` (each also `/{name or id}`) | → lists of views |
+//! | `POST /v1/nodes/{name}/drain` `/undrain` · `POST /v1/edges/{name}/drain` `/undrain` | → [`NodeView`] · [`EdgeView`] |
+//! | `PUT /v1/edges/{name}/weight` · `DELETE /v1/nodes/{name}?force=` `/v1/edges/{name}?force=` | [`EdgeWeight`] → [`EdgeView`] |
+//! | `GET/PUT /v1/settings/probe` | [`super::desired::ProbeItem`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
@@ -21,7 +24,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection, Role, WorkloadKind};
+use super::agent::{Counters, EdgeCapacity, EdgeHealth, LeaseUse, Rejection, Role, WorkloadKind};
 use super::desired::LeaseSpace;
 use crate::ids::{
     Capability, EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, Vni,
@@ -199,6 +202,14 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// Whether it reported lately.
     pub up: bool,
+    /// Whether it takes nobody new.
+    pub draining: bool,
+    /// Leases of its subjects that edges carry.
+    pub lease_count: u32,
+    /// External ports that live flows hold, of all leases.
+    pub live_slot_count: u64,
+    /// The least MTU of its ways to edges, bytes. Absent: it did not say.
+    pub underlay_mtu: Option<u32>,
     /// When it last reported.
     pub seen_ms: u64,
     /// Its program's version.
@@ -239,6 +250,20 @@ pub struct EdgeView {
     pub state: String,
     /// Why it is in that state.
     pub reason: String,
+    /// What is wrong with it although it serves.
+    pub flags: Vec<String>,
+    /// Its share of the group's flows, relative to the others.
+    pub weight: u16,
+    /// Whether new flows avoid it.
+    pub draining: bool,
+    /// Whether it was deleted and is forgetting its leases.
+    pub leaving: bool,
+    /// Why it may still do harm with an old lease table. Absent: it is fenced.
+    pub unfenced: Option<String>,
+    /// Traffic between its last two reports.
+    pub bits_per_sec: u64,
+    /// What everybody who probes it measures.
+    pub probes: Vec<EdgeProbe>,
     /// When it last reported.
     pub seen_ms: u64,
     /// Its program's version.
@@ -256,6 +281,27 @@ pub struct EdgeView {
     pub lease_count: u32,
     /// What its data plane counted.
     pub counters: Counters,
+}
+
+/// What one node or peer measures of an edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeProbe {
+    /// Who: `node/NAME` or `edge/NAME`.
+    pub from: String,
+    /// What.
+    #[serde(flatten)]
+    pub health: EdgeHealth,
+}
+
+/// `PUT /v1/edges/{name}/weight`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeWeight {
+    /// Share of the group's flows, relative to the other edges: 1 to 1,000, 100 by default.
+    pub weight: u16,
 }
 
 /// A workload and what it wears.
@@ -307,6 +353,11 @@ pub struct LeaseView {
     pub space: LeaseSpace,
     /// Port ranges, first and last port of each, ascending; none for a prefix.
     pub ports: Vec<(u16, u16)>,
+    /// Whether the subject's interface has it and nothing is rewritten.
+    pub configured: bool,
+    /// How full it is, as its node last said.
+    #[serde(rename = "use")]
+    pub use_: Option<LeaseUse>,
     /// `publishing` (edges are learning it), `active`, `retiring` (its last flows go on), `revoking` (edges are
     /// forgetting it) or `quarantine`.
     pub state: String,

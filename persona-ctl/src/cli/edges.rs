@@ -1,23 +1,52 @@
-//! `persona-ctl edge list|get`: devices that own egress addresses, as the manager sees them.
+//! `persona-ctl edge list|get|drain|undrain|weight|delete`: devices that own egress addresses, as the manager sees them.
 
-use clap::Subcommand;
+use clap::{Subcommand, value_parser};
 use comfy_table::Cell;
 use persona_core::ids::EdgeName;
-use persona_core::wire::api::EdgeView;
+use persona_core::wire::api::{EdgeProbe, EdgeView};
 
 use super::Session;
-use super::node::counters_text;
-use super::print::{ago, generation_cell, listed, now_ms, state_cell, table_of};
+use super::node::{counters_text, micros};
+use super::print::{ago, bytes, generation_cell, listed, now_ms, show_done, state_cell, table_of};
+use super::removal::{DeleteArgs, DrainArgs};
+use super::wait;
 
-/// What to ask about edges.
+/// What to do with edges.
 #[derive(Debug, Subcommand)]
 pub(super) enum EdgeCommand {
     /// List edges.
     List,
-    /// Show an edge: what it owns, and what its data plane counted.
+    /// Show an edge: who hears it how well, what it owns, and what its data plane counted.
     Get {
         /// The edge.
         name: EdgeName,
+    },
+    /// Have new flows avoid an edge; old ones stay.
+    Drain {
+        /// The edge.
+        name: EdgeName,
+        #[command(flatten)]
+        args: DrainArgs,
+    },
+    /// Let an edge take new flows again.
+    Undrain {
+        /// The edge.
+        name: EdgeName,
+    },
+    /// Set an edge's share of its group's flows, relative to the other edges.
+    Weight {
+        /// The edge.
+        name: EdgeName,
+        /// 1 to 1000; 100 where nobody set one.
+        #[arg(value_parser = value_parser!(u16).range(1..=1_000))]
+        weight: u16,
+    },
+    /// Delete an edge: it forgets its leases first.
+    Delete {
+        /// The edge.
+        name: EdgeName,
+        #[command(flatten)]
+        args: DeleteArgs,
     },
 }
 
@@ -26,26 +55,89 @@ impl EdgeCommand {
         match self {
             Self::List => session.output.show(&session.client.edges().await?, |edges| list(edges)),
             Self::Get { name } => session.output.show(&session.client.edge(&name).await?, tell),
+            Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
+            Self::Undrain { name } => session.output.show(&session.client.drain_edge(&name, false).await?, show_one),
+            Self::Weight { name, weight } => {
+                session.output.show(&session.client.set_edge_weight(&name, weight).await?, show_one)
+            }
+            Self::Delete { name, args } => {
+                session.client.delete_edge(&name, args.forced()).await?;
+                let outcome =
+                    if args.forced().is_some() { "deleted" } else { "forgets its leases and is then deleted" };
+                show_done(session.output, "edge", &name, outcome)
+            }
         }
     }
+}
+
+async fn drain(session: &Session, name: &EdgeName, args: &DrainArgs) -> anyhow::Result<EdgeView> {
+    let view = session.client.drain_edge(name, true).await?;
+    let Some(limit) = args.limit() else { return Ok(view) };
+    let progress = |edge: &EdgeView| format!("{}/s of traffic left", bytes(edge.bits_per_sec / 8));
+    let ask = async || session.client.edge(name).await;
+    wait::until_empty(&format!("edge {name}"), limit, ask, |edge| edge.bits_per_sec == 0, progress).await
+}
+
+fn show_one(edge: &EdgeView) -> String {
+    list(std::slice::from_ref(edge))
+}
+
+/// What state an edge is in, for a table.
+fn state_of(edge: &EdgeView) -> Cell {
+    match edge.state.as_str() {
+        _ if edge.leaving => state_cell("leaving"),
+        "up" if edge.draining => state_cell("draining"),
+        "up" if !edge.flags.is_empty() => state_cell("flagged"),
+        state => state_cell(state),
+    }
+}
+
+/// The best round-trip time, its jitter, and the worst loss that anybody measures.
+fn quality_of(edge: &EdgeView) -> [String; 3] {
+    let best = edge.probes.iter().filter(|probe| probe.health.alive).min_by_key(|probe| probe.health.rtt_us);
+    let loss = edge.probes.iter().map(|probe| probe.health.loss).reduce(f32::max);
+    [
+        micros(best.and_then(|probe| probe.health.rtt_us)),
+        micros(best.and_then(|probe| probe.health.jitter_us)),
+        loss.map_or_else(|| "-".to_owned(), |loss| format!("{:.1}%", loss * 100.0)),
+    ]
 }
 
 fn list(edges: &[EdgeView]) -> String {
     let now = now_ms();
     let rows = edges.iter().map(|edge| {
+        let [rtt, jitter, loss] = quality_of(edge);
         [
             Cell::new(&edge.name),
             Cell::new(edge.number),
             Cell::new(&edge.group),
-            state_cell(&edge.state),
+            state_of(edge),
+            Cell::new(edge.weight),
             Cell::new(edge.address),
             generation_cell(edge.desired, edge.applied, edge.rejected.is_some()),
             Cell::new(edge.lease_count),
             Cell::new(edge.owned.len()),
+            Cell::new(rtt),
+            Cell::new(jitter),
+            Cell::new(loss),
             Cell::new(ago(edge.seen_ms, now)),
         ]
     });
-    let header = ["EDGE", "NUMBER", "GROUP", "STATE", "ADDRESS", "GENERATION", "LEASES", "OWNS", "SEEN"];
+    let header = [
+        "EDGE",
+        "NUMBER",
+        "GROUP",
+        "STATE",
+        "WEIGHT",
+        "ADDRESS",
+        "GENERATION",
+        "LEASES",
+        "OWNS",
+        "RTT",
+        "JITTER",
+        "LOSS",
+        "SEEN",
+    ];
     table_of(&header, rows, "no edges; persona-ctl token create --role edge lets one join")
 }
 
@@ -53,13 +145,30 @@ fn tell(edge: &EdgeView) -> String {
     let labels = listed(edge.labels.iter().map(|(key, value)| format!("{key}={value}")));
     let rejected = edge.rejected.as_ref().map(|no| format!("\nrejected {}: {}", no.generation, no.reason));
     format!(
-        "{}\n\nstate: {} ({})\noffers: {}\nlabels: {labels}\nanswers ARP for: {}{}\n\n{}",
+        "{}\n\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}\n\n{}\n\n{}",
         list(std::slice::from_ref(edge)),
         edge.state,
         edge.reason,
+        edge.unfenced.as_ref().map_or_else(|| "yes".to_owned(), |reason| format!("no, {reason}")),
         listed(&edge.capabilities),
         listed(&edge.owned),
         rejected.unwrap_or_default(),
+        probes_table(&edge.probes),
         counters_text(&edge.counters)
     )
+}
+
+/// Who hears the edge, and how well.
+fn probes_table(probes: &[EdgeProbe]) -> String {
+    let rows = probes.iter().map(|EdgeProbe { from, health }| {
+        [
+            Cell::new(from),
+            state_cell(if health.alive { "alive" } else { "down" }),
+            Cell::new(micros(health.rtt_us)),
+            Cell::new(micros(health.jitter_us)),
+            Cell::new(format!("{:.1}%", health.loss * 100.0)),
+            Cell::new(health.generation),
+        ]
+    });
+    table_of(&["PROBED BY", "STATE", "RTT", "JITTER", "LOSS", "LEASES AS OF"], rows, "nobody probes it")
 }

@@ -21,6 +21,7 @@ mod node;
 mod persona;
 mod persona_file;
 mod print;
+mod removal;
 mod request;
 mod role;
 mod status;

@@ -7,7 +7,9 @@ use persona_core::wire::agent::{Counters, EdgeHealth};
 use persona_core::wire::api::NodeView;
 
 use super::Session;
-use super::print::{ago, bytes, generation_cell, listed, now_ms, state_cell, table_of};
+use super::print::{ago, bytes, generation_cell, listed, now_ms, show_done, state_cell, table_of};
+use super::removal::{DeleteArgs, DrainArgs};
+use super::wait;
 
 /// What to do with nodes.
 #[derive(Debug, Subcommand)]
@@ -19,6 +21,25 @@ pub(super) enum NodeCommand {
         /// The node.
         name: NodeName,
     },
+    /// Have a node take nobody new; who wears something there goes on until it leaves.
+    Drain {
+        /// The node.
+        name: NodeName,
+        #[command(flatten)]
+        args: DrainArgs,
+    },
+    /// Let a node take subjects again.
+    Undrain {
+        /// The node.
+        name: NodeName,
+    },
+    /// Delete a node: its edges then forget what it held.
+    Delete {
+        /// The node.
+        name: NodeName,
+        #[command(flatten)]
+        args: DeleteArgs,
+    },
 }
 
 impl NodeCommand {
@@ -26,8 +47,27 @@ impl NodeCommand {
         match self {
             Self::List => session.output.show(&session.client.nodes().await?, |nodes| list(nodes)),
             Self::Get { name } => session.output.show(&session.client.node(&name).await?, tell),
+            Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
+            Self::Undrain { name } => session.output.show(&session.client.drain_node(&name, false).await?, show_one),
+            Self::Delete { name, args } => {
+                session.client.delete_node(&name, args.forced()).await?;
+                show_done(session.output, "node", &name, "deleted")
+            }
         }
     }
+}
+
+async fn drain(session: &Session, name: &NodeName, args: &DrainArgs) -> anyhow::Result<NodeView> {
+    let view = session.client.drain_node(name, true).await?;
+    let Some(limit) = args.limit() else { return Ok(view) };
+    let progress =
+        |node: &NodeView| format!("{} leases with {} live ports left", node.lease_count, node.live_slot_count);
+    let ask = async || session.client.node(name).await;
+    wait::until_empty(&format!("node {name}"), limit, ask, |node| node.lease_count == 0, progress).await
+}
+
+fn show_one(node: &NodeView) -> String {
+    list(std::slice::from_ref(node))
 }
 
 fn list(nodes: &[NodeView]) -> String {
@@ -35,15 +75,20 @@ fn list(nodes: &[NodeView]) -> String {
     let rows = nodes.iter().map(|node| {
         [
             Cell::new(&node.name),
-            state_cell(if node.up { "up" } else { "down" }),
+            state_cell(match (node.up, node.draining) {
+                (true, true) => "draining",
+                (true, false) => "up",
+                (false, _) => "down",
+            }),
             Cell::new(node.address),
             generation_cell(node.desired, node.applied, node.rejected.is_some()),
+            Cell::new(node.lease_count),
             Cell::new(listed(&node.capabilities)),
             Cell::new(ago(node.seen_ms, now)),
             Cell::new(&node.version),
         ]
     });
-    let header = ["NODE", "STATE", "ADDRESS", "GENERATION", "WANTS", "SEEN", "VERSION"];
+    let header = ["NODE", "STATE", "ADDRESS", "GENERATION", "LEASES", "WANTS", "SEEN", "VERSION"];
     table_of(&header, rows, "no nodes; persona-ctl token create --role node lets one join")
 }
 
@@ -59,10 +104,13 @@ fn tell(node: &NodeView) -> String {
     )
 }
 
+/// Microseconds as milliseconds.
+pub(super) fn micros(value: Option<u32>) -> String {
+    value.map_or_else(|| "-".to_owned(), |us| format!("{:.2} ms", f64::from(us) / 1e3))
+}
+
 /// What probes to edges say.
 pub(super) fn health_table(edges: &[EdgeHealth]) -> String {
-    let micros =
-        |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |us| format!("{:.2} ms", f64::from(us) / 1e3));
     let rows = edges.iter().map(|edge| {
         [
             Cell::new(&edge.edge),

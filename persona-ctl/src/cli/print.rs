@@ -55,7 +55,8 @@ pub(super) fn state_cell(state: &str) -> Cell {
     let cell = Cell::new(state);
     match state {
         "down" | "rejected" | "gone" => cell.fg(Color::Red),
-        "new" | "behind" | "publishing" | "retiring" | "revoking" | "quarantine" => cell.fg(Color::Yellow),
+        "new" | "behind" | "publishing" | "retiring" | "revoking" | "quarantine" | "draining" | "leaving"
+        | "flagged" => cell.fg(Color::Yellow),
         _ => cell,
     }
 }

@@ -11,6 +11,8 @@ use super::Session;
 
 /// Time between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two looks at something that is being drained.
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A spinner shows when somebody has waited this long.
 const SPINNER_DELAY: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,31 @@ pub(super) async fn until_in_force(
             spinner = Some(show_spinner(format!("waiting for {subject}'s node and edges")));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Asks again and again until `is_done`; the spinner says what `progress` makes of each answer.
+pub(super) async fn until_empty<T>(
+    what: &str,
+    limit: Duration,
+    ask: impl AsyncFn() -> Result<T, crate::client::ClientError>,
+    is_done: impl Fn(&T) -> bool,
+    progress: impl Fn(&T) -> String,
+) -> anyhow::Result<T> {
+    let start = Instant::now();
+    let spinner = show_spinner(what.to_owned());
+    loop {
+        let answer = ask().await?;
+        spinner.set_message(format!("{what}: {}", progress(&answer)));
+        if is_done(&answer) {
+            spinner.finish_and_clear();
+            return Ok(answer);
+        }
+        if start.elapsed() >= limit {
+            spinner.finish_and_clear();
+            bail!("{what} is not empty after {} s: {}", limit.as_secs(), progress(&answer));
+        }
+        tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
     }
 }
 

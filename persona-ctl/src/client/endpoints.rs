@@ -3,8 +3,9 @@
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
-    Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView, EventView, Explanation, JoinTokenSecret,
-    JoinTokenView, LeaseView, NewJoinToken, NodeView, PersonaView, PoolView, Rollback, Status, Switch, WorkloadView,
+    Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
+    JoinTokenSecret, JoinTokenView, LeaseView, NewJoinToken, NodeView, PersonaView, PoolView, Rollback, Status, Switch,
+    WorkloadView,
 };
 use reqwest::Method;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -89,6 +90,35 @@ impl ApiClient {
     /// A node.
     pub async fn node(&self, name: &NodeName) -> Result<NodeView, ClientError> {
         self.get(&["nodes", name.as_str()]).await
+    }
+
+    /// Has a node take nobody new, or take subjects again.
+    pub async fn drain_node(&self, name: &NodeName, draining: bool) -> Result<NodeView, ClientError> {
+        let verb = if draining { "drain" } else { "undrain" };
+        self.post(&["nodes", name.as_str(), verb], &()).await
+    }
+
+    /// Deletes a node; with a reason even while its subjects hold leases.
+    pub async fn delete_node(&self, name: &NodeName, force: Option<&str>) -> Result<(), ClientError> {
+        let force = force.map(|reason| ("force", reason.to_owned()));
+        self.delete_with(&["nodes", name.as_str()], force.as_slice()).await
+    }
+
+    /// Has new flows avoid an edge, or use it again.
+    pub async fn drain_edge(&self, name: &EdgeName, draining: bool) -> Result<EdgeView, ClientError> {
+        let verb = if draining { "drain" } else { "undrain" };
+        self.post(&["edges", name.as_str(), verb], &()).await
+    }
+
+    /// Sets an edge's share of its group's flows.
+    pub async fn set_edge_weight(&self, name: &EdgeName, weight: u16) -> Result<EdgeView, ClientError> {
+        self.put(&["edges", name.as_str(), "weight"], &EdgeWeight { weight }).await
+    }
+
+    /// Deletes an edge; with a reason even while it carries flows.
+    pub async fn delete_edge(&self, name: &EdgeName, force: Option<&str>) -> Result<(), ClientError> {
+        let force = force.map(|reason| ("force", reason.to_owned()));
+        self.delete_with(&["edges", name.as_str()], force.as_slice()).await
     }
 
     /// Every edge.

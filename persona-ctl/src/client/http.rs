@@ -71,6 +71,18 @@ impl ApiClient {
         read(self.answer(self.request(Method::POST, path, &[]).json(body)).await?).await
     }
 
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: Path<'_>,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        read(self.answer(self.request(Method::PUT, path, &[]).json(body)).await?).await
+    }
+
+    pub(super) async fn delete_with(&self, path: Path<'_>, query: Query<'_>) -> Result<(), ClientError> {
+        self.answer(self.request(Method::DELETE, path, query)).await.map(drop)
+    }
+
     pub(super) async fn delete(&self, path: Path<'_>) -> Result<(), ClientError> {
         self.answer(self.request(Method::DELETE, path, &[])).await.map(drop)
     }

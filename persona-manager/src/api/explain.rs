@@ -25,7 +25,9 @@ pub(super) async fn explain(
     let outfit = context.assigner.explain(&snapshot, &subject);
     let node = context.live.agents().get(&AgentId::node(subject.node())).cloned();
     let assignment = views::assignment(&snapshot, &subject, node.as_ref(), false);
-    let lease_of = |id: Option<LeaseId>| id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease));
+    let lease_of = |id: Option<LeaseId>| {
+        id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_ref()))
+    };
     let (lease, lease6) = (lease_of(assignment.lease), lease_of(assignment.lease6));
     let (considered, effective) = (outfit.decision.considered, outfit.effective.fields());
     Ok(Json(Explanation { assignment, lease, lease6, considered, effective }))

@@ -69,3 +69,24 @@ pub(super) fn subject(text: &str) -> Result<SubjectId, Refusal> {
         Some(cause) => Refusal::invalid(format!("{error}: {cause}")),
     })
 }
+
+/// Deleting what is in use.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ForceParams {
+    /// Why it is deleted although it is in use.
+    force: Option<String>,
+}
+
+impl ForceParams {
+    /// The reason, which must say something.
+    pub(super) fn checked(self) -> Result<Option<String>, Refusal> {
+        match self.force {
+            Some(reason) if reason.trim().is_empty() => {
+                Err(Refusal::invalid("force is empty: say why it is deleted although it is in use"))
+            }
+            reason => Ok(reason),
+        }
+    }
+}

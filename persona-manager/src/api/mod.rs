@@ -16,6 +16,7 @@ mod page;
 mod personas;
 mod register;
 mod request;
+mod settings;
 mod status;
 mod switch;
 mod views;
@@ -68,9 +69,15 @@ pub(crate) fn router(context: Context) -> Router {
         .routes(routes!(egress_pools::list))
         .routes(routes!(egress_pools::get, egress_pools::delete))
         .routes(routes!(nodes::list))
-        .routes(routes!(nodes::get))
+        .routes(routes!(nodes::get, nodes::delete))
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::undrain))
         .routes(routes!(edges::list))
-        .routes(routes!(edges::get))
+        .routes(routes!(edges::get, edges::delete))
+        .routes(routes!(edges::drain))
+        .routes(routes!(edges::undrain))
+        .routes(routes!(edges::set_weight))
+        .routes(routes!(settings::probe, settings::set_probe))
         .routes(routes!(workloads::list))
         .routes(routes!(workloads::get))
         .routes(routes!(leases::list))

@@ -2,15 +2,18 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use persona_core::ids::{InvalidName, NodeName};
 use persona_core::wire::agent::Role;
 use persona_core::wire::api::{NodeView, Page, Problem};
 
-use super::input::Params;
+use super::input::{ForceParams, Params};
 use super::page::{PageParams, page};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::store::AgentId;
+use crate::tasks::removal;
 
 /// All nodes.
 #[utoipa::path(get, path = "/v1/nodes", params(PageParams), responses((status = 200, body = Page<NodeView>)))]
@@ -33,4 +36,41 @@ pub(super) async fn get(State(context): State<Context>, Path(name): Path<String>
     let id = AgentId { role: Role::Node, name };
     let view = snapshot.agents.get(&id).and_then(|record| views::node(&snapshot, record, live.get(&id)));
     view.map(Json).ok_or_else(|| Refusal::not_found(format!("there is no {id}; GET /v1/nodes lists what registered")))
+}
+
+/// Has a node take nobody new; who wears something there goes on.
+#[utoipa::path(post, path = "/v1/nodes/{name}/drain", params(("name" = String, Path)),
+    responses((status = 200, body = NodeView), (status = "4XX", body = Problem)))]
+pub(super) async fn drain(State(context): State<Context>, Path(name): Path<String>) -> Result<Json<NodeView>, Refusal> {
+    set_draining(context, name, true).await
+}
+
+/// Lets a node take subjects again.
+#[utoipa::path(post, path = "/v1/nodes/{name}/undrain", params(("name" = String, Path)),
+    responses((status = 200, body = NodeView), (status = "4XX", body = Problem)))]
+pub(super) async fn undrain(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Result<Json<NodeView>, Refusal> {
+    set_draining(context, name, false).await
+}
+
+async fn set_draining(context: Context, name: String, draining: bool) -> Result<Json<NodeView>, Refusal> {
+    let id = AgentId { role: Role::Node, name: name.clone() };
+    context.store.change(move |draft| removal::set_draining(draft, &id, draining)).await?;
+    get(State(context), Path(name)).await
+}
+
+/// Deletes a node. While its subjects hold leases it takes `force` with a reason; the edges then forget those.
+#[utoipa::path(delete, path = "/v1/nodes/{name}", params(("name" = String, Path), ForceParams),
+    responses((status = 204), (status = "4XX", body = Problem)))]
+pub(super) async fn delete(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Params(params): Params<ForceParams>,
+) -> Result<StatusCode, Refusal> {
+    let force = params.checked()?;
+    let node: NodeName = name.parse().map_err(|error: InvalidName| Refusal::invalid(error.to_string()))?;
+    context.store.change(move |draft| removal::delete_node(draft, &node, force.as_deref())).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

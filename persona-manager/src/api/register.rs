@@ -13,7 +13,9 @@ use super::input::Body;
 use crate::auth::{is_same, new_bearer, parse_public_key, sha256_hex};
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
-use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, JoinTokenRecord};
+use crate::store::{
+    AgentDetails, AgentId, AgentRecord, Draft, EdgeDetails, EdgeState, JoinTokenRecord, NodeDetails, weight_default,
+};
 
 /// Registers a node or an edge, or gives one that is registered a new bearer.
 #[utoipa::path(post, path = "/v1/register", request_body = Register,
@@ -138,18 +140,32 @@ fn check_address(draft: &Draft, id: &AgentId, address: IpAddr) -> Result<(), Ref
 }
 
 fn details_of(draft: &mut Draft, before: Option<&AgentRecord>, request: &Register) -> Result<AgentDetails, Refusal> {
-    let Some(group) = request.group.clone() else { return Ok(AgentDetails::Node { up: false }) };
+    let Some(group) = request.group.clone() else {
+        let draining = before.and_then(|before| before.node()).is_some_and(|node| node.draining);
+        return Ok(AgentDetails::Node(NodeDetails { up: false, draining }));
+    };
     let capacity = request.capacity;
-    match before.map(|before| &before.details) {
-        Some(AgentDetails::Edge { number, group: old, state, reason, .. }) => {
-            check_group(draft, request, old, &group)?;
-            let (state, reason) = (*state, reason.clone());
-            Ok(AgentDetails::Edge { number: *number, group, capacity, state, reason })
+    match before.and_then(|before| before.edge()) {
+        Some(edge) => {
+            check_group(draft, request, &edge.group, &group)?;
+            Ok(AgentDetails::Edge(EdgeDetails { group, capacity, is_leaving: false, ..edge.clone() }))
         }
-        _ => {
+        None => {
             let number = draft.next_edge_number().map_err(|error| Refusal::conflict(error.to_string()))?;
             let reason = "it has not reported yet".to_owned();
-            Ok(AgentDetails::Edge { number, group, capacity, state: EdgeState::New, reason })
+            Ok(AgentDetails::Edge(EdgeDetails {
+                number,
+                group,
+                capacity,
+                state: EdgeState::New,
+                reason,
+                weight: weight_default(),
+                draining: false,
+                is_leaving: false,
+                hold: Default::default(),
+                flags: Vec::new(),
+                is_lifeline: false,
+            }))
         }
     }
 }

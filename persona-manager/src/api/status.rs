@@ -24,8 +24,8 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
     };
     for agent in snapshot.agents.values() {
         let (count, is_up) = match &agent.details {
-            AgentDetails::Node { up } => (&mut status.nodes, *up),
-            AgentDetails::Edge { state, .. } => (&mut status.edges, *state == EdgeState::Up),
+            AgentDetails::Node(node) => (&mut status.nodes, node.up),
+            AgentDetails::Edge(edge) => (&mut status.edges, edge.state == EdgeState::Up),
         };
         count.0 += u32::from(is_up);
         count.1 += 1;

@@ -1,11 +1,15 @@
 //! What people see of records and reports.
 
-use persona_core::ids::{Generation, SubjectId};
+use persona_core::health::Fence;
+use persona_core::ids::{EdgeName, Generation, NodeName, SubjectId};
 use persona_core::lease::LeaseState;
-use persona_core::wire::api::{AssignmentView, EdgeView, LeaseView, NodeView, WorkloadView};
+use persona_core::wire::api::{AssignmentView, EdgeProbe, EdgeView, LeaseView, NodeView, WorkloadView};
+use persona_core::wire::desired::ProbeItem;
 
 use crate::live::AgentLive;
-use crate::store::{AgentDetails, AgentId, AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
+use crate::store::{AgentId, AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
+use crate::tasks::removal::leases_of_node;
+use crate::tasks::reports::Reports;
 
 /// The generation published for an agent.
 pub(super) fn published(snapshot: &Snapshot, id: &AgentId) -> Generation {
@@ -35,7 +39,7 @@ pub(super) fn assignment(
 }
 
 /// A lease.
-pub(super) fn lease(record: &LeaseRecord) -> LeaseView {
+pub(super) fn lease(record: &LeaseRecord, node: Option<&AgentLive>) -> LeaseView {
     LeaseView {
         id: record.id,
         subject: record.subject.clone(),
@@ -44,6 +48,8 @@ pub(super) fn lease(record: &LeaseRecord) -> LeaseView {
         pool: record.pool.clone(),
         space: record.space.clone(),
         ports: record.space.port_ranges(),
+        configured: record.configured,
+        use_: node.and_then(|node| node.leases.get(&record.id)).copied(),
         state: record.state.as_str().to_owned(),
         free_at_ms: match record.state {
             LeaseState::Quarantine { free_at_ms } => Some(free_at_ms),
@@ -74,13 +80,19 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
 
 /// A node. None: the record is an edge's.
 pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&AgentLive>) -> Option<NodeView> {
-    let AgentDetails::Node { up } = record.details else { return None };
+    let node = record.node()?;
+    let name: NodeName = record.id.name.parse().ok()?;
+    let lease_count = leases_of_node(snapshot, &name).len() as u32;
     Some(NodeView {
-        name: record.id.name.parse().ok()?,
+        name,
         address: record.address,
         capabilities: record.capabilities.clone(),
         labels: record.labels.clone(),
-        up,
+        up: node.up,
+        draining: node.draining,
+        lease_count,
+        live_slot_count: live.map_or(0, |live| live.leases.values().map(|it| u64::from(it.live_slot_count)).sum()),
+        underlay_mtu: live.and_then(|live| live.underlay_mtu),
         seen_ms: live.map_or(0, |live| live.seen_ms),
         version: record.version.clone(),
         desired: published(snapshot, &record.id),
@@ -92,19 +104,32 @@ pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Agen
 }
 
 /// An edge. None: the record is a node's.
-pub(super) fn edge(snapshot: &Snapshot, record: &AgentRecord, live: Option<&AgentLive>) -> Option<EdgeView> {
-    let AgentDetails::Edge { number, group, capacity, state, reason } = &record.details else { return None };
+pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, record: &AgentRecord) -> Option<EdgeView> {
+    let edge = record.edge()?;
+    let live = reports.get(&record.id);
+    let group = &edge.group;
+    let unfenced = match reports.fence(snapshot, record, probe) {
+        Fence::Fenced => None,
+        Fence::Unfenced { reason } => Some(reason),
+    };
     let carried = snapshot.leases.values().filter(|lease| lease.group == *group && lease.state.is_at_edges());
     Some(EdgeView {
         name: record.id.name.parse().ok()?,
-        number: *number,
+        number: edge.number,
         group: group.clone(),
         address: record.address,
         capabilities: record.capabilities.clone(),
-        capacity: *capacity,
+        capacity: edge.capacity,
         labels: record.labels.clone(),
-        state: state.to_string(),
-        reason: reason.clone(),
+        state: edge.state.to_string(),
+        reason: edge.reason.clone(),
+        flags: edge.flags.clone(),
+        weight: edge.weight,
+        draining: edge.draining,
+        leaving: edge.is_leaving,
+        unfenced,
+        bits_per_sec: live.map_or(0, |live| live.bits_per_sec),
+        probes: probes_of(reports, snapshot, record),
         seen_ms: live.map_or(0, |live| live.seen_ms),
         version: record.version.clone(),
         desired: published(snapshot, &record.id),
@@ -114,4 +139,11 @@ pub(super) fn edge(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Agen
         lease_count: carried.count() as u32,
         counters: live.map(|live| live.counters.clone()).unwrap_or_default(),
     })
+}
+
+/// What everybody who probes an edge measures.
+fn probes_of(reports: &Reports, snapshot: &Snapshot, edge: &AgentRecord) -> Vec<EdgeProbe> {
+    let Ok(name) = edge.id.name.parse::<EdgeName>() else { return Vec::new() };
+    let probers = snapshot.agents.keys().filter_map(|id| Some((id, reports.get(id)?.edges.get(&name)?)));
+    probers.map(|(id, (health, _))| EdgeProbe { from: id.to_string(), health: health.clone() }).collect()
 }

@@ -153,7 +153,7 @@ impl Draft {
     }
 
     /// The new snapshot, its writes and its events; without a change there is no new revision.
-    pub(super) fn finish(mut self) -> (Snapshot, Vec<Write>, Vec<EventRecord>) {
+    pub(crate) fn finish(mut self) -> (Snapshot, Vec<Write>, Vec<EventRecord>) {
         if self.snapshot.numbers != self.base {
             self.writes.extend(self.snapshot.numbers.records().map(Write::Number));
         }

@@ -14,8 +14,9 @@ mod writer;
 pub(crate) use draft::Draft;
 pub(crate) use numbers::NumberRecord;
 pub(crate) use records::{
-    AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeState, EventRecord, JoinTokenRecord, LeaseRecord,
-    NetworkTarget, Override, PublicationRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord, JoinTokenRecord,
+    LeaseRecord, NetworkTarget, NodeDetails, Override, PublicationRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord,
+    VersionRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

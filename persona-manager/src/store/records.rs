@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use persona_core::document::{Document, Kind};
+pub(crate) use persona_core::health::EdgeState;
+use persona_core::health::Hold;
 use persona_core::ids::{
     Capability, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
     Vni,
@@ -13,7 +15,7 @@ use persona_core::ids::{
 use persona_core::lease::LeaseState;
 use persona_core::wire::agent::{EdgeCapacity, Role, WorkloadReport};
 use persona_core::wire::api::SectionAssignment;
-use persona_core::wire::desired::{AddressFamily, LeaseSpace, SubjectItem};
+use persona_core::wire::desired::{AddressFamily, LeaseSpace, ProbeItem, SubjectItem};
 use serde::{Deserialize, Serialize};
 
 /// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
@@ -26,6 +28,11 @@ pub(crate) struct AgentId {
 }
 
 impl AgentId {
+    /// The id of an edge.
+    pub(crate) fn edge(name: &str) -> Self {
+        Self { role: Role::Edge, name: name.to_owned() }
+    }
+
     /// The id of a node.
     pub(crate) fn node(name: &NodeName) -> Self {
         Self { role: Role::Node, name: name.to_string() }
@@ -124,48 +131,79 @@ pub(crate) struct AgentRecord {
     pub details: AgentDetails,
 }
 
+impl AgentRecord {
+    /// What only edges have.
+    pub(crate) fn edge(&self) -> Option<&EdgeDetails> {
+        match &self.details {
+            AgentDetails::Edge(edge) => Some(edge),
+            AgentDetails::Node(_) => None,
+        }
+    }
+
+    /// What only nodes have.
+    pub(crate) fn node(&self) -> Option<&NodeDetails> {
+        match &self.details {
+            AgentDetails::Node(node) => Some(node),
+            AgentDetails::Edge(_) => None,
+        }
+    }
+}
+
 /// What only nodes or only edges have.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum AgentDetails {
     /// A node.
-    Node {
-        /// Whether it reported lately.
-        up: bool,
-    },
+    Node(NodeDetails),
     /// An edge.
-    Edge {
-        /// Its number in the data plane.
-        number: EdgeNumber,
-        /// Its group.
-        group: GroupName,
-        /// What it can carry.
-        capacity: Option<EdgeCapacity>,
-        /// Whether it serves.
-        state: EdgeState,
-        /// Why.
-        reason: String,
-    },
+    Edge(EdgeDetails),
 }
 
-/// Whether an edge serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum EdgeState {
-    /// It registered and has not yet acknowledged its state.
-    New,
-    /// It serves.
-    Up,
-    /// It does not.
-    Down,
+/// What only nodes have.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeDetails {
+    /// Whether it reported lately.
+    pub up: bool,
+    /// Whether its subjects get nothing new: old flows go on until they end.
+    #[serde(default)]
+    pub draining: bool,
 }
 
-impl fmt::Display for EdgeState {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::New => "new",
-            Self::Up => "up",
-            Self::Down => "down",
-        })
-    }
+/// What only edges have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EdgeDetails {
+    /// Its number in the data plane.
+    pub number: EdgeNumber,
+    /// Its group.
+    pub group: GroupName,
+    /// What it can carry.
+    pub capacity: Option<EdgeCapacity>,
+    /// Whether it serves.
+    pub state: EdgeState,
+    /// Why.
+    pub reason: String,
+    /// Its share of the group's flows, relative to the others, 1 to 1,000.
+    #[serde(default = "weight_default")]
+    pub weight: u16,
+    /// Whether new flows avoid it.
+    #[serde(default)]
+    pub draining: bool,
+    /// Whether it was deleted and is forgetting everything before its record goes.
+    #[serde(default)]
+    pub is_leaving: bool,
+    /// Its comings and goings.
+    #[serde(default)]
+    pub hold: Hold,
+    /// What is wrong with it although it serves.
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// Whether it is silent and heard by a node.
+    #[serde(default)]
+    pub is_lifeline: bool,
+}
+
+/// An edge's weight where nobody set one.
+pub(crate) const fn weight_default() -> u16 {
+    100
 }
 
 /// A workload as its node last reported it.
@@ -277,6 +315,17 @@ pub(crate) struct PublicationRecord {
     pub generation: Generation,
     /// Digest of state and generation, to know after a restart whether it is still the same.
     pub digest: String,
+}
+
+/// The key of the one record of settings.
+pub(crate) const SETTINGS_KEY: &str = "settings";
+
+/// What was set through the API and goes before the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SettingsRecord {
+    /// How to probe.
+    #[serde(default)]
+    pub probe: Option<ProbeItem>,
 }
 
 /// Something that happened.

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::numbers::Numbers;
 use super::records::{
-    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord, SubjectRecord,
-    VersionRecord, WorkloadRecord,
+    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord, SETTINGS_KEY,
+    SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -44,6 +44,8 @@ pub(crate) struct Snapshot {
     pub leases: Records<LeaseRecord>,
     /// Generations of the desired states.
     pub publications: Records<PublicationRecord>,
+    /// What was set through the API.
+    pub settings: Records<SettingsRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -130,6 +132,8 @@ pub(crate) enum Table {
     Leases,
     /// [`PublicationRecord`].
     Publications,
+    /// [`SettingsRecord`].
+    Settings,
 }
 
 /// One change of a table.
@@ -216,3 +220,4 @@ record!(
 record!(SubjectRecord, SubjectId, Subjects, subjects, |it| it.subject.clone(), |key| key.to_string());
 record!(LeaseRecord, LeaseId, Leases, leases, |it| it.id, |key| format!("{:020}", key.0));
 record!(PublicationRecord, AgentId, Publications, publications, |it| it.agent.clone(), |key| key.to_string());
+record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());

@@ -12,7 +12,10 @@ use super::snapshot::{Record, Snapshot, Table, Write};
 use super::{Backend, StoreError};
 
 /// Layouts in order; `user_version` says how many a file has seen. Forward only.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_records.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_records.sql"),
+    include_str!("../../migrations/sqlite/0002_settings.sql"),
+];
 
 /// Older events than this many are dropped.
 const EVENT_COUNT_MAX: u64 = 200_000;
@@ -92,6 +95,7 @@ impl Backend for SqliteBackend {
         self.load_table::<super::SubjectRecord>(&mut snapshot)?;
         self.load_table::<super::LeaseRecord>(&mut snapshot)?;
         self.load_table::<super::PublicationRecord>(&mut snapshot)?;
+        self.load_table::<super::SettingsRecord>(&mut snapshot)?;
         Ok(snapshot)
     }
 
@@ -174,6 +178,7 @@ fn table_name(table: Table) -> &'static str {
         Table::Subjects => "subjects",
         Table::Leases => "leases",
         Table::Publications => "publications",
+        Table::Settings => "settings",
     }
 }
 

@@ -11,12 +11,12 @@ use persona_core::wire::desired::ProbeItem;
 use serde_json::json;
 
 use super::facts::Facts;
-use super::health::Reports;
+use super::reports::Reports;
 use super::wear::Outfit;
-use super::{desired, health, leases, tell, wear};
+use super::{desired, health, leases, removal, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
-use crate::store::{Draft, NetworkTarget, Pass, Snapshot, SubjectRecord};
+use crate::store::{Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
 
 /// Decides assignments, with what decisions rest on beside the store.
 #[derive(Clone)]
@@ -41,11 +41,11 @@ impl Assigner {
         health::judge(draft, &reports);
         end_overrides(draft);
         let outfits = assign_all(draft, &reports);
-        leases::advance(draft, &reports);
+        leases::advance(draft, &reports, self.probe(draft.state()));
+        removal::finish(draft, &reports, self.probe(draft.state()));
         tell_nodes(draft, &outfits);
-        let (interval_ms, multiplier) = (self.config.probe_interval_ms, self.config.probe_multiplier);
         let groups = reachable_groups(draft.state(), &outfits);
-        desired::publish(draft, ProbeItem { interval_ms, multiplier }, &groups);
+        desired::publish(draft, self.probe(draft.state()), &groups);
     }
 
     /// Assigns one subject within a job, so that the job can be refused by what comes out.
@@ -64,7 +64,14 @@ impl Assigner {
         wear::decide(snapshot, &wear::personas_of(snapshot), &facts, &groups, subject, record)
     }
 
-    fn reports(&self) -> Reports {
+    /// How to probe: what was set through the API, else what the configuration says.
+    pub(crate) fn probe(&self, snapshot: &Snapshot) -> ProbeItem {
+        let (interval_ms, multiplier) = (self.config.probe_interval_ms, self.config.probe_multiplier);
+        snapshot.settings.get(SETTINGS_KEY).and_then(|it| it.probe).unwrap_or(ProbeItem { interval_ms, multiplier })
+    }
+
+    /// What everybody last reported.
+    pub(crate) fn reports(&self) -> Reports {
         Reports::of(&self.live, self.config.silent_after_ms)
     }
 }

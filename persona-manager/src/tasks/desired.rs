@@ -11,9 +11,6 @@ use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, Lease
 
 use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
 
-/// Every edge takes the same share of its group's flows.
-const EDGE_WEIGHT: u16 = 100;
-
 /// Publishes what every node and edge shall be; a state that is what it was keeps its generation.
 pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &BTreeMap<NodeName, BTreeSet<GroupName>>) {
     let world = World::of(draft.state(), reachable.clone());
@@ -59,6 +56,10 @@ struct World {
     leases_by_node: BTreeMap<NodeName, Vec<LeaseItem>>,
     leases_by_group: BTreeMap<GroupName, Vec<LeaseItem>>,
     subjects: BTreeMap<NodeName, Vec<Item>>,
+    /// Groups of which at least one edge is up.
+    serving_groups: BTreeSet<GroupName>,
+    /// Edges that were deleted and forget everything.
+    leaving: BTreeSet<String>,
 }
 
 impl World {
@@ -71,6 +72,8 @@ impl World {
             leases_by_node: BTreeMap::new(),
             leases_by_group: BTreeMap::new(),
             subjects: BTreeMap::new(),
+            serving_groups: serving_groups(snapshot),
+            leaving: BTreeSet::new(),
         };
         snapshot.agents.values().for_each(|agent| world.add_agent(agent));
         for lease in snapshot.leases.values() {
@@ -85,21 +88,26 @@ impl World {
 
     fn add_agent(&mut self, agent: &AgentRecord) {
         match &agent.details {
-            AgentDetails::Node { .. } => {
+            AgentDetails::Node(_) => {
                 let Ok(name) = agent.id.name.parse() else { return };
                 self.nodes.insert(agent.id.name.clone(), NodeItem { name, address: agent.address });
             }
-            AgentDetails::Edge { number, group, state, .. } => {
+            AgentDetails::Edge(edge) => {
                 let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
-                self.edges.entry(group.clone()).or_default().push(EdgeItem {
+                let serves_none = !self.serving_groups.contains(&edge.group);
+                let serves = edge.state == EdgeState::Up || (edge.is_lifeline && serves_none);
+                self.edges.entry(edge.group.clone()).or_default().push(EdgeItem {
                     name,
-                    number: *number,
-                    group: group.clone(),
+                    number: edge.number,
+                    group: edge.group.clone(),
                     address: agent.address,
-                    weight: EDGE_WEIGHT,
-                    in_service: *state == EdgeState::Up,
-                    draining: false,
+                    weight: edge.weight,
+                    in_service: serves && !edge.is_leaving,
+                    draining: edge.draining,
                 });
+                if edge.is_leaving {
+                    self.leaving.insert(agent.id.name.clone());
+                }
             }
         }
     }
@@ -117,6 +125,11 @@ impl World {
             self.leases_by_node.entry(node.clone()).or_default().push(item);
         }
     }
+}
+
+fn serving_groups(snapshot: &Snapshot) -> BTreeSet<GroupName> {
+    let edges = snapshot.agents.values().filter_map(|agent| agent.edge());
+    edges.filter(|edge| edge.state == EdgeState::Up && !edge.is_leaving).map(|edge| edge.group.clone()).collect()
 }
 
 fn pools_of(snapshot: &Snapshot) -> BTreeMap<GroupName, Vec<PoolItem>> {
@@ -189,7 +202,10 @@ fn node_items(world: &World, id: &AgentId) -> Vec<Item> {
 
 fn edge_items(world: &World, id: &AgentId) -> Vec<Item> {
     let holds = |edges: &&Vec<EdgeItem>| edges.iter().any(|edge| edge.name.as_str() == id.name);
-    let Some(peers) = world.edges.values().find(holds) else { return Vec::new() };
+    // An edge that was deleted carries nothing and answers for nothing.
+    let Some(peers) = world.edges.values().find(holds).filter(|_| !world.leaving.contains(&id.name)) else {
+        return Vec::new();
+    };
     let group = &peers[0].group;
     let pools = world.pools.get(group).into_iter().flatten().cloned().map(Item::Pool);
     let leases = world.leases_by_group.get(group).into_iter().flatten().cloned().map(Item::Lease);

@@ -20,6 +20,7 @@ pub(crate) async fn run(context: Context) {
             tracing::warn!(reason = refusal.detail(), "an assignment pass failed");
         }
         let snapshot = context.store.snapshot();
-        context.live.forget_drained(|id| snapshot.leases.contains_key(id));
+        context.live.forget_agents(|id| snapshot.agents.contains_key(id));
+        context.live.forget_leases(|id| snapshot.leases.contains_key(id));
     }
 }

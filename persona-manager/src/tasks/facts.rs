@@ -7,8 +7,8 @@ use persona_core::document::PoolSpec;
 use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName};
 use persona_core::lease::{Occupancy, PoolSpace};
 
-use super::health::Reports;
-use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot};
+use super::reports::Reports;
+use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
 
 /// What decisions of one pass rest on.
 pub(super) struct Facts {
@@ -65,10 +65,10 @@ impl Facts {
     }
 
     fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {
-        let AgentDetails::Edge { group, capacity, state, reason, .. } = &agent.details else { return };
+        let Some(EdgeDetails { group, capacity, state, reason, is_leaving, .. }) = agent.edge() else { return };
         let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
         let facts = self.groups.entry(group.clone()).or_default();
-        if *state != EdgeState::Up {
+        if *state != EdgeState::Up || *is_leaving {
             facts.not_serving.push((name, reason.clone()));
             return;
         }

@@ -1,29 +1,33 @@
 //! Takes every lease to the next state of its life that the acknowledgements allow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use persona_core::ids::{Generation, LeaseId};
+use persona_core::health::EdgeState;
+use persona_core::ids::{Generation, GroupName, LeaseId};
 use persona_core::lease::{EdgeAck, LeaseFacts, LeaseState, LeaseStep, step};
+use persona_core::wire::desired::{DesiredState, ProbeItem};
 use serde_json::json;
 
-use super::health::Reports;
-use crate::store::{AgentDetails, AgentId, Draft, EdgeState, LeaseRecord, Snapshot};
+use super::reports::Reports;
+use crate::store::{AgentId, Draft, LeaseRecord, Snapshot};
 
 /// Rounds of a pass: a lease that becomes active in one lets the one before it retire in the next.
 const ROUNDS: usize = 2;
 
 /// Takes all leases forward.
-pub(super) fn advance(draft: &mut Draft, reports: &Reports) {
+pub(super) fn advance(draft: &mut Draft, reports: &Reports, probe: ProbeItem) {
+    let edges = Edges::of(draft.state(), reports, probe);
     for _ in 0..ROUNDS {
         let leases: Vec<Arc<LeaseRecord>> = draft.state().leases.values().cloned().collect();
         for lease in leases {
-            advance_one(draft, reports, &lease);
+            advance_one(draft, reports, &edges, &lease);
         }
     }
 }
 
-fn advance_one(draft: &mut Draft, reports: &Reports, lease: &LeaseRecord) {
-    let edges = edge_acks(draft.state(), reports, lease);
+fn advance_one(draft: &mut Draft, reports: &Reports, edges: &Edges, lease: &LeaseRecord) {
+    let edges = edges.acks(lease);
     let node = reports.get(&AgentId::node(lease.subject.node()));
     let facts = LeaseFacts {
         wanted: is_wanted(draft.state(), lease),
@@ -42,9 +46,50 @@ fn advance_one(draft: &mut Draft, reports: &Reports, lease: &LeaseRecord) {
             draft.put(LeaseRecord { state, ..lease.clone() });
         }
         LeaseStep::Free => {
-            note(draft, lease, "freed", format!("lease {} is over, its ports are free", lease.id));
+            note(draft, lease, "freed", format!("lease {} is over, {} is free", lease.id, lease.space));
             draft.free_lease(lease.id);
         }
+    }
+}
+
+/// What the edges of each group acknowledged.
+struct Edges(BTreeMap<GroupName, Vec<Edge>>);
+
+struct Edge {
+    applied: Generation,
+    published: Option<Arc<DesiredState>>,
+    serves: bool,
+    fenced: bool,
+}
+
+impl Edges {
+    fn of(snapshot: &Snapshot, reports: &Reports, probe: ProbeItem) -> Self {
+        let mut groups: BTreeMap<GroupName, Vec<Edge>> = BTreeMap::new();
+        for agent in snapshot.agents.values() {
+            let Some(edge) = agent.edge() else { continue };
+            groups.entry(edge.group.clone()).or_default().push(Edge {
+                applied: reports.get(&agent.id).map_or(Generation::default(), |live| live.applied),
+                published: snapshot.desired.get(&agent.id).cloned(),
+                serves: edge.state == EdgeState::Up && !edge.is_leaving,
+                fenced: reports.fence(snapshot, agent, probe).is_fenced(),
+            });
+        }
+        Self(groups)
+    }
+
+    fn acks(&self, lease: &LeaseRecord) -> Vec<EdgeAck> {
+        let key = format!("lease/{}", lease.id);
+        let edges = self.0.get(&lease.group).into_iter().flatten();
+        let ack = |edge: &Edge| EdgeAck {
+            applied: edge.applied,
+            has_forgotten: edge
+                .published
+                .as_ref()
+                .is_some_and(|published| edge.applied >= published.generation && !published.items.contains_key(&key)),
+            serves: edge.serves,
+            fenced: edge.fenced,
+        };
+        edges.map(ack).collect()
     }
 }
 
@@ -64,19 +109,6 @@ fn is_wanted(snapshot: &Snapshot, lease: &LeaseRecord) -> bool {
 /// Whether a lease is active.
 pub(super) fn is_active(snapshot: &Snapshot, id: LeaseId) -> bool {
     snapshot.leases.get(&id).is_some_and(|lease| lease.state == LeaseState::Active)
-}
-
-fn edge_acks(snapshot: &Snapshot, reports: &Reports, lease: &LeaseRecord) -> Vec<EdgeAck> {
-    let ack = |(id, state): (&AgentId, EdgeState)| EdgeAck {
-        applied: reports.get(id).map_or(Generation::default(), |live| live.applied),
-        serves: state == EdgeState::Up,
-        fenced: state == EdgeState::Down,
-    };
-    let edges = snapshot.agents.values().filter_map(|agent| match &agent.details {
-        AgentDetails::Edge { group, state, .. } if *group == lease.group => Some((&agent.id, *state)),
-        _ => None,
-    });
-    edges.map(ack).collect()
 }
 
 fn note(draft: &mut Draft, lease: &LeaseRecord, what: &str, message: String) {

@@ -9,5 +9,7 @@ pub(crate) mod facts;
 mod grant;
 mod health;
 mod leases;
+pub(crate) mod removal;
+pub(crate) mod reports;
 mod tell;
 pub(crate) mod wear;

@@ -10,7 +10,7 @@ use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
 
 use super::facts::Facts;
 use super::grant::{held_pool, target};
-use super::health::Reports;
+use super::reports::Reports;
 use super::tell::{note_change, sections, why_nothing};
 use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
 
@@ -47,7 +47,11 @@ pub(super) fn decide(
     let bindings: Vec<&BindingDocument> =
         snapshot.bindings().filter(|binding| selector_matches(&binding.spec.selector, subject, &labels)).collect();
     let node_persona = node_persona(snapshot, subject);
-    let candidates = candidates(snapshot, personas, facts, subject, &bindings, node_persona.as_ref());
+    let mut candidates = candidates(snapshot, personas, facts, subject, &bindings, node_persona.as_ref());
+    if is_draining(snapshot, subject) && record.is_none_or(|record| record.target.is_none()) {
+        // Who has nothing gets nothing there; who wears something goes on until it leaves.
+        candidates.clear();
+    }
     let no_capabilities = Vec::new();
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
     let manual = record.and_then(|record| record.manual.as_ref()).map(|manual| &manual.value);
@@ -69,6 +73,12 @@ pub(super) fn decide(
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
         allowed,
     }
+}
+
+/// Whether a subject's node is being emptied.
+pub(super) fn is_draining(snapshot: &Snapshot, subject: &SubjectId) -> bool {
+    let node = snapshot.agents.get(&AgentId::node(subject.node()));
+    node.and_then(|agent| agent.node()).is_some_and(|node| node.draining)
 }
 
 fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> BTreeMap<String, String> {
@@ -173,7 +183,13 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
     }
     let before = known.map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
     let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, &before, pick));
-    let unassigned = outfit.decision.pick.is_none().then(|| why_nothing(&outfit));
+    let unassigned = match is_draining(&snapshot, subject) {
+        true if outfit.decision.pick.is_none() => Some(format!(
+            "node {} is being drained and takes nobody new: persona-ctl node undrain ends that",
+            subject.node()
+        )),
+        _ => outfit.decision.pick.is_none().then(|| why_nothing(&outfit)),
+    };
     let after = SubjectRecord { sections: sections(&before, &outfit), target, unassigned, ..before.clone() };
     note_change(draft, &before, &after, &outfit);
     if known.is_none_or(|known| **known != after) {

@@ -259,7 +259,7 @@ async fn an_edge_that_joins_late_is_new_and_not_down() {
     assert_eq!(app.get("/v1/edges/f1").await["state"], "new");
     tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
     let edge = app.get("/v1/edges/f1").await;
-    assert_eq!((&edge["state"], &edge["reason"]), (&json!("down"), &json!("it did not report")));
+    assert_eq!((&edge["state"], &edge["reason"]), (&json!("down"), &json!("it did not report for 1000 ms")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,4 +4,5 @@
 mod api;
 mod families;
 mod leases;
+mod removal;
 mod support;

@@ -1,0 +1,188 @@
+//! A day of churn in simulated time: the real pass, the real store, agents that do what they are told when they can.
+//!
+//! `fleet` are nodes and edges that die, return and are cut off; `ledger` watches what is really in use, whatever the
+//! manager believes, and fails when something is in use under a new lease before it rested. Nothing here reads a clock.
+
+mod fleet;
+mod ledger;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use persona_core::document::Document;
+use persona_core::ids::SubjectId;
+use serde_json::{Value, json};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::documents;
+use crate::error::Refusal;
+use crate::live::Live;
+use crate::overrides;
+use crate::store::{Backend, Draft, Override, Pass, Snapshot, SqliteBackend};
+use crate::tasks::assignment::Assigner;
+use fleet::Fleet;
+use ledger::Ledger;
+
+/// How long what was given back rests in these simulations, milliseconds.
+const QUARANTINE_MS: u64 = 240_000;
+
+/// Pseudorandom numbers of a seed (SplitMix64).
+pub(super) struct Dice(u64);
+
+impl Dice {
+    /// A number below `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        persona_core::maglev::mix(self.0) % bound
+    }
+
+    /// Whether something that happens once in `times` happens now.
+    pub(super) fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// A manager without sockets and threads.
+struct Manager {
+    directory: tempfile::TempDir,
+    backend: Option<SqliteBackend>,
+    snapshot: Snapshot,
+    clock: Arc<AtomicU64>,
+    live: Arc<Live>,
+    assigner: Assigner,
+    pass: Pass,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicU64::new(1_000_000));
+        let (live, assigner, pass) = brain(&clock);
+        let (backend, snapshot) = (None, Snapshot::default());
+        let mut manager = Self { directory, backend, snapshot, clock, live, assigner, pass };
+        manager.start();
+        manager
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("manager.sqlite")
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Starts from what is stored; what was reported is forgotten.
+    fn start(&mut self) {
+        self.backend = None;
+        let mut backend = SqliteBackend::open(&self.path()).unwrap();
+        self.snapshot = backend.load().unwrap();
+        self.backend = Some(backend);
+        (self.live, self.assigner, self.pass) = brain(&self.clock);
+        self.change(|_| Ok(())).unwrap();
+    }
+
+    /// What the store's writer does with one job.
+    fn change<T>(&mut self, job: impl FnOnce(&mut Draft) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut draft = Draft::new(&self.snapshot, self.now_ms());
+        let outcome = job(&mut draft)?;
+        (self.pass)(&mut draft);
+        let (snapshot, writes, events) = draft.finish();
+        if !(writes.is_empty() && events.is_empty()) {
+            self.backend.as_mut().unwrap().commit(snapshot.revision, &writes, &events).unwrap();
+        }
+        self.snapshot = snapshot;
+        Ok(outcome)
+    }
+
+    fn switch(&mut self, subject: &SubjectId, persona: &str) -> bool {
+        let assigner = self.assigner.clone();
+        let manual = Override { value: persona.parse().unwrap(), until_ms: None };
+        self.change(|draft| overrides::switch(draft, &assigner, subject, manual)).is_ok()
+    }
+
+    /// Rows of the store that hold ports or prefixes.
+    fn held_rows(&self) -> u32 {
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        connection.query_row("SELECT count(*) FROM lease_blocks", [], |row| row.get(0)).unwrap()
+    }
+}
+
+fn brain(clock: &Arc<AtomicU64>) -> (Arc<Live>, Assigner, Pass) {
+    let live = Arc::new(Live::at(Clock::Simulated(clock.clone())));
+    let assigner = Assigner::new(Arc::new(Config::default()), live.clone());
+    let pass = assigner.clone().into_pass();
+    (live, assigner, pass)
+}
+
+fn documents() -> Vec<Document> {
+    let pool = |name: &str, v4: &str, v6: &str, next_hop: &str| {
+        json!({ "apiVersion": "persona/v1", "kind": "EgressPool", "metadata": { "name": name }, "spec": {
+            "addresses": [v4, v6], "nextHop6": next_hop, "group": name, "quarantine": format!("{QUARANTINE_MS}ms") } })
+    };
+    let persona = |name: &str, network: Value| json!({ "apiVersion": "persona/v1", "kind": "Persona", "metadata": { "name": name }, "spec": { "network": network } });
+    let all = [
+        pool("fra", "198.51.100.0/30", "2001:db8:1::/59", "2001:db8::1"),
+        pool("tyo", "203.0.113.0/29", "2001:db8:2::/59", "2001:db8::2"),
+        persona("frankfurt", json!({ "egress": { "pools": ["fra"], "portsPerSubject": 2048 } })),
+        persona("tokyo", json!({ "egress": { "pools": ["tyo"], "family": "prefer-ipv6", "portsPerSubject": 4096 } })),
+        persona("six", json!({ "egress": { "pools": ["fra", "tyo"], "family": "ipv6" } })),
+        persona("whole", json!({ "egress": { "pools": ["tyo"], "assign": "configure" } })),
+        json!({ "apiVersion": "persona/v1", "kind": "Binding", "metadata": { "name": "all" },
+            "spec": { "selector": { "kind": "workload" }, "personas": ["frankfurt", "tokyo", "six", "whole"] } }),
+    ];
+    all.into_iter().map(|document| Document::from_json(document).unwrap()).collect()
+}
+
+#[test]
+fn a_day_of_churn_leaks_nothing_and_leases_nothing_twice() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    const PERSONAS: [&str; 4] = ["frankfurt", "tokyo", "six", "whole"];
+    let mut manager = Manager::new();
+    manager.change(|draft| documents::apply(draft, &documents())).unwrap();
+    let (mut dice, mut ledger) = (Dice(20_260_101), Ledger::default());
+    let mut fleet = Fleet::join(&mut manager, 4, 3);
+    let (start_ms, mut step_count, mut restart_count, mut switch_count) = (manager.now_ms(), 0, 0, 0);
+    while manager.now_ms() < start_ms + DAY_MS {
+        // Mostly bursts of small steps, sometimes a pause in which everything settles or is missed.
+        let step_ms = if dice.once_in(2) { 5_000 + dice.below(120_000) } else { 50 + dice.below(3_000) };
+        manager.clock.fetch_add(step_ms, Ordering::Relaxed);
+        fleet.suffer(&mut dice);
+        fleet.talk(&mut manager, &mut dice);
+        if dice.once_in(2)
+            && let Some(subject) = fleet.any_subject(&mut dice)
+        {
+            switch_count += u32::from(manager.switch(&subject, PERSONAS[dice.below(4) as usize]));
+        }
+        if dice.once_in(150) {
+            let before: Vec<_> = manager.snapshot.leases.values().map(|lease| (lease.id, lease.state)).collect();
+            let revision = manager.snapshot.revision;
+            manager.start();
+            let after: Vec<_> = manager.snapshot.leases.values().map(|lease| (lease.id, lease.state)).collect();
+            assert!(before == after || manager.snapshot.revision > revision, "a restart loses nothing");
+            restart_count += 1;
+        }
+        ledger.watch(&fleet, &manager.snapshot, manager.now_ms());
+        step_count += 1;
+    }
+    let held = manager.snapshot.leases.len();
+    fleet.heal_and_empty();
+    for _ in 0..100 {
+        manager.clock.fetch_add(30_000, Ordering::Relaxed);
+        fleet.talk(&mut manager, &mut dice);
+        ledger.watch(&fleet, &manager.snapshot, manager.now_ms());
+    }
+    println!(
+        "24 simulated hours: {step_count} steps, {} leases granted, {} came back, {held} were held at the end; {switch_count} switches, {restart_count} restarts of the manager, {} deaths, {} cut-offs",
+        ledger.seen_count(),
+        ledger.seen_count() - manager.snapshot.leases.len(),
+        fleet.death_count,
+        fleet.cut_count
+    );
+    assert!(ledger.seen_count() > 1_000, "the day was too quiet to prove anything");
+    let left: Vec<_> = manager.snapshot.leases.values().collect();
+    assert!(left.is_empty(), "leases that nobody wants are still there: {left:#?}");
+    assert_eq!(manager.held_rows(), 0, "the store holds ports that no lease has");
+}

@@ -1,0 +1,97 @@
+//! What everybody last reported, as one pass sees it, and what that says about edges.
+
+use std::collections::BTreeMap;
+
+use persona_core::health::{EdgeState, Fence, Says, Testimony, WitnessKind, fence};
+use persona_core::ids::{EdgeName, Generation};
+use persona_core::wire::agent::Role;
+use persona_core::wire::desired::ProbeItem;
+
+use crate::live::{AgentLive, Live};
+use crate::store::{AgentId, AgentRecord, Snapshot};
+
+/// A probed edge that never answered counts as dead only after this time; before, the probing may just have begun.
+const FIRST_ANSWER_MS_MAX: u64 = 2_000;
+
+/// What an edge may take to act on its loneliness beyond noticing it, milliseconds.
+const NOTICE_SLACK_MS: u64 = 1_000;
+
+/// What everybody last reported.
+pub(crate) struct Reports {
+    agents: BTreeMap<AgentId, AgentLive>,
+    started: u64,
+    registered: BTreeMap<AgentId, u64>,
+    now: u64,
+    /// Who did not report for longer is silent, milliseconds.
+    pub(super) silent_after_ms: u64,
+}
+
+impl Reports {
+    /// Takes a copy of what is known now.
+    pub(crate) fn of(live: &Live, silent_after_ms: u32) -> Self {
+        Self {
+            agents: live.agents().clone(),
+            started: live.started,
+            registered: live.registrations(),
+            now: live.clock.monotonic_ms(),
+            silent_after_ms: silent_after_ms.into(),
+        }
+    }
+
+    /// What an agent last reported.
+    pub(crate) fn get(&self, id: &AgentId) -> Option<&AgentLive> {
+        self.agents.get(id)
+    }
+
+    /// Whether an agent did not report for too long.
+    pub(super) fn is_silent(&self, id: &AgentId) -> bool {
+        let joined = self.registered.get(id).copied().unwrap_or(self.started);
+        let seen = self.get(id).map_or(joined, |live| live.seen);
+        self.now.saturating_sub(seen) > self.silent_after_ms
+    }
+
+    /// What everybody says who is told of an edge, or was before his last acknowledgement.
+    pub(super) fn testimonies(&self, snapshot: &Snapshot, edge: &AgentRecord) -> Vec<Testimony> {
+        let Ok(name) = edge.id.name.parse::<EdgeName>() else { return Vec::new() };
+        let key = format!("edge/{name}");
+        let is_witness = |witness: &&AgentId| **witness != edge.id && self.may_know(snapshot, witness, &key, edge);
+        snapshot.agents.keys().filter(is_witness).map(|witness| self.testimony(witness, &name)).collect()
+    }
+
+    /// Whether an agent's state in force may name an edge.
+    fn may_know(&self, snapshot: &Snapshot, witness: &AgentId, key: &str, edge: &AgentRecord) -> bool {
+        if witness.role == Role::Edge {
+            let group = snapshot.agents.get(witness).and_then(|peer| peer.edge()).map(|peer| &peer.group);
+            return group == edge.edge().map(|edge| &edge.group);
+        }
+        let Some(published) = snapshot.desired.get(witness) else { return true };
+        let applied = self.get(witness).map_or(Generation::default(), |live| live.applied);
+        published.items.contains_key(key) || applied < published.generation
+    }
+
+    fn testimony(&self, witness: &AgentId, edge: &EdgeName) -> Testimony {
+        let kind = if witness.role == Role::Node { WitnessKind::Node } else { WitnessKind::Peer };
+        let live = self.get(witness).filter(|_| !self.is_silent(witness));
+        let says = live.and_then(|live| live.edges.get(edge)).map_or(Says::Nothing, |(health, since)| {
+            let for_ms = self.now.saturating_sub(*since);
+            match (health.alive, health.rtt_us.is_some() || for_ms > FIRST_ANSWER_MS_MAX) {
+                (true, _) => Says::Alive,
+                (false, true) => Says::Dead { for_ms },
+                (false, false) => Says::Nothing,
+            }
+        });
+        let hears_any = live.is_some_and(|live| live.edges.values().any(|(health, _)| health.alive));
+        Testimony { who: witness.to_string(), kind, says, hears_any }
+    }
+
+    /// Whether an edge can no longer do harm with an old lease table.
+    pub(crate) fn fence(&self, snapshot: &Snapshot, edge: &AgentRecord, probe: ProbeItem) -> Fence {
+        let state = edge.edge().map_or(EdgeState::New, |edge| edge.state);
+        if state != EdgeState::Down {
+            return fence(state, &[], 0);
+        }
+        // It must miss `multiplier` probes and one more, and act on it; twice that is safe.
+        let notice_ms = 2 * u64::from(probe.interval_ms) * (u64::from(probe.multiplier) + 1) + NOTICE_SLACK_MS;
+        fence(state, &self.testimonies(snapshot, edge), notice_ms)
+    }
+}
