@@ -12,6 +12,8 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// UDP's protocol number.
 pub const UDP: u8 = 17;
+/// What stands for every protocol without ports in mappings and slots: they share one, under port 0 of a whole address.
+pub const PORTLESS: u8 = 0;
 
 /// Protocols that have slots, in the order in which their runs of slots follow each other.
 pub const SLOT_PROTOCOL_COUNT: u32 = 3;
@@ -172,8 +174,8 @@ pub const fn idle_limit_secs(protocol: u32, flags: u32, open_count: u32) -> u32 
         TCP if replied => 7440,
         TCP => 120,
         UDP if replied && flags & SLOT_DNS != 0 => 10,
-        UDP if replied => 300,
-        UDP => 30,
+        UDP | PORTLESS if replied => 300,
+        UDP | PORTLESS => 30,
         _ => 60,
     }
 }
@@ -231,6 +233,8 @@ mod tests {
             (UDP, SLOT_REPLIED | SLOT_DNS, 0, 10),
             (UDP, SLOT_DNS, 0, 30),
             (ICMP, SLOT_REPLIED, 0, 60),
+            (PORTLESS, 0, 0, 30),
+            (PORTLESS, SLOT_REPLIED, 0, 300),
         ] {
             let slot =
                 Slot { last_seen_secs: 1000, protocol: u32::from(protocol), flags, open_count, ..Slot::default() };

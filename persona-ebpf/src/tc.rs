@@ -8,7 +8,7 @@ use aya_ebpf::bindings::{
     bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_proto,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_proto,
     bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
@@ -123,10 +123,14 @@ impl Frame for TcContext {
         let is_ipv6 = tunnel.is_ipv6();
         if is_ipv6 {
             adjust_room(self, size_of::<OuterV6>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64)?;
-            self.write(ETHERNET_LENGTH, tunnel.headers_v6(inner))?;
+            let headers = tunnel.headers_v6(inner);
+            self.write(ETHERNET_LENGTH, headers)?;
+            add_to_complete_sum(self, &headers);
         } else {
             adjust_room(self, size_of::<OuterV4>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64)?;
-            self.write(ETHERNET_LENGTH, tunnel.headers_v4(inner))?;
+            let headers = tunnel.headers_v4(inner);
+            self.write(ETHERNET_LENGTH, headers)?;
+            add_to_complete_sum(self, &headers);
         }
         if is_ipv6 == inner.is_ipv6 { Ok(()) } else { write_kind(self, is_ipv6) }
     }
@@ -177,6 +181,23 @@ impl Frame for TcContext {
         // SAFETY: a field of the context, then a helper without memory arguments.
         unsafe { bpf_redirect((*skb(self)).ifindex, 0) as i32 }
     }
+}
+
+/// Tells the sum that a driver may have made over the whole packet (`CHECKSUM_COMPLETE`) of headers put before it; the
+/// kernel has counted them as zeros. Any other state is left alone by the kernel.
+#[inline(always)]
+fn add_to_complete_sum<T>(frame: &TcContext, headers: &T) {
+    let words = (headers as *const T).cast::<u32>();
+    let mut sum = 0u64;
+    let mut index = 0;
+    while index < size_of::<T>() / 4 {
+        // SAFETY: within the headers, which are integers without padding and a multiple of four bytes long.
+        sum += unsafe { words.add(index).read_unaligned() } as u64;
+        index += 1;
+    }
+    let sum = (sum as u32 as u64) + (sum >> 32);
+    // SAFETY: a helper without memory arguments.
+    unsafe { bpf_csum_update(skb(frame), (sum as u32).wrapping_add((sum >> 32) as u32)) };
 }
 
 #[inline(always)]

@@ -19,10 +19,21 @@ use super::error::DataplaneError;
 use super::features::KernelFeatures;
 use super::sys;
 
+/// How often a program is offered to a verifier that a signal has interrupted.
+const LOAD_ATTEMPTS_MAX: u32 = 5;
+
 /// Loads a TC program of an object.
 pub(super) fn load_tc(ebpf: &mut Ebpf, program: &str) -> Result<(), DataplaneError> {
     let failed = |source| failed(program, "loading", source);
-    tc(ebpf, program).load().map_err(failed)
+    let classifier = tc(ebpf, program);
+    for _ in 1..LOAD_ATTEMPTS_MAX {
+        match classifier.load() {
+            // A pending signal ends a verification with EAGAIN; libbpf tries again as well.
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            outcome => return outcome.map_err(failed),
+        }
+    }
+    classifier.load().map_err(failed)
 }
 
 /// Loads an XDP program of an object.

@@ -10,6 +10,7 @@ use persona_common::node::{
     NodeBlock,
 };
 use persona_common::translation::adjustment;
+use persona_core::wire::desired::WHOLE_ADDRESS_BITS;
 
 use super::error::DataplaneError;
 use super::maps::{address_be, address6};
@@ -73,9 +74,10 @@ impl NodeDataplane {
             LeaseSpace::Ports { address, block_bits, blocks } => {
                 cell.address = address_be(*address);
                 cell.block_bits = (*block_bits).into();
-                if entry.configured {
+                if *block_bits == WHOLE_ADDRESS_BITS {
                     cell.flags |= LEASE_IS_WHOLE;
-                } else {
+                }
+                if !entry.configured {
                     self.fill_blocks(&mut cell, blocks, known)?;
                 }
             }

@@ -206,6 +206,7 @@ fn check_lease(lease: &LeaseEntry) -> Result<(), String> {
                 refuse("only a whole address can be configured, not blocks of it".to_owned())
             }
         }
+        LeaseSpace::Ports { block_bits: WHOLE_ADDRESS_BITS, blocks, .. } if blocks == &[0] => Ok(()),
         LeaseSpace::Ports { block_bits, blocks, .. } => check_ports(*block_bits, blocks).or_else(refuse),
         LeaseSpace::Prefix { .. } => Ok(()),
     }
@@ -213,7 +214,7 @@ fn check_lease(lease: &LeaseEntry) -> Result<(), String> {
 
 fn check_ports(block_bits: u8, blocks: &[u16]) -> Result<(), String> {
     if !(1..=15).contains(&block_bits) {
-        return Err(format!("block bits {block_bits} are not 1 to 15"));
+        return Err(format!("block bits {block_bits} are not 1 to 15, or 16 with block 0 alone"));
     }
     if blocks.is_empty() || blocks.len() > BLOCKS_PER_LEASE_MAX {
         return Err(format!("{} blocks, 1 to {BLOCKS_PER_LEASE_MAX} are possible", blocks.len()));

@@ -9,7 +9,7 @@ use core::num::NonZeroU32;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use persona_common::drop::DropReason;
-use persona_common::flow::{ICMP, MappingKey, MappingValue, SLOT_SHARED, Slot, TCP, UDP, slot_protocol_index};
+use persona_common::flow::{MappingKey, MappingValue, PORTLESS, SLOT_SHARED, Slot, slot_protocol_index};
 use persona_common::maps::BLOCKS_PER_LEASE_MAX;
 use persona_common::node::Lease;
 
@@ -162,7 +162,7 @@ fn claim(lease: &Lease, key: &MappingKey, position: u32, now_secs: u32) -> Optio
 /// Whether a port may be given to the mapping. Port 0 stands for all protocols without ports.
 #[inline(always)]
 fn suits(key: &MappingKey, external_port: u32) -> bool {
-    if !matches!(key.protocol as u8, TCP | UDP | ICMP) {
+    if key.protocol as u8 == PORTLESS {
         return external_port == 0;
     }
     external_port >= FIRST_UNPRIVILEGED_PORT || external_port != 0 && (key.inner_port as u32) < FIRST_UNPRIVILEGED_PORT

@@ -6,7 +6,8 @@
 
 use persona_common::drop::DropReason;
 use persona_common::flow::{
-    FLOW_SHARED, FlowKey, FlowValue, ICMP, MappingValue, SLOT_REPLIED, SLOT_SHARED, Slot, TCP, UDP, slot_protocol_index,
+    FLOW_SHARED, FlowKey, FlowValue, ICMP, MappingValue, PORTLESS, SLOT_REPLIED, SLOT_SHARED, Slot, TCP, UDP,
+    slot_protocol_index,
 };
 use persona_common::node::{LEASE_IS_WHOLE, Lease, SUBJECT_FILTERS_BY_REMOTE, Subject};
 use persona_common::share::SHARED_REPLIED;
@@ -122,7 +123,7 @@ fn find(packet: &Packet, remote: u32, place: &Place, subject: &Subject, now_secs
 fn carries(slot: &Slot, packet: &Packet) -> bool {
     match packet.protocol {
         TCP | UDP | ICMP => slot.protocol == packet.protocol as u32,
-        _ => !matches!(slot.protocol as u8, TCP | UDP | ICMP),
+        _ => slot.protocol == PORTLESS as u32,
     }
 }
 

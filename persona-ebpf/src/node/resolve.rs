@@ -7,12 +7,12 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use persona_common::drop::DropReason;
 use persona_common::flow::{
     FLOW_CLOSED, FLOW_FIN_OUTWARD, FLOW_RESET_INWARD, FLOW_SHARED, FLOW_TICK_SHIFT, FlowKey, FlowValue, MappingKey,
-    MappingValue, SLOT_DNS, SLOT_REPLIED, SLOT_RESET, SLOT_SHARED, Slot, TCP, UDP, flow_tick,
+    MappingValue, PORTLESS, SLOT_DNS, SLOT_REPLIED, SLOT_RESET, SLOT_SHARED, Slot, TCP, UDP, flow_tick,
 };
 use persona_common::node::{Lease, Subject};
 use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use persona_ebpf::outcome::{pack, unpack};
-use persona_ebpf::packet::{Direction, Packet};
+use persona_ebpf::packet::{Direction, Kind, Packet};
 
 use crate::allocate::{allocate, release};
 use crate::maps::{self, FLOWS, LEASES, MAPPINGS, OPENINGS, SLOTS};
@@ -136,7 +136,8 @@ fn make_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Map
         lease_index,
         inner_address: packet.ip.source,
         inner_port: packet.local_port,
-        protocol: packet.protocol as u16,
+        // All protocols without ports have one mapping: nothing tells their flows apart.
+        protocol: if packet.kind == Kind::Portless { PORTLESS as u16 } else { packet.protocol as u16 },
     };
     let value = own_slot(lease, &key, now_secs)?;
     let slot = slot_mut(value.slot_index).ok_or(DropReason::Kernel)?;

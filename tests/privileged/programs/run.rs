@@ -15,6 +15,7 @@ pub(super) const XDP_REDIRECT: u32 = 4;
 /// Bytes of `struct __sk_buff`, and offsets in it.
 const SKB_LENGTH: usize = 192;
 const SKB_MARK_AT: usize = 8;
+const SKB_PRIORITY_AT: usize = 32;
 const SKB_INGRESS_IFINDEX_AT: usize = 36;
 const SKB_GSO_SEGS_AT: usize = 164;
 const SKB_GSO_SIZE_AT: usize = 176;
@@ -33,6 +34,8 @@ pub(super) struct Outcome {
     pub(super) verdict: u32,
     pub(super) bytes: Vec<u8>,
     pub(super) mark: u32,
+    /// `skb->priority` afterwards.
+    pub(super) priority: u32,
 }
 
 /// Runs a TC program.
@@ -59,8 +62,8 @@ pub(super) fn run_tc(ebpf: &Ebpf, program: &str, frame: &[u8], facts: Facts) -> 
         })
         .unwrap();
     bytes.truncate(result.data_size_out as usize);
-    let mark = u32::from_ne_bytes(context_out[SKB_MARK_AT..SKB_MARK_AT + 4].try_into().unwrap());
-    Outcome { verdict: result.return_value, bytes, mark }
+    let word = |at: usize| u32::from_ne_bytes(context_out[at..at + 4].try_into().unwrap());
+    Outcome { verdict: result.return_value, bytes, mark: word(SKB_MARK_AT), priority: word(SKB_PRIORITY_AT) }
 }
 
 /// Runs an XDP program.
@@ -70,7 +73,7 @@ pub(super) fn run_xdp(ebpf: &Ebpf, program: &str, frame: &[u8]) -> Outcome {
     let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut bytes), ..TestRunOptions::new() };
     let result = program.test_run(options).unwrap();
     bytes.truncate(result.data_size_out as usize);
-    Outcome { verdict: result.return_value, bytes, mark: 0 }
+    Outcome { verdict: result.return_value, bytes, mark: 0, priority: 0 }
 }
 
 /// The reasons whose counters went up, with by how much.
