@@ -57,6 +57,11 @@ impl OwnershipWriter {
         self.outside_alive.set(0, alive.into())
     }
 
+    /// What was last said of the outside, perhaps by a process before this one.
+    pub fn is_outside_alive(&self) -> Result<bool, DataplaneError> {
+        Ok(self.outside_alive.get(0)? != 0)
+    }
+
     /// Says whether a peer answers probes: only then fragments and packets to unheard nodes are relayed through it.
     pub fn set_peer_alive(&mut self, peer: EdgeNumber, alive: bool) -> Result<(), DataplaneError> {
         self.peer_alive.set(peer.0.into(), alive.into())

@@ -16,6 +16,7 @@ use persona_core::ids::EdgeNumber;
 use tokio::sync::Notify;
 
 use super::announce::Announcements;
+use super::catch_up::{CatchUp, Demand};
 use super::groups::Groups;
 use super::ownership::{Situation, owned};
 use super::packet_socket::{Hearing, PacketSocket};
@@ -39,6 +40,8 @@ pub(super) enum News {
     Node(IpAddr, bool),
     /// Who is in the group and what it carries; liveness in it is left out of account.
     Group(Box<Situation>),
+    /// The manager has sent a whole state, and it is in force.
+    Current,
     /// The process is to end.
     Stop,
 }
@@ -56,6 +59,8 @@ pub(super) struct Standing {
     pub is_inside_alive: bool,
     /// Nodes that are heard.
     pub heard_nodes: BTreeSet<IpAddr>,
+    /// Whether the manager is to be asked for the whole state; told once.
+    pub asks_manager: bool,
 }
 
 /// The running guardian.
@@ -71,6 +76,7 @@ impl Guardian {
     pub(super) fn start(
         outside: &Side,
         ownership: OwnershipWriter,
+        catch_up: CatchUp,
         changed: Arc<Notify>,
         settle: Duration,
     ) -> io::Result<Self> {
@@ -84,6 +90,8 @@ impl Guardian {
             changed,
             standing: Arc::clone(&standing),
             situation: Situation::default(),
+            catch_up,
+            told_outside: None,
             owned: None,
             announcements: Announcements::default(),
             settled: Instant::now() + settle,
@@ -102,6 +110,7 @@ impl Guardian {
         let mut standing = lock(&self.standing);
         let told = standing.clone();
         standing.taken_over.clear();
+        standing.asks_manager = false;
         told
     }
 }
@@ -126,6 +135,9 @@ struct Work {
     changed: Arc<Notify>,
     standing: Arc<Mutex<Standing>>,
     situation: Situation,
+    catch_up: CatchUp,
+    /// What the data path was told last of the outside.
+    told_outside: Option<bool>,
     /// None: not decided yet; the data path keeps what a process before this one decided.
     owned: Option<BTreeSet<IpAddr>>,
     announcements: Announcements,
@@ -140,12 +152,15 @@ impl Work {
             let wait = self.announcements.wait(now).unwrap_or(LOOK);
             let unsettled = self.settled.saturating_duration_since(now);
             let wait = if unsettled.is_zero() { wait } else { wait.min(unsettled) };
+            let wait = self.catch_up.wait(now).map_or(wait, |catching_up| wait.min(catching_up));
             match inbox.recv_timeout(wait) {
                 Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(news) => self.take(news),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= self.settled {
+                self.catch_up();
+                self.tell_outside();
                 self.decide();
             }
             self.announce();
@@ -155,18 +170,14 @@ impl Work {
     fn take(&mut self, news: News) {
         match news {
             News::Side(SideName::Inside, is_alive) => self.situation.is_inside_alive = is_alive,
-            News::Side(SideName::Outside, is_alive) => {
-                self.situation.is_outside_alive = is_alive;
-                if let Err(error) = self.ownership.set_outside_alive(is_alive) {
-                    tracing::error!(error = error_chain(&error), "data path was not told of the outside's state");
-                }
-            }
+            News::Side(SideName::Outside, is_alive) => self.situation.is_outside_alive = is_alive,
             News::Peer(number, is_alive) => {
                 self.situation.peers.entry(number).or_default().is_alive = is_alive;
                 self.tell_peer(number, is_alive);
             }
             News::Node(address, is_heard) => self.take_node(address, is_heard),
             News::Group(group) => self.regroup(*group),
+            News::Current => self.catch_up.confirm(),
             News::Stop => {}
         }
         let mut standing = lock(&self.standing);
@@ -175,6 +186,29 @@ impl Work {
         standing.heard_nodes.clone_from(&self.situation.heard_nodes);
         drop(standing);
         self.changed.notify_one();
+    }
+
+    /// After a time in which nobody was reached, the manager is asked before anything is served.
+    fn catch_up(&mut self) {
+        if self.catch_up.observe(self.situation.reaches_someone(), Instant::now()) == Demand::Ask {
+            lock(&self.standing).asks_manager = true;
+            self.changed.notify_one();
+        }
+        self.situation.is_current = self.catch_up.allows_service();
+    }
+
+    /// While the data path takes the outside for dead, it reflects no probe.
+    fn tell_outside(&mut self) {
+        let is_serving = self.situation.is_outside_alive && self.situation.is_current;
+        if self.told_outside == Some(is_serving) {
+            return;
+        }
+        match self.ownership.set_outside_alive(is_serving) {
+            Ok(()) => self.told_outside = Some(is_serving),
+            Err(error) => {
+                tracing::error!(error = error_chain(&error), "data path was not told of the outside's state");
+            }
+        }
     }
 
     fn take_node(&mut self, address: IpAddr, is_heard: bool) {
@@ -196,9 +230,9 @@ impl Work {
 
     /// Membership is the manager's word, liveness is our own.
     fn regroup(&mut self, group: Situation) {
-        let Situation { is_outside_alive, is_inside_alive, heard_nodes, peers, .. } =
+        let Situation { is_outside_alive, is_inside_alive, is_current, heard_nodes, peers, .. } =
             std::mem::take(&mut self.situation);
-        self.situation = Situation { is_outside_alive, is_inside_alive, heard_nodes, ..group };
+        self.situation = Situation { is_outside_alive, is_inside_alive, is_current, heard_nodes, ..group };
         for (number, peer) in &mut self.situation.peers {
             peer.is_alive = peers.get(number).is_some_and(|before| before.is_alive);
         }

@@ -44,6 +44,7 @@ pub async fn run(config: EdgeConfig, stop: CancellationToken) -> anyhow::Result<
             Some((peer, verdict)) = edge.verdicts.recv() => { edge.tell_verdict(peer, verdict); continue }
             () = edge.decided.notified() => { edge.tell_standing(); continue }
             Ok(()) = edge.link.desired.changed() => {}
+            Ok(()) = edge.link.snapshots.changed() => {}
             () = edge.changed.notified() => tokio::time::sleep(SETTLE).await,
         }
         edge.pass().await;
@@ -72,6 +73,8 @@ pub(super) struct Edge {
     confirmed: Instant,
     pub(super) silent_nodes: Vec<IpAddr>,
     pub(super) said: String,
+    /// Whole states of the manager that are in force here.
+    snapshot_count: u64,
 }
 
 impl Edge {
@@ -91,7 +94,7 @@ impl Edge {
             outside_next_hop: config.outside_next_hop,
             outside_next_hop6: config.outside_next_hop6,
         };
-        let (plan, rejected, silent_nodes, said) = Default::default();
+        let (plan, rejected, silent_nodes, said, snapshot_count) = Default::default();
         let (known, confirmed) = (observed.known(), Instant::now());
         Ok(Self {
             config,
@@ -112,11 +115,13 @@ impl Edge {
             confirmed,
             silent_nodes,
             said,
+            snapshot_count,
         })
     }
 
     /// Looks, makes the newest state true, or keeps the last one true, and reports.
     async fn pass(&mut self) {
+        let snapshot_count = *self.link.snapshots.borrow_and_update();
         let newest = self.link.desired.borrow_and_update().clone();
         let states = [&newest, &self.applied];
         let observed = match Observed::look(&self.netlink, &self.config, self.known, &states).await {
@@ -136,6 +141,11 @@ impl Edge {
                 Ok(()) => self.said.clear(),
                 Err(error) => self.say(&format!("{error:#}")),
             }
+        }
+        if self.snapshot_count != snapshot_count && self.applied.generation == newest.generation {
+            self.snapshot_count = snapshot_count;
+            // The guardian's thread lives as long as this value.
+            let _ = self.surroundings.guardian.news().send(News::Current);
         }
         self.resolve_next_hops().await;
         self.tell_state();

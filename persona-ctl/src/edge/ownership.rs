@@ -20,6 +20,8 @@ pub(super) struct Situation {
     pub is_outside_alive: bool,
     /// Whether a next hop towards the nodes answers.
     pub is_inside_alive: bool,
+    /// Whether the lease table may be believed.
+    pub is_current: bool,
     /// Nodes that were heard within the probes' limit.
     pub heard_nodes: BTreeSet<IpAddr>,
     /// The other edges of the group.
@@ -37,13 +39,17 @@ pub(super) struct Peer {
     pub is_alive: bool,
 }
 
+impl Situation {
+    /// Whether a peer, a node or a next hop towards the nodes is reached.
+    pub(super) fn reaches_someone(&self) -> bool {
+        self.is_inside_alive || !self.heard_nodes.is_empty() || self.peers.values().any(|peer| peer.is_alive)
+    }
+}
+
 /// The addresses to answer for.
 pub(super) fn owned(situation: &Situation) -> BTreeSet<IpAddr> {
     let Some(own) = situation.own else { return BTreeSet::new() };
-    let reaches_someone = situation.is_inside_alive
-        || !situation.heard_nodes.is_empty()
-        || situation.peers.values().any(|peer| peer.is_alive);
-    if !situation.is_outside_alive || !reaches_someone {
+    if !situation.is_outside_alive || !situation.is_current || !situation.reaches_someone() {
         return BTreeSet::new();
     }
     let candidates = candidates(situation, own);
@@ -83,6 +89,7 @@ mod tests {
             in_service: true,
             is_outside_alive: true,
             is_inside_alive: true,
+            is_current: true,
             peers: peers.iter().map(peer).collect(),
             addresses: (1..=64).map(address).collect(),
             ..Situation::default()
@@ -104,9 +111,10 @@ mod tests {
             owned(&situation).len()
         };
         type Case = (&'static str, fn(&mut Situation), usize);
-        let cases: [Case; 8] = [
+        let cases: [Case; 9] = [
             ("a survivor owns everything", |_| {}, 64),
             ("without its outside an edge owns nothing", |s| s.is_outside_alive = false, 0),
+            ("an edge that has not caught up owns nothing", |s| s.is_current = false, 0),
             ("an edge that reaches nobody owns nothing", |s| s.is_inside_alive = false, 0),
             (
                 "an edge that hears a node owns what its peers do not",

@@ -42,6 +42,10 @@ impl Edge {
     /// Tells what the guardian has decided since this was last called.
     pub(super) fn tell_standing(&mut self) {
         let standing = self.surroundings.guardian.standing();
+        if standing.asks_manager {
+            tracing::info!("somebody is reached again; the lease table is asked for anew before anything is served");
+            self.link.ask_for_snapshot();
+        }
         let silent = self.plan.tables.nodes.iter().map(|node| node.address);
         let silent: Vec<IpAddr> = silent.filter(|node| !standing.heard_nodes.contains(node)).collect();
         self.tell_silence(silent);

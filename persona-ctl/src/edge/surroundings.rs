@@ -11,6 +11,7 @@ use persona_core::liveness::Verdict;
 use persona_core::wire::desired::ProbeItem;
 use tokio::sync::{Notify, mpsc};
 
+use super::catch_up::CatchUp;
 use super::config::EdgeConfig;
 use super::guardian::{Guardian, News};
 use super::hearing::Hearing;
@@ -69,8 +70,9 @@ impl Surroundings {
         let (inside, outside) = sides(config, observed);
         let probe = ProbeItem::default();
         let settle = Duration::from_millis(u64::from(probe.interval_ms) * u64::from(probe.multiplier + 1));
-        let guardian =
-            Guardian::start(&outside, ownership, Arc::clone(decided), settle).context("guardian cannot be started")?;
+        let catch_up = CatchUp::at_start(ownership.is_outside_alive().context("outside's state cannot be read")?);
+        let guardian = Guardian::start(&outside, ownership, catch_up, Arc::clone(decided), settle)
+            .context("guardian cannot be started")?;
         let hearing = dataplane.heard_reader().context("map of heard nodes cannot be opened")?;
         let hearing = Hearing::start(hearing, guardian.news()).context("listener for nodes cannot be started")?;
         let watcher = start_watcher(inside, outside, &guardian).context("watcher cannot be started")?;

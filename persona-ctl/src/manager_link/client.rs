@@ -55,6 +55,9 @@ pub enum LinkError {
     /// The stream broke, or holds something else than frames.
     #[error("watch stream broke: {0}")]
     Stream(String),
+    /// The stream is given up for a new one that begins with the whole state.
+    #[error("whole state is asked for anew")]
+    Refresh,
 }
 
 /// Speaks to one manager.

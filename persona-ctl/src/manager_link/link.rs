@@ -1,5 +1,6 @@
 //! The two tasks behind a node's or edge's link: one keeps the watch stream open, one sends reports.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use persona_core::wire::agent::Register;
-use persona_core::wire::desired::DesiredState;
+use persona_core::wire::desired::{DesiredState, Frame};
 use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,9 @@ pub struct LinkConfig {
 pub struct Link {
     /// The newest desired state; generation zero before the first.
     pub desired: watch::Receiver<DesiredState>,
+    /// Counts the whole states that the manager has sent to this process; changes after `desired` has.
+    pub snapshots: watch::Receiver<u64>,
+    refresh: Arc<Notify>,
     outbox: Arc<Mutex<Outbox>>,
     wake: Arc<Notify>,
     session: Arc<Session>,
@@ -55,6 +59,11 @@ impl Link {
         *self.session.register.lock().unwrap_or_else(PoisonError::into_inner) = register;
         self.session.forget().await;
         self.wake.notify_one();
+    }
+
+    /// Asks for the whole state anew, in a stream of its own.
+    pub fn ask_for_snapshot(&self) {
+        self.refresh.notify_one();
     }
 
     /// Changes what is reported, and has it sent at once.
@@ -80,7 +89,10 @@ pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkE
         identity: RwLock::new(Standing { identity, is_fresh: false }),
     });
     let (sender, desired) = watch::channel(DesiredState::default());
-    let link = Link { desired, outbox: Arc::default(), wake: Arc::default(), session: Arc::clone(&session) };
+    let (snapshot_sender, snapshots) = watch::channel(0);
+    let sender = Senders { desired: sender, snapshots: snapshot_sender, refresh: Arc::default() };
+    let (outbox, wake, refresh) = (Arc::default(), Arc::default(), Arc::clone(&sender.refresh));
+    let link = Link { desired, snapshots, refresh, outbox, wake, session: Arc::clone(&session) };
     let (outbox, wake) = (Arc::clone(&link.outbox), Arc::clone(&link.wake));
     tokio::spawn({
         let (session, stop) = (Arc::clone(&session), stop.clone());
@@ -89,6 +101,14 @@ pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkE
     let stop = stop.clone();
     tokio::spawn(async move { stop.run_until_cancelled_owned(keep_reporting(&session, &outbox, &wake)).await });
     Ok(link)
+}
+
+/// What the watching task tells, and is told.
+#[derive(Debug)]
+struct Senders {
+    desired: watch::Sender<DesiredState>,
+    snapshots: watch::Sender<u64>,
+    refresh: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -136,8 +156,8 @@ impl Session {
         self.identity.write().await.is_fresh = false;
     }
 
-    /// One watch stream from its snapshot until it breaks.
-    async fn watch_once(&self, sender: &watch::Sender<DesiredState>, backoff: &mut Backoff) -> Result<(), LinkError> {
+    /// One watch stream from its snapshot until it breaks, or until a new one is asked for.
+    async fn watch_once(&self, senders: &Senders, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
         self.ready().await?;
         let mut frames = {
             let standing = self.identity.read().await;
@@ -145,20 +165,29 @@ impl Session {
         };
         let opened = tokio::time::Instant::now();
         let mut state = DesiredState::default();
-        while let Some(frame) = frames.next().await {
-            state = state.after(frame?).map_err(|error| LinkError::Stream(error.to_string()))?;
+        loop {
+            let frame = tokio::select! {
+                frame = frames.next() => frame,
+                () = senders.refresh.notified() => return Err(LinkError::Refresh),
+            };
+            let Some(frame) = frame else { return Err(LinkError::Stream("ended by the manager".into())) };
+            let frame = frame?;
+            let is_whole = matches!(frame, Frame::Snapshot { .. });
+            state = state.after(frame).map_err(|error| LinkError::Stream(error.to_string()))?;
             if opened.elapsed() > STREAM_LASTS {
                 backoff.reset();
             }
-            sender.send_if_modified(|current| {
+            senders.desired.send_if_modified(|current| {
                 let is_new = *current != state;
                 if is_new {
                     current.clone_from(&state);
                 }
                 is_new
             });
+            if is_whole {
+                senders.snapshots.send_modify(|count| *count += 1);
+            }
         }
-        Err(LinkError::Stream("ended by the manager".into()))
     }
 
     async fn report_once(&self, outbox: &Mutex<Outbox>) -> Result<(), LinkError> {
@@ -173,17 +202,24 @@ impl Session {
     }
 }
 
-async fn keep_watching(session: &Session, sender: &watch::Sender<DesiredState>) {
+async fn keep_watching(session: &Session, senders: &Senders) {
     let mut backoff = Backoff::default();
     let mut said = String::new();
     loop {
-        if let Err(error) = session.watch_once(sender, &mut backoff).await {
-            if matches!(error, LinkError::Unauthorized) {
-                session.forget().await;
+        match session.watch_once(senders, &mut backoff).await {
+            Err(LinkError::Refresh) => {
+                backoff.reset();
+                continue;
             }
-            say_once(&mut said, &error);
+            Err(LinkError::Unauthorized) => {
+                session.forget().await;
+                say_once(&mut said, &LinkError::Unauthorized);
+            }
+            Err(error) => say_once(&mut said, &error),
+            Ok(never) => match never {},
         }
-        backoff.wait().await;
+        // Whoever asks for the whole state does not want to wait.
+        tokio::select! { () = backoff.wait() => {}, () = senders.refresh.notified() => backoff.reset() }
     }
 }
 

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use persona_core::wire::api::{EdgeView, NodeView};
+use persona_core::ids::Generation;
+use persona_core::wire::api::{EdgeView, EventView, Explanation, NodeView};
 use persona_tests::findings::Findings;
 use persona_tests::load::echo::{EchoClient, EchoCount};
 use persona_tests::steps::view;
@@ -20,6 +21,9 @@ const ECHO_PACKETS_PER_SEC: u32 = 500;
 
 /// How long everybody may take to notice and to tell.
 const NOTICE_TIME: Duration = Duration::from_secs(15);
+
+/// How long an edge may take to be back in service: the manager holds one that relapses for longer each time.
+const RETURN_TIME: Duration = Duration::from_secs(90);
 
 /// Long enough for traffic to show whether it goes on.
 const LOOK_TIME: Duration = Duration::from_secs(2);
@@ -39,12 +43,13 @@ fn edges_that_are_half_dead_are_recognised_from_every_side() {
         findings.run("outside cut", |findings| link_is_cut(world, EdgeSide::Outside, findings));
         findings.run("inside cut", |findings| link_is_cut(world, EdgeSide::Inside, findings));
         findings.run("all dead", |findings| all_are_dead(world, findings));
+        findings.run("catching up", |findings| edge_catches_up(world, findings));
         findings.run("flapping", |findings| edge_flaps(world, findings));
         findings.run("processes", |_| world.check_processes());
     });
 }
 
-/// Nothing changes in the data path when a process dies.
+/// Nothing changes in the data path when a process dies; only its slow path goes with it.
 fn process_is_killed(world: &mut World, findings: &mut Findings) -> Result<()> {
     wait_until_whole(world)?;
     let echo = start_echo(world)?;
@@ -116,6 +121,49 @@ fn all_are_dead(world: &mut World, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
+/// Leases change hands while an edge is cut off: it serves again only once it knows of it.
+fn edge_catches_up(world: &mut World, findings: &mut Findings) -> Result<()> {
+    let victim = owner(world)?;
+    world.namespaces.set_edge_links(&victim, LinkState::Cut)?;
+    let is_down = |edge: &EdgeView| edge.state == "down";
+    world.ctl.wait_for("the edge to be down", &["edge", "get", &victim], NOTICE_TIME, is_down)?;
+    world.ctl.text(&["switch", "workload/n1/w1", "frankfurt-low-latency"])?;
+    let in_force = |answer: &Explanation| answer.assignment.in_force;
+    world.ctl.wait_for("the switch", &["explain", "workload/n1/w1"], NOTICE_TIME, in_force)?;
+    let survivor = EDGES.into_iter().find(|edge| *edge != victim).context("there are two")?;
+    let table: EdgeView = world.ctl.json(&["edge", "get", survivor])?;
+    let echo = start_echo(world)?;
+    let up_count = |events: &[EventView]| events.iter().filter(|event| is_up_event(event, &victim)).count();
+    let before = up_count(&world.ctl.list::<EventView>(&["events"])?);
+    world.namespaces.set_edge_links(&victim, LinkState::Whole)?;
+    let is_told = |events: &Vec<EventView>| up_count(events) > before;
+    let (events, time) = world.ctl.wait_for("its first answer", &["events"], NOTICE_TIME, is_told)?;
+    let newest = events.iter().filter(|event| is_up_event(event, &victim)).max_by_key(|event| event.time_ms);
+    let message = newest.map(|event| event.message.clone()).unwrap_or_default();
+    let shown = message.rsplit(' ').next().and_then(generation);
+    let expected = format!("{victim} answers, {} after its return, with the newest lease table", view::ms(time));
+    findings.note(expected, message, shown.is_some_and(|shown| shown >= table.applied));
+    wait_until_whole(world)?;
+    std::thread::sleep(LOOK_TIME);
+    let count = echo.finish();
+    let is_smooth = count.lost() * 100 < count.sent;
+    findings.note("flows of the new lease hardly notice", describe(count), is_smooth);
+    world.ctl.text(&["switch", "workload/n1/w1", "frankfurt-standard"])?;
+    world.ctl.wait_for("the switch back", &["explain", "workload/n1/w1"], NOTICE_TIME, in_force)?;
+    Ok(())
+}
+
+/// Reads `INCARNATION.NUMBER`.
+fn generation(text: &str) -> Option<Generation> {
+    let (incarnation, number) = text.split_once('.')?;
+    Some(Generation::new(incarnation.parse().ok()?, number.parse().ok()?))
+}
+
+/// The node's word that an edge answers.
+fn is_up_event(event: &EventView, edge: &str) -> bool {
+    event.name == "edge.up" && event.message.contains(&format!("edge {edge} answers"))
+}
+
 /// An edge that comes and goes costs gaps, and leaves nothing behind.
 fn edge_flaps(world: &mut World, findings: &mut Findings) -> Result<()> {
     let echo = start_echo(world)?;
@@ -143,10 +191,10 @@ fn edge_flaps(world: &mut World, findings: &mut Findings) -> Result<()> {
 /// Both edges up, heard by the node, and each address of the group answered for by one.
 fn wait_until_whole(world: &World) -> Result<()> {
     let heard = view::hears_frankfurt;
-    world.ctl.wait_for("the node to hear both edges", &["node", "get", NODE], NOTICE_TIME, heard)?;
+    world.ctl.wait_for("the node to hear both edges", &["node", "get", NODE], RETURN_TIME, heard)?;
     for edge in EDGES {
         let is_whole = |view: &EdgeView| view.state == "up" && !view.owned.is_empty();
-        world.ctl.wait_for("both edges to be whole", &["edge", "get", edge], NOTICE_TIME, is_whole)?;
+        world.ctl.wait_for("both edges to be whole", &["edge", "get", edge], RETURN_TIME, is_whole)?;
     }
     Ok(())
 }
