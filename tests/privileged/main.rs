@@ -4,6 +4,8 @@
 
 mod agent_configure;
 mod agent_guard;
+mod agent_life;
+mod agent_prefer_ipv6;
 mod agent_probe;
 mod cluster;
 mod lifecycle;

@@ -28,7 +28,7 @@ const DEFAULT_LABELS: [(&str, u32); 8] = [
 const LABEL_OF_ALL: u32 = 1;
 
 /// Makes a file hold the block for these prefixes, or none. Returns whether it was changed. A file that would be empty is removed.
-pub(crate) fn keep(path: &Path, prefixes: &[(Ipv6Addr, u8)]) -> io::Result<bool> {
+pub fn keep(path: &Path, prefixes: &[(Ipv6Addr, u8)]) -> io::Result<bool> {
     let before = match std::fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

@@ -68,6 +68,7 @@ struct Agent {
     said: String,
     telling: Telling,
     standing: Standing,
+    full_leases: Standing,
 }
 
 impl Agent {
@@ -100,6 +101,7 @@ impl Agent {
             said,
             telling,
             standing,
+            full_leases: Standing::default(),
         })
     }
 
@@ -237,15 +239,25 @@ impl Agent {
                     drained.push(*lease);
                 }
             }
-            Ok::<_, crate::dataplane::DataplaneError>((drained, dataplane.counters()?))
+            let usage = is_sweeping.then(|| dataplane.lease_use()).transpose()?;
+            Ok::<_, crate::dataplane::DataplaneError>((drained, dataplane.counters()?, usage))
         });
         match outcome {
-            Ok((drained, raw)) => self.link.report_next(|outbox| {
-                outbox.report.drained = drained;
+            Ok((drained, raw, usage)) => {
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);
-                outbox.report.counters = Some(counters);
-            }),
+                self.link.report_next(|outbox| {
+                    outbox.report.drained = drained;
+                    outbox.report.counters = Some(counters);
+                    if let Some(usage) = &usage {
+                        outbox.report.leases.clone_from(usage);
+                    }
+                });
+                if let Some(usage) = usage {
+                    let full = self.full_leases.take(report::full_leases(&usage, &self.reconciler.plan));
+                    self.tell(&full);
+                }
+            }
             Err(error) => self.say(&host::error_chain(&error)),
         }
         let mut report = Default::default();

@@ -24,7 +24,7 @@ mod workload_config;
 
 pub use config::{AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, read_join_token};
 pub use configure::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, Trouble, withdraw_everything};
-pub(crate) use gai::keep as keep_gai_file;
+pub use gai::keep as keep_gai_file;
 pub use guard::{GuardReport, guard};
 pub use life::run;
 pub(crate) use report::edge_health;

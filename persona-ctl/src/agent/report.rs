@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use persona_core::ids::{EdgeNumber, SubjectId, SubjectNumber};
-use persona_core::wire::agent::{Counters, EdgeHealth, SubjectCounters, WorkloadKind, WorkloadReport};
+use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, SubjectCounters, WorkloadKind, WorkloadReport};
 use persona_core::wire::desired::EdgeItem;
 
+use super::changes::Note;
 use super::config::AgentConfig;
 use super::observe::Observed;
+use super::tables::NodePlan;
 use super::workload_config::{Told, WorkloadConfig};
 use crate::dataplane::RawCounters;
 use crate::probe::Health;
@@ -28,6 +30,28 @@ pub(super) fn workloads(config: &AgentConfig, observed: &Observed) -> Vec<Worklo
         attached: observed.has(workload),
     };
     config.file.workload.iter().map(report).collect()
+}
+
+/// A lease is nearly full from this share of its slots on, in percent.
+const NEARLY_FULL_PERCENT: u64 = 90;
+
+/// Leases in force that have few slots left, or none.
+pub(super) fn full_leases(usage: &[LeaseUse], plan: &NodePlan) -> Vec<Note> {
+    let note = |used: &LeaseUse| {
+        let (live, all) = (u64::from(used.live_slot_count), u64::from(used.slot_count));
+        if live * 100 < all * NEARLY_FULL_PERCENT {
+            return None;
+        }
+        let entry = plan.tables.leases.iter().find(|lease| lease.id == used.lease)?;
+        let subject = plan.subjects.get(&entry.subject)?;
+        let lease = used.lease;
+        // The figures are left out of the sentence: it is told once for as long as it holds.
+        let message = format!(
+            "lease {lease} of {subject} holds flows in {NEARLY_FULL_PERCENT} of 100 slots or more: raise portsPerSubject of its persona"
+        );
+        Some(Note::new("lease.nearly-full", subject, message))
+    };
+    usage.iter().filter_map(note).collect()
 }
 
 /// What probes say of every edge.

@@ -1,0 +1,53 @@
+//! How full leases are, counted over the maps.
+
+use std::collections::BTreeMap;
+
+use persona_common::share::{SharedFlow, SharedKey};
+use persona_core::ids::LeaseId;
+use persona_core::wire::agent::LeaseUse;
+
+use super::error::DataplaneError;
+use super::maps::Table;
+use super::node::NodeDataplane;
+use super::node_maps::slots_per_block;
+
+impl NodeDataplane {
+    /// Slots that live flows hold, and slots that there are, per lease that has some. Walks all mappings: for every few
+    /// seconds, not for every packet.
+    pub fn lease_use(&self) -> Result<Vec<LeaseUse>, DataplaneError> {
+        let now_secs = super::sys::coarse_secs();
+        let mut live = BTreeMap::<u32, u32>::new();
+        let mappings = self.maps.mappings.lock().expect("nobody panics while holding it").entries()?;
+        for (key, mapping) in mappings {
+            let slot = self.maps.slots.get(mapping.slot_index)?;
+            if slot.sequence == mapping.sequence && slot.is_live(now_secs) {
+                *live.entry(key.lease_index).or_default() += 1;
+            }
+        }
+        let shared = self.shared_ports(now_secs);
+        let with_slots = self.index.leases.iter().filter_map(|(id, index)| {
+            let cell = self.index.lease_cells.get(id).filter(|cell| cell.block_count > 0)?;
+            Some(LeaseUse {
+                lease: LeaseId(*id),
+                live_slot_count: live.get(&index).copied().unwrap_or(0),
+                slot_count: cell.block_count * slots_per_block(cell.block_bits),
+                shared_port_count: shared.get(&(index, *id as u32)).copied().unwrap_or(0),
+            })
+        });
+        Ok(with_slots.collect())
+    }
+
+    /// Flows under a port that another flow owns, by lease index and the low half of the lease's id.
+    fn shared_ports(&self, now_secs: u32) -> BTreeMap<(u32, u32), u32> {
+        let mut counts = BTreeMap::new();
+        // Programs that do not share ports have no such map.
+        let entries =
+            Table::<SharedKey, SharedFlow>::from_pin(&self.pins, "SHARED").and_then(|shared| shared.entries());
+        for (_, flow) in entries.unwrap_or_default() {
+            if flow.is_live(now_secs) {
+                *counts.entry((flow.lease_index, flow.lease_id_low)).or_default() += 1;
+            }
+        }
+        counts
+    }
+}
