@@ -13,3 +13,4 @@ mod netlink;
 mod peers;
 mod programs;
 mod slow_path;
+mod verifier;

@@ -11,6 +11,7 @@ mod stages;
 mod test;
 mod tidy;
 mod unpacked;
+mod verifier;
 mod vm;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Task {
     Check,
     /// Unit tests, then the privileged ones in network namespaces, here and on other kernels in guests.
     Test(test::Args),
+    /// Instructions that each kernel's verifier looks at, written to docs/benchmarks/verifier.json.
+    Verifier,
     /// The whole path on real packets, with figures, in under three minutes.
     Demo(demo::Args),
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
+        Task::Verifier => verifier::run(),
         Task::Demo(args) => demo::run(&args),
     };
     match outcome {

@@ -33,8 +33,8 @@ pub(crate) struct Choice<'a> {
     pub(crate) filter: Option<&'a str>,
     /// Only kernels whose name contains this.
     pub(crate) kernel: Option<&'a str>,
-    /// Variables for the tests.
-    pub(crate) environment: Vec<(String, String)>,
+    /// Whether what tests print is shown also if they pass.
+    pub(crate) shows_output: bool,
 }
 
 /// Runs the tests on every kernel; all run, also after a failure. Returns what the guests printed.
@@ -71,10 +71,11 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<Vec<(&'static str, Vec<String>)
 fn run_one(kernel: &Kernel, programs: &image::Programs, choice: &Choice<'_>) -> Result<Report> {
     let filters = choice.filter.map_or(TESTS.to_vec(), |filter| vec![filter]);
     let skips = SKIPPED.iter().flat_map(|name| ["--skip", name]);
-    let arguments: Vec<&str> = ["--test-threads=1"].into_iter().chain(filters).chain(skips).collect();
+    let shown = choice.shows_output.then_some("--nocapture");
+    let arguments: Vec<&str> = ["--test-threads=1"].into_iter().chain(shown).chain(filters).chain(skips).collect();
     let files = kernel.files()?;
     let start = Instant::now();
-    let image = image::build(kernel, &files, programs, &arguments, &choice.environment)?;
+    let image = image::build(kernel, &files, programs, &arguments)?;
     println!("[{}] release {}, image made in {:.1} s", kernel.name, files.release, start.elapsed().as_secs_f64());
     let report = Guest { name: kernel.name, kernel: &files.image, image: &image }.run(GUEST_TIME_MAX)?;
     report.check()?;

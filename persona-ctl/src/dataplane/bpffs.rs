@@ -9,13 +9,15 @@ use super::sys;
 const MOUNTED_BY_US: &str = "mounted-by-persona";
 
 /// Folders of a role in which maps are pinned.
-pub(super) const MAP_FOLDERS: [&str; 1] = ["maps"];
+pub(super) const MAP_FOLDERS: [&str; 2] = ["maps", "maps-next"];
 
 /// The pins of one role.
 #[derive(Debug, Clone)]
 pub(super) struct PinDirectory {
     /// Where maps are pinned.
     pub(super) maps: PathBuf,
+    /// Where maps are pinned until an upgrade is finished.
+    pub(super) next: PathBuf,
     /// Where links are pinned.
     pub(super) links: PathBuf,
 }
@@ -29,7 +31,8 @@ impl PinDirectory {
             sys::mount_bpffs(bpffs).map_err(failed("mounting"))?;
             std::fs::create_dir_all(bpffs.join(MOUNTED_BY_US)).map_err(failed("writing"))?;
         }
-        let directory = Self { maps: bpffs.join(role).join("maps"), links: bpffs.join(role).join("links") };
+        let [maps, next, links] = ["maps", "maps-next", "links"].map(|folder| bpffs.join(role).join(folder));
+        let directory = Self { maps, next, links };
         std::fs::create_dir_all(&directory.maps).map_err(failed("writing"))?;
         std::fs::create_dir_all(&directory.links).map_err(failed("writing"))?;
         Ok(directory)
@@ -37,7 +40,8 @@ impl PinDirectory {
 
     /// The pins that a role left there.
     pub(super) fn existing(bpffs: &Path, role: &str) -> Result<Self, DataplaneError> {
-        let directory = Self { maps: bpffs.join(role).join("maps"), links: bpffs.join(role).join("links") };
+        let [maps, next, links] = ["maps", "maps-next", "links"].map(|folder| bpffs.join(role).join(folder));
+        let directory = Self { maps, next, links };
         if directory.maps.is_dir() { Ok(directory) } else { Err(DataplaneError::NotPinned { path: directory.maps }) }
     }
 }

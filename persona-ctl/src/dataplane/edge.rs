@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::TcAttachType;
 use persona_common::ABI_VERSION;
 use persona_common::addr::Address6;
@@ -27,6 +26,7 @@ use super::maps::{Cells, Table, address6, ip_from};
 use super::object;
 use super::sys;
 use super::tables::EdgeTables;
+use super::upgrade::{Upgrade, VersionCell};
 use super::writers::OwnershipWriter;
 
 /// Where an edge's programs are attached.
@@ -42,6 +42,9 @@ pub enum Hook {
 
 /// Drivers on which XDP is no gain: it turns their offloads off, or they have no native mode.
 const TC_DRIVERS: [&str; 6] = ["veth", "tun", "bridge", "macvlan", "bonding", "dummy"];
+
+/// Where the ABI version is: the offset of `abi_version`, in every version.
+const VERSION: VersionCell = VersionCell { map: "EDGE_CONFIG", offset: 8 };
 
 /// How an edge's data plane is opened.
 #[derive(Debug, Clone)]
@@ -73,7 +76,7 @@ impl EdgeDataplane {
     /// Loads the programs over whatever is pinned already, and attaches or replaces them.
     pub fn open(options: &EdgeOptions) -> Result<Self, DataplaneError> {
         let pins = PinDirectory::prepare(&options.bpffs, "edge")?;
-        let mut ebpf = loader::load(object::edge(), &pins, "EDGE_CONFIG", read_version)?;
+        let (mut ebpf, upgrade) = loader::load(object::edge(), &pins, VERSION)?;
         let mut maps = EdgeMaps::take(&mut ebpf)?;
         let owned = Mutex::new(Table::take(&mut ebpf, "OWNED")?);
         let outside_alive = Mutex::new(Cells::take(&mut ebpf, "OUTSIDE_ALIVE")?);
@@ -89,6 +92,7 @@ impl EdgeDataplane {
         let hook = attach_hook(&mut ebpf, &pins, options)?;
         attach::reap_links(&pins.links, &["tc-inside", "xdp-inside"], &[options.inside])?;
         attach::reap_links(&pins.links, &["tc-outside", "xdp-outside"], &[options.outside])?;
+        upgrade.map_or(Ok(()), Upgrade::finish)?;
         Ok(Self { ebpf, pins, maps, index, owned, outside_alive, hook })
     }
 
@@ -195,11 +199,4 @@ fn gains_by_xdp(ifindex: u32) -> bool {
     sys::interface_name(ifindex)
         .and_then(|name| sys::driver_name(&name))
         .is_some_and(|driver| !TC_DRIVERS.contains(&driver.as_str()))
-}
-
-fn read_version(pin: &Path) -> Result<u32, String> {
-    let differs = |error: MapError| error.to_string();
-    let map = Map::Array(MapData::from_pin(pin).map_err(differs)?);
-    let cells: Array<MapData, EdgeConfig> = map.try_into().map_err(differs)?;
-    Ok(cells.get(&0, 0).map_err(differs)?.abi_version)
 }

@@ -18,16 +18,16 @@ pub enum DataplaneError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// Pins of another version are there.
+    /// Pins of a newer version are there, or of one that cannot be read.
     #[error(
-        "pinned maps at {path} have ABI version {found}, this binary needs {needed}: run `persona-ctl detach` first, which ends the flows"
+        "pinned maps at {path} have ABI version {found}, this binary knows versions up to {needed}: start the persona-ctl that made them, or run `persona-ctl detach` first, which ends the flows"
     )]
     AbiMismatch {
         /// Where.
         path: PathBuf,
         /// The version of the pins, or what else is different about them.
         found: String,
-        /// The version of this binary.
+        /// The newest version that this binary knows.
         needed: u32,
     },
     /// The object could not be loaded.

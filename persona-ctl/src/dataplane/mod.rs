@@ -18,6 +18,7 @@ mod features;
 mod heard;
 mod index;
 mod loader;
+mod map_bytes;
 mod maps;
 pub mod node;
 mod node_apply;
@@ -35,6 +36,8 @@ mod rtnetlink;
 mod sys;
 pub mod tables;
 mod tc_filters;
+mod upgrade;
+mod upgrade_v1;
 pub mod watch;
 mod writers;
 

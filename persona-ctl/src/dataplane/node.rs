@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData};
+use aya::Ebpf;
 use aya::programs::TcAttachType;
-use aya::{Ebpf, maps::MapError};
 use persona_common::ABI_VERSION;
 use persona_common::node::{LEASE_IS_CONFIGURED, LEASE_IS_PREFIX, Liveness, NodeConfig};
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
@@ -25,7 +24,11 @@ use super::node_maps::{NodeIndex, NodeMaps, slots_per_block};
 use super::node_validate::validate;
 use super::object;
 use super::tables::NodeTables;
+use super::upgrade::{Upgrade, VersionCell};
 use super::writers::LivenessWriter;
+
+/// Where the ABI version is: the offset of `abi_version`, in every version.
+const VERSION: VersionCell = VersionCell { map: "NODE_CONFIG", offset: 0 };
 
 /// How a node's data plane is opened.
 #[derive(Debug, Clone)]
@@ -56,7 +59,7 @@ impl NodeDataplane {
     /// Loads the programs over whatever is pinned already, and attaches or replaces those at the uplinks.
     pub fn open(options: &NodeOptions) -> Result<Self, DataplaneError> {
         let pins = PinDirectory::prepare(&options.bpffs, "node")?;
-        let mut ebpf = loader::load(object::node(), &pins, "NODE_CONFIG", read_version)?;
+        let (mut ebpf, upgrade) = loader::load(object::node(), &pins, VERSION)?;
         let mut maps = NodeMaps::take(&mut ebpf)?;
         let liveness = Mutex::new(Cells::take(&mut ebpf, "LIVENESS")?);
         let index = NodeIndex::recover(&maps)?;
@@ -67,6 +70,7 @@ impl NodeDataplane {
         let mut dataplane = Self { ebpf, pins, maps, index, coexist: options.coexist, liveness };
         dataplane.attach_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
+        upgrade.map_or(Ok(()), Upgrade::finish)?;
         Ok(dataplane)
     }
 
@@ -248,11 +252,4 @@ fn write_config(maps: &mut NodeMaps, options: &NodeOptions) -> Result<(), Datapl
         ..maps.config.get(0)?
     };
     maps.config.put(0, config)
-}
-
-fn read_version(pin: &Path) -> Result<u32, String> {
-    let differs = |error: MapError| error.to_string();
-    let map = Map::Array(MapData::from_pin(pin).map_err(differs)?);
-    let cells: Array<MapData, NodeConfig> = map.try_into().map_err(differs)?;
-    Ok(cells.get(&0, 0).map_err(differs)?.abi_version)
 }

@@ -15,5 +15,6 @@ mod nat_world;
 mod node_packets;
 mod path;
 mod run;
+mod upgrade;
 mod watching;
 pub(crate) mod world;

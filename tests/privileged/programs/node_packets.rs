@@ -14,12 +14,12 @@ use super::namespace::Namespace;
 use super::run::{Facts, Outcome, TC_DROP, TC_NEXT, TC_REDIRECT, new_drops, run_tc};
 use super::world::{LOOPBACK, World, is_privileged};
 
-const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const EDGE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
-const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
-const VNI: u32 = 42;
+pub(super) const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const EDGE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
+pub(super) const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+pub(super) const VNI: u32 = 42;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 /// An inner port and the external one that it gets: block 5 with the same low bits.
@@ -30,7 +30,7 @@ fn ports(blocks: Vec<u16>) -> LeaseSpace {
     LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks }
 }
 
-fn tables() -> NodeTables {
+pub(super) fn tables() -> NodeTables {
     let subject = SubjectNumber(7);
     let group = "frankfurt".parse::<persona_core::ids::GroupName>().unwrap();
     let egress = SubjectEgress {

@@ -23,12 +23,12 @@ pub(crate) fn is_privileged() -> bool {
 }
 
 /// A mount point of its own.
-pub(super) struct World {
+pub(crate) struct World {
     directory: Option<tempfile::TempDir>,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: Some(tempfile::tempdir().unwrap()) }
     }
 
@@ -36,7 +36,7 @@ impl World {
         self.directory.as_ref().unwrap().path().join("bpf")
     }
 
-    pub(super) fn node(&self) -> NodeDataplane {
+    pub(crate) fn node(&self) -> NodeDataplane {
         self.open_node(false)
     }
 
@@ -45,18 +45,23 @@ impl World {
         self.open_node(true)
     }
 
-    fn open_node(&self, guard_all_forwarded: bool) -> NodeDataplane {
-        let options = NodeOptions {
+    /// How the node is opened.
+    pub(super) fn node_options(&self) -> NodeOptions {
+        NodeOptions {
             bpffs: self.bpffs(),
             uplinks: vec![],
-            guard_all_forwarded,
+            guard_all_forwarded: false,
             adopt: Duration::ZERO,
             coexist: Coexistence::default(),
-        };
+        }
+    }
+
+    fn open_node(&self, guard_all_forwarded: bool) -> NodeDataplane {
+        let options = NodeOptions { guard_all_forwarded, ..self.node_options() };
         NodeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
-    pub(super) fn edge(&self) -> EdgeDataplane {
+    pub(crate) fn edge(&self) -> EdgeDataplane {
         let options = EdgeOptions {
             bpffs: self.bpffs(),
             inside: LOOPBACK,

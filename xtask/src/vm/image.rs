@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::archive::{Archive, fingerprint};
 use super::kernel::{Kernel, KernelFiles};
-use crate::command::{cache_dir, find_program, output_of};
+use crate::command::{cache_dir, find_program, output_of, workspace_root};
 
 /// Programs of the host that the tests run in a guest.
 const TOOLS: [&str; 15] = [
@@ -25,6 +25,10 @@ const USERS: &str =
     "root:x:0:0:root:/root:/bin/sh\ntcpdump:x:101:101::/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUPS: &str = "root:x:0:\ntcpdump:x:101:\nnogroup:x:65534:\n";
 
+/// What `init.sh` sets for the tests.
+const VARIABLES: &str = "export PERSONA_REQUIRE_PRIVILEGED=1 PERSONA_TEST_EMULATED=1 \
+                         PERSONA_CTL=/tests/persona-ctl PERSONA_CACHE=/cache\n";
+
 /// What the tests are made of.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -35,17 +39,12 @@ pub(super) struct Programs {
 }
 
 /// Makes the image of one guest and says where it is.
-pub(super) fn build(
-    kernel: &Kernel,
-    files: &KernelFiles,
-    programs: &Programs,
-    arguments: &[&str],
-    environment: &[(String, String)],
-) -> Result<PathBuf> {
-    let folder = cache_dir()?.join("vm");
-    let tools = tools_archive(&folder)?;
-    let modules = modules_archive(&folder, kernel, files)?;
-    let tests = tests_archive(&folder, programs, arguments, environment)?;
+pub(super) fn build(kernel: &Kernel, files: &KernelFiles, programs: &Programs, arguments: &[&str]) -> Result<PathBuf> {
+    let shared = cache_dir()?.join("vm");
+    let tools = tools_archive(&shared)?;
+    let modules = modules_archive(&shared, kernel, files)?;
+    let folder = workspace_root().join("target/xtask/vm");
+    let tests = tests_archive(&folder, programs, arguments)?;
     let image = folder.join(format!("{}.image", kernel.name));
     let mut output = File::create(&image).with_context(|| format!("{} cannot be written", image.display()))?;
     for part in [&tools, &modules, &tests] {
@@ -60,9 +59,12 @@ fn cached(path: &Path, key: &str, fill: impl FnOnce(&mut Archive) -> io::Result<
     let key_path = path.with_extension("key");
     let is_current = fs::read_to_string(&key_path).is_ok_and(|found| found == key) && path.is_file();
     if !is_current {
-        let written = Archive::create(path).and_then(|mut archive| {
+        // Another work tree may be reading the one that is there.
+        let partial = path.with_extension(format!("partial-{}", std::process::id()));
+        let written = Archive::create(&partial).and_then(|mut archive| {
             fill(&mut archive)?;
             archive.finish()?;
+            fs::rename(&partial, path)?;
             fs::write(&key_path, key)
         });
         written.with_context(|| format!("archive {} cannot be written", path.display()))?;
@@ -129,12 +131,7 @@ fn modules_archive(folder: &Path, kernel: &Kernel, files: &KernelFiles) -> Resul
 }
 
 /// The binaries without their line tables, which are most of them.
-fn tests_archive(
-    folder: &Path,
-    programs: &Programs,
-    arguments: &[&str],
-    environment: &[(String, String)],
-) -> Result<PathBuf> {
+fn tests_archive(folder: &Path, programs: &Programs, arguments: &[&str]) -> Result<PathBuf> {
     let stripped = folder.join("stripped");
     fs::create_dir_all(&stripped).with_context(|| format!("{} cannot be made", stripped.display()))?;
     let mut needed = BTreeSet::new();
@@ -143,12 +140,6 @@ fn tests_archive(
         needed.extend(libraries(program, None)?);
     }
     let path = folder.join("tests.cpio");
-    let mut variables = String::from(
-        "export PERSONA_REQUIRE_PRIVILEGED=1 PERSONA_TEST_EMULATED=1 PERSONA_CTL=/tests/persona-ctl PERSONA_CACHE=/cache\n",
-    );
-    for (name, value) in environment {
-        variables += &format!("export {name}='{value}'\n");
-    }
     let write = || {
         let mut archive = Archive::create(&path)?;
         for name in ["privileged", "persona-ctl"] {
@@ -158,7 +149,7 @@ fn tests_archive(
             archive.copy(&library.to_string_lossy(), library)?;
         }
         archive.file("tests/arguments", 0o644, format!("{}\n", arguments.join("\n")).as_bytes())?;
-        archive.file("tests/environment", 0o644, variables.as_bytes())?;
+        archive.file("tests/environment", 0o644, VARIABLES.as_bytes())?;
         archive.finish()
     };
     write().with_context(|| format!("archive {} cannot be written", path.display()))?;

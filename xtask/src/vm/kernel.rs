@@ -28,11 +28,12 @@ const TOOLS: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("xz", "xz-utils")];
 
 /// Modules that the tests use, and the features of the data plane to come.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "veth",
     "sch_ingress",
     "cls_bpf",
     "act_mirred",
+    "act_gact",
     "cls_matchall",
     "cls_flower",
     "sch_htb",

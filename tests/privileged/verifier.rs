@@ -1,0 +1,54 @@
+//! How many instructions this kernel's verifier looks at for each program. Its limit is a million; ours is well below,
+//! because other kernels count differently and the next feature needs room.
+//!
+//! `cargo xtask verifier` collects the lines of all kernels in `docs/benchmarks/verifier.json`.
+
+use aya::Ebpf;
+use aya::programs::Program;
+use persona_tests::ledger::Ledger;
+use persona_tests::netns::{Forwarding, Namespace};
+
+use crate::programs::world::{World, is_privileged};
+
+/// What a program may take.
+const INSTRUCTION_COUNT_MAX: u32 = 200_000;
+
+#[test]
+fn every_program_stays_within_the_verifiers_budget() {
+    if !is_privileged() {
+        return;
+    }
+    let world = World::new();
+    let ledger = Ledger::default();
+    let name = format!("pv{}", std::process::id());
+    let namespace = Namespace::create(&ledger, &name, Forwarding::Off).unwrap();
+    let (node, edge) = namespace.run_inside(|| (world.node(), world.edge())).unwrap();
+    assert_eq!(ledger.undo_all(), Vec::<String>::new());
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut over = Vec::new();
+    // The harness leaves the cursor behind the test's name.
+    println!();
+    for (object, ebpf) in [("node", node.programs()), ("edge", edge.programs())] {
+        let counts = counts(ebpf);
+        assert!(!counts.is_empty(), "{object} has no program");
+        for (program, count) in counts {
+            println!(
+                r#"verifier: {{"kernel":"{}","object":"{object}","program":"{program}","instructions":{count}}}"#,
+                release.trim()
+            );
+            if count > INSTRUCTION_COUNT_MAX {
+                over.push(format!("{program}: {count}"));
+            }
+        }
+    }
+    assert!(over.is_empty(), "over {INSTRUCTION_COUNT_MAX} instructions: {}", over.join(", "));
+}
+
+/// Every program of an object, whatever its kind. Roles load all that they carry.
+fn counts(ebpf: &Ebpf) -> Vec<(String, u32)> {
+    let count = |(name, program): (&str, &Program)| {
+        let info = program.info().unwrap_or_else(|error| panic!("{name} is not loaded: {error}"));
+        (name.to_owned(), info.verified_instruction_count().unwrap())
+    };
+    ebpf.programs().map(count).collect()
+}
