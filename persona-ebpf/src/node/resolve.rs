@@ -145,6 +145,8 @@ fn make_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Map
     // Noted first, looked up then: whoever shares the port does it the other way round, so that one sees the other.
     let may_be_taken = packet.protocol == TCP && slot.flags & SLOT_SHARED != 0;
     if may_be_taken && share::is_taken(packet, value.slot_index, now_secs) {
+        // Left there, the note would give the flow this port on its next packet, whoever has it towards that remote.
+        let _ = FLOWS.remove(flow_key(packet, subject));
         return Err(DropReason::PortsExhausted);
     }
     open(packet, slot, now_secs);
