@@ -28,6 +28,14 @@ pub struct Refusal {
     pub text: String,
 }
 
+/// How many times longer everything may take where the processor is emulated (`PERSONA_TEST_EMULATED`).
+const EMULATION_FACTOR: u32 = 8;
+
+/// A limit on this machine: the given one, or more of it in a guest that is emulated.
+pub fn patient(limit: Duration) -> Duration {
+    if std::env::var_os("PERSONA_TEST_EMULATED").is_some() { limit * EMULATION_FACTOR } else { limit }
+}
+
 impl Ctl {
     /// Runs a command and reads its JSON answer.
     pub fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
@@ -72,7 +80,7 @@ impl Ctl {
         limit: Duration,
         satisfies: impl Fn(&T) -> bool,
     ) -> Result<(T, Duration)> {
-        let start = Instant::now();
+        let (start, limit) = (Instant::now(), patient(limit));
         loop {
             let answer = self.json::<T>(arguments);
             match answer {

@@ -3,6 +3,10 @@
 use anyhow::{Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 
+/// Columns of the table where the terminal does not say, and the fewest that it is believed to have.
+const TABLE_COLUMNS: u16 = 140;
+const TABLE_COLUMNS_MIN: u16 = 60;
+
 /// One line: a claim and what became of it.
 #[derive(Debug, Clone)]
 pub struct Finding {
@@ -69,8 +73,9 @@ impl Findings {
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-        if !table.is_tty() {
-            table.set_width(140);
+        // No terminal, or a serial console that says it has no columns.
+        if table.width().is_none_or(|width| width < TABLE_COLUMNS_MIN) {
+            table.set_width(TABLE_COLUMNS);
         }
         table.set_header(["step", "expected", "measured", "ok"]);
         for line in &self.lines {

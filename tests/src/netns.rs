@@ -36,7 +36,9 @@ impl Namespace {
         namespace.ip("link set lo up")?;
         namespace.write_sysctl("net/ipv6/conf/default/accept_dad", "0")?;
         namespace.write_sysctl("net/ipv6/conf/default/accept_ra", "0")?;
-        namespace.write_sysctl("net/ipv4/ip_forward", if forwarding == Forwarding::On { "1" } else { "0" })?;
+        let forwarding = if forwarding == Forwarding::On { "1" } else { "0" };
+        namespace.write_sysctl("net/ipv4/ip_forward", forwarding)?;
+        namespace.write_sysctl("net/ipv6/conf/all/forwarding", forwarding)?;
         Ok(namespace)
     }
 

@@ -58,8 +58,8 @@ fn set_up(args: &Args) -> Result<()> {
         return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests]);
     }
     setup::require_root()?;
-    setup::ensure(&[Purpose::Build, Purpose::Test])?;
-    if args.privileged || args.filter.is_some() { Ok(()) } else { setup::ensure(&[Purpose::Guests]) }
+    // One of the privileged tests has a guest for a workload.
+    setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests])
 }
 
 /// The whole-system package is left out of the first run: its test target wants root and has its own stage.

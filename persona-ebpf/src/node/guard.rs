@@ -5,7 +5,7 @@ use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
 use persona_common::{BYPASS_MARK, PERSONA_MARK};
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet, Ipv4};
+use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6};
 use persona_ebpf::tc::skb;
 
 use crate::maps::{self, DEVICES, MANAGED};
@@ -24,10 +24,14 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     Ok(TcContext::PASS)
 }
 
+/// Whether the source lies in a managed range, of either family.
 #[inline(always)]
 fn is_managed(frame: &TcContext) -> bool {
-    frame.linearise(ETHERNET_LENGTH + 20);
-    let is_ipv4 = frame.read::<Ethernet>(0).is_some_and(|ethernet| ethernet.kind == ETHERTYPE_IPV4);
-    is_ipv4
-        && frame.read::<Ipv4>(ETHERNET_LENGTH).is_some_and(|ip| maps::find(&MANAGED, 0, mapped(ip.source)).is_some())
+    frame.linearise(ETHERNET_LENGTH + size_of::<Ipv6>());
+    let source = match frame.read::<Ethernet>(0).map(|ethernet| ethernet.kind) {
+        Some(ETHERTYPE_IPV4) => frame.read::<Ipv4>(ETHERNET_LENGTH).map(|ip| mapped(ip.source)),
+        Some(ETHERTYPE_IPV6) => frame.read::<Ipv6>(ETHERNET_LENGTH).map(|ip| ip.source),
+        _ => None,
+    };
+    source.is_some_and(|source| maps::find(&MANAGED, 0, source).is_some())
 }

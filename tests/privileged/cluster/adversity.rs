@@ -88,11 +88,7 @@ fn state_is_rejected(world: &World, findings: &mut Findings) -> Result<()> {
 /// The device comes back under its name, with another index and address.
 fn recreate(world: &World, name: &str) -> Result<()> {
     let place = WORKLOADS.iter().find(|place| place.name == name).context("no such workload")?;
-    let (workload, node) = (world.workload(name), &world.namespaces.node);
-    workload.link("eth0", node, name)?;
-    workload.add_address("eth0", &format!("{}/24", place.address))?;
-    node.add_address(name, &format!("{}/24", place.gateway))?;
-    workload.ip(&format!("route add default via {}", place.gateway)).map(drop)
+    world.attach(place, world.workload(name))
 }
 
 fn start_echo(world: &World, workload: &str) -> Result<EchoClient> {

@@ -19,8 +19,14 @@ use persona_tests::world::{INTERNET_ADDRESS, WorkloadPlace, World};
 use super::{in_cluster_with, note_client, wait_for_lease};
 
 /// The guest, as the agent's configuration knows it.
-const PLACE: WorkloadPlace = WorkloadPlace { name: "v1", address: "10.10.4.2", gateway: "10.10.4.1" };
-const SUBJECT: &str = "workload/n1/v1";
+pub(super) const PLACE: WorkloadPlace = WorkloadPlace {
+    name: "v1",
+    address: "10.10.4.2",
+    gateway: "10.10.4.1",
+    address6: "fd00:10:10:4::2",
+    gateway6: "fd00:10:10:4::1",
+};
+pub(super) const SUBJECT: &str = "workload/n1/v1";
 
 /// Bytes that come down, and bytes of the guest's own file, which goes up several times.
 const DOWN_BYTES: usize = 20 << 20;
@@ -45,8 +51,8 @@ fn a_qemu_guest_shows_its_own_lease() {
     in_cluster_with("guest", prepare, |world, findings| {
         let own = world.path("guest-content");
         content::write(&own, CONTENT_BYTES, 51)?;
-        add_tap(&world.namespaces.node, &PLACE)?;
-        let mut guest = start(world, &own)?;
+        world.add_tap(&PLACE)?;
+        let mut guest = start_guest(world, &PLACE, &own)?;
         let lease = wait_for_lease(world, SUBJECT)?;
         let whoami = format!("wget -q -O - http://{INTERNET_ADDRESS}/whoami");
         note_client(findings, "wget in the guest", &guest.run(&whoami, COMMAND_TIME)?, &lease);
@@ -59,18 +65,15 @@ fn a_qemu_guest_shows_its_own_lease() {
     });
 }
 
-/// A tap device as a hypervisor makes one, with headers that say how a packet shall be segmented.
-fn add_tap(node: &Namespace, place: &WorkloadPlace) -> Result<()> {
-    let (name, gateway) = (place.name, place.gateway);
-    node.ip(&format!("tuntap add {name} mode tap vnet_hdr"))?;
-    node.ip(&format!("link set {name} up"))?;
-    node.add_address(name, &format!("{gateway}/24"))
-}
-
-fn start(world: &World, content: &Path) -> Result<Guest> {
-    let (address, gateway) = (PLACE.address, PLACE.gateway);
-    let network = format!("ip address add {address}/24 dev eth0\nip route add default via {gateway}");
-    let plan = GuestPlan { name: "guest", tap: PLACE.name, network: &network, content };
+/// Starts a guest behind the tap device of a place, with a file of its own.
+pub(super) fn start_guest(world: &World, place: &WorkloadPlace, content: &Path) -> Result<Guest> {
+    let WorkloadPlace { address, gateway, address6, gateway6, .. } = place;
+    let network = format!(
+        "ip address add {address}/24 dev eth0\necho 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad\n\
+         ip address add {address6}/64 dev eth0\n\
+         ip route add default via {gateway}\nip -6 route add default via {gateway6}"
+    );
+    let plan = GuestPlan { name: "guest", tap: place.name, network: &network, content };
     Guest::start(&world.ledger, &world.namespaces.node, &world.folder, &plan)
 }
 

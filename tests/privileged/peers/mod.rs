@@ -3,6 +3,7 @@
 
 mod container;
 mod dns;
+mod guard;
 mod guest;
 mod http;
 mod http3;

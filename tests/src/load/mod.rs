@@ -1,5 +1,6 @@
-//! Traffic that is measured: downloads with the gaps between their bytes, a counted UDP echo, iperf3 runs.
+//! Traffic that is measured: downloads with the gaps between their bytes, a counted UDP echo, iperf3 runs, captures.
 
+pub mod capture;
 pub mod download;
 pub mod echo;
 pub mod iperf;

@@ -65,6 +65,11 @@ impl Docker {
         self.ledger.note(Undo::RemoveNamespace(namespace.to_owned()));
         crate::netns::run("ip", &["netns", "attach", namespace, &pid.to_string()])?;
         let namespace = Namespace { name: namespace.to_owned() };
+        // Docker switches IPv6 off where it gives no network; who gives one switches it on, and waits for no duplicates.
+        for interfaces in ["all", "default"] {
+            namespace.write_sysctl(&format!("net/ipv6/conf/{interfaces}/disable_ipv6"), "0")?;
+            namespace.write_sysctl(&format!("net/ipv6/conf/{interfaces}/accept_dad"), "0")?;
+        }
         Ok(Container { docker: self, name: name.to_owned(), namespace })
     }
 
@@ -103,7 +108,7 @@ impl Docker {
         std::fs::create_dir_all(root.join("bin"))?;
         let busybox = Program::find("busybox", "bin/busybox")?;
         std::fs::copy(&busybox.path, root.join("bin/busybox")).context("busybox cannot be copied")?;
-        for applet in ["sh", "sleep", "wget", "ip", "ping"] {
+        for applet in ["sh", "sleep", "wget", "ip", "ping", "nc", "true"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
         }
         let archive = base.join("image.tar");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::programs::Program;
+use crate::ctl::patient;
 use crate::ledger::Ledger;
 use crate::netns::Namespace;
 use crate::process::Running;
@@ -32,7 +33,7 @@ pub fn start(
     let start = Instant::now();
     while inside.run_inside(|| TcpStream::connect(("127.0.0.1", port)))?.is_err() {
         nginx.check()?;
-        if start.elapsed() > START_TIME {
+        if start.elapsed() > patient(START_TIME) {
             bail!("{name} does not listen on port {port}");
         }
         std::thread::sleep(Duration::from_millis(20));

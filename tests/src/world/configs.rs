@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::topology::{EdgePlace, NODE_ADDRESS, ROUTER_ADDRESS, WORKLOADS};
+use super::topology::{EdgePlace, NODE_ADDRESS, ROUTER_ADDRESS, WORKLOAD_RANGES, WORKLOADS};
 use super::{MANAGER_ADDRESS, NODE, World};
 
 impl World {
@@ -16,10 +16,13 @@ impl World {
     pub(super) fn agent_config(&self, token: &str) -> String {
         let mut text = self.common_config(NODE, token);
         text += &format!("uplink = \"up0\"\naddress = \"{NODE_ADDRESS}\"\n");
-        text += "bypass = [\"192.168.77.0/24\", \"10.10.0.0/16\"]\nmanaged = [\"10.10.0.0/16\"]\nguard = \"managed\"\n";
+        let [range, range6] = WORKLOAD_RANGES;
+        text += &format!("bypass = [\"192.168.77.0/24\", \"{range}\", \"{range6}\"]\n");
+        text += &format!("managed = [\"{range}\", \"{range6}\"]\nguard = \"managed\"\n");
         for place in WORKLOADS.iter().chain(&self.extra_workloads) {
-            let (name, address) = (place.name, place.address);
-            write!(text, "\n[[workload]]\nname = \"{name}\"\ndevice = \"{name}\"\naddress = \"{address}\"\n")
+            let (name, address, address6) = (place.name, place.address, place.address6);
+            let addresses = format!("address = \"{address}\"\naddress6 = \"{address6}/128\"\n");
+            write!(text, "\n[[workload]]\nname = \"{name}\"\ndevice = \"{name}\"\n{addresses}")
                 .expect("writing to a string does not fail");
         }
         text

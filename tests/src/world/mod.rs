@@ -26,7 +26,7 @@ use crate::load::echo::EchoServer;
 use crate::netns::Namespace;
 use crate::process::Running;
 
-pub use topology::{EDGES, EdgePlace, EdgeSide, LinkState, Namespaces, WORKLOADS, WorkloadPlace};
+pub use topology::{EDGES, EdgePlace, EdgeSide, LinkState, Namespaces, WORKLOAD_RANGES, WORKLOADS, WorkloadPlace};
 
 /// The internet host.
 pub const INTERNET_ADDRESS: &str = "198.51.100.10";

@@ -8,6 +8,7 @@ use persona_core::wire::api::JoinTokenSecret;
 
 use super::topology::LinkState;
 use super::{DOCUMENTS, EDGES, EdgePlace, NODE, WorkloadPlace, World};
+use crate::ctl::patient;
 use crate::ledger::Undo;
 use crate::netns::{Namespace, run};
 use crate::process::Running;
@@ -24,7 +25,7 @@ impl World {
         let start = Instant::now();
         while let Err(error) = self.ctl.text(&["status", "--output", "json"]) {
             self.check_processes()?;
-            if start.elapsed() > MANAGER_START_TIME {
+            if start.elapsed() > patient(MANAGER_START_TIME) {
                 return Err(error.context("the manager does not answer"));
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -62,6 +63,11 @@ impl World {
     /// Connects a workload's namespace with the node by a veth pair, as a CNI would.
     pub fn attach(&self, place: &WorkloadPlace, workload: &Namespace) -> Result<()> {
         self.namespaces.attach(place, workload)
+    }
+
+    /// Makes a tap device for a guest on the node.
+    pub fn add_tap(&self, place: &WorkloadPlace) -> Result<()> {
+        self.namespaces.add_tap(place)
     }
 
     /// Kills an edge as a power cut would: the process and both links are gone at once.

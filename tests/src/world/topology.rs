@@ -37,13 +37,32 @@ pub struct WorkloadPlace {
     pub address: &'static str,
     /// The node's address towards it.
     pub gateway: &'static str,
+    /// Its IPv6 address.
+    pub address6: &'static str,
+    /// The node's IPv6 address towards it.
+    pub gateway6: &'static str,
 }
 
 /// The workloads.
 pub const WORKLOADS: [WorkloadPlace; 2] = [
-    WorkloadPlace { name: "w1", address: "10.10.1.2", gateway: "10.10.1.1" },
-    WorkloadPlace { name: "w2", address: "10.10.2.2", gateway: "10.10.2.1" },
+    WorkloadPlace {
+        name: "w1",
+        address: "10.10.1.2",
+        gateway: "10.10.1.1",
+        address6: "fd00:10:10:1::2",
+        gateway6: "fd00:10:10:1::1",
+    },
+    WorkloadPlace {
+        name: "w2",
+        address: "10.10.2.2",
+        gateway: "10.10.2.1",
+        address6: "fd00:10:10:2::2",
+        gateway6: "fd00:10:10:2::1",
+    },
 ];
+
+/// The ranges that workloads' addresses lie in.
+pub const WORKLOAD_RANGES: [&str; 2] = ["10.10.0.0/16", "fd00:10:10::/48"];
 
 /// The node's address on the underlay.
 pub(super) const NODE_ADDRESS: &str = "192.168.77.11";
@@ -153,8 +172,22 @@ impl Namespaces {
     pub(super) fn attach(&self, place: &WorkloadPlace, workload: &Namespace) -> Result<()> {
         workload.link("eth0", &self.node, place.name)?;
         workload.add_address("eth0", &format!("{}/24", place.address))?;
+        workload.add_address("eth0", &format!("{}/64", place.address6))?;
+        self.address_device(place)?;
+        workload.ip(&format!("route add default via {}", place.gateway))?;
+        workload.ip(&format!("-6 route add default via {}", place.gateway6)).map(drop)
+    }
+
+    /// Makes a tap device for a guest, as a hypervisor does, with headers that say how a packet shall be segmented.
+    pub(super) fn add_tap(&self, place: &WorkloadPlace) -> Result<()> {
+        self.node.ip(&format!("tuntap add {} mode tap vnet_hdr", place.name))?;
+        self.node.ip(&format!("link set {} up", place.name))?;
+        self.address_device(place)
+    }
+
+    fn address_device(&self, place: &WorkloadPlace) -> Result<()> {
         self.node.add_address(place.name, &format!("{}/24", place.gateway))?;
-        workload.ip(&format!("route add default via {}", place.gateway)).map(drop)
+        self.node.add_address(place.name, &format!("{}/64", place.gateway6))
     }
 
     fn connect_outside(&self) -> Result<()> {
