@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assign;
+pub mod capacity;
 pub mod compose;
 pub mod document;
 pub mod health;

@@ -171,6 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_weight_moves_little_more_than_it_must() {
+        let names = names(5);
+        let table = |weight: u16| {
+            let mut edges = group(&names, 100);
+            edges[0].2 = weight;
+            build(&edges).into_iter().map(|(first, _)| first).collect::<Vec<_>>()
+        };
+        let before = table(100);
+        let share = |weight: f64| weight / (400.0 + weight);
+        for weight in [50, 90, 110, 200] {
+            let moved = before.iter().zip(&table(weight)).filter(|(old, new)| old != new).count();
+            let (moved, must) = (moved as f64 / ROW_COUNT as f64, (share(weight.into()) - share(100.0)).abs());
+            assert!(moved < must + 0.04, "weight {weight}: {moved:.4} moved, {must:.4} must");
+        }
+    }
+
+    #[test]
     fn the_rows_of_a_dead_edge_spread_over_all_others() {
         let names = names(5);
         let table = build(&group(&names, 1));

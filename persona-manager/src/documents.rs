@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use persona_core::capacity::Severity;
 use persona_core::document::{Document, Kind, PoolDocument};
-use persona_core::wire::api::{Applied, AppliedDocument};
+use persona_core::wire::api::{Applied, AppliedDocument, ProblemPart};
 use serde_json::json;
 
 use crate::error::{Kind as RefusalKind, Refusal};
 use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
+use crate::tasks::reports::Reports;
+use crate::tasks::room::findings;
 
 /// Stores documents; each that is what it was stays as it is.
-pub(crate) fn apply(draft: &mut Draft, documents: &[Document]) -> Result<Applied, Refusal> {
+pub(crate) fn apply(draft: &mut Draft, reports: &Reports, documents: &[Document]) -> Result<Applied, Refusal> {
     let mut seen = BTreeSet::new();
     for document in documents {
         if !seen.insert((document.kind(), document.name())) {
@@ -24,10 +27,30 @@ pub(crate) fn apply(draft: &mut Draft, documents: &[Document]) -> Result<Applied
     }
     let state = draft.state().clone();
     check_pools(&state)?;
+    let mut refusals = Vec::new();
     for (document, result) in documents.iter().zip(&mut results) {
         result.warnings.extend(dangling(&state, document));
+        // What is stored already was let in; only what changes is checked.
+        let findings = if result.outcome == "unchanged" { Vec::new() } else { findings(&state, reports, document) };
+        for finding in findings {
+            match finding.severity {
+                Severity::Warning => result.warnings.push(format!("{}: {}", finding.path, finding.message)),
+                Severity::Refusal => refusals.push(ProblemPart {
+                    path: format!("{} {}: {}", document.kind(), document.name(), finding.path),
+                    detail: finding.message,
+                }),
+            }
+        }
     }
-    Ok(Applied { results })
+    match refusals.first() {
+        None => Ok(Applied { results }),
+        Some(first) => Err(no_room(format!("there is no room for that: {}: {}", first.path, first.detail), refusals)),
+    }
+}
+
+/// There is no room for what was asked for.
+pub(crate) fn no_room(detail: String, parts: Vec<ProblemPart>) -> Refusal {
+    Refusal::new(RefusalKind::NoRoom, detail).with_parts(parts)
 }
 
 /// Makes an older version's content a new version. Returns the version in force.

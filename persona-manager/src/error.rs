@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Conflict,
     /// It is in use.
     InUse,
+    /// There is no room for it.
+    NoRoom,
     /// No persona may be worn.
     NoPersonaFits,
     /// The manager has too much to do or stops.
@@ -53,6 +55,7 @@ impl Kind {
             }
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "This contradicts what is there"),
             Self::InUse => (StatusCode::CONFLICT, "in-use", "This is in use"),
+            Self::NoRoom => (StatusCode::CONFLICT, "no-room", "There is no room for this"),
             Self::NoPersonaFits => (StatusCode::CONFLICT, "no-persona-fits", "No persona can be worn"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The manager cannot do this now"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The manager failed"),

@@ -1,13 +1,16 @@
 //! Switches by hand and requests: written with what follows from them, or refused with the reasons per persona.
 
+use persona_core::capacity::Finding;
 use persona_core::document::Kind as DocumentKind;
 use persona_core::ids::{Capability, PersonaName, SubjectId};
 use persona_core::wire::api::ProblemPart;
 use serde_json::{Value, json};
 
+use crate::documents::no_room;
 use crate::error::{Kind, Refusal};
 use crate::store::{AgentId, Draft, Override, Snapshot, SubjectRecord};
 use crate::tasks::assignment::Assigner;
+use crate::tasks::room::findings_for;
 use crate::tasks::wear::Outfit;
 
 /// Puts a persona on a subject. Returns whether that changed what it wears.
@@ -35,6 +38,7 @@ pub(crate) fn switch(
     if has_network && (refused.is_some() || is_stopgap) {
         return Err(no_persona_fits(&outfit, format!("{subject} cannot wear {persona} now")));
     }
+    check_room(draft, assigner, subject, &outfit)?;
     draft.event("switch.made", subject, "operator", format!("{subject} was switched to {persona} by hand"), details);
     Ok(is_changed(draft, subject, &before))
 }
@@ -57,6 +61,7 @@ pub(crate) fn request(
             format!("no persona that {subject} may wear has {names} and can be worn now"),
         ));
     }
+    check_room(draft, assigner, subject, &outfit)?;
     let changed = is_changed(draft, subject, &before);
     let effect = if changed { "is met by a switch" } else { "is met by what is worn" };
     draft.event("request.made", subject, "operator", format!("the request of {subject} for {names} {effect}"), details);
@@ -112,6 +117,19 @@ fn known(draft: &mut Draft, assigner: &Assigner, subject: &SubjectId) -> Result<
         let detail = format!("no binding selects {subject}: apply one whose selector matches it");
         Refusal::new(Kind::NoPersonaFits, detail)
     })
+}
+
+/// Refuses what the subject's node has no room for: the MTU budget and the sizes of its tables.
+fn check_room(draft: &Draft, assigner: &Assigner, subject: &SubjectId, outfit: &Outfit) -> Result<(), Refusal> {
+    let Some(pick) = &outfit.decision.pick else { return Ok(()) };
+    let Some(persona) = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona) else {
+        return Ok(());
+    };
+    let findings = findings_for(draft.state(), &assigner.reports(), persona.document, subject);
+    let Some(first) = findings.first() else { return Ok(()) };
+    let detail = format!("{subject} cannot wear {}: {}", pick.persona, first.message);
+    let part = |finding: &Finding| ProblemPart { path: finding.path.to_owned(), detail: finding.message.clone() };
+    Err(no_room(detail, findings.iter().map(part).collect()))
 }
 
 fn check_allowed(outfit: &Outfit, subject: &SubjectId, persona: &PersonaName) -> Result<(), Refusal> {

@@ -102,6 +102,12 @@ impl PoolSpace {
         self.addresses.iter().map(|address| self.free_count(*address, occupancy)).max().unwrap_or(0)
     }
 
+    /// How many leases of `wanted` blocks still fit.
+    pub fn free_lease_count(&self, wanted: u32, occupancy: &Occupancy) -> u32 {
+        let of_address = |address: &Ipv4Addr| self.free_count(*address, occupancy) / wanted.max(1);
+        self.addresses.iter().map(of_address).sum()
+    }
+
     /// Addresses of which nobody holds anything.
     pub fn free_address_count(&self, occupancy: &Occupancy) -> u32 {
         self.addresses.iter().filter(|address| occupancy.is_empty(**address)).count() as u32

@@ -8,8 +8,7 @@ use persona_core::document::json_schema;
 use persona_core::ids::PersonaName;
 use persona_core::wire::api::{PersonaView, Rollback};
 
-use super::documents::Files;
-use super::persona_file::{self, ApplyArgs, DiffArgs};
+use super::persona_file::{ApplyArgs, DiffArgs, ValidateArgs};
 use super::print::{ago, now_ms, show_done, table_of};
 use super::{Output, Session};
 
@@ -22,8 +21,8 @@ pub(super) enum PersonaCommand {
     Get(GetArgs),
     /// List personas.
     List,
-    /// Check documents without a manager.
-    Validate(Files),
+    /// Check documents without a manager, or with it against what the fleet has room for.
+    Validate(ValidateArgs),
     /// Say what differs between two versions, or between files and what is stored.
     Diff(DiffArgs),
     /// List a persona's versions.
@@ -88,13 +87,13 @@ impl FromStr for NameAtVersion {
 impl PersonaCommand {
     /// Whether it works without a manager.
     pub(super) fn is_offline(&self) -> bool {
-        matches!(self, Self::Validate(_) | Self::Schema)
+        matches!(self, Self::Schema) || matches!(self, Self::Validate(args) if !args.is_against_fleet())
     }
 
     /// Commands that need no manager.
     pub(super) fn run_offline(self, output: Output) -> anyhow::Result<()> {
         match self {
-            Self::Validate(files) => persona_file::validate(&files, output),
+            Self::Validate(args) => args.run_offline(output),
             _ => show_schema(output),
         }
     }
@@ -114,7 +113,8 @@ impl PersonaCommand {
                 session.client.delete_persona(args.name.as_str()).await?;
                 show_done(session.output, "persona", &args.name, "deleted")
             }
-            offline @ (Self::Validate(_) | Self::Schema) => offline.run_offline(session.output),
+            Self::Validate(args) => args.run(session).await,
+            Self::Schema => show_schema(session.output),
         }
     }
 }

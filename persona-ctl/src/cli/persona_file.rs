@@ -69,8 +69,35 @@ fn tell_applied(applied: &Applied, dry_run: bool) -> String {
     table_of(&["KIND", "NAME", "OUTCOME", "VERSION"], rows, "no documents")
 }
 
+/// Arguments of `persona validate`.
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    #[command(flatten)]
+    files: Files,
+    /// Ask the manager too whether there is room: ports, prefixes, classes, table sizes, the MTU budget.
+    #[arg(long)]
+    against_fleet: bool,
+}
+
+impl ValidateArgs {
+    /// Whether it needs the manager.
+    pub(super) fn is_against_fleet(&self) -> bool {
+        self.against_fleet
+    }
+
+    /// Checks files without a manager.
+    pub(super) fn run_offline(&self, output: Output) -> anyhow::Result<()> {
+        validate(&self.files, output)
+    }
+
+    /// Checks files by what apply would refuse or warn of; nothing is stored.
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        apply(session, &self.files.read()?, true).await
+    }
+}
+
 /// Checks files without a manager.
-pub(super) fn validate(files: &Files, output: Output) -> anyhow::Result<()> {
+fn validate(files: &Files, output: Output) -> anyhow::Result<()> {
     let documents = files.read()?;
     let findings: Vec<Value> = documents.iter().map(finding).collect();
     output.show(&findings, |_| {

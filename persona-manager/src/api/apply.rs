@@ -35,9 +35,10 @@ pub(super) async fn apply(
     Body(request): Body<Apply>,
 ) -> Result<Json<Applied>, Refusal> {
     let documents = read(request)?;
+    let reports = context.assigner.reports();
     let applied = match params.dry_run {
-        true => documents::apply(&mut Draft::new(&context.store.snapshot(), now_ms()), &documents)?,
-        false => context.store.change(move |draft| documents::apply(draft, &documents)).await?,
+        true => documents::apply(&mut Draft::new(&context.store.snapshot(), now_ms()), &reports, &documents)?,
+        false => context.store.change(move |draft| documents::apply(draft, &reports, &documents)).await?,
     };
     Ok(Json(applied))
 }

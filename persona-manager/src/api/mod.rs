@@ -11,6 +11,7 @@ mod health;
 mod input;
 mod join_tokens;
 mod leases;
+mod metrics;
 mod nodes;
 mod page;
 mod personas;
@@ -93,6 +94,7 @@ pub(crate) fn router(context: Context) -> Router {
     let document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
     let document = with_plain_wildcards(document);
     router
+        .route("/metrics", axum::routing::get(metrics::metrics))
         .route("/v1/openapi.json", axum::routing::get(async move || Json(document)))
         .fallback(async || {
             Refusal::not_found("there is nothing at this path; GET /v1/openapi.json lists what there is")

@@ -141,7 +141,8 @@ fn a_day_of_churn_leaks_nothing_and_leases_nothing_twice() {
     const DAY_MS: u64 = 24 * 3_600_000;
     const PERSONAS: [&str; 4] = ["frankfurt", "tokyo", "six", "whole"];
     let mut manager = Manager::new();
-    manager.change(|draft| documents::apply(draft, &documents())).unwrap();
+    let reports = manager.assigner.reports();
+    manager.change(|draft| documents::apply(draft, &reports, &documents())).unwrap();
     let (mut dice, mut ledger) = (Dice(20_260_101), Ledger::default());
     let mut fleet = Fleet::join(&mut manager, 4, 3);
     let (start_ms, mut step_count, mut restart_count, mut switch_count) = (manager.now_ms(), 0, 0, 0);

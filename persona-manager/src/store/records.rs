@@ -12,7 +12,7 @@ use persona_core::ids::{
     Capability, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
     Vni,
 };
-use persona_core::lease::LeaseState;
+use persona_core::lease::{Fullness, LeaseState};
 use persona_core::wire::agent::{EdgeCapacity, Role, WorkloadReport};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{AddressFamily, LeaseSpace, ProbeItem, SubjectItem};
@@ -302,6 +302,9 @@ pub(crate) struct LeaseRecord {
     pub quarantine_ms: u64,
     /// The generation in which edges first learnt of it.
     pub generation: Generation,
+    /// How full its node says it is.
+    #[serde(default)]
+    pub fullness: Fullness,
     /// Where it is in its life.
     pub state: LeaseState,
 }

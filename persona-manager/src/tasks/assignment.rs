@@ -13,7 +13,7 @@ use serde_json::json;
 use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
-use super::{desired, health, leases, removal, tell, wear};
+use super::{desired, exhaustion, health, leases, removal, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::{Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
@@ -42,6 +42,7 @@ impl Assigner {
         end_overrides(draft);
         let outfits = assign_all(draft, &reports);
         leases::advance(draft, &reports, self.probe(draft.state()));
+        exhaustion::note(draft, &reports);
         removal::finish(draft, &reports, self.probe(draft.state()));
         tell_nodes(draft, &outfits);
         let groups = reachable_groups(draft.state(), &outfits);

@@ -134,6 +134,7 @@ fn grant(
         mtu: network.mtu(),
         quarantine_ms,
         generation: draft.generation(),
+        fullness: Default::default(),
         state: LeaseState::Publishing,
     };
     let message = format!("{subject} leases {} of pool {}", lease.space, lease.pool);

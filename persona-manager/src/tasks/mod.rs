@@ -5,11 +5,13 @@
 pub(crate) mod assignment;
 mod desired;
 pub(crate) mod driver;
+mod exhaustion;
 pub(crate) mod facts;
 mod grant;
 mod health;
 mod leases;
 pub(crate) mod removal;
 pub(crate) mod reports;
+pub(crate) mod room;
 mod tell;
 pub(crate) mod wear;

@@ -5,4 +5,5 @@ mod api;
 mod families;
 mod leases;
 mod removal;
+mod room;
 mod support;

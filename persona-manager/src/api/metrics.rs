@@ -1,0 +1,161 @@
+//! `/metrics` for Prometheus: computed from the newest state and the newest reports whenever somebody asks.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use persona_core::ids::EdgeName;
+use persona_core::lease::{LeaseState, Occupancy};
+use persona_core::wire::agent::Role;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::views::published;
+use crate::context::Context;
+use crate::error::Refusal;
+use crate::store::{EdgeState, Snapshot};
+use crate::tasks::facts::space_of;
+use crate::tasks::reports::Reports;
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge>;
+type Reals = Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
+
+/// What operators watch, in the OpenMetrics text format.
+pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, Refusal> {
+    let (snapshot, reports) = (context.store.snapshot(), context.assigner.reports());
+    let text = render(&snapshot, &reports).map_err(Refusal::internal_from)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+fn render(snapshot: &Snapshot, reports: &Reports) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("persona");
+    leases(&mut registry, snapshot, reports);
+    pools(&mut registry, snapshot);
+    edges(&mut registry, snapshot, reports);
+    agents(&mut registry, snapshot, reports);
+    subjects(&mut registry, snapshot);
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn leases(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
+    let (counts, live, slots, shared) = (Gauges::default(), Gauges::default(), Gauges::default(), Gauges::default());
+    for lease in snapshot.leases.values() {
+        let family = lease.space.family().to_string();
+        let of_kind =
+            vec![("pool", lease.pool.to_string()), ("family", family), ("state", lease.state.as_str().to_owned())];
+        counts.get_or_create(&of_kind).inc();
+        let node = reports.get(&crate::store::AgentId::node(lease.subject.node()));
+        let Some(held) = node.and_then(|node| node.leases.get(&lease.id)) else { continue };
+        let labels = vec![("lease", lease.id.to_string()), ("subject", lease.subject.to_string())];
+        live.get_or_create(&labels).set(held.live_slot_count.into());
+        slots.get_or_create(&labels).set(held.slot_count.into());
+        shared.get_or_create(&labels).set(held.shared_port_count.into());
+    }
+    registry.register("leases", "Leases by pool, family and state", counts);
+    registry.register("lease_live_slots", "External ports that live flows hold", live);
+    registry.register("lease_slots", "External ports that there are", slots);
+    registry.register("lease_shared_ports", "External ports shared between remotes", shared);
+}
+
+fn pools(registry: &mut Registry, snapshot: &Snapshot) {
+    let (blocks, prefixes, addresses) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let mut occupancy = Occupancy::default();
+    snapshot.leases.values().for_each(|lease| occupancy.hold(&lease.space));
+    for pool in snapshot.pools() {
+        let (name, space) = (&pool.metadata.name, space_of(&pool.spec));
+        let [mut held, mut quarantined] = [(0_i64, 0_i64); 2];
+        for lease in snapshot.leases.values().filter(|lease| lease.pool == *name) {
+            let is_resting = matches!(lease.state, LeaseState::Quarantine { .. });
+            let count = if is_resting { &mut quarantined } else { &mut held };
+            let is_whole = lease.space.is_whole_address();
+            count.0 +=
+                if is_whole { space.blocks_per_address().into() } else { lease.space.port_ranges().len() as i64 };
+            count.1 += i64::from(lease.space.prefix().is_some());
+        }
+        let set = |family: &Gauges, total: i64, held: i64, quarantined: i64| {
+            let free = (total - held - quarantined).max(0);
+            for (state, count) in [("free", free), ("held", held), ("quarantined", quarantined)] {
+                family.get_or_create(&vec![("pool", name.to_string()), ("state", state.to_owned())]).set(count);
+            }
+        };
+        set(&blocks, space.block_count().into(), held.0, quarantined.0);
+        set(&prefixes, space.prefix_count().into(), held.1, quarantined.1);
+        addresses.get_or_create(&vec![("pool", name.to_string())]).set(space.free_address_count(&occupancy).into());
+    }
+    registry.register("pool_blocks", "Port blocks of a pool by state", blocks);
+    registry.register("pool_prefixes", "IPv6 /64 of a pool by state", prefixes);
+    registry.register("pool_free_addresses", "IPv4 addresses of which nobody holds a port", addresses);
+}
+
+fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
+    let (up, flagged, draining) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let (rtt, jitter, loss) = (Reals::default(), Reals::default(), Reals::default());
+    for agent in snapshot.agents.values() {
+        let Some(edge) = agent.edge() else { continue };
+        let labels = vec![("edge", agent.id.name.clone()), ("group", edge.group.to_string())];
+        up.get_or_create(&labels).set((edge.state == EdgeState::Up).into());
+        flagged.get_or_create(&labels).set((!edge.flags.is_empty()).into());
+        draining.get_or_create(&labels).set(edge.draining.into());
+        let Ok(name) = agent.id.name.parse::<EdgeName>() else { continue };
+        for (id, (health, _)) in snapshot.agents.keys().filter_map(|id| Some((id, reports.get(id)?.edges.get(&name)?)))
+        {
+            let labels = vec![("edge", agent.id.name.clone()), ("from", id.to_string())];
+            loss.get_or_create(&labels).set(health.loss.into());
+            let seconds = |us: u32| f64::from(us) / 1e6;
+            health.rtt_us.into_iter().for_each(|us| _ = rtt.get_or_create(&labels).set(seconds(us)));
+            health.jitter_us.into_iter().for_each(|us| _ = jitter.get_or_create(&labels).set(seconds(us)));
+        }
+    }
+    registry.register("edge_up", "Whether an edge serves", up);
+    registry.register("edge_flagged", "Whether something is wrong with an edge although it serves", flagged);
+    registry.register("edge_draining", "Whether new flows avoid an edge", draining);
+    registry.register("edge_rtt_seconds", "Smoothed round-trip time of probes", rtt);
+    registry.register("edge_jitter_seconds", "Mean deviation of the round-trip time of probes", jitter);
+    registry.register("edge_loss_ratio", "Share of the last probes without answer", loss);
+}
+
+fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
+    let (up, desired, applied) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let drops: Family<Labels, Counter> = Family::default();
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for agent in snapshot.agents.values() {
+        let labels = vec![("agent", agent.id.to_string())];
+        let live = reports.get(&agent.id);
+        if agent.id.role == Role::Node {
+            up.get_or_create(&vec![("node", agent.id.name.clone())])
+                .set(agent.node().is_some_and(|node| node.up).into());
+        }
+        desired.get_or_create(&labels).set(published(snapshot, &agent.id).0 as i64);
+        applied.get_or_create(&labels).set(live.map_or(0, |live| live.applied.0 as i64));
+        for (reason, count) in live.iter().flat_map(|live| &live.counters.drops) {
+            *sums.entry(reason.clone()).or_default() += count;
+        }
+    }
+    for (reason, count) in sums {
+        drops.get_or_create(&vec![("reason", reason)]).inc_by(count);
+    }
+    registry.register("node_up", "Whether a node reports", up);
+    registry.register("desired_generation", "The generation published for a node or an edge", desired);
+    registry.register("applied_generation", "The generation that a node or an edge acknowledged", applied);
+    registry.register("drops", "Packets dropped by reason, all nodes and edges together", drops);
+}
+
+fn subjects(registry: &mut Registry, snapshot: &Snapshot) {
+    let subjects = Gauges::default();
+    for (state, is_in) in [("assigned", true), ("unassigned", false)] {
+        let count = snapshot.subjects.values().filter(|record| match is_in {
+            true => record.target.is_some(),
+            false => record.unassigned.is_some(),
+        });
+        subjects.get_or_create(&vec![("state", state.to_owned())]).set(count.count() as i64);
+    }
+    registry.register("subjects", "Subjects with a network persona, and those that should have one", subjects);
+}
