@@ -16,7 +16,7 @@ use crate::header::{
 const OUTER_TTL: u8 = 64;
 
 /// Geneve's O bit: a control packet.
-const GENEVE_CONTROL: u8 = 0x80;
+pub const GENEVE_CONTROL: u8 = 0x80;
 /// Geneve's C bit: there are options that must be understood (RFC 8926 §3.4).
 const GENEVE_CRITICAL: u8 = 0x40;
 

@@ -66,18 +66,28 @@ pub fn replace_checksum(frame: &TcContext, at: usize, from: u64, to: u64, flags:
     }
 }
 
+/// Tells a complete checksum in the socket buffer, if there is one, that the sum over the packet has gained `difference`.
+#[inline(always)]
+pub fn update_sum(frame: &TcContext, difference: u16) {
+    // SAFETY: the helper only adds; without a complete checksum it refuses, and there is nothing to tell.
+    unsafe { bpf_csum_update(skb(frame), difference as u32) };
+}
+
 impl Frame for TcContext {
     const PASS: i32 = ACT_NEXT;
     const DROP: i32 = ACT_DROP;
 
     #[inline(always)]
     fn data(&self) -> usize {
-        TcContext::data(self)
+        // Volatile: a load that the compiler keeps over a branch comes back as a number, not as a pointer.
+        // SAFETY: a field of the context.
+        unsafe { core::ptr::read_volatile(&raw const (*skb(self)).data) as usize }
     }
 
     #[inline(always)]
     fn data_end(&self) -> usize {
-        TcContext::data_end(self)
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(&raw const (*skb(self)).data_end) as usize }
     }
 
     #[inline(always)]
@@ -87,7 +97,7 @@ impl Frame for TcContext {
 
     #[inline(always)]
     fn linearise(&self, length: usize) {
-        if TcContext::data(self) + length <= TcContext::data_end(self) {
+        if Frame::data(self) + length <= Frame::data_end(self) {
             return;
         }
         let length = if (self.len() as usize) < length { self.len() } else { length as u32 };

@@ -22,6 +22,7 @@ mod map_bytes;
 mod maps;
 pub mod node;
 mod node_apply;
+mod node_attach;
 mod node_fates;
 mod node_leases;
 mod node_maps;

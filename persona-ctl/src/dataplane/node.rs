@@ -2,12 +2,11 @@
 //!
 //! Whoever opens it again finds everything where it was: flows go on, counters go on, no packet is lost.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::programs::TcAttachType;
 use persona_common::ABI_VERSION;
 use persona_common::node::{LEASE_IS_CONFIGURED, LEASE_IS_PREFIX, Liveness, NodeConfig};
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
@@ -51,7 +50,8 @@ pub struct NodeDataplane {
     pub(super) pins: PinDirectory,
     pub(super) maps: NodeMaps,
     pub(super) index: NodeIndex,
-    coexist: Coexistence,
+    pub(super) coexist: Coexistence,
+    pub(super) uplinks: Vec<u32>,
     liveness: Mutex<Cells<Liveness>>,
 }
 
@@ -64,11 +64,11 @@ impl NodeDataplane {
         let liveness = Mutex::new(Cells::take(&mut ebpf, "LIVENESS")?);
         let index = NodeIndex::recover(&maps)?;
         write_config(&mut maps, options)?;
-        for program in ["from_workload", "from_edge", "guard"] {
+        for program in ["from_workload", "to_workload", "from_host", "from_edge", "guard"] {
             attach::load_tc(&mut ebpf, program)?;
         }
-        let mut dataplane = Self { ebpf, pins, maps, index, coexist: options.coexist, liveness };
-        dataplane.attach_uplinks(&options.uplinks)?;
+        let mut dataplane = Self { ebpf, pins, maps, index, coexist: options.coexist, uplinks: Vec::new(), liveness };
+        dataplane.set_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
         upgrade.map_or(Ok(()), Upgrade::finish)?;
         Ok(dataplane)
@@ -196,50 +196,6 @@ impl NodeDataplane {
     pub fn has_tables(&self) -> Result<bool, DataplaneError> {
         Ok(self.index.subjects.iter().next().is_some() || !self.maps.devices.entries()?.is_empty())
     }
-
-    /// Puts the programs at the uplinks onto these devices and takes them off any other: for an uplink that came back
-    /// under another index.
-    pub fn set_uplinks(&mut self, uplinks: &[u32]) -> Result<(), DataplaneError> {
-        self.attach_uplinks(uplinks)
-    }
-
-    fn attach_uplinks(&mut self, uplinks: &[u32]) -> Result<(), DataplaneError> {
-        for ifindex in uplinks {
-            for (program, direction) in [("from_edge", TcAttachType::Ingress), ("guard", TcAttachType::Egress)] {
-                let pin = self.pins.links.join(format!("{program}-{ifindex}"));
-                attach::attach_tc(&mut self.ebpf, program, *ifindex, direction, &pin, self.coexist)?;
-            }
-        }
-        attach::reap_links(&self.pins.links, &["from_edge", "guard"], uplinks)
-    }
-
-    /// Puts this binary's program on the workload devices that an earlier process attached.
-    fn replace_devices(&mut self) -> Result<(), DataplaneError> {
-        for (ifindex, _) in self.maps.devices.entries()? {
-            match self.attach_device(ifindex) {
-                // It vanished while nobody looked; the next tables say so too.
-                Err(DataplaneError::NoDevice { .. }) => self.forget_device(ifindex)?,
-                result => result?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Attaches `from_workload` to a device.
-    pub(super) fn attach_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        let pin = device_pin(&self.pins.links, ifindex);
-        attach::attach_tc(&mut self.ebpf, "from_workload", ifindex, TcAttachType::Ingress, &pin, self.coexist)
-    }
-
-    /// Detaches from a device and forgets it.
-    pub(super) fn forget_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        attach::remove_pin("from_workload", &device_pin(&self.pins.links, ifindex))?;
-        self.maps.devices.remove(&ifindex)
-    }
-}
-
-fn device_pin(links: &Path, ifindex: u32) -> PathBuf {
-    links.join(format!("from_workload-{ifindex}"))
 }
 
 fn write_config(maps: &mut NodeMaps, options: &NodeOptions) -> Result<(), DataplaneError> {

@@ -44,6 +44,7 @@ impl NodeDataplane {
         self.maps.sources.put_all(&sources(&self.index, tables))?;
         self.maps.managed.put_all(&managed(tables))?;
         self.put_cgroups(tables)?;
+        self.watch_host(!tables.cgroups.is_empty())?;
         self.put_devices(tables)?;
         self.remove_surplus(tables)
     }

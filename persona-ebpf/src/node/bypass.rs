@@ -2,60 +2,98 @@
 
 use aya_ebpf::programs::TcContext;
 use persona_common::BYPASS_MARK;
-use persona_common::addr::Address6;
+use persona_common::addr::{Address6, mapped};
+use persona_common::drop::DropReason;
 use persona_common::flow::UDP;
 use persona_common::node::SUBJECT_HAS_BYPASS;
+use persona_common::record::ICMPV6;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{ETHERNET_LENGTH, Ipv4, Udp};
+use persona_ebpf::header::{ETHERNET_LENGTH, Ipv4, Ipv6, Udp};
 use persona_ebpf::tc::skb;
 
 use crate::classify::Origin;
 use crate::maps::{self, BYPASS};
+use crate::vlan;
 
 /// The scope of the host's own list.
 const HOST_SCOPE: u32 = 0;
 
-/// Hands a packet to the host as it is, marked so that the guard lets it through.
+/// Router and neighbour solicitations, advertisements and redirects (RFC 4861 §4).
+const DISCOVERY_FIRST: u8 = 133;
+const DISCOVERY_LAST: u8 = 137;
+
+/// Hands a packet to the host as it was, with its device's tag, marked so that the guard lets it through.
 #[inline(always)]
-pub fn bypass(frame: &TcContext) -> i32 {
+pub fn bypass(frame: &TcContext, vlan: u32) -> Result<i32, DropReason> {
+    vlan::push(frame, vlan)?;
     // SAFETY: a field of the context that programs may write.
     unsafe { (*skb(frame)).mark = BYPASS_MARK };
-    TcContext::PASS
+    Ok(TcContext::PASS)
 }
 
 /// Whether the host's list or that of the subject's persona names a destination.
 #[inline(always)]
 pub fn is_bypassed(origin: &Origin, destination: Address6) -> bool {
-    if maps::find(&BYPASS, HOST_SCOPE, destination).is_some() {
-        return true;
-    }
-    origin.subject.flags & SUBJECT_HAS_BYPASS != 0
-        && maps::find(&BYPASS, 1 + origin.subject_index, destination).is_some()
+    let destination = &destination;
+    is_in(HOST_SCOPE, destination)
+        || (origin.subject.flags & SUBJECT_HAS_BYPASS != 0 && is_in(1 + origin.subject_index, destination))
 }
 
-/// Multicast, broadcast, link-local destinations and DHCP requests.
+/// Whether the host's list names a destination.
+#[inline(always)]
+fn is_near(destination: &Address6) -> bool {
+    is_in(HOST_SCOPE, destination)
+}
+
+/// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn is_in(scope: u32, destination: &Address6) -> bool {
+    maps::find(&BYPASS, scope, *destination).is_some()
+}
+
+/// Multicast, limited broadcast, link-local destinations, and DHCP requests to somebody near.
 #[inline(always)]
 pub fn is_link_business(frame: &TcContext, ip: &Ipv4) -> bool {
+    const MULTICAST: u32 = u32::from_ne_bytes([224, 0, 0, 0]);
+    const MULTICAST_MASK: u32 = u32::from_ne_bytes([240, 0, 0, 0]);
     const LINK_LOCAL: u32 = u32::from_ne_bytes([169, 254, 0, 0]);
     const LINK_LOCAL_MASK: u32 = u32::from_ne_bytes([255, 255, 0, 0]);
-    // 224.0.0.0/3 by its first byte: multicast, reserved and broadcast.
-    if (ip.destination & 0xe0) == 0xe0 || ip.destination & LINK_LOCAL_MASK == LINK_LOCAL {
+    let destination = ip.destination;
+    if destination & MULTICAST_MASK == MULTICAST
+        || destination == u32::MAX
+        || destination & LINK_LOCAL_MASK == LINK_LOCAL
+    {
         return true;
     }
     if ip.protocol != UDP || ip.version_length != 0x45 {
         return false;
     }
     let ports = frame.read::<Udp>(ETHERNET_LENGTH + 20).map(|udp| (udp.source, udp.destination));
-    ports == Some((68u16.to_be(), 67u16.to_be()))
+    ports == Some((68u16.to_be(), 67u16.to_be())) && is_near(&mapped(destination))
 }
 
-/// Router and neighbour solicitations, advertisements and redirects (RFC 4861 §4).
+/// Multicast (which MLD, router solicitations and DHCPv6 are), link-local addresses, and neighbour discovery with
+/// somebody near. Neighbour discovery towards others is not let past: a host would forward it.
 #[inline(always)]
-pub fn is_neighbour_discovery(frame: &TcContext) -> bool {
-    const NEXT_HEADER_AT: usize = ETHERNET_LENGTH + 6;
-    const ICMPV6_AT: usize = ETHERNET_LENGTH + 40;
-    const ICMPV6: u8 = 58;
-    frame.linearise(ICMPV6_AT + 1);
-    frame.read::<u8>(NEXT_HEADER_AT) == Some(ICMPV6)
-        && frame.read::<u8>(ICMPV6_AT).is_some_and(|kind| (133..=137).contains(&kind))
+pub fn is_link_business6(frame: &TcContext, ip: &Ipv6) -> bool {
+    const MULTICAST: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
+    if ip.destination[0] & MULTICAST == MULTICAST || is_link_local(ip.destination[0]) || is_link_local(ip.source[0]) {
+        return true;
+    }
+    ip.next_header == ICMPV6 && is_neighbour_discovery(frame, ETHERNET_LENGTH) && is_near(&ip.destination)
+}
+
+/// Whether an address with this first word is link-local (fe80::/10); a router forwards no such source or destination.
+#[inline(always)]
+fn is_link_local(first: u32) -> bool {
+    const MASK: u32 = u32::from_ne_bytes([0xff, 0xc0, 0, 0]);
+    first & MASK == u32::from_ne_bytes([0xfe, 0x80, 0, 0])
+}
+
+/// Whether the ICMPv6 packet whose IP header stands at `at` is neighbour discovery.
+#[inline(always)]
+pub fn is_neighbour_discovery(frame: &TcContext, at: usize) -> bool {
+    let kind_at = at + size_of::<Ipv6>();
+    frame.linearise(kind_at + 1);
+    frame.read::<u8>(kind_at).is_some_and(|kind| (DISCOVERY_FIRST..=DISCOVERY_LAST).contains(&kind))
 }

@@ -7,8 +7,8 @@ use persona_ebpf::encapsulation::read_outer;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::ETHERNET_LENGTH;
 
-use crate::from_edge4;
 use crate::maps::{self, EDGE_ADDRESSES};
+use crate::{from_edge4, from_edge6};
 
 /// Bytes of headers that the program looks at.
 const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
@@ -24,8 +24,5 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
         return Err(DropReason::UnknownPeer);
     }
     outer.check(frame)?;
-    if outer.holds_ipv6() {
-        return Err(DropReason::Ipv6);
-    }
-    from_edge4::run(frame, &outer)
+    if outer.holds_ipv6() { from_edge6::run(frame, &outer) } else { from_edge4::run(frame, &outer) }
 }

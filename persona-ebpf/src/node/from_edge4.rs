@@ -9,18 +9,30 @@ use persona_ebpf::count::{add, count_persona};
 use persona_ebpf::encapsulation::Outer;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{ETHERNET_LENGTH, ICMP_LENGTH, Ipv4};
+use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
-use persona_ebpf::tc::send_to_neighbour;
 
+use crate::deliver::to_subject;
 use crate::maps::{self, SUBJECT_TRAFFIC, SUBJECTS};
 use crate::read::read;
 use crate::receive::{self, Recipient};
 use crate::rewrite::{Side, rewrite_destination};
-use crate::{fragment, slow_path};
+use crate::{configured4, fragment, slow_path};
 
 /// A packet in the tunnel of a known edge.
 #[inline(always)]
 pub fn run(frame: &TcContext, outer: &Outer) -> Result<i32, DropReason> {
+    unpack(run_apart(frame, outer))
+}
+
+/// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn run_apart(frame: &TcContext, outer: &Outer) -> u64 {
+    pack(run_here(frame, outer))
+}
+
+#[inline(always)]
+fn run_here(frame: &TcContext, outer: &Outer) -> Result<i32, DropReason> {
     let ip: Ipv4 = frame.read(outer.inner_at()).ok_or(DropReason::Malformed)?;
     let mut packet = Packet::blank(ip, outer.inner_at());
     read(frame, &mut packet, Direction::Inward)?;
@@ -53,10 +65,18 @@ fn find(
     let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     if packet.kind == Kind::Error {
         let remote = embedded_remote(frame, packet)?;
-        let recipient = receive::peek(packet, remote, &place, subject, now_secs).ok_or(DropReason::NoMapping)?;
-        return Ok((lease, recipient));
+        let recipient = if lease.is_configured() {
+            configured4::peek(packet, remote, &place, subject, now_secs)
+        } else {
+            receive::peek(packet, remote, &place, subject, now_secs)
+        };
+        return Ok((lease, recipient.ok_or(DropReason::NoMapping)?));
     }
-    let recipient = receive::receive(packet, &place, subject, now_secs)?;
+    let recipient = if lease.is_configured() {
+        configured4::receive(packet, &place, subject, now_secs)?
+    } else {
+        receive::receive(packet, &place, subject, now_secs)?
+    };
     if packet.part == Part::First {
         fragment::note_inward(packet, lease, place.lease_index, recipient, now_secs);
     }
@@ -84,9 +104,6 @@ fn deliver(
     subject: &Subject,
     recipient: Recipient,
 ) -> Result<i32, DropReason> {
-    if subject.ifindex == 0 {
-        return Err(DropReason::UnknownDevice);
-    }
     packet.count_hop()?;
     let ecn = ecn_after(packet.ip.tos, outer.tos).ok_or(DropReason::Ecn)?;
     if ecn != packet.ip.tos & 3 {
@@ -99,5 +116,5 @@ fn deliver(
     frame.decapsulate(outer)?;
     packet.move_to(ETHERNET_LENGTH);
     rewrite_destination(frame, packet, Side { address: recipient.address, port: recipient.port }, lease.mtu)?;
-    Ok(send_to_neighbour(subject.ifindex, &mapped(packet.ip.destination)))
+    to_subject(frame, outer, subject, &mapped(packet.ip.destination))
 }

@@ -5,22 +5,31 @@ use persona_common::drop::DropReason;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
-use crate::bypass::{bypass, is_neighbour_discovery};
-use crate::{classify, from_workload4};
+use crate::bypass::bypass;
+use crate::{classify, from_workload4, from_workload6, vlan};
 
 /// Bytes of headers that the program looks at.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 40;
+const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 60;
 
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     let (ifindex, device) = classify::device(frame)?;
     frame.linearise(HEADERS_LENGTH);
-    let ethernet: Ethernet = frame.read(0).ok_or(DropReason::Malformed)?;
-    match ethernet.kind {
+    let mut kind = kind(frame)?;
+    if !vlan::is_plain(frame, kind, device) {
+        vlan::pop(frame, kind, device)?;
+        frame.linearise(HEADERS_LENGTH);
+        kind = self::kind(frame)?;
+    }
+    match kind {
         ETHERTYPE_IPV4 => from_workload4::run(frame, ifindex, device),
-        ETHERTYPE_ARP => Ok(bypass(frame)),
-        ETHERTYPE_IPV6 if is_neighbour_discovery(frame) => Ok(bypass(frame)),
-        ETHERTYPE_IPV6 => Err(DropReason::Ipv6),
+        ETHERTYPE_IPV6 => from_workload6::run(frame, ifindex, device),
+        ETHERTYPE_ARP => bypass(frame, device.vlan),
         _ => Err(DropReason::EtherType),
     }
+}
+
+#[inline(always)]
+fn kind(frame: &TcContext) -> Result<u16, DropReason> {
+    frame.read::<Ethernet>(0).map(|ethernet| ethernet.kind).ok_or(DropReason::Malformed)
 }

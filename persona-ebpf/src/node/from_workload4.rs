@@ -8,7 +8,8 @@ use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
 use persona_common::flow::{FLOW_SHARED, ICMP, MappingKey, TCP, UDP, flow_hash};
 use persona_common::node::{
-    Device, LEASE_IS_WHOLE, Lease, SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_OTHER, SUBJECT_TCP, SUBJECT_UDP, Subject,
+    Device, LEASE_IS_WHOLE, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_OTHER,
+    SUBJECT_TCP, SUBJECT_UDP, Subject,
 };
 use persona_ebpf::count::{add, count_drop, count_persona};
 use persona_ebpf::frame::Frame;
@@ -17,14 +18,17 @@ use persona_ebpf::icmp::send_fragmentation_needed;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 
+use crate::answer::back;
 use crate::bypass::{bypass, is_bypassed, is_link_business};
 use crate::classify::{self, Origin};
+use crate::configured4::{self, record_key};
 use crate::fragment;
 use crate::maps::{self, FLOWS, LEASES, SUBJECT_TRAFFIC};
 use crate::path::{self, Exit};
 use crate::read::read;
 use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot, new_mapping, slot_mut};
 use crate::rewrite::rewrite_source;
+use crate::towards::is_answer;
 use crate::{share, slow_path};
 
 /// How a packet leaves: under which lease and port, by which edge.
@@ -55,27 +59,55 @@ impl Departure {
 pub fn run(frame: &TcContext, ifindex: u32, device: &Device) -> Result<i32, DropReason> {
     let ip: Ipv4 = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
     if is_link_business(frame, &ip) {
-        return Ok(bypass(frame));
+        return bypass(frame, device.vlan);
     }
     let origin = classify::origin4(ifindex, device, ip.source)?;
-    carry(frame, &origin, ip)
+    carry(frame, &origin, &ip)
 }
 
 /// A packet of a subject whose source has been checked.
 #[inline(always)]
-pub fn carry(frame: &TcContext, origin: &Origin, ip: Ipv4) -> Result<i32, DropReason> {
+pub fn carry(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, DropReason> {
+    unpack(carry_apart(frame, origin, ip))
+}
+
+/// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn carry_apart(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> u64 {
+    pack(carry_here(frame, origin, ip))
+}
+
+#[inline(always)]
+fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, DropReason> {
     let subject = origin.subject;
-    let mut packet = Packet::blank(ip, ETHERNET_LENGTH);
+    let mut packet = Packet::blank(*ip, ETHERNET_LENGTH);
     match read(frame, &mut packet, Direction::Outward) {
         Ok(()) => {}
         // What no block can carry may still be meant for somebody near.
         Err(DropReason::Malformed) => return Err(DropReason::Malformed),
-        Err(_) if passes_by(origin, ip.destination) => return Ok(bypass(frame)),
+        Err(_) if passes_by(origin, ip.destination) => return bypass(frame, origin.vlan),
         Err(reason) => return Err(reason),
     };
     let now_secs = maps::now_secs();
     let mut departure = Departure { lease_index: 0, port: 0, is_cut: 0, id: 0, hash: 0 };
-    let lease = if packet.kind == Kind::Error || packet.part == Part::Later {
+    let lease = if subject.flags & SUBJECT_HAS_CONFIGURED != 0
+        && let Some(held) = configured4::lease(&packet, subject)
+    {
+        match configured4::admit(&packet, origin, &held, now_secs) {
+            Ok(()) => {}
+            Err(_) if answers(&packet, subject, now_secs) || passes_by(origin, ip.destination) => {
+                return bypass(frame, origin.vlan);
+            }
+            Err(DropReason::NoLease) => {
+                check_persona(subject, ip.protocol)?;
+                configured4::open(&packet, subject, &held, now_secs)?;
+            }
+            Err(reason) => return Err(reason),
+        }
+        departure.port = packet.local_port;
+        departure.hash = configured4::hash(&packet);
+        held.lease
+    } else if packet.kind == Kind::Error || packet.part == Part::Later {
         let found = if packet.kind == Kind::Error {
             find_error(&packet, subject, now_secs, &mut departure)
         } else {
@@ -90,7 +122,9 @@ pub fn carry(frame: &TcContext, origin: &Origin, ip: Ipv4) -> Result<i32, DropRe
             // Old flows outlive a switch, but not the loss of every way out.
             Some(_) if subject.flags & SUBJECT_HAS_NETWORK == 0 => return Err(DropReason::NoPersona),
             Some(mapping) => mapping,
-            None if passes_by(origin, ip.destination) => return Ok(bypass(frame)),
+            None if answers(&packet, subject, now_secs) || passes_by(origin, ip.destination) => {
+                return bypass(frame, origin.vlan);
+            }
             None => {
                 check_persona(subject, ip.protocol)?;
                 new_mapping(&packet, subject, now_secs)?
@@ -127,6 +161,17 @@ fn depart(
     Ok(())
 }
 
+/// Whether a packet answers a connection that was opened towards the subject; asked for new flows only.
+#[inline(always)]
+fn answers(packet: &Packet, subject: &Subject, now_secs: u32) -> bool {
+    answers_apart(packet, subject, now_secs) != 0
+}
+
+#[inline(never)]
+fn answers_apart(packet: &Packet, subject: &Subject, now_secs: u32) -> u32 {
+    (packet.kind == Kind::Flow && is_answer(&record_key(packet, subject), packet.tcp_flags, now_secs)) as u32
+}
+
 /// Whether a destination is bypassed; asked for new flows only.
 #[inline(always)]
 fn passes_by(origin: &Origin, destination: u32) -> bool {
@@ -142,7 +187,7 @@ fn passes_by_apart(origin: &Origin, destination: u32) -> u32 {
 #[inline(always)]
 fn carry_unknown(frame: &TcContext, packet: &Packet, origin: &Origin) -> Result<i32, DropReason> {
     if passes_by(origin, packet.ip.destination) {
-        return Ok(bypass(frame));
+        return bypass(frame, origin.vlan);
     }
     if packet.kind == Kind::Error {
         return Err(DropReason::NoMapping);
@@ -221,7 +266,7 @@ fn send(
     let mut exit = Exit::Edge;
     if packet.length_on_wire(frame) > lease.mtu as usize {
         if packet.ip.fragment & DONT_FRAGMENT != 0 {
-            return refuse_size(frame, packet, lease.mtu);
+            return refuse_size(frame, packet, origin, lease.mtu);
         }
         exit = Exit::SlowPath;
     }
@@ -244,11 +289,11 @@ fn must_be_cut(frame: &TcContext, packet: &Packet, lease: &Lease) -> bool {
 }
 
 #[inline(always)]
-fn refuse_size(frame: &TcContext, packet: &Packet, mtu: u32) -> Result<i32, DropReason> {
-    let source = maps::config()?.underlay_address[3];
-    let verdict = unpack(tell_size(frame, packet, source, mtu))?;
+fn refuse_size(frame: &TcContext, packet: &Packet, origin: &Origin, mtu: u32) -> Result<i32, DropReason> {
+    // From the destination: the host would not believe a message from itself.
+    unpack(tell_size(frame, packet, packet.ip.destination, mtu))?;
     count_drop(DropReason::TooBig);
-    Ok(verdict)
+    back(frame, origin)
 }
 
 #[inline(never)]

@@ -7,26 +7,38 @@
 #![feature(asm_experimental_arch)]
 
 mod allocate;
+mod answer;
 mod atomic;
 mod bypass;
 mod clamp;
 mod classify;
+mod configured4;
+mod deliver;
 mod fragment;
+mod fragment6;
 mod from_edge;
 mod from_edge4;
+mod from_edge6;
+mod from_host;
 mod from_workload;
 mod from_workload4;
+mod from_workload6;
 mod guard;
 mod icmp_error;
 mod maps;
 mod path;
 mod read;
 mod receive;
+mod records;
 mod resolve;
 mod rewrite;
 mod share;
 mod slow_path;
+mod to_workload;
+mod towards;
 mod track;
+mod translate6;
+mod vlan;
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -36,6 +48,16 @@ use persona_ebpf::verdict::{judged, observed};
 #[classifier]
 pub fn from_workload(context: TcContext) -> i32 {
     observed(&context, Hook::FromWorkload, from_workload::run)
+}
+
+#[classifier]
+pub fn from_host(context: TcContext) -> i32 {
+    judged(&context, Hook::FromHost, from_host::run)
+}
+
+#[classifier]
+pub fn to_workload(context: TcContext) -> i32 {
+    to_workload::run(&context)
 }
 
 #[classifier]

@@ -16,6 +16,8 @@ use persona_common::record::{Record, RecordKey};
 use persona_common::share::{SharedFlow, SharedKey};
 use persona_common::traffic::TrafficCell;
 
+use crate::records::Held;
+
 #[map]
 pub static NODE_CONFIG: Array<NodeConfig> = Array::pinned(1, 0);
 #[map]
@@ -60,6 +62,15 @@ pub static BLOCKS: Array<NodeBlock> = Array::pinned(BLOCK_COUNT_MAX, 0);
 /// Leased /64 → lease index.
 #[map]
 pub static PREFIXES: HashMap<[u32; 2], u32> = HashMap::pinned(LEASE_COUNT_MAX, 0);
+/// What strangers have addressed, for the answer's sake: the flow as the answer will have it → the lease.
+#[map]
+pub static OPENINGS6: LruHashMap<RecordKey, Record> = LruHashMap::pinned(OPENING_COUNT_MAX, 0);
+/// Connections opened towards workloads past every persona.
+#[map]
+pub static TOWARDS: LruHashMap<RecordKey, Record> = LruHashMap::pinned(TOWARDS_COUNT_MAX, 0);
+/// Address under a lease → the host's own address that it stands for.
+#[map]
+pub static HOST_ADDRESSES: LruHashMap<Address6, Address6> = LruHashMap::pinned(HOST_ADDRESS_COUNT_MAX, 0);
 /// Flows without slots: IPv6 and configured leases.
 #[map]
 pub static RECORDS: HashMap<RecordKey, Record> = HashMap::pinned(RECORD_COUNT_MAX, 0);
@@ -86,8 +97,8 @@ pub static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
 /// The node's own facts.
 #[inline(always)]
 pub fn config() -> Result<&'static NodeConfig, DropReason> {
-    // Keeps maps in the object that no program uses.
-    core::hint::black_box((&PERSONAS, &CGROUPS, &PREFIXES, &RECORDS));
+    // Keeps the notebook in the object.
+    core::hint::black_box(&PERSONAS);
     NODE_CONFIG.get(0).ok_or(DropReason::Kernel)
 }
 
@@ -98,16 +109,36 @@ pub fn find(table: &LpmTrie<ScopedAddress, u32>, scope: u32, address: Address6) 
     table.get(Key::new(ALL_BITS, ScopedAddress { scope: scope.to_be(), address })).copied()
 }
 
+/// The subject in a cell.
+#[inline(always)]
+pub fn subject(index: u32) -> Option<&'static Subject> {
+    SUBJECTS.get(index)
+}
+
+/// The lease of an IPv6 address's /64.
+#[inline(always)]
+pub fn lease6(address: &Address6) -> Option<Held> {
+    // SAFETY: values are replaced as a whole and copied here at once.
+    let index = unsafe { PREFIXES.get([address[0], address[1]]) }.copied()?;
+    Held::at(index)
+}
+
+/// The lease that configures an IPv6 prefix on a workload's interface.
+#[inline(always)]
+pub fn configured_lease6(address: &Address6) -> Option<Held> {
+    lease6(address).filter(|held| held.lease.is_configured())
+}
+
 /// The lease that configures a whole IPv4 address on a workload's interface.
 #[inline(always)]
-pub fn configured_lease4(address: u32) -> Option<&'static Lease> {
+pub fn configured_lease4(address: u32) -> Option<Held> {
     // SAFETY: values are replaced as a whole and copied here at once.
     let address = unsafe { ADDRESSES.get(address) }.copied()?;
     let block = BLOCKS.get(address.block_base)?;
     if address.block_bits != 16 || block.lease_index_plus_one == 0 {
         return None;
     }
-    LEASES.get(block.lease_index_plus_one - 1).filter(|lease| lease.is_configured())
+    Held::at(block.lease_index_plus_one - 1).filter(|held| held.lease.is_configured())
 }
 
 /// Seconds of the coarse clock; its tick of a few milliseconds doesn't matter for ageing.

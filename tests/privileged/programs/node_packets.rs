@@ -202,7 +202,7 @@ fn what_may_not_leave_is_a_counted_drop() {
             assert_eq!(run(node, &packet).verdict, TC_DROP, "{reason}");
             assert_eq!(new_drops(&before, &node.counters().unwrap().drops), [(reason.to_owned(), 1)]);
         }
-        for (reason, kind) in [("ipv6", 0x86dd), ("ether-type", 0x88cc)] {
+        for (reason, kind) in [("source-address", 0x86dd), ("ether-type", 0x88cc)] {
             let before = node.counters().unwrap().drops;
             let frame = ethernet(kind, &[0x60; 60]);
             assert_eq!(run_tc(node.programs(), "from_workload", &frame, Facts::default()).verdict, TC_DROP);
@@ -238,7 +238,7 @@ fn too_big_is_told_to_the_workload() {
         message.extend(&packet[..28]);
         let sum = checksum(&message, 0);
         message[2..4].copy_from_slice(&sum.to_be_bytes());
-        let answer = Ip { tos: 0xc0, dont_fragment: false, ..Ip::new(NODE, WORKLOAD, 1) }.packet(&message);
+        let answer = Ip { tos: 0xc0, dont_fragment: false, ..Ip::new(SERVER, WORKLOAD, 1) }.packet(&message);
         let frame = [&MAC_A[..], &MAC_B, &[8, 0], &answer].concat();
         assert_eq!(outcome.verdict, TC_REDIRECT);
         assert_eq!(outcome.bytes, frame);

@@ -1,0 +1,98 @@
+//! `to_workload`, leaving the host-side device towards the workload: notes connections that others open to it.
+//!
+//! It lets everything pass. Packets with our mark belong to flows of the persona and are not noted.
+
+use aya_ebpf::programs::TcContext;
+use persona_common::PERSONA_MARK;
+use persona_common::addr::{Address6, mapped};
+use persona_common::flow::{TCP, UDP};
+use persona_common::node::{DEVICE_SHARED, Device};
+use persona_common::record::RecordKey;
+use persona_ebpf::frame::Frame;
+use persona_ebpf::header::{
+    ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_OFFSET_MASK, Ipv4, Ipv6, Tcp,
+};
+use persona_ebpf::tc::skb;
+
+use crate::maps::{self, SOURCES};
+use crate::{classify, towards};
+
+/// Bytes of headers that the program looks at: extension headers are not stepped over, nothing opens a flow with them.
+const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 60 + 20;
+
+/// Who sends to whom.
+struct Header {
+    source: Address6,
+    destination: Address6,
+    protocol: u8,
+    l4_at: usize,
+}
+
+#[inline(always)]
+pub fn run(frame: &TcContext) -> i32 {
+    // SAFETY: a field of the context.
+    if unsafe { (*skb(frame)).mark } != PERSONA_MARK {
+        note(frame);
+    }
+    TcContext::PASS
+}
+
+#[inline(always)]
+fn note(frame: &TcContext) -> Option<()> {
+    let (ifindex, device) = classify::device(frame).ok()?;
+    frame.linearise(HEADERS_LENGTH);
+    let header = read(frame)?;
+    if header.protocol != TCP && header.protocol != UDP {
+        return None;
+    }
+    let ports: [u16; 2] = frame.read(header.l4_at)?;
+    let tcp_flags = if header.protocol == TCP { frame.read::<Tcp>(header.l4_at)?.flags } else { 0 };
+    let key = RecordKey {
+        subject: maps::subject(subject_index(ifindex, device, &header.destination)?)?.number,
+        local: header.destination,
+        remote: header.source,
+        local_port: u16::from_be(ports[1]),
+        remote_port: u16::from_be(ports[0]),
+        protocol: header.protocol as u32,
+    };
+    towards::note(&key, tcp_flags, maps::now_secs());
+    Some(())
+}
+
+#[inline(always)]
+fn read(frame: &TcContext) -> Option<Header> {
+    match frame.read::<Ethernet>(0)?.kind {
+        ETHERTYPE_IPV4 => {
+            let ip: Ipv4 = frame.read(ETHERNET_LENGTH)?;
+            if ip.fragment & FRAGMENT_OFFSET_MASK != 0 {
+                return None;
+            }
+            Some(Header {
+                source: mapped(ip.source),
+                destination: mapped(ip.destination),
+                protocol: ip.protocol,
+                l4_at: ETHERNET_LENGTH + (ip.version_length & 15) as usize * 4,
+            })
+        }
+        ETHERTYPE_IPV6 => {
+            let ip: Ipv6 = frame.read(ETHERNET_LENGTH)?;
+            Some(Header {
+                source: ip.source,
+                destination: ip.destination,
+                protocol: ip.next_header,
+                l4_at: ETHERNET_LENGTH + size_of::<Ipv6>(),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Who is behind the device; a shared one is asked for the destination.
+#[inline(always)]
+fn subject_index(ifindex: u32, device: &Device, destination: &Address6) -> Option<u32> {
+    if device.flags & DEVICE_SHARED == 0 {
+        Some(device.subject_index)
+    } else {
+        maps::find(&SOURCES, ifindex, *destination)
+    }
+}

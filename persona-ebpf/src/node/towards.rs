@@ -1,0 +1,59 @@
+//! Connections opened towards a workload (`TOWARDS`): what answers them passes by the persona.
+//!
+//! Asked only for what has no flow of its own, and never for a packet that opens a connection: nobody can make a flow of
+//! the persona's leave bare by sending first.
+
+use persona_common::flow::TCP;
+use persona_common::record::{RECORD_CLOSING, RECORD_REPLIED, Record, RecordKey};
+use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+
+use crate::maps::TOWARDS;
+
+/// Notes a packet to a workload that no program of ours has let in.
+#[inline(always)]
+pub fn note(key: &RecordKey, tcp_flags: u8, now_secs: u32) {
+    let is_tcp = key.protocol == TCP as u32;
+    let opens = !is_tcp || tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN;
+    if let Some(record) = live(key, now_secs)
+        && !(is_tcp && opens)
+    {
+        refresh(record, tcp_flags, now_secs, 0);
+        return;
+    }
+    if opens {
+        let record = Record { last_seen_secs: now_secs, ..Record::default() };
+        // An LRU makes room; without the entry the answer is taken for a flow of its own.
+        let _ = TOWARDS.insert(key, &record, 0);
+    }
+}
+
+/// Whether a packet of a workload answers such a connection.
+#[inline(never)]
+pub fn is_answer(key: &RecordKey, tcp_flags: u8, now_secs: u32) -> bool {
+    if key.protocol == TCP as u32 && tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN {
+        return false;
+    }
+    let Some(record) = live(key, now_secs) else { return false };
+    refresh(record, tcp_flags, now_secs, RECORD_REPLIED);
+    true
+}
+
+#[inline(always)]
+fn refresh(record: &mut Record, tcp_flags: u8, now_secs: u32, seen: u32) {
+    if record.last_seen_secs != now_secs {
+        record.last_seen_secs = now_secs;
+    }
+    let ended = if tcp_flags & (TCP_FIN | TCP_RST) != 0 { RECORD_CLOSING } else { 0 };
+    let flags = record.flags | seen | ended;
+    if flags != record.flags {
+        record.flags = flags;
+    }
+}
+
+#[inline(always)]
+fn live(key: &RecordKey, now_secs: u32) -> Option<&'static mut Record> {
+    let record = TOWARDS.get_ptr_mut(key)?;
+    // SAFETY: a pointer into the map, valid for this run; plain words that other CPUs may write at the same time.
+    let record = unsafe { &mut *record };
+    if record.is_live(key.protocol, now_secs) { Some(record) } else { None }
+}
