@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::ctl::patient;
 use crate::ledger::{Ledger, Undo};
 use crate::sys::{self, Signal};
 
@@ -87,7 +88,7 @@ impl Running {
 
     /// Waits for it to end by itself.
     pub fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + patient(limit);
         while let Some(child) = &mut self.child {
             if let Some(status) = child.try_wait()? {
                 self.forget();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::ctl::patient;
 use crate::findings::Findings;
 use crate::kernel::{Holdings, Snapshot};
 use crate::process::Running;
@@ -55,7 +56,7 @@ fn wait_until_free(world: &World, before: &Snapshot, held: &Holdings) -> Result<
     loop {
         let mut leftovers = Snapshot::take(&world.namespaces.all())?.differences(before);
         leftovers.extend(held.still_loaded());
-        if leftovers.is_empty() || start.elapsed() > FREE_TIME {
+        if leftovers.is_empty() || start.elapsed() > patient(FREE_TIME) {
             return Ok(leftovers);
         }
         std::thread::sleep(Duration::from_millis(100));
