@@ -43,7 +43,7 @@ impl Edge {
     pub(super) fn tell_standing(&mut self) {
         let standing = self.surroundings.guardian.standing();
         if standing.asks_manager {
-            tracing::info!("somebody is reached again; the lease table is asked for anew before anything is served");
+            tracing::debug!("cut off, or back again: the lease table is asked for anew before anything is served");
             self.link.ask_for_snapshot();
         }
         let silent = self.plan.tables.nodes.iter().map(|node| node.address);

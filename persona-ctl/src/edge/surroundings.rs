@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use persona_core::ids::EdgeNumber;
@@ -70,7 +70,8 @@ impl Surroundings {
         let (inside, outside) = sides(config, observed);
         let probe = ProbeItem::default();
         let settle = Duration::from_millis(u64::from(probe.interval_ms) * u64::from(probe.multiplier + 1));
-        let catch_up = CatchUp::at_start(ownership.is_outside_alive().context("outside's state cannot be read")?);
+        let is_serving = ownership.is_outside_alive().context("outside's state cannot be read")?;
+        let catch_up = CatchUp::at_start(is_serving, Instant::now());
         let guardian = Guardian::start(&outside, ownership, catch_up, Arc::clone(decided), settle)
             .context("guardian cannot be started")?;
         let hearing = dataplane.heard_reader().context("map of heard nodes cannot be opened")?;

@@ -3,6 +3,7 @@
 mod adversity;
 mod guest;
 mod half_dead;
+mod ipv6_edges;
 mod kills;
 mod steps;
 mod xdp;
