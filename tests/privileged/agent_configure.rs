@@ -173,3 +173,63 @@ fn an_inside_that_cannot_be_reached_is_told_with_what_to_do() {
         }
     });
 }
+
+#[test]
+fn a_guest_is_told_its_prefix_by_router_advertisements() {
+    in_namespace(async |netlink| {
+        let ledger = Ledger::default();
+        let guest = Namespace::create(&ledger, &format!("pa{}-g", std::process::id()), Forwarding::Off).unwrap();
+        ip(&format!("link add veth1 type veth peer name eth0 netns {}", guest.name));
+        guest.write_sysctl("net/ipv6/conf/eth0/accept_ra", "1").unwrap();
+        ip("link set veth1 up");
+        guest.ip("link set eth0 up").unwrap();
+        let mut configurer = Configurer::default();
+        let (leases, switched) = (
+            vec![lease("2001:db8:4::1", true)],
+            vec![lease("2001:db8:4::1", false), lease("2001:db8:9::1", true), lease("203.0.113.9", true)],
+        );
+        // The device needs its link-local address first.
+        wait_until("a link-local address", || {
+            let shown = persona_tests::netns::run("ip", &["address", "show", "dev", "veth1"]).unwrap();
+            shown.contains("fe80") && !shown.contains("tentative")
+        });
+        let (links, index) = veth1(&netlink).await;
+        assert_eq!(configurer.provide(&netlink, &links, &configured(index, Reach::Serve, leases)).await, []);
+        wait_until("an address of the prefix", || {
+            guest.ip("address show dev eth0").unwrap().contains("2001:db8:4:")
+                && guest.ip("-6 route show default").unwrap().contains("proto ra")
+        });
+        let troubles = configurer.provide(&netlink, &links, &configured(index, Reach::Serve, switched)).await;
+        assert!(troubles.len() == 1 && troubles[0].message.contains("169.254.1.1"), "IPv4 is told: {troubles:?}");
+        guest.ip("address add 203.0.113.9/32 dev eth0").unwrap();
+        guest.ip("route add default via 169.254.1.1 dev eth0 onlink").unwrap();
+        ip("address add 198.51.100.1/32 dev lo");
+        let listener = TcpListener::bind("198.51.100.1:80").unwrap();
+        let given = guest.run_inside(|| TcpStream::connect("198.51.100.1:80")).unwrap();
+        assert_eq!(given.unwrap().local_addr().unwrap().ip().to_string(), "203.0.113.9", "given by hand it works");
+        drop(listener);
+        wait_until("the new address, and the old one deprecated", || {
+            let shown = guest.ip("-o address show dev eth0").unwrap();
+            let line = |prefix: &str| shown.lines().find(|line| line.contains(prefix)).map(str::to_owned);
+            let (old, new) = (line("2001:db8:4:"), line("2001:db8:9:"));
+            old.is_some_and(|line| line.contains("deprecated")) && new.is_some_and(|line| !line.contains("deprecated"))
+        });
+        assert_eq!(configurer.provide(&netlink, &links, &configured(index, Reach::Serve, vec![])).await, []);
+        let host = persona_tests::netns::run("ip", &["address", "show", "dev", "veth1"]).unwrap();
+        assert!(!host.contains("169.254.1.1"), "{host}");
+        wait_until("no default route by us", || guest.ip("-6 route show default").unwrap().is_empty());
+        ip("link del veth1");
+        assert!(ledger.undo_all().is_empty());
+    });
+}
+
+/// Waits at most five seconds.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _attempt in 0..100 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("waited in vain for {what}");
+}

@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use persona_core::ids::WorkloadName;
 
+use super::announce;
 use super::look::{self, Unreachable};
-use super::plan::{ConfiguredWorkload, Ours, Reach, labels_of, our_labels};
+use super::plan::{ConfiguredWorkload, GATEWAY, Ours, Reach, labels_of, our_labels};
 use crate::host::error_chain;
-use crate::netlink::{Link, Netlink, NetlinkError, OurRoute, run_inside};
+use crate::netlink::{Link, LinkAddress, Netlink, NetlinkError, OurRoute, run_inside};
 
 /// What is as it should be is looked at again this often, for drift inside that no notice tells.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Guests that appear meanwhile hear of their prefix this much later at most.
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Something that could not be done for one workload; all others are not affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +71,7 @@ impl Configurer {
                 less.push(ConfiguredWorkload { leases, ..done.workload.clone() });
             }
         }
-        for workload in &less {
+        for workload in less.iter().filter(|workload| workload.reach != Reach::Serve) {
             // What could not be taken away is tried again by the next pass, which also says so.
             if let Err(error) = self.make_true(netlink, links, workload).await {
                 tracing::debug!(workload.name = %workload.name, error = error_chain(&error), "not withdrawn yet");
@@ -83,11 +87,19 @@ impl Configurer {
         workloads: &[ConfiguredWorkload],
     ) -> Vec<Trouble> {
         let mut troubles = Vec::new();
+        // An advertisement from any other source is not believed (RFC 4861 §6.1.2).
+        let addresses = netlink.addresses().await.unwrap_or_default();
+        let can_speak = |ifindex| addresses.iter().any(|it| it.ifindex == ifindex && it.is_link_local());
         for workload in workloads {
+            if workload.reach == Reach::Serve {
+                let speakers = links.iter().filter(|link| link.is_up && can_speak(link.index));
+                troubles.extend(self.serve(speakers, workload));
+                continue;
+            }
             let outcome = self.make_true(netlink, links, workload).await;
             let is_wanted = !workload.leases.is_empty() || !workload.preferred_prefixes.is_empty();
             match outcome {
-                Err(ConfigureError::Unreachable(_)) if !is_wanted || workload.reach == Reach::Serve => {}
+                Err(ConfigureError::Unreachable(_)) if !is_wanted => {}
                 Err(error) => {
                     let is_unreachable = matches!(error, ConfigureError::Unreachable(_));
                     let event = if is_unreachable { "configure.unreachable" } else { "configure.failed" };
@@ -97,7 +109,11 @@ impl Configurer {
             }
         }
         self.done.retain(|name, _| workloads.iter().any(|workload| workload.name == *name));
-        if let Err(error) = set_host_routes(netlink, links, workloads).await {
+        let host_side = match set_host_routes(netlink, links, workloads).await {
+            Ok(()) => set_host_addresses(netlink, workloads).await,
+            error => error,
+        };
+        if let Err(error) = host_side {
             let message = error_chain(&error);
             let named = workloads.iter().filter(|workload| !workload.leases.is_empty());
             troubles.extend(named.map(|workload| Trouble {
@@ -105,6 +121,41 @@ impl Configurer {
                 event: "configure.failed",
                 message: message.clone(),
             }));
+        }
+        troubles
+    }
+
+    /// For guests: an IPv6 prefix is announced on the device. An IPv4 address must be given by whoever keeps the guest.
+    fn serve<'a>(
+        &mut self,
+        mut speakers: impl Iterator<Item = &'a Link>,
+        workload: &ConfiguredWorkload,
+    ) -> Vec<Trouble> {
+        let trouble = |event, message| Trouble { name: workload.name.clone(), event, message };
+        let Some(link) = speakers.find(|link| link.index == workload.ifindex) else { return Vec::new() };
+        let mac = link.mac.unwrap_or_default();
+        let before = self.done.get(&workload.name);
+        let is_idle = workload.leases.is_empty() && before.is_none_or(|done| done.workload.leases.is_empty());
+        let is_fresh = before.is_some_and(|done| {
+            done.workload == *workload && done.mac == mac && done.moment.elapsed() < ANNOUNCE_AGAIN
+        });
+        let mut troubles = Vec::new();
+        if !is_idle && !is_fresh {
+            match announce::announce(link, &workload.leases) {
+                Ok(()) => {
+                    let (name, workload) = (workload.name.clone(), workload.clone());
+                    self.done.insert(name, Done { workload, mac, namespace: None, moment: Instant::now() });
+                }
+                Err(error) => troubles
+                    .push(trouble("configure.failed", format!("router advertisement on {}: {error}", link.name))),
+            }
+        }
+        if let Some(lease) = workload.leases.iter().find(|lease| lease.is_current && lease.address.is_ipv4()) {
+            let message = format!(
+                "{} is for the guest behind {}, which cannot be entered: give it there, as /32, with a default route by {} and an MTU of {}, or let the persona rewrite IPv4 (assign: rewrite)",
+                lease.address, link.name, GATEWAY, lease.mtu
+            );
+            troubles.push(trouble("configure.unreachable", message));
         }
         troubles
     }
@@ -157,7 +208,11 @@ pub async fn withdraw_everything(netlink: &Netlink) -> Vec<String> {
             failures.push(format!("behind device {}: {}", link.name, error_chain(&error)));
         }
     }
-    let host = [set_host_routes(netlink, &links, &[]).await, set_host_labels(netlink, &[]).await];
+    let host = [
+        set_host_routes(netlink, &links, &[]).await,
+        set_host_addresses(netlink, &[]).await,
+        set_host_labels(netlink, &[]).await,
+    ];
     failures.extend(host.iter().filter_map(|outcome| outcome.as_ref().err()).map(|error| error_chain(error)));
     failures
 }
@@ -284,6 +339,30 @@ fn allow_ipv6(namespace: &File, interface: &str) {
     if let Err(error) = outcome.and_then(|written| written) {
         tracing::debug!(interface, %error, "IPv6 could not be switched on");
     }
+}
+
+/// The gateway's address on devices of guests that have a leased IPv4 address: they ask for it by ARP.
+async fn set_host_addresses(netlink: &Netlink, workloads: &[ConfiguredWorkload]) -> Result<(), NetlinkError> {
+    let present: BTreeSet<LinkAddress> =
+        netlink.addresses().await?.into_iter().filter(|address| address.is_ours).collect();
+    let is_served = |workload: &&ConfiguredWorkload| {
+        workload.reach == Reach::Serve && workload.leases.iter().any(|lease| lease.address.is_ipv4())
+    };
+    let gateway = |workload: &ConfiguredWorkload| LinkAddress {
+        ifindex: workload.ifindex,
+        address: GATEWAY.into(),
+        prefix_length: 32,
+        is_deprecated: false,
+        is_ours: true,
+    };
+    let wanted: BTreeSet<LinkAddress> = workloads.iter().filter(is_served).map(gateway).collect();
+    for address in wanted.difference(&present) {
+        netlink.put_address(address).await?;
+    }
+    for address in present.difference(&wanted) {
+        netlink.remove_address(address).await?;
+    }
+    Ok(())
 }
 
 /// Exactly the routes that lead to leased addresses, through the bridge where a device is a port of one.

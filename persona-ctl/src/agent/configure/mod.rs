@@ -15,6 +15,7 @@
 //! No socket or descriptor inside a foreign namespace is kept between passes: it would keep the namespace alive after
 //! its container has gone.
 
+mod announce;
 mod inside;
 mod look;
 mod plan;
