@@ -68,6 +68,9 @@ mod tests {
     use super::*;
     use crate::document::Egress;
 
+    /// Family, assignment, whether the pool has IPv4 and IPv6 → needs.
+    type Case<'a> = (Family, Assign, (bool, bool), Option<&'a [Need]>);
+
     fn network(family: Family, assign: Assign) -> Network {
         Network {
             egress: Egress {
@@ -93,7 +96,7 @@ mod tests {
         use Family::{Ipv4, Ipv6, PreferIpv6};
         use Need::{Address, Blocks, Prefix};
         let (v4, v6, both) = ((true, false), (false, true), (true, true));
-        let cases: &[(Family, Assign, (bool, bool), Option<&[Need]>)] = &[
+        let cases: &[Case<'_>] = &[
             (Ipv4, Rewrite, both, Some(&[Blocks(1)])),
             (Ipv4, Configure, v4, Some(&[Address])),
             (Ipv4, Rewrite, v6, None),
