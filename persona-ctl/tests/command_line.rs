@@ -6,7 +6,7 @@ use std::process::Output;
 
 use persona_core::ids::Generation;
 use persona_core::wire::agent::{EdgeHealth, Register, Role, WorkloadReport};
-use persona_core::wire::api::{AssignmentView, Explanation, LeaseView, NewJoinToken};
+use persona_core::wire::api::{AssignmentView, EdgeView, Explanation, LeaseView, NewJoinToken, NodeView};
 use persona_ctl::client::ApiClient;
 use persona_ctl::manager_link::{self, LinkConfig};
 use tokio_util::sync::CancellationToken;
@@ -224,8 +224,34 @@ fn a_day_at_the_command_line() {
             let told = ctl.text(line).await;
             assert!(told.contains(expected), "{line}: {told}");
         }
+        take_out(&ctl).await;
         let explained: Explanation = ctl.json("explain workload/n1/web").await;
         assert!(explained.effective.iter().any(|field| field.path == "network.mtu" && field.persona == "tokyo@1"));
         stop.cancel();
     });
+}
+
+/// Weighs, drains and deletes what is there, as far as that may be; the node and the edges stay.
+async fn take_out(ctl: &Ctl) {
+    let probed = ctl.text("edge get tyo1").await;
+    assert!(probed.contains("node/n1") && probed.contains("0.90 ms") && probed.contains("fenced: no"), "{probed}");
+    let weighed: EdgeView = ctl.json("edge weight fra1 50").await;
+    assert_eq!(weighed.weight, 50);
+    assert_eq!(ctl.refusal("edge weight fra1 0").await.0, Some(2), "weights are 1 to 1000");
+    let told = ctl.text("edge drain fra1").await;
+    assert!(told.contains("draining"), "{told}");
+    let back: EdgeView = ctl.json("edge undrain fra1").await;
+    assert!(!back.draining);
+    let (code, why) = ctl.refusal("edge delete tyo1").await;
+    assert!(code == Some(3) && why.contains("drain it"), "{why}");
+
+    let told = ctl.text("node drain n1").await;
+    assert!(told.contains("draining"), "{told}");
+    let back: NodeView = ctl.json("node undrain n1").await;
+    assert!(!back.draining && back.lease_count > 0);
+    let (code, why) = ctl.refusal("node delete n1").await;
+    assert!(code == Some(3) && why.contains("leases"), "{why}");
+    assert_eq!(ctl.refusal("node delete n1 --force").await.0, Some(2), "force takes a reason");
+    assert!(ctl.text("lease list --family ipv6").await.contains("no leases"));
+    assert!(ctl.text("lease list --family ipv4").await.contains("203.0.113."));
 }

@@ -14,7 +14,7 @@ use crate::store::{
 };
 
 /// Workloads that a node may have.
-const WORKLOAD_COUNT: u64 = 12;
+const WORKLOAD_COUNT: u64 = 10;
 
 /// One node or edge.
 pub(super) struct Agent {

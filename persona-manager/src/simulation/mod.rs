@@ -148,7 +148,7 @@ fn a_day_of_churn_leaks_nothing_and_leases_nothing_twice() {
     let (start_ms, mut step_count, mut restart_count, mut switch_count) = (manager.now_ms(), 0, 0, 0);
     while manager.now_ms() < start_ms + DAY_MS {
         // Mostly bursts of small steps, sometimes a pause in which everything settles or is missed.
-        let step_ms = if dice.once_in(2) { 5_000 + dice.below(120_000) } else { 50 + dice.below(3_000) };
+        let step_ms = if dice.once_in(2) { 5_000 + dice.below(170_000) } else { 50 + dice.below(3_000) };
         manager.clock.fetch_add(step_ms, Ordering::Relaxed);
         fleet.suffer(&mut dice);
         fleet.talk(&mut manager, &mut dice);
