@@ -30,6 +30,7 @@ mod node_prefixes;
 mod node_room;
 mod node_rows;
 mod node_subjects;
+mod node_sweep;
 mod node_use;
 mod node_validate;
 pub mod object;

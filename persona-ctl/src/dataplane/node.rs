@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use persona_common::ABI_VERSION;
-use persona_common::node::{LEASE_IS_CONFIGURED, LEASE_IS_PREFIX, Liveness, NodeConfig};
-use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
+use persona_common::node::{Liveness, NodeConfig};
+use persona_core::ids::{EdgeNumber, Generation, SubjectNumber, Vni};
 
 use super::attach;
 use super::bpffs::PinDirectory;
 use super::coexist::Coexistence;
-use super::counters::{RawCounters, SweepSummary};
+use super::counters::RawCounters;
 use super::error::DataplaneError;
 use super::loader;
 use super::maps::Cells;
 use super::node_fates::NodeFates;
-use super::node_maps::{NodeIndex, NodeMaps, slots_per_block};
+use super::node_maps::{NodeIndex, NodeMaps};
 use super::node_validate::validate;
 use super::object;
 use super::tables::NodeTables;
@@ -106,68 +106,6 @@ impl NodeDataplane {
     pub fn edge_liveness(&self, edge: EdgeNumber) -> Result<Option<(bool, Generation)>, DataplaneError> {
         let cell = self.liveness.lock().expect("nobody panics while holding it").get(edge.0.into())?;
         Ok((cell.known != 0).then_some((cell.alive != 0, Generation(cell.generation))))
-    }
-
-    /// Whether no live flow is left in a lease's slots. A lease that isn't in the maps is drained.
-    pub fn drained(&self, lease: LeaseId) -> Result<bool, DataplaneError> {
-        let Some(cell) = self.index.lease_cells.get(&lease.0) else { return Ok(true) };
-        let now_secs = super::sys::coarse_secs();
-        for block in &cell.blocks[..cell.block_count as usize] {
-            for slot in block.slot_base..block.slot_base + slots_per_block(cell.block_bits) {
-                if self.maps.slots.get(slot)?.is_live(now_secs) {
-                    return Ok(false);
-                }
-            }
-        }
-        let has_records = cell.flags & (LEASE_IS_PREFIX | LEASE_IS_CONFIGURED) != 0;
-        Ok(!has_records || self.live_record_count(lease, now_secs)? == 0)
-    }
-
-    /// Flows without slots that leave under a lease.
-    fn live_record_count(&self, lease: LeaseId, now_secs: u32) -> Result<usize, DataplaneError> {
-        let Some(index) = self.index.leases.get(&lease.0) else { return Ok(0) };
-        let records = self.maps.records.lock().expect("nobody panics while holding it").entries()?;
-        let live = records.iter().filter(|(key, record)| {
-            record.lease_index == index
-                && record.lease_id_low == lease.0 as u32
-                && record.is_live(key.protocol, now_secs)
-        });
-        Ok(live.count())
-    }
-
-    /// Removes flow and mapping entries whose slot has expired or carries something else by now.
-    pub fn sweep(&self) -> Result<SweepSummary, DataplaneError> {
-        let now_secs = super::sys::coarse_secs();
-        let mut summary = SweepSummary::default();
-        let maps = &self.maps;
-        let mut flows = maps.flows.lock().expect("nobody panics while holding it");
-        for (key, flow) in flows.entries()? {
-            let slot = maps.slots.get(flow.slot_index)?;
-            if slot.sequence == flow.sequence && slot.is_live(now_secs) {
-                summary.live_flow_count += 1;
-            } else {
-                flows.remove(&key)?;
-                summary.removed_flow_count += 1;
-            }
-        }
-        let mut mappings = maps.mappings.lock().expect("nobody panics while holding it");
-        for (key, mapping) in mappings.entries()? {
-            let slot = maps.slots.get(mapping.slot_index)?;
-            if slot.sequence != mapping.sequence || !slot.is_live(now_secs) {
-                mappings.remove(&key)?;
-                summary.removed_mapping_count += 1;
-            }
-        }
-        let mut records = maps.records.lock().expect("nobody panics while holding it");
-        for (key, record) in records.entries()? {
-            if record.is_live(key.protocol, now_secs) {
-                summary.live_flow_count += 1;
-            } else {
-                records.remove(&key)?;
-                summary.removed_flow_count += 1;
-            }
-        }
-        Ok(summary)
     }
 
     /// Counters since the programs were first attached.

@@ -12,6 +12,7 @@ use persona_common::node::{
     Device, EdgeHop, EgressAddress, Group, Lease, NodeBlock, NodeConfig, SUBJECT_PRESENT, Subject,
 };
 use persona_common::record::{Record, RecordKey};
+use persona_common::share::{SharedFlow, SharedKey};
 
 use super::error::DataplaneError;
 use super::index::{Indices, Runs};
@@ -30,6 +31,8 @@ pub(super) struct NodeMaps {
     pub(super) cursors: Cells<u32>,
     pub(super) flows: Mutex<Table<FlowKey, FlowValue>>,
     pub(super) mappings: Mutex<Table<MappingKey, MappingValue>>,
+    /// Flows under the ports of others.
+    pub(super) shared: Mutex<Table<SharedKey, SharedFlow>>,
     pub(super) slots: Cells<Slot>,
     pub(super) addresses: Table<u32, EgressAddress>,
     pub(super) blocks: Cells<NodeBlock>,
@@ -60,6 +63,7 @@ impl NodeMaps {
             cursors: Cells::take(ebpf, "CURSORS")?,
             flows: Mutex::new(Table::take(ebpf, "FLOWS")?),
             mappings: Mutex::new(Table::take(ebpf, "MAPPINGS")?),
+            shared: Mutex::new(Table::take(ebpf, "SHARED")?),
             slots: Cells::take(ebpf, "SLOTS")?,
             addresses: Table::take(ebpf, "ADDRESSES")?,
             blocks: Cells::take(ebpf, "BLOCKS")?,

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use persona_common::share::{SharedFlow, SharedKey};
 use persona_core::ids::LeaseId;
 use persona_core::wire::agent::LeaseUse;
 
 use super::error::DataplaneError;
-use super::maps::Table;
 use super::node::NodeDataplane;
 use super::node_maps::slots_per_block;
 
@@ -15,7 +13,7 @@ impl NodeDataplane {
     /// Slots that live flows hold, and slots that there are, per lease that has some. Walks all mappings: for every few
     /// seconds, not for every packet.
     pub fn lease_use(&self) -> Result<Vec<LeaseUse>, DataplaneError> {
-        let now_secs = super::sys::coarse_secs();
+        let now_secs = self.now_secs()?;
         let mut live = BTreeMap::<u32, u32>::new();
         let mappings = self.maps.mappings.lock().expect("nobody panics while holding it").entries()?;
         for (key, mapping) in mappings {
@@ -24,7 +22,7 @@ impl NodeDataplane {
                 *live.entry(key.lease_index).or_default() += 1;
             }
         }
-        let shared = self.shared_ports(now_secs);
+        let shared = self.shared_ports(now_secs)?;
         let with_slots = self.index.leases.iter().filter_map(|(id, index)| {
             let cell = self.index.lease_cells.get(id).filter(|cell| cell.block_count > 0)?;
             Some(LeaseUse {
@@ -38,16 +36,13 @@ impl NodeDataplane {
     }
 
     /// Flows under a port that another flow owns, by lease index and the low half of the lease's id.
-    fn shared_ports(&self, now_secs: u32) -> BTreeMap<(u32, u32), u32> {
+    pub(super) fn shared_ports(&self, now_secs: u32) -> Result<BTreeMap<(u32, u32), u32>, DataplaneError> {
         let mut counts = BTreeMap::new();
-        // Programs that do not share ports have no such map.
-        let entries =
-            Table::<SharedKey, SharedFlow>::from_pin(&self.pins, "SHARED").and_then(|shared| shared.entries());
-        for (_, flow) in entries.unwrap_or_default() {
+        for (_, flow) in self.maps.shared.lock().expect("nobody panics while holding it").entries()? {
             if flow.is_live(now_secs) {
                 *counts.entry((flow.lease_index, flow.lease_id_low)).or_default() += 1;
             }
         }
-        counts
+        Ok(counts)
     }
 }

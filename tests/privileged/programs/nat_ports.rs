@@ -117,7 +117,7 @@ fn tcp_ports_are_shared_between_remotes_that_differ() {
 #[test]
 fn shared_flows_end_and_age_by_themselves() {
     with_nat(&tiny(), |nat| {
-        let owner = |nat: &Nat| (0..8).for_each(|nth| drop(nat.tcp_port(10_000 + nth, REMOTE, SYN).unwrap()));
+        let owner = |nat: &Nat| (0..8).for_each(|nth| assert!(nat.tcp_port(10_000 + nth, REMOTE, SYN).is_ok()));
         owner(nat);
         for nth in 0..8 {
             let port = nat.tcp_port(10_000 + nth, REMOTE, ACK).unwrap();
@@ -160,9 +160,45 @@ fn shared_flows_end_and_age_by_themselves() {
 }
 
 #[test]
+fn a_sweep_leaves_what_lives_and_takes_what_does_not() {
+    with_nat(&tiny(), |nat| {
+        (0..8).for_each(|nth| assert!(nat.tcp_port(10_000 + nth, REMOTE, SYN).is_ok()));
+        let port = nat.tcp_port(20_000, OTHER, SYN).unwrap();
+        nat.tcp_in(OTHER, port, SYN | ACK).unwrap();
+        let swept = nat.node.sweep().unwrap();
+        assert_eq!((swept.live_flow_count, swept.removed_flow_count, swept.removed_mapping_count), (9, 0, 0));
+        let used = nat.node.lease_use().unwrap();
+        assert_eq!((used[0].live_slot_count, used[0].slot_count, used[0].shared_port_count), (8, 24, 1));
+        assert_eq!(nat.tcp_port(20_000, OTHER, ACK), Ok(port), "the shared flow goes on");
+        nat.advance(121);
+        let swept = nat.node.sweep().unwrap();
+        assert_eq!((swept.live_flow_count, swept.removed_flow_count, swept.removed_mapping_count), (1, 8, 8));
+        assert!(!nat.node.drained(persona_core::ids::LeaseId(9)).unwrap(), "a shared flow lives");
+        assert_eq!(nat.tcp_port(20_000, OTHER, RST), Ok(port));
+        nat.advance(11);
+        let swept = nat.node.sweep().unwrap();
+        assert_eq!((swept.live_flow_count, swept.removed_flow_count, swept.removed_mapping_count), (0, 1, 1));
+        assert!(nat.node.drained(persona_core::ids::LeaseId(9)).unwrap());
+    });
+}
+
+#[test]
+fn flows_that_fell_silent_under_a_busy_port_are_swept() {
+    with_nat(&tiny(), |nat| {
+        nat.udp_port(10_000, REMOTE).unwrap();
+        for _ in 0..20 {
+            nat.advance(20);
+            nat.udp_port(10_000, OTHER).unwrap();
+        }
+        let swept = nat.node.sweep().unwrap();
+        assert_eq!((swept.live_flow_count, swept.removed_flow_count, swept.removed_mapping_count), (1, 1, 0));
+    });
+}
+
+#[test]
 fn errors_about_shared_flows_find_them() {
     with_nat(&tiny(), |nat| {
-        (0..8).for_each(|nth| drop(nat.tcp_port(10_000 + nth, REMOTE, SYN).unwrap()));
+        (0..8).for_each(|nth| assert!(nat.tcp_port(10_000 + nth, REMOTE, SYN).is_ok()));
         let port = nat.tcp_port(20_000, OTHER, SYN).unwrap();
         let router = Ipv4Addr::new(198, 51, 100, 1);
         let embedded = |source, port| Ip::new(source, OTHER_SERVER, 6).tcp(port, 443, SYN, b"", b"");
