@@ -12,6 +12,7 @@ mod nat_errors;
 mod nat_fragments;
 mod nat_frames;
 mod nat_headers;
+mod nat_live;
 mod nat_ports;
 mod nat_tcp;
 mod nat_world;

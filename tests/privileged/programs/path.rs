@@ -11,24 +11,24 @@ use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook, Node
 use super::namespace::Namespace;
 use super::world::{chain, is_privileged};
 
-const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+pub(super) const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const EDGE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const ECHO_PORT: u16 = 7007;
 
 /// Namespaces from left to right.
-struct Chain {
-    workload: Namespace,
-    node: Namespace,
-    edge: Namespace,
-    server: Namespace,
+pub(super) struct Chain {
+    pub(super) workload: Namespace,
+    pub(super) node: Namespace,
+    pub(super) edge: Namespace,
+    pub(super) server: Namespace,
     directory: tempfile::TempDir,
 }
 
 impl Chain {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let [workload, node, edge, server] = ["workload", "node", "edge", "server"].map(Namespace::new);
         workload.connect(("eth0", "10.1.0.2/24"), &node, ("w0", "10.1.0.1/24"));
         node.connect(("u0", "10.0.0.1/24"), &edge, ("i0", "10.0.0.2/24"));
@@ -37,7 +37,7 @@ impl Chain {
         Self { workload, node, edge, server, directory: tempfile::tempdir().unwrap() }
     }
 
-    fn open_node(&self) -> NodeDataplane {
+    pub(super) fn open_node(&self) -> NodeDataplane {
         let options = NodeOptions {
             bpffs: self.directory.path().join("node"),
             uplinks: vec![self.node.ifindex("u0")],
@@ -53,7 +53,7 @@ impl Chain {
         node
     }
 
-    fn open_edge(&self, hook: Hook) -> EdgeDataplane {
+    pub(super) fn open_edge(&self, hook: Hook) -> EdgeDataplane {
         let (inside, outside) = (self.edge.ifindex("i0"), self.edge.ifindex("o0"));
         let options = EdgeOptions {
             bpffs: self.directory.path().join("edge"),

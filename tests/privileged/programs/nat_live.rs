@@ -1,0 +1,142 @@
+//! Real sockets over the chain with the senders' offloads on and off: every checksum state that a kernel makes, packets of
+//! 64 KB that become segments late, pages that were never copied. Receivers check each byte, and their kernels each sum.
+#![expect(unsafe_code, reason = "SO_NO_CHECK has no safe form")]
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use persona_ctl::dataplane::Hook;
+
+use super::namespace::Namespace;
+use super::path::{Chain, EGRESS, SERVER, WORKLOAD};
+use super::world::is_privileged;
+
+const PORT: u16 = 7100;
+const LENGTH: usize = 6 << 20;
+
+/// A file of bytes in which a shift would show.
+fn content() -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    let bytes: Vec<u8> = (0..LENGTH as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    file.write_all(&bytes).unwrap();
+    file
+}
+
+/// Sends the file's pages as they are: the standard library takes sendfile(2).
+fn send(file: &File, mut stream: TcpStream) {
+    let mut file = file;
+    file.rewind().unwrap();
+    assert_eq!(std::io::copy(&mut file, &mut stream).unwrap(), LENGTH as u64);
+}
+
+fn receive(file: &File, mut stream: TcpStream) {
+    let mut file = file;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (mut got, mut expected) = (Vec::new(), Vec::new());
+    stream.read_to_end(&mut got).unwrap();
+    file.rewind().unwrap();
+    file.read_to_end(&mut expected).unwrap();
+    assert!(got == expected, "{} bytes came, or others", got.len());
+}
+
+/// Both ways over one connection each.
+fn transfer(chain: &Chain, file: &File) {
+    let listener = chain.server.enter(|| TcpListener::bind((SERVER, PORT)).unwrap());
+    let connect = || chain.workload.enter(|| TcpStream::connect((SERVER, PORT)).unwrap());
+    let (mut there, back) = (file.try_clone().unwrap(), file);
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            let (upload, from) = listener.accept().unwrap();
+            assert_eq!(from.ip(), EGRESS);
+            receive(&content(), upload);
+            send(&content(), listener.accept().unwrap().0);
+        });
+        send(&there, connect());
+        receive(back, connect());
+        server.join().unwrap();
+    });
+    there.rewind().unwrap();
+}
+
+/// Datagrams of many lengths there and back, with a checksum and without.
+fn exchange(chain: &Chain) {
+    let bind = |namespace: &Namespace, address: Ipv4Addr, port: u16| {
+        let socket = namespace.enter(|| UdpSocket::bind((address, port)).unwrap());
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    };
+    let server = bind(&chain.server, SERVER, PORT);
+    for has_checksum in [true, false] {
+        let workload = bind(&chain.workload, WORKLOAD, 0);
+        workload.connect((SERVER, PORT)).unwrap();
+        for socket in [&server, &workload] {
+            let without = libc::c_int::from(!has_checksum);
+            // SAFETY: an open socket, and an integer that lives until the call returns.
+            let result = unsafe {
+                let value = (&raw const without).cast();
+                libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, value, 4)
+            };
+            assert_eq!(result, 0);
+        }
+        for length in [0, 1, 2, 3, 17, 512, 1371, 1372] {
+            let sent: Vec<u8> = (0..length).map(|at: u32| at as u8).collect();
+            let mut buffer = [0; 2048];
+            workload.send(&sent).unwrap();
+            let (count, from) = server.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{length}: {error}"));
+            assert_eq!((&buffer[..count], from.ip()), (&sent[..], EGRESS.into()));
+            server.send_to(&sent, from).unwrap();
+            let count = workload.recv(&mut buffer).unwrap_or_else(|error| panic!("{length} back: {error}"));
+            assert_eq!(buffer[..count], sent);
+        }
+    }
+}
+
+/// Packets that a namespace's kernel has refused for their checksum.
+fn wrong_sums(namespace: &Namespace) -> u64 {
+    let output = String::from_utf8(namespace.run("cat /proc/net/snmp").stdout).unwrap();
+    let lines: Vec<Vec<&str>> = output.lines().map(|line| line.split_whitespace().collect()).collect();
+    let mut sum = 0;
+    for pair in lines.chunks(2) {
+        for (name, count) in pair[0].iter().zip(&pair[1]) {
+            sum += if name.contains("CsumErrors") { count.parse::<u64>().unwrap() } else { 0 };
+        }
+    }
+    sum
+}
+
+#[test]
+fn every_offload_carries_every_byte() {
+    if !is_privileged() {
+        return;
+    }
+    let file = content();
+    for (what, devices) in [
+        ("as veth has it", &[][..]),
+        ("the senders sum", &[("workload", "eth0"), ("server", "s0")]),
+        ("the last hop sums", &[("node", "w0"), ("edge", "o0")]),
+        ("the tunnel's ends sum", &[("node", "u0"), ("edge", "i0")]),
+    ] {
+        let chain = Chain::new();
+        for (role, device) in devices {
+            let namespace = match *role {
+                "workload" => &chain.workload,
+                "server" => &chain.server,
+                "node" => &chain.node,
+                _ => &chain.edge,
+            };
+            namespace.ethtool(&format!("{device} tx off"));
+        }
+        let node = chain.open_node();
+        let edge = chain.open_edge(Hook::Tc);
+        exchange(&chain);
+        transfer(&chain, &file);
+        for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
+            assert_eq!(wrong_sums(namespace), 0, "{what}");
+        }
+        let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
+        assert!(drops.0.is_empty() && drops.1.is_empty(), "{what}: {drops:?}");
+    }
+}
