@@ -5,7 +5,12 @@
 //! peer or a node, and whoever could reach it (each node that was told of it, each peer of its group) says for longer
 //! than the edge needs to notice its own loneliness that it does not hear it. A witness that says nothing proves
 //! nothing: the edge stays unfenced until that witness speaks again or is deleted. An edge that comes back is
-//! [`super::EdgeState::Down`] until it acknowledged everything that is published for it.
+//! [`super::EdgeState::Down`] until it acknowledged everything that is published for it, and answers for nothing itself
+//! until it caught up.
+//!
+//! What this cannot see: an edge also takes an answering next hop towards the nodes for company, so behind a router it may
+//! go on answering although no witness hears it; and one that comes back while the manager is away serves with its old
+//! table after a few seconds. The quarantine and the nodes' own checks are what is left then.
 
 use super::judge::EdgeState;
 use super::testimony::{Says, Testimony};
