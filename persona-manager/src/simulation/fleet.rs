@@ -72,7 +72,11 @@ impl Fleet {
         let mut agents = Vec::new();
         for (role, name, byte, group) in nodes.chain(group("fra", 100)).chain(group("tyo", 200)) {
             let id = AgentId { role, name };
-            manager.change(|draft| Ok(register(draft, &id, byte, group))).unwrap();
+            let register = |draft: &mut Draft| {
+                register(draft, &id, byte, group);
+                Ok(())
+            };
+            manager.change(register).unwrap();
             let workloads = Vec::new();
             let (state, ends) = (Arc::default(), BTreeMap::new());
             let (is_alive, is_linked, is_near, was_alone) = (true, true, true, false);
@@ -141,8 +145,11 @@ impl Fleet {
                 found.push((agent.id.clone(), agent.workloads.clone()));
             }
         }
-        let note = |draft: &mut Draft| found.iter().for_each(|(id, names)| set_workloads(draft, id, names));
-        manager.change(|draft| Ok(note(draft))).unwrap();
+        let note = |draft: &mut Draft| {
+            found.iter().for_each(|(id, names)| set_workloads(draft, id, names));
+            Ok(())
+        };
+        manager.change(note).unwrap();
         let snapshot = manager.snapshot.clone();
         manager.live.forget_leases(|id| snapshot.leases.contains_key(id));
         for agent in self.agents.iter_mut().filter(|agent| agent.is_alive && agent.is_linked) {
