@@ -186,7 +186,7 @@ mod tests {
     fn what_stands_is_told_once_and_again_when_it_is_back() {
         let note = Note::new("mtu.lowered", "workload/n1/w1", "x");
         let mut standing = Standing::default();
-        assert_eq!(standing.take([note.clone()]), [note.clone()]);
+        assert_eq!(standing.take([note.clone()]), std::slice::from_ref(&note));
         assert_eq!(standing.take([note.clone()]), []);
         assert_eq!(standing.take([]), []);
         assert_eq!(standing.take([note.clone()]), [note]);

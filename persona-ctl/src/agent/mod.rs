@@ -4,6 +4,7 @@
 //! started by news from the manager, the kernel or the prober, and once a second in any case; it takes no hint about
 //! what changed.
 
+mod advice;
 mod budget;
 mod cgroup;
 mod changes;
@@ -22,6 +23,7 @@ mod tables;
 mod telling;
 mod workload_config;
 
+pub use advice::{advice, own_cgroup};
 pub use config::{AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, read_join_token};
 pub use configure::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, Trouble, withdraw_everything};
 pub use gai::keep as keep_gai_file;

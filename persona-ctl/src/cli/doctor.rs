@@ -9,6 +9,7 @@ use clap::Args;
 use super::Output;
 use super::print::table_of;
 use super::role::overlay_manager;
+use crate::agent;
 use crate::host::{self, Check, Outcome};
 use crate::netlink::{Link, Netlink};
 
@@ -34,6 +35,10 @@ impl DoctorArgs {
         let mut checks = host::checks(&bpffs);
         let devices: Vec<String> = ["uplink", "inside", "outside"].into_iter().filter_map(text).collect();
         checks.extend(device_checks(&devices)?);
+        // An edge's configuration has other keys, and nothing to advise on.
+        if let Some(Ok(file)) = self.config.as_deref().map(crate::config::load::<agent::AgentFile>) {
+            checks.extend(agent::advice(&file, agent::own_cgroup().as_deref()));
+        }
         let mut url = text("manager");
         overlay_manager(&mut url, manager);
         checks.extend(url.map(|url| manager_check(&url)));

@@ -88,9 +88,11 @@ impl ConfiguredWorkload {
             });
         }
         for gateway in [IpAddr::V4(GATEWAY), IpAddr::V6(GATEWAY6)] {
-            let of_family = self.leases.iter().filter(|lease| lease.address.is_ipv4() == gateway.is_ipv4());
+            let mut of_family = self.leases.iter().filter(|lease| lease.address.is_ipv4() == gateway.is_ipv4());
             // The newest lease in force goes last in the list; without one the old ones still need a way.
-            let Some(lease) = of_family.clone().find(|lease| lease.is_current).or(of_family.last()) else { continue };
+            let Some(lease) = of_family.clone().find(|lease| lease.is_current).or(of_family.next_back()) else {
+                continue;
+            };
             wanted.neighbours.insert((ifindex, gateway), gateway_mac);
             for (destination, metric) in default_routes(gateway, lease.is_current) {
                 wanted.routes.insert(OurRoute {
