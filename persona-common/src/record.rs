@@ -33,6 +33,12 @@ pub struct RecordKey {
 const _: () = assert!(size_of::<RecordKey>() == 44 && align_of::<RecordKey>() == 4);
 
 impl RecordKey {
+    /// Whether it is the entry that any remote may answer, not a flow.
+    pub const fn is_of_any_remote(&self) -> bool {
+        let [a, b, c, d] = self.remote;
+        a | b | c | d == 0
+    }
+
     /// The entry that any remote may answer.
     #[inline(always)]
     pub const fn of_any_remote(&self) -> Self {

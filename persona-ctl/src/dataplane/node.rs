@@ -52,6 +52,8 @@ pub struct NodeDataplane {
     pub(super) index: NodeIndex,
     pub(super) coexist: Coexistence,
     pub(super) uplinks: Vec<u32>,
+    /// The tables in force, as far as this process has written them.
+    applied: Option<NodeTables>,
     liveness: Mutex<Cells<Liveness>>,
 }
 
@@ -67,7 +69,8 @@ impl NodeDataplane {
         for program in ["from_workload", "to_workload", "from_host", "from_edge", "guard"] {
             attach::load_tc(&mut ebpf, program)?;
         }
-        let mut dataplane = Self { ebpf, pins, maps, index, coexist: options.coexist, uplinks: Vec::new(), liveness };
+        let mut dataplane =
+            Self { ebpf, pins, maps, index, coexist: options.coexist, uplinks: Vec::new(), applied: None, liveness };
         dataplane.set_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
         upgrade.map_or(Ok(()), Upgrade::finish)?;
@@ -75,10 +78,31 @@ impl NodeDataplane {
     }
 
     /// Makes the maps and the attached devices what the tables say. Tables that contradict themselves are refused before
-    /// anything is written; the same tables again change nothing.
+    /// anything is written; the same tables again change nothing. A write that fails leaves the tables of before in force.
     pub fn apply(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
         validate(tables).map_err(DataplaneError::Invalid)?;
-        self.apply_validated(tables)
+        let outcome = self.apply_validated(tables);
+        match &outcome {
+            Ok(()) => self.applied = Some(tables.clone()),
+            Err(DataplaneError::Invalid(_)) => {}
+            Err(_) => self.restore()?,
+        }
+        outcome
+    }
+
+    /// After a write that failed: what the maps hold is read anew, and the tables that were in force before are put back,
+    /// if this process has seen any. What it was that failed is the caller's to tell.
+    fn restore(&mut self) -> Result<(), DataplaneError> {
+        let (rows, spare_rows) = (self.index.group_rows.clone(), self.index.spare_rows.clone());
+        self.index = NodeIndex { group_rows: rows, spare_rows, ..NodeIndex::recover(&self.maps)? };
+        match self.applied.take() {
+            None => Ok(()),
+            Some(before) => {
+                self.apply_validated(&before)?;
+                self.applied = Some(before);
+                Ok(())
+            }
+        }
     }
 
     /// Says whether an edge is alive and which generation its lease table has reached. Takes one map write.

@@ -187,7 +187,19 @@ impl NodeDataplane {
         for id in self.index.leases.surplus(|id| leases.contains(id)) {
             self.remove_lease(id)?;
         }
+        self.remove_personas()?;
         self.remove_addresses()
+    }
+
+    /// Takes back the indices of personas that no lease is left of.
+    fn remove_personas(&mut self) -> Result<(), DataplaneError> {
+        let held = self.index.lease_cells.values().map(|lease| lease.vni).collect::<BTreeSet<_>>();
+        for vni in self.index.personas.surplus(|vni| held.contains(vni)) {
+            if let Some(index) = self.index.personas.take_back(&vni) {
+                self.maps.personas.set(index, 0)?;
+            }
+        }
+        Ok(())
     }
 
     fn remove_lease(&mut self, id: u64) -> Result<(), DataplaneError> {

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use aya::Ebpf;
 use persona_common::addr::Address6;
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, SLOT_PROTOCOL_COUNT, Slot};
+use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{GROUP_COUNT_MAX, LEASE_COUNT_MAX, PERSONA_COUNT_MAX, SUBJECT_COUNT_MAX};
 use persona_common::node::{
     Device, EdgeHop, EgressAddress, Group, Lease, NodeBlock, NodeConfig, SUBJECT_PRESENT, Subject,
@@ -39,6 +40,7 @@ pub(super) struct NodeMaps {
     /// Leased /64 → lease index.
     pub(super) prefixes: Table<[u32; 2], u32>,
     pub(super) records: Mutex<Table<RecordKey, Record>>,
+    pub(super) passing: Mutex<PassingMaps>,
     pub(super) edges: Cells<EdgeHop>,
     pub(super) edge_addresses: Table<Address6, u32>,
     pub(super) groups: Cells<Group>,
@@ -69,6 +71,7 @@ impl NodeMaps {
             blocks: Cells::take(ebpf, "BLOCKS")?,
             prefixes: Table::take(ebpf, "PREFIXES")?,
             records: Mutex::new(Table::take(ebpf, "RECORDS")?),
+            passing: Mutex::new(PassingMaps::take(ebpf)?),
             edges: Cells::take(ebpf, "EDGES")?,
             edge_addresses: Table::take(ebpf, "EDGE_ADDRESSES")?,
             groups: Cells::take(ebpf, "GROUPS")?,
@@ -78,6 +81,23 @@ impl NodeMaps {
             personas: Cells::take(ebpf, "PERSONAS")?,
             persona_traffic: TrafficCells::take(ebpf, "PERSONA_TRAFFIC")?,
             drops: DropCells::take(ebpf)?,
+        })
+    }
+}
+
+/// What only the programs write, and a sweep tidies up.
+pub(super) struct PassingMaps {
+    pub(super) fragments: Table<FragmentKey, FragmentValue>,
+    pub(super) towards: Table<RecordKey, Record>,
+    pub(super) openings: Table<RecordKey, Record>,
+}
+
+impl PassingMaps {
+    fn take(ebpf: &mut Ebpf) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            fragments: Table::take(ebpf, "FRAGMENTS")?,
+            towards: Table::take(ebpf, "TOWARDS")?,
+            openings: Table::take(ebpf, "OPENINGS6")?,
         })
     }
 }
@@ -95,6 +115,8 @@ pub(super) struct NodeIndex {
     pub(super) groups: Indices<u64>,
     /// Hash of a group's name → rows in force.
     pub(super) group_rows: BTreeMap<u64, Arc<[u32]>>,
+    /// Hash of a group's name → what its spare half holds, where this process has written it.
+    pub(super) spare_rows: BTreeMap<u64, Arc<[u32]>>,
     /// VNI → index.
     pub(super) personas: Indices<u32>,
     /// Egress address → its cells.
@@ -129,6 +151,7 @@ impl NodeIndex {
             lease_cells: leases.iter().map(|(_, lease)| (lease.id, *lease)).collect(),
             groups: Indices::new(0, GROUP_COUNT_MAX, groups.iter().map(|(index, it)| (it.name_hash, *index))),
             group_rows: BTreeMap::new(),
+            spare_rows: BTreeMap::new(),
             personas: Indices::new(0, PERSONA_COUNT_MAX, personas.iter().map(|(index, vni)| (*vni, *index))),
             addresses,
             block_runs,

@@ -95,6 +95,7 @@ mod tests {
             lease_cells: Default::default(),
             groups: Indices::new(0, 1, []),
             group_rows: Default::default(),
+            spare_rows: Default::default(),
             personas: Indices::new(0, persona_count, []),
             addresses: Default::default(),
             block_runs: Runs::default(),

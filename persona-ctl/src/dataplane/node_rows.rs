@@ -34,11 +34,25 @@ impl NodeDataplane {
             return Ok(());
         }
         let spare = if is_new || group.row_base != halves[0] { halves[0] } else { halves[1] };
-        for (row, pair) in (spare..).zip(&rows) {
-            self.maps.maglev.set(row, *pair)?;
-        }
+        self.fill_spare(key, spare, &rows)?;
         self.maps.groups.set(index, Group { name_hash: key, row_base: spare, reserved: 0 })?;
-        self.index.group_rows.insert(key, rows.into());
+        // The half that was in force is the spare one from here on.
+        let before = self.index.group_rows.insert(key, rows.into());
+        self.index.spare_rows.remove(&key);
+        if let Some(before) = before.filter(|_| !is_new) {
+            self.index.spare_rows.insert(key, before);
+        }
+        Ok(())
+    }
+
+    /// Writes rows into a group's spare half: only those that differ, where it is known what stands there.
+    fn fill_spare(&mut self, key: u64, spare: u32, rows: &[u32]) -> Result<(), DataplaneError> {
+        let known = self.index.spare_rows.remove(&key);
+        for (at, pair) in rows.iter().enumerate() {
+            if known.as_ref().is_none_or(|known| known[at] != *pair) {
+                self.maps.maglev.set(spare + at as u32, *pair)?;
+            }
+        }
         Ok(())
     }
 
@@ -47,6 +61,7 @@ impl NodeDataplane {
         if let Some(index) = self.index.groups.take_back(&key) {
             self.maps.groups.set(index, Group::default())?;
             self.index.group_rows.remove(&key);
+            self.index.spare_rows.remove(&key);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Expiry is judged at use, by the programs. What is removed here was no longer believed anyway; a flow that comes back to
 //! life between the look and the removal makes its entry anew.
 
+use aya::Pod;
 use persona_common::flow::{FLOW_SHARED, FlowKey, FlowValue};
 use persona_common::node::{LEASE_IS_CONFIGURED, LEASE_IS_PREFIX};
 use persona_common::share::{SharedFlow, SharedKey};
@@ -10,6 +11,7 @@ use persona_core::ids::LeaseId;
 
 use super::counters::SweepSummary;
 use super::error::DataplaneError;
+use super::maps::Table;
 use super::node::NodeDataplane;
 use super::node_maps::slots_per_block;
 
@@ -57,6 +59,7 @@ impl NodeDataplane {
         self.sweep_flows(now_secs, &mut summary)?;
         self.sweep_mappings(now_secs, &mut summary)?;
         self.sweep_records(now_secs, &mut summary)?;
+        self.sweep_passing(now_secs)?;
         Ok(summary)
     }
 
@@ -103,7 +106,7 @@ impl NodeDataplane {
         let mut records = self.maps.records.lock().expect("nobody panics while holding it");
         for (key, record) in records.entries()? {
             if record.is_live(key.protocol, now_secs) {
-                summary.live_flow_count += 1;
+                summary.live_flow_count += usize::from(!key.is_of_any_remote());
             } else {
                 records.remove(&key)?;
                 summary.removed_flow_count += 1;
@@ -111,14 +114,30 @@ impl NodeDataplane {
         }
         Ok(())
     }
+
+    /// Fragments, connections towards workloads and notes of strangers: nobody counts them.
+    fn sweep_passing(&self, now_secs: u32) -> Result<(), DataplaneError> {
+        let mut passing = self.maps.passing.lock().expect("nobody panics while holding it");
+        retain(&mut passing.fragments, |_, value| value.is_fresh(now_secs))?;
+        retain(&mut passing.towards, |key, record| record.is_live(key.protocol, now_secs))?;
+        retain(&mut passing.openings, |key, record| record.is_live(key.protocol, now_secs))
+    }
+}
+
+fn retain<K: Pod, V: Pod + PartialEq>(
+    table: &mut Table<K, V>,
+    keep: impl Fn(&K, &V) -> bool,
+) -> Result<(), DataplaneError> {
+    for (key, value) in table.entries()? {
+        if !keep(&key, &value) {
+            table.remove(&key)?;
+        }
+    }
+    Ok(())
 }
 
 fn shared_key(key: &FlowKey, flow: &FlowValue) -> SharedKey {
-    SharedKey {
-        slot_index: flow.slot_index,
-        remote_address: key.remote_address,
-        remote_port: key.remote_port.into(),
-    }
+    SharedKey { slot_index: flow.slot_index, remote_address: key.remote_address, remote_port: key.remote_port.into() }
 }
 
 /// Whether the entry is that of the flow, and in force.

@@ -10,7 +10,7 @@ use super::node::NodeDataplane;
 use super::node_maps::slots_per_block;
 
 impl NodeDataplane {
-    /// Slots that live flows hold, and slots that there are, per lease that has some. Walks all mappings: for every few
+    /// Slots that live flows hold, and slots that there are, per lease; flows and no slots where a lease needs none. Walks all mappings: for every few
     /// seconds, not for every packet.
     pub fn lease_use(&self) -> Result<Vec<LeaseUse>, DataplaneError> {
         let now_secs = self.now_secs()?;
@@ -23,16 +23,30 @@ impl NodeDataplane {
             }
         }
         let shared = self.shared_ports(now_secs)?;
-        let with_slots = self.index.leases.iter().filter_map(|(id, index)| {
-            let cell = self.index.lease_cells.get(id).filter(|cell| cell.block_count > 0)?;
+        let recorded = self.recorded_flows(now_secs)?;
+        let all = self.index.leases.iter().filter_map(|(id, index)| {
+            let cell = self.index.lease_cells.get(id)?;
+            let flows = if cell.block_count > 0 { live.get(&index) } else { recorded.get(&(index, *id as u32)) };
             Some(LeaseUse {
                 lease: LeaseId(*id),
-                live_slot_count: live.get(&index).copied().unwrap_or(0),
+                live_slot_count: flows.copied().unwrap_or(0),
                 slot_count: cell.block_count * slots_per_block(cell.block_bits),
                 shared_port_count: shared.get(&(index, *id as u32)).copied().unwrap_or(0),
             })
         });
-        Ok(with_slots.collect())
+        Ok(all.collect())
+    }
+
+    /// Flows without slots, by lease index and the low half of the lease's id.
+    fn recorded_flows(&self, now_secs: u32) -> Result<BTreeMap<(u32, u32), u32>, DataplaneError> {
+        let mut counts = BTreeMap::new();
+        let records = self.maps.records.lock().expect("nobody panics while holding it").entries()?;
+        for (key, record) in records {
+            if !key.is_of_any_remote() && record.is_live(key.protocol, now_secs) {
+                *counts.entry((record.lease_index, record.lease_id_low)).or_default() += 1;
+            }
+        }
+        Ok(counts)
     }
 
     /// Flows under a port that another flow owns, by lease index and the low half of the lease's id.

@@ -18,6 +18,7 @@ mod nat_tcp;
 mod nat_world;
 mod node6_inward;
 mod node6_outward;
+mod node6_tables;
 mod node6_world;
 mod node_packets;
 mod path;
