@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use persona_common::addr::address_be;
 use persona_common::drop::DropReason;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode};
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer};
+use persona_common::encapsulation::RELAY;
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::node::EgressAddress;
@@ -24,6 +25,9 @@ pub struct EdgeFates {
     addresses: Table<u32, EgressAddress>,
     blocks: Cells<EdgeBlock>,
     nodes: Cells<EdgeNode>,
+    node_silent: Cells<u32>,
+    peers: Cells<EdgePeer>,
+    peer_alive: Cells<u32>,
 }
 
 impl EdgeFates {
@@ -34,6 +38,9 @@ impl EdgeFates {
             addresses: Table::from_pin(pins, "ADDRESSES")?,
             blocks: Cells::from_pin(pins, "BLOCKS")?,
             nodes: Cells::from_pin(pins, "NODES")?,
+            node_silent: Cells::from_pin(pins, "NODE_SILENT")?,
+            peers: Cells::from_pin(pins, "PEERS")?,
+            peer_alive: Cells::from_pin(pins, "PEER_ALIVE")?,
         })
     }
 
@@ -56,12 +63,29 @@ impl EdgeFates {
             return Ok(Some(Fate::Drop(DropReason::Unleased)));
         };
         let node = self.nodes.get(node_index)?;
+        let entropy_port = entropy_port(flow_hash(destination, source, key.id, key.protocol));
+        if self.node_silent.get(node_index)? != 0
+            && let Some((from, to)) = self.way_to_peer(&config)?
+        {
+            let outer = Outer { reserved: RELAY, ..Outer::new(from, to, entropy_port) };
+            return Ok(Some(Fate::Tunnel { rewrite: Rewrite::default(), outer, mtu: block.mtu as u16, class: 0 }));
+        }
         let ends = address6_from(config.underlay_address).zip(address6_from(node.address));
         let Some((from, to)) = ends else { return Ok(Some(Fate::Drop(DropReason::Unleased))) };
-        let hash = flow_hash(destination, source, key.id, key.protocol);
-        let outer = Outer { vni: block.vni, ..Outer::new(from, to, entropy_port(hash)) };
+        let outer = Outer { vni: block.vni, ..Outer::new(from, to, entropy_port) };
         let rewrite = Rewrite { counts_hop: true, ..Rewrite::default() };
         Ok(Some(Fate::Tunnel { rewrite, outer, mtu: block.mtu as u16, class: 0 }))
+    }
+
+    /// From here to a peer that is alive: it may reach a node that this edge does not.
+    fn way_to_peer(&self, config: &EdgeConfig) -> Result<Option<(IpAddr, IpAddr)>, DataplaneError> {
+        for index in 0..config.peer_count {
+            let peer = self.peers.get(index)?;
+            if self.peer_alive.get(peer.number)? != 0 {
+                return Ok(address6_from(config.underlay_address).zip(address6_from(peer.address)));
+            }
+        }
+        Ok(None)
     }
 }
 

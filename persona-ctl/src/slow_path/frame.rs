@@ -7,15 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use persona_common::drop::DropReason;
+use persona_common::encapsulation::{WAIT, WAIT_INWARD};
 use persona_common::probe::GENEVE_PORT;
 
 use super::ip::mend_checksum;
 use super::queue::Way;
-
-/// The Geneve header's reserved last byte (contract §7): a fragment on its way out waits.
-pub(super) const WAIT: u8 = 2;
-/// The Geneve header's reserved last byte (contract §7): a fragment on its way in waits.
-pub(super) const WAIT_INWARD: u8 = 3;
 
 const ETHERNET_LENGTH: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
