@@ -43,8 +43,8 @@ pub struct EdgeConfig {
     pub peer_count: u32,
     /// Added to the coarse clock: 0 but in tests and simulations.
     pub clock_offset_secs: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The smallest MTU of all leases, bytes; 0: none are there.
+    pub mtu_min: u32,
 }
 
 const _: () = assert!(size_of::<EdgeConfig>() == 120 && align_of::<EdgeConfig>() == 8);

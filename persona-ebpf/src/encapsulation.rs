@@ -23,6 +23,9 @@ const GENEVE_CRITICAL: u8 = 0x40;
 /// Bytes of the headers of UDP and Geneve without options.
 const UDP_GENEVE_LENGTH: usize = size_of::<Udp>() + size_of::<Geneve>();
 
+/// The tunnel's headers with all options that Geneve has room for are shorter than this, a mask.
+const LENGTH_MASK: usize = 0x1ff;
+
 /// All that stands between the Ethernet header and the inner packet, over IPv4.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -175,7 +178,7 @@ impl Outer {
     /// Where the inner packet starts in the frame.
     #[inline(always)]
     pub fn inner_at(&self) -> usize {
-        ETHERNET_LENGTH + self.length
+        ETHERNET_LENGTH + (self.length & LENGTH_MASK)
     }
 
     /// Bytes of the outer IP header.
@@ -202,20 +205,43 @@ impl Outer {
     }
 }
 
+/// Gives a tunnel packet new outer headers in place, of the family that it has, around an inner packet of `inner.length`
+/// bytes; `inner.tos` is the outer type of service. Geneve's options stay.
+#[inline(always)]
+pub fn readdress<F: Frame>(frame: &F, outer: &Outer, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason> {
+    let inner = Inner { length: inner.length + options_length(&outer.geneve), ..*inner };
+    let version_length = outer.geneve.version_length;
+    if outer.is_ipv6 {
+        let mut headers = tunnel.headers_v6(&inner);
+        headers.geneve.version_length = version_length;
+        return frame.write(ETHERNET_LENGTH, headers);
+    }
+    let mut headers = tunnel.headers_v4(&inner);
+    headers.geneve.version_length = version_length;
+    frame.write(ETHERNET_LENGTH, headers)
+}
+
 /// Reads the tunnel's headers of a frame that ends a tunnel at `address`; None: not a tunnel packet for us.
 #[inline(always)]
 pub fn read_outer<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
     let ethernet: Ethernet = frame.read(0)?;
-    match ethernet.kind {
-        ETHERTYPE_IPV4 => read_v4(frame, address),
-        ETHERTYPE_IPV6 => read_v6(frame, address),
+    read_outer_at(frame, ETHERNET_LENGTH, ethernet.kind, address)
+}
+
+/// As [`read_outer`], where the outer IP header stands at `at` and the EtherType in front of it is `kind`. Positions in
+/// what is read are those of a frame without a tag.
+#[inline(always)]
+pub fn read_outer_at<F: Frame>(frame: &F, at: usize, kind: u16, address: &Address6) -> Option<Outer> {
+    match kind {
+        ETHERTYPE_IPV4 => read_v4(frame, at, address),
+        ETHERTYPE_IPV6 => read_v6(frame, at, address),
         _ => None,
     }
 }
 
 #[inline(always)]
-fn read_v4<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
-    let ip: Ipv4 = frame.read(ETHERNET_LENGTH)?;
+fn read_v4<F: Frame>(frame: &F, at: usize, address: &Address6) -> Option<Outer> {
+    let ip: Ipv4 = frame.read(at)?;
     let is_tunnel = is_mapped(*address)
         && ip.destination == address[3]
         && ip.protocol == UDP
@@ -224,7 +250,7 @@ fn read_v4<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
     if !is_tunnel {
         return None;
     }
-    let (udp, geneve) = read_udp_geneve(frame, ETHERNET_LENGTH + size_of::<Ipv4>())?;
+    let (udp, geneve) = read_udp_geneve(frame, at + size_of::<Ipv4>())?;
     Some(Outer {
         source: mapped(ip.source),
         length: ENCAPSULATION_LENGTH_V4 + options_length(&geneve),
@@ -237,12 +263,12 @@ fn read_v4<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
 }
 
 #[inline(always)]
-fn read_v6<F: Frame>(frame: &F, address: &Address6) -> Option<Outer> {
-    let ip: Ipv6 = frame.read(ETHERNET_LENGTH)?;
+fn read_v6<F: Frame>(frame: &F, at: usize, address: &Address6) -> Option<Outer> {
+    let ip: Ipv6 = frame.read(at)?;
     if ip.destination != *address || ip.next_header != UDP || !ip.is_version_6() {
         return None;
     }
-    let (udp, geneve) = read_udp_geneve(frame, ETHERNET_LENGTH + size_of::<Ipv6>())?;
+    let (udp, geneve) = read_udp_geneve(frame, at + size_of::<Ipv6>())?;
     Some(Outer {
         source: ip.source,
         length: ENCAPSULATION_LENGTH_V6 + options_length(&geneve),

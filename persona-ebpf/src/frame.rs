@@ -9,6 +9,10 @@ use persona_common::edge::NextHop;
 use crate::encapsulation::{Inner, Outer, Tunnel};
 use crate::header::Ethernet;
 
+/// Every header that is ever read or written starts below this, a mask: bounds that went through memory are lost on the
+/// verifier.
+const OFFSET_MASK: usize = 0xfff;
+
 /// What the sender's segmentation offload will make of a frame.
 #[derive(Clone, Copy)]
 pub struct Segmentation {
@@ -46,11 +50,15 @@ pub trait Frame {
     fn encapsulate(&self, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason>;
     /// Takes the tunnel's headers away, leaving the Ethernet header.
     fn decapsulate(&self, outer: &Outer) -> Result<(), DropReason>;
-    /// Cuts the frame to `length` bytes.
-    fn truncate(&self, length: usize) -> Result<(), DropReason>;
+    /// Cuts or lengthens the frame to `length` bytes; new ones are zero.
+    fn set_length(&self, length: usize) -> Result<(), DropReason>;
+    /// Whether a VLAN tag was taken off the frame and is kept beside it.
+    fn has_vlan_tag(&self) -> bool;
     /// Sends it to a next hop; `destination` is the packet's own, for a next hop that says "on-link", and tells its
     /// family.
     fn send(&self, hop: &NextHop, destination: &Address6) -> Result<i32, DropReason>;
+    /// Sends it, as it is, out of a device.
+    fn send_to_device(&self, ifindex: u32) -> i32;
     /// Sends it out of the device that it came from.
     fn send_back(&self) -> i32;
 
@@ -65,7 +73,7 @@ pub trait Frame {
     /// Reads a header at `at`; None past the end of the linear part.
     #[inline(always)]
     fn read<T: Copy>(&self, at: usize) -> Option<T> {
-        let start = opaque(self.data() + at);
+        let start = opaque(self.data() + (at & OFFSET_MASK));
         if start + size_of::<T>() > self.data_end() {
             return None;
         }
@@ -77,7 +85,7 @@ pub trait Frame {
     /// Writes a header at `at`; an error past the end of the linear part.
     #[inline(always)]
     fn write<T: Copy>(&self, at: usize, value: T) -> Result<(), DropReason> {
-        let start = opaque(self.data() + at);
+        let start = opaque(self.data() + (at & OFFSET_MASK));
         if start + size_of::<T>() > self.data_end() {
             return Err(DropReason::Malformed);
         }

@@ -16,6 +16,13 @@ pub const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
 /// EtherType of IPv6, as it stands in a packet.
 pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 
+/// EtherType of an 802.1Q tag, as it stands in a packet.
+pub const ETHERTYPE_VLAN: u16 = 0x8100u16.to_be();
+/// EtherType of an 802.1ad tag, as it stands in a packet.
+pub const ETHERTYPE_QINQ: u16 = 0x88a8u16.to_be();
+/// Bytes of a tag.
+pub const VLAN_LENGTH: usize = 4;
+
 /// The don't-fragment flag, as it stands in a packet.
 pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
 /// More-fragments flag and fragment offset, as they stand in a packet.

@@ -32,7 +32,7 @@ pub fn send_fragmentation_needed<F: Frame>(
 ) -> Result<i32, DropReason> {
     let ethernet: Ethernet = frame.read(0).ok_or(DropReason::Malformed)?;
     let embedded: [u32; 7] = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
-    frame.truncate(ETHERNET_LENGTH + size_of::<Message>())?;
+    frame.set_length(ETHERNET_LENGTH + size_of::<Message>())?;
     let mut ip = Ipv4 {
         version_length: 0x45,
         tos: 0xc0, // internetwork control (RFC 1812 §4.3.2.5)

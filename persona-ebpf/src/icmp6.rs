@@ -67,7 +67,7 @@ fn make_here<F: Frame>(
     parameter: u32,
 ) -> Result<(), DropReason> {
     let embedded: [u32; EMBEDDED_COUNT] = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
-    frame.truncate(ETHERNET_LENGTH + MESSAGE_LENGTH)?;
+    frame.set_length(ETHERNET_LENGTH + MESSAGE_LENGTH)?;
     frame.write(ETHERNET_LENGTH + EMBEDDED_AT, embedded)?;
     let mut sum = halves(u32::from_ne_bytes([kind, 0, 0, 0]))
         + halves(parameter.to_be())

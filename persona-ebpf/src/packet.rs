@@ -83,7 +83,8 @@ pub struct Packet {
     pub ip: Ipv4,
     /// Whether the L4 checksum is there (UDP may go without).
     pub has_checksum: bool,
-    reserved: [u8; 3],
+    reserved: u8,
+    reserved_word: u16,
 }
 
 const _: () =
@@ -125,7 +126,8 @@ impl Packet {
             has_checksum: true,
             kind: Kind::Flow,
             part: Part::Whole,
-            reserved: [0; 3],
+            reserved: 0,
+            reserved_word: 0,
         }
     }
 

@@ -85,13 +85,13 @@ impl Packet6 {
     }
 
     #[inline(always)]
-    fn read_here<F: Frame>(frame: &F, at: usize, direction: Direction) -> Result<Self, DropReason> {
+    fn fill<F: Frame>(&mut self, frame: &F, at: usize, direction: Direction) -> Result<(), DropReason> {
         let ip: Ipv6 = frame.read(at).ok_or(DropReason::Malformed)?;
         let length = IPV6_LENGTH + u16::from_be(ip.payload_length) as usize;
         if !ip.is_version_6() || at + length > frame.length() {
             return Err(DropReason::Malformed);
         }
-        let mut packet = Self {
+        *self = Self {
             ip,
             ip_at: at as u32,
             l4_at: (at + IPV6_LENGTH) as u32,
@@ -108,12 +108,12 @@ impl Packet6 {
         };
         if ip.next_header != TCP && ip.next_header != UDP {
             frame.linearise(at + READ_LENGTH_MAX6);
-            packet.step_over_extensions(frame)?;
+            self.step_over_extensions(frame)?;
         }
-        if packet.part != Part::Later {
-            packet.read_l4(frame, direction)?;
+        if self.part != Part::Later {
+            self.read_l4(frame, direction)?;
         }
-        Ok(packet)
+        Ok(())
     }
 
     #[inline(always)]
@@ -335,12 +335,10 @@ impl Packet6 {
 /// A function of its own, for the sake of the stack.
 #[inline(never)]
 fn read_apart<F: Frame>(frame: &F, at: usize, direction: Direction) -> u64 {
-    pack(Packet6::read_here(frame, at, direction).and_then(|packet| {
-        let cell = PACKET.get_ptr_mut(0).ok_or(DropReason::Kernel)?;
-        // SAFETY: as in `read`.
-        unsafe { cell.write(packet) };
-        Ok(0)
-    }))
+    let Some(cell) = PACKET.get_ptr_mut(0) else { return pack(Err(DropReason::Kernel)) };
+    // SAFETY: as in `read`; whatever the cell holds is a packet that was written whole, or zeros, which are one too.
+    let packet = unsafe { &mut *cell };
+    pack(packet.fill(frame, at, direction).map(|()| 0))
 }
 
 /// What the sum over a header's first eight bytes gains when `from` becomes `to`: a complete checksum in the socket

@@ -97,12 +97,18 @@ impl Frame for TcContext {
 
     #[inline(always)]
     fn linearise(&self, length: usize) {
-        if Frame::data(self) + length <= Frame::data_end(self) {
+        if Frame::data(self) + (length & 0xfff) <= Frame::data_end(self) {
             return;
         }
         let length = if (self.len() as usize) < length { self.len() } else { length as u32 };
         // SAFETY: the helper checks the length itself. A failure leaves the frame short, which every read notices.
         unsafe { bpf_skb_pull_data(skb(self), length) };
+    }
+
+    #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        // SAFETY: a field of the context.
+        unsafe { (*skb(self)).vlan_present != 0 }
     }
 
     #[inline(always)]
@@ -169,7 +175,7 @@ impl Frame for TcContext {
     }
 
     #[inline(always)]
-    fn truncate(&self, length: usize) -> Result<(), DropReason> {
+    fn set_length(&self, length: usize) -> Result<(), DropReason> {
         // SAFETY: as above.
         match unsafe { bpf_skb_change_tail(skb(self), length as u32, 0) } {
             0 => Ok(()),
@@ -184,6 +190,12 @@ impl Frame for TcContext {
         }
         let address = if hop.address == [0; 4] { destination } else { &hop.address };
         Ok(send_to_neighbour(hop.ifindex, address))
+    }
+
+    #[inline(always)]
+    fn send_to_device(&self, ifindex: u32) -> i32 {
+        // SAFETY: a helper without memory arguments.
+        unsafe { bpf_redirect(ifindex, 0) as i32 }
     }
 
     #[inline(always)]

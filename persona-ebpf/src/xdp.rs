@@ -34,6 +34,12 @@ impl Frame for XdpContext {
     fn linearise(&self, _length: usize) {}
 
     #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        // Drivers that take tags off don't say so here.
+        false
+    }
+
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.ingress_ifindex() as u32
     }
@@ -66,10 +72,10 @@ impl Frame for XdpContext {
     }
 
     #[inline(always)]
-    fn truncate(&self, length: usize) -> Result<(), DropReason> {
-        let surplus = self.length() as i32 - length as i32;
+    fn set_length(&self, length: usize) -> Result<(), DropReason> {
+        let missing = length as i32 - self.length() as i32;
         // SAFETY: the helper checks the length itself.
-        match unsafe { bpf_xdp_adjust_tail(self.ctx, -surplus) } {
+        match unsafe { bpf_xdp_adjust_tail(self.ctx, missing) } {
             0 => Ok(()),
             _ => Err(DropReason::Kernel),
         }
@@ -84,6 +90,12 @@ impl Frame for XdpContext {
         self.write(0, Ethernet { destination: hop.destination_mac, source: hop.source_mac, kind })?;
         // SAFETY: a helper without memory arguments.
         Ok(unsafe { bpf_redirect(hop.ifindex, 0) as i32 })
+    }
+
+    #[inline(always)]
+    fn send_to_device(&self, ifindex: u32) -> i32 {
+        // SAFETY: a helper without memory arguments.
+        unsafe { bpf_redirect(ifindex, 0) as i32 }
     }
 
     #[inline(always)]

@@ -53,6 +53,7 @@ impl EdgeDataplane {
             outside6: tables.outside6.as_ref().map(hop).unwrap_or_default(),
             slow_ifindex: tables.slow_ifindex.unwrap_or(0),
             peer_count,
+            mtu_min: tables.leases.iter().map(|lease| lease.mtu.into()).min().unwrap_or(0),
             ..self.maps.config.get(0)?
         };
         self.maps.config.put(0, config)

@@ -1,56 +1,98 @@
-//! `edge_inside`, at the underlay: packets of nodes go out, probes are reflected.
-//!
-//! A tunnel packet leaves only if its outer source is the node that holds the block of its inner source.
+//! `edge_inside`, at the underlay: packets of nodes go out or to other nodes, those that a peer passes on go to their node,
+//! probes are reflected.
 
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use persona_common::ENCAPSULATION_LENGTH_V6;
-use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
+use persona_common::edge::EdgeConfig;
 use persona_common::probe::{
     KIND_REPLY, KIND_REQUEST, PROBE_LENGTH, PROBE_MAGIC, PROBE_PROTOCOL, PROBE_VERSION, ProbePayload,
 };
-use persona_ebpf::count::count_persona;
-use persona_ebpf::encapsulation::{Outer, read_outer};
+use persona_ebpf::encapsulation::{Outer, read_outer, read_outer_at};
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{ETHERNET_LENGTH, Ipv4, Ipv6, Udp};
-use persona_ebpf::packet::{Direction, Packet};
+use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, Ipv4, Ipv6, Udp, VLAN_LENGTH};
+use persona_ebpf::outcome::unpack;
 
-use crate::maps;
+use crate::arrival::Arrival;
+use crate::stage::{Next, is_answered, pack_stage, turns};
+use crate::{answer, inward, maps, outward, relay};
 
-/// Bytes of headers that the program looks at.
+/// Bytes of headers that every packet may need; what needs more asks for it.
 const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
 
 #[inline(always)]
 pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     frame.linearise(HEADERS_LENGTH);
     let config = maps::config()?;
-    let Some(outer) = read_outer(frame, &config.underlay_address) else { return Ok(F::PASS) };
+    let Some(outer) = read_outer(frame, &config.underlay_address) else { return refuse_tagged(frame) };
+    if frame.has_vlan_tag() {
+        return Err(DropReason::Vlan);
+    }
     if outer.is_control() {
         return reflect(frame, &outer, config.generation);
     }
     outer.check(frame)?;
-    if outer.holds_ipv6() {
-        return Err(DropReason::Ipv6);
+    let kept = keep(outer)?;
+    let outer = &kept.outer;
+    let mut packed = pack_stage(Ok(Next::TURN));
+    if !relay::is_marked(outer) {
+        packed = outward(frame, outer, config);
+    } else if relay::comes_from_peer(config, outer) == 0 {
+        return Err(DropReason::UnknownPeer);
     }
-    forward(frame, &outer, config)
+    // SAFETY: a field of a cell of this CPU. Volatile, or the compiler would make two paths of it.
+    let is_relayed = unsafe { core::ptr::read_volatile(&raw const kept.is_relayed) };
+    let arrival = Arrival::in_tunnel(outer, is_relayed);
+    if turns(packed) {
+        packed = inward::turn(frame, &arrival, outer, config);
+    }
+    if is_answered(packed) {
+        packed = answer::run(frame, &arrival, config, packed, outer.holds_ipv6());
+    }
+    unpack(packed)
+}
+
+/// What the stages read of a tunnel packet.
+struct Kept {
+    outer: Outer,
+    is_relayed: u32,
+}
+
+/// What is read from a map has no history for the verifier: packets over both families, with and without options, of nodes
+/// and of peers, are one from here on.
+#[map]
+static KEPT: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn keep(outer: Outer) -> Result<&'static Kept, DropReason> {
+    let cell = KEPT.get_ptr_mut(0).ok_or(DropReason::Kernel)?;
+    let is_relayed = relay::is_marked(&outer) as u32;
+    // SAFETY: a cell of this CPU, whose programs don't interrupt each other here.
+    unsafe {
+        cell.write(Kept { outer, is_relayed });
+        Ok(&*cell)
+    }
 }
 
 #[inline(always)]
-fn forward<F: Frame>(frame: &F, outer: &Outer, config: &persona_common::edge::EdgeConfig) -> Result<i32, DropReason> {
-    let mut packet = Packet::read(frame, outer.inner_at(), Direction::Outward)?;
-    let address = maps::egress_address(packet.ip.source).ok_or(DropReason::Unleased)?;
-    let (block, node) = maps::holder(address, packet.local_port)?;
-    if node.address != outer.source {
-        return Err(DropReason::UnknownPeer);
+fn outward<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> u64 {
+    if outer.holds_ipv6() { outward::run6(frame, outer, config) } else { outward::run4(frame, outer, config) }
+}
+
+/// The inside has no VLAN of its own: a tagged tunnel packet came the wrong way. Everything else is the host's.
+#[inline(always)]
+fn refuse_tagged<F: Frame>(frame: &F) -> Result<i32, DropReason> {
+    let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(F::PASS) };
+    if ethernet.kind != ETHERTYPE_VLAN && ethernet.kind != ETHERTYPE_QINQ {
+        return Ok(F::PASS);
     }
-    if block.vni != outer.vni() {
-        return Err(DropReason::VniMismatch);
+    let Some([_, kind]) = frame.read::<[u16; 2]>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
+    let address = &maps::config()?.underlay_address;
+    match read_outer_at(frame, ETHERNET_LENGTH + VLAN_LENGTH, kind, address) {
+        Some(_) => Err(DropReason::Vlan),
+        None => Ok(F::PASS),
     }
-    packet.count_hop()?;
-    let packets = packet.packet_count(frame);
-    count_persona(block.persona_index, Direction::Outward, packets, packet.byte_count(packets));
-    frame.decapsulate(outer)?;
-    frame.write(ETHERNET_LENGTH, packet.ip)?;
-    frame.send(&config.outside, &mapped(packet.ip.destination))
 }
 
 /// Turns a request into its reply, in place. Other control packets are the host's.

@@ -5,9 +5,17 @@
 #![no_std]
 #![no_main]
 
+mod answer;
+mod arrival;
+mod fragments;
 mod inside;
+mod inward;
 mod maps;
 mod outside;
+mod outward;
+mod read;
+mod relay;
+mod stage;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};

@@ -2,13 +2,14 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork};
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, filter_bit, network_key, subnet};
+use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{
-    ADDRESS_COUNT_MAX, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, NETWORK_COUNT_MAX, NODE_COUNT_MAX, OWN_FILTER_COUNT,
-    PEER_COUNT_MAX, PERSONA_COUNT_MAX,
+    ADDRESS_COUNT_MAX, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, FRAGMENT_COUNT_MAX, NETWORK_COUNT_MAX, NODE_COUNT_MAX,
+    OWN_FILTER_COUNT, PEER_COUNT_MAX, PERSONA_COUNT_MAX,
 };
 use persona_common::node::EgressAddress;
 
@@ -59,15 +60,34 @@ static PEERS: Array<EdgePeer> = Array::pinned(PEER_COUNT_MAX, 0);
 #[map]
 static PEER_ALIVE: Array<u32> = Array::pinned(EDGE_COUNT_MAX, 0);
 
+/// What first fragments from outside left behind.
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::pinned(FRAGMENT_COUNT_MAX, 0);
+
 /// VNIs, by the index that traffic is counted under; user space's notebook.
 #[map]
 static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
+
+/// Who holds a block or a prefix, and where that node is.
+#[derive(Clone, Copy)]
+pub struct Holder {
+    pub block: &'static EdgeBlock,
+    pub node: &'static EdgeNode,
+}
+
+impl Holder {
+    /// Whether the node hasn't been heard lately.
+    #[inline(always)]
+    pub fn is_silent(&self) -> bool {
+        NODE_SILENT.get(self.block.node_index_plus_one - 1).is_some_and(|silent| *silent != 0)
+    }
+}
 
 /// The edge's own facts.
 #[inline(always)]
 pub fn config() -> Result<&'static EdgeConfig, DropReason> {
     // Keeps the notebooks in the object.
-    core::hint::black_box((&PERSONAS, &NODE_INDICES, &NODE_SILENT, &PEERS, &PEER_ALIVE, &NETWORKS, &OWN_FILTER));
+    core::hint::black_box((&PERSONAS, &NODE_INDICES));
     EDGE_CONFIG.get(0).ok_or(DropReason::Kernel)
 }
 
@@ -87,10 +107,17 @@ pub fn note_heard(address: &Address6) {
     unsafe { *heard = bpf_ktime_get_coarse_ns() };
 }
 
-/// Whether this edge answers ARP for an address.
+/// Whether this edge answers for an address.
 #[inline(always)]
 pub fn owns(address: Address6) -> bool {
     OWNED.get_ptr(address).is_some()
+}
+
+/// Whether an address can be one of our own: an IPv4 address and zero, or the key of an IPv6 address's network.
+#[inline(always)]
+pub fn is_perhaps_own(first: u32, second: u32) -> bool {
+    let (cell, bit) = filter_bit(first, second);
+    OWN_FILTER.get(cell).is_some_and(|bits| *bits >> bit & 1 != 0)
 }
 
 /// The egress address, if it is one.
@@ -100,14 +127,47 @@ pub fn egress_address(address: u32) -> Option<EgressAddress> {
     unsafe { ADDRESSES.get(address) }.copied()
 }
 
-/// Who holds the block of a port, and where that node is.
+/// The cell of an address's /64, if that lies in one of our pools.
 #[inline(always)]
-pub fn holder(address: EgressAddress, port: u16) -> Result<(&'static EdgeBlock, &'static EdgeNode), DropReason> {
-    let index = address.block_base + (port as u32 >> (address.block_bits & 31));
-    let block = BLOCKS.get(index).ok_or(DropReason::Unleased)?;
+pub fn egress_cell(address: &Address6) -> Option<u32> {
+    // SAFETY: as above.
+    let network = unsafe { NETWORKS.get(network_key(address)) }.copied()?;
+    let offset = subnet(address).wrapping_sub(network.first_subnet);
+    (offset < network.subnet_count).then_some(network.block_base + offset)
+}
+
+/// Who holds the block of a port.
+#[inline(always)]
+pub fn holder(address: EgressAddress, port: u16) -> Result<Holder, DropReason> {
+    holder_of_cell(address.block_base + (port as u32 >> (address.block_bits & 31)))
+}
+
+/// Who holds what a cell stands for.
+#[inline(always)]
+pub fn holder_of_cell(cell: u32) -> Result<Holder, DropReason> {
+    let block = BLOCKS.get(cell).ok_or(DropReason::Unleased)?;
     if block.node_index_plus_one == 0 {
         return Err(DropReason::Unleased);
     }
     let node = NODES.get(block.node_index_plus_one - 1).ok_or(DropReason::Unleased)?;
-    Ok((block, node))
+    Ok(Holder { block, node })
+}
+
+/// The peer in a cell, if there is one.
+#[inline(always)]
+pub fn peer(index: u32) -> Option<&'static EdgePeer> {
+    PEERS.get(index).filter(|peer| peer.number != 0)
+}
+
+/// Whether a peer answers probes.
+#[inline(always)]
+pub fn is_peer_alive(number: u32) -> bool {
+    PEER_ALIVE.get(number).is_some_and(|alive| *alive != 0)
+}
+
+/// Seconds of the coarse clock; its tick of a few milliseconds doesn't matter for ageing.
+#[inline(always)]
+pub fn now_secs(config: &EdgeConfig) -> u32 {
+    // SAFETY: a helper without arguments.
+    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32 + 1 + config.clock_offset_secs
 }

@@ -1,76 +1,102 @@
-//! `edge_outside`, towards the internet: packets to an egress address go to the node that holds the port's block.
+//! `edge_outside`, towards the internet: packets to our own addresses go to their nodes, questions who has them are
+//! answered.
 
 use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
-use persona_common::flow::{entropy_port, flow_hash};
-use persona_ebpf::count::{count_drop, count_persona};
-use persona_ebpf::encapsulation::{Inner, Tunnel};
+use persona_common::edge::NextHop;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{Arp, DONT_FRAGMENT, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4};
-use persona_ebpf::icmp::send_fragmentation_needed;
-use persona_ebpf::packet::{Direction, Packet};
+use persona_ebpf::header::{
+    Arp, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
+    Ipv4, Ipv6, VLAN_LENGTH,
+};
+use persona_ebpf::neighbour;
+use persona_ebpf::outcome::unpack;
+use persona_ebpf::packet6::IPV6_LENGTH;
 
-use crate::maps;
+use crate::arrival::Arrival;
+use crate::stage::{is_answered, is_fragment};
+use crate::{answer, fragments, inward, maps};
 
-/// Bytes of headers that the program looks at.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 40;
+/// Bytes of headers that every packet may need; what needs more asks for it.
+const HEADERS_LENGTH: usize = ETHERNET_LENGTH + IPV6_LENGTH + 20;
 
 #[inline(always)]
 pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     frame.linearise(HEADERS_LENGTH);
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(F::PASS) };
     match ethernet.kind {
-        ETHERTYPE_ARP => answer_arp(frame, ethernet),
-        ETHERTYPE_IPV4 => forward(frame, ethernet),
+        ETHERTYPE_IPV4 => forward4(frame, &ethernet),
+        ETHERTYPE_IPV6 => forward6(frame, &ethernet),
+        ETHERTYPE_ARP => answer_arp(frame, &ethernet),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => refuse_tagged(frame),
         _ => Ok(F::PASS),
     }
 }
 
 #[inline(always)]
-fn forward<F: Frame>(frame: &F, ethernet: Ethernet) -> Result<i32, DropReason> {
+fn forward4<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason> {
     let Some(ip) = frame.read::<Ipv4>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
     let Some(address) = maps::egress_address(ip.destination) else { return Ok(F::PASS) };
     let config = maps::config()?;
-    // A switch floods what it hasn't learnt: every edge of the group sees such a frame, only the one it is addressed to
-    // may carry it. The kernel neither takes nor forwards frames for others.
-    if config.outside.ifindex != 0 && ethernet.destination != config.outside.source_mac {
+    if is_for_another(ethernet, &config.outside) {
         return Ok(F::PASS);
     }
-    let mut packet = Packet::read(frame, ETHERNET_LENGTH, Direction::Inward)?;
-    let (block, node) = maps::holder(address, packet.local_port)?;
-    if packet.length_on_wire(frame) > block.mtu as usize {
-        return refuse_size(frame, &packet, block.mtu);
+    if frame.has_vlan_tag() {
+        return Err(DropReason::Vlan);
     }
-    packet.count_hop()?;
-    let packets = packet.packet_count(frame);
-    count_persona(block.persona_index, Direction::Inward, packets, packet.byte_count(packets));
-    frame.write(ETHERNET_LENGTH, packet.ip)?;
-    let hash = flow_hash(ip.destination, ip.source, packet.ports(packet.local_port), ip.protocol);
-    let tunnel = Tunnel {
-        source: config.underlay_address,
-        destination: node.address,
-        vni: block.vni,
-        entropy_port: entropy_port(hash),
-        marker: 0,
-        is_control: false,
-    };
-    frame.encapsulate(&tunnel, &Inner { length: packet.length, tos: packet.ip.tos, is_ipv6: false })?;
-    frame.send(&node.next_hop, &node.address)
+    let arrival = Arrival::OUTSIDE;
+    let mut packed = inward::run4(frame, &arrival, config, &address);
+    if is_fragment(packed) {
+        packed = fragments::run(frame, &arrival, config, &address);
+    }
+    if is_answered(packed) {
+        packed = answer::run(frame, &arrival, config, packed, false);
+    }
+    unpack(packed)
 }
 
 #[inline(always)]
-fn refuse_size<F: Frame>(frame: &F, packet: &Packet, mtu: u32) -> Result<i32, DropReason> {
-    if packet.ip.fragment & DONT_FRAGMENT == 0 {
-        return Err(DropReason::TooBigFragmentable);
+fn forward6<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason> {
+    let Some(ip) = frame.read::<Ipv6>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
+    let Some(cell) = maps::egress_cell(&ip.destination) else { return answer_solicitation(frame) };
+    let config = maps::config()?;
+    if is_for_another(ethernet, &config.outside6) {
+        return Ok(F::PASS);
     }
-    let verdict = send_fragmentation_needed(frame, packet, packet.ip.destination, mtu)?;
-    count_drop(DropReason::TooBig);
-    Ok(verdict)
+    if frame.has_vlan_tag() {
+        return Err(DropReason::Vlan);
+    }
+    let arrival = Arrival::OUTSIDE;
+    let mut packed = inward::run6(frame, &arrival, config, cell);
+    if is_answered(packed) {
+        packed = answer::run(frame, &arrival, config, packed, true);
+    }
+    unpack(packed)
+}
+
+/// A switch floods what it hasn't learnt: every edge of the group sees such a frame, only the one it is addressed to may
+/// carry it. The kernel neither takes nor forwards frames for others.
+#[inline(always)]
+fn is_for_another(ethernet: &Ethernet, outside: &NextHop) -> bool {
+    outside.ifindex != 0 && ethernet.destination != outside.source_mac
+}
+
+/// The outside has no VLAN of its own: a tagged packet to one of our addresses came the wrong way.
+#[inline(always)]
+fn refuse_tagged<F: Frame>(frame: &F) -> Result<i32, DropReason> {
+    let Some([_, kind]) = frame.read::<[u16; 2]>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
+    let at = ETHERNET_LENGTH + VLAN_LENGTH;
+    let is_ours = match kind {
+        ETHERTYPE_IPV4 => frame.read::<Ipv4>(at).is_some_and(|ip| maps::egress_address(ip.destination).is_some()),
+        ETHERTYPE_IPV6 => frame.read::<Ipv6>(at).is_some_and(|ip| maps::egress_cell(&ip.destination).is_some()),
+        _ => false,
+    };
+    if is_ours { Err(DropReason::Vlan) } else { Ok(F::PASS) }
 }
 
 /// Answers a request for an egress address that this edge owns, with the hardware address of the device.
 #[inline(always)]
-fn answer_arp<F: Frame>(frame: &F, ethernet: Ethernet) -> Result<i32, DropReason> {
+fn answer_arp<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason> {
     let Some(request) = frame.read::<Arp>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
     let is_request = request.hardware == 1u16.to_be()
         && request.protocol == ETHERTYPE_IPV4
@@ -92,4 +118,14 @@ fn answer_arp<F: Frame>(frame: &F, ethernet: Ethernet) -> Result<i32, DropReason
     frame.write(0, Ethernet { destination: ethernet.source, source: mac, kind: ethernet.kind })?;
     frame.write(ETHERNET_LENGTH, reply)?;
     Ok(frame.send_back())
+}
+
+/// Answers a neighbour solicitation for a next hop that this edge owns; everything else is the host's.
+#[inline(always)]
+fn answer_solicitation<F: Frame>(frame: &F) -> Result<i32, DropReason> {
+    let Some(target) = neighbour::solicited(frame) else { return Ok(F::PASS) };
+    if !maps::owns(target) {
+        return Ok(F::PASS);
+    }
+    neighbour::advertise(frame, &target, maps::config()?.outside6.source_mac)
 }

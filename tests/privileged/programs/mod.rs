@@ -1,7 +1,12 @@
 //! The kernel programs on built packets (`BPF_PROG_TEST_RUN`): verdicts, bytes and counters; and on a chain of namespaces.
 
 mod classify_devices;
+mod edge_answers;
+mod edge_families;
+mod edge_fragments;
+mod edge_frames;
 mod edge_packets;
+mod edge_world;
 mod frames;
 mod frames6;
 mod guard6;
