@@ -11,8 +11,15 @@ use persona_tests::netns::{Forwarding, Namespace};
 use crate::programs::world::{World, is_privileged};
 
 /// What a program may take.
-const INSTRUCTION_COUNT_MAX: [(&str, u32); 3] =
-    [("from_workload", 300_000), ("from_host", 300_000), ("from_edge", 200_000)];
+const INSTRUCTION_COUNT_MAX: [(&str, u32); 7] = [
+    ("from_workload", 300_000),
+    ("from_host", 300_000),
+    ("from_edge", 200_000),
+    ("edge_inside", 250_000),
+    ("xdp_inside", 250_000),
+    ("edge_outside", 100_000),
+    ("xdp_outside", 100_000),
+];
 
 /// What every other one may take.
 const INSTRUCTION_COUNT_MAX_USUAL: u32 = 20_000;
