@@ -49,7 +49,7 @@ pub fn passage_hash(packet: &Packet, source: u32, id: u16) -> u32 {
 
 /// Leaves what the first fragment of a packet from a subject found.
 #[inline(always)]
-pub fn note_outward(packet: &Packet, subject_index: u32, mapping: &Mapping, passage: Passage, now_secs: u32) {
+pub fn note_outward(packet: &Packet, scope: u32, mapping: &Mapping, passage: &Passage, now_secs: u32) {
     let value = FragmentValue {
         seen_secs: now_secs,
         lease_index: mapping.lease_index,
@@ -59,12 +59,12 @@ pub fn note_outward(packet: &Packet, subject_index: u32, mapping: &Mapping, pass
         id: passage.id as u32,
         port: mapping.external_port as u32,
     };
-    note(packet, outward_scope(subject_index), &value);
+    note(packet, scope, &value);
 }
 
-/// Leaves what the first fragment of a packet from an edge found.
-#[inline(always)]
-pub fn note_inward(packet: &Packet, lease: &Lease, lease_index: u32, recipient: Recipient, now_secs: u32) {
+/// Leaves what the first fragment of a packet from an edge found. A function of its own, for the sake of the stack.
+#[inline(never)]
+pub fn note_inward(packet: &Packet, lease: &Lease, lease_index: u32, recipient: &Recipient, now_secs: u32) -> u32 {
     let value = FragmentValue {
         seen_secs: now_secs,
         lease_index,
@@ -74,7 +74,7 @@ pub fn note_inward(packet: &Packet, lease: &Lease, lease_index: u32, recipient: 
         id: 0,
         port: recipient.port as u32,
     };
-    note(packet, INWARD, &value);
+    note(packet, INWARD, &value)
 }
 
 /// What the first fragment of a later one left, and the lease.

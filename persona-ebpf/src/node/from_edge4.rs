@@ -17,7 +17,7 @@ use crate::maps::{self, SUBJECT_TRAFFIC, SUBJECTS};
 use crate::read::read;
 use crate::receive::{self, Recipient};
 use crate::rewrite::{Side, rewrite_destination};
-use crate::{configured4, fragment, slow_path};
+use crate::{configured4, fragment, slow_path, tell};
 
 /// A packet in the tunnel of a known edge.
 #[inline(always)]
@@ -59,7 +59,7 @@ fn find(
     packet: &Packet,
     now_secs: u32,
 ) -> Result<(&'static Lease, Recipient), DropReason> {
-    let place = receive::place(packet)?;
+    let mut place = receive::place(packet)?;
     let lease = place.lease;
     check_vni(lease, outer)?;
     let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
@@ -75,10 +75,13 @@ fn find(
     let recipient = if lease.is_configured() {
         configured4::receive(packet, &place, subject, now_secs)?
     } else {
-        receive::receive(packet, &place, subject, now_secs)?
+        receive::receive(packet, &mut place, subject, now_secs)?
     };
+    if place.is_closed != 0 {
+        tell::inward(frame, packet, subject, lease, &recipient);
+    }
     if packet.part == Part::First {
-        fragment::note_inward(packet, lease, place.lease_index, recipient, now_secs);
+        fragment::note_inward(packet, lease, place.lease_index, &recipient, now_secs);
     }
     Ok((lease, recipient))
 }
@@ -91,8 +94,8 @@ fn check_vni(lease: &Lease, outer: &Outer) -> Result<(), DropReason> {
 /// Who the packet went to that an error embeds.
 #[inline(always)]
 fn embedded_remote(frame: &TcContext, packet: &Packet) -> Result<u32, DropReason> {
-    let ip: Ipv4 = frame.read(packet.l4_at() + ICMP_LENGTH).ok_or(DropReason::Malformed)?;
-    Ok(ip.destination)
+    const DESTINATION_AT: usize = core::mem::offset_of!(Ipv4, destination);
+    frame.read(packet.l4_at() + ICMP_LENGTH + DESTINATION_AT).ok_or(DropReason::Malformed)
 }
 
 #[inline(always)]

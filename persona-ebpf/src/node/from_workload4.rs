@@ -29,7 +29,7 @@ use crate::read::read;
 use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot, new_mapping, slot_mut};
 use crate::rewrite::rewrite_source;
 use crate::towards::is_answer;
-use crate::{share, slow_path};
+use crate::{share, slow_path, tell};
 
 /// How a packet leaves: under which lease and port, by which edge.
 #[repr(C, align(8))]
@@ -121,13 +121,21 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
         let mapping = match existing_mapping(&packet, subject, now_secs) {
             // Old flows outlive a switch, but not the loss of every way out.
             Some(_) if subject.flags & SUBJECT_HAS_NETWORK == 0 => return Err(DropReason::NoPersona),
-            Some(mapping) => mapping,
+            Some(mapping) => {
+                if mapping.is_closed {
+                    tell::outward(frame, &packet, subject, mapping.lease, mapping.external_port as u32);
+                }
+                mapping
+            }
             None if answers(&packet, subject, now_secs) || passes_by(origin, ip.destination) => {
                 return bypass(frame, origin.vlan);
             }
             None => {
                 check_persona(subject, ip.protocol)?;
-                new_mapping(&packet, subject, now_secs)?
+                let mapping = new_mapping(&packet, subject, now_secs)?;
+                let port = mapping.external_port as u32 | tell::OPENED;
+                tell::outward(frame, &packet, subject, mapping.lease, port);
+                mapping
             }
         };
         depart(frame, &packet, origin.subject_index, &mapping, now_secs, &mut departure)?;
@@ -151,7 +159,7 @@ fn depart(
     if packet.part == Part::First || must_be_cut(frame, packet, mapping.lease) {
         let passage = fragment::passage(packet, mapping.lease, mapping.lease_index, mapping.external_port)?;
         if packet.part == Part::First {
-            fragment::note_outward(packet, subject_index, mapping, passage, now_secs);
+            fragment::note_outward(packet, fragment::outward_scope(subject_index), mapping, &passage, now_secs);
         }
         (departure.is_cut, departure.id, departure.hash) = (1, passage.id, passage.hash);
         return Ok(());
@@ -239,7 +247,7 @@ fn embedded_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
     if lease.id == 0 {
         return None;
     }
-    Some(Mapping { lease, lease_index, external_port })
+    Some(Mapping { lease, lease_index, external_port, is_closed: false })
 }
 
 /// How a later fragment leaves: as its first did. Gives 1 if that is known.

@@ -34,6 +34,7 @@ mod resolve;
 mod rewrite;
 mod share;
 mod slow_path;
+mod tell;
 mod to_workload;
 mod towards;
 mod track;

@@ -24,6 +24,8 @@ pub struct Place {
     pub lease: &'static Lease,
     pub lease_index: u32,
     pub slot_index: u32,
+    /// 1: the packet has closed its flow.
+    pub is_closed: u32,
 }
 
 /// Where in the subject's network a packet goes.
@@ -64,12 +66,12 @@ pub fn place(packet: &Packet) -> Result<Place, DropReason> {
     }
     let offset = port & ((1 << block_bits) - 1);
     let slot_index = block.slot_base + (slot_protocol_index(packet.protocol) << block_bits) + offset;
-    Ok(Place { lease, lease_index, slot_index })
+    Ok(Place { lease, lease_index, slot_index, is_closed: 0 })
 }
 
 /// Who a packet is for, if it is let in; keeps the state of its flow.
 #[inline(always)]
-pub fn receive(packet: &Packet, place: &Place, subject: &Subject, now_secs: u32) -> Result<Recipient, DropReason> {
+pub fn receive(packet: &Packet, place: &mut Place, subject: &Subject, now_secs: u32) -> Result<Recipient, DropReason> {
     let slot = slot_mut(place.slot_index).ok_or(DropReason::NoMapping)?;
     if slot.flags & SLOT_SHARED != 0 && packet.protocol == TCP {
         if let Some(recipient) = Recipient::unpacked(receive_shared(packet, place, subject, now_secs)) {
@@ -129,14 +131,14 @@ fn carries(slot: &Slot, packet: &Packet) -> bool {
 
 /// Lets a packet in that may change something, or that must first be known: at most one a second of an ordinary flow.
 #[inline(never)]
-fn judge(packet: &Packet, place: &Place, subject: &Subject, slot: &mut Slot, now_secs: u32) -> u64 {
+fn judge(packet: &Packet, place: &mut Place, subject: &Subject, slot: &mut Slot, now_secs: u32) -> u64 {
     pack(try_judge(packet, place, subject, slot, now_secs).map(|()| 0))
 }
 
 #[inline(always)]
 fn try_judge(
     packet: &Packet,
-    place: &Place,
+    place: &mut Place,
     subject: &Subject,
     slot: &mut Slot,
     now_secs: u32,
@@ -150,7 +152,9 @@ fn try_judge(
             atomic::set_bits(&mut slot.flags, SLOT_REPLIED);
         }
         if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
-            track::tell_slot(slot, track::follow(flow, packet.tcp_flags, Direction::Inward));
+            let change = track::follow(flow, packet.tcp_flags, Direction::Inward);
+            track::tell_slot(slot, change);
+            place.is_closed = change.is_end() as u32;
         }
         return Ok(());
     }
@@ -199,12 +203,12 @@ fn flow_key(packet: &Packet, remote: u32, subject: &Subject, slot: &Slot) -> Flo
 
 /// The flow that shares the port towards the packet's sender.
 #[inline(never)]
-fn receive_shared(packet: &Packet, place: &Place, subject: &Subject, now_secs: u32) -> u64 {
+fn receive_shared(packet: &Packet, place: &mut Place, subject: &Subject, now_secs: u32) -> u64 {
     Recipient::packed(try_receive_shared(packet, place, subject, now_secs))
 }
 
 #[inline(always)]
-fn try_receive_shared(packet: &Packet, place: &Place, subject: &Subject, now_secs: u32) -> Option<Recipient> {
+fn try_receive_shared(packet: &Packet, place: &mut Place, subject: &Subject, now_secs: u32) -> Option<Recipient> {
     let shared = share::entry(place.slot_index, packet.ip.source, packet.remote_port, now_secs)?;
     if shared.lease_id_low != place.lease.id as u32 {
         return None;
@@ -227,7 +231,9 @@ fn try_receive_shared(packet: &Packet, place: &Place, subject: &Subject, now_sec
         let flow = FLOWS.get_ptr_mut(key)?;
         // SAFETY: as in `own_flow`.
         let flow = unsafe { &mut *flow };
-        track::tell_shared(shared, track::follow(flow, packet.tcp_flags, Direction::Inward));
+        let change = track::follow(flow, packet.tcp_flags, Direction::Inward);
+        track::tell_shared(shared, change);
+        place.is_closed = change.is_end() as u32;
     }
     Some(Recipient { address: shared.inner_address, port: shared.inner_port })
 }

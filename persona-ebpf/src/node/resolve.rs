@@ -27,6 +27,8 @@ pub struct Mapping {
     pub lease: &'static Lease,
     pub lease_index: u32,
     pub external_port: u16,
+    /// Whether the packet has closed the flow.
+    pub is_closed: bool,
 }
 
 /// The mapping that the flow has, if that is still in force; refreshes it.
@@ -37,14 +39,20 @@ pub fn existing_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Op
         return None;
     }
     let (lease_index, external_port) = ((found >> 32) as u32, (found >> 16) as u16);
-    Some(Mapping { lease: LEASES.get(lease_index)?, lease_index, external_port })
+    Some(Mapping { lease: LEASES.get(lease_index)?, lease_index, external_port, is_closed: found & IS_CLOSED != 0 })
 }
 
-/// A function of its own, as the stack is short: lease index, external port and 1 in one register; 0: none.
+/// Set in what [`find_mapping`] gives when the packet has closed the flow.
+const IS_CLOSED: u64 = 2;
+
+/// A function of its own, as the stack is short: lease index, external port and flags in one register; 0: none.
 #[inline(never)]
 fn find_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> u64 {
     let found = try_find_mapping(packet, subject, now_secs);
-    found.map_or(0, |found| (found.lease_index as u64) << 32 | (found.external_port as u64) << 16 | 1)
+    found.map_or(0, |found| {
+        let flags = if found.is_closed { IS_CLOSED | 1 } else { 1 };
+        (found.lease_index as u64) << 32 | (found.external_port as u64) << 16 | flags
+    })
 }
 
 #[inline(always)]
@@ -69,10 +77,13 @@ fn try_find_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
         slot.last_seen_secs = now_secs;
         track::touch(flow, now_secs);
     }
+    let mut is_closed = false;
     if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 || flow.flags & FLOW_RESET_INWARD != 0 {
-        track::tell_slot(slot, track::follow(flow, packet.tcp_flags, Direction::Outward));
+        let change = track::follow(flow, packet.tcp_flags, Direction::Outward);
+        track::tell_slot(slot, change);
+        is_closed = change.is_end();
     }
-    Some(Mapping { lease, lease_index: slot.lease_index, external_port: slot.external_port })
+    Some(Mapping { lease, lease_index: slot.lease_index, external_port: slot.external_port, is_closed })
 }
 
 /// Gives a new flow a mapping under the subject's newest lease.
@@ -86,7 +97,8 @@ pub fn new_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<
         outcome => outcome?,
     };
     let lease = LEASES.get(given.lease_index).ok_or(DropReason::NoLease)?;
-    Ok(Mapping { lease, lease_index: given.lease_index, external_port: given.external_port as u16 })
+    let external_port = given.external_port as u16;
+    Ok(Mapping { lease, lease_index: given.lease_index, external_port, is_closed: false })
 }
 
 /// What a function of its own gives back of a mapping.
@@ -150,7 +162,7 @@ fn make_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Map
         return Err(DropReason::PortsExhausted);
     }
     open(packet, slot, now_secs);
-    Ok(Mapping { lease, lease_index, external_port: slot.external_port })
+    Ok(Mapping { lease, lease_index, external_port: slot.external_port, is_closed: false })
 }
 
 /// A packet that answers a connection opened from outside, which a live mapping had let in (RFC 5382 REQ-3).
@@ -172,7 +184,7 @@ fn answered_opening(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
         open(packet, slot, now_secs);
         atomic::set_bits(&mut slot.flags, SLOT_REPLIED);
     }
-    Some(Mapping { lease, lease_index: slot.lease_index, external_port: slot.external_port })
+    Some(Mapping { lease, lease_index: slot.lease_index, external_port: slot.external_port, is_closed: false })
 }
 
 #[inline(always)]

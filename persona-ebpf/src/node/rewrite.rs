@@ -43,6 +43,9 @@ pub fn rewrite_source(
 /// Makes a packet to a lease one to its workload.
 #[inline(always)]
 pub fn rewrite_destination(frame: &TcContext, packet: &mut Packet, to: Side, mtu: u32) -> Result<(), DropReason> {
+    if packet.kind == Kind::Error {
+        icmp_error::translate(frame, packet, Direction::Inward, to)?;
+    }
     unpack(rewrite_destination_apart(frame, packet, to.address, to.port, mtu)).map(|_| ())
 }
 
@@ -85,7 +88,8 @@ pub fn clamp(frame: &TcContext, packet: &Packet, mtu: u32) -> Result<(), DropRea
     if clamp_mss(frame, packet.l4_at(), options_length, limit) == 0 { Ok(()) } else { Err(DropReason::Kernel) }
 }
 
-/// Rewrites all behind the IP header whose address was `from`. A later fragment has nothing there.
+/// Rewrites all behind the IP header whose address was `from`. A later fragment has nothing there; what an
+/// error embeds is translated here outwards, and before inwards, where the stack is too short for one call more.
 #[inline(always)]
 fn rewrite_inside(
     frame: &TcContext,
@@ -99,7 +103,10 @@ fn rewrite_inside(
         return Ok(());
     }
     if packet.kind == Kind::Error {
-        return icmp_error::translate(frame, packet, direction, to);
+        return match direction {
+            Direction::Outward => icmp_error::translate(frame, packet, direction, to),
+            Direction::Inward => Ok(()),
+        };
     }
     clamp(frame, packet, mtu)?;
     rewrite_transport(frame, packet, direction, from, to)

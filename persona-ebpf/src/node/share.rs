@@ -53,10 +53,13 @@ pub fn existing(packet: &Packet, subject: &Subject, flow: &mut FlowValue, now_se
         shared.last_seen_secs = now_secs;
         track::touch(flow, now_secs);
     }
+    let mut is_closed = false;
     if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 || flow.flags & FLOW_RESET_INWARD != 0 {
-        track::tell_shared(shared, track::follow(flow, packet.tcp_flags, Direction::Outward));
+        let change = track::follow(flow, packet.tcp_flags, Direction::Outward);
+        track::tell_shared(shared, change);
+        is_closed = change.is_end();
     }
-    Some(Mapping { lease, lease_index: shared.lease_index, external_port: shared.external_port })
+    Some(Mapping { lease, lease_index: shared.lease_index, external_port: shared.external_port, is_closed })
 }
 
 /// Whether the port of a slot is shared away towards a packet's remote.

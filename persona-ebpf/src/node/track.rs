@@ -25,6 +25,14 @@ pub enum Change {
     Resumed,
 }
 
+impl Change {
+    /// Whether the flow has ended with this packet.
+    #[inline(always)]
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Finished | Self::Reset)
+    }
+}
+
 /// Keeps what the TCP flags of a packet mean for its flow.
 #[inline(always)]
 pub fn follow(flow: &mut FlowValue, tcp_flags: u8, direction: Direction) -> Change {
