@@ -4,17 +4,17 @@
 //! that are too big branch off and come back to the same `send`.
 
 use aya_ebpf::programs::TcContext;
-use persona_common::addr::mapped;
+use persona_common::addr::{is_mapped, mapped};
 use persona_common::drop::DropReason;
 use persona_common::flow::{FLOW_SHARED, ICMP, MappingKey, TCP, UDP, flow_hash};
 use persona_common::node::{
-    Device, LEASE_IS_WHOLE, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_OTHER,
-    SUBJECT_TCP, SUBJECT_UDP, Subject,
+    Device, LEASE_IS_WHOLE, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_IS_HOST,
+    SUBJECT_OTHER, SUBJECT_TCP, SUBJECT_UDP, Subject,
 };
 use persona_ebpf::count::{add, count_drop, count_persona};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{DONT_FRAGMENT, ETHERNET_LENGTH, Ipv4};
-use persona_ebpf::icmp::send_fragmentation_needed;
+use persona_ebpf::icmp::{send_fragmentation_needed, send_time_exceeded};
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 
@@ -274,9 +274,12 @@ fn send(
     let mut exit = Exit::Edge;
     if packet.length_on_wire(frame) > lease.mtu as usize {
         if packet.ip.fragment & DONT_FRAGMENT != 0 {
-            return refuse_size(frame, packet, origin, lease.mtu);
+            return refuse(frame, packet, origin, lease.mtu);
         }
         exit = Exit::SlowPath;
+    }
+    if packet.ip.ttl <= 1 {
+        return refuse(frame, packet, origin, TTL_EXPIRED);
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
@@ -296,17 +299,39 @@ fn must_be_cut(frame: &TcContext, packet: &Packet, lease: &Lease) -> bool {
     packet.length_on_wire(frame) > lease.mtu as usize && packet.ip.fragment & DONT_FRAGMENT == 0
 }
 
+/// In the place of an MTU: the time to live has run out.
+const TTL_EXPIRED: u32 = 0;
+
+/// Tells the sender that a packet is larger than `mtu`, or that its time to live has run out.
 #[inline(always)]
-fn refuse_size(frame: &TcContext, packet: &Packet, origin: &Origin, mtu: u32) -> Result<i32, DropReason> {
-    // From the destination: the host would not believe a message from itself.
-    unpack(tell_size(frame, packet, packet.ip.destination, mtu))?;
-    count_drop(DropReason::TooBig);
+fn refuse(frame: &TcContext, packet: &Packet, origin: &Origin, mtu: u32) -> Result<i32, DropReason> {
+    let reason = if mtu == TTL_EXPIRED { DropReason::TtlExpired } else { DropReason::TooBig };
+    // Never about an error or a later fragment (RFC 1122 §3.2.2).
+    if packet.kind == Kind::Error || packet.part == Part::Later {
+        return Err(reason);
+    }
+    // The host would not believe a message from itself.
+    let is_own = mtu == TTL_EXPIRED && origin.subject.flags & SUBJECT_IS_HOST == 0;
+    let source = if is_own { own_address().unwrap_or(packet.ip.destination) } else { packet.ip.destination };
+    unpack(tell_sender(frame, packet, source, mtu))?;
+    count_drop(reason);
     back(frame, origin)
 }
 
 #[inline(never)]
-fn tell_size(frame: &TcContext, packet: &Packet, source: u32, mtu: u32) -> u64 {
-    pack(send_fragmentation_needed(frame, packet, source, mtu))
+fn tell_sender(frame: &TcContext, packet: &Packet, source: u32, mtu: u32) -> u64 {
+    pack(if mtu == TTL_EXPIRED {
+        send_time_exceeded(frame, packet, source)
+    } else {
+        send_fragmentation_needed(frame, packet, source, mtu)
+    })
+}
+
+/// The node's own address, where the underlay is IPv4: the hop that a traceroute shows.
+#[inline(always)]
+fn own_address() -> Option<u32> {
+    let address = maps::config().ok()?.underlay_address;
+    is_mapped(address).then_some(address[3])
 }
 
 #[inline(always)]

@@ -20,6 +20,7 @@ mod nat_headers;
 mod nat_live;
 mod nat_ports;
 mod nat_tcp;
+mod nat_told;
 mod nat_world;
 mod node6_inward;
 mod node6_outward;

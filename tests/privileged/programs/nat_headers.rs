@@ -1,7 +1,7 @@
 //! What happens to IPv4 headers: options, DSCP and ECN, MSS, whole addresses, protocols without ports.
 
-use super::frames::{Ip, ethernet, geneve};
-use super::nat_frames::{assert_sums, with_options};
+use super::frames::{Ip, MAC_A, MAC_B, ethernet, geneve};
+use super::nat_frames::{assert_sums, icmp_error, with_options};
 use super::nat_world::*;
 use super::run::{Facts, run_tc};
 
@@ -158,5 +158,27 @@ fn a_whole_address_keeps_every_port_and_carries_protocols_without() {
         assert_eq!(nat.out(&from_workload(47).packet(&[7; 33])), reason);
         nat.udp_port(INNER_PORT, (SERVER, 9)).unwrap();
         assert_eq!(nat.inward(&from_server(47).packet(&[7; 33])), Err("unleased".to_owned()));
+    });
+}
+
+#[test]
+fn a_time_to_live_that_runs_out_is_told_to_the_workload() {
+    with_nat(&Wish::default(), |nat| {
+        nat.udp_port(INNER_PORT, (SERVER, 9)).unwrap();
+        for ttl in [0, 1] {
+            let packet = Ip { ttl, ..from_workload(17) }.udp(INNER_PORT, 9, b"payload");
+            let before = nat.drops();
+            let outcome = nat.run_out(&packet);
+            let answer = icmp_error(Ip { tos: 0xc0, ..Ip::new(NODE, WORKLOAD, 1) }, 11, 0, 0, &packet[..28]);
+            assert_eq!(outcome.verdict, super::run::TC_REDIRECT);
+            assert_eq!(outcome.bytes, [&MAC_A[..], &MAC_B, &[8, 0], &answer].concat());
+            assert_sums(&answer, "the answer");
+            assert_eq!(super::run::new_drops(&before, &nat.drops()), [("ttl-expired".to_owned(), 1)]);
+        }
+        // Nobody is told of an error that doesn't get there.
+        let error = icmp_error(Ip { ttl: 1, ..from_workload(1) }, 3, 3, 0, &delivered(17).udp(9, INNER_PORT, b"x"));
+        assert_eq!(nat.out(&error), Err("ttl-expired".to_owned()));
+        let reply = Ip { ttl: 1, ..from_server(17) }.udp(9, OUTER_PORT, b"x");
+        assert_eq!(nat.inward(&reply), Err("ttl-expired".to_owned()), "outwards only");
     });
 }

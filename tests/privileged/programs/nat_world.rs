@@ -108,7 +108,7 @@ impl Wish {
 /// The node, and ways to send through it.
 pub(super) struct Nat {
     pub(super) node: NodeDataplane,
-    maps: PathBuf,
+    pub(super) bpffs: PathBuf,
 }
 
 /// Runs a test on such a node in a namespace of its own.
@@ -122,7 +122,7 @@ pub(super) fn with_nat(wish: &Wish, test: impl FnOnce(&mut Nat) + Send) {
         let mut node = world.node();
         node.apply(&wish.tables()).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        let mut nat = Nat { node, maps: world.bpffs().join("node").join("maps") };
+        let mut nat = Nat { node, bpffs: world.bpffs() };
         test(&mut nat);
     });
 }
@@ -130,7 +130,7 @@ pub(super) fn with_nat(wish: &Wish, test: impl FnOnce(&mut Nat) + Send) {
 impl Nat {
     /// A map, by its pin.
     pub(super) fn pinned(&self, name: &str) -> MapData {
-        MapData::from_pin(self.maps.join(name)).unwrap()
+        MapData::from_pin(self.bpffs.join("node").join("maps").join(name)).unwrap()
     }
 
     /// Lets time pass for the programs.

@@ -193,7 +193,6 @@ fn what_may_not_leave_is_a_counted_drop() {
             ("malformed", with(udp.clone(), 25, 7)),
             ("malformed", with(syn.clone(), 32, 0x40)),
             ("malformed", with(syn.clone(), 32, 0xf0)),
-            ("ttl-expired", Ip { ttl: 1, ..out(17) }.udp(1, 2, b"")),
             ("protocol-without-port", out(47).packet(&[0; 16])),
             ("icmp-type", out(1).icmp(0, 7)),
             ("no-slow-path", Ip { dont_fragment: false, ..out(17) }.udp(1, 2, &[0; 1373])),
