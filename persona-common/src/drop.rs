@@ -1,17 +1,24 @@
 //! Why a packet was dropped: one list for all programs, counted per CPU by number.
 
 macro_rules! drop_reasons {
-    ($($(#[$doc:meta])+ $name:ident = $text:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// Why a packet was dropped.
         #[repr(u32)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum DropReason {
-            $($(#[$doc])+ $name,)+
+            $($(#[doc = $doc])+ $name,)+
         }
 
         impl DropReason {
             /// Every reason, in the order of its number.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// What it means, in a sentence or two for people.
+            pub const fn description(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+),)+
+                }
+            }
 
             /// The reason's name, as counters and events show it.
             pub const fn name(self) -> &'static str {

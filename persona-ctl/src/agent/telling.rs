@@ -42,7 +42,7 @@ impl Telling {
         let name = |number: u32| {
             subjects.get(&SubjectNumber(number)).map_or_else(|| format!("subject {number}"), SubjectId::to_string)
         };
-        let lost = exporter.turn(Vec::new(), name).and_then(|_| exporter.lost());
+        let lost = exporter.turn(name).and_then(|_| exporter.lost());
         match lost {
             Ok(lost) if lost > self.lost => {
                 tracing::warn!(

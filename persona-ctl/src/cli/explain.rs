@@ -1,24 +1,52 @@
 //! `persona-ctl explain`: what a subject wears, and how that came about.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use persona_core::ids::SubjectId;
 use persona_core::wire::api::{Considered, Explanation, LeaseView};
 
-use super::Session;
+use super::explain_packet::ExplainPacketArgs;
 use super::print::table_of;
 use super::switch::assignment_text;
+use super::{Output, Session};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  persona-ctl explain workload/n1/web")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  persona-ctl explain workload/n1/web\n  persona-ctl explain packet 10.0.0.5:1234 tcp 93.184.216.34:443"
+)]
 pub(super) struct ExplainArgs {
     /// Who: node/NAME or workload/NODE/NAME.
-    subject: SubjectId,
+    #[arg(required = true)]
+    subject: Option<SubjectId>,
+    /// What else can be explained.
+    #[command(subcommand)]
+    command: Option<ExplainCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExplainCommand {
+    Packet(ExplainPacketArgs),
 }
 
 impl ExplainArgs {
+    /// Whether this host alone can answer.
+    pub(super) fn is_local(&self) -> bool {
+        self.command.is_some()
+    }
+
+    /// Answers without the manager.
+    pub(super) fn run_local(self, output: Output) -> anyhow::Result<()> {
+        match self.command {
+            Some(ExplainCommand::Packet(args)) => args.run(output),
+            None => unreachable!("`is_local` was asked"),
+        }
+    }
+
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        session.output.show(&session.client.explain(&self.subject).await?, tell)
+        let subject = self.subject.expect("clap requires it without a subcommand");
+        session.output.show(&session.client.explain(&subject).await?, tell)
     }
 }
 

@@ -13,6 +13,7 @@ mod edges;
 mod egress;
 mod events;
 mod explain;
+mod explain_packet;
 mod guard;
 mod lease;
 mod manager;
@@ -153,6 +154,7 @@ impl Cli {
             Command::Guard(args) => args.run(output),
             Command::Detach(args) => args.run(output),
             Command::Monitor(args) => args.run(output),
+            Command::Explain(args) if args.is_local() => args.run_local(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask(Session { client: ApiClient::new(&manager)?, output })),
         }
@@ -251,6 +253,9 @@ mod tests {
             ("request workload/n1/web", false),
             ("request workload/n1/web --release", true),
             ("explain node/n1", true),
+            ("explain", false),
+            ("explain packet 10.0.0.5:1234 tcp 93.184.216.34:443 --size 1450", true),
+            ("explain packet 10.0.0.5 tcp 93.184.216.34:443", false),
             ("events --follow --since 12", true),
             ("completions bash", true),
             ("manager --config m.toml --listen 127.0.0.1:0 --store s --allow-public --log-format json", true),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::print::print_text;
 use super::{Output, on_runtime};
+use crate::dataplane::flow_state::FlowStates;
 use crate::dataplane::watch::{Ring, Watch, Watched};
 use crate::dataplane::{device_name, monotonic_now};
 use crate::monitor::{Filter, FlowView, FrameRecord, Moment, OpenFlows, PcapngFile, Record, Summary, summary_of};
@@ -148,6 +149,9 @@ impl Monitor {
         let duration = self.args.duration.map(|span| Duration::from_millis(span.0));
         let began = tokio::time::Instant::now();
         let mut look_count = 0u32;
+        // An edge keeps no flows.
+        let is_node = self.args.watched() == Watched::Node;
+        let states = is_node.then(|| FlowStates::open(&self.args.bpffs)).transpose()?;
         while !self.is_over() && duration.is_none_or(|duration| began.elapsed() < duration) {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -156,6 +160,7 @@ impl Monitor {
             look_count += 1;
             if look_count % LOOKS_PER_RENEWAL == 0 {
                 watch.renew()?;
+                self.show_ended(states.as_ref())?;
             }
             while let Some(bytes) = watch.next_record().filter(|_| !self.is_over()) {
                 self.take(&bytes)?;
@@ -268,6 +273,14 @@ impl Monitor {
         let time_ns = flow.time.as_nanos() as u64;
         let (reason, hook, device, length, packet) = Default::default();
         self.show(text, &Line { kind, time_ns, reason, hook, device, length, packet, flow: Some(flow), open_ms })
+    }
+
+    fn show_ended(&mut self, states: Option<&FlowStates>) -> anyhow::Result<()> {
+        let Some(states) = states else { return Ok(()) };
+        for (flow, open) in self.flows.take_ended(monotonic_now(), |flow| states.has_ended(flow))? {
+            self.show_flow("closed", &flow, Some(open))?;
+        }
+        Ok(())
     }
 
     fn show(&mut self, text: String, line: &Line<'_>) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use super::sys;
 const MOUNTED_BY_US: &str = "mounted-by-persona";
 
 /// Folders of a role in which maps are pinned.
-pub(super) const MAP_FOLDERS: [&str; 2] = ["maps", "maps-next"];
+pub(super) const MAP_FOLDERS: [&str; 3] = ["maps", "maps-next", "rehearsal"];
 
 /// The pins of one role.
 #[derive(Debug, Clone)]

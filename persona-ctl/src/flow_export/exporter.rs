@@ -6,15 +6,21 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::message::{self, FlowEvent, Happening};
+use crate::dataplane::flow_state::FlowStates;
 use crate::dataplane::watch::{Ring, Watch, Watched};
 use crate::dataplane::{DataplaneError, monotonic_now};
-use crate::monitor::{FlowView, Record};
+use crate::monitor::{FlowView, OpenFlows, Record};
 
 /// Templates are told again this often: over UDP nobody says whether they arrived (RFC 7011 §8.4).
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Records taken from the ring in one go.
 const BATCH_COUNT_MAX: usize = 4_096;
+
+/// Flows whose end is looked for; beyond, a flow's end is not told.
+const OPEN_FLOW_COUNT_MAX: usize = 65_536;
+/// Turns between two looks for flows that have ended.
+const TURNS_PER_LOOK: u64 = 5;
 
 /// The export cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +41,9 @@ pub enum ExportError {
 /// Sends flow events to a collector.
 pub struct Exporter {
     watch: Watch,
+    states: FlowStates,
+    open: OpenFlows,
+    turn_count: u64,
     socket: UdpSocket,
     domain: u32,
     sequence: u32,
@@ -51,12 +60,12 @@ impl Exporter {
         socket.connect(collector).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let watch = Watch::open(bpffs, Watched::Node, Ring::FlowLog)?;
-        Ok(Self { watch, socket, domain, sequence: 0, taught: None, unsent: 0 })
+        let (states, open) = (FlowStates::open(bpffs)?, OpenFlows::new(OPEN_FLOW_COUNT_MAX));
+        Ok(Self { watch, states, open, turn_count: 0, socket, domain, sequence: 0, taught: None, unsent: 0 })
     }
 
-    /// Sends what has happened since the last call; due at least every second. `ended` are flows that fell silent and
-    /// were swept. Returns how many events were sent.
-    pub fn turn(&mut self, ended: Vec<FlowView>, name_of: impl Fn(u32) -> String) -> Result<usize, DataplaneError> {
+    /// Sends what has happened since the last call; due at least every second. Returns how many events were sent.
+    pub fn turn(&mut self, name_of: impl Fn(u32) -> String) -> Result<usize, DataplaneError> {
         self.watch.renew()?;
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let monotonic = monotonic_now();
@@ -69,14 +78,27 @@ impl Exporter {
             };
             let age_ms = monotonic.saturating_sub(flow.time).as_millis() as u64;
             let subject = name_of(flow.subject);
+            match happening {
+                Happening::Opened => self.open.open(&flow),
+                Happening::Closed => _ = self.open.close(&flow),
+            }
             events.push(FlowEvent { time_ms: now_ms.saturating_sub(age_ms), happening, flow, subject });
         }
-        for flow in ended {
+        for flow in self.take_ended(monotonic)? {
             let subject = name_of(flow.subject);
             events.push(FlowEvent { time_ms: now_ms, happening: Happening::Closed, flow, subject });
         }
         self.send(&events, (now_ms / 1_000) as u32);
         Ok(events.len())
+    }
+
+    fn take_ended(&mut self, now: Duration) -> Result<Vec<FlowView>, DataplaneError> {
+        self.turn_count += 1;
+        if !self.turn_count.is_multiple_of(TURNS_PER_LOOK) {
+            return Ok(Vec::new());
+        }
+        let ended = self.open.take_ended(now, |flow| self.states.has_ended(flow))?;
+        Ok(ended.into_iter().map(|(flow, _)| flow).collect())
     }
 
     /// Events that did not reach the collector's way, and records that the ring had no room for.

@@ -70,6 +70,22 @@ impl OpenFlows {
         self.flows.remove(&flow.id()).map(|opened| flow.time.saturating_sub(opened.time))
     }
 
+    /// Takes those that have ended meanwhile by what `has_ended` says, with for how long they were open at `now`.
+    pub fn take_ended<E>(
+        &mut self,
+        now: Duration,
+        has_ended: impl Fn(&FlowView) -> Result<bool, E>,
+    ) -> Result<Vec<(FlowView, Duration)>, E> {
+        let mut ended = Vec::new();
+        for (id, flow) in &self.flows {
+            if has_ended(flow)? {
+                ended.push(id.clone());
+            }
+        }
+        let taken = ended.into_iter().filter_map(|id| self.flows.remove(&id));
+        Ok(taken.map(|flow| (FlowView { time: now, ..flow.clone() }, now.saturating_sub(flow.time))).collect())
+    }
+
     /// How many are open.
     pub fn len(&self) -> usize {
         self.flows.len()
@@ -112,5 +128,18 @@ mod tests {
         let closed = FlowView { time: Duration::from_secs(12), ..opened };
         assert_eq!(open.close(&closed), Some(Duration::from_secs(3)));
         assert_eq!(open.close(&closed), None, "told once");
+    }
+
+    #[test]
+    fn flows_that_fell_silent_are_taken_once() {
+        let mut open = OpenFlows::new(9);
+        open.open(&example());
+        let take = |open: &mut OpenFlows, ended: bool| {
+            open.take_ended(Duration::from_secs(20), |_| Ok::<_, ()>(ended)).unwrap()
+        };
+        assert!(take(&mut open, false).is_empty());
+        let taken = take(&mut open, true);
+        assert_eq!((taken.len(), taken[0].1, taken[0].0.time), (1, Duration::from_secs(11), Duration::from_secs(20)));
+        assert!(open.is_empty() && take(&mut open, true).is_empty());
     }
 }

@@ -28,6 +28,7 @@ mod node6_tables;
 mod node6_world;
 mod node_packets;
 mod path;
+mod rehearsal;
 mod run;
 mod upgrade;
 mod watching;

@@ -87,11 +87,16 @@ fn with_node(test: impl FnOnce(&mut NodeDataplane) + Send) {
     let namespace = Namespace::new("packets");
     let world = World::new();
     namespace.enter(|| {
-        let mut node = world.node();
-        node.apply(&tables()).unwrap();
-        node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        test(&mut node);
+        test(&mut open_node(&world));
     });
+}
+
+/// A node with one workload, one lease and one living edge.
+pub(super) fn open_node(world: &World) -> NodeDataplane {
+    let mut node = world.node();
+    node.apply(&tables()).unwrap();
+    node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
+    node
 }
 
 fn out(protocol: u8) -> Ip {

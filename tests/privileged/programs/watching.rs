@@ -3,15 +3,21 @@
 use std::net::Ipv4Addr;
 
 use persona_common::drop::DropReason;
-use persona_common::event::{Hook, WANT_DROPS, WANT_PACKETS};
+use persona_common::event::{Hook, WANT_DROPS, WANT_FLOWS, WANT_PACKETS};
+use persona_ctl::dataplane::flow_state::FlowStates;
 use persona_ctl::dataplane::watch::{Ring, Watch, Watched};
 use persona_ctl::dataplane::{DataplaneError, NodeDataplane};
 use persona_ctl::monitor::{Moment, Record};
 
 use super::frames::{Ip, ethernet};
 use super::namespace::Namespace;
+use super::node_packets::{SERVER, WORKLOAD};
 use super::run::{Facts, TC_DROP, TC_NEXT, run_tc};
 use super::world::{World, is_privileged};
+
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
 
 fn with_node(test: impl FnOnce(&World, &NodeDataplane) + Send) {
     if !is_privileged() {
@@ -105,5 +111,32 @@ fn what_the_ring_has_no_room_for_is_counted() {
         }
         // Two records of some 2 KiB for each packet do not fit into 4 MiB.
         assert!(watching.lost().unwrap() > 500, "{}", watching.lost().unwrap());
+    });
+}
+
+#[test]
+fn a_flow_is_told_when_it_opens_and_its_end_is_seen() {
+    if !is_privileged() {
+        return;
+    }
+    let namespace = Namespace::new("watching");
+    let world = World::new();
+    namespace.enter(|| {
+        let node = super::node_packets::open_node(&world);
+        let mut watching = watch(&world, WANT_FLOWS).unwrap();
+        let send = |flags| {
+            let packet = Ip::new(WORKLOAD, SERVER, 6).tcp(40_000, 443, flags, &[], b"");
+            run_tc(node.programs(), "from_workload", &ethernet(0x0800, &packet), Facts::default())
+        };
+        (send(SYN), send(ACK));
+        let found = records(&mut watching);
+        let [Record::Opened(flow)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((flow.inner, flow.inner_port), (WORKLOAD.into(), 40_000));
+        assert_eq!((flow.remote, flow.remote_port, flow.protocol), (SERVER.into(), 443, 6));
+        assert_eq!((flow.outer.to_string(), flow.vni, flow.subject), ("192.0.2.100".to_owned(), 42, 7));
+        let states = FlowStates::open(&world.bpffs()).unwrap();
+        assert!(!states.has_ended(flow).unwrap());
+        send(RST);
+        assert!(states.has_ended(flow).unwrap());
     });
 }
