@@ -72,8 +72,6 @@ fn text<'a>(count: &'a Value, key: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     #[test]
