@@ -19,10 +19,13 @@ use super::error::DataplaneError;
 use super::map_bytes::{MapBytes, MapShape};
 use super::upgrade_v1;
 
+/// Makes a new key and value of old ones; None leaves the entry out.
+pub(super) type Convert = fn(&[u8], &[u8]) -> Option<(Vec<u8>, Vec<u8>)>;
+
 /// What becomes of what an old map holds.
 pub(super) enum Fate {
-    /// Each entry is rewritten; None leaves it out.
-    Convert(fn(&[u8], &[u8]) -> Option<(Vec<u8>, Vec<u8>)>),
+    /// Each entry is rewritten.
+    Convert(Convert),
     /// It is left behind, for this reason.
     Leave(&'static str),
 }
@@ -146,7 +149,7 @@ fn is_left(role: &str, version: u32, name: &str) -> bool {
 }
 
 /// Copies what is there; entries that vanish meanwhile are left out. Zeros in arrays are there already.
-fn copy(old: &MapBytes, new: &MapBytes, convert: fn(&[u8], &[u8]) -> Option<(Vec<u8>, Vec<u8>)>) -> io::Result<usize> {
+fn copy(old: &MapBytes, new: &MapBytes, convert: Convert) -> io::Result<usize> {
     let mut count = 0;
     let mut key = old.next_key(None)?;
     // A table that changes under us may start again from its beginning.

@@ -8,7 +8,7 @@ use persona_common::addr::mapped;
 use persona_common::node::SCOPE_BITS;
 
 use super::map_bytes::MapShape;
-use super::upgrade::Fate;
+use super::upgrade::{Convert, Fate};
 
 /// Bits in front of an IPv4 address in its mapped form.
 const MAPPED_BITS: u32 = 96;
@@ -18,7 +18,7 @@ pub(super) fn fate(role: &str, name: &str, old: &MapShape) -> Option<Fate> {
     if is_left(role, name) || role == "EDGE_CONFIG" && LEFT_WITH_EDGE.contains(&name) {
         return Some(Fate::Leave("an edge keeps no flows, and its tables are applied again at once"));
     }
-    let convert: fn(&[u8], &[u8]) -> Option<(Vec<u8>, Vec<u8>)> = match (name, old.key_size, old.value_size) {
+    let convert: Convert = match (name, old.key_size, old.value_size) {
         ("NODE_CONFIG", 4, 16) => |key, value| Some((key.to_vec(), config(&words(value)))),
         ("DEVICES", 4, 8) => |key, value| Some((key.to_vec(), device(&words(value)))),
         ("SUBJECTS", 4, 24) => |key, value| Some((key.to_vec(), subject(&words(value)))),
