@@ -167,7 +167,8 @@ fn read_fragment(head: [u8; 8], data_length: usize) -> Result<u64, DropReason> {
     let place = u16::from_ne_bytes([head[2], head[3]]);
     let offset = u16::from_be(place & OFFSET_MASK) as usize;
     let has_more = place & MORE != 0;
-    let lies = (has_more && data_length % 8 != 0) || data_length == 0 || offset + data_length > PAYLOAD_LENGTH_MAX;
+    let lies =
+        (has_more && !data_length.is_multiple_of(8)) || data_length == 0 || offset + data_length > PAYLOAD_LENGTH_MAX;
     if lies {
         return Err(DropReason::Malformed);
     }

@@ -76,8 +76,8 @@ fn make_here<F: Frame>(
     for word in embedded {
         sum += halves(word);
     }
-    for at in 0..4 {
-        sum += halves(source[at]) + halves(packet.ip.source[at]);
+    for (from, to) in source.iter().zip(&packet.ip.source) {
+        sum += halves(*from) + halves(*to);
     }
     let checksum = (!fold(sum)).to_ne_bytes();
     let head = [u32::from_ne_bytes([kind, 0, checksum[0], checksum[1]]), parameter.to_be()];

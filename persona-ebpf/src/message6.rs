@@ -71,8 +71,8 @@ pub fn make<F: Frame>(
         + halves(parameter)
         + payload_length as u32
         + (ICMPV6 as u16).to_be() as u32;
-    for word in 0..4 {
-        sum += halves(source[word]) + halves(about.source[word]);
+    for (from, to) in source.iter().zip(&about.source) {
+        sum += halves(*from) + halves(*to);
     }
     let mut quoted = [0u32; QUOTED_COUNT_MAX];
     for (index, word) in quoted.iter_mut().enumerate() {

@@ -293,8 +293,9 @@ impl Packet {
         let offset = (u16::from_be(self.ip.fragment & FRAGMENT_OFFSET_MASK)) as usize * 8;
         let has_more = self.ip.fragment & MORE_FRAGMENTS != 0;
         let payload_length = self.length - self.ip_header_length();
-        let lies =
-            payload_length == 0 || (has_more && payload_length % 8 != 0) || offset + self.length > PACKET_LENGTH_MAX;
+        let lies = payload_length == 0
+            || (has_more && !payload_length.is_multiple_of(8))
+            || offset + self.length > PACKET_LENGTH_MAX;
         if lies {
             return Err(DropReason::Malformed);
         }

@@ -107,7 +107,7 @@ fn next_fit(port_count: NonZeroU32, search: &mut Search) -> Result<(), DropReaso
         }
         pass += 1;
     }
-    *cursor = (start + half * 2) % port_count | now << 16;
+    *cursor = ((start + half * 2) % port_count) | (now << 16);
     Err(DropReason::PortsExhausted)
 }
 

@@ -5,6 +5,10 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "helpers take keys and values by address: one given by value may be copied, and the stack has 512 bytes"
+)]
 
 mod allocate;
 mod answer;

@@ -73,10 +73,11 @@ pub fn place(packet: &Packet) -> Result<Place, DropReason> {
 #[inline(always)]
 pub fn receive(packet: &Packet, place: &mut Place, subject: &Subject, now_secs: u32) -> Result<Recipient, DropReason> {
     let slot = slot_mut(place.slot_index).ok_or(DropReason::NoMapping)?;
-    if slot.flags & SLOT_SHARED != 0 && packet.protocol == TCP {
-        if let Some(recipient) = Recipient::unpacked(receive_shared(packet, place, subject, now_secs)) {
-            return Ok(recipient);
-        }
+    if slot.flags & SLOT_SHARED != 0
+        && packet.protocol == TCP
+        && let Some(recipient) = Recipient::unpacked(receive_shared(packet, place, subject, now_secs))
+    {
+        return Ok(recipient);
     }
     if !slot.is_live(now_secs) || !carries(slot, packet) {
         return Err(DropReason::NoMapping);
@@ -105,12 +106,12 @@ fn peek_apart(packet: &Packet, remote: u32, place: &Place, subject: &Subject, no
 #[inline(always)]
 fn find(packet: &Packet, remote: u32, place: &Place, subject: &Subject, now_secs: u32) -> Option<Recipient> {
     let slot = slot_mut(place.slot_index)?;
-    if slot.flags & SLOT_SHARED != 0 && packet.protocol == TCP {
-        if let Some(shared) = share::entry(place.slot_index, remote, packet.remote_port, now_secs)
-            && shared.lease_id_low == place.lease.id as u32
-        {
-            return Some(Recipient { address: shared.inner_address, port: shared.inner_port });
-        }
+    if slot.flags & SLOT_SHARED != 0
+        && packet.protocol == TCP
+        && let Some(shared) = share::entry(place.slot_index, remote, packet.remote_port, now_secs)
+        && shared.lease_id_low == place.lease.id as u32
+    {
+        return Some(Recipient { address: shared.inner_address, port: shared.inner_port });
     }
     if !slot.is_live(now_secs) || !carries(slot, packet) {
         return None;

@@ -127,7 +127,7 @@ fn search_ports(lease: &Lease, search: &mut Search) -> Result<(), DropReason> {
     // SAFETY: the callback takes what it is given here.
     unsafe { bpf_loop(tried, probe as *mut c_void, (search as *mut Search).cast(), 0) };
     // The mark of exhaustion in the upper half stays.
-    *cursor = (*cursor & !POSITION_MASK) | (search.start + tried) % port_count;
+    *cursor = (*cursor & !POSITION_MASK) | ((search.start + tried) % port_count);
     if search.is_found == 0 { Err(DropReason::PortsExhausted) } else { Ok(()) }
 }
 
