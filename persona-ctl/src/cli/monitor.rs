@@ -158,7 +158,7 @@ impl Monitor {
                 _ = looks.tick() => {}
             }
             look_count += 1;
-            if look_count % LOOKS_PER_RENEWAL == 0 {
+            if look_count.is_multiple_of(LOOKS_PER_RENEWAL) {
                 watch.renew()?;
                 self.show_ended(states.as_ref())?;
             }

@@ -20,6 +20,9 @@ const MAP_TYPE_PER_CPU_ARRAY: u32 = 6;
 const MAP_TYPE_LRU_PER_CPU_HASH: u32 = 10;
 const MAP_TYPE_RING_BUFFER: u32 = 27;
 
+/// An entry of a map as it lies there: key and value, in the kernel's byte order.
+pub(super) type EntryBytes = (Vec<u8>, Vec<u8>);
+
 /// What decides whether a program can use a map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

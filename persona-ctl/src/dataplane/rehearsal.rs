@@ -16,7 +16,7 @@ use super::attach;
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
 use super::features::KernelFeatures;
-use super::map_bytes::MapBytes;
+use super::map_bytes::{EntryBytes, MapBytes};
 use super::maps::{Cells, DropCells, Table};
 use super::object;
 
@@ -193,7 +193,7 @@ impl Rehearsal {
 
 /// Every entry of every map that a role has pinned, rings left out: map → (key, value). For support, and for tests that
 /// nothing changed.
-pub fn pinned_contents(bpffs: &Path, role: &str) -> Result<BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>, DataplaneError> {
+pub fn pinned_contents(bpffs: &Path, role: &str) -> Result<BTreeMap<String, Vec<EntryBytes>>, DataplaneError> {
     let pins = PinDirectory::existing(bpffs, role)?;
     let mut contents = BTreeMap::new();
     for entry in std::fs::read_dir(&pins.maps).map_err(failed(&pins.maps, "reading"))? {
@@ -235,7 +235,7 @@ fn copy(pins: &PinDirectory, folder: &Path) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-fn entries(pin: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DataplaneError> {
+fn entries(pin: &Path) -> Result<Vec<EntryBytes>, DataplaneError> {
     let map = MapBytes::open(pin).map_err(failed(pin, "opening"))?;
     let mut entries = Vec::new();
     let mut key = map.next_key(None).map_err(failed(pin, "reading"))?;

@@ -1,3 +1,5 @@
+//! What becomes of desired states: an edge's tables, or the refusal with its reason.
+
 use persona_core::ids::{Generation, Vni};
 
 use super::super::observe::Senders;

@@ -79,7 +79,7 @@ impl OpenFlows {
         let mut ended = Vec::new();
         for (id, flow) in &self.flows {
             if has_ended(flow)? {
-                ended.push(id.clone());
+                ended.push(*id);
             }
         }
         let taken = ended.into_iter().filter_map(|id| self.flows.remove(&id));

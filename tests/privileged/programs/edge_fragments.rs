@@ -13,7 +13,7 @@ use super::frames::{Ip, checksum, ethernet};
 fn fragment(ip: Ip, id: u16, offset: u16, has_more: bool, payload: &[u8]) -> Vec<u8> {
     let mut packet = Ip { dont_fragment: false, ..ip }.packet(payload);
     packet[4..6].copy_from_slice(&id.to_be_bytes());
-    packet[6..8].copy_from_slice(&(offset / 8 | if has_more { 0x2000 } else { 0 }).to_be_bytes());
+    packet[6..8].copy_from_slice(&((offset / 8) | if has_more { 0x2000 } else { 0 }).to_be_bytes());
     packet[10..12].fill(0);
     let sum = checksum(&packet[..20], 0);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());

@@ -69,12 +69,13 @@ impl Underlay {
     pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     /// A's tunnel to the edge.
-    pub(super) fn from_node(&self) -> Tunnel {
+    #[expect(clippy::wrong_self_convention, reason = "`from` says where packets come from, it converts nothing")]
+    pub(super) fn from_node(self) -> Tunnel {
         Tunnel::new(self.node, self.edge, VNI)
     }
 
     /// The edge's tunnel to A.
-    pub(super) fn to_node(&self) -> Tunnel {
+    pub(super) fn to_node(self) -> Tunnel {
         Tunnel::new(self.edge, self.node, VNI)
     }
 

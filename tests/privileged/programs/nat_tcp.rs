@@ -19,6 +19,9 @@ fn establish(nat: &Nat, remote: (std::net::Ipv4Addr, u16)) {
     assert_eq!(nat.tcp_port(INNER_PORT, remote, ACK), Ok(OUTER_PORT));
 }
 
+/// Brings a mapping into the state that a case is about.
+type Prepare = fn(&Nat);
+
 /// Whether the mapping is there one second before the limit, and gone at it. A stranger asks: that refreshes nothing.
 fn assert_lives_for(nat: &Nat, secs: u32, what: &str) {
     let stranger = (std::net::Ipv4Addr::new(198, 51, 100, 77), 1);
@@ -30,7 +33,7 @@ fn assert_lives_for(nat: &Nat, secs: u32, what: &str) {
 
 #[test]
 fn tcp_mappings_live_as_long_as_their_state_says() {
-    let cases: [(&str, u32, fn(&Nat)); 9] = [
+    let cases: [(&str, u32, Prepare); 9] = [
         ("unanswered", 120, |nat| {
             nat.tcp_port(INNER_PORT, REMOTE, SYN).unwrap();
         }),
@@ -160,7 +163,7 @@ fn filtering_by_remote_lets_in_only_who_was_spoken_to() {
 
 #[test]
 fn udp_and_echo_mappings_live_as_long_as_their_state_says() {
-    let cases: [(&str, u8, u32, fn(&Nat)); 5] = [
+    let cases: [(&str, u8, u32, Prepare); 5] = [
         ("UDP unanswered", 17, 30, |nat| {
             nat.udp_port(INNER_PORT, REMOTE).unwrap();
         }),

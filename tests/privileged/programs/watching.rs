@@ -128,7 +128,8 @@ fn a_flow_is_told_when_it_opens_and_its_end_is_seen() {
             let packet = Ip::new(WORKLOAD, SERVER, 6).tcp(40_000, 443, flags, &[], b"");
             run_tc(node.programs(), "from_workload", &ethernet(0x0800, &packet), Facts::default())
         };
-        (send(SYN), send(ACK));
+        send(SYN);
+        send(ACK);
         let found = records(&mut watching);
         let [Record::Opened(flow)] = &found[..] else { panic!("{found:?}") };
         assert_eq!((flow.inner, flow.inner_port), (WORKLOAD.into(), 40_000));

@@ -4,9 +4,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 mkdir() { busybox mkdir -p "$@"; }
 mkdir /bin /sbin /usr/bin /usr/sbin
 # Only where the host gave no program of that name.
-/bin/busybox --install -s /mnt
-for applet in /mnt/*; do
-    name=${applet##*/}
+for name in $(/bin/busybox --list); do
     for folder in /bin /sbin /usr/bin /usr/sbin; do
         if [ -e "$folder/$name" ]; then name=; break; fi
     done
