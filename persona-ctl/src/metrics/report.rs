@@ -1,6 +1,8 @@
 //! From a role's report to the manager to what a scraper sees: both are told the same.
 
-use persona_core::wire::agent::{EdgeHealth, LeaseUse, Report};
+use std::collections::BTreeMap;
+
+use persona_core::wire::agent::{EdgeHealth, LeaseUse, Report, SlowPathWork};
 
 use super::text::{EdgeSample, LeaseSample, Snapshot, SubjectSample};
 
@@ -14,10 +16,16 @@ pub fn of_report(report: &Report) -> Snapshot {
         personas: counters.personas,
         edges: report.edges.iter().flatten().map(edge).collect(),
         leases: report.leases.iter().map(lease).collect(),
-        slow_path: Default::default(),
+        slow_path: slow_path(counters.slow_path),
         generation: report.applied.0,
         is_rejected: report.rejected.is_some(),
     }
+}
+
+fn slow_path(work: SlowPathWork) -> BTreeMap<String, u64> {
+    let SlowPathWork { cut, waited, released, expired } = work;
+    let named = [("cut", cut), ("waited", waited), ("released", released), ("expired", expired)];
+    named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 fn edge(health: &EdgeHealth) -> EdgeSample {
