@@ -10,6 +10,7 @@ pub mod findings;
 pub mod kernel;
 pub mod ledger;
 pub mod load;
+pub mod model;
 pub mod netns;
 pub mod peers;
 pub mod process;

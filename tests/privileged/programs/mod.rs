@@ -9,6 +9,7 @@ mod edge_packets;
 mod edge_world;
 mod frames;
 mod frames6;
+mod fuzz;
 mod guard6;
 mod load;
 mod namespace;

@@ -1,0 +1,293 @@
+//! An edge: what `edge_inside` and `edge_outside` must do with a frame, by `docs/packets.md` §9.
+//!
+//! An edge keeps no flows, so nearly all of it is predicted: who holds a block, and what the packet looks like then.
+
+use std::net::IpAddr;
+
+use persona_common::drop::DropReason;
+use persona_common::encapsulation::RELAY;
+use persona_ctl::dataplane::tables::{EdgeLeaseEntry, EdgeTables, LeaseSpace};
+
+use super::packet::{ICMP, ICMPV6, Packet, Part, TCP, UDP};
+use super::wire::{ecn_at_exit, put, set_ecn, short, updated};
+use super::{Seen, Verdict, tunnel};
+
+/// An edge as the contract describes it.
+pub struct Edge {
+    tables: EdgeTables,
+}
+
+impl Edge {
+    /// An edge with these tables; every next hop is resolved and every peer alive.
+    pub fn new(tables: EdgeTables) -> Self {
+        Self { tables }
+    }
+
+    /// A frame came in at the underlay.
+    pub fn inside(&self, frame: &[u8], seen: &Seen) -> Verdict {
+        let Ok(found) = tunnel::read_loosely(frame) else { return judge_alien(seen) };
+        if Some(found.destination) != self.tables.underlay_address || found.is_control {
+            return judge_alien(seen);
+        }
+        let Seen::Redirected { frame: out } = seen else { return self.judge_kept(&found, seen) };
+        if found.marker == RELAY {
+            // Relayed between edges: judged as far as it is delivered, by the node.
+            return Verdict::Agreed;
+        }
+        match self.judge_leaving(&found, out) {
+            Ok(()) => Verdict::Agreed,
+            Err(text) => Verdict::no(text),
+        }
+    }
+
+    fn judge_leaving(&self, found: &tunnel::Tunnel<'_>, out: &[u8]) -> Result<(), String> {
+        let packet = Packet::read(found.inner).map_err(|reason| format!("sent although {}", reason.name()))?;
+        let lease = self.holder(packet.source, judged_number(&packet, found.inner, true));
+        let lease = lease.ok_or_else(|| format!("sent from {}, which nobody holds", packet.source))?;
+        ensure(lease.node == found.source, || format!("sent for {}, but {} holds it", found.source, lease.node))?;
+        ensure(lease.vni.0 == found.vni, || format!("vni {} sent under {}", found.vni, lease.vni.0))?;
+        if let Ok(turned) = tunnel::read(out) {
+            // Turned around: to a lease of our own.
+            let inner =
+                Packet::read(turned.inner).map_err(|reason| format!("turned around although {}", reason.name()))?;
+            let to = self.holder(inner.destination, judged_number(&inner, turned.inner, false));
+            let to = to.ok_or_else(|| format!("turned around to {}, which nobody holds", inner.destination))?;
+            return ensure(to.node == turned.destination && to.vni.0 == turned.vni, || {
+                format!("turned around to {} under {}", turned.destination, turned.vni)
+            });
+        }
+        if found.inner.len() < packet.length || out.len() < 14 {
+            return Err("cut short".to_owned());
+        }
+        if Packet::read(&out[14..])
+            .is_ok_and(|answer| answer.destination == packet.source && answer.is_icmp_error(&out[14..]))
+        {
+            return Ok(());
+        }
+        let mut expected = found.inner[..packet.length].to_vec();
+        count_hop(&packet, &mut expected);
+        let ecn = ecn_at_exit(super::wire::ecn(&expected), found.tos);
+        set_ecn(&mut expected, ecn);
+        let sent = &out[14..];
+        ensure(sent.get(..packet.length).is_some_and(|sent| is_same_header(&packet, &expected, sent)), || {
+            format!("bytes differ\nexpected {expected:02x?}\nfound    {sent:02x?}")
+        })
+    }
+
+    /// Not sent: would it have had to be?
+    fn judge_kept(&self, found: &tunnel::Tunnel<'_>, seen: &Seen) -> Verdict {
+        if let Seen::Passed { .. } = seen {
+            return Verdict::no("a tunnel packet for this edge passed");
+        }
+        let Ok(packet) = Packet::read(found.inner) else { return Verdict::Agreed };
+        let ttl = found.inner[if packet.source.is_ipv6() { 7 } else { 8 }];
+        let kind = if packet.source.is_ipv6() { 0x86dd } else { 0x0800 };
+        let is_plain = packet.part == Part::Whole
+            && ttl > 1
+            && found.kind == kind
+            && found.marker == 0
+            && found.tos & 3 != 3
+            && is_whole_l4(&packet, found.inner)
+            && (packet.source.is_ipv6() || packet.l4_at == 20)
+            && (packet.source.is_ipv4() || packet.l4_at == 40)
+            && !self.is_own(packet.destination);
+        let holder = self.holder(packet.source, judged_number(&packet, found.inner, true));
+        let is_right = holder.is_some_and(|lease| lease.node == found.source && lease.vni.0 == found.vni);
+        if is_plain && is_right {
+            return Verdict::no(format!("{} > {} is in order and was dropped", packet.source, packet.destination));
+        }
+        Verdict::Drop(DropReason::ALL.to_vec())
+    }
+
+    /// A frame came in from the outside.
+    pub fn outside(&self, frame: &[u8], seen: &Seen) -> Verdict {
+        let bytes = frame.get(14..).unwrap_or_default();
+        // A switch floods what it hasn't learnt: what is addressed to another station is not ours.
+        let is_ours = self.tables.outside.is_none_or(|hop| frame.get(..6) == Some(&hop.source_mac[..]));
+        if !is_ours {
+            return match seen {
+                Seen::Redirected { .. } => Verdict::no("addressed to another station and sent"),
+                _ => Verdict::Agreed,
+            };
+        }
+        let is_ip = matches!(short(frame, 12), 0x0800 | 0x86dd);
+        let Ok(packet) =
+            Packet::read(bytes).and_then(|packet| if is_ip { Ok(packet) } else { Err(DropReason::EtherType) })
+        else {
+            return Verdict::Agreed;
+        };
+        let holder = if packet.part == Part::Later {
+            // Its first fragment had the port; all leases of the address are one node's here.
+            self.tables.leases.iter().find(|lease| holds_address(lease, packet.destination))
+        } else {
+            self.holder(packet.destination, judged_number(&packet, bytes, false))
+        };
+        match seen {
+            Seen::Redirected { frame: out } => match self.judge_entering(&packet, bytes, holder, out) {
+                Ok(()) => Verdict::Agreed,
+                Err(text) => Verdict::no(text),
+            },
+            Seen::Passed { .. } if self.is_own(packet.destination) => {
+                Verdict::no("a packet to an egress address passed")
+            }
+            Seen::Passed { .. } => Verdict::Agreed,
+            Seen::Dropped => {
+                let ttl = bytes[if packet.source.is_ipv6() { 7 } else { 8 }];
+                let is_plain = packet.part == Part::Whole
+                    && ttl > 1
+                    && is_whole_l4(&packet, bytes)
+                    && matches!(packet.protocol, TCP | UDP)
+                    && (packet.source.is_ipv6() || packet.l4_at == 20)
+                    && (packet.source.is_ipv4() || packet.l4_at == 40);
+                match holder {
+                    Some(lease) if is_plain && packet.length <= usize::from(lease.mtu) => {
+                        Verdict::no(format!("{} > {} is in order and was dropped", packet.source, packet.destination))
+                    }
+                    _ => Verdict::Drop(DropReason::ALL.to_vec()),
+                }
+            }
+        }
+    }
+
+    fn judge_entering(
+        &self,
+        packet: &Packet,
+        bytes: &[u8],
+        holder: Option<&EdgeLeaseEntry>,
+        out: &[u8],
+    ) -> Result<(), String> {
+        let Ok(found) = tunnel::read(out) else {
+            let answer = out.get(14..).and_then(|answer| Some((Packet::read(answer).ok()?, answer)));
+            let is_answer = answer.is_some_and(|(answer, bytes)| {
+                (answer.is_icmp_error(bytes) && answer.destination == packet.source && answer.has_right_checksums(bytes))
+                    // A neighbour advertisement.
+                    || (answer.protocol == ICMPV6 && bytes.get(40) == Some(&136))
+            });
+            return ensure(is_answer, || format!("neither a tunnel packet nor an answer: {out:02x?}"));
+        };
+        let lease = holder.ok_or_else(|| format!("nobody holds {} and it was sent", packet.destination))?;
+        let is_relayed = found.marker == RELAY;
+        let is_to_peer = self.tables.peers.iter().any(|peer| peer.address == found.destination);
+        ensure(found.destination == lease.node || (is_relayed && is_to_peer), || {
+            format!("sent to {}, but {} holds it", found.destination, lease.node)
+        })?;
+        if is_relayed {
+            return Ok(());
+        }
+        ensure(found.vni == lease.vni.0, || format!("vni {}", found.vni))?;
+        let mut expected = bytes[..packet.length].to_vec();
+        count_hop(packet, &mut expected);
+        ensure(is_same_header(packet, &expected, found.inner), || {
+            format!("bytes differ\nexpected {expected:02x?}\nfound    {:02x?}", found.inner)
+        })
+    }
+
+    fn holder(&self, address: IpAddr, number: u16) -> Option<&EdgeLeaseEntry> {
+        self.tables.leases.iter().find(|lease| match (&lease.space, address) {
+            (LeaseSpace::Ports { address: leased, block_bits, blocks }, IpAddr::V4(address)) => {
+                *leased == address && blocks.iter().any(|block| u32::from(number) >> block_bits == u32::from(*block))
+            }
+            (LeaseSpace::Prefix { prefix }, IpAddr::V6(address)) => prefix.octets()[..8] == address.octets()[..8],
+            _ => false,
+        })
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.tables.addresses.iter().any(|entry| entry.address == address),
+            IpAddr::V6(address) => self.tables.prefixes.iter().any(|(prefix, length)| {
+                let mask = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
+                prefix.to_bits() & mask == address.to_bits() & mask
+            }),
+        }
+    }
+}
+
+fn ensure(is_right: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if is_right { Ok(()) } else { Err(what()) }
+}
+
+fn holds_address(lease: &EdgeLeaseEntry, address: IpAddr) -> bool {
+    match (&lease.space, address) {
+        (LeaseSpace::Ports { address: leased, .. }, IpAddr::V4(address)) => *leased == address,
+        (LeaseSpace::Prefix { prefix }, IpAddr::V6(address)) => prefix.octets()[..8] == address.octets()[..8],
+        _ => false,
+    }
+}
+
+fn judge_alien(seen: &Seen) -> Verdict {
+    match seen {
+        Seen::Passed { .. } => Verdict::Agreed,
+        Seen::Dropped => Verdict::Drop(DropReason::ALL.to_vec()),
+        // A probe's reply.
+        Seen::Redirected { frame } if tunnel::read_loosely(frame).is_ok_and(|found| found.is_control) => {
+            Verdict::Agreed
+        }
+        Seen::Redirected { frame } => Verdict::no(format!("none of the edge's business and sent: {frame:02x?}")),
+    }
+}
+
+/// The number that is looked up with an address: a port, an echo's id, the id of a later or first fragment that leaves, or
+/// the port that an error embeds.
+fn judged_number(packet: &Packet, bytes: &[u8], is_leaving: bool) -> u16 {
+    if packet.source.is_ipv6() {
+        return 0;
+    }
+    if packet.is_icmp_error(bytes) {
+        let at = packet.l4_at + 8;
+        let l4_at = at + usize::from(bytes.get(at).copied().unwrap_or(0) & 15) * 4;
+        let is_ported = matches!(bytes.get(at + 9), Some(&TCP | &UDP));
+        let offset = if !is_ported {
+            4
+        } else if is_leaving {
+            2
+        } else {
+            0
+        };
+        return short(bytes, l4_at + offset);
+    }
+    match (packet.part, is_leaving) {
+        (Part::First | Part::Later, true) => short(bytes, 4),
+        _ if is_leaving => packet.source_port,
+        _ => packet.destination_port,
+    }
+}
+
+fn is_whole_l4(packet: &Packet, bytes: &[u8]) -> bool {
+    let l4 = &bytes[packet.l4_at.min(packet.length)..packet.length];
+    match packet.protocol {
+        TCP => {
+            let header_length = usize::from(l4.get(12).copied().unwrap_or(0) >> 4) * 4;
+            l4.len() >= 20 && header_length >= 20 && header_length <= l4.len()
+        }
+        UDP => {
+            let is_summed = packet.source.is_ipv4() || (l4.len() >= 8 && short(l4, 6) != 0);
+            is_summed && l4.len() >= 8 && (8..=l4.len()).contains(&usize::from(short(l4, 4)))
+        }
+        ICMP => l4.len() >= 8 && l4[0] == 8 && l4[1] == 0,
+        _ => false,
+    }
+}
+
+fn count_hop(packet: &Packet, bytes: &mut [u8]) {
+    if packet.source.is_ipv6() {
+        bytes[7] = bytes[7].wrapping_sub(1);
+        return;
+    }
+    let before = short(bytes, 8);
+    bytes[8] = bytes[8].wrapping_sub(1);
+    let checksum = updated(short(bytes, 10), before.into(), short(bytes, 8).into());
+    put(bytes, 10, checksum);
+}
+
+/// The same up to the two forms of zero in the header's checksum.
+fn is_same_header(packet: &Packet, expected: &[u8], found: &[u8]) -> bool {
+    if packet.source.is_ipv6() {
+        return expected == &found[..expected.len().min(found.len())];
+    }
+    let is_same_sum = super::wire::same_checksum(short(expected, 10), short(found, 10));
+    found.len() >= expected.len()
+        && is_same_sum
+        && expected[..10] == found[..10]
+        && expected[12..] == found[12..expected.len()]
+}
