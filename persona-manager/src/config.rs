@@ -19,6 +19,8 @@ pub struct Config {
     pub report_interval_ms: u32,
     /// A node or an edge that did not report for this long is down, milliseconds.
     pub silent_after_ms: u32,
+    /// An edge that comes and goes is held back for longer each time, at most this long, milliseconds.
+    pub hold_max_ms: u32,
     /// Time between health probes, milliseconds.
     pub probe_interval_ms: u32,
     /// An edge is dead when nothing was heard from it for this many probe intervals.
@@ -33,6 +35,7 @@ impl Default for Config {
             allow_public: false,
             report_interval_ms: 1_000,
             silent_after_ms: 5_000,
+            hold_max_ms: persona_core::health::HOLD_MAX_MS as u32,
             probe_interval_ms: 50,
             probe_multiplier: 3,
         }
@@ -72,6 +75,9 @@ impl Config {
             }
             Self { silent_after_ms: given, .. } if *given < 2 * self.report_interval_ms => {
                 out_of_range("silent_after_ms", (*given).into(), "use at least twice report_interval_ms")
+            }
+            Self { hold_max_ms: given @ (0..1_000 | 3_600_001..), .. } => {
+                out_of_range("hold_max_ms", (*given).into(), "use 1000 to 3600000")
             }
             _ => check_probe(self.probe_interval_ms, self.probe_multiplier),
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How long an edge must be well after it went down once, milliseconds.
 pub const HOLD_BASE_MS: u64 = 1_000;
 
-/// However often it went down, it is tried again after this time, milliseconds.
+/// However often it went down, it is tried again after this time where nothing else is configured, milliseconds.
 pub const HOLD_MAX_MS: u64 = 300_000;
 
 /// An edge that served for this many times its last hold is taken for cured.
@@ -23,15 +23,15 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// How long it must be well before it serves again.
-    pub fn duration_ms(&self) -> u64 {
+    /// How long it must be well before it serves again, at most `max_ms`.
+    pub fn duration_ms(&self, max_ms: u64) -> u64 {
         let doublings = self.count.saturating_sub(1).min(20);
-        if self.count == 0 { 0 } else { (HOLD_BASE_MS << doublings).min(HOLD_MAX_MS) }
+        if self.count == 0 { 0 } else { (HOLD_BASE_MS << doublings).min(max_ms) }
     }
 
-    pub(super) fn gone_down(self, now_ms: u64) -> Self {
+    pub(super) fn gone_down(self, now_ms: u64, max_ms: u64) -> Self {
         let served_ms = now_ms.saturating_sub(self.up_since_ms);
-        let is_cured = served_ms >= self.duration_ms().max(HOLD_BASE_MS) * CURED_AFTER_HOLDS;
+        let is_cured = served_ms >= self.duration_ms(max_ms).max(HOLD_BASE_MS) * CURED_AFTER_HOLDS;
         let count = if is_cured { 1 } else { self.count.saturating_add(1) };
         Self { count, well_since_ms: None, ..self }
     }
@@ -51,9 +51,9 @@ impl Hold {
     }
 
     /// How much of the hold is left.
-    pub(super) fn left_ms(&self, now_ms: u64) -> u64 {
+    pub(super) fn left_ms(&self, now_ms: u64, max_ms: u64) -> u64 {
         let well_ms = self.well_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
-        self.duration_ms().saturating_sub(well_ms)
+        self.duration_ms(max_ms).saturating_sub(well_ms)
     }
 }
 
@@ -67,14 +67,14 @@ mod tests {
         let mut now_ms = 0;
         for expected in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 300_000, 300_000] {
             now_ms += 500;
-            hold = hold.gone_down(now_ms);
-            assert_eq!(hold.duration_ms(), expected);
+            hold = hold.gone_down(now_ms, HOLD_MAX_MS);
+            assert_eq!(hold.duration_ms(HOLD_MAX_MS), expected);
             hold = hold.well(now_ms);
             now_ms += expected;
-            assert_eq!(hold.left_ms(now_ms - 1), 1);
-            assert_eq!(hold.left_ms(now_ms), 0);
+            assert_eq!(hold.left_ms(now_ms - 1, HOLD_MAX_MS), 1);
+            assert_eq!(hold.left_ms(now_ms, HOLD_MAX_MS), 0);
             hold = hold.gone_up(now_ms);
         }
-        assert_eq!(hold.gone_down(now_ms + 10 * HOLD_MAX_MS).duration_ms(), HOLD_BASE_MS);
+        assert_eq!(hold.gone_down(now_ms + 10 * HOLD_MAX_MS, HOLD_MAX_MS).duration_ms(HOLD_MAX_MS), HOLD_BASE_MS);
     }
 }

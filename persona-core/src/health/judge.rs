@@ -69,6 +69,8 @@ pub struct EdgeFacts<'a> {
     pub testimonies: &'a [Testimony],
     /// Its comings and goings so far.
     pub hold: Hold,
+    /// The longest hold, milliseconds.
+    pub hold_max_ms: u64,
     /// Now.
     pub now_ms: u64,
 }
@@ -106,7 +108,8 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         hold,
     };
     if let Some(cause) = cause_of_death(facts) {
-        let hold = if was == EdgeState::Up { facts.hold.gone_down(now_ms) } else { facts.hold.unwell() };
+        let hold =
+            if was == EdgeState::Up { facts.hold.gone_down(now_ms, facts.hold_max_ms) } else { facts.hold.unwell() };
         return down(cause, hold);
     }
     let is_current = match facts.contact {
@@ -122,12 +125,14 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         return Judgement { state: was, reason, flags, is_lifeline: false, hold: facts.hold };
     }
     let hold = facts.hold.well(now_ms);
-    match hold.left_ms(now_ms) {
+    match hold.left_ms(now_ms, facts.hold_max_ms) {
         _ if !is_current => stays(was, "it has not yet acknowledged everything published for it", hold),
         left_ms if was == EdgeState::Down && left_ms > 0 => {
             let times = if hold.count == 1 { "once".to_owned() } else { format!("{} times", hold.count) };
-            let reason =
-                format!("it is well again and held back for {} ms: it went down {times} lately", hold.duration_ms());
+            let reason = format!(
+                "it is well again and held back for {} ms: it went down {times} lately",
+                hold.duration_ms(facts.hold_max_ms)
+            );
             stays(was, &reason, hold)
         }
         _ => stays(EdgeState::Up, "it reports and acknowledged everything published for it", hold.gone_up(now_ms)),
@@ -178,6 +183,7 @@ fn is_lifeline(facts: &EdgeFacts<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hold::HOLD_MAX_MS;
     use super::*;
 
     const GOOD: Contact = Contact::Reports { has_state: true, outside_alive: Some(true), is_current: true };
@@ -200,7 +206,14 @@ mod tests {
 
     fn judged(was: EdgeState, contact: Contact, text: &str) -> Judgement {
         let testimonies = testimonies(text);
-        judge(&EdgeFacts { was, contact, testimonies: &testimonies, hold: Hold::default(), now_ms: 10_000 })
+        judge(&EdgeFacts {
+            was,
+            contact,
+            testimonies: &testimonies,
+            hold: Hold::default(),
+            hold_max_ms: HOLD_MAX_MS,
+            now_ms: 10_000,
+        })
     }
 
     #[test]
@@ -246,7 +259,14 @@ mod tests {
         for expected_ms in [1_000, 2_000, 4_000, 8_000] {
             let step = |was, text: &str, hold, now_ms| {
                 let testimonies = testimonies(text);
-                judge(&EdgeFacts { was, contact: GOOD, testimonies: &testimonies, hold, now_ms })
+                judge(&EdgeFacts {
+                    was,
+                    contact: GOOD,
+                    testimonies: &testimonies,
+                    hold,
+                    hold_max_ms: HOLD_MAX_MS,
+                    now_ms,
+                })
             };
             let fell = step(state, "n1-", hold, now_ms);
             assert_eq!(fell.state, EdgeState::Down);

@@ -73,7 +73,7 @@ impl Assigner {
 
     /// What everybody last reported.
     pub(crate) fn reports(&self) -> Reports {
-        Reports::of(&self.live, self.config.silent_after_ms)
+        Reports::of(&self.live, self.config.silent_after_ms, self.config.hold_max_ms)
     }
 }
 

@@ -43,6 +43,7 @@ fn judge_edge(draft: &mut Draft, reports: &Reports, agent: &AgentRecord, edge: &
         contact: contact(draft, reports, agent),
         testimonies: &testimonies,
         hold: edge.hold,
+        hold_max_ms: reports.hold_max_ms,
         now_ms: draft.now_ms(),
     };
     let Judgement { state, reason, flags, is_lifeline, hold } = judge_health(&facts);

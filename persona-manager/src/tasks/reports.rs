@@ -24,17 +24,20 @@ pub(crate) struct Reports {
     now: u64,
     /// Who did not report for longer is silent, milliseconds.
     pub(super) silent_after_ms: u64,
+    /// The longest time that an edge which comes and goes is held back, milliseconds.
+    pub(super) hold_max_ms: u64,
 }
 
 impl Reports {
     /// Takes a copy of what is known now.
-    pub(crate) fn of(live: &Live, silent_after_ms: u32) -> Self {
+    pub(crate) fn of(live: &Live, silent_after_ms: u32, hold_max_ms: u32) -> Self {
         Self {
             agents: live.agents().clone(),
             started: live.started,
             registered: live.registrations(),
             now: live.clock.monotonic_ms(),
             silent_after_ms: silent_after_ms.into(),
+            hold_max_ms: hold_max_ms.into(),
         }
     }
 

@@ -9,7 +9,9 @@ impl World {
     /// The manager's. Where the processor is emulated, roles are given the time that they need to be alive.
     pub(super) fn manager_config(&self) -> String {
         let store = self.path("manager.sqlite");
-        let text = format!("listen = \"{MANAGER_ADDRESS}\"\nstore = \"{}\"\n", store.display());
+        // Edges are killed again and again, which the manager would otherwise hold against them.
+        let common = "hold_max_ms = 1_000\n";
+        let text = format!("listen = \"{MANAGER_ADDRESS}\"\nstore = \"{}\"\n{common}", store.display());
         match std::env::var_os("PERSONA_TEST_EMULATED") {
             Some(_) => text + "probe_interval_ms = 500\nreport_interval_ms = 3_000\nsilent_after_ms = 60_000\n",
             None => text,
