@@ -17,9 +17,23 @@ use guest::{Guest, Report};
 use kernel::{KERNELS, Kernel};
 pub(crate) use kernel::{find, install};
 
-/// What runs in a guest if nothing else is asked for. Whole clusters against the kernel's geneve device and netem take
-/// minutes under emulation and are asked for by `cargo xtask test --vm interop_`.
-const TESTS: [&str; 5] = ["netlink::", "programs::", "lifecycle", "verifier", "cluster::guest::"];
+/// What runs in a guest if nothing else is asked for: something of every program, hook and family. A test takes some ten
+/// seconds under emulation; all of them are asked for by `cargo xtask test --vm programs::`, and whole clusters against the
+/// kernel's geneve device and netem by `cargo xtask test --vm interop_`.
+const TESTS: [&str; 12] = [
+    "verifier",
+    "programs::load",
+    "programs::fuzz",
+    "programs::path::traffic_passes_both_ways",
+    "programs::nat_headers",
+    "programs::nat_errors",
+    "programs::node6_outward",
+    "programs::edge_families",
+    "lifecycle::a_second_start",
+    "lifecycle::detach_leaves_no_trace",
+    "netlink::queues",
+    "cluster::guest::",
+];
 
 /// What does not run there, with the reason beside it.
 const SKIPPED: [&str; 0] = [];

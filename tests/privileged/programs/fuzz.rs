@@ -25,6 +25,8 @@ use super::run::{Facts, Outcome, TC_DROP, TC_NEXT, TC_REDIRECT, XDP_DROP, XDP_PA
 use super::world::{LOOPBACK, World, is_privileged};
 
 const FRAME_COUNT_DEFAULT: u64 = 200_000;
+/// The same where the processor is emulated.
+const FRAME_COUNT_EMULATED: u64 = 2_000;
 const MAC_OUTSIDE: [u8; 6] = [2, 0, 0, 0, 0, 0xe];
 const MAC_PEER: [u8; 6] = [2, 0, 0, 0, 0, 0xf];
 const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
@@ -308,7 +310,9 @@ fn seen(program: Program, outcome: &Outcome) -> Seen {
 }
 
 fn frame_count() -> u64 {
-    std::env::var("PERSONA_TEST_FRAMES").ok().and_then(|text| text.parse().ok()).unwrap_or(FRAME_COUNT_DEFAULT)
+    let is_emulated = std::env::var_os("PERSONA_TEST_EMULATED").is_some();
+    let default = if is_emulated { FRAME_COUNT_EMULATED } else { FRAME_COUNT_DEFAULT };
+    std::env::var("PERSONA_TEST_FRAMES").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Runs one underlay's chain; gives what was counted.
