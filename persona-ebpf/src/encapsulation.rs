@@ -145,14 +145,14 @@ pub struct Outer {
     /// Where the tunnel comes from, IPv4 mapped.
     pub source: Address6,
     /// Bytes of all headers, Geneve's options included.
-    pub length: usize,
+    pub length: u16,
     /// Outer type of service or traffic class.
     pub tos: u8,
     pub is_ipv6: bool,
     pub udp: Udp,
     pub geneve: Geneve,
     /// Bytes of outer IP header and payload, as the header says.
-    ip_length: usize,
+    ip_length: u32,
 }
 
 impl Outer {
@@ -178,7 +178,7 @@ impl Outer {
     /// Where the inner packet starts in the frame.
     #[inline(always)]
     pub fn inner_at(&self) -> usize {
-        ETHERNET_LENGTH + (self.length & LENGTH_MASK)
+        ETHERNET_LENGTH + (self.length as usize & LENGTH_MASK)
     }
 
     /// Bytes of the outer IP header.
@@ -198,9 +198,9 @@ impl Outer {
             return Err(DropReason::Geneve);
         }
         let udp_length = u16::from_be(self.udp.length) as usize;
-        let lies = self.ip_length < self.length
-            || ETHERNET_LENGTH + self.ip_length > frame.length()
-            || (udp_length + self.ip_header_length() != self.ip_length && udp_length != 0xffff);
+        let lies = self.ip_length < self.length as u32
+            || ETHERNET_LENGTH + self.ip_length as usize > frame.length()
+            || (udp_length + self.ip_header_length() != self.ip_length as usize && udp_length != 0xffff);
         if lies { Err(DropReason::Malformed) } else { Ok(()) }
     }
 }
@@ -253,12 +253,12 @@ fn read_v4<F: Frame>(frame: &F, at: usize, address: &Address6) -> Option<Outer> 
     let (udp, geneve) = read_udp_geneve(frame, at + size_of::<Ipv4>())?;
     Some(Outer {
         source: mapped(ip.source),
-        length: ENCAPSULATION_LENGTH_V4 + options_length(&geneve),
+        length: (ENCAPSULATION_LENGTH_V4 + options_length(&geneve)) as u16,
         tos: ip.tos,
         is_ipv6: false,
         udp,
         geneve,
-        ip_length: u16::from_be(ip.total_length) as usize,
+        ip_length: u16::from_be(ip.total_length) as u32,
     })
 }
 
@@ -271,12 +271,12 @@ fn read_v6<F: Frame>(frame: &F, at: usize, address: &Address6) -> Option<Outer> 
     let (udp, geneve) = read_udp_geneve(frame, at + size_of::<Ipv6>())?;
     Some(Outer {
         source: ip.source,
-        length: ENCAPSULATION_LENGTH_V6 + options_length(&geneve),
+        length: (ENCAPSULATION_LENGTH_V6 + options_length(&geneve)) as u16,
         tos: ip.traffic_class(),
         is_ipv6: true,
         udp,
         geneve,
-        ip_length: u16::from_be(ip.payload_length) as usize + size_of::<Ipv6>(),
+        ip_length: u16::from_be(ip.payload_length) as u32 + size_of::<Ipv6>() as u32,
     })
 }
 

@@ -40,31 +40,45 @@ fn now_secs() -> u32 {
 #[inline(always)]
 pub fn tell_drop<F: Frame>(frame: &F, hook: Hook, reason: DropReason) {
     if is_watched(WANT_DROPS) {
-        let Some(mut record) = EVENTS.reserve::<DropRecord>(0) else { return count_lost(LOST_EVENTS) };
-        let record_ptr = record.as_mut_ptr();
-        // SAFETY: the ring gave the memory; every field is written, the bytes as far as `captured` says.
-        unsafe {
-            let captured = capture::<F, DROP_BYTES>(frame, (&raw mut (*record_ptr).bytes).cast());
-            (*record_ptr).header = header(frame, hook, KIND_DROP, reason as u32, captured);
-        }
-        record.submit(0);
+        send_drop(frame, hook as u32, reason as u32);
     }
+}
+
+/// A function of its own, for the sake of the entry point's stack.
+#[inline(never)]
+fn send_drop<F: Frame>(frame: &F, hook: u32, reason: u32) -> u32 {
+    let Some(mut record) = EVENTS.reserve::<DropRecord>(0) else { return count_lost(LOST_EVENTS) };
+    let record_ptr = record.as_mut_ptr();
+    // SAFETY: the ring gave the memory; every field is written, the bytes as far as `captured` says.
+    unsafe {
+        let captured = capture::<F, DROP_BYTES>(frame, (&raw mut (*record_ptr).bytes).cast());
+        (*record_ptr).header = header(frame, hook, KIND_DROP, reason, captured);
+    }
+    record.submit(0);
+    0
 }
 
 /// Tells of a packet before the program or, with its verdict, after it.
 #[inline(always)]
 pub fn tell_packet<F: Frame>(frame: &F, hook: Hook, moment: Moment, verdict: i32) {
     if is_watched(WANT_PACKETS) {
-        let Some(mut record) = EVENTS.reserve::<PacketRecord>(0) else { return count_lost(LOST_EVENTS) };
-        let record_ptr = record.as_mut_ptr();
         let kind = if moment == Moment::Before { KIND_BEFORE } else { KIND_AFTER };
-        // SAFETY: as above.
-        unsafe {
-            let captured = capture::<F, PACKET_BYTES>(frame, (&raw mut (*record_ptr).bytes).cast());
-            (*record_ptr).header = header(frame, hook, kind, verdict as u32, captured);
-        }
-        record.submit(0);
+        send_packet(frame, hook as u32, kind, verdict as u32);
     }
+}
+
+/// As [`send_drop`].
+#[inline(never)]
+fn send_packet<F: Frame>(frame: &F, hook: u32, kind: u32, verdict: u32) -> u32 {
+    let Some(mut record) = EVENTS.reserve::<PacketRecord>(0) else { return count_lost(LOST_EVENTS) };
+    let record_ptr = record.as_mut_ptr();
+    // SAFETY: as above.
+    unsafe {
+        let captured = capture::<F, PACKET_BYTES>(frame, (&raw mut (*record_ptr).bytes).cast());
+        (*record_ptr).header = header(frame, hook, kind, verdict, captured);
+    }
+    record.submit(0);
+    0
 }
 
 /// Tells of a flow; `make` is called only if somebody watches. It need not fill in kind, hook and time.
@@ -82,17 +96,20 @@ pub fn tell_flow<F: Frame>(frame: &F, hook: Hook, kind: u32, make: impl Fn() -> 
 
 #[inline(always)]
 fn send_flow<F: Frame>(ring: &RingBuf, lost: u32, frame: &F, hook: Hook, kind: u32, make: &impl Fn() -> FlowRecord) {
-    let Some(mut record) = ring.reserve::<FlowRecord>(0) else { return count_lost(lost) };
-    let filled = FlowRecord { header: header(frame, hook, kind, 0, 0), ..make() };
+    let Some(mut record) = ring.reserve::<FlowRecord>(0) else {
+        count_lost(lost);
+        return;
+    };
+    let filled = FlowRecord { header: header(frame, hook as u32, kind, 0, 0), ..make() };
     record.write(filled);
     record.submit(0);
 }
 
 #[inline(always)]
-fn header<F: Frame>(frame: &F, hook: Hook, kind: u32, detail: u32, captured: u32) -> RecordHeader {
+fn header<F: Frame>(frame: &F, hook: u32, kind: u32, detail: u32, captured: u32) -> RecordHeader {
     RecordHeader {
         kind,
-        hook: hook as u32,
+        hook,
         // SAFETY: a helper without arguments.
         time_ns: unsafe { bpf_ktime_get_ns() },
         detail,
@@ -120,9 +137,10 @@ unsafe fn capture<F: Frame, const LENGTH: usize>(frame: &F, to: *mut u8) -> u32 
 }
 
 #[inline(always)]
-fn count_lost(which: u32) {
+fn count_lost(which: u32) -> u32 {
     if let Some(cell) = EVENTS_LOST.get_ptr_mut(which) {
         // SAFETY: a cell of this CPU.
         unsafe { *cell += 1 };
     }
+    0
 }

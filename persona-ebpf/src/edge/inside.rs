@@ -12,7 +12,7 @@ use persona_common::probe::{
 use persona_ebpf::encapsulation::{Outer, read_outer, read_outer_at};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, Ipv4, Ipv6, Udp, VLAN_LENGTH};
-use persona_ebpf::outcome::unpack;
+use persona_ebpf::outcome::{pack, unpack};
 
 use crate::arrival::Arrival;
 use crate::stage::{Next, is_answered, pack_stage, turns};
@@ -25,7 +25,7 @@ const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
 pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     frame.linearise(HEADERS_LENGTH);
     let config = maps::config()?;
-    let Some(outer) = read_outer(frame, &config.underlay_address) else { return refuse_tagged(frame) };
+    let Some(outer) = read_outer(frame, &config.underlay_address) else { return unpack(refuse_tagged(frame)) };
     if frame.has_vlan_tag() {
         return Err(DropReason::Vlan);
     }
@@ -81,8 +81,14 @@ fn outward<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> u64 {
 }
 
 /// The inside has no VLAN of its own: a tagged tunnel packet came the wrong way. Everything else is the host's.
+/// A function of its own, for the sake of the entry point's stack.
+#[inline(never)]
+fn refuse_tagged<F: Frame>(frame: &F) -> u64 {
+    pack(refuse_tagged_here(frame))
+}
+
 #[inline(always)]
-fn refuse_tagged<F: Frame>(frame: &F) -> Result<i32, DropReason> {
+fn refuse_tagged_here<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(F::PASS) };
     if ethernet.kind != ETHERTYPE_VLAN && ethernet.kind != ETHERTYPE_QINQ {
         return Ok(F::PASS);

@@ -80,7 +80,9 @@ pub fn is_link_business6(frame: &TcContext, ip: &Ipv6) -> bool {
     if ip.destination[0] & MULTICAST == MULTICAST || is_link_local(ip.destination[0]) || is_link_local(ip.source[0]) {
         return true;
     }
-    ip.next_header == ICMPV6 && is_neighbour_discovery(frame, ETHERNET_LENGTH) && is_near(&ip.destination)
+    // A copy: a reference would keep the whole header on the stack.
+    let destination = ip.destination;
+    ip.next_header == ICMPV6 && is_neighbour_discovery(frame, ETHERNET_LENGTH) && is_near(&destination)
 }
 
 /// Whether an address with this first word is link-local (fe80::/10); a router forwards no such source or destination.

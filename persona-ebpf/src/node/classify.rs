@@ -4,9 +4,10 @@ use aya_ebpf::programs::TcContext;
 use persona_common::addr::{Address6, AddressBe, mapped};
 use persona_common::drop::DropReason;
 use persona_common::node::{DEVICE_SHARED, Device, SUBJECT_HAS_CONFIGURED, Subject};
-use persona_ebpf::tc::skb;
+use persona_ebpf::frame::Frame;
 
 use crate::maps::{self, DEVICES, SOURCES, SUBJECTS};
+use crate::records::Held;
 
 /// The sender of a packet whose source has been checked.
 #[derive(Clone, Copy)]
@@ -17,38 +18,62 @@ pub struct Origin {
     pub vlan: u32,
 }
 
-/// The device that a packet came in by, with its index.
+/// The device that a packet came in by.
 #[inline(always)]
-pub fn device(frame: &TcContext) -> Result<(u32, &'static Device), DropReason> {
-    // SAFETY: a field of the context.
-    let ifindex = unsafe { (*skb(frame)).ifindex };
+pub fn device(frame: &TcContext) -> Result<&'static Device, DropReason> {
     // SAFETY: a value in the map, valid for this run; it is replaced as a whole.
-    let device = unsafe { DEVICES.get(ifindex) }.ok_or(DropReason::UnknownDevice)?;
-    Ok((ifindex, device))
+    unsafe { DEVICES.get(frame.ifindex()) }.ok_or(DropReason::UnknownDevice)
 }
 
 /// The sender of an IPv4 packet, if it may use that source.
 #[inline(always)]
-pub fn origin4(ifindex: u32, device: &Device, source: AddressBe) -> Result<Origin, DropReason> {
-    let origin = origin(ifindex, device, mapped(source))?;
-    if device.flags & DEVICE_SHARED != 0 || source == device.address {
-        return Ok(origin);
-    }
-    let may = origin.subject.flags & SUBJECT_HAS_CONFIGURED != 0
-        && maps::configured_lease4(source).is_some_and(|held| held.lease.subject_index == origin.subject_index);
-    if may { Ok(origin) } else { Err(DropReason::SourceAddress) }
+pub fn origin4(frame: &TcContext, device: &Device, source: AddressBe) -> Result<Origin, DropReason> {
+    let is_usual = device.flags & DEVICE_SHARED == 0 && source == device.address;
+    origin(device, if is_usual { device.subject_index as u64 } else { other4(frame, device, source) })
 }
 
 /// The sender of an IPv6 packet, if it may use that source.
 #[inline(always)]
-pub fn origin6(ifindex: u32, device: &Device, source: &Address6) -> Result<Origin, DropReason> {
-    let origin = origin(ifindex, device, *source)?;
-    if device.flags & DEVICE_SHARED != 0 || is_own(device, source) {
-        return Ok(origin);
+pub fn origin6(frame: &TcContext, device: &Device, source: &Address6) -> Result<Origin, DropReason> {
+    let is_usual = device.flags & DEVICE_SHARED == 0 && is_own(device, source);
+    origin(device, if is_usual { device.subject_index as u64 } else { other6(frame, device, source) })
+}
+
+/// The subject behind a source that isn't the device's own, or [`NO_SUBJECT`]. A function of its own, for the sake of the
+/// entry point's stack.
+#[inline(never)]
+fn other4(frame: &TcContext, device: &Device, source: AddressBe) -> u64 {
+    if device.flags & DEVICE_SHARED != 0 {
+        return shared(frame, mapped(source));
     }
-    let may = origin.subject.flags & SUBJECT_HAS_CONFIGURED != 0
-        && maps::configured_lease6(source).is_some_and(|held| held.lease.subject_index == origin.subject_index);
-    if may { Ok(origin) } else { Err(DropReason::SourceAddress) }
+    configured(device, || maps::configured_lease4(source))
+}
+
+/// As [`other4`].
+#[inline(never)]
+fn other6(frame: &TcContext, device: &Device, source: &Address6) -> u64 {
+    if device.flags & DEVICE_SHARED != 0 {
+        return shared(frame, *source);
+    }
+    configured(device, || maps::configured_lease6(source))
+}
+
+/// Given in the place of a subject's index: the source is nobody's.
+const NO_SUBJECT: u64 = u64::MAX;
+
+/// The subject that has the longest prefix of a source on a shared device.
+#[inline(always)]
+fn shared(frame: &TcContext, source: Address6) -> u64 {
+    maps::find(&SOURCES, frame.ifindex(), source).map_or(NO_SUBJECT, u64::from)
+}
+
+/// The device's subject, if the source is an address that a lease configures on its interface.
+#[inline(always)]
+fn configured(device: &Device, lease: impl FnOnce() -> Option<Held>) -> u64 {
+    let Some(subject) = SUBJECTS.get(device.subject_index) else { return device.subject_index as u64 };
+    let may = subject.flags & SUBJECT_HAS_CONFIGURED != 0
+        && lease().is_some_and(|held| held.lease.subject_index == device.subject_index);
+    if may { device.subject_index as u64 } else { NO_SUBJECT }
 }
 
 /// Whether an address lies in the device's own prefix.
@@ -62,14 +87,13 @@ fn is_own(device: &Device, address: &Address6) -> bool {
         && address[3] & mask[3] == prefix[3]
 }
 
-/// The subject behind a device; a shared one is asked for the longest prefix of the source.
+/// The sender behind a subject's index, or behind [`NO_SUBJECT`].
 #[inline(always)]
-fn origin(ifindex: u32, device: &Device, source: Address6) -> Result<Origin, DropReason> {
-    let subject_index = if device.flags & DEVICE_SHARED != 0 {
-        maps::find(&SOURCES, ifindex, source).ok_or(DropReason::SourceAddress)?
-    } else {
-        device.subject_index
-    };
+fn origin(device: &Device, subject_index: u64) -> Result<Origin, DropReason> {
+    if subject_index == NO_SUBJECT {
+        return Err(DropReason::SourceAddress);
+    }
+    let subject_index = subject_index as u32;
     let subject = SUBJECTS.get(subject_index).ok_or(DropReason::UnknownDevice)?;
     // Volatile: with what a branch before has learnt of it, the verifier would go every way twice from here.
     // SAFETY: a field of a value in the map.

@@ -13,7 +13,7 @@ const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 60;
 
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
-    let (ifindex, device) = classify::device(frame)?;
+    let device = classify::device(frame)?;
     frame.linearise(HEADERS_LENGTH);
     let mut kind = kind(frame)?;
     if !vlan::is_plain(frame, kind, device) {
@@ -22,8 +22,8 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
         kind = self::kind(frame)?;
     }
     match kind {
-        ETHERTYPE_IPV4 => from_workload4::run(frame, ifindex, device),
-        ETHERTYPE_IPV6 => from_workload6::run(frame, ifindex, device),
+        ETHERTYPE_IPV4 => from_workload4::run(frame, device),
+        ETHERTYPE_IPV6 => from_workload6::run(frame, device),
         ETHERTYPE_ARP => bypass(frame, device.vlan),
         _ => Err(DropReason::EtherType),
     }

@@ -56,12 +56,12 @@ impl Departure {
 
 /// A packet that came in by a workload's device.
 #[inline(always)]
-pub fn run(frame: &TcContext, ifindex: u32, device: &Device) -> Result<i32, DropReason> {
+pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
     let ip: Ipv4 = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
     if is_link_business(frame, &ip) {
         return bypass(frame, device.vlan);
     }
-    let origin = classify::origin4(ifindex, device, ip.source)?;
+    let origin = classify::origin4(frame, device, ip.source)?;
     carry(frame, &origin, &ip)
 }
 

@@ -38,12 +38,12 @@ struct Departure {
 
 /// A packet that came in by a workload's device.
 #[inline(always)]
-pub fn run(frame: &TcContext, ifindex: u32, device: &Device) -> Result<i32, DropReason> {
+pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
     let ip: Ipv6 = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
     if is_link_business6(frame, &ip) {
         return bypass(frame, device.vlan);
     }
-    let origin = classify::origin6(ifindex, device, &ip.source)?;
+    let origin = classify::origin6(frame, device, &ip.source)?;
     carry(frame, &origin)
 }
 
@@ -54,7 +54,7 @@ pub fn carry(frame: &TcContext, origin: &Origin) -> Result<i32, DropReason> {
         Ok(packet) => unpack(carry_apart(frame, origin, packet)),
         Err(DropReason::Malformed) => Err(DropReason::Malformed),
         // What no persona carries may still be meant for somebody near.
-        Err(reason) => bypass_or(frame, origin, reason),
+        Err(reason) => unpack(bypass_or(frame, origin, pack(Err(reason)))),
     }
 }
 
@@ -211,10 +211,12 @@ fn check_persona(subject: &Subject, packet: &Packet6) -> Result<(), DropReason> 
     if subject.flags & needed == 0 { Err(DropReason::ProtocolDenied) } else { Ok(()) }
 }
 
-#[inline(always)]
-fn bypass_or(frame: &TcContext, origin: &Origin, reason: DropReason) -> Result<i32, DropReason> {
-    let ip: Ipv6 = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
-    if is_bypassed(origin, ip.destination) { bypass(frame, origin.vlan) } else { Err(reason) }
+/// The outcome of a packet that passes by, else the one that it would have. A function of its own, for the sake of the
+/// entry point's stack.
+#[inline(never)]
+fn bypass_or(frame: &TcContext, origin: &Origin, packed: u64) -> u64 {
+    let Some(ip) = frame.read::<Ipv6>(ETHERNET_LENGTH) else { return pack(Err(DropReason::Malformed)) };
+    if is_bypassed(origin, ip.destination) { pack(bypass(frame, origin.vlan)) } else { packed }
 }
 
 #[inline(always)]

@@ -39,7 +39,7 @@ pub fn run(frame: &TcContext) -> i32 {
 
 #[inline(always)]
 fn note(frame: &TcContext) -> Option<()> {
-    let (ifindex, device) = classify::device(frame).ok()?;
+    let device = classify::device(frame).ok()?;
     frame.linearise(HEADERS_LENGTH);
     let header = read(frame)?;
     if header.protocol != TCP && header.protocol != UDP {
@@ -48,7 +48,7 @@ fn note(frame: &TcContext) -> Option<()> {
     let ports: [u16; 2] = frame.read(header.l4_at)?;
     let tcp_flags = if header.protocol == TCP { frame.read::<Tcp>(header.l4_at)?.flags } else { 0 };
     let key = RecordKey {
-        subject: maps::subject(subject_index(ifindex, device, &header.destination)?)?.number,
+        subject: maps::subject(subject_index(frame.ifindex(), device, &header.destination)?)?.number,
         local: header.destination,
         remote: header.source,
         local_port: u16::from_be(ports[1]),
