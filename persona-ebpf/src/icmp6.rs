@@ -7,6 +7,7 @@ use persona_common::record::ICMPV6;
 
 use crate::frame::Frame;
 use crate::header::{ETHERNET_LENGTH, Ipv6};
+use crate::message6::QUOTED_LENGTH_MAX;
 use crate::outcome::{pack, unpack};
 use crate::packet6::Packet6;
 
@@ -18,17 +19,12 @@ const TIME_EXCEEDED: u8 = 3;
 /// Hop limit of messages.
 const HOP_LIMIT: u8 = 64;
 
-/// Longwords of the packet that a message embeds: its header and the first eight bytes behind it.
-const EMBEDDED_COUNT: usize = 12;
+/// Longwords of the largest quotation, as in [`crate::message6`]: behind extension headers a sender of fragments still
+/// finds its flow.
+const QUOTED_COUNT_MAX: usize = QUOTED_LENGTH_MAX / 4;
 
-/// Where in the message the embedded packet starts: behind IP header, type, code, checksum and parameter.
-const EMBEDDED_AT: usize = size_of::<Ipv6>() + 8;
-
-/// Bytes of the message.
-const MESSAGE_LENGTH: usize = EMBEDDED_AT + 4 * EMBEDDED_COUNT;
-
-/// Bytes of the message behind its IP header.
-const PAYLOAD_LENGTH: u16 = (MESSAGE_LENGTH - size_of::<Ipv6>()) as u16;
+/// Bytes of the message in front of what it quotes: IP header, type, code, checksum and parameter.
+const HEAD_LENGTH: usize = size_of::<Ipv6>() + 8;
 
 /// Makes packet too big of the packet, from `source`.
 #[inline(always)]
@@ -66,15 +62,21 @@ fn make_here<F: Frame>(
     kind: u8,
     parameter: u32,
 ) -> Result<(), DropReason> {
-    let embedded: [u32; EMBEDDED_COUNT] = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
-    frame.set_length(ETHERNET_LENGTH + MESSAGE_LENGTH)?;
-    frame.write(ETHERNET_LENGTH + EMBEDDED_AT, embedded)?;
+    let quoted_length = if packet.length < QUOTED_LENGTH_MAX { packet.length & !3 } else { QUOTED_LENGTH_MAX };
+    let payload_length = ((HEAD_LENGTH - size_of::<Ipv6>() + quoted_length) as u16).to_be();
     let mut sum = halves(u32::from_ne_bytes([kind, 0, 0, 0]))
         + halves(parameter.to_be())
-        + PAYLOAD_LENGTH.to_be() as u32
+        + payload_length as u32
         + (ICMPV6 as u16).to_be() as u32;
-    for word in embedded {
-        sum += halves(word);
+    frame.linearise(ETHERNET_LENGTH + HEAD_LENGTH + QUOTED_LENGTH_MAX);
+    frame.set_length(ETHERNET_LENGTH + HEAD_LENGTH + quoted_length)?;
+    // From the end, since the two overlap; the stack has no room for a copy.
+    for index in (0..QUOTED_COUNT_MAX).rev() {
+        if index * 4 < quoted_length {
+            let word: u32 = frame.read(ETHERNET_LENGTH + index * 4).ok_or(DropReason::Malformed)?;
+            sum += halves(word);
+            frame.write(ETHERNET_LENGTH + HEAD_LENGTH + index * 4, word)?;
+        }
     }
     for (from, to) in source.iter().zip(&packet.ip.source) {
         sum += halves(*from) + halves(*to);
@@ -84,7 +86,7 @@ fn make_here<F: Frame>(
     frame.write(ETHERNET_LENGTH + size_of::<Ipv6>(), head)?;
     let ip = Ipv6 {
         version_class_label: (6u32 << 28).to_be(),
-        payload_length: PAYLOAD_LENGTH.to_be(),
+        payload_length,
         next_header: ICMPV6,
         hop_limit: HOP_LIMIT,
         source: *source,

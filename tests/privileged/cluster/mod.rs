@@ -3,6 +3,7 @@
 mod adversity;
 mod guest;
 mod half_dead;
+mod ipv6;
 mod ipv6_edges;
 mod kills;
 mod steps;
@@ -11,7 +12,7 @@ mod xdp;
 use persona_tests::findings::Findings;
 use persona_tests::ledger::Ledger;
 use persona_tests::steps as demo;
-use persona_tests::world::{Hook, World};
+use persona_tests::world::{Families, Hook, World};
 
 /// Whether tests may run: without root they are skipped with a word, which CI makes a failure.
 pub(crate) fn may_run() -> bool {
@@ -26,10 +27,15 @@ pub(crate) fn may_run() -> bool {
 
 /// Builds a world, lets the steps run in it, and fails with the table and the logs if a line is not ok.
 pub(crate) fn check(hook: Hook, steps: impl FnOnce(&mut World, &mut Findings)) {
+    check_with(hook, Families::Ipv4, steps);
+}
+
+/// The same in a world of these families.
+pub(crate) fn check_with(hook: Hook, families: Families, steps: impl FnOnce(&mut World, &mut Findings)) {
     if !may_run() {
         return;
     }
-    let mut world = World::build(&Ledger::default(), hook).unwrap();
+    let mut world = World::build_with(&Ledger::default(), hook, families).unwrap();
     let mut findings = Findings::default();
     steps(&mut world, &mut findings);
     println!("{}", findings.table());

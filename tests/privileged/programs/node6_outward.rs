@@ -176,7 +176,7 @@ fn too_big_and_expired_are_told_to_the_workload() {
     for underlay in underlays() {
         with_node(&tables(underlay), |node| {
             let packet = from_workload().udp(1, 2, &[7; 1353]);
-            let message = unlabelled(Ip6::new(server6(), workload6()).error(2, 1400, &packet[..48]));
+            let message = unlabelled(Ip6::new(server6(), workload6()).error(2, 1400, &packet[..96]));
             let outcome = out(node, &packet);
             assert_eq!(outcome.verdict, TC_REDIRECT, "{:?}", node.counters().unwrap().drops);
             assert_eq!(outcome.bytes, [&MAC_A[..], &MAC_B, &[0x86, 0xdd], &message].concat());

@@ -1,7 +1,7 @@
 //! A download whose gaps are measured: the longest time without a byte, over any window that a step marks.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,9 +35,14 @@ pub struct Download {
 }
 
 impl Download {
-    /// Starts one inside a namespace, of a path such as `/endless`.
+    /// Starts one by IPv4 inside a namespace, of a path such as `/endless`.
     pub fn start(inside: &Namespace, path: &str) -> Result<Self> {
-        let address = format!("{INTERNET_ADDRESS}:80").parse().expect("a constant address");
+        Self::start_from(INTERNET_ADDRESS.parse().expect("a constant address"), inside, path)
+    }
+
+    /// Starts one from a server.
+    pub fn start_from(server: IpAddr, inside: &Namespace, path: &str) -> Result<Self> {
+        let address = SocketAddr::new(server, 80);
         let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(5));
         let stream = inside.run_inside(connect)?.with_context(|| format!("no connection to {address}"))?;
         stream.set_read_timeout(Some(READ_TIME))?;

@@ -1,7 +1,7 @@
 //! UDP echo: a server that sends back what it gets, and a client that numbers its packets and counts what returns.
 
 use std::collections::HashSet;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -28,8 +28,8 @@ pub struct EchoServer {
 
 impl EchoServer {
     /// Starts one inside a namespace.
-    pub fn start(inside: &Namespace, port: u16) -> Result<Self> {
-        let socket = open(inside, &format!("0.0.0.0:{port}"))?;
+    pub fn start(inside: &Namespace, address: SocketAddr) -> Result<Self> {
+        let socket = open(inside, &address.to_string())?;
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::clone(&stop);
         let thread = std::thread::spawn(move || echo(&socket, &shared));
@@ -115,7 +115,7 @@ fn open(inside: &Namespace, address: &str) -> Result<UdpSocket> {
 }
 
 fn echo(socket: &UdpSocket, stop: &AtomicBool) {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; usize::from(u16::MAX)];
     while !stop.load(Ordering::Relaxed) {
         if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
             socket.send_to(&buffer[..length], peer).ok(); // a lost answer is what the client counts

@@ -2,16 +2,22 @@
 
 use std::fmt::Write as _;
 
-use super::topology::{EdgePlace, NODE_ADDRESS, ROUTER_ADDRESS, WORKLOAD_RANGES, WORKLOADS};
-use super::{MANAGER_ADDRESS, NODE, World};
+use super::topology::{
+    EdgePlace, ROUTER_ADDRESS, ROUTER_ADDRESS6, UNDERLAY_PREFIX6, WORKLOAD_RANGES, WORKLOADS, node_address,
+};
+use super::{Families, NODE, World};
 
 impl World {
     /// The manager's. Where the processor is emulated, roles are given the time that they need to be alive.
     pub(super) fn manager_config(&self) -> String {
         let store = self.path("manager.sqlite");
         // Edges are killed again and again, which the manager would otherwise hold against them.
-        let common = "hold_max_ms = 1_000\n";
-        let text = format!("listen = \"{MANAGER_ADDRESS}\"\nstore = \"{}\"\n{common}", store.display());
+        let common = "hold_max_ms = 1_000
+";
+        let listen = self.families.manager_address();
+        let text = format!("listen = \"{listen}\"
+store = \"{}\"
+{common}", store.display());
         match std::env::var_os("PERSONA_TEST_EMULATED") {
             Some(_) => text + "probe_interval_ms = 500\nreport_interval_ms = 3_000\nsilent_after_ms = 60_000\n",
             None => text,
@@ -21,9 +27,13 @@ impl World {
     /// The node's.
     pub(super) fn agent_config(&self, token: &str) -> String {
         let mut text = self.common_config(NODE, token);
-        text += &format!("uplink = \"up0\"\naddress = \"{NODE_ADDRESS}\"\n");
+        text += &format!("uplink = \"up0\"\naddress = \"{}\"\n", node_address(self.families));
         let [range, range6] = WORKLOAD_RANGES;
-        text += &format!("bypass = [\"192.168.77.0/24\", \"{range}\", \"{range6}\"]\n");
+        let underlay = match self.families {
+            Families::Ipv4 | Families::BothOverIpv4 => "192.168.77.0/24".to_owned(),
+            Families::BothOverIpv6 => format!("{UNDERLAY_PREFIX6}/64"),
+        };
+        text += &format!("bypass = [\"{underlay}\", \"{range}\", \"{range6}\"]\n");
         text += &format!("managed = [\"{range}\", \"{range6}\"]\nguard = \"managed\"\n");
         for place in WORKLOADS.iter().chain(&self.extra_workloads) {
             let (name, address, address6) = (place.name, place.address, place.address6);
@@ -36,10 +46,13 @@ impl World {
 
     /// An edge's.
     pub(super) fn edge_config(&self, place: &EdgePlace, token: &str) -> String {
-        let EdgePlace { name, group, inside, .. } = place;
+        let (EdgePlace { name, group, .. }, inside) = (place, place.underlay_address(self.families));
         let mut text = self.common_config(name, token);
         text += &format!("group = \"{group}\"\ninside = \"in0\"\noutside = \"out0\"\naddress = \"{inside}\"\n");
         text += &format!("outside_next_hop = \"{ROUTER_ADDRESS}\"\nhook = \"{}\"\n", self.hook.as_str());
+        if self.families != Families::Ipv4 {
+            text += &format!("outside_next_hop6 = \"{ROUTER_ADDRESS6}\"\n");
+        }
         text += "capacity = { bits_per_sec = 1_000_000_000, lease_count = 1_000 }\n";
         text
     }
@@ -47,8 +60,9 @@ impl World {
     fn common_config(&self, name: &str, token: &str) -> String {
         let (state, bpffs) = (self.path(&format!("{name}.state")), self.path(&format!("{name}.bpf")));
         format!(
-            "name = \"{name}\"\nmanager = \"http://{MANAGER_ADDRESS}\"\njoin_token = \"{token}\"\n\
+            "name = \"{name}\"\nmanager = \"http://{}\"\njoin_token = \"{token}\"\n\
              state_dir = \"{}\"\nbpffs = \"{}\"\n",
+            self.families.manager_address(),
             state.display(),
             bpffs.display()
         )

@@ -31,17 +31,20 @@ pub use topology::{EDGES, EdgePlace, EdgeSide, LinkState, Namespaces, WORKLOAD_R
 /// The internet host.
 pub const INTERNET_ADDRESS: &str = "198.51.100.10";
 
+/// The internet host's IPv6 address, in worlds that have one.
+pub const INTERNET_ADDRESS6: &str = "2001:db8:51::10";
+
 /// The UDP port on which the internet host echoes.
 pub const ECHO_PORT: u16 = 7777;
 
 /// The node's name.
 pub const NODE: &str = "n1";
 
-/// Where the manager listens.
-const MANAGER_ADDRESS: &str = "192.168.77.1:7700";
-
-/// The documents that are applied.
+/// The documents that are applied where the outside is IPv4.
 const DOCUMENTS: &str = include_str!("../../fixtures/demo.yaml");
+
+/// The documents that are applied where the outside has both families.
+const DOCUMENTS6: &str = include_str!("../../fixtures/ipv6.yaml");
 
 /// Worlds made by this process, so that each has namespaces of its own.
 static WORLD_COUNT: AtomicU32 = AtomicU32::new(0);
@@ -69,6 +72,36 @@ impl Hook {
     }
 }
 
+/// The families that a world's networks have. Workloads have addresses of both anyway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 outside and on the underlay.
+    #[default]
+    Ipv4,
+    /// Both outside, over an IPv4 underlay.
+    BothOverIpv4,
+    /// Both outside, over an underlay without IPv4.
+    BothOverIpv6,
+}
+
+impl Families {
+    /// Where the manager listens.
+    fn manager_address(self) -> &'static str {
+        match self {
+            Self::Ipv4 | Self::BothOverIpv4 => "192.168.77.1:7700",
+            Self::BothOverIpv6 => "[fd77::1]:7700",
+        }
+    }
+
+    /// The documents that are applied.
+    fn documents(self) -> &'static str {
+        match self {
+            Self::Ipv4 => DOCUMENTS,
+            Self::BothOverIpv4 | Self::BothOverIpv6 => DOCUMENTS6,
+        }
+    }
+}
+
 /// The world, with its services running and, once started, its roles.
 #[derive(Debug)]
 pub struct World {
@@ -80,6 +113,8 @@ pub struct World {
     pub namespaces: Namespaces,
     /// The hook that edges are told to use.
     pub hook: Hook,
+    /// The families of its networks.
+    pub families: Families,
     /// The manager, while it runs.
     pub manager: Option<Running>,
     /// The agent, while it runs.
@@ -92,29 +127,35 @@ pub struct World {
     pub ctl: Ctl,
     program: PathBuf,
     services: Vec<Running>,
-    echo: Option<EchoServer>,
+    echoes: Vec<EchoServer>,
 }
 
 impl World {
-    /// Builds the namespaces and starts the internet host's services; no role runs yet.
+    /// Builds the namespaces of an IPv4 world and starts the internet host's services; no role runs yet.
     pub fn build(ledger: &Ledger, hook: Hook) -> Result<Self> {
+        Self::build_with(ledger, hook, Families::Ipv4)
+    }
+
+    /// The same with these families.
+    pub fn build_with(ledger: &Ledger, hook: Hook, families: Families) -> Result<Self> {
         let program = persona_ctl()?;
         let number = WORLD_COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("pd{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(&prefix);
         ledger.note(Undo::RemoveFolder(folder.clone()));
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        let namespaces = Namespaces::build(ledger, &prefix, hook)?;
+        let namespaces = Namespaces::build(ledger, &prefix, hook, families)?;
         let ctl = Ctl {
             program: program.display().to_string(),
             namespace: namespaces.underlay.clone(),
-            manager: format!("http://{MANAGER_ADDRESS}"),
+            manager: format!("http://{}", families.manager_address()),
         };
         let mut world = Self {
             ledger: ledger.clone(),
             folder,
             namespaces,
             hook,
+            families,
             manager: None,
             agent: None,
             edges: BTreeMap::new(),
@@ -122,7 +163,7 @@ impl World {
             ctl,
             program,
             services: Vec::new(),
-            echo: None,
+            echoes: Vec::new(),
         };
         world.start_services()?;
         Ok(world)
@@ -171,7 +212,7 @@ impl Drop for World {
         self.edges.clear();
         self.manager = None;
         self.services.clear();
-        self.echo = None;
+        self.echoes.clear();
         for failure in self.ledger.undo_all() {
             eprintln!("clean-up: {failure}");
         }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use persona_core::wire::api::JoinTokenSecret;
 
 use super::topology::LinkState;
-use super::{DOCUMENTS, EDGES, EdgePlace, NODE, WorkloadPlace, World};
+use super::{EDGES, EdgePlace, NODE, WorkloadPlace, World};
 use crate::ctl::patient;
 use crate::ledger::Undo;
 use crate::netns::{Namespace, run};
@@ -33,9 +33,9 @@ impl World {
         Ok(())
     }
 
-    /// Applies the demo's documents.
+    /// Applies the fixture's documents.
     pub fn apply_documents(&self) -> Result<()> {
-        self.apply("documents.yaml", DOCUMENTS)
+        self.apply("documents.yaml", self.families.documents())
     }
 
     /// Applies documents, which are kept in a file of the world's folder.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::Hook;
+use super::{Families, Hook};
 use crate::ledger::Ledger;
 use crate::netns::{Forwarding, Namespace, run};
 
@@ -19,13 +19,15 @@ pub struct EdgePlace {
     pub inside: &'static str,
     /// Its own address on the outside segment.
     pub outside: &'static str,
+    /// The interface identifier of its IPv6 addresses, on both.
+    pub interface6: &'static str,
 }
 
 /// The edges.
 pub const EDGES: [EdgePlace; 3] = [
-    EdgePlace { name: "fra1", group: "frankfurt", inside: "192.168.77.21", outside: "203.0.113.11" },
-    EdgePlace { name: "fra2", group: "frankfurt", inside: "192.168.77.22", outside: "203.0.113.12" },
-    EdgePlace { name: "tok1", group: "tokyo", inside: "192.168.77.31", outside: "203.0.113.13" },
+    EdgePlace { name: "fra1", group: "frankfurt", inside: "192.168.77.21", outside: "203.0.113.11", interface6: "21" },
+    EdgePlace { name: "fra2", group: "frankfurt", inside: "192.168.77.22", outside: "203.0.113.12", interface6: "22" },
+    EdgePlace { name: "tok1", group: "tokyo", inside: "192.168.77.31", outside: "203.0.113.13", interface6: "31" },
 ];
 
 /// Where a workload stands.
@@ -67,8 +69,23 @@ pub const WORKLOAD_RANGES: [&str; 2] = ["10.10.0.0/16", "fd00:10:10::/48"];
 /// The node's address on the underlay.
 pub(super) const NODE_ADDRESS: &str = "192.168.77.11";
 
+/// The interface identifier of the node's IPv6 address on the underlay.
+const NODE_INTERFACE6: &str = "11";
+
+/// The underlay's IPv6 prefix, where that is its family.
+pub(super) const UNDERLAY_PREFIX6: &str = "fd77::";
+
+/// The outside segment's IPv6 prefix.
+const OUTSIDE_PREFIX6: &str = "2001:db8:77::";
+
+/// The IPv6 pools of the fixture, and the next hops that their edges answer for.
+const POOL_ROUTES6: [(&str, &str); 2] = [("2001:db8:1::/56", "2001:db8:77::f"), ("2001:db8:2::/56", "2001:db8:77::e")];
+
 /// The edges' next hop.
 pub(super) const ROUTER_ADDRESS: &str = "203.0.113.1";
+
+/// The edges' next hop for IPv6.
+pub(super) const ROUTER_ADDRESS6: &str = "2001:db8:77::1";
 
 /// All namespaces of a world.
 #[derive(Debug, Clone)]
@@ -91,7 +108,7 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Makes them all, connected and addressed.
-    pub fn build(ledger: &Ledger, prefix: &str, hook: Hook) -> Result<Self> {
+    pub fn build(ledger: &Ledger, prefix: &str, hook: Hook, families: Families) -> Result<Self> {
         let make = |name: &str, forwarding| Namespace::create(ledger, &format!("{prefix}-{name}"), forwarding);
         let mut namespaces = Self {
             underlay: make("underlay", Forwarding::Off)?,
@@ -108,9 +125,12 @@ impl Namespaces {
         for place in EDGES {
             namespaces.edges.insert(place.name, make(place.name, Forwarding::Off)?);
         }
-        namespaces.connect_underlay()?;
+        namespaces.connect_underlay(families)?;
         namespaces.connect_workloads()?;
         namespaces.connect_outside()?;
+        if families != Families::Ipv4 {
+            namespaces.address_outside6()?;
+        }
         namespaces.segment_udp()?;
         if hook == Hook::Xdp {
             namespaces.suit_xdp()?;
@@ -143,12 +163,14 @@ impl Namespaces {
         bridge.ip(&format!("link set {edge} {word}")).map(drop)
     }
 
-    fn connect_underlay(&self) -> Result<()> {
+    fn connect_underlay(&self, families: Families) -> Result<()> {
         add_bridge(&self.underlay)?;
-        self.underlay.add_address("br0", "192.168.77.1/24")?;
-        connect_to_bridge(&self.node, "up0", &self.underlay, "n1", NODE_ADDRESS)?;
+        let (manager, node) = (underlay_address(families, "192.168.77.1", "1"), node_address(families));
+        self.underlay.add_address("br0", &with_length(&manager))?;
+        connect_to_bridge(&self.node, "up0", &self.underlay, "n1", &node)?;
         for place in EDGES {
-            connect_to_bridge(&self.edges[place.name], "in0", &self.underlay, place.name, place.inside)?;
+            let inside = place.underlay_address(families);
+            connect_to_bridge(&self.edges[place.name], "in0", &self.underlay, place.name, &inside)?;
             fix_address(&self.edges[place.name], "in0", &self.underlay, place.name)?;
         }
         Ok(())
@@ -204,6 +226,21 @@ impl Namespaces {
         Ok(())
     }
 
+    /// IPv6 on the outside: the router has a route for each pool, by way of the address that the pool's edges answer for.
+    fn address_outside6(&self) -> Result<()> {
+        self.router.add_address("seg0", &format!("{ROUTER_ADDRESS6}/64"))?;
+        for place in EDGES {
+            let address = format!("{OUTSIDE_PREFIX6}{}/64", place.interface6);
+            self.edges[place.name].add_address("out0", &address)?;
+        }
+        for (pool, next_hop) in POOL_ROUTES6 {
+            self.router.ip(&format!("-6 route add {pool} via {next_hop}"))?;
+        }
+        self.router.add_address("net0", "2001:db8:51::1/64")?;
+        self.internet.add_address("eth0", &format!("{}/64", super::INTERNET_ADDRESS6))?;
+        self.internet.ip("-6 route add default via 2001:db8:51::1").map(drop)
+    }
+
     /// XDP on veth: frames sent by a program arrive only where the far end runs NAPI, and a sender that leaves its
     /// checksums to the device would have them delivered wrong.
     fn suit_xdp(&self) -> Result<()> {
@@ -218,6 +255,31 @@ impl Namespaces {
         }
         Ok(())
     }
+}
+
+impl EdgePlace {
+    /// Its address on the underlay.
+    pub fn underlay_address(&self, families: Families) -> String {
+        underlay_address(families, self.inside, self.interface6)
+    }
+}
+
+/// The node's address on the underlay.
+pub(super) fn node_address(families: Families) -> String {
+    underlay_address(families, NODE_ADDRESS, NODE_INTERFACE6)
+}
+
+/// An address of the underlay's family.
+pub(super) fn underlay_address(families: Families, address: &str, interface6: &str) -> String {
+    match families {
+        Families::Ipv4 | Families::BothOverIpv4 => address.to_owned(),
+        Families::BothOverIpv6 => format!("{UNDERLAY_PREFIX6}{interface6}"),
+    }
+}
+
+/// An address with the length of its segment's prefix.
+fn with_length(address: &str) -> String {
+    format!("{address}/{}", if address.contains(':') { 64 } else { 24 })
 }
 
 /// Whether an edge's links carry frames.
@@ -254,5 +316,5 @@ fn add_bridge(namespace: &Namespace) -> Result<()> {
 fn connect_to_bridge(host: &Namespace, device: &str, bridge: &Namespace, port: &str, address: &str) -> Result<()> {
     host.link(device, bridge, port)?;
     bridge.ip(&format!("link set {port} master br0"))?;
-    host.add_address(device, &format!("{address}/24"))
+    host.add_address(device, &with_length(address))
 }
