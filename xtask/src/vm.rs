@@ -57,7 +57,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<Vec<(&'static str, Vec<String>)
     let persona_ctl = binaries::build_persona_ctl()?;
     let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
     let programs = image::Programs { tests, persona_ctl };
-    let kernels = KERNELS.iter().filter(|kernel| choice.kernel.is_none_or(|name| kernel.name.contains(name)));
+    let kernels = KERNELS.iter().filter(|kernel| choice.kernel.map_or(kernel.is_confirmed, |name| kernel.name == name));
     let (mut printed, mut failed, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for kernel in kernels {
         let start = Instant::now();
