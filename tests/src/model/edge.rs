@@ -25,7 +25,7 @@ impl Edge {
 
     /// A frame came in at the underlay.
     pub fn inside(&self, frame: &[u8], seen: &Seen) -> Verdict {
-        let Ok(found) = tunnel::read_loosely(frame) else { return judge_alien(seen) };
+        let Some(found) = tunnel::read_loosely(frame) else { return judge_alien(seen) };
         if Some(found.destination) != self.tables.underlay_address || found.is_control {
             return judge_alien(seen);
         }
@@ -220,7 +220,7 @@ fn judge_alien(seen: &Seen) -> Verdict {
         Seen::Passed { .. } => Verdict::Agreed,
         Seen::Dropped => Verdict::Drop(DropReason::ALL.to_vec()),
         // A probe's reply.
-        Seen::Redirected { frame } if tunnel::read_loosely(frame).is_ok_and(|found| found.is_control) => {
+        Seen::Redirected { frame } if tunnel::read_loosely(frame).is_some_and(|found| found.is_control) => {
             Verdict::Agreed
         }
         Seen::Redirected { frame } => Verdict::no(format!("none of the edge's business and sent: {frame:02x?}")),

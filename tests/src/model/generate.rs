@@ -18,7 +18,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -27,7 +27,7 @@ impl Random {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
+        (self.number() % bound.max(1) as u64) as usize
     }
 
     /// Whether something with this chance happens, per cent.
@@ -104,7 +104,7 @@ pub fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
     for _ in 0..=random.below(3) {
         match random.below(8) {
             0 => frame.truncate(14 + random.below(frame.len().saturating_sub(13))),
-            1 => frame.extend(std::iter::repeat_n(random.next() as u8, random.below(40))),
+            1 => frame.extend(std::iter::repeat_n(random.number() as u8, random.below(40))),
             // Mostly among the headers, where it hurts.
             2..6 => {
                 let bound = if random.chance(80) { 110 } else { frame.len() };
@@ -113,7 +113,7 @@ pub fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
             }
             6 => {
                 let at = random.below(frame.len().min(110));
-                frame[at] = random.next() as u8;
+                frame[at] = random.number() as u8;
             }
             _ => {
                 let at = random.below(frame.len().min(110).saturating_sub(1).max(1));
@@ -156,7 +156,7 @@ fn transport(
                 &[8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 2, 4, 35, 40, 1, 1],
                 &[2, 3, 5, 1],
             ]);
-            let offset = ((20 + options.len()) / 4 << 4) as u8;
+            let offset = (((20 + options.len()) / 4) << 4) as u8;
             let fixed = [0, 0, 0, 1, 0, 0, 0, 2, offset, flags, 0x10, 0, 0, 0, 0, 0];
             summed([&ports[..], &fixed, options, payload].concat(), 16, protocol, ends)
         }
@@ -332,7 +332,7 @@ fn error_about(random: &mut Random, about: &[u8], packet: &Packet) -> Vec<u8> {
         if is_ipv4 { (ICMP, random.pick(&[3, 11, 12])) } else { (ICMPV6, random.pick(&[1, 2, 3, 4])) };
     let code = if kind == 3 && is_ipv4 { random.pick(&[1, 3, 4]) } else { 0 };
     let l4 = icmp(protocol, ends, kind, code, [0, 0, 5, 0], quoted);
-    around(&mut Random::new(random.next() | 1), protocol, from, packet.source, &l4)
+    around(&mut Random::new(random.number() | 1), protocol, from, packet.source, &l4)
 }
 
 /// The Ethernet addresses of a frame, both.

@@ -253,7 +253,7 @@ impl Node {
 
     /// A frame came in by the uplink.
     pub fn from_edge(&mut self, frame: &[u8], seen: &Seen) -> Verdict {
-        let Ok(found) = tunnel::read_loosely(frame) else { return judge_alien(seen) };
+        let Some(found) = tunnel::read_loosely(frame) else { return judge_alien(seen) };
         if Some(found.destination) != self.tables.underlay_address || found.is_control {
             return judge_alien(seen);
         }
@@ -578,7 +578,7 @@ fn refuse_headers(packet: &Packet, bytes: &[u8], refuse: &mut impl FnMut(DropRea
             let has_more = bytes[at + 3] & 1 == 1;
             // One that is neither first nor later is a whole packet (RFC 6946).
             let is_part = has_more || offset != 0;
-            let is_cut_wrong = has_more && data_length % 8 != 0;
+            let is_cut_wrong = has_more && !data_length.is_multiple_of(8);
             let is_part_wrong = is_cut_wrong || offset + data_length > 65_535;
             if data_length == 0 || (is_part && is_part_wrong) {
                 refuse(DropReason::Malformed);
@@ -609,7 +609,7 @@ fn fragment_refusals(packet: &Packet, bytes: &[u8], payload: usize, refuse: &mut
         let word = short(bytes, 6);
         let offset = usize::from(word & 0x1fff) * 8;
         let has_more = word & 0x2000 != 0;
-        if payload == 0 || (has_more && payload % 8 != 0) || offset + packet.length > 65_535 {
+        if payload == 0 || (has_more && !payload.is_multiple_of(8)) || offset + packet.length > 65_535 {
             refuse(DropReason::Malformed);
         }
         if offset == 8 && packet.protocol == TCP {

@@ -69,27 +69,27 @@ pub fn read(frame: &[u8]) -> Result<Tunnel<'_>, String> {
 }
 
 /// Reads a frame as far as a receiver must: whose lengths agree, whatever options, checksums and traffic class it has.
-/// An error: not a tunnel frame, or one whose headers lie.
-pub fn read_loosely(frame: &[u8]) -> Result<Tunnel<'_>, ()> {
+/// Nothing: not a tunnel frame, or one whose headers lie.
+pub fn read_loosely(frame: &[u8]) -> Option<Tunnel<'_>> {
     let (source, destination, tos, udp_at, end) = match short(frame, 12) {
         0x0800 => {
-            let ip = frame.get(14..34).ok_or(())?;
+            let ip = frame.get(14..34)?;
             let is_plain = ip[0] == 0x45 && ip[9] == 17 && short(ip, 6) & 0x3fff == 0;
             let address = |at: usize| IpAddr::from(Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]));
             let end = 14 + usize::from(short(ip, 2));
-            is_plain.then_some((address(12), address(16), ip[1], 34, end)).ok_or(())?
+            is_plain.then_some((address(12), address(16), ip[1], 34, end))?
         }
         0x86dd => {
-            let ip = frame.get(14..54).ok_or(())?;
+            let ip = frame.get(14..54)?;
             let is_plain = ip[0] >> 4 == 6 && ip[6] == 17;
             let address =
                 |at: usize| IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).expect("sixteen")));
             let end = 54 + usize::from(short(ip, 4));
-            is_plain.then_some((address(8), address(24), (short(ip, 0) >> 4) as u8, 54, end)).ok_or(())?
+            is_plain.then_some((address(8), address(24), (short(ip, 0) >> 4) as u8, 54, end))?
         }
-        _ => return Err(()),
+        _ => return None,
     };
-    let geneve = frame.get(udp_at + 8..udp_at + 16).ok_or(())?;
+    let geneve = frame.get(udp_at + 8..udp_at + 16)?;
     let inner_at = udp_at + 16 + usize::from(geneve[0] & 0x3f) * 4;
     let lies = short(frame, udp_at + 2) != 6081
         || end > frame.len()
@@ -99,9 +99,9 @@ pub fn read_loosely(frame: &[u8]) -> Result<Tunnel<'_>, ()> {
         || geneve[0] >> 6 != 0
         || geneve[1] & 0x40 != 0;
     if lies {
-        return Err(());
+        return None;
     }
-    Ok(Tunnel {
+    Some(Tunnel {
         source,
         destination,
         tos,

@@ -15,9 +15,12 @@ impl World {
         let common = "hold_max_ms = 1_000
 ";
         let listen = self.families.manager_address();
-        let text = format!("listen = \"{listen}\"
+        let text = format!(
+            "listen = \"{listen}\"
 store = \"{}\"
-{common}", store.display());
+{common}",
+            store.display()
+        );
         match std::env::var_os("PERSONA_TEST_EMULATED") {
             Some(_) => text + "probe_interval_ms = 500\nreport_interval_ms = 3_000\nsilent_after_ms = 60_000\n",
             None => text,
