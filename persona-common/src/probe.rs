@@ -22,6 +22,9 @@ pub const KIND_REQUEST: u8 = 1;
 /// A reflected probe.
 pub const KIND_REPLY: u8 = 2;
 
+/// The prober doesn't hear this edge's answers: what the edge sends it directly is lost.
+pub const FLAG_DEAF: u8 = 1;
+
 /// The payload after the Geneve header. All numbers are big-endian.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +35,10 @@ pub struct ProbePayload {
     pub version: u8,
     /// [`KIND_REQUEST`] or [`KIND_REPLY`].
     pub kind: u8,
+    /// In a request: [`FLAG_DEAF`] or zero; the reflector leaves it alone.
+    pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// Counts up per prober.
     pub sequence: [u8; 8],
     /// The prober's own monotonic clock at sending, nanoseconds; the reflector leaves it alone.
@@ -47,14 +52,15 @@ const _: () = assert!(core::mem::size_of::<ProbePayload>() == 32 && core::mem::a
 /// Bytes of a probe's UDP payload: Geneve header and [`ProbePayload`].
 pub const PROBE_LENGTH: usize = 8 + core::mem::size_of::<ProbePayload>();
 
-/// The UDP payload of a request.
-pub fn encode_request(sequence: u64, sent_ns: u64) -> [u8; PROBE_LENGTH] {
+/// The UDP payload of a request, of a prober that does or doesn't hear the answers.
+pub fn encode_request(sequence: u64, sent_ns: u64, is_heard: bool) -> [u8; PROBE_LENGTH] {
     let mut bytes = [0; PROBE_LENGTH];
     bytes[1] = 0x80; // O: this is a control packet
     bytes[2..4].copy_from_slice(&PROBE_PROTOCOL.to_be_bytes());
     bytes[8..12].copy_from_slice(&PROBE_MAGIC);
     bytes[12] = PROBE_VERSION;
     bytes[13] = KIND_REQUEST;
+    bytes[14] = if is_heard { 0 } else { FLAG_DEAF };
     bytes[16..24].copy_from_slice(&sequence.to_be_bytes());
     bytes[24..32].copy_from_slice(&sent_ns.to_be_bytes());
     bytes
@@ -90,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_reflected_request_is_read_back() {
-        let mut bytes = encode_request(7, 99);
+        let mut bytes = encode_request(7, 99, true);
         assert_eq!(decode_reply(&bytes), None, "a request is not a reply");
         bytes[13] = KIND_REPLY;
         bytes[32..40].copy_from_slice(&5u64.to_be_bytes());

@@ -214,7 +214,7 @@ impl Peers {
 
     fn send_all(&mut self, socket: &UdpSocket, sequence: u64) {
         for (address, peer) in &mut self.peers {
-            let request = encode_request(sequence, clock::monotonic_ns());
+            let request = encode_request(sequence, clock::monotonic_ns(), peer.liveness.verdict().alive);
             peer.liveness.sent(sequence);
             if let Err(error) = socket.send_to(&request, (*address, GENEVE_PORT)) {
                 tracing::debug!(edge.address = %address, %error, "probe was not sent");

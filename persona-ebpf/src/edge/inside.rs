@@ -7,7 +7,7 @@ use persona_common::ENCAPSULATION_LENGTH_V6;
 use persona_common::drop::DropReason;
 use persona_common::edge::EdgeConfig;
 use persona_common::probe::{
-    KIND_REPLY, KIND_REQUEST, PROBE_LENGTH, PROBE_MAGIC, PROBE_PROTOCOL, PROBE_VERSION, ProbePayload,
+    FLAG_DEAF, KIND_REPLY, KIND_REQUEST, PROBE_LENGTH, PROBE_MAGIC, PROBE_PROTOCOL, PROBE_VERSION, ProbePayload,
 };
 use persona_ebpf::encapsulation::{Outer, read_outer, read_outer_at};
 use persona_ebpf::frame::Frame;
@@ -114,8 +114,12 @@ fn reflect<F: Frame>(frame: &F, outer: &Outer, generation: u64) -> Result<i32, D
     if !is_request {
         return Ok(F::PASS);
     }
-    maps::note_heard(&outer.source);
-    if !maps::is_outside_alive() {
+    let is_outside_alive = maps::is_outside_alive();
+    // Who doesn't hear this edge isn't reached from here, however well it is heard; but nobody hears a silenced edge.
+    if probe.flags & FLAG_DEAF == 0 || !is_outside_alive {
+        maps::note_heard(&outer.source);
+    }
+    if !is_outside_alive {
         return Err(DropReason::ProbeSilenced);
     }
     probe.kind = KIND_REPLY;

@@ -14,19 +14,19 @@ use persona_tests::world::{EdgeSide, Hook, LinkState, NODE, World};
 
 use super::{check, start};
 
-const EDGES: [&str; 2] = ["fra1", "fra2"];
+pub(super) const EDGES: [&str; 2] = ["fra1", "fra2"];
 
 /// Echo packets per second.
 const ECHO_PACKETS_PER_SEC: u32 = 500;
 
 /// How long everybody may take to notice and to tell.
-const NOTICE_TIME: Duration = Duration::from_secs(15);
+pub(super) const NOTICE_TIME: Duration = Duration::from_secs(15);
 
 /// How long an edge may take to be back in service: the manager holds one that relapses for longer each time.
 const RETURN_TIME: Duration = Duration::from_secs(90);
 
 /// Long enough for traffic to show whether it goes on.
-const LOOK_TIME: Duration = Duration::from_secs(2);
+pub(super) const LOOK_TIME: Duration = Duration::from_secs(2);
 
 /// The longest gap that a cut may make on a busy machine; the aim is 250 ms.
 const GAP_MAX: Duration = Duration::from_secs(2);
@@ -189,7 +189,7 @@ fn edge_flaps(world: &mut World, findings: &mut Findings) -> Result<()> {
 }
 
 /// Both edges up, heard by the node, and each address of the group answered for by one.
-fn wait_until_whole(world: &World) -> Result<()> {
+pub(super) fn wait_until_whole(world: &World) -> Result<()> {
     let heard = view::hears_frankfurt;
     world.ctl.wait_for("the node to hear both edges", &["node", "get", NODE], RETURN_TIME, heard)?;
     for edge in EDGES {
@@ -199,19 +199,19 @@ fn wait_until_whole(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn leased_address(world: &World) -> Result<std::net::IpAddr> {
+pub(super) fn leased_address(world: &World) -> Result<std::net::IpAddr> {
     let lease = view::lease_of(world, "workload/n1/w1")?;
     lease.space.address().map(Into::into).context("an IPv4 lease")
 }
 
 /// The edge that answers for the workload's address.
-fn owner(world: &World) -> Result<String> {
+pub(super) fn owner(world: &World) -> Result<String> {
     let address = leased_address(world)?;
     let owners = view::edges(world)?.into_iter().filter(|edge| edge.owned.contains(&address));
     owners.map(|edge| edge.name.to_string()).next().with_context(|| format!("nobody answers for {address}"))
 }
 
-fn start_echo(world: &World) -> Result<EchoClient> {
+pub(super) fn start_echo(world: &World) -> Result<EchoClient> {
     let echo = EchoClient::start(world.workload("w1"), ECHO_PACKETS_PER_SEC)?;
     std::thread::sleep(Duration::from_millis(300));
     Ok(echo)
@@ -221,6 +221,6 @@ fn note_lossless(findings: &mut Findings, expected: &str, count: EchoCount) {
     findings.note(expected, describe(count), count.lost() == 0 && count.sent > 0);
 }
 
-fn describe(count: EchoCount) -> String {
+pub(super) fn describe(count: EchoCount) -> String {
     format!("{} of {} lost, worst gap {}", count.lost(), count.sent, view::ms(count.worst_gap))
 }

@@ -28,8 +28,8 @@ fn probes_are_reflected_while_the_outside_answers() {
     for underlay in Underlay::BOTH {
         with_edge(underlay, |edge| {
             let kind = if underlay.edge.is_ipv4() { 0x0800 } else { 0x86dd };
-            let asked = unsummed(underlay.node, underlay.edge, [40_000, 6081], &encode_request(7, 99));
-            let mut payload = encode_request(7, 99);
+            let asked = unsummed(underlay.node, underlay.edge, [40_000, 6081], &encode_request(7, 99, true));
+            let mut payload = encode_request(7, 99, true);
             payload[13] = 2;
             payload[39] = 11;
             assert_eq!(decode_reply(&payload), Some(Reply { sequence: 7, sent_ns: 99, generation: 11 }));

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::topology::{
-    EdgePlace, ROUTER_ADDRESS, ROUTER_ADDRESS6, UNDERLAY_PREFIX6, WORKLOAD_RANGES, WORKLOADS, node_address,
+    EdgePlace, NodePlace, ROUTER_ADDRESS, ROUTER_ADDRESS6, UNDERLAY_PREFIX6, WORKLOAD_RANGES, WorkloadPlace,
 };
-use super::{Families, NODE, World};
+use super::{Families, World};
 
 impl World {
     /// The manager's. Where the processor is emulated, roles are given the time that they need to be alive.
@@ -27,10 +27,10 @@ store = \"{}\"
         }
     }
 
-    /// The node's.
-    pub(super) fn agent_config(&self, token: &str) -> String {
-        let mut text = self.common_config(NODE, token);
-        text += &format!("uplink = \"up0\"\naddress = \"{}\"\n", node_address(self.families));
+    /// A node's, with these workloads.
+    pub(super) fn agent_config(&self, node: &NodePlace, workloads: &[WorkloadPlace], token: &str) -> String {
+        let mut text = self.common_config(node.name, token);
+        text += &format!("uplink = \"up0\"\naddress = \"{}\"\n", node.underlay_address(self.families));
         let [range, range6] = WORKLOAD_RANGES;
         let underlay = match self.families {
             Families::Ipv4 | Families::BothOverIpv4 => "192.168.77.0/24".to_owned(),
@@ -38,7 +38,7 @@ store = \"{}\"
         };
         text += &format!("bypass = [\"{underlay}\", \"{range}\", \"{range6}\"]\n");
         text += &format!("managed = [\"{range}\", \"{range6}\"]\nguard = \"managed\"\n");
-        for place in WORKLOADS.iter().chain(&self.extra_workloads) {
+        for place in workloads {
             let (name, address, address6) = (place.name, place.address, place.address6);
             let addresses = format!("address = \"{address}\"\naddress6 = \"{address6}/128\"\n");
             write!(text, "\n[[workload]]\nname = \"{name}\"\ndevice = \"{name}\"\n{addresses}")

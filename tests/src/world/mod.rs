@@ -26,7 +26,10 @@ use crate::load::echo::EchoServer;
 use crate::netns::Namespace;
 use crate::process::Running;
 
-pub use topology::{EDGES, EdgePlace, EdgeSide, LinkState, Namespaces, WORKLOAD_RANGES, WORKLOADS, WorkloadPlace};
+pub use topology::{
+    EDGES, EdgePlace, EdgeSide, FIRST_NODE, LinkState, Namespaces, NodePlace, SECOND_NODE, WORKLOAD_RANGES, WORKLOADS,
+    WorkloadPlace,
+};
 
 /// The internet host.
 pub const INTERNET_ADDRESS: &str = "198.51.100.10";
@@ -102,6 +105,15 @@ impl Families {
     }
 }
 
+/// A node that a test has added.
+#[derive(Debug)]
+pub struct OtherNode {
+    /// Where it is.
+    pub namespace: Namespace,
+    /// Its agent, while it runs.
+    pub agent: Option<Running>,
+}
+
 /// The world, with its services running and, once started, its roles.
 #[derive(Debug)]
 pub struct World {
@@ -123,6 +135,10 @@ pub struct World {
     pub edges: BTreeMap<String, Running>,
     /// Workloads beside the usual two, which a test brings; noted before the agent starts.
     pub extra_workloads: Vec<WorkloadPlace>,
+    /// What a test adds to the agent's configuration; noted before the agent starts.
+    pub extra_agent_config: String,
+    /// Nodes beside the usual one, by name.
+    pub other_nodes: BTreeMap<&'static str, OtherNode>,
     /// The command line.
     pub ctl: Ctl,
     program: PathBuf,
@@ -160,6 +176,8 @@ impl World {
             agent: None,
             edges: BTreeMap::new(),
             extra_workloads: Vec::new(),
+            extra_agent_config: String::new(),
+            other_nodes: BTreeMap::new(),
             ctl,
             program,
             services: Vec::new(),
@@ -177,12 +195,14 @@ impl World {
     /// Fails if a process that should run has ended by itself.
     pub fn check_processes(&mut self) -> Result<()> {
         let roles = self.manager.iter_mut().chain(self.agent.iter_mut()).chain(self.edges.values_mut());
-        roles.chain(self.services.iter_mut()).try_for_each(Running::check)
+        let others = self.other_nodes.values_mut().filter_map(|node| node.agent.as_mut());
+        roles.chain(others).chain(self.services.iter_mut()).try_for_each(Running::check)
     }
 
     /// The ends of all logs, for an error that says too little by itself.
     pub fn log_tails(&self) -> String {
-        let roles = self.manager.iter().chain(self.agent.iter()).chain(self.edges.values());
+        let others = self.other_nodes.values().filter_map(|node| node.agent.as_ref());
+        let roles = self.manager.iter().chain(self.agent.iter()).chain(others).chain(self.edges.values());
         roles.map(|role| format!("--- {}\n{}\n", role.log.display(), role.log_tail())).collect()
     }
 
@@ -190,7 +210,8 @@ impl World {
     pub fn keep(mut self) -> Result<PathBuf> {
         let script = self.folder.join("remove.sh");
         let roles = self.manager.iter_mut().chain(self.agent.iter_mut()).chain(self.edges.values_mut());
-        roles.chain(self.services.iter_mut()).for_each(Running::detach);
+        let others = self.other_nodes.values_mut().filter_map(|node| node.agent.as_mut());
+        roles.chain(others).chain(self.services.iter_mut()).for_each(Running::detach);
         std::fs::write(&script, self.ledger.into_script())?;
         Ok(script)
     }
@@ -209,6 +230,7 @@ impl Drop for World {
     /// Ends the processes before the ledger removes what they stand on.
     fn drop(&mut self) {
         self.agent = None;
+        self.other_nodes.clear();
         self.edges.clear();
         self.manager = None;
         self.services.clear();

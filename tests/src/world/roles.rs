@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use persona_core::wire::api::JoinTokenSecret;
 
 use super::topology::LinkState;
-use super::{EDGES, EdgePlace, NODE, WorkloadPlace, World};
+use super::{EDGES, EdgePlace, FIRST_NODE, NODE, NodePlace, OtherNode, WORKLOADS, WorkloadPlace, World};
 use crate::ctl::patient;
 use crate::ledger::Undo;
-use crate::netns::{Namespace, run};
+use crate::netns::{Forwarding, Namespace, run};
 use crate::process::Running;
 
 /// How long the manager may take to answer.
@@ -53,7 +53,9 @@ impl World {
             self.start_edge_with(&place, &config)?;
         }
         let token = self.join_token("node")?;
-        self.write(&format!("{NODE}.toml"), &self.agent_config(&token))?;
+        let workloads = [&WORKLOADS, self.extra_workloads.as_slice()].concat();
+        let config = self.agent_config(&FIRST_NODE, &workloads, &token) + &self.extra_agent_config;
+        self.write(&format!("{NODE}.toml"), &config)?;
         self.mount_bpffs(NODE)?;
         self.start_agent()
     }
@@ -65,9 +67,36 @@ impl World {
         Ok(())
     }
 
+    /// Makes another node with workloads of its own, and starts its agent.
+    pub fn add_node(&mut self, place: NodePlace, workloads: &[WorkloadPlace]) -> Result<()> {
+        let prefix = self.namespaces.node.name.trim_end_matches(NODE).to_owned();
+        let make = |name: &str, forwarding| Namespace::create(&self.ledger, &format!("{prefix}{name}"), forwarding);
+        let namespace = make(place.name, Forwarding::On)?;
+        self.namespaces.connect_node(&namespace, &place, self.families)?;
+        let inside =
+            workloads.iter().map(|workload| make(workload.name, Forwarding::Off)).collect::<Result<Vec<_>>>()?;
+        for (workload, inside) in workloads.iter().zip(inside) {
+            self.namespaces.attach(&namespace, workload, &inside)?;
+            self.namespaces.workloads.insert(workload.name, inside);
+        }
+        let token = self.join_token("node")?;
+        self.write(&format!("{}.toml", place.name), &self.agent_config(&place, workloads, &token))?;
+        self.mount_bpffs(place.name)?;
+        self.other_nodes.insert(place.name, OtherNode { namespace, agent: None });
+        self.start_other_agent(place.name)
+    }
+
+    /// Starts the agent of a node that was added, also after a kill.
+    pub fn start_other_agent(&mut self, name: &str) -> Result<()> {
+        let node = self.other_nodes.get(name).with_context(|| format!("node {name} was not added"))?;
+        let agent = self.start_role(name, "agent", &node.namespace, &self.path(&format!("{name}.toml")))?;
+        self.other_nodes.get_mut(name).expect("it was there").agent = Some(agent);
+        Ok(())
+    }
+
     /// Connects a workload's namespace with the node by a veth pair, as a CNI would.
     pub fn attach(&self, place: &WorkloadPlace, workload: &Namespace) -> Result<()> {
-        self.namespaces.attach(place, workload)
+        self.namespaces.attach(&self.namespaces.node, place, workload)
     }
 
     /// Makes a tap device for a guest on the node.

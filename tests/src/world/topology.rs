@@ -30,6 +30,23 @@ pub const EDGES: [EdgePlace; 3] = [
     EdgePlace { name: "tok1", group: "tokyo", inside: "192.168.77.31", outside: "203.0.113.13", interface6: "31" },
 ];
 
+/// Where a node stands.
+#[derive(Debug, Clone, Copy)]
+pub struct NodePlace {
+    /// Its name.
+    pub name: &'static str,
+    /// Its address on the underlay.
+    pub address: &'static str,
+    /// The interface identifier of its IPv6 address there.
+    pub interface6: &'static str,
+}
+
+/// The node that every world has.
+pub const FIRST_NODE: NodePlace = NodePlace { name: super::NODE, address: "192.168.77.11", interface6: "11" };
+
+/// Another one, for worlds that want two.
+pub const SECOND_NODE: NodePlace = NodePlace { name: "n2", address: "192.168.77.12", interface6: "12" };
+
 /// Where a workload stands.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkloadPlace {
@@ -66,12 +83,6 @@ pub const WORKLOADS: [WorkloadPlace; 2] = [
 /// The ranges that workloads' addresses lie in.
 pub const WORKLOAD_RANGES: [&str; 2] = ["10.10.0.0/16", "fd00:10:10::/48"];
 
-/// The node's address on the underlay.
-pub(super) const NODE_ADDRESS: &str = "192.168.77.11";
-
-/// The interface identifier of the node's IPv6 address on the underlay.
-const NODE_INTERFACE6: &str = "11";
-
 /// The underlay's IPv6 prefix, where that is its family.
 pub(super) const UNDERLAY_PREFIX6: &str = "fd77::";
 
@@ -80,6 +91,9 @@ const OUTSIDE_PREFIX6: &str = "2001:db8:77::";
 
 /// The IPv6 pools of the fixture, and the next hops that their edges answer for.
 const POOL_ROUTES6: [(&str, &str); 2] = [("2001:db8:1::/56", "2001:db8:77::f"), ("2001:db8:2::/56", "2001:db8:77::e")];
+
+/// The offloads of a device that cuts UDP batches itself.
+const UDP_IN_SINGLE_DATAGRAMS: &str = "tx-udp-segmentation off";
 
 /// The edges' next hop.
 pub(super) const ROUTER_ADDRESS: &str = "203.0.113.1";
@@ -165,9 +179,9 @@ impl Namespaces {
 
     fn connect_underlay(&self, families: Families) -> Result<()> {
         add_bridge(&self.underlay)?;
-        let (manager, node) = (underlay_address(families, "192.168.77.1", "1"), node_address(families));
+        let manager = underlay_address(families, "192.168.77.1", "1");
         self.underlay.add_address("br0", &with_length(&manager))?;
-        connect_to_bridge(&self.node, "up0", &self.underlay, "n1", &node)?;
+        self.connect_node(&self.node, &FIRST_NODE, families)?;
         for place in EDGES {
             let inside = place.underlay_address(families);
             connect_to_bridge(&self.edges[place.name], "in0", &self.underlay, place.name, &inside)?;
@@ -176,26 +190,31 @@ impl Namespaces {
         Ok(())
     }
 
+    /// Connects a node with the underlay.
+    pub(super) fn connect_node(&self, node: &Namespace, place: &NodePlace, families: Families) -> Result<()> {
+        connect_to_bridge(node, "up0", &self.underlay, place.name, &place.underlay_address(families))?;
+        node.set_offloads("up0", UDP_IN_SINGLE_DATAGRAMS)
+    }
+
     /// The wire carries single datagrams, as any real one does: a veth would hand a sender's UDP batch (UDP_SEGMENT) to
     /// the other end whole, inside its tunnel packet, and no kernel takes a tunnel off such a batch for a program.
     fn segment_udp(&self) -> Result<()> {
-        self.node.set_offloads("up0", "tx-udp-segmentation off")?;
-        self.edges.values().try_for_each(|edge| edge.set_offloads("in0", "tx-udp-segmentation off"))
+        self.edges.values().try_for_each(|edge| edge.set_offloads("in0", UDP_IN_SINGLE_DATAGRAMS))
     }
 
     fn connect_workloads(&self) -> Result<()> {
         for place in WORKLOADS {
-            self.attach(&place, &self.workloads[place.name])?;
+            self.attach(&self.node, &place, &self.workloads[place.name])?;
         }
         Ok(())
     }
 
-    /// Connects a workload's namespace with the node by a veth pair.
-    pub(super) fn attach(&self, place: &WorkloadPlace, workload: &Namespace) -> Result<()> {
-        workload.link("eth0", &self.node, place.name)?;
+    /// Connects a workload's namespace with a node by a veth pair.
+    pub(super) fn attach(&self, node: &Namespace, place: &WorkloadPlace, workload: &Namespace) -> Result<()> {
+        workload.link("eth0", node, place.name)?;
         workload.add_address("eth0", &format!("{}/24", place.address))?;
         workload.add_address("eth0", &format!("{}/64", place.address6))?;
-        self.address_device(place)?;
+        address_device(node, place)?;
         workload.ip(&format!("route add default via {}", place.gateway))?;
         workload.ip(&format!("-6 route add default via {}", place.gateway6)).map(drop)
     }
@@ -204,12 +223,7 @@ impl Namespaces {
     pub(super) fn add_tap(&self, place: &WorkloadPlace) -> Result<()> {
         self.node.ip(&format!("tuntap add {} mode tap vnet_hdr", place.name))?;
         self.node.ip(&format!("link set {} up", place.name))?;
-        self.address_device(place)
-    }
-
-    fn address_device(&self, place: &WorkloadPlace) -> Result<()> {
-        self.node.add_address(place.name, &format!("{}/24", place.gateway))?;
-        self.node.add_address(place.name, &format!("{}/64", place.gateway6))
+        address_device(&self.node, place)
     }
 
     fn connect_outside(&self) -> Result<()> {
@@ -264,9 +278,17 @@ impl EdgePlace {
     }
 }
 
-/// The node's address on the underlay.
-pub(super) fn node_address(families: Families) -> String {
-    underlay_address(families, NODE_ADDRESS, NODE_INTERFACE6)
+impl NodePlace {
+    /// Its address on the underlay.
+    pub fn underlay_address(&self, families: Families) -> String {
+        underlay_address(families, self.address, self.interface6)
+    }
+}
+
+/// The node's side of a workload's link.
+fn address_device(node: &Namespace, place: &WorkloadPlace) -> Result<()> {
+    node.add_address(place.name, &format!("{}/24", place.gateway))?;
+    node.add_address(place.name, &format!("{}/64", place.gateway6))
 }
 
 /// An address of the underlay's family.
