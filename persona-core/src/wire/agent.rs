@@ -239,6 +239,9 @@ pub struct Counters {
     pub subjects: Vec<SubjectCounters>,
     /// Per persona, by VNI.
     pub personas: BTreeMap<u32, Traffic>,
+    /// Edges: everything carried, whichever persona's: what was counted when its process started, and all since.
+    #[serde(default)]
+    pub carried: Traffic,
     /// Drop reason → packets, those of the slow path included.
     pub drops: BTreeMap<String, u64>,
     /// What the slow path did since its process started.

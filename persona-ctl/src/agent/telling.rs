@@ -23,11 +23,7 @@ pub(super) struct Telling {
 impl Telling {
     /// Starts what the configuration asks for.
     pub(super) async fn start(file: &AgentFile, bpffs: &Path, stop: &CancellationToken) -> anyhow::Result<Self> {
-        let (snapshots, receiver) = watch::channel(Snapshot::default());
-        if let Some(listen) = file.metrics {
-            let address = metrics::serve(listen, receiver, stop.clone()).await?;
-            tracing::info!(%address, "metrics are served");
-        }
+        let snapshots = metrics::start(file.metrics, stop).await?;
         let exporter = match &file.flow_export {
             Some(export) => Some(Exporter::start(bpffs, export.collector, export.domain)?),
             None => None,

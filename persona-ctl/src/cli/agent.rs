@@ -3,10 +3,8 @@
 use anyhow::Context;
 use clap::Args;
 
-use super::role::{self, RoleArgs, overlay, overlay_manager};
+use super::role::{self, CommonKeys, RoleArgs, overlay};
 use crate::agent::{self, AgentConfig, AgentFile};
-use crate::config;
-use crate::dataplane::Coexistence;
 
 /// Run the agent of this node.
 ///
@@ -19,9 +17,6 @@ pub(super) struct AgentArgs {
     /// Device towards the underlay.
     #[arg(long, env = "PERSONA_UPLINK")]
     uplink: Option<String>,
-    /// What is done about programs of others at the same hooks.
-    #[arg(long, env = "PERSONA_COEXIST", value_enum)]
-    coexist: Option<Coexistence>,
 }
 
 impl AgentArgs {
@@ -33,16 +28,19 @@ impl AgentArgs {
 }
 
 fn configuration(args: AgentArgs, manager: String) -> anyhow::Result<AgentConfig> {
-    let RoleArgs { config: path, name, join_token, join_token_file, state_dir, bpffs, address, .. } = args.role;
-    let mut file: AgentFile = path.map(|path| config::load(&path)).transpose()?.unwrap_or_default();
-    overlay(&mut file.name, name.map(|name| name.parse()).transpose()?);
-    overlay_manager(&mut file.manager, manager);
-    overlay(&mut file.join_token, join_token);
-    overlay(&mut file.join_token_file, join_token_file);
-    overlay(&mut file.state_dir, state_dir);
-    overlay(&mut file.bpffs, bpffs);
-    overlay(&mut file.address, address);
+    let mut file: AgentFile = args.role.file()?;
+    let keys = CommonKeys {
+        name: &mut file.name,
+        manager: &mut file.manager,
+        join_token: &mut file.join_token,
+        join_token_file: &mut file.join_token_file,
+        state_dir: &mut file.state_dir,
+        bpffs: &mut file.bpffs,
+        address: &mut file.address,
+        metrics: &mut file.metrics,
+        coexist: &mut file.coexist,
+    };
+    args.role.put_over(manager, keys)?;
     overlay(&mut file.uplink, args.uplink);
-    file.coexist = args.coexist.unwrap_or(file.coexist);
     file.check().context("the agent is not configured")
 }

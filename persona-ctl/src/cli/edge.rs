@@ -6,9 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::edges::EdgeCommand;
-use super::role::{self, RoleArgs, overlay, overlay_manager};
-use crate::config;
-use crate::dataplane::Coexistence;
+use super::role::{self, CommonKeys, RoleArgs, overlay};
 use crate::edge::{self, EdgeConfig, EdgeFile, HookChoice};
 
 /// Run this edge, or list edges.
@@ -41,9 +39,6 @@ pub(super) struct EdgeArgs {
     /// Where the programs hang.
     #[arg(long, env = "PERSONA_HOOK", value_enum)]
     hook: Option<HookChoice>,
-    /// What is done about programs of others at the same hooks.
-    #[arg(long, env = "PERSONA_COEXIST", value_enum)]
-    coexist: Option<Coexistence>,
 }
 
 impl EdgeArgs {
@@ -55,21 +50,24 @@ impl EdgeArgs {
 }
 
 fn configuration(args: EdgeArgs, manager: String) -> anyhow::Result<EdgeConfig> {
-    let RoleArgs { config: path, name, join_token, join_token_file, state_dir, bpffs, address, .. } = args.role;
-    let mut file: EdgeFile = path.map(|path| config::load(&path)).transpose()?.unwrap_or_default();
-    overlay(&mut file.name, name.map(|name| name.parse()).transpose()?);
-    overlay_manager(&mut file.manager, manager);
-    overlay(&mut file.join_token, join_token);
-    overlay(&mut file.join_token_file, join_token_file);
-    overlay(&mut file.state_dir, state_dir);
-    overlay(&mut file.bpffs, bpffs);
-    overlay(&mut file.address, address);
+    let mut file: EdgeFile = args.role.file()?;
+    let keys = CommonKeys {
+        name: &mut file.name,
+        manager: &mut file.manager,
+        join_token: &mut file.join_token,
+        join_token_file: &mut file.join_token_file,
+        state_dir: &mut file.state_dir,
+        bpffs: &mut file.bpffs,
+        address: &mut file.address,
+        metrics: &mut file.metrics,
+        coexist: &mut file.coexist,
+    };
+    args.role.put_over(manager, keys)?;
     overlay(&mut file.group, args.group.map(|group| group.parse()).transpose()?);
     overlay(&mut file.inside, args.inside);
     overlay(&mut file.outside, args.outside);
     overlay(&mut file.outside_next_hop, args.outside_next_hop);
     overlay(&mut file.outside_next_hop6, args.outside_next_hop6);
     file.hook = args.hook.unwrap_or(file.hook);
-    file.coexist = args.coexist.unwrap_or(file.coexist);
     file.check().context("the edge is not configured")
 }

@@ -1,13 +1,17 @@
 //! What the long-running roles share on the command line, and how they run.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::MANAGER_DEFAULT;
+use crate::config;
+use crate::dataplane::Coexistence;
 use crate::logging::{self, LogFormat};
 use crate::shutdown;
 
@@ -35,9 +39,52 @@ pub(super) struct RoleArgs {
     /// Address on the underlay.
     #[arg(long, env = "PERSONA_ADDRESS")]
     pub address: Option<IpAddr>,
+    /// Where metrics are served in plain HTTP, such as 127.0.0.1:9600: loopback or a management address.
+    #[arg(long, env = "PERSONA_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+    /// What is done about programs of others at the same hooks.
+    #[arg(long, env = "PERSONA_COEXIST", value_enum)]
+    pub coexist: Option<Coexistence>,
     /// How log lines look.
     #[arg(long, env = "PERSONA_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+}
+
+/// The keys that the agent's file and the edge's have in common.
+pub(super) struct CommonKeys<'a, N> {
+    pub name: &'a mut Option<N>,
+    pub manager: &'a mut Option<String>,
+    pub join_token: &'a mut Option<String>,
+    pub join_token_file: &'a mut Option<PathBuf>,
+    pub state_dir: &'a mut Option<PathBuf>,
+    pub bpffs: &'a mut Option<PathBuf>,
+    pub address: &'a mut Option<IpAddr>,
+    pub metrics: &'a mut Option<SocketAddr>,
+    pub coexist: &'a mut Coexistence,
+}
+
+impl RoleArgs {
+    /// What the configuration file says; without one, what a file with nothing in it does.
+    pub(super) fn file<F: DeserializeOwned + Default>(&self) -> anyhow::Result<F> {
+        Ok(self.config.as_deref().map(config::load).transpose()?.unwrap_or_default())
+    }
+
+    /// Puts the flags and variables that are given over the keys of the file.
+    pub(super) fn put_over<N>(self, manager: String, keys: CommonKeys<'_, N>) -> anyhow::Result<()>
+    where
+        N: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+    {
+        overlay(keys.name, self.name.map(|name| name.parse()).transpose()?);
+        overlay_manager(keys.manager, manager);
+        overlay(keys.join_token, self.join_token);
+        overlay(keys.join_token_file, self.join_token_file);
+        overlay(keys.state_dir, self.state_dir);
+        overlay(keys.bpffs, self.bpffs);
+        overlay(keys.address, self.address);
+        overlay(keys.metrics, self.metrics);
+        *keys.coexist = self.coexist.unwrap_or(*keys.coexist);
+        Ok(())
+    }
 }
 
 /// Puts a flag, where it is given, over a key of the file.

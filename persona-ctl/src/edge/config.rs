@@ -1,7 +1,7 @@
 //! The edge's configuration: what the file may say, and the checked form that the edge runs on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use persona_core::ids::{Capability, EdgeName, GroupName};
@@ -46,6 +46,8 @@ pub struct EdgeFile {
     /// What is done about programs of others at the same hooks.
     #[serde(default)]
     pub coexist: Coexistence,
+    /// Where metrics are served, such as `127.0.0.1:9601`. Default: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Capabilities that the edge offers.
     #[serde(default)]
     pub capabilities: Vec<Capability>,

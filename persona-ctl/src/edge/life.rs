@@ -8,9 +8,10 @@ use persona_core::ids::EdgeNumber;
 use persona_core::liveness::Verdict;
 use persona_core::wire::agent::{Register, Rejection, Role};
 use persona_core::wire::desired::DesiredState;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::carried::Carried;
 use super::config::EdgeConfig;
 use super::guardian::News;
 use super::observe::{Known, Observed};
@@ -18,6 +19,7 @@ use super::surroundings::Surroundings;
 use super::tables::{self, EdgePlan, MtuPolicy, Own};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
+use crate::metrics::{self, Snapshot};
 use crate::netlink::{self, Netlink, Notices};
 use crate::probe::Target;
 use crate::slow_path::{Fates, Keeper, Role as SlowRole};
@@ -75,6 +77,8 @@ pub(super) struct Edge {
     pub(super) said: String,
     /// Whole states of the manager that are in force here.
     snapshot_count: u64,
+    pub(super) metrics: watch::Sender<Snapshot>,
+    pub(super) carried: Carried,
 }
 
 impl Edge {
@@ -85,6 +89,7 @@ impl Edge {
         let observed = Observed::look(&netlink, &config, Known::default(), &[]).await?;
         let (verdict_sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
         let surroundings = Surroundings::start(&config, &observed, &decided, &verdict_sender)?;
+        let metrics = metrics::start(config.file.metrics, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
@@ -116,6 +121,8 @@ impl Edge {
             silent_nodes,
             said,
             snapshot_count,
+            metrics,
+            carried: Carried::default(),
         })
     }
 

@@ -7,6 +7,7 @@
 
 mod announce;
 mod arp;
+mod carried;
 mod catch_up;
 mod config;
 mod groups;

@@ -9,6 +9,7 @@ use persona_core::wire::agent::Counters;
 use super::life::Edge;
 use crate::agent::edge_health;
 use crate::dataplane::RawCounters;
+use crate::metrics::{self, OwnEdgeSample, Snapshot};
 use crate::slow_path::SlowPathCounters;
 
 impl Edge {
@@ -97,9 +98,34 @@ impl Edge {
         let counted = tokio::task::block_in_place(|| self.surroundings.dataplane().counters());
         let slow_path = self.slow_path.counters();
         match counted {
-            Ok(raw) => self.link.report_next(|outbox| outbox.report.counters = Some(counters(raw, slow_path))),
+            Ok(raw) => {
+                self.carried.count(&raw.personas);
+                let mut counters = counters(raw, slow_path);
+                counters.carried = self.carried.total();
+                self.link.report_next(|outbox| outbox.report.counters = Some(counters));
+            }
             Err(error) => self.say(&crate::host::error_chain(&error)),
         }
+        self.tell_metrics();
+    }
+
+    /// Shows a scraper what the next report says, and how this edge stands.
+    fn tell_metrics(&self) {
+        let mut report = Default::default();
+        self.link.report_next(|outbox| report = outbox.report.clone());
+        let tables = &self.plan.tables;
+        let own_edge = OwnEdgeSample {
+            edge: self.own.name.to_string(),
+            carried: self.carried.total(),
+            lease_count: tables.leases.len(),
+            owned_count: report.owned.as_ref().map_or(0, Vec::len),
+            heard_node_count: tables.nodes.len().saturating_sub(self.silent_nodes.len()),
+            silent_node_count: self.silent_nodes.len(),
+            is_outside_alive: report.outside_alive,
+            is_draining: self.plan.is_draining,
+            capacity_bits_per_sec: self.config.file.capacity.map(|capacity| capacity.bits_per_sec),
+        };
+        self.metrics.send_replace(Snapshot { own_edge: Some(own_edge), ..metrics::of_report(&report) });
     }
 
     /// The same trouble every second is one line in the log.

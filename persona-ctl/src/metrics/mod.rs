@@ -1,9 +1,13 @@
 //! Metrics of a role in the Prometheus text format, served over HTTP on an address of the operator's choice.
 
+mod family;
+mod own_edge;
 mod report;
 mod server;
+mod snapshot;
 mod text;
 
 pub use report::of_report;
-pub use server::serve;
-pub use text::{EdgeSample, LeaseSample, Snapshot, SubjectSample, render};
+pub use server::{serve, start};
+pub use snapshot::{EdgeSample, LeaseSample, OwnEdgeSample, Snapshot, SubjectSample};
+pub use text::render;

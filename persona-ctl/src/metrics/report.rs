@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use persona_core::wire::agent::{EdgeHealth, LeaseUse, Report, SlowPathWork};
 
-use super::text::{EdgeSample, LeaseSample, Snapshot, SubjectSample};
+use super::snapshot::{EdgeSample, LeaseSample, Snapshot, SubjectSample};
 
 /// What a report says, as metrics. What it leaves out as unchanged is expected to be filled in.
 pub fn of_report(report: &Report) -> Snapshot {
@@ -17,6 +17,7 @@ pub fn of_report(report: &Report) -> Snapshot {
         edges: report.edges.iter().flatten().map(edge).collect(),
         leases: report.leases.iter().map(lease).collect(),
         slow_path: slow_path(counters.slow_path),
+        own_edge: None,
         generation: report.applied.0,
         is_rejected: report.rejected.is_some(),
     }

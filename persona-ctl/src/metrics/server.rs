@@ -12,9 +12,20 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::text::{Snapshot, render};
+use super::snapshot::Snapshot;
+use super::text::render;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Where a role puts its newest snapshot; it is served until `stop` is cancelled if the role was told where.
+pub async fn start(listen: Option<SocketAddr>, stop: &CancellationToken) -> anyhow::Result<watch::Sender<Snapshot>> {
+    let (snapshots, receiver) = watch::channel(Snapshot::default());
+    if let Some(listen) = listen {
+        let address = serve(listen, receiver, stop.clone()).await?;
+        tracing::info!(%address, "metrics are served");
+    }
+    Ok(snapshots)
+}
 
 /// Serves the newest snapshot until `stop` is cancelled. Returns the address that is listened on.
 pub async fn serve(

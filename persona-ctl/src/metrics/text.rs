@@ -3,78 +3,12 @@
 use std::collections::BTreeMap;
 
 use persona_core::wire::agent::Traffic;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::{Registry, Unit};
 
-/// Everything that is shown, as it was at one moment.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Snapshot {
-    /// Drop reason → packets.
-    pub drops: BTreeMap<String, u64>,
-    /// Per subject that lives here.
-    pub subjects: Vec<SubjectSample>,
-    /// Per persona, by VNI.
-    pub personas: BTreeMap<u32, Traffic>,
-    /// Per edge that is probed.
-    pub edges: Vec<EdgeSample>,
-    /// Per lease that is held here.
-    pub leases: Vec<LeaseSample>,
-    /// What user space did for the programs: cut, waited, released, expired … → packets.
-    pub slow_path: BTreeMap<String, u64>,
-    /// The generation in force, as a number.
-    pub generation: u64,
-    /// Whether the newest generation was refused.
-    pub is_rejected: bool,
-}
-
-/// What one subject sent and received.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubjectSample {
-    /// Who, such as `workload/n1/web`.
-    pub subject: String,
-    /// Its traffic.
-    pub traffic: Traffic,
-}
-
-/// What probes say of one edge.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EdgeSample {
-    /// Its name.
-    pub edge: String,
-    /// Whether it answers.
-    pub alive: bool,
-    /// Smoothed round-trip time, seconds.
-    pub rtt_secs: Option<f64>,
-    /// Mean deviation of the round-trip time, seconds.
-    pub jitter_secs: Option<f64>,
-    /// Share of probes without answer, 0 to 1.
-    pub loss: f64,
-}
-
-/// How full one lease is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseSample {
-    /// Its id.
-    pub lease: u64,
-    /// Ports in use, over all protocols.
-    pub live_slot_count: u32,
-    /// Ports there are, over all protocols.
-    pub slot_count: u32,
-    /// Flows under a port that is shared.
-    pub shared_port_count: u32,
-}
-
-type Labels = Vec<(&'static str, String)>;
-
-/// One family: the same metric under several labels.
-struct Family<T> {
-    name: &'static str,
-    help: &'static str,
-    unit: Option<Unit>,
-    samples: Vec<(Labels, T)>,
-}
+use super::family::{Family, Labels};
+use super::own_edge;
+use super::snapshot::{EdgeSample, LeaseSample, Snapshot};
 
 /// The text that a scrape gets.
 pub fn render(snapshot: &Snapshot) -> String {
@@ -90,47 +24,16 @@ struct Collector(Snapshot);
 
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for family in counters(&self.0) {
-            family.encode(&mut encoder, |value, encoder| ConstCounter::new(value).encode(encoder))?;
+        let own = self.0.own_edge.as_ref();
+        for family in counters(&self.0).into_iter().chain(own.into_iter().flat_map(own_edge::counters)) {
+            family.encode(&mut encoder)?;
         }
-        for family in gauges(&self.0) {
-            family.encode(&mut encoder, |value, encoder| ConstGauge::new(value).encode(encoder))?;
-        }
-        Ok(())
-    }
-}
-
-impl<T: Copy> Family<T> {
-    fn encode(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        write: impl Fn(T, MetricEncoder<'_>) -> Result<(), std::fmt::Error>,
-    ) -> Result<(), std::fmt::Error> {
-        // A family without samples is left out: an empty one tells nothing.
-        let Some(first) = self.samples.first() else { return Ok(()) };
-        let kind = metric_type(self.name);
-        let mut metric = encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), kind)?;
-        if first.0.is_empty() {
-            return write(first.1, metric);
-        }
-        for (labels, value) in &self.samples {
-            write(*value, metric.encode_family(labels)?)?;
+        for family in gauges(&self.0).into_iter().chain(own.into_iter().flat_map(own_edge::gauges)) {
+            family.encode(&mut encoder)?;
         }
         Ok(())
     }
 }
-
-/// Gauges and counters are told apart by the list they stand in.
-fn metric_type(name: &str) -> prometheus_client::metrics::MetricType {
-    if COUNTER_NAMES.contains(&name) {
-        prometheus_client::metrics::MetricType::Counter
-    } else {
-        prometheus_client::metrics::MetricType::Gauge
-    }
-}
-
-const COUNTER_NAMES: [&str; 6] =
-    ["drops", "subject_packets", "subject_inner", "persona_packets", "persona_inner", "slow_path_packets"];
 
 fn counters(snapshot: &Snapshot) -> Vec<Family<u64>> {
     let subjects = snapshot.subjects.iter().map(|it| (("subject", it.subject.clone()), it.traffic));
@@ -206,11 +109,11 @@ fn gauges(snapshot: &Snapshot) -> Vec<Family<f64>> {
     ]
 }
 
-fn packets((label, traffic): ((&'static str, String), Traffic)) -> [(Labels, u64); 2] {
+pub(super) fn packets((label, traffic): ((&'static str, String), Traffic)) -> [(Labels, u64); 2] {
     both_ways(label, traffic.egress_packets, traffic.ingress_packets)
 }
 
-fn bytes((label, traffic): ((&'static str, String), Traffic)) -> [(Labels, u64); 2] {
+pub(super) fn bytes((label, traffic): ((&'static str, String), Traffic)) -> [(Labels, u64); 2] {
     both_ways(label, traffic.egress_bytes, traffic.ingress_bytes)
 }
 
@@ -221,6 +124,7 @@ fn both_ways(label: (&'static str, String), egress: u64, ingress: u64) -> [(Labe
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot::{OwnEdgeSample, SubjectSample};
     use super::*;
 
     #[test]
@@ -239,6 +143,17 @@ mod tests {
             }],
             leases: vec![LeaseSample { lease: 9, live_slot_count: 5, slot_count: 3_072, shared_port_count: 1 }],
             slow_path: [("cut".to_owned(), 4)].into(),
+            own_edge: Some(OwnEdgeSample {
+                edge: "e2".into(),
+                carried: traffic,
+                lease_count: 7,
+                owned_count: 2,
+                heard_node_count: 3,
+                silent_node_count: 1,
+                is_outside_alive: Some(true),
+                is_draining: false,
+                capacity_bits_per_sec: Some(1_000),
+            }),
             generation: 17,
             is_rejected: false,
         };
@@ -253,6 +168,15 @@ mod tests {
             "persona_edge_loss_ratios{edge=\"e1\"} 0.25",
             "persona_lease_live_ports{lease=\"9\"} 5",
             "persona_slow_path_packets_total{outcome=\"cut\"} 4",
+            "persona_edge_packets_total{edge=\"e2\",direction=\"egress\"} 1",
+            "persona_edge_inner_bytes_total{edge=\"e2\",direction=\"ingress\"} 200",
+            "persona_leases 7",
+            "persona_owned_addresses 2",
+            "persona_nodes{state=\"heard\"} 3",
+            "persona_nodes{state=\"silent\"} 1",
+            "persona_outside_alive 1",
+            "persona_draining 0",
+            "persona_capacity_bits_per_second 1000",
             "persona_generation 17",
             "persona_rejected 0",
             "# EOF",

@@ -98,8 +98,19 @@ fn pools(registry: &mut Registry, snapshot: &Snapshot) {
 fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     let (up, flagged, draining) = (Gauges::default(), Gauges::default(), Gauges::default());
     let (rtt, jitter, loss) = (Reals::default(), Reals::default(), Reals::default());
+    let (packets, bytes): (Family<Labels, Counter>, Family<Labels, Counter>) = Default::default();
     for agent in snapshot.agents.values() {
         let Some(edge) = agent.edge() else { continue };
+        if let Some(live) = reports.get(&agent.id) {
+            let it = live.counters.carried;
+            let ways =
+                [("egress", it.egress_packets, it.egress_bytes), ("ingress", it.ingress_packets, it.ingress_bytes)];
+            for (way, packet_count, byte_count) in ways {
+                let labels = vec![("edge", agent.id.name.clone()), ("direction", way.to_owned())];
+                packets.get_or_create(&labels).inc_by(packet_count);
+                bytes.get_or_create(&labels).inc_by(byte_count);
+            }
+        }
         let labels = vec![("edge", agent.id.name.clone()), ("group", edge.group.to_string())];
         up.get_or_create(&labels).set((edge.state == EdgeState::Up).into());
         flagged.get_or_create(&labels).set((!edge.flags.is_empty()).into());
@@ -117,6 +128,8 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     registry.register("edge_up", "Whether an edge serves", up);
     registry.register("edge_flagged", "Whether something is wrong with an edge although it serves", flagged);
     registry.register("edge_draining", "Whether new flows avoid an edge", draining);
+    registry.register("edge_packets", "Packets that an edge carried", packets);
+    registry.register("edge_inner_bytes", "Inner IP bytes that an edge carried", bytes);
     registry.register("edge_rtt_seconds", "Smoothed round-trip time of probes", rtt);
     registry.register("edge_jitter_seconds", "Mean deviation of the round-trip time of probes", jitter);
     registry.register("edge_loss_ratio", "Share of the last probes without answer", loss);

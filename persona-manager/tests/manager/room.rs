@@ -116,7 +116,9 @@ async fn ports_that_run_out_are_told_once_per_episode_and_shown_as_metrics() {
     for (live, near, exhausted) in [(100, 0, 0), (930, 1, 0), (940, 1, 0), (1_024, 1, 1), (1_000, 1, 1), (1_024, 1, 1)]
     {
         node.report(full(live, 0)).await;
-        edge.report(alive()).await;
+        let carried = json!({ "egressPackets": 3, "egressBytes": 300, "ingressPackets": 5, "ingressBytes": 500 });
+        let counters = json!({ "subjects": [], "personas": {}, "drops": { "mid-stream": 1 }, "carried": carried });
+        edge.report(Report { counters: serde_json::from_value(counters).unwrap(), ..alive() }).await;
         let is_told = async || {
             (told("lease.ports-nearly-exhausted").await, told("lease.ports-exhausted").await) == (near, exhausted)
         };
@@ -138,6 +140,9 @@ async fn ports_that_run_out_are_told_once_per_episode_and_shown_as_metrics() {
         "persona_edge_up{edge=\"f1\",group=\"fra\"} 1",
         "persona_node_up{node=\"n1\"} 1",
         "persona_drops_total{reason=\"ports-exhausted\"} 7",
+        "persona_drops_total{reason=\"mid-stream\"} 3",
+        "persona_edge_packets_total{edge=\"f1\",direction=\"egress\"} 3",
+        "persona_edge_inner_bytes_total{edge=\"f1\",direction=\"ingress\"} 500",
         "persona_subjects{state=\"assigned\"} 1",
         "persona_applied_generation{agent=\"node/n1\"}",
         "# EOF",

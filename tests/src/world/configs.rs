@@ -7,6 +7,9 @@ use super::topology::{
 };
 use super::{Families, World};
 
+/// Where every role serves its metrics, each in a namespace of its own.
+pub const METRICS_ADDRESS: &str = "127.0.0.1:9600";
+
 impl World {
     /// The manager's. Where the processor is emulated, roles are given the time that they need to be alive.
     pub(super) fn manager_config(&self) -> String {
@@ -64,7 +67,7 @@ store = \"{}\"
         let (state, bpffs) = (self.path(&format!("{name}.state")), self.path(&format!("{name}.bpf")));
         format!(
             "name = \"{name}\"\nmanager = \"http://{}\"\njoin_token = \"{token}\"\n\
-             state_dir = \"{}\"\nbpffs = \"{}\"\n",
+             state_dir = \"{}\"\nbpffs = \"{}\"\nmetrics = \"{METRICS_ADDRESS}\"\n",
             self.families.manager_address(),
             state.display(),
             bpffs.display()

@@ -26,6 +26,7 @@ use crate::load::echo::EchoServer;
 use crate::netns::Namespace;
 use crate::process::Running;
 
+pub use configs::METRICS_ADDRESS;
 pub use topology::{
     EDGES, EdgePlace, EdgeSide, FIRST_NODE, LinkState, Namespaces, NodePlace, SECOND_NODE, WORKLOAD_RANGES, WORKLOADS,
     WorkloadPlace,
