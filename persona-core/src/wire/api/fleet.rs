@@ -1,0 +1,127 @@
+//! Nodes and edges.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Capability, EdgeName, EdgeNumber, Generation, GroupName, NodeName};
+use crate::wire::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection};
+
+/// A registered node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// Its name.
+    pub name: NodeName,
+    /// Its address on the underlay.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: IpAddr,
+    /// Capabilities it wants.
+    pub capabilities: Vec<Capability>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it reported lately.
+    pub up: bool,
+    /// Whether it takes nobody new.
+    pub draining: bool,
+    /// Leases of its subjects that edges carry.
+    pub lease_count: u32,
+    /// External ports that live flows hold, of all leases.
+    pub live_slot_count: u64,
+    /// The least MTU of its ways to edges, bytes. Absent: it did not say.
+    pub underlay_mtu: Option<u32>,
+    /// When it last reported.
+    pub seen_ms: u64,
+    /// Its program's version.
+    pub version: String,
+    /// The generation published for it.
+    pub desired: Generation,
+    /// The generation it acknowledged.
+    pub applied: Generation,
+    /// The generation it rejected, and why.
+    pub rejected: Option<Rejection>,
+    /// What its probes say.
+    pub edges: Vec<EdgeHealth>,
+    /// What its data plane counted.
+    pub counters: Counters,
+}
+
+/// A registered edge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeView {
+    /// Its name.
+    pub name: EdgeName,
+    /// Its number in the data plane.
+    pub number: EdgeNumber,
+    /// Its group.
+    pub group: GroupName,
+    /// Its address on the underlay.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: IpAddr,
+    /// Capabilities it offers.
+    pub capabilities: Vec<Capability>,
+    /// What it can carry.
+    pub capacity: Option<EdgeCapacity>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// `up`, `down` or `new`.
+    pub state: String,
+    /// Why it is in that state.
+    pub reason: String,
+    /// What is wrong with it although it serves.
+    pub flags: Vec<String>,
+    /// Its share of the group's flows, relative to the others.
+    pub weight: u16,
+    /// Whether new flows avoid it.
+    pub draining: bool,
+    /// Whether it was deleted and is forgetting its leases.
+    pub leaving: bool,
+    /// Why it may still do harm with an old lease table. Absent: it is fenced.
+    pub unfenced: Option<String>,
+    /// Traffic between its last two reports.
+    pub bits_per_sec: u64,
+    /// What everybody who probes it measures.
+    pub probes: Vec<EdgeProbe>,
+    /// When it last reported.
+    pub seen_ms: u64,
+    /// Its program's version.
+    pub version: String,
+    /// The generation published for it.
+    pub desired: Generation,
+    /// The generation it acknowledged.
+    pub applied: Generation,
+    /// The generation it rejected, and why.
+    pub rejected: Option<Rejection>,
+    /// Egress addresses and IPv6 next hops that it answers ARP or ND for.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub owned: Vec<IpAddr>,
+    /// Leases that it carries.
+    pub lease_count: u32,
+    /// What its data plane counted.
+    pub counters: Counters,
+}
+
+/// What one node or peer measures of an edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeProbe {
+    /// Who: `node/NAME` or `edge/NAME`.
+    pub from: String,
+    /// What.
+    #[serde(flatten)]
+    pub health: EdgeHealth,
+}
+
+/// `PUT /v1/edges/{name}/weight`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeWeight {
+    /// Share of the group's flows, relative to the other edges: 1 to 1,000, 100 by default.
+    pub weight: u16,
+}

@@ -1,0 +1,36 @@
+//! What people and programs ask of the manager under `/v1`, and what it answers.
+//!
+//! | method, path | body → answer |
+//! |---|---|
+//! | `POST /v1/apply?dryRun=` | [`Apply`] → [`Applied`] |
+//! | `GET /v1/personas` · `/{name}?version=` · `/{name}/versions` | → [`PersonaView`]s |
+//! | `POST /v1/personas/{name}/rollback` · `DELETE /v1/personas/{name}` | [`Rollback`] → [`PersonaView`] |
+//! | `GET /v1/bindings` · `/{name}` · `DELETE` | → [`DocumentView`] |
+//! | `GET /v1/egress-pools` · `/{name}` · `DELETE` | → [`PoolView`] |
+//! | `GET /v1/nodes` `/edges` `/workloads` `/leases` (each also `/{name or id}`) | → lists of views |
+//! | `POST /v1/nodes/{name}/drain` `/undrain` · `POST /v1/edges/{name}/drain` `/undrain` | → [`NodeView`] · [`EdgeView`] |
+//! | `PUT /v1/edges/{name}/weight` · `DELETE /v1/nodes/{name}?force=` `/v1/edges/{name}?force=` | [`EdgeWeight`] → [`EdgeView`] |
+//! | `GET/PUT /v1/settings/probe` | [`super::desired::ProbeItem`] |
+//! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
+//! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
+//! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
+//! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
+//! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
+//!
+//! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s.
+
+mod answer;
+mod documents;
+mod explanation;
+mod fleet;
+mod join_tokens;
+mod status;
+mod subjects;
+
+pub use answer::{Page, Problem, ProblemPart};
+pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
+pub use explanation::{Considered, EffectiveField, Explanation};
+pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView};
+pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
+pub use status::{EventView, Status};
+pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, WorkloadView};
