@@ -7,4 +7,5 @@
 pub mod agent;
 pub mod api;
 pub mod desired;
+mod items;
 mod space;

@@ -1,0 +1,195 @@
+//! The parts of a desired state: edges, subjects, leases, pools, nodes, and how to probe.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::space::LeaseSpace;
+use crate::document::{Assign, Filtering};
+use crate::ids::{
+    EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
+    Vni,
+};
+use crate::units::Cidr;
+
+/// An edge, as nodes and its peers need to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeItem {
+    /// Its name.
+    pub name: EdgeName,
+    /// Its number, stable for its life.
+    pub number: EdgeNumber,
+    /// Its group.
+    pub group: GroupName,
+    /// Where tunnels end: its address on the underlay.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: IpAddr,
+    /// Share of the group's flows, relative to the other edges, 1 to 1,000; 0 takes no flows.
+    pub weight: u16,
+    /// Whether the manager counts it as in service. A node judges liveness itself by probes; this takes an edge out of
+    /// the Maglev tables.
+    pub in_service: bool,
+    /// Whether it is being emptied: new flows avoid it (it counts as weight 0 in the Maglev tables), old ones stay, and
+    /// it is as alive as any other.
+    #[serde(default)]
+    pub draining: bool,
+}
+
+/// A subject and the effective persona it wears, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectItem {
+    /// Who.
+    pub subject: SubjectId,
+    /// Its number, stable for its life.
+    pub number: SubjectNumber,
+    /// The network section in force. Absent: the subject has no way out and its packets are counted drops.
+    pub network: Option<SubjectNetwork>,
+    /// The rates in force.
+    pub qos: SubjectQos,
+    /// SHA-256 of the effective persona's canonical form, in hex.
+    pub digest: String,
+}
+
+/// The network section that a subject wears.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectNetwork {
+    /// The persona that the section is from.
+    pub persona: PersonaName,
+    /// Its version.
+    pub version: u32,
+    /// Its unique id, the VNI of its packets.
+    pub vni: Vni,
+    /// Largest inner IP packet, bytes.
+    pub mtu: u16,
+    /// IP protocol numbers that may pass, ascending (1 and 58 together for ICMP, 6 TCP, 17 UDP). Numbers without ports
+    /// stand here only where every lease is a whole address or a prefix.
+    pub protocols: Vec<u8>,
+    /// The edge group that carries its flows.
+    pub group: GroupName,
+    /// The IPv4 lease for new flows. Its item is in the same state. Older leases of the subject stay as items until
+    /// drained. Absent: IPv4 has no way out.
+    #[serde(default)]
+    pub lease: Option<LeaseId>,
+    /// The IPv6 lease for new flows, likewise.
+    #[serde(default)]
+    pub lease6: Option<LeaseId>,
+    /// Whether names shall be resolved to IPv6 before IPv4 (RFC 6724's policy table on the subject).
+    #[serde(default)]
+    pub prefer_ipv6: bool,
+    /// Whether the node rewrites the source or the subject's interface has the leased address.
+    #[serde(default)]
+    pub assign: Assign,
+    /// Who outside may answer.
+    #[serde(default)]
+    pub filtering: Filtering,
+    /// Destinations that take the subject's ordinary way, beside the host's own list.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub bypass: Vec<Cidr>,
+}
+
+/// Rates and marks that a subject wears.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectQos {
+    /// Upwards, bits per second of inner IP bytes. Absent: no limit.
+    pub egress_bps: Option<u64>,
+    /// Downwards, bits per second of inner IP bytes. Absent: no limit.
+    pub ingress_bps: Option<u64>,
+    /// How much may pass at once above the rate, bytes.
+    pub burst_bytes: Option<u64>,
+    /// DSCP to set on outer and inner headers, 0 to 63 (RFC 2474). Absent: copied.
+    pub dscp: Option<u8>,
+}
+
+/// Port blocks of an egress address, or a prefix, held by one subject under one persona.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseItem {
+    /// Which lease.
+    pub id: LeaseId,
+    /// Who holds it.
+    pub subject: SubjectId,
+    /// The holder's node.
+    pub node: NodeName,
+    /// Where the node's tunnels end: its address on the underlay.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub node_address: IpAddr,
+    /// The persona that it is held under.
+    pub vni: Vni,
+    /// The group whose edges carry it.
+    pub group: GroupName,
+    /// The pool that it is from.
+    pub pool: PoolName,
+    /// What it consists of.
+    #[serde(flatten)]
+    pub space: LeaseSpace,
+    /// Whether the subject's interface has it (`assign: configure`) and nothing is rewritten.
+    #[serde(default)]
+    pub configured: bool,
+    /// Largest inner IP packet, bytes: an edge answers larger ones with frag-needed or packet-too-big.
+    pub mtu: u16,
+    /// The generation in which edges first learnt of it; an edge whose lease table is older must not be used for it.
+    pub generation: Generation,
+    /// Set when new flows no longer use it: the node reports it as drained when its last flow has ended.
+    pub retiring: bool,
+}
+
+/// The addresses of an egress pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PoolItem {
+    /// Its name.
+    pub name: PoolName,
+    /// Every egress address in it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub addresses: Vec<Ipv4Addr>,
+    /// log2 of the ports in a block.
+    pub block_bits: u8,
+    /// IPv6 prefixes of 48 to 64 bits, out of which leases are cut.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub prefixes: Vec<Cidr>,
+    /// The address that the outside routes the prefixes to; the owner among the group's edges answers for it.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub next_hop6: Option<Ipv6Addr>,
+}
+
+/// A node whose packets an edge accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct NodeItem {
+    /// Its name.
+    pub name: NodeName,
+    /// Its address on the underlay.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: IpAddr,
+}
+
+/// How often to probe, and when silence means death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeItem {
+    /// Time between probes, milliseconds.
+    pub interval_ms: u32,
+    /// An edge is dead when nothing was heard from it for this many intervals.
+    pub multiplier: u8,
+}
+
+impl Default for ProbeItem {
+    fn default() -> Self {
+        Self { interval_ms: 50, multiplier: 3 }
+    }
+}
