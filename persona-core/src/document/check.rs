@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::binding::{BindingSpec, Selector, SelectorKind};
 use super::envelope::Document;
-use super::persona::Location;
+use super::network::Location;
 use super::pool::{PoolSpec, address_count};
 use crate::units::Span;
 

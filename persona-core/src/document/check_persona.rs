@@ -1,7 +1,8 @@
 //! What no type can say about a persona: see [`super::check`].
 
 use super::check::{DECIMALS_ADVICE, Problems, is_short_decimal};
-use super::persona::{Assign, Family, Impair, MTU_DEFAULT, Network, PersonaSpec, Privacy};
+use super::network::{Assign, Family, Impair, MTU_DEFAULT, Network, Privacy};
+use super::persona::PersonaSpec;
 use super::protocol::Protocol;
 use super::qos::{EnforceAt, Qos};
 use super::sections::{ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources};

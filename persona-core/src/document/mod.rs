@@ -10,6 +10,7 @@ mod check;
 mod check_persona;
 mod diff;
 mod envelope;
+mod network;
 mod parse;
 mod persona;
 mod place;
@@ -23,11 +24,12 @@ pub use check_persona::PORTS_PER_SUBJECT_MAX;
 pub use diff::{Change, diff};
 pub use envelope::{API_VERSION, Document, Kind, Metadata, json_schema};
 pub(crate) use envelope::{digest_of, sorted};
-pub use parse::{DocumentError, Format, parse_documents};
-pub use persona::{
+pub use network::{
     Assign, EdgeChoice, Egress, Family, Filtering, Impair, Location, MTU_DEFAULT, Network, Normalise,
-    PORTS_PER_SUBJECT_DEFAULT, PersonaDocument, PersonaSpec, Privacy, Section,
+    PORTS_PER_SUBJECT_DEFAULT, Privacy,
 };
+pub use parse::{DocumentError, Format, parse_documents};
+pub use persona::{PersonaDocument, PersonaSpec, Section};
 pub use pool::{BLOCK_SIZE_DEFAULT, PoolDocument, PoolSpec, QUARANTINE_DEFAULT};
 pub use protocol::Protocol;
 pub use qos::{Dscp, EnforceAt, Qos, QosClass, SharedRates};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Metadata;
-use super::persona::Location;
+use super::network::Location;
 use crate::ids::{GroupName, PoolName};
 use crate::units::{Cidr, Span};
 

@@ -1,0 +1,210 @@
+//! A persona's network section: where its wearers appear from, and how their packets go there.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::protocol::Protocol;
+use crate::ids::{GroupName, PoolName};
+use crate::units::{Cidr, Share, Span};
+
+/// Largest inner IP packet where a persona says nothing, bytes: fits Geneve into 1,500 with room to spare.
+pub const MTU_DEFAULT: u16 = 1_400;
+
+/// Ports that a subject leases where a persona says nothing.
+pub const PORTS_PER_SUBJECT_DEFAULT: u32 = 1_024;
+
+/// How a subject appears on the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Network {
+    /// Where its egress address comes from.
+    pub egress: Egress,
+    /// Where it appears to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// Largest inner IP packet, bytes; 576 to 9,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Protocols that may pass. Absent: TCP, UDP and ICMP. Those without ports need a whole address or a prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Vec<Protocol>>,
+    /// Destinations that take the subject's ordinary way instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bypass: Vec<Cidr>,
+    /// Which edges carry it. Absent: those of the pool's group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgeChoice>,
+    /// Hiding what betrays a host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
+    /// An artificially worse network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impair: Option<Impair>,
+}
+
+impl Network {
+    /// Largest inner IP packet, bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu.unwrap_or(MTU_DEFAULT)
+    }
+
+    /// Protocols that may pass.
+    pub fn protocols(&self) -> Vec<Protocol> {
+        self.protocols.clone().unwrap_or_else(|| vec![Protocol::TCP, Protocol::UDP, Protocol::ICMP])
+    }
+
+    /// Which address family it leaves with.
+    pub fn family(&self) -> Family {
+        self.egress.family.unwrap_or_default()
+    }
+
+    /// How the subject gets its egress address.
+    pub fn assign(&self) -> Assign {
+        self.egress.assign.unwrap_or_default()
+    }
+
+    /// Who outside may answer.
+    pub fn filtering(&self) -> Filtering {
+        self.egress.filtering.unwrap_or_default()
+    }
+
+    /// The edge group it asks for.
+    pub fn group(&self) -> Option<&GroupName> {
+        self.edges.as_ref().and_then(|edges| edges.group.as_ref())
+    }
+
+    /// Ports that a subject leases, before rounding up to whole blocks.
+    pub fn ports_per_subject(&self) -> u32 {
+        self.egress.ports_per_subject.unwrap_or(PORTS_PER_SUBJECT_DEFAULT)
+    }
+}
+
+/// Where an egress address comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Egress {
+    /// Pools to lease from, the preferred one first.
+    pub pools: Vec<PoolName>,
+    /// Which address family. Absent: IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+    /// How the subject gets the address. Absent: rewrite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assign: Option<Assign>,
+    /// Who outside may send to an external port that a flow has opened. Absent: anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filtering: Option<Filtering>,
+    /// Ports to lease, rounded up to whole blocks of the pool; at most 64,512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports_per_subject: Option<u32>,
+}
+
+/// Which address family a persona leaves with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// IPv4 only.
+    #[default]
+    Ipv4,
+    /// IPv6 only: a prefix of its own.
+    Ipv6,
+    /// A lease of each family that the pool has; names are resolved to IPv6 first.
+    PreferIpv6,
+}
+
+/// How a subject gets its egress address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Assign {
+    /// The node rewrites the source.
+    #[default]
+    Rewrite,
+    /// The subject's own interface has the leased address or an address of the leased prefix; nothing is rewritten.
+    Configure,
+}
+
+/// Who outside may send to an external port that a flow has opened (RFC 4787 §5).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtering {
+    /// Anybody.
+    #[default]
+    EndpointIndependent,
+    /// Only remote addresses and ports that the subject has sent to.
+    AddressAndPortDependent,
+}
+
+/// Where a subject appears to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Location {
+    /// ISO 3166-1 alpha-2 code.
+    #[schemars(regex(pattern = "^[A-Z]{2}$"))]
+    pub country: String,
+    /// Its city.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// Degrees north, -90 to 90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<f64>,
+    /// Degrees east, -180 to 180.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<f64>,
+}
+
+/// Which edges carry a persona.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeChoice {
+    /// The edge group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// Edges that must be in service before the persona is given to anyone; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<u16>,
+}
+
+/// Hiding what betrays a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Privacy {
+    /// Whether tunnels are encrypted. Not enforced by this release and therefore refused when true.
+    #[serde(default)]
+    pub encrypt: bool,
+    /// Header fields to make alike. Not enforced by this release and therefore refused when not empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub normalise: Vec<Normalise>,
+}
+
+/// A header field that can betray a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// Time to live, hop limit.
+    Ttl,
+    /// IP identification.
+    IpId,
+    /// TCP timestamps.
+    TcpTimestamps,
+    /// Order of TCP options.
+    TcpOptions,
+    /// DSCP.
+    Dscp,
+}
+
+/// An artificially worse network, to test an application as if it were elsewhere. Refused by this release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Impair {
+    /// Added to every packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+    /// Variation of the delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Span>,
+    /// Packets that are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Share>,
+}
