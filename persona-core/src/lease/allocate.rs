@@ -5,13 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::block::{first_block, port_ranges};
 use super::need::Need;
 use super::occupancy::Occupancy;
 use crate::units::Cidr;
 use crate::wire::desired::{LeaseSpace, PREFIX_LENGTH};
-
-/// The first port that may be leased.
-pub const PORT_FIRST: u16 = 1024;
 
 /// The addresses of a pool and how they are cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,25 +53,6 @@ pub enum Exhausted {
         /// How many the pool has.
         prefix_count: u32,
     },
-}
-
-/// The first block that holds no port below 1,024.
-pub fn first_block(block_bits: u8) -> u32 {
-    u32::from(PORT_FIRST).div_ceil(1 << block_bits)
-}
-
-/// How many whole blocks hold at least `ports` ports.
-pub fn block_count_for(ports: u32, block_bits: u8) -> u32 {
-    ports.max(1).div_ceil(1 << block_bits)
-}
-
-/// First and last port of each block.
-pub fn port_ranges(block_bits: u8, blocks: &[u16]) -> Vec<(u16, u16)> {
-    let range = |block: &u16| {
-        let first = u32::from(*block) << block_bits;
-        (first as u16, (first + (1 << block_bits) - 1) as u16)
-    };
-    blocks.iter().map(range).collect()
 }
 
 impl PoolSpace {
@@ -197,6 +176,7 @@ fn range_of(prefix: &Cidr) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::block::PORT_FIRST;
     use super::*;
     use proptest::prelude::*;
 
@@ -222,13 +202,6 @@ mod tests {
             assert!(granted.port_ranges().iter().all(|(first, _)| *first >= PORT_FIRST), "{bits}");
             let whole = pool.allocate(Need::Address, &Occupancy::default()).unwrap();
             assert_eq!(whole.port_ranges(), [(0, 65_535)]);
-        }
-    }
-
-    #[test]
-    fn ports_are_rounded_up_to_whole_blocks() {
-        for (ports, bits, blocks) in [(1, 10, 1), (1024, 10, 1), (1025, 10, 2), (2048, 10, 2), (0, 10, 1)] {
-            assert_eq!(block_count_for(ports, bits), blocks, "{ports} {bits}");
         }
     }
 

@@ -4,12 +4,14 @@
 //! from one state to the next. All are pure: what is taken, what was acknowledged and what time it is are arguments.
 
 mod allocate;
+mod block;
 mod fullness;
 mod life;
 mod need;
 mod occupancy;
 
-pub use allocate::{Exhausted, PORT_FIRST, PoolSpace, block_count_for, first_block, port_ranges};
+pub use allocate::{Exhausted, PoolSpace};
+pub use block::{PORT_FIRST, block_count_for, first_block, port_ranges};
 pub use fullness::Fullness;
 pub use life::{EdgeAck, LeaseFacts, LeaseState, LeaseStep, step};
 pub use need::{Need, PoolFamilies, needs};

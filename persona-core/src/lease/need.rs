@@ -1,6 +1,6 @@
 //! What a subject needs of a pool, by what its persona says and by what the pool has.
 
-use super::allocate::block_count_for;
+use super::block::block_count_for;
 use crate::document::{Assign, Family, Network};
 use crate::wire::desired::{AddressFamily, LeaseSpace};
 
