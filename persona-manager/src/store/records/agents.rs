@@ -1,0 +1,156 @@
+//! Nodes and edges, and the tokens by which they join.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use persona_core::health::{EdgeState, Hold};
+use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName};
+use persona_core::wire::agent::{EdgeCapacity, Role};
+use serde::{Deserialize, Serialize};
+
+/// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct AgentId {
+    /// What it is.
+    pub role: Role,
+    /// Its name, unique per role.
+    pub name: String,
+}
+
+impl AgentId {
+    /// The id of an edge.
+    pub(crate) fn edge(name: &str) -> Self {
+        Self { role: Role::Edge, name: name.to_owned() }
+    }
+
+    /// The id of a node.
+    pub(crate) fn node(name: &NodeName) -> Self {
+        Self { role: Role::Node, name: name.to_string() }
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            Role::Node => "node",
+            Role::Edge => "edge",
+        };
+        write!(formatter, "{role}/{}", self.name)
+    }
+}
+
+/// A join token, without its secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JoinTokenRecord {
+    /// Its id.
+    pub id: String,
+    /// SHA-256 of the secret, in hex.
+    pub hash: String,
+    /// What may join with it.
+    pub role: Role,
+    /// The only name that may join.
+    pub name: Option<String>,
+    /// How many different keys may join with it.
+    pub uses: u32,
+    /// Keys that joined with it, standard Base64.
+    pub keys: Vec<String>,
+    /// When it expires.
+    pub expires_ms: u64,
+}
+
+/// A registered node or edge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AgentRecord {
+    /// Who.
+    pub id: AgentId,
+    /// Its Ed25519 public key, standard Base64.
+    pub public_key: String,
+    /// SHA-256 of its bearer, in hex.
+    pub bearer_hash: String,
+    /// Its underlay address.
+    pub address: IpAddr,
+    /// Capabilities it wants or offers.
+    pub capabilities: Vec<Capability>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its program's version.
+    pub version: String,
+    /// What only nodes or only edges have.
+    pub details: AgentDetails,
+}
+
+impl AgentRecord {
+    /// What only edges have.
+    pub(crate) fn edge(&self) -> Option<&EdgeDetails> {
+        match &self.details {
+            AgentDetails::Edge(edge) => Some(edge),
+            AgentDetails::Node(_) => None,
+        }
+    }
+
+    /// What only nodes have.
+    pub(crate) fn node(&self) -> Option<&NodeDetails> {
+        match &self.details {
+            AgentDetails::Node(node) => Some(node),
+            AgentDetails::Edge(_) => None,
+        }
+    }
+}
+
+/// What only nodes or only edges have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum AgentDetails {
+    /// A node.
+    Node(NodeDetails),
+    /// An edge.
+    Edge(EdgeDetails),
+}
+
+/// What only nodes have.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeDetails {
+    /// Whether it reported lately.
+    pub up: bool,
+    /// Whether its subjects get nothing new: old flows go on until they end.
+    #[serde(default)]
+    pub draining: bool,
+}
+
+/// What only edges have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EdgeDetails {
+    /// Its number in the data plane.
+    pub number: EdgeNumber,
+    /// Its group.
+    pub group: GroupName,
+    /// What it can carry.
+    pub capacity: Option<EdgeCapacity>,
+    /// Whether it serves.
+    pub state: EdgeState,
+    /// Why.
+    pub reason: String,
+    /// Its share of the group's flows, relative to the others, 1 to 1,000.
+    #[serde(default = "weight_default")]
+    pub weight: u16,
+    /// Whether new flows avoid it.
+    #[serde(default)]
+    pub draining: bool,
+    /// Whether it was deleted and is forgetting everything before its record goes.
+    #[serde(default)]
+    pub is_leaving: bool,
+    /// Its comings and goings.
+    #[serde(default)]
+    pub hold: Hold,
+    /// What is wrong with it although it serves.
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// Whether it is silent and heard by a node.
+    #[serde(default)]
+    pub is_lifeline: bool,
+}
+
+/// An edge's weight where nobody set one.
+pub(crate) const fn weight_default() -> u16 {
+    100
+}

@@ -1,0 +1,15 @@
+//! The records that the store keeps, each valid by construction and serialised as JSON.
+
+mod agents;
+mod documents;
+mod journal;
+mod subjects;
+
+pub(crate) use persona_core::health::EdgeState;
+
+pub(crate) use agents::{
+    AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, weight_default,
+};
+pub(crate) use documents::{DocumentRecord, VersionRecord};
+pub(crate) use journal::{EventRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
+pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};

@@ -1,0 +1,115 @@
+//! Workloads, who wears what, and what they lease.
+
+use std::collections::BTreeMap;
+
+use persona_core::ids::{
+    Capability, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber, Vni,
+};
+use persona_core::lease::{Fullness, LeaseState};
+use persona_core::wire::agent::WorkloadReport;
+use persona_core::wire::api::SectionAssignment;
+use persona_core::wire::desired::{AddressFamily, LeaseSpace, SubjectItem};
+use serde::{Deserialize, Serialize};
+
+/// A workload as its node last reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkloadRecord {
+    /// Its node.
+    pub node: NodeName,
+    /// What the node said.
+    pub report: WorkloadReport,
+}
+
+/// What a subject should wear, what it wears, and who asked for what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SubjectRecord {
+    /// Who.
+    pub subject: SubjectId,
+    /// Its number in the data plane.
+    pub number: SubjectNumber,
+    /// The switch by hand in force.
+    pub manual: Option<Override<PersonaName>>,
+    /// The request in force.
+    pub request: Option<Override<Vec<Capability>>>,
+    /// What it shall wear, per section.
+    pub sections: BTreeMap<String, SectionAssignment>,
+    /// Its network section and lease, as decided; in force once the lease is active.
+    pub target: Option<NetworkTarget>,
+    /// Why it has no network section though it should.
+    pub unassigned: Option<String>,
+    /// What its node was told last.
+    pub item: Option<SubjectItem>,
+}
+
+/// Something asked for, until taken back or until a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Override<T> {
+    /// What was asked for.
+    pub value: T,
+    /// When it ends by itself.
+    pub until_ms: Option<u64>,
+}
+
+/// The network section decided for a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkTarget {
+    /// The persona.
+    pub persona: PersonaName,
+    /// Its version.
+    pub version: u32,
+    /// The IPv4 lease for new flows.
+    #[serde(default)]
+    pub lease: Option<LeaseId>,
+    /// The IPv6 lease for new flows.
+    #[serde(default)]
+    pub lease6: Option<LeaseId>,
+}
+
+impl NetworkTarget {
+    /// The leases for new flows, of both families.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = LeaseId> {
+        self.lease.into_iter().chain(self.lease6)
+    }
+
+    /// The lease of a family.
+    pub(crate) fn lease_of(&self, family: AddressFamily) -> Option<LeaseId> {
+        match family {
+            AddressFamily::Ipv4 => self.lease,
+            AddressFamily::Ipv6 => self.lease6,
+        }
+    }
+}
+
+/// A lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeaseRecord {
+    /// Its id.
+    pub id: LeaseId,
+    /// Who holds it.
+    pub subject: SubjectId,
+    /// Under which persona.
+    pub persona: PersonaName,
+    /// That persona's unique id.
+    pub vni: Vni,
+    /// The group whose edges carry it.
+    pub group: GroupName,
+    /// From which pool.
+    pub pool: PoolName,
+    /// What it consists of.
+    #[serde(flatten)]
+    pub space: LeaseSpace,
+    /// Whether the subject's interface has it and nothing is rewritten.
+    #[serde(default)]
+    pub configured: bool,
+    /// Largest inner IP packet, bytes.
+    pub mtu: u16,
+    /// How long its blocks rest afterwards, milliseconds.
+    pub quarantine_ms: u64,
+    /// The generation in which edges first learnt of it.
+    pub generation: Generation,
+    /// How full its node says it is.
+    #[serde(default)]
+    pub fullness: Fullness,
+    /// Where it is in its life.
+    pub state: LeaseState,
+}
