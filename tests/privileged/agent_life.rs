@@ -1,13 +1,13 @@
 //! Interfaces come, go, change their names, their size and their place while an agent runs; flows that can go on do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use persona_core::wire::api::{EventView, WorkloadView};
 use persona_tests::findings::Findings;
 use persona_tests::load::echo::EchoClient;
 use persona_tests::steps as demo;
-use persona_tests::world::{Hook, World};
+use persona_tests::world::{Hook, NODE, WORKLOADS, World};
 
 use crate::cluster::check;
 
@@ -29,6 +29,7 @@ fn an_agent_follows_its_interfaces() {
         }
         findings.run("a device is renamed", |findings| device_is_renamed(world, findings));
         findings.run("a device goes to another namespace", |findings| device_moves(world, findings));
+        findings.run("a device vanishes", |findings| device_vanishes(world, findings));
         findings.run("the uplink shrinks and flaps", |findings| uplink_changes(world, findings));
         findings.run("the uplink is another device", |findings| uplink_is_replaced(world, findings));
         findings.run("the agent", |_| world.check_processes());
@@ -64,6 +65,60 @@ fn device_moves(world: &World, findings: &mut Findings) -> Result<()> {
     let is_back = |workload: &WorkloadView| workload.attached;
     world.ctl.wait_for("w1 to be attached", &["workload", "get", "workload/n1/w1"], NOTICE_TIME, is_back)?;
     note_traffic(world, findings, "back again it has its way out")
+}
+
+/// Pins do not outlive their device, whether an agent sees it go or not.
+fn device_vanishes(world: &mut World, findings: &mut Findings) -> Result<()> {
+    for is_seen in [true, false] {
+        let node = world.namespaces.node.clone();
+        let pins = pins_on(world, "w2")?;
+        findings.note("pins of a workload's device", pins.join(", "), pins.len() == 2);
+        if !is_seen {
+            world.agent.as_mut().context("no agent runs")?.kill()?;
+        }
+        node.ip("link del w2")?;
+        if !is_seen {
+            let left = remaining(world, &pins)?;
+            findings.note("they stay while nobody looks", left.join(", "), left == pins);
+            world.start_agent()?;
+        }
+        let start = Instant::now();
+        while !remaining(world, &pins)?.is_empty() && start.elapsed() < NOTICE_TIME {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let left = remaining(world, &pins)?;
+        let how = if is_seen { "seen by the agent" } else { "found at its start" };
+        findings.note(format!("a device's end, {how}, takes its pins"), left.join(", "), left.is_empty());
+        world.attach(&WORKLOADS[1], world.workload("w2"))?;
+        let is_back = |workload: &WorkloadView| workload.attached;
+        world.ctl.wait_for("w2 to be attached", &["workload", "get", "workload/n1/w2"], NOTICE_TIME, is_back)?;
+        let start = Instant::now();
+        while pins_on(world, "w2")?.len() < 2 && start.elapsed() < NOTICE_TIME {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    note_traffic(world, findings, "other workloads' traffic goes on")
+}
+
+/// The node's pins that hang on a device, by name.
+fn pins_on(world: &World, device: &str) -> Result<Vec<String>> {
+    let shown: serde_json::Value =
+        serde_json::from_str(&world.namespaces.node.ip(&format!("-j link show dev {device}"))?)?;
+    let suffix = format!("-{}", shown[0]["ifindex"]);
+    Ok(all_pins(world)?.into_iter().filter(|name| name.ends_with(&suffix)).collect())
+}
+
+fn remaining(world: &World, pins: &[String]) -> Result<Vec<String>> {
+    Ok(all_pins(world)?.into_iter().filter(|name| pins.contains(name)).collect())
+}
+
+fn all_pins(world: &World) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(world.bpffs(NODE).join("node/links"))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn uplink_changes(world: &World, findings: &mut Findings) -> Result<()> {

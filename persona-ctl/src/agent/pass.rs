@@ -81,8 +81,14 @@ impl Reconciler {
     /// Looks at the kernel anew, and follows an uplink or address that became another. Returns what changed.
     pub(super) async fn look(&mut self, states: &[&DesiredState]) -> Result<Vec<Note>, PassError> {
         let now = Observed::look(&self.netlink, &self.config, states, self.observed.as_ref()).await;
-        self.has_lost_uplink |= matches!(now, Err(ObserveError::NoUplink { .. }));
-        let now = now?;
+        let now = match now {
+            Err(error @ ObserveError::NoUplink { .. }) if !self.has_lost_uplink => {
+                self.has_lost_uplink = true;
+                self.reap()?;
+                return Err(error.into());
+            }
+            now => now?,
+        };
         let before = self.observed.as_ref();
         let notes = before.map(|before| changes::between(before, &now, &self.config)).unwrap_or_default();
         let is_other_uplink = before.is_some_and(|before| before.uplink.index != now.uplink.index);
@@ -97,10 +103,15 @@ impl Reconciler {
             self.prober.set_source(new).map_err(refused)?;
         }
         if notes.iter().any(|note| matches!(note.event, "workload.vanished" | "workload.replaced")) {
-            tokio::task::block_in_place(|| lock(&self.dataplane).reap_vanished())?;
+            self.reap()?;
         }
         self.observed = Some(now);
         Ok(notes)
+    }
+
+    /// Pins do not outlive their devices.
+    fn reap(&self) -> Result<(), DataplaneError> {
+        tokio::task::block_in_place(|| lock(&self.dataplane).reap_vanished()).map(drop)
     }
 
     /// Makes `desired` true, given what was seen last. On an error everything stays as it was before. Returns what cannot

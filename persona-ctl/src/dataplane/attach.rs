@@ -161,6 +161,7 @@ pub(super) fn reap_vanished(links: &Path) -> Result<Vec<String>, DataplaneError>
     for (name, pin) in pins(links)? {
         if ifindex_of(&pin).is_some_and(|ifindex| !is_attached(&pin, ifindex)) {
             remove_pin(&name, &pin)?;
+            tracing::info!(pin = name, "its device vanished or left for another namespace; the pin is removed");
             reaped.push(name);
         }
     }

@@ -93,6 +93,7 @@ impl EdgeDataplane {
         attach::reap_links(&pins.links, &["tc-inside", "xdp-inside"], &[options.inside])?;
         attach::reap_links(&pins.links, &["tc-outside", "xdp-outside"], &[options.outside])?;
         upgrade.map_or(Ok(()), Upgrade::finish)?;
+        attach::reap_vanished(&pins.links)?;
         Ok(Self { ebpf, pins, maps, index, owned, outside_alive, hook })
     }
 

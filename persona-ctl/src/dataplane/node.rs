@@ -74,6 +74,7 @@ impl NodeDataplane {
         dataplane.set_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
         upgrade.map_or(Ok(()), Upgrade::finish)?;
+        dataplane.reap_vanished()?;
         Ok(dataplane)
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::carried::Carried;
 use super::config::EdgeConfig;
 use super::guardian::News;
-use super::observe::{Known, Observed};
+use super::observe::{Known, ObserveError, Observed};
 use super::surroundings::Surroundings;
 use super::tables::{self, EdgePlan, MtuPolicy, Own};
 use crate::host;
@@ -133,7 +133,7 @@ impl Edge {
         let states = [&newest, &self.applied];
         let observed = match Observed::look(&self.netlink, &self.config, self.known, &states).await {
             Ok(observed) => observed,
-            Err(error) => return self.say(&host::error_chain(&error)),
+            Err(error) => return self.lose_sight(&error),
         };
         if let Err(error) = self.follow(&observed) {
             return self.say(&format!("{error:#}"));
@@ -156,6 +156,18 @@ impl Edge {
         }
         self.resolve_next_hops().await;
         self.tell_state();
+    }
+
+    /// Without a device there is no pass; its pin goes with it, and its successor gets one of its own.
+    fn lose_sight(&mut self, error: &ObserveError) {
+        let trouble = host::error_chain(error);
+        if matches!(error, ObserveError::NoDevice { .. }) && self.said != trouble {
+            let reaped = tokio::task::block_in_place(|| self.surroundings.dataplane().reap_vanished());
+            if let Err(error) = reaped {
+                tracing::warn!(error = host::error_chain(&error), "the pin of a device that is gone was not removed");
+            }
+        }
+        self.say(&trouble);
     }
 
     /// Follows devices that were made anew or have other addresses now, and sees to the slow path's.
