@@ -1,11 +1,11 @@
-//! The few system calls that std has no words for: entering a network namespace, signals by process id, a large receive
-//! buffer.
-#![expect(unsafe_code, reason = "setns, kill and setsockopt have no safe form in std")]
+//! The few system calls that std has no words for: entering a network namespace, signals by process id, a few socket
+//! options, raw sockets.
+#![expect(unsafe_code, reason = "setns, kill, socket options and raw sockets have no safe form in std")]
 
 use std::fs::File;
 use std::io;
-use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -54,17 +54,106 @@ pub fn kill(pid: u32, signal: Signal) -> io::Result<()> {
 
 /// Gives a socket a receive buffer that a pause of this process does not overflow. Needs CAP_NET_ADMIN.
 pub fn enlarge_receive_buffer(socket: &UdpSocket) -> io::Result<()> {
-    let size = RECEIVE_BUFFER_BYTES;
-    // SAFETY: the pointer and the length describe `size`, which outlives the call.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const size).cast(),
-            size_of_val(&size) as libc::socklen_t,
-        )
-    })
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+}
+
+/// What a UDP sender does about datagrams larger than the path carries (ip(7), ipv6(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathMtu {
+    /// Nothing: IPv4 packets leave without DF, whoever is in the way may cut them.
+    Ignored,
+    /// Packets are never cut; a datagram that is known to be too large is refused with EMSGSIZE.
+    Required,
+}
+
+/// Says what a UDP socket of this family does about the path's MTU.
+pub fn set_path_mtu(socket: &UdpSocket, path_mtu: PathMtu) -> io::Result<()> {
+    let (level, name) = match socket.local_addr()?.is_ipv4() {
+        true => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        false => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+    };
+    // The values are the same in both families.
+    let value = match path_mtu {
+        PathMtu::Ignored => libc::IP_PMTUDISC_DONT,
+        PathMtu::Required => libc::IP_PMTUDISC_DO,
+    };
+    set_option(socket, level, name, value)
+}
+
+/// The MTU that the kernel knows of a connected socket's path, bytes.
+pub fn path_mtu_of(socket: &UdpSocket) -> io::Result<u32> {
+    let (level, name) = match socket.local_addr()?.is_ipv4() {
+        true => (libc::IPPROTO_IP, libc::IP_MTU),
+        false => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    };
+    let (mut value, mut length): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the pointers describe `value` and its length, which outlive the call.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length) })?;
+    Ok(value as u32)
+}
+
+/// Lets several sockets have one local address and port, as long as at most one of them listens.
+pub fn share_address(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+}
+
+/// Gives what leaves a socket a mark, by which rules can choose its route. Needs CAP_NET_ADMIN.
+pub fn mark(socket: &impl AsRawFd, mark: libc::c_int) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, mark)
+}
+
+fn set_option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `value`, which outlives the call.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) })
+}
+
+/// A raw socket that sends whole IP packets, header included. Needs CAP_NET_RAW.
+#[derive(Debug)]
+pub struct RawSocket(OwnedFd);
+
+impl RawSocket {
+    /// Opens one for packets of the family of `like`, in the calling thread's namespace.
+    pub fn open(like: IpAddr) -> io::Result<Self> {
+        let family = if like.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // SAFETY: socket takes three integers.
+        let socket = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
+        if socket < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor that was just made and that nobody else has.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(socket) }))
+    }
+
+    /// Sends a packet to where its header says.
+    pub fn send(&self, packet: &[u8], destination: IpAddr) -> io::Result<()> {
+        // SAFETY: plain structures of integers, for which zeros are valid.
+        let (mut v4, mut v6) =
+            unsafe { (std::mem::zeroed::<libc::sockaddr_in>(), std::mem::zeroed::<libc::sockaddr_in6>()) };
+        let (address, length) = match destination {
+            IpAddr::V4(address) => {
+                v4.sin_family = libc::AF_INET as u16;
+                v4.sin_addr.s_addr = u32::from(address).to_be();
+                ((&raw const v4).cast(), size_of_val(&v4))
+            }
+            IpAddr::V6(address) => {
+                v6.sin6_family = libc::AF_INET6 as u16;
+                v6.sin6_addr.s6_addr = address.octets();
+                ((&raw const v6).cast(), size_of_val(&v6))
+            }
+        };
+        let (bytes, fd) = (packet.as_ptr().cast(), self.0.as_raw_fd());
+        // SAFETY: packet and address live through the call, with their lengths.
+        let sent = unsafe { libc::sendto(fd, bytes, packet.len(), 0, address, length as libc::socklen_t) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl AsRawFd for RawSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

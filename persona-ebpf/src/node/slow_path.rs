@@ -6,7 +6,7 @@ use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
 use persona_common::encapsulation::{WAIT, WAIT_INWARD};
 use persona_ebpf::count::count_handed_over;
-use persona_ebpf::encapsulation::{Inner, Outer, Tunnel};
+use persona_ebpf::encapsulation::{Inner, Outer, Tunnel, readdress};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::outcome::{pack, unpack};
 
@@ -47,7 +47,9 @@ fn try_wait(frame: &TcContext, inner: &Inner, subject_index: u32) -> Result<i32,
     Ok(hand_over(ifindex))
 }
 
-/// Lets a later fragment from an edge wait for its first, out of its tunnel.
+/// Lets a later fragment from an edge wait for its first: its tunnel's headers become those of what waits. They are not
+/// taken off for new ones, which the kernel refuses to put around what it takes for encapsulated (-EALREADY), as after a
+/// device that looks into tunnels, or a veth whose far end has made this one.
 #[inline(always)]
 pub fn wait_inward(frame: &TcContext, outer: &Outer, inner: &Inner) -> Result<i32, DropReason> {
     unpack(wait_inward_apart(frame, outer, inner))
@@ -61,8 +63,7 @@ fn wait_inward_apart(frame: &TcContext, outer: &Outer, inner: &Inner) -> u64 {
 #[inline(always)]
 fn try_wait_inward(frame: &TcContext, outer: &Outer, inner: &Inner) -> Result<i32, DropReason> {
     let ifindex = device()?;
-    frame.decapsulate(outer)?;
-    frame.encapsulate(&marked(WAIT_INWARD, 0), inner)?;
+    readdress(frame, outer, &marked(WAIT_INWARD, 0), inner)?;
     Ok(hand_over(ifindex))
 }
 

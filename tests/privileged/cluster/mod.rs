@@ -6,6 +6,7 @@ mod half_dead;
 mod ipv6;
 mod ipv6_edges;
 mod kills;
+mod large;
 mod metrics;
 mod relay;
 mod steps;

@@ -29,11 +29,15 @@ pub struct EchoServer {
 impl EchoServer {
     /// Starts one inside a namespace.
     pub fn start(inside: &Namespace, address: SocketAddr) -> Result<Self> {
-        let socket = open(inside, &address.to_string())?;
+        Ok(Self::on(open(inside, &address.to_string())?))
+    }
+
+    /// Starts one on a socket that returns now and then when nothing comes.
+    pub fn on(socket: UdpSocket) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::clone(&stop);
         let thread = std::thread::spawn(move || echo(&socket, &shared));
-        Ok(Self { stop, thread: Some(thread) })
+        Self { stop, thread: Some(thread) }
     }
 }
 

@@ -1,6 +1,7 @@
-//! Traffic that is measured: downloads with the gaps between their bytes, a counted UDP echo, iperf3 runs, captures.
+//! Traffic that is measured: downloads with the gaps between their bytes, a counted UDP echo, fragments, iperf3 runs, captures.
 
 pub mod capture;
 pub mod download;
 pub mod echo;
+pub mod fragments;
 pub mod iperf;
