@@ -92,12 +92,6 @@ pub fn path_mtu_of(socket: &UdpSocket) -> io::Result<u32> {
     Ok(value as u32)
 }
 
-/// Lets several sockets have one local address and port, as long as at most one of them listens.
-pub fn share_address(socket: &impl AsRawFd) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
-}
-
 /// Gives what leaves a socket a mark, by which rules can choose its route. Needs CAP_NET_ADMIN.
 pub fn mark(socket: &impl AsRawFd, mark: libc::c_int) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, mark)

@@ -2,6 +2,7 @@
 
 mod adversity;
 mod guest;
+mod hairpin;
 mod half_dead;
 mod ipv6;
 mod ipv6_edges;
@@ -15,7 +16,16 @@ mod xdp;
 use persona_tests::findings::Findings;
 use persona_tests::ledger::Ledger;
 use persona_tests::steps as demo;
-use persona_tests::world::{Families, Hook, World};
+use persona_tests::world::{Families, Hook, WorkloadPlace, World};
+
+/// A workload of the second node, where a world has one.
+pub(crate) const W3: WorkloadPlace = WorkloadPlace {
+    name: "w3",
+    address: "10.10.5.2",
+    gateway: "10.10.5.1",
+    address6: "fd00:10:10:5::2",
+    gateway6: "fd00:10:10:5::1",
+};
 
 /// Whether tests may run: without root they are skipped with a word, which CI makes a failure.
 pub(crate) fn may_run() -> bool {

@@ -10,19 +10,10 @@ use persona_tests::load::capture::Capture;
 use persona_tests::load::download::Download;
 use persona_tests::netns::{Namespace, run};
 use persona_tests::steps::{SUBJECT, view};
-use persona_tests::world::{EDGES as PLACES, EdgePlace, FIRST_NODE, Hook, NODE, SECOND_NODE, WorkloadPlace, World};
+use persona_tests::world::{EDGES as PLACES, EdgePlace, FIRST_NODE, Hook, NODE, SECOND_NODE, World};
 
 use super::half_dead::{EDGES, LOOK_TIME, NOTICE_TIME, describe, owner, start_echo, wait_until_whole};
-use super::{check, start};
-
-/// A workload of the other node, so that it probes the edges.
-const OTHER_WORKLOAD: WorkloadPlace = WorkloadPlace {
-    name: "w3",
-    address: "10.10.5.2",
-    gateway: "10.10.5.1",
-    address6: "fd00:10:10:5::2",
-    gateway6: "fd00:10:10:5::1",
-};
+use super::{W3, check, start};
 
 /// What a peer passes on: the reserved last byte of the Geneve header is 1.
 const RELAYED: &str = "udp port 6081 and udp[15] = 1";
@@ -45,7 +36,7 @@ fn packets_to_a_node_that_an_edge_does_not_hear_go_once_through_a_peer() {
         if !findings.all_ok() {
             return; // nothing that follows could say anything
         }
-        findings.run("another node", |_| world.add_node(SECOND_NODE, &[OTHER_WORKLOAD]));
+        findings.run("another node", |_| world.add_node(SECOND_NODE, &[W3]));
         for cut in [Cut::Both, Cut::ToEdge, Cut::ToNode] {
             findings.run(&format!("{cut:?}"), |findings| path_is_cut(world, cut, findings));
         }
