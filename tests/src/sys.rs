@@ -150,6 +150,23 @@ impl AsRawFd for RawSocket {
     }
 }
 
+/// Sends datagrams of a size each in one call, which the kernel keeps together for as long as devices let it
+/// (UDP_SEGMENT, udp(7)).
+pub fn send_batch(socket: &UdpSocket, datagram_bytes: u16, bytes: &[u8], to: std::net::SocketAddr) -> io::Result<()> {
+    let size = libc::c_int::from(datagram_bytes);
+    // SAFETY: the pointer and the length describe `size`, which outlives the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    })?;
+    socket.send_to(bytes, to).map(drop)
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -9,7 +9,7 @@ use persona_core::units::Cidr;
 use serde::Deserialize;
 
 use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
-use crate::dataplane::Coexistence;
+use crate::dataplane::{Coexistence, Offloads};
 
 /// A configuration that lacks something or contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,9 @@ pub struct AgentFile {
     /// What is done about programs of others at the same hooks.
     #[serde(default)]
     pub coexist: Coexistence,
+    /// What is done about offloads of the uplink that lose packets.
+    #[serde(default)]
+    pub offloads: Offloads,
     /// For this long after programs are first attached, connections that were open before may pass as they are, seconds.
     #[serde(default)]
     pub adopt_secs: u32,

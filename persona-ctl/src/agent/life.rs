@@ -19,7 +19,7 @@ use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
 use super::report;
 use super::telling::Telling;
-use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions};
+use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, adjust_offloads};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::netlink::{self, Netlink, Notices};
@@ -78,6 +78,7 @@ impl Agent {
         netlink::watch(Arc::clone(&changed), Notices::Routes)?;
         let observed = Observed::look(&netlink, &config, &[], None).await?;
         let dataplane = NodeDataplane::open(&options(&config, &observed)).context("data plane cannot be opened")?;
+        adjust_offloads(&config.bpffs, observed.uplink.index, config.file.offloads);
         let liveness = dataplane.liveness_writer().context("liveness map cannot be opened")?;
         let dataplane = Arc::new(Mutex::new(dataplane));
         let (sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);

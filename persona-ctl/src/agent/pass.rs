@@ -16,7 +16,7 @@ use super::gai;
 use super::observe::{ObserveError, Observed};
 use super::slow;
 use super::tables::{self, MaglevCache, NodePlan, Refusal};
-use crate::dataplane::{DataplaneError, NodeDataplane};
+use crate::dataplane::{DataplaneError, NodeDataplane, adjust_offloads};
 use crate::host::error_chain;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::probe::{Prober, Target};
@@ -94,6 +94,7 @@ impl Reconciler {
         let is_other_uplink = before.is_some_and(|before| before.uplink.index != now.uplink.index);
         if is_other_uplink || self.has_lost_uplink {
             tokio::task::block_in_place(|| lock(&self.dataplane).set_uplinks(&[now.uplink.index]))?;
+            adjust_offloads(&self.config.bpffs, now.uplink.index, self.config.file.offloads);
             self.has_lost_uplink = false;
         }
         if let (Some(old), Some(new)) = (before.and_then(|before| before.address), now.address)

@@ -39,6 +39,7 @@ fn configuration(args: AgentArgs, manager: String) -> anyhow::Result<AgentConfig
         address: &mut file.address,
         metrics: &mut file.metrics,
         coexist: &mut file.coexist,
+        offloads: &mut file.offloads,
     };
     args.role.put_over(manager, keys)?;
     overlay(&mut file.uplink, args.uplink);

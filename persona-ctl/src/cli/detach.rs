@@ -35,6 +35,7 @@ struct Removed {
     maps: Vec<String>,
     unmounted: bool,
     queues: Vec<String>,
+    offloads: Vec<String>,
     files: Vec<String>,
     failures: Vec<String>,
 }
@@ -44,8 +45,8 @@ impl DetachArgs {
     pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let mut removed = Removed::default();
         match dataplane::detach(&bpffs(&self)?) {
-            Ok(DetachReport { links, maps, unmounted }) => {
-                removed = Removed { links, maps, unmounted, ..removed };
+            Ok(DetachReport { links, maps, offloads, unmounted }) => {
+                removed = Removed { links, maps, offloads, unmounted, ..removed };
             }
             Err(error) => removed.failures.push(error_chain(&error)),
         }
@@ -104,10 +105,11 @@ async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), 
 fn tell(removed: &Removed) -> String {
     let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!(
-        "programs: {}\nmaps: {}\nqueues: {}\nfiles: {}\nbpffs: {}",
+        "programs: {}\nmaps: {}\nqueues: {}\noffloads put back: {}\nfiles: {}\nbpffs: {}",
         listed(&removed.links),
         listed(&removed.maps),
         listed(&removed.queues),
+        listed(&removed.offloads),
         listed(&removed.files),
         if removed.unmounted { "unmounted" } else { "left mounted: it was there before" },
     )

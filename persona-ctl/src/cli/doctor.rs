@@ -10,6 +10,7 @@ use super::Output;
 use super::print::table_of;
 use super::role::overlay_manager;
 use crate::agent;
+use crate::dataplane::{Offloads, loses_udp_batches};
 use crate::host::{self, Check, Outcome};
 use crate::netlink::{Link, Netlink};
 
@@ -35,6 +36,10 @@ impl DoctorArgs {
         let mut checks = host::checks(&bpffs);
         let devices: Vec<String> = ["uplink", "inside", "outside"].into_iter().filter_map(text).collect();
         checks.extend(device_checks(&devices)?);
+        let offloads = if text("offloads").as_deref() == Some("leave") { Offloads::Leave } else { Offloads::Adjust };
+        let towards_tunnels = ["uplink", "inside"].into_iter().filter_map(text);
+        checks
+            .extend(towards_tunnels.filter(|device| loses_udp_batches(device)).map(|it| batches_check(&it, offloads)));
         // An edge's configuration has other keys, and nothing to advise on.
         if let Some(Ok(file)) = self.config.as_deref().map(crate::config::load::<agent::AgentFile>) {
             checks.extend(agent::advice(&file, agent::own_cgroup().as_deref()));
@@ -76,6 +81,22 @@ fn device_check(device: &str, links: &[Link]) -> Check {
         Check::missing(&name, Outcome::Degraded, found, advice)
     } else {
         Check::present(&name, found)
+    }
+}
+
+/// A device that hands batches of UDP over whole, which then are lost behind the tunnel.
+fn batches_check(device: &str, offloads: Offloads) -> Check {
+    let name = format!("UDP batches by {device}");
+    match offloads {
+        Offloads::Adjust => Check::present(&name, "tx-udp-segmentation is on; the role switches it off when it starts"),
+        Offloads::Leave => Check::missing(
+            &name,
+            Outcome::Degraded,
+            "tx-udp-segmentation is on",
+            format!(
+                "batches (UDP_SEGMENT, as QUIC sends them) are lost: ethtool -K {device} tx-udp-segmentation off, or offloads = \"adjust\""
+            ),
+        ),
     }
 }
 

@@ -61,6 +61,7 @@ fn configuration(args: EdgeArgs, manager: String) -> anyhow::Result<EdgeConfig> 
         address: &mut file.address,
         metrics: &mut file.metrics,
         coexist: &mut file.coexist,
+        offloads: &mut file.offloads,
     };
     args.role.put_over(manager, keys)?;
     overlay(&mut file.group, args.group.map(|group| group.parse()).transpose()?);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::MANAGER_DEFAULT;
 use crate::config;
-use crate::dataplane::Coexistence;
+use crate::dataplane::{Coexistence, Offloads};
 use crate::logging::{self, LogFormat};
 use crate::shutdown;
 
@@ -45,6 +45,9 @@ pub(super) struct RoleArgs {
     /// What is done about programs of others at the same hooks.
     #[arg(long, env = "PERSONA_COEXIST", value_enum)]
     pub coexist: Option<Coexistence>,
+    /// What is done about offloads of the device towards tunnels that lose packets.
+    #[arg(long, env = "PERSONA_OFFLOADS", value_enum)]
+    pub offloads: Option<Offloads>,
     /// How log lines look.
     #[arg(long, env = "PERSONA_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -61,6 +64,7 @@ pub(super) struct CommonKeys<'a, N> {
     pub address: &'a mut Option<IpAddr>,
     pub metrics: &'a mut Option<SocketAddr>,
     pub coexist: &'a mut Coexistence,
+    pub offloads: &'a mut Offloads,
 }
 
 impl RoleArgs {
@@ -82,6 +86,7 @@ impl RoleArgs {
         overlay(keys.bpffs, self.bpffs);
         overlay(keys.address, self.address);
         overlay(keys.metrics, self.metrics);
+        *keys.offloads = self.offloads.unwrap_or(*keys.offloads);
         *keys.coexist = self.coexist.unwrap_or(*keys.coexist);
         Ok(())
     }

@@ -170,6 +170,7 @@ fn queue_note(pin: &Path, ifindex: u32, namespace: u64) -> PathBuf {
     bpffs.join("queues").join(format!("{ifindex}-{namespace}"))
 }
 
-fn network_namespace() -> io::Result<u64> {
+/// The network namespace of this thread, by inode.
+pub(super) fn network_namespace() -> io::Result<u64> {
     Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
 }

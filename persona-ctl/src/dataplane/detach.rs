@@ -6,6 +6,7 @@ use super::attach;
 use super::bpffs;
 use super::clsact::{self, FilterNote};
 use super::error::DataplaneError;
+use super::offloads;
 use super::sys;
 
 /// What [`detach`] removed.
@@ -15,6 +16,8 @@ pub struct DetachReport {
     pub links: Vec<String>,
     /// Maps, by name.
     pub maps: Vec<String>,
+    /// Devices whose offloads were put back.
+    pub offloads: Vec<String>,
     /// Whether the bpffs was ours and was unmounted.
     pub unmounted: bool,
 }
@@ -37,6 +40,8 @@ pub fn detach(bpffs: &Path) -> Result<DetachReport, DataplaneError> {
     report.maps.sort();
     report.maps.dedup();
     empty_queues(&bpffs.join("queues"))?;
+    report.offloads =
+        offloads::restore(bpffs).map_err(|source| failed(bpffs, "putting offloads back noted in", source))?;
     if bpffs::is_ours(bpffs) {
         bpffs::release(bpffs)?;
         report.unmounted = true;

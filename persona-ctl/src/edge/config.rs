@@ -9,7 +9,7 @@ use persona_core::wire::agent::EdgeCapacity;
 use serde::Deserialize;
 
 use crate::agent::{ConfigurationError, read_join_token};
-use crate::dataplane::{Coexistence, Hook};
+use crate::dataplane::{Coexistence, Hook, Offloads};
 
 /// What the file may say.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -46,6 +46,9 @@ pub struct EdgeFile {
     /// What is done about programs of others at the same hooks.
     #[serde(default)]
     pub coexist: Coexistence,
+    /// What is done about offloads of the inside device that lose packets.
+    #[serde(default)]
+    pub offloads: Offloads,
     /// Where metrics are served, such as `127.0.0.1:9601`. Default: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Capabilities that the edge offers.

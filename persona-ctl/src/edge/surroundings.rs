@@ -17,7 +17,7 @@ use super::guardian::{Guardian, News};
 use super::hearing::Hearing;
 use super::observe::{Observed, Senders};
 use super::watcher::{Side, Watcher};
-use crate::dataplane::{EdgeDataplane, EdgeOptions};
+use crate::dataplane::{EdgeDataplane, EdgeOptions, adjust_offloads};
 use crate::netlink::Link;
 use crate::probe::Prober;
 
@@ -66,6 +66,7 @@ impl Surroundings {
             coexist: config.file.coexist,
         };
         let dataplane = EdgeDataplane::open(&options).context("data plane cannot be opened")?;
+        adjust_offloads(&config.bpffs, observed.inside.index, config.file.offloads);
         let ownership = dataplane.ownership_writer().context("ownership maps cannot be opened")?;
         let (inside, outside) = sides(config, observed);
         let probe = ProbeItem::default();

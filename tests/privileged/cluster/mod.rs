@@ -9,6 +9,7 @@ mod ipv6_edges;
 mod kills;
 mod large;
 mod metrics;
+mod offloads;
 mod relay;
 mod steps;
 mod xdp;

@@ -92,9 +92,6 @@ const OUTSIDE_PREFIX6: &str = "2001:db8:77::";
 /// The IPv6 pools of the fixture, and the next hops that their edges answer for.
 const POOL_ROUTES6: [(&str, &str); 2] = [("2001:db8:1::/56", "2001:db8:77::f"), ("2001:db8:2::/56", "2001:db8:77::e")];
 
-/// The offloads of a device that cuts UDP batches itself.
-const UDP_IN_SINGLE_DATAGRAMS: &str = "tx-udp-segmentation off";
-
 /// The edges' next hop.
 pub(super) const ROUTER_ADDRESS: &str = "203.0.113.1";
 
@@ -145,7 +142,6 @@ impl Namespaces {
         if families != Families::Ipv4 {
             namespaces.address_outside6()?;
         }
-        namespaces.segment_udp()?;
         if hook == Hook::Xdp {
             namespaces.suit_xdp()?;
         }
@@ -192,14 +188,7 @@ impl Namespaces {
 
     /// Connects a node with the underlay.
     pub(super) fn connect_node(&self, node: &Namespace, place: &NodePlace, families: Families) -> Result<()> {
-        connect_to_bridge(node, "up0", &self.underlay, place.name, &place.underlay_address(families))?;
-        node.set_offloads("up0", UDP_IN_SINGLE_DATAGRAMS)
-    }
-
-    /// The wire carries single datagrams, as any real one does: a veth would hand a sender's UDP batch (UDP_SEGMENT) to
-    /// the other end whole, inside its tunnel packet, and no kernel takes a tunnel off such a batch for a program.
-    fn segment_udp(&self) -> Result<()> {
-        self.edges.values().try_for_each(|edge| edge.set_offloads("in0", UDP_IN_SINGLE_DATAGRAMS))
+        connect_to_bridge(node, "up0", &self.underlay, place.name, &place.underlay_address(families))
     }
 
     fn connect_workloads(&self) -> Result<()> {
