@@ -35,15 +35,23 @@ pub(crate) fn build_persona_ctl() -> Result<PathBuf> {
 }
 
 /// A finished binary with root's rights, told where `persona-ctl` and the cache are.
-pub(crate) fn elevated(program: &PathBuf, persona_ctl: &PathBuf) -> Result<Command> {
+pub(crate) fn elevated(program: &PathBuf, persona_ctl: &PathBuf, variables: &[String]) -> Result<Command> {
     let mut command = as_root("env")?;
     let variable = |name: &str, value: &PathBuf| format!("{name}={}", value.display());
     command.arg(variable("PERSONA_CTL", persona_ctl)).arg(variable("PERSONA_CACHE", &cache_dir()?));
-    for passed_on in ["PERSONA_LOG", "RUST_BACKTRACE", "PERSONA_TEST_KEEP", "PERSONA_TEST_KILLS"] {
+    for passed_on in [
+        "PERSONA_LOG",
+        "RUST_BACKTRACE",
+        "PERSONA_TEST_KEEP",
+        "PERSONA_TEST_KILLS",
+        "PERSONA_TEST_FRAMES",
+        "PERSONA_TEST_SEED",
+    ] {
         if let Ok(value) = std::env::var(passed_on) {
             command.arg(format!("{passed_on}={value}"));
         }
     }
+    command.args(variables);
     command.arg("PERSONA_REQUIRE_PRIVILEGED=1").arg(program);
     Ok(command)
 }

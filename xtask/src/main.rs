@@ -1,4 +1,4 @@
-//! What the newcomer and CI run: `cargo xtask setup`, `check`, `test` and `demo`.
+//! What the newcomer and CI run: `cargo xtask setup`, `check`, `test` and `demo`; and what takes longer.
 
 mod binaries;
 mod check;
@@ -7,6 +7,7 @@ mod demo;
 mod ebpf;
 mod packages;
 mod setup;
+mod soak;
 mod stages;
 mod test;
 mod tidy;
@@ -30,6 +31,8 @@ enum Task {
     Test(test::Args),
     /// Instructions that each kernel's verifier looks at, written to docs/benchmarks/verifier.json.
     Verifier,
+    /// Millions of random and mutated frames through every program, held against a model of them; some ten minutes.
+    Soak(soak::Args),
     /// The whole path on real packets, with figures, in under three minutes.
     Demo(demo::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
         Task::Verifier => verifier::run(),
+        Task::Soak(args) => soak::run(&args),
         Task::Demo(args) => demo::run(&args),
     };
     match outcome {

@@ -76,7 +76,7 @@ fn unit_tests(args: &Args) -> Result<()> {
 fn privileged_tests(args: &Args) -> Result<()> {
     let persona_ctl = binaries::build_persona_ctl()?;
     let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
-    let mut command = binaries::elevated(&tests, &persona_ctl)?;
+    let mut command = binaries::elevated(&tests, &persona_ctl, &[])?;
     show("the privileged tests", command.arg("--test-threads=1").args(args.filter.as_slice()))
 }
 

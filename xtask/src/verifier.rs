@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<()> {
 fn on_this_host() -> Result<Vec<String>> {
     let persona_ctl = binaries::build_persona_ctl()?;
     let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
-    let mut command = binaries::elevated(&tests, &persona_ctl)?;
+    let mut command = binaries::elevated(&tests, &persona_ctl, &[])?;
     command.args(["--test-threads=1", "--nocapture", TEST]).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("{command:?} does not start"))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -46,7 +46,10 @@ impl Edge {
         let lease = lease.ok_or_else(|| format!("sent from {}, which nobody holds", packet.source))?;
         ensure(lease.node == found.source, || format!("sent for {}, but {} holds it", found.source, lease.node))?;
         ensure(lease.vni.0 == found.vni, || format!("vni {} sent under {}", found.vni, lease.vni.0))?;
-        if let Ok(turned) = tunnel::read(out) {
+        // Somebody's own packet to that port is none.
+        if let Ok(turned) = tunnel::read(out)
+            && Some(turned.source) == self.tables.underlay_address
+        {
             // Turned around: to a lease of our own.
             let inner =
                 Packet::read(turned.inner).map_err(|reason| format!("turned around although {}", reason.name()))?;

@@ -93,6 +93,24 @@ pub fn reply(random: &mut Random, to: &[u8]) -> Option<Vec<u8>> {
     Some(around(random, packet.protocol, source, destination, &l4))
 }
 
+/// A frame as the other side would send it: addresses and ports change places, which leaves every checksum right.
+pub fn turned_around(frame: &[u8]) -> Vec<u8> {
+    let mut turned = frame.to_vec();
+    let (source_at, length, ports_at) = match short(frame, 12) {
+        0x0800 if frame.len() >= 34 => (26, 4, 14 + usize::from(frame[14] & 15) * 4),
+        0x86dd if frame.len() >= 54 => (22, 16, 54),
+        _ => return turned,
+    };
+    let mut swap = |at: usize, length: usize| {
+        if let Some(pair) = turned.get_mut(at..at + 2 * length) {
+            pair.rotate_left(length);
+        }
+    };
+    swap(source_at, length);
+    swap(ports_at, 2);
+    turned
+}
+
 /// An Ethernet frame around a packet.
 pub fn frame(packet: &[u8], destination: [u8; 6], source: [u8; 6]) -> Vec<u8> {
     let kind: [u8; 2] = if packet.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [8, 0] };

@@ -4,12 +4,16 @@
 //! program did, and judges: was that port free, in the lease, the same as before? Everything else it predicts byte by
 //! byte. Mappings age by the same clock on both sides; in the seconds around a limit either answer is right.
 
+mod delivery;
 pub mod edge;
 pub mod generate;
+pub mod guard;
 pub mod nat;
 pub mod node;
 pub mod packet;
 pub mod rewrite;
+mod shape;
+pub mod towards;
 pub mod tunnel;
 pub mod wire;
 
@@ -25,7 +29,7 @@ pub enum Seen {
         /// `skb->mark`.
         mark: u32,
     },
-    /// Sent to a device, with its bytes.
+    /// Sent to a device, or decapsulated and handed up the host's own stack, with its bytes.
     Redirected {
         /// The frame.
         frame: Vec<u8>,

@@ -54,7 +54,8 @@ pub enum Answer<T> {
     No,
 }
 
-fn judged<T>(value: T, used_secs: u32, now_secs: u32) -> Answer<T> {
+/// How sure something is that was last used then.
+pub(super) fn judged<T>(value: T, used_secs: u32, now_secs: u32) -> Answer<T> {
     match now_secs.saturating_sub(used_secs) {
         idle if idle < SURELY_LIVE_SECS => Answer::Surely(value),
         idle if idle < SURELY_OVER_SECS => Answer::Maybe(value),
@@ -165,9 +166,6 @@ impl Nat {
         self.flows.insert((protocol, inner, remote), (outer, now_secs));
         Ok(())
     }
-
-    /// A packet came in for a mapping: it may or may not have kept it alive, so only what is sure stays sure.
-    pub fn came(&mut self, _outer: Outer, _now_secs: u32) {}
 
     fn take(
         &mut self,

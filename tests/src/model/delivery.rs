@@ -1,0 +1,126 @@
+//! A node's way in: what `from_edge` must do with a frame, by `docs/packets.md` §8.
+
+use std::net::IpAddr;
+
+use persona_common::drop::DropReason;
+use persona_ctl::dataplane::tables::{Filtering, LeaseSpace};
+
+use super::nat::Answer;
+use super::node::{Node, differs, ensure, is_own_source, translated};
+use super::packet::{ICMP, Packet, Part, TCP, UDP};
+use super::rewrite::{Change, Side, changed, is_same};
+use super::shape::{Way, embedded_port, shape_refusals};
+use super::wire::{ecn_at_exit, set_ecn};
+use super::{Seen, Verdict, tunnel};
+
+impl Node {
+    /// A frame came in by the uplink.
+    pub fn from_edge(&mut self, frame: &[u8], seen: &Seen) -> Verdict {
+        let Some(found) = tunnel::read_loosely(frame) else { return judge_alien(seen) };
+        if Some(found.destination) != self.tables.underlay_address || found.is_control {
+            return judge_alien(seen);
+        }
+        if !self.tables.edges.iter().any(|edge| edge.address == found.source) {
+            return Verdict::dropped(seen, &[DropReason::UnknownPeer, DropReason::Geneve, DropReason::Malformed]);
+        }
+        let Seen::Redirected { frame: out } = seen else { return self.judge_undelivered(&found, seen) };
+        match self.judge_delivery(&found, out) {
+            Ok(()) => Verdict::Agreed,
+            Err(text) => Verdict::no(text),
+        }
+    }
+
+    fn judge_delivery(&mut self, found: &tunnel::Tunnel<'_>, out: &[u8]) -> Result<(), String> {
+        let packet = Packet::read(found.inner).map_err(|reason| format!("delivered although {}", reason.name()))?;
+        let lease = self.lease_of(packet.destination).cloned();
+        let lease = lease.ok_or_else(|| format!("{} is not leased and was delivered", packet.destination))?;
+        ensure(lease.vni.0 == found.vni, || format!("vni {} delivered under {}", found.vni, lease.vni.0))?;
+        let delivered = out.get(14..).unwrap_or_default();
+        let got = Packet::read(delivered).map_err(|reason| format!("delivered packet is {}", reason.name()))?;
+        // Ethernet's padding may follow.
+        let delivered = &delivered[..got.length];
+        let is_error = packet.is_icmp_error(found.inner);
+        let device = self.tables.devices.iter().find(|device| device.subject == Some(lease.subject));
+        let is_host = self.tables.cgroups.iter().any(|cgroup| cgroup.subject == lease.subject);
+        ensure(is_host || device.is_some(), || "delivered to nobody".to_owned())?;
+        ensure(device.is_none_or(|device| is_own_source(device, got.destination)), || {
+            format!("{} is not the workload", got.destination)
+        })?;
+        let mut to = (got.destination, got.destination_port);
+        if is_error {
+            to.1 = embedded_port(&got, delivered, Way::Inward);
+        }
+        if let (LeaseSpace::Ports { address, .. }, Part::Whole | Part::First, false) =
+            (&lease.space, packet.part, is_error)
+        {
+            let outer = (packet.protocol, *address, packet.destination_port);
+            let remote = (packet.source, if packet.protocol == ICMP { 0 } else { packet.source_port });
+            let nat = &self.flows[&lease.subject].nat;
+            match nat.inner_of(outer, remote, self.now_secs) {
+                _ if nat.may_be_unseen(packet.protocol, to) => {}
+                Answer::No => return Err(format!("port {} stands for nobody and was delivered", outer.2)),
+                Answer::Surely(inner) if inner != to => return Err(format!("{inner:?}'s packet went to {to:?}")),
+                _ => {}
+            }
+        }
+        if let LeaseSpace::Prefix { prefix } = &lease.space {
+            let inner = translated(got.destination, *prefix).map(IpAddr::V6);
+            ensure(inner == Some(packet.destination), || format!("{} became {}", packet.destination, got.destination))?;
+        }
+        let change = Change { side: Side::Destination, to, id: None, dscp: None, mtu: lease.mtu, hops: 1 };
+        let mut expected = changed(&packet, found.inner, &change);
+        let ecn = ecn_at_exit(super::wire::ecn(&expected), found.tos);
+        set_ecn(&mut expected, ecn);
+        ensure(is_same(&packet, &expected, delivered), || differs(&expected, delivered))?;
+        if packet.has_right_checksums(found.inner) {
+            ensure(got.has_right_checksums(delivered), || "a right checksum became wrong".to_owned())?;
+        }
+        Ok(())
+    }
+
+    fn judge_undelivered(&self, found: &tunnel::Tunnel<'_>, seen: &Seen) -> Verdict {
+        if let Seen::Passed { .. } = seen {
+            return Verdict::no("a tunnel packet for us passed");
+        }
+        let Ok(packet) = Packet::read(found.inner) else { return Verdict::Agreed };
+        let ttl = found.inner[if packet.source.is_ipv6() { 7 } else { 8 }];
+        let Some(lease) = self.lease_of(packet.destination) else {
+            return Verdict::Agreed;
+        };
+        let is_plain = packet.part == Part::Whole
+            && found.kind == if packet.source.is_ipv6() { 0x86dd } else { 0x0800 }
+            && matches!(packet.protocol, TCP | UDP)
+            && shape_refusals(&packet, found.inner, Way::Inward).is_empty()
+            && lease.vni.0 == found.vni
+            && ttl > 1
+            && found.tos & 3 != 3;
+        let LeaseSpace::Ports { address, .. } = &lease.space else { return Verdict::Agreed };
+        let outer = (packet.protocol, *address, packet.destination_port);
+        let remote = (packet.source, packet.source_port);
+        let nat = &self.flows[&lease.subject].nat;
+        let Answer::Surely(inner) = nat.inner_of(outer, remote, self.now_secs) else { return Verdict::Agreed };
+        let is_open = self.egress(lease.subject).is_none_or(|it| it.filtering == Filtering::EndpointIndependent);
+        let may_come =
+            is_open || matches!(nat.has_spoken(packet.protocol, inner, remote, self.now_secs), Answer::Surely(()));
+        if is_plain && may_come {
+            return Verdict::no(format!("{remote:?} > {}:{} is {inner:?}'s and was dropped", address, outer.2));
+        }
+        Verdict::Agreed
+    }
+}
+
+/// Not a tunnel packet for this node: whatever comes next on the host gets it as it is.
+fn judge_alien(seen: &Seen) -> Verdict {
+    match seen {
+        Seen::Passed { mark: 0 } => Verdict::Agreed,
+        // A tunnel packet whose headers lie is ours to drop.
+        Seen::Dropped => Verdict::Drop(vec![
+            DropReason::Malformed,
+            DropReason::Geneve,
+            DropReason::UnknownPeer,
+            DropReason::Unleased,
+            DropReason::NoMapping,
+        ]),
+        other => Verdict::no(format!("none of the node's business, but is {other:?}")),
+    }
+}

@@ -1,0 +1,74 @@
+//! `cargo xtask soak`: many random and mutated frames through every program, held against the model of them; what went
+//! through is kept in `docs/benchmarks/frames.json`.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::binaries;
+use crate::command::workspace_root;
+use crate::setup::{self, Purpose};
+
+/// What a line of the test begins with; one JSON object follows.
+const MARK: &str = "frames: ";
+
+/// The test that prints them.
+const TEST: &str = "programs::fuzz::";
+
+/// How long to go on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Frames through every program, half of them over an IPv4 underlay, half over IPv6.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(2..))]
+    frames: u64,
+    /// Which frames: the same seed gives the same. Default: by the clock.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Runs the frames, showing how far they are, and writes what was counted.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::require_root()?;
+    setup::ensure(&[Purpose::Build, Purpose::Test])?;
+    let persona_ctl = binaries::build_persona_ctl()?;
+    let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
+    let seed = args.seed.unwrap_or_else(clock_seed);
+    println!("{} frames through every program, seed {seed}", args.frames);
+    let frames = args.frames.div_ceil(2);
+    let variables = [format!("PERSONA_TEST_FRAMES={frames}"), format!("PERSONA_TEST_SEED={seed}")];
+    let mut command = binaries::elevated(&tests, &persona_ctl, &variables)?;
+    command.args(["--test-threads=1", "--nocapture", TEST]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
+    let output = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut counts = Vec::new();
+    for line in output.lines() {
+        let line = line.context("the test's output cannot be read")?;
+        println!("{line}");
+        // The first one stands behind the test's name.
+        if let Some((_, json)) = line.split_once(MARK) {
+            counts.push(serde_json::from_str::<Value>(json).context("the test printed what is no JSON")?);
+        }
+    }
+    let status = child.wait().context("the test cannot be waited for")?;
+    if !status.success() {
+        bail!("programs and model disagree: the frame and the seed stand above");
+    }
+    write(&counts)
+}
+
+fn clock_seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(1, |since| since.as_secs())
+}
+
+fn write(counts: &[Value]) -> Result<()> {
+    if counts.is_empty() {
+        bail!("the test printed no counts");
+    }
+    let path = workspace_root().join("docs/benchmarks/frames.json");
+    let rows: Vec<String> = counts.iter().map(|count| format!("  {count}")).collect();
+    let json = format!("[\n{}\n]\n", rows.join(",\n"));
+    std::fs::write(&path, json).with_context(|| format!("{} cannot be written", path.display()))
+}
