@@ -34,6 +34,14 @@ const PAYLOAD_LENGTH_MAX: usize = 65_535;
 pub struct Headers(u64);
 
 const IS_ERROR: u64 = 1 << 22;
+const WHOLE: u64 = 0;
+const FIRST: u64 = 1;
+const LATER: u64 = 2;
+
+#[inline(always)]
+fn part_of(packed: u64) -> u64 {
+    packed >> 20 & 3
+}
 
 impl Headers {
     /// The protocol behind them.
@@ -51,9 +59,9 @@ impl Headers {
     /// How much of a packet follows.
     #[inline(always)]
     pub fn part(self) -> Part {
-        match self.0 >> 20 & 3 {
-            0 => Part::Whole,
-            1 => Part::First,
+        match part_of(self.0) {
+            WHOLE => Part::Whole,
+            FIRST => Part::First,
             _ => Part::Later,
         }
     }
@@ -116,7 +124,7 @@ fn step<F: Frame>(frame: &F, at: usize, first: u8, length: usize) -> Result<u64,
     while count <= HEADER_COUNT_MAX {
         // SAFETY: as above.
         let here = unsafe { place.read_volatile() };
-        if !is_extension(here.protocol as u8) || here.fragment >> 20 & 3 == 2 {
+        if !is_extension(here.protocol as u8) || part_of(here.fragment) == LATER {
             // Whatever the first bytes of a later fragment's data say is no header.
             return Ok(here.protocol as u64 & 0xff | (here.offset as u64 & 0xfff) << 8 | here.fragment);
         }
@@ -157,6 +165,10 @@ fn step_over<F: Frame>(frame: &F, at: usize, here: Place, length: usize) -> Resu
         return Err(DropReason::Malformed);
     }
     let is_fragment = here.protocol as u8 == FRAGMENT;
+    if is_fragment && part_of(here.fragment) == FIRST {
+        // A fragment within a fragment would pass for a whole packet.
+        return Err(DropReason::ExtensionHeaders);
+    }
     let fragment = if is_fragment { read_fragment(head, length - behind)? } else { here.fragment };
     Ok(Place { fragment, offset: behind as u32, protocol: head[0] as u32 })
 }
@@ -174,10 +186,10 @@ fn read_fragment(head: [u8; 8], data_length: usize) -> Result<u64, DropReason> {
     }
     let part = match (offset, has_more) {
         // A fragment that is all of it is an ordinary packet (RFC 6946).
-        (0, false) => 0,
-        (0, true) => 1,
-        _ => 2,
+        (0, false) => WHOLE,
+        (0, true) => FIRST,
+        _ => LATER,
     };
     let id = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    Ok((part as u64) << 20 | (head[0] as u64) << 24 | (id as u64) << 32)
+    Ok(part << 20 | (head[0] as u64) << 24 | (id as u64) << 32)
 }

@@ -136,6 +136,7 @@ fn option_refusals(options: &[u8], refuse: &mut impl FnMut(DropReason)) {
 /// Too many or too long extension headers, and routing type 0.
 fn refuse_headers(packet: &Packet, bytes: &[u8], refuse: &mut impl FnMut(DropReason)) {
     let (mut next, mut at, mut count) = (bytes[6], 40, 0);
+    let mut is_first_fragment = false;
     while at < packet.l4_at {
         count += 1;
         if next == 44 {
@@ -144,6 +145,10 @@ fn refuse_headers(packet: &Packet, bytes: &[u8], refuse: &mut impl FnMut(DropRea
             let has_more = bytes[at + 3] & 1 == 1;
             // One that is neither first nor later is a whole packet (RFC 6946).
             let is_part = has_more || offset != 0;
+            if is_first_fragment {
+                refuse(DropReason::ExtensionHeaders);
+            }
+            is_first_fragment |= has_more && offset == 0;
             let is_cut_wrong = has_more && !data_length.is_multiple_of(8);
             let is_part_wrong = is_cut_wrong || offset + data_length > 65_535;
             if data_length == 0 || (is_part && is_part_wrong) {
