@@ -62,6 +62,13 @@ pub const RECORD_DNS: u32 = SLOT_DNS;
 /// [`Record::flags`]: the subject has sent FIN or RST.
 pub const RECORD_CLOSING: u32 = 8;
 
+/// [`Record::flags`]: it is the entry that any remote may answer, which no flow's end closes.
+pub const RECORD_ANY_REMOTE: u32 = 16;
+
+/// How long a TCP connection may be idle until no stranger can open another to its local port: RFC 5382 REQ-5's time for
+/// what isn't established. Longer, and each connection would hold an entry for hours after its end.
+const ANY_REMOTE_TCP_SECS: u32 = 240;
+
 /// What is known of a flow without a slot.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,7 +95,11 @@ impl Record {
             _ => UDP,
         };
         let open_count = (self.flags & RECORD_CLOSING == 0) as u32;
-        let limit_secs = idle_limit_secs(aged_as as u32, self.flags, open_count);
+        let limit_secs = if aged_as == TCP && self.flags & RECORD_ANY_REMOTE != 0 {
+            ANY_REMOTE_TCP_SECS
+        } else {
+            idle_limit_secs(aged_as as u32, self.flags, open_count)
+        };
         self.last_seen_secs != 0 && now_secs.saturating_sub(self.last_seen_secs) < limit_secs
     }
 }
@@ -104,8 +115,10 @@ mod tests {
             (TCP, RECORD_REPLIED, 7440),
             (TCP, RECORD_REPLIED | RECORD_CLOSING, 60),
             (TCP, RECORD_REPLIED | RECORD_RESET, 10),
+            (TCP, RECORD_REPLIED | RECORD_ANY_REMOTE, 240),
             (UDP, 0, 30),
             (UDP, RECORD_REPLIED, 300),
+            (UDP, RECORD_REPLIED | RECORD_ANY_REMOTE, 300),
             (UDP, RECORD_REPLIED | RECORD_DNS, 10),
             (ICMPV6, RECORD_REPLIED, 60),
             (47, 0, 30),

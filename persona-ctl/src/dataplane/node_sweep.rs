@@ -45,7 +45,8 @@ impl NodeDataplane {
         let Some(index) = self.index.leases.get(&lease.0) else { return Ok(0) };
         let records = self.maps.records.lock().expect("nobody panics while holding it").entries()?;
         let live = records.iter().filter(|(key, record)| {
-            record.lease_index == index
+            !key.is_of_any_remote()
+                && record.lease_index == index
                 && record.lease_id_low == lease.0 as u32
                 && record.is_live(key.protocol, now_secs)
         });

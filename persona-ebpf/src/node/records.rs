@@ -7,7 +7,9 @@
 use persona_common::drop::DropReason;
 use persona_common::flow::{TCP, UDP};
 use persona_common::node::{Lease, SUBJECT_FILTERS_BY_REMOTE, Subject};
-use persona_common::record::{RECORD_CLOSING, RECORD_DNS, RECORD_REPLIED, RECORD_RESET, Record, RecordKey};
+use persona_common::record::{
+    RECORD_ANY_REMOTE, RECORD_CLOSING, RECORD_DNS, RECORD_REPLIED, RECORD_RESET, Record, RecordKey,
+};
 use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use persona_ebpf::outcome::{pack, unpack};
 
@@ -110,7 +112,7 @@ fn open_apart(key: &RecordKey, subject: &Subject, held: &Held, tcp_flags: u8, no
     if RECORDS.insert(key, &record, 0).is_err() {
         return 1;
     }
-    record.flags &= !RECORD_DNS;
+    record.flags = record.flags & !RECORD_DNS | RECORD_ANY_REMOTE;
     let is_for_all = subject.flags & SUBJECT_FILTERS_BY_REMOTE == 0;
     (is_for_all && RECORDS.insert(key.of_any_remote(), &record, 0).is_err()) as u32
 }

@@ -13,14 +13,14 @@ use persona_tests::world::{INTERNET_ADDRESS, WorkloadPlace, World};
 use super::{finish, in_cluster_with, note_client, output_of, wait_for_bytes, wait_for_lease};
 
 /// The container, as the agent's configuration knows it.
-pub(super) const PLACE: WorkloadPlace = WorkloadPlace {
+pub(crate) const PLACE: WorkloadPlace = WorkloadPlace {
     name: "c1",
     address: "10.10.3.2",
     gateway: "10.10.3.1",
     address6: "fd00:10:10:3::2",
     gateway6: "fd00:10:10:3::1",
 };
-pub(super) const SUBJECT: &str = "workload/n1/c1";
+pub(crate) const SUBJECT: &str = "workload/n1/c1";
 
 /// Bytes that the container fetches, a few seconds at the persona's 80 Mbit/s.
 const BYTES: usize = 24 << 20;

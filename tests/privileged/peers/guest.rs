@@ -19,14 +19,14 @@ use persona_tests::world::{INTERNET_ADDRESS, WorkloadPlace, World};
 use super::{in_cluster_with, note_client, wait_for_lease};
 
 /// The guest, as the agent's configuration knows it.
-pub(super) const PLACE: WorkloadPlace = WorkloadPlace {
+pub(crate) const PLACE: WorkloadPlace = WorkloadPlace {
     name: "v1",
     address: "10.10.4.2",
     gateway: "10.10.4.1",
     address6: "fd00:10:10:4::2",
     gateway6: "fd00:10:10:4::1",
 };
-pub(super) const SUBJECT: &str = "workload/n1/v1";
+pub(crate) const SUBJECT: &str = "workload/n1/v1";
 
 /// Bytes that come down, and bytes of the guest's own file, which goes up several times.
 const DOWN_BYTES: usize = 20 << 20;
@@ -66,7 +66,7 @@ fn a_qemu_guest_shows_its_own_lease() {
 }
 
 /// Starts a guest behind the tap device of a place, with a file of its own.
-pub(super) fn start_guest(world: &World, place: &WorkloadPlace, content: &Path) -> Result<Guest> {
+pub(crate) fn start_guest(world: &World, place: &WorkloadPlace, content: &Path) -> Result<Guest> {
     let WorkloadPlace { address, gateway, address6, gateway6, .. } = place;
     let network = format!(
         "ip address add {address}/24 dev eth0\necho 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad\n\

@@ -23,7 +23,8 @@ pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
 }
 
 fn wait_for_all(world: &World, findings: &mut Findings) -> Result<()> {
-    let workload_count = WORKLOADS.len() + world.extra_workloads.len();
+    let written_out = world.extra_agent_config.matches("[[workload]]").count();
+    let workload_count = WORKLOADS.len() + world.extra_workloads.len() + written_out;
     let all_up = |status: &Status| {
         status.nodes == (1, 1) && status.edges == (3, 3) && status.workloads as usize == workload_count
     };

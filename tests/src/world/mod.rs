@@ -9,6 +9,7 @@
 //! The underlay and the outside segment are bridges in namespaces of their own. The egress pools lie on the outside
 //! segment, so ARP on it decides which edge carries what comes back. Everything made is in the ledger first.
 
+mod clock;
 mod configs;
 mod roles;
 mod services;
