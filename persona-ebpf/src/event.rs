@@ -133,7 +133,7 @@ unsafe fn capture<F: Frame, const LENGTH: usize>(frame: &F, to: *mut u8) -> u32 
     // The compiler knows the bound and would leave out the mask; the verifier has lost it and wants to see one.
     let length = (core::hint::black_box(length - 1) & (LENGTH as u32 - 1)) + 1;
     // SAFETY: the caller vouches for the buffer.
-    if unsafe { frame.copy_out(to, length) } { length } else { 0 }
+    if unsafe { frame.copy_out(0, to, length) } { length } else { 0 }
 }
 
 #[inline(always)]

@@ -39,11 +39,16 @@ pub trait Frame {
     fn linearise(&self, length: usize);
     /// The device it came in on; at an egress hook, the one it leaves by.
     fn ifindex(&self) -> u32;
-    /// Copies the first `length` bytes to `to`; says whether it could.
+    /// Copies `length` bytes that start at `at` to `to`; says whether it could.
     ///
     /// # Safety
     /// `to` points to at least `length` writable bytes.
-    unsafe fn copy_out(&self, to: *mut u8, length: u32) -> bool;
+    unsafe fn copy_out(&self, at: usize, to: *mut u8, length: u32) -> bool;
+    /// Copies `length` bytes at `from` over those that start at `at`; says whether it could.
+    ///
+    /// # Safety
+    /// `from` points to at least `length` bytes.
+    unsafe fn copy_in(&self, at: usize, from: *const u8, length: u32) -> bool;
     /// What segmentation will make of it.
     fn segmentation(&self) -> Segmentation;
     /// Puts the tunnel's headers between the Ethernet header and the rest.
@@ -95,10 +100,10 @@ pub trait Frame {
     }
 }
 
-/// The same pointer, computed once: at an offset that varies the compiler would compute it twice, once for the check and
-/// once for the access, and the verifier would not see that they are the same.
+/// The same number or pointer, computed once and kept whole: a pointer at an offset that varies the compiler would compute
+/// twice, once for the check and once for the access, and the verifier would not see that they are the same.
 #[inline(always)]
-fn opaque(pointer: usize) -> usize {
+pub fn opaque(pointer: usize) -> usize {
     let copy;
     // SAFETY: one move between registers. No instruction at all would do but for the debug information, in which two lines
     // would then share an offset, which the kernel refuses.

@@ -7,9 +7,9 @@ use persona_common::record::ICMPV6;
 
 use crate::frame::Frame;
 use crate::header::{ETHERNET_LENGTH, Ipv6};
-use crate::message6::QUOTED_LENGTH_MAX;
 use crate::outcome::{pack, unpack};
 use crate::packet6::Packet6;
+use crate::quotation::QUOTED_LENGTH_MAX;
 
 /// Type of packet too big.
 const PACKET_TOO_BIG: u8 = 2;

@@ -22,6 +22,7 @@ pub mod options;
 pub mod outcome;
 pub mod packet;
 pub mod packet6;
+pub mod quotation;
 pub mod tc;
 pub mod verdict;
 pub mod xdp;

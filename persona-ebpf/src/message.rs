@@ -8,14 +8,12 @@ use crate::encapsulation::header_checksum;
 use crate::frame::Frame;
 use crate::header::{ICMP_LENGTH, IPV4_LENGTH, Ipv4};
 use crate::packet::{Kind, Packet, Part};
+use crate::quotation::Quotation;
 
 /// Time to live of messages.
 const TTL: u8 = 64;
 /// Internetwork control (RFC 1812 §4.3.2.5).
 const TOS: u8 = 0xc0;
-
-/// Longwords of the largest quotation: a header with all options and eight bytes behind it.
-const QUOTED_COUNT_MAX: usize = 17;
 
 /// What an error says, in either family.
 #[derive(Clone, Copy)]
@@ -57,16 +55,11 @@ pub fn make<F: Frame>(frame: &F, about: &Ipv4, at: usize, source: u32, message: 
     let quotable = (about.version_length & 15) as usize * 4 + 8;
     let packet_length = u16::from_be(about.total_length) as usize;
     let quoted_length = if packet_length < quotable { packet_length & !3 } else { quotable };
-    let mut quoted = [0u32; QUOTED_COUNT_MAX];
     let head = u32::from_ne_bytes([message.kind, message.code, 0, 0]);
     let parameter = message.parameter.to_be();
     let mut sum = halves(head) + halves(parameter);
-    for (index, word) in quoted.iter_mut().enumerate() {
-        if index * 4 < quoted_length {
-            *word = frame.read(at + index * 4).ok_or(DropReason::Malformed)?;
-            sum += halves(*word);
-        }
-    }
+    let quoted = Quotation::read(frame, at, quoted_length)?;
+    sum += quoted.sum()?;
     let length = IPV4_LENGTH + ICMP_LENGTH + quoted_length;
     frame.set_length(at + length)?;
     let mut ip = Ipv4 {
@@ -86,11 +79,7 @@ pub fn make<F: Frame>(frame: &F, about: &Ipv4, at: usize, source: u32, message: 
     let head = u32::from_ne_bytes([message.kind, message.code, checksum[0], checksum[1]]);
     frame.write(at, ip)?;
     frame.write(at + IPV4_LENGTH, [head, parameter])?;
-    for (index, word) in quoted.iter().enumerate() {
-        if index * 4 < quoted_length {
-            frame.write(at + IPV4_LENGTH + ICMP_LENGTH + index * 4, *word)?;
-        }
-    }
+    quoted.write(frame, at + IPV4_LENGTH + ICMP_LENGTH)?;
     Ok(length)
 }
 

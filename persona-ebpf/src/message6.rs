@@ -10,6 +10,7 @@ use crate::header::Ipv6;
 use crate::message::{Message, halves};
 use crate::packet::{Kind, Part};
 use crate::packet6::{IPV6_LENGTH, Packet6};
+use crate::quotation::{QUOTED_LENGTH_MAX, Quotation};
 
 /// Type of packet too big.
 const PACKET_TOO_BIG: u8 = 2;
@@ -21,13 +22,6 @@ const HOP_LIMIT: u8 = 64;
 
 /// Bytes of an error in front of what it quotes.
 const ERROR_LENGTH: usize = 8;
-
-/// Longwords of the largest quotation: the header, eight longwords of extension headers, and as much of what is behind
-/// them as a sender needs to find its flow.
-const QUOTED_COUNT_MAX: usize = 24;
-
-/// Bytes of the largest quotation.
-pub const QUOTED_LENGTH_MAX: usize = QUOTED_COUNT_MAX * 4;
 
 /// The first octet of multicast addresses.
 const MULTICAST: u8 = 0xff;
@@ -74,13 +68,8 @@ pub fn make<F: Frame>(
     for (from, to) in source.iter().zip(&about.source) {
         sum += halves(*from) + halves(*to);
     }
-    let mut quoted = [0u32; QUOTED_COUNT_MAX];
-    for (index, word) in quoted.iter_mut().enumerate() {
-        if index * 4 < quoted_length {
-            *word = frame.read(at + index * 4).ok_or(DropReason::Malformed)?;
-            sum += halves(*word);
-        }
-    }
+    let quoted = Quotation::read(frame, at, quoted_length)?;
+    sum += quoted.sum()?;
     let length = IPV6_LENGTH + ERROR_LENGTH + quoted_length;
     frame.set_length(at + length)?;
     let ip = Ipv6 {
@@ -95,10 +84,6 @@ pub fn make<F: Frame>(
     let head = u32::from_ne_bytes([message.kind, message.code, checksum[0], checksum[1]]);
     frame.write(at, ip)?;
     frame.write(at + IPV6_LENGTH, [head, parameter])?;
-    for (index, word) in quoted.iter().enumerate() {
-        if index * 4 < quoted_length {
-            frame.write(at + IPV6_LENGTH + ERROR_LENGTH + index * 4, *word)?;
-        }
-    }
+    quoted.write(frame, at + IPV6_LENGTH + ERROR_LENGTH)?;
     Ok(length)
 }

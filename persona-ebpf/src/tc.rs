@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::{
     bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_proto,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::{Address6, is_mapped};
@@ -118,9 +118,15 @@ impl Frame for TcContext {
     }
 
     #[inline(always)]
-    unsafe fn copy_out(&self, to: *mut u8, length: u32) -> bool {
+    unsafe fn copy_out(&self, at: usize, to: *mut u8, length: u32) -> bool {
         // SAFETY: the caller vouches for the buffer; the helper checks the frame.
-        unsafe { bpf_skb_load_bytes(skb(self).cast(), 0, to.cast(), length) == 0 }
+        unsafe { bpf_skb_load_bytes(skb(self).cast(), at as u32, to.cast(), length) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn copy_in(&self, at: usize, from: *const u8, length: u32) -> bool {
+        // SAFETY: as above.
+        unsafe { bpf_skb_store_bytes(skb(self), at as u32, from.cast(), length, 0) == 0 }
     }
 
     #[inline(always)]

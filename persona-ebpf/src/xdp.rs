@@ -1,14 +1,16 @@
 //! The frame at an XDP hook: one linear buffer, one packet.
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::{
+    bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+};
 use aya_ebpf::programs::XdpContext;
 use persona_common::addr::{Address6, is_mapped};
 use persona_common::drop::DropReason;
 use persona_common::edge::NextHop;
 
 use crate::encapsulation::{Inner, Outer, OuterV4, OuterV6, Tunnel};
-use crate::frame::{Frame, Segmentation};
+use crate::frame::{Frame, Segmentation, opaque};
 use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 impl Frame for XdpContext {
@@ -45,9 +47,15 @@ impl Frame for XdpContext {
     }
 
     #[inline(always)]
-    unsafe fn copy_out(&self, to: *mut u8, length: u32) -> bool {
+    unsafe fn copy_out(&self, at: usize, to: *mut u8, length: u32) -> bool {
         // SAFETY: the caller vouches for the buffer; the helper (kernel 5.18) checks the frame.
-        unsafe { bpf_xdp_load_bytes(self.ctx, 0, to.cast(), length) == 0 }
+        unsafe { bpf_xdp_load_bytes(self.ctx, at as u32, to.cast(), length) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn copy_in(&self, at: usize, from: *const u8, length: u32) -> bool {
+        // SAFETY: as above; the helper only reads the buffer.
+        unsafe { bpf_xdp_store_bytes(self.ctx, at as u32, from.cast_mut().cast(), length) == 0 }
     }
 
     #[inline(always)]
@@ -73,7 +81,8 @@ impl Frame for XdpContext {
 
     #[inline(always)]
     fn set_length(&self, length: usize) -> Result<(), DropReason> {
-        let missing = length as i32 - self.length() as i32;
+        // The difference of two pointers is taken whole, not in the half that is needed of it.
+        let missing = length as i32 - opaque(self.length()) as i32;
         // SAFETY: the helper checks the length itself.
         match unsafe { bpf_xdp_adjust_tail(self.ctx, missing) } {
             0 => Ok(()),

@@ -8,8 +8,9 @@ use persona_ebpf::count::count_drop;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{Ipv4, Ipv6};
 use persona_ebpf::message::{self, Message};
-use persona_ebpf::message6::{self, QUOTED_LENGTH_MAX};
+use persona_ebpf::message6;
 use persona_ebpf::outcome::pack;
+use persona_ebpf::quotation::QUOTED_LENGTH_MAX;
 
 use crate::arrival::Arrival;
 use crate::stage::answer_of;
