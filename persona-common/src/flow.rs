@@ -63,13 +63,16 @@ pub const FLOW_TICK_SHIFT: u32 = 16;
 
 /// Seconds of a tick.
 const FLOW_TICK_SECS: u32 = 16;
-/// Ticks until they start again from 1.
-const FLOW_TICK_COUNT: u32 = 0xffff;
+/// Ticks until they start again.
+const FLOW_TICK_COUNT: u32 = 1 << 15;
+/// Set in every tick: 0 is "never noted".
+const FLOW_TICK_NOTED: u32 = 1 << 15;
 
-/// The tick in which `now_secs` lies, 1 to 65,535; they start again after twelve days. 0 is "never noted".
+/// The tick in which `now_secs` lies, 32,768 to 65,535; they start again after six days. Asked for on every packet, so it
+/// divides by powers of two.
 #[inline(always)]
 pub const fn flow_tick(now_secs: u32) -> u32 {
-    now_secs / FLOW_TICK_SECS % FLOW_TICK_COUNT + 1
+    now_secs / FLOW_TICK_SECS % FLOW_TICK_COUNT | FLOW_TICK_NOTED
 }
 
 /// Where a flow's mapping is.
@@ -92,7 +95,7 @@ impl FlowValue {
     #[inline(always)]
     pub const fn is_silent(&self, protocol: u32, now_secs: u32) -> bool {
         let seen = self.flags >> FLOW_TICK_SHIFT;
-        let ticks = (flow_tick(now_secs) + FLOW_TICK_COUNT - seen) % FLOW_TICK_COUNT;
+        let ticks = flow_tick(now_secs).wrapping_sub(seen) % FLOW_TICK_COUNT;
         let limit_secs = match protocol as u8 {
             TCP => idle_limit_secs(protocol, SLOT_REPLIED, 1),
             UDP => idle_limit_secs(protocol, SLOT_REPLIED, 0),
@@ -247,7 +250,7 @@ mod tests {
     #[test]
     fn silent_flows_are_told_within_a_tick() {
         for (protocol, limit) in [(TCP, 7440), (UDP, 300), (ICMP, 60)] {
-            for start in [1000, 0xffff * 16 - 7, 0xffff * 16 * 3 + 5] {
+            for start in [1000, 0x8000 * 16 - 7, 0x8000 * 16 * 3 + 5] {
                 let flow = FlowValue { slot_index: 0, sequence: 0, flags: flow_tick(start) << FLOW_TICK_SHIFT | 31 };
                 assert!(!flow.is_silent(protocol.into(), start + limit), "{protocol} {start}");
                 assert!(flow.is_silent(protocol.into(), start + limit + 32), "{protocol} {start}");

@@ -147,8 +147,8 @@ fn try_judge(
     if let Some(flow) = own_flow(packet, packet.ip.source, place, subject, slot, now_secs) {
         if slot.last_seen_secs != now_secs {
             slot.last_seen_secs = now_secs;
-            track::touch(flow, now_secs);
         }
+        track::touch(flow, now_secs);
         if slot.flags & SLOT_REPLIED == 0 && packet.tcp_flags & TCP_RST == 0 {
             atomic::set_bits(&mut slot.flags, SLOT_REPLIED);
         }

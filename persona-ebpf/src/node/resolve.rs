@@ -75,8 +75,9 @@ fn try_find_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
     }
     if slot.last_seen_secs != now_secs {
         slot.last_seen_secs = now_secs;
-        track::touch(flow, now_secs);
     }
+    // Apart from the slot: another flow's packet may have come first in this second, and in every other.
+    track::touch(flow, now_secs);
     let mut is_closed = false;
     if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 || flow.flags & FLOW_RESET_INWARD != 0 {
         let change = track::follow(flow, packet.tcp_flags, Direction::Outward);

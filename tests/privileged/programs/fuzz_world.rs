@@ -10,6 +10,8 @@ use super::world::LOOPBACK;
 
 pub(super) const MAC_OUTSIDE: [u8; 6] = [2, 0, 0, 0, 0, 0xe];
 pub(super) const MAC_PEER: [u8; 6] = [2, 0, 0, 0, 0, 0xf];
+pub(super) const NODE4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const EDGE4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// The host's own process.
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -32,7 +34,7 @@ pub(super) struct Underlay {
 
 pub(super) fn underlays() -> [Underlay; 2] {
     [
-        Underlay { node: Ipv4Addr::new(10, 0, 0, 1).into(), edge: Ipv4Addr::new(10, 0, 0, 2).into() },
+        Underlay { node: NODE4.into(), edge: EDGE4.into() },
         Underlay { node: ipv6("fd00::1").into(), edge: ipv6("fd00::2").into() },
     ]
 }

@@ -1,5 +1,6 @@
 //! The kernel programs on built packets (`BPF_PROG_TEST_RUN`): verdicts, bytes and counters; and on a chain of namespaces.
 
+mod churn;
 mod classify_devices;
 mod edge_answers;
 mod edge_families;

@@ -231,3 +231,21 @@ fn an_old_flow_under_a_busy_port_no_longer_lets_its_remote_in() {
         assert_eq!(nat.udp_in(REMOTE, OUTER_PORT), Err("unsolicited".to_owned()), "silent for 400 s");
     });
 }
+
+#[test]
+fn a_flow_whose_packets_always_come_second_is_not_taken_for_silent() {
+    let mut wish = Wish::default();
+    wish.egress.filtering = Filtering::AddressAndPortDependent;
+    with_nat(&wish, |nat| {
+        for _ in 0..40 {
+            // Within one second of the clock, nearly always.
+            nat.udp_port(INNER_PORT, OTHER).unwrap();
+            nat.udp_port(INNER_PORT, REMOTE).unwrap();
+            nat.advance(10);
+        }
+        nat.udp_port(INNER_PORT, OTHER).unwrap();
+        assert_eq!(nat.udp_in(REMOTE, OUTER_PORT), Ok(INNER_PORT), "it spoke ten seconds ago");
+        nat.node.sweep().unwrap();
+        assert_eq!(nat.udp_in(REMOTE, OUTER_PORT), Ok(INNER_PORT), "and is not swept");
+    });
+}
