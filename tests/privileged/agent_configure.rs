@@ -175,7 +175,7 @@ fn an_inside_that_cannot_be_reached_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_guest_is_told_its_prefix_by_router_advertisements() {
+fn a_guest_is_told_its_prefix_by_router_advertisements_and_its_address_by_dhcp() {
     in_namespace(async |netlink| {
         let ledger = Ledger::default();
         let guest = Namespace::create(&ledger, &format!("pa{}-g", std::process::id()), Forwarding::Off).unwrap();
@@ -200,13 +200,13 @@ fn a_guest_is_told_its_prefix_by_router_advertisements() {
                 && guest.ip("-6 route show default").unwrap().contains("proto ra")
         });
         let troubles = configurer.provide(&netlink, &links, &configured(index, Reach::Serve, switched)).await;
-        assert!(troubles.len() == 1 && troubles[0].message.contains("169.254.1.1"), "IPv4 is told: {troubles:?}");
-        guest.ip("address add 203.0.113.9/32 dev eth0").unwrap();
-        guest.ip("route add default via 169.254.1.1 dev eth0 onlink").unwrap();
+        assert_eq!(troubles, []);
+        ask_by_dhcp(&guest).await;
+        assert!(guest.ip("link show dev eth0").unwrap().contains("mtu 1400"));
         ip("address add 198.51.100.1/32 dev lo");
         let listener = TcpListener::bind("198.51.100.1:80").unwrap();
         let given = guest.run_inside(|| TcpStream::connect("198.51.100.1:80")).unwrap();
-        assert_eq!(given.unwrap().local_addr().unwrap().ip().to_string(), "203.0.113.9", "given by hand it works");
+        assert_eq!(given.unwrap().local_addr().unwrap().ip().to_string(), "203.0.113.9", "given by DHCP it works");
         drop(listener);
         wait_until("the new address, and the old one deprecated", || {
             let shown = guest.ip("-o address show dev eth0").unwrap();
@@ -222,6 +222,30 @@ fn a_guest_is_told_its_prefix_by_router_advertisements() {
         assert!(ledger.undo_all().is_empty());
     });
 }
+
+/// Has busybox's client ask, which takes what it is told. The answer comes from this thread.
+async fn ask_by_dhcp(guest: &Namespace) {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    std::fs::write(&script, DHCP_SCRIPT).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = guest.command("busybox").unwrap();
+    command.args(["udhcpc", "-f", "-n", "-q", "-i", "eth0", "-O", "staticroutes", "-O", "mtu", "-s"]).arg(&script);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What udhcpc does with what it was told.
+const DHCP_SCRIPT: &str = r#"#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip link set eth0 mtu $mtu
+ip address add $ip/$mask dev eth0
+set -- $staticroutes
+while [ -n "$1" ]; do
+    case $2 in 0.0.0.0) ip route add $1 dev eth0 ;; *) ip route add $1 via $2 dev eth0 ;; esac
+    shift 2
+done
+"#;
 
 /// Waits at most five seconds.
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {

@@ -39,7 +39,8 @@ const NEARLY_FULL_PERCENT: u64 = 90;
 pub(super) fn full_leases(usage: &[LeaseUse], plan: &NodePlan) -> Vec<Note> {
     let note = |used: &LeaseUse| {
         let (live, all) = (u64::from(used.live_slot_count), u64::from(used.slot_count));
-        if live * 100 < all * NEARLY_FULL_PERCENT {
+        // A prefix has no slots, and room for whatever comes.
+        if all == 0 || live * 100 < all * NEARLY_FULL_PERCENT {
             return None;
         }
         let entry = plan.tables.leases.iter().find(|lease| lease.id == used.lease)?;
@@ -82,5 +83,45 @@ pub(super) fn counters(raw: RawCounters, subjects: &BTreeMap<SubjectNumber, Subj
         personas: raw.personas.into_iter().map(|(vni, traffic)| (vni.0, traffic)).collect(),
         drops: raw.drops,
         ..Counters::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use persona_core::ids::{Generation, LeaseId, Vni};
+    use persona_core::wire::desired::LeaseSpace;
+
+    use super::*;
+    use crate::dataplane::tables::LeaseEntry;
+
+    #[test]
+    fn a_lease_without_slots_is_never_full() {
+        let subject = SubjectNumber(1);
+        let entry = |id, space| LeaseEntry {
+            id: LeaseId(id),
+            subject,
+            vni: Vni(7),
+            space,
+            group: "fra".parse().unwrap(),
+            mtu: 1_400,
+            generation: Generation::default(),
+            configured: false,
+        };
+        let address = [203, 0, 113, 9].into();
+        let mut plan = NodePlan::default();
+        plan.subjects.insert(subject, "workload/n1/w1".parse().unwrap());
+        plan.tables.leases = vec![
+            entry(1, LeaseSpace::Ports { address, block_bits: 10, blocks: vec![1] }),
+            entry(2, LeaseSpace::Prefix { prefix: "2001:db8::".parse().unwrap() }),
+        ];
+        let used = |lease, live_slot_count, slot_count| LeaseUse {
+            lease: LeaseId(lease),
+            live_slot_count,
+            slot_count,
+            shared_port_count: 0,
+        };
+        for (usage, expected) in [(used(1, 899, 1_000), 0), (used(1, 900, 1_000), 1), (used(2, 0, 0), 0)] {
+            assert_eq!(full_leases(&[usage], &plan).len(), expected, "{usage:?}");
+        }
     }
 }

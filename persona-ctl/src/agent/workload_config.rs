@@ -38,8 +38,8 @@ pub struct WorkloadConfig {
     pub netns: Option<PathBuf>,
     /// A process in its network namespace, instead of `netns`.
     pub pid: Option<u32>,
-    /// Whether leased IPv6 prefixes are announced on the device by router advertisements: for guests, whose inside cannot
-    /// be reached.
+    /// Whether leased addresses are offered on the device, IPv6 prefixes by router advertisements and IPv4 addresses by
+    /// DHCP: for guests, whose inside cannot be reached.
     #[serde(default)]
     pub serve: bool,
     /// The policy file of getaddrinfo inside (gai.conf(5)), by its path on the host, in which Persona keeps a block of its

@@ -5,6 +5,7 @@ pub(crate) mod container;
 mod dns;
 mod guard;
 pub(crate) mod guest;
+mod guest_addresses;
 mod http;
 mod http3;
 mod interop;

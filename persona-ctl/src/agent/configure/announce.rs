@@ -13,7 +13,7 @@ use super::plan::ConfiguredLease;
 use crate::netlink::Link;
 
 /// How long a guest keeps what it heard last, seconds.
-const LIFETIME_SECS: u32 = 300;
+pub(super) const LIFETIME_SECS: u32 = 300;
 
 /// Neighbour discovery is believed only with this hop limit (RFC 4861 §6.1.2).
 const HOP_LIMIT: u32 = 255;

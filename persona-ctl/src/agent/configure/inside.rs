@@ -8,17 +8,14 @@ use std::time::{Duration, Instant};
 
 use persona_core::ids::WorkloadName;
 
-use super::announce;
 use super::look::{self, Unreachable};
 use super::plan::{ConfiguredWorkload, GATEWAY, Ours, Reach, labels_of, our_labels};
+use super::serve::Servant;
 use crate::host::error_chain;
 use crate::netlink::{Link, LinkAddress, Netlink, NetlinkError, OurRoute, run_inside};
 
 /// What is as it should be is looked at again this often, for drift inside that no notice tells.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-
-/// Guests that appear meanwhile hear of their prefix this much later at most.
-const ANNOUNCE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Something that could not be done for one workload; all others are not affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +32,7 @@ pub struct Trouble {
 #[derive(Debug, Default)]
 pub struct Configurer {
     done: BTreeMap<WorkloadName, Done>,
+    servant: Servant,
 }
 
 /// What was last made true for a workload.
@@ -71,7 +69,7 @@ impl Configurer {
                 less.push(ConfiguredWorkload { leases, ..done.workload.clone() });
             }
         }
-        for workload in less.iter().filter(|workload| workload.reach != Reach::Serve) {
+        for workload in &less {
             // What could not be taken away is tried again by the next pass, which also says so.
             if let Err(error) = self.make_true(netlink, links, workload).await {
                 tracing::debug!(workload.name = %workload.name, error = error_chain(&error), "not withdrawn yet");
@@ -92,8 +90,9 @@ impl Configurer {
         let can_speak = |ifindex| addresses.iter().any(|it| it.ifindex == ifindex && it.is_link_local());
         for workload in workloads {
             if workload.reach == Reach::Serve {
-                let speakers = links.iter().filter(|link| link.is_up && can_speak(link.index));
-                troubles.extend(self.serve(speakers, workload));
+                if let Some(link) = links.iter().find(|link| link.is_up && link.index == workload.ifindex) {
+                    troubles.extend(self.servant.serve(link, can_speak(link.index), workload));
+                }
                 continue;
             }
             let outcome = self.make_true(netlink, links, workload).await;
@@ -109,6 +108,8 @@ impl Configurer {
             }
         }
         self.done.retain(|name, _| workloads.iter().any(|workload| workload.name == *name));
+        self.servant
+            .retain(|name| workloads.iter().any(|workload| workload.name == *name && workload.reach == Reach::Serve));
         let host_side = match set_host_routes(netlink, links, workloads).await {
             Ok(()) => set_host_addresses(netlink, workloads).await,
             error => error,
@@ -121,41 +122,6 @@ impl Configurer {
                 event: "configure.failed",
                 message: message.clone(),
             }));
-        }
-        troubles
-    }
-
-    /// For guests: an IPv6 prefix is announced on the device. An IPv4 address must be given by whoever keeps the guest.
-    fn serve<'a>(
-        &mut self,
-        mut speakers: impl Iterator<Item = &'a Link>,
-        workload: &ConfiguredWorkload,
-    ) -> Vec<Trouble> {
-        let trouble = |event, message| Trouble { name: workload.name.clone(), event, message };
-        let Some(link) = speakers.find(|link| link.index == workload.ifindex) else { return Vec::new() };
-        let mac = link.mac.unwrap_or_default();
-        let before = self.done.get(&workload.name);
-        let is_idle = workload.leases.is_empty() && before.is_none_or(|done| done.workload.leases.is_empty());
-        let is_fresh = before.is_some_and(|done| {
-            done.workload == *workload && done.mac == mac && done.moment.elapsed() < ANNOUNCE_AGAIN
-        });
-        let mut troubles = Vec::new();
-        if !is_idle && !is_fresh {
-            match announce::announce(link, &workload.leases) {
-                Ok(()) => {
-                    let (name, workload) = (workload.name.clone(), workload.clone());
-                    self.done.insert(name, Done { workload, mac, namespace: None, moment: Instant::now() });
-                }
-                Err(error) => troubles
-                    .push(trouble("configure.failed", format!("router advertisement on {}: {error}", link.name))),
-            }
-        }
-        if let Some(lease) = workload.leases.iter().find(|lease| lease.is_current && lease.address.is_ipv4()) {
-            let message = format!(
-                "{} is for the guest behind {}, which cannot be entered: give it there, as /32, with a default route by {} and an MTU of {}, or let the persona rewrite IPv4 (assign: rewrite)",
-                lease.address, link.name, GATEWAY, lease.mtu
-            );
-            troubles.push(trouble("configure.unreachable", message));
         }
         troubles
     }

@@ -16,7 +16,7 @@ const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 pub(super) enum Unreachable {
     /// A tap, or anything else without another end.
     #[error(
-        "device {0} has no other end in a network namespace (a guest?): set serve = true to announce an IPv6 prefix to it, or netns or pid if its inside is a namespace, or let the persona rewrite (assign: rewrite)"
+        "device {0} has no other end in a network namespace (a guest?): set serve = true to offer its addresses by DHCP and router advertisements, or netns or pid if its inside is a namespace, or let the persona rewrite (assign: rewrite)"
     )]
     NoPeer(String),
     /// Both ends are here.

@@ -8,6 +8,9 @@
 //!         169.254.1.1 lladdr <veth's own address> permanent
 //! ```
 //!
+//! A guest's inside cannot be entered: with `serve` its addresses are offered on its device (`serve`: router advertisements
+//! by `announce`, DHCP by `answerer` and `dhcp`).
+//!
 //! An IPv6 lease gives the first address of its prefix, `PREFIX::1`, which is the same for as long as the lease lives.
 //! Everything put carries [`OUR_PROTOCOL`](crate::netlink::OUR_PROTOCOL); nothing else is touched, so that taking ours
 //! away puts back what was there. Looked at again with every pass: drift is mended.
@@ -16,9 +19,12 @@
 //! its container has gone.
 
 mod announce;
+mod answerer;
+mod dhcp;
 mod inside;
 mod look;
 mod plan;
+mod serve;
 
 pub(super) use inside::set_host_labels;
 pub use inside::withdraw_everything;
