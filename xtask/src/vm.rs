@@ -1,4 +1,4 @@
-//! `cargo xtask test --vm`: the privileged tests inside guests that run other kernels, one guest after the other.
+//! `cargo xtask test --vm`: the privileged tests inside guests that run other kernels, all guests at once.
 //!
 //! The guests are QEMU's software emulation (no /dev/kvm, no root), several times slower than the host: tests that
 //! judge gaps and rates of whole clusters stay on the host, but for one that only asks whether a cluster works at all.
@@ -8,13 +8,15 @@ mod guest;
 mod image;
 mod kernel;
 
+use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::binaries;
 use guest::{Guest, Report};
-use kernel::{KERNELS, Kernel};
+use kernel::{KERNELS, Kernel, KernelFiles};
 pub(crate) use kernel::{find, install};
 
 /// What runs in a guest if nothing else is asked for: something of every program, hook and family. A test takes some ten
@@ -52,47 +54,74 @@ pub(crate) struct Choice<'a> {
     pub(crate) shows_output: bool,
 }
 
-/// Runs the tests on every kernel; all run, also after a failure. Returns what the guests printed.
+/// Runs the tests on every kernel at once; each to its end, also after the failure of another. Returns what the guests
+/// printed.
 pub(crate) fn run(choice: &Choice<'_>) -> Result<Vec<(&'static str, Vec<String>)>> {
+    let kernels: Vec<&Kernel> =
+        KERNELS.iter().filter(|kernel| choice.kernel.is_none_or(|name| kernel.name == name)).collect();
+    if kernels.is_empty() {
+        let names = KERNELS.map(|kernel| kernel.name).join(", ");
+        bail!("no kernel is called {:?}: there are {names}", choice.kernel.unwrap_or_default());
+    }
     let persona_ctl = binaries::build_persona_ctl()?;
     let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
     let programs = image::Programs { tests, persona_ctl };
-    let kernels = KERNELS.iter().filter(|kernel| choice.kernel.map_or(kernel.is_confirmed, |name| kernel.name == name));
+    let images: Result<Vec<Image<'_>>> = kernels.iter().map(|kernel| Image::make(kernel, &programs, choice)).collect();
+    let images = images?;
+    let outcomes: Vec<(Result<Report>, Duration)> = thread::scope(|scope| {
+        let guests: Vec<_> = images.iter().map(|image| scope.spawn(|| timed(|| image.run()))).collect();
+        guests.into_iter().map(|guest| guest.join().expect("a guest's thread does not panic")).collect()
+    });
     let (mut printed, mut failed, mut times) = (Vec::new(), Vec::new(), Vec::new());
-    for kernel in kernels {
-        let start = Instant::now();
-        match run_one(kernel, &programs, choice) {
+    for (image, (outcome, time)) in images.iter().zip(outcomes) {
+        let name = image.kernel.name;
+        match outcome {
             Ok(report) => {
-                times.push(format!("{} {} tests {:.0} s", kernel.name, report.passed, start.elapsed().as_secs_f64()));
-                printed.push((kernel.name, report.lines));
+                times.push(format!("{name} {} tests {:.0} s", report.passed, time.as_secs_f64()));
+                printed.push((name, report.lines));
             }
             Err(error) => {
-                eprintln!("error: kernel {}: {error:#}", kernel.name);
-                failed.push(kernel.name);
+                eprintln!("error: kernel {name}: {error:#}");
+                failed.push(name);
             }
         }
     }
     println!("guests: {}", times.join(", "));
-    if failed.is_empty() && printed.is_empty() {
-        let names = KERNELS.map(|kernel| kernel.name).join(", ");
-        bail!("no kernel has {:?} in its name: there are {names}", choice.kernel.unwrap_or_default());
-    }
     if !failed.is_empty() {
         bail!("failed on {}", failed.join(", "));
     }
     Ok(printed)
 }
 
-fn run_one(kernel: &Kernel, programs: &image::Programs, choice: &Choice<'_>) -> Result<Report> {
-    let filters = choice.filter.map_or(TESTS.to_vec(), |filter| vec![filter]);
-    let skips = SKIPPED.iter().flat_map(|name| ["--skip", name]);
-    let shown = choice.shows_output.then_some("--nocapture");
-    let arguments: Vec<&str> = ["--test-threads=1"].into_iter().chain(shown).chain(filters).chain(skips).collect();
-    let files = kernel.files()?;
+/// What a kernel boots into.
+struct Image<'a> {
+    kernel: &'a Kernel,
+    files: KernelFiles,
+    path: PathBuf,
+}
+
+impl<'a> Image<'a> {
+    fn make(kernel: &'a Kernel, programs: &image::Programs, choice: &Choice<'_>) -> Result<Self> {
+        let filters = choice.filter.map_or(TESTS.to_vec(), |filter| vec![filter]);
+        let skips = SKIPPED.iter().flat_map(|name| ["--skip", name]);
+        let shown = choice.shows_output.then_some("--nocapture");
+        let arguments: Vec<&str> = ["--test-threads=1"].into_iter().chain(shown).chain(filters).chain(skips).collect();
+        let files = kernel.files()?;
+        let start = Instant::now();
+        let path = image::build(kernel, &files, programs, &arguments)?;
+        println!("[{}] release {}, image made in {:.1} s", kernel.name, files.release, start.elapsed().as_secs_f64());
+        Ok(Self { kernel, files, path })
+    }
+
+    fn run(&self) -> Result<Report> {
+        let guest = Guest { name: self.kernel.name, kernel: &self.files.image, image: &self.path };
+        let report = guest.run(GUEST_TIME_MAX)?;
+        report.check()?;
+        Ok(report)
+    }
+}
+
+fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
-    let image = image::build(kernel, &files, programs, &arguments)?;
-    println!("[{}] release {}, image made in {:.1} s", kernel.name, files.release, start.elapsed().as_secs_f64());
-    let report = Guest { name: kernel.name, kernel: &files.image, image: &image }.run(GUEST_TIME_MAX)?;
-    report.check()?;
-    Ok(report)
+    (run(), start.elapsed())
 }

@@ -13,7 +13,7 @@ const MEMORY: &str = "4096";
 
 /// A quiet screen, and an end instead of a wait when the kernel fails. On a busy host the emulated timer is late for the
 /// check at boot.
-const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic no_timer_check";
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic no_timer_check mitigations=off init_on_alloc=0 audit=0 selinux=0 apparmor=0 nokaslr random.trust_cpu=on";
 
 /// Printed by `init.sh` before the guest switches itself off.
 const ENDED: &str = "guest: tests ended with status ";

@@ -13,17 +13,14 @@ use crate::packages;
 pub(super) struct Kernel {
     /// Its series.
     pub(super) name: &'static str,
-    /// Whether every program loads there today. One that isn't runs only when it is asked for by name.
-    pub(super) is_confirmed: bool,
     /// The package that depends on the newest build of it.
     package: &'static str,
 }
 
-/// The oldest that is aimed at, which has no TCX, and one that has it. On 6.1 `edge_inside` still runs into the verifier's
-/// limit of instructions.
+/// The oldest that is supported, which has no TCX, and one that has it.
 pub(super) const KERNELS: [Kernel; 2] = [
-    Kernel { name: "6.1", is_confirmed: false, package: "linux-image-cloud-amd64" },
-    Kernel { name: "6.12", is_confirmed: true, package: "linux-image-6.12-cloud-amd64" },
+    Kernel { name: "6.1", package: "linux-image-cloud-amd64" },
+    Kernel { name: "6.12", package: "linux-image-6.12-cloud-amd64" },
 ];
 
 /// What the guests need beside kernels, and the packages that hold it.
