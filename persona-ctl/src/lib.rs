@@ -13,6 +13,7 @@ pub mod manager_link;
 pub mod metrics;
 pub mod monitor;
 pub mod netlink;
+pub mod packet_log;
 pub mod probe;
 pub mod shutdown;
 pub mod slow_path;

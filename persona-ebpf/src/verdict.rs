@@ -6,12 +6,16 @@ use persona_common::event::Hook;
 use crate::count::count_drop;
 use crate::event::{Moment, tell_drop, tell_packet};
 use crate::frame::Frame;
+use crate::log::log_packet;
+use crate::outcome::{pack, unpack};
 
 /// Runs a program on a frame.
 #[inline(always)]
 pub fn observed<F: Frame>(frame: &F, hook: Hook, run: impl FnOnce(&F) -> Result<i32, DropReason>) -> i32 {
     tell_packet(frame, hook, Moment::Before, 0);
-    let verdict = judged(frame, hook, run);
+    let outcome = pack(run(frame));
+    log_packet(frame, hook, outcome);
+    let verdict = unpack(outcome).unwrap_or_else(|reason| drop(frame, hook, reason));
     tell_packet(frame, hook, Moment::After, verdict);
     verdict
 }
@@ -22,9 +26,15 @@ pub fn judged<F: Frame>(frame: &F, hook: Hook, run: impl FnOnce(&F) -> Result<i3
     match run(frame) {
         Ok(verdict) => verdict,
         Err(reason) => {
-            count_drop(reason);
-            tell_drop(frame, hook, reason);
-            F::DROP
+            log_packet(frame, hook, pack(Err(reason)));
+            drop(frame, hook, reason)
         }
     }
+}
+
+#[inline(always)]
+fn drop<F: Frame>(frame: &F, hook: Hook, reason: DropReason) -> i32 {
+    count_drop(reason);
+    tell_drop(frame, hook, reason);
+    F::DROP
 }

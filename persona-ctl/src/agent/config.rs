@@ -82,6 +82,9 @@ pub struct AgentFile {
     pub adopt_secs: u32,
     /// Where metrics are served, such as `127.0.0.1:9600`. Default: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Whether the programs log what becomes of every packet, for a person to read. Slow.
+    #[serde(default)]
+    pub verbose_packets: bool,
     /// Where flows are exported to. Default: nowhere.
     pub flow_export: Option<FlowExportConfig>,
     /// The host's own processes.

@@ -17,7 +17,7 @@ use super::config::{AgentFile, Guard};
 use super::places::managed_ranges;
 use super::workload_config;
 use crate::dataplane::tables::NodeTables;
-use crate::dataplane::{NodeDataplane, NodeOptions};
+use crate::dataplane::{NodeDataplane, NodeOptions, PacketLogging};
 use crate::host;
 use crate::netlink::{self, Link, Netlink, Notices};
 
@@ -60,6 +60,7 @@ pub async fn guard(file: &AgentFile, wait: Duration) -> anyhow::Result<GuardRepo
         guard_all_forwarded: all_forwarded,
         adopt: Duration::ZERO,
         coexist: file.coexist,
+        logging: PacketLogging::Off,
     };
     let mut dataplane = NodeDataplane::open(&options).context("data plane cannot be opened")?;
     let was_in_force = dataplane.has_tables()?;

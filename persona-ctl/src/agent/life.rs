@@ -19,10 +19,11 @@ use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
 use super::report;
 use super::telling::Telling;
-use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, adjust_offloads};
+use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::netlink::{self, Netlink, Notices};
+use crate::packet_log::{self, Follower};
 use crate::probe::Prober;
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
@@ -69,6 +70,7 @@ struct Agent {
     telling: Telling,
     standing: Standing,
     full_leases: Standing,
+    _packet_log: Option<Follower>,
 }
 
 impl Agent {
@@ -77,7 +79,12 @@ impl Agent {
         let changed = Arc::new(Notify::new());
         netlink::watch(Arc::clone(&changed), Notices::Routes)?;
         let observed = Observed::look(&netlink, &config, &[], None).await?;
-        let dataplane = NodeDataplane::open(&options(&config, &observed)).context("data plane cannot be opened")?;
+        let options = options(&config, &observed);
+        let mut dataplane = NodeDataplane::open(&options).context("data plane cannot be opened")?;
+        let packet_log = match options.logging {
+            PacketLogging::Off => None,
+            PacketLogging::On => Some(packet_log::follow(dataplane.packet_log(packet_log::tell)?)),
+        };
         adjust_offloads(&config.bpffs, observed.uplink.index, config.file.offloads);
         let liveness = dataplane.liveness_writer().context("liveness map cannot be opened")?;
         let dataplane = Arc::new(Mutex::new(dataplane));
@@ -103,6 +110,7 @@ impl Agent {
             telling,
             standing,
             full_leases: Standing::default(),
+            _packet_log: packet_log,
         })
     }
 
@@ -285,6 +293,7 @@ fn options(config: &AgentConfig, observed: &Observed) -> NodeOptions {
         guard_all_forwarded: config.file.guard == Guard::AllForwarded,
         adopt: Duration::from_secs(config.file.adopt_secs.into()),
         coexist: config.file.coexist,
+        logging: PacketLogging::from_flag(config.file.verbose_packets),
     }
 }
 

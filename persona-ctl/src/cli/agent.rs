@@ -38,6 +38,7 @@ fn configuration(args: AgentArgs, manager: String) -> anyhow::Result<AgentConfig
         bpffs: &mut file.bpffs,
         address: &mut file.address,
         metrics: &mut file.metrics,
+        verbose_packets: &mut file.verbose_packets,
         coexist: &mut file.coexist,
         offloads: &mut file.offloads,
     };

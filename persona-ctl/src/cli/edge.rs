@@ -60,6 +60,7 @@ fn configuration(args: EdgeArgs, manager: String) -> anyhow::Result<EdgeConfig> 
         bpffs: &mut file.bpffs,
         address: &mut file.address,
         metrics: &mut file.metrics,
+        verbose_packets: &mut file.verbose_packets,
         coexist: &mut file.coexist,
         offloads: &mut file.offloads,
     };

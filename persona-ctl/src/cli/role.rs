@@ -42,6 +42,9 @@ pub(super) struct RoleArgs {
     /// Where metrics are served in plain HTTP, such as 127.0.0.1:9600: loopback or a management address.
     #[arg(long, env = "PERSONA_METRICS", value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
+    /// Have the programs log what becomes of every packet: verdict, drop reason, device, subject, protocol. Slow.
+    #[arg(long, env = "PERSONA_VERBOSE_PACKETS")]
+    pub verbose_packets: bool,
     /// What is done about programs of others at the same hooks.
     #[arg(long, env = "PERSONA_COEXIST", value_enum)]
     pub coexist: Option<Coexistence>,
@@ -63,6 +66,7 @@ pub(super) struct CommonKeys<'a, N> {
     pub bpffs: &'a mut Option<PathBuf>,
     pub address: &'a mut Option<IpAddr>,
     pub metrics: &'a mut Option<SocketAddr>,
+    pub verbose_packets: &'a mut bool,
     pub coexist: &'a mut Coexistence,
     pub offloads: &'a mut Offloads,
 }
@@ -87,6 +91,7 @@ impl RoleArgs {
         overlay(keys.address, self.address);
         overlay(keys.metrics, self.metrics);
         *keys.offloads = self.offloads.unwrap_or(*keys.offloads);
+        *keys.verbose_packets |= self.verbose_packets;
         *keys.coexist = self.coexist.unwrap_or(*keys.coexist);
         Ok(())
     }

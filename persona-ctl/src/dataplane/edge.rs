@@ -24,6 +24,7 @@ use super::heard::HeardReader;
 use super::loader;
 use super::maps::{Cells, Table, address6, ip_from};
 use super::object;
+use super::packet_log::{PacketLine, PacketLog, PacketLogging};
 use super::sys;
 use super::tables::EdgeTables;
 use super::upgrade::{Upgrade, VersionCell};
@@ -59,6 +60,8 @@ pub struct EdgeOptions {
     pub hook: Hook,
     /// What is done about programs of others.
     pub coexist: Coexistence,
+    /// Whether the programs log every packet.
+    pub logging: PacketLogging,
 }
 
 /// An edge's programs, maps and links. Dropping it leaves everything attached.
@@ -76,7 +79,7 @@ impl EdgeDataplane {
     /// Loads the programs over whatever is pinned already, and attaches or replaces them.
     pub fn open(options: &EdgeOptions) -> Result<Self, DataplaneError> {
         let pins = PinDirectory::prepare(&options.bpffs, "edge")?;
-        let (mut ebpf, upgrade) = loader::load(object::edge(), &pins, VERSION)?;
+        let (mut ebpf, upgrade) = loader::load(object::edge(), &pins, VERSION, options.logging)?;
         let mut maps = EdgeMaps::take(&mut ebpf)?;
         let owned = Mutex::new(Table::take(&mut ebpf, "OWNED")?);
         let outside_alive = Mutex::new(Cells::take(&mut ebpf, "OUTSIDE_ALIVE")?);
@@ -95,6 +98,15 @@ impl EdgeDataplane {
         upgrade.map_or(Ok(()), Upgrade::finish)?;
         attach::reap_vanished(&pins.links)?;
         Ok(Self { ebpf, pins, maps, index, owned, outside_alive, hook })
+    }
+
+    /// The programs' log of packets, to be read by `tell`. Can be taken once, and has lines only under
+    /// [`PacketLogging::On`].
+    pub fn packet_log(
+        &mut self,
+        tell: impl Fn(PacketLine) + Send + Sync + 'static,
+    ) -> Result<PacketLog, DataplaneError> {
+        PacketLog::take(&mut self.ebpf, tell)
     }
 
     /// Takes our programs off devices that vanished or left for another namespace; says which, by hook and index.

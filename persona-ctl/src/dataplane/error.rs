@@ -35,6 +35,9 @@ pub enum DataplaneError {
         "the kernel programs cannot be loaded (Linux 6.1 or later with BTF, and CAP_BPF and CAP_NET_ADMIN, are needed)"
     )]
     Load(#[source] aya::EbpfError),
+    /// The log of packets cannot be read.
+    #[error("the programs' log of packets cannot be read")]
+    PacketLog(#[source] aya_log::Error),
     /// A program could not be loaded or attached.
     #[error("program {program}: {action} failed")]
     Program {

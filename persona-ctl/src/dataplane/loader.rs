@@ -5,6 +5,7 @@ use aya::{Ebpf, EbpfLoader};
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
 use super::features::KernelFeatures;
+use super::packet_log::PacketLogging;
 use super::upgrade::{Upgrade, VersionCell};
 
 /// Loads an object; pinned maps of the same name and shape are used again. Where an older binary's maps have another
@@ -13,6 +14,7 @@ pub(super) fn load(
     object: &[u8],
     pins: &PinDirectory,
     version: VersionCell,
+    logging: PacketLogging,
 ) -> Result<(Ebpf, Option<Upgrade>), DataplaneError> {
     if object.is_empty() {
         return Err(DataplaneError::NoObject);
@@ -24,6 +26,7 @@ pub(super) fn load(
         loader.map_pin_path(name, pin);
     }
     KernelFeatures::probe().tell(&mut loader);
+    logging.tell(&mut loader);
     let ebpf = loader.load(object).map_err(DataplaneError::Load)?;
     upgrade.iter().try_for_each(Upgrade::convert)?;
     Ok((ebpf, upgrade))

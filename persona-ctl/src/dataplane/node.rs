@@ -22,6 +22,7 @@ use super::node_fates::NodeFates;
 use super::node_maps::{NodeIndex, NodeMaps};
 use super::node_validate::validate;
 use super::object;
+use super::packet_log::{PacketLine, PacketLog, PacketLogging};
 use super::tables::NodeTables;
 use super::upgrade::{Upgrade, VersionCell};
 use super::writers::LivenessWriter;
@@ -42,6 +43,8 @@ pub struct NodeOptions {
     pub adopt: Duration,
     /// What is done about programs of others.
     pub coexist: Coexistence,
+    /// Whether the programs log every packet.
+    pub logging: PacketLogging,
 }
 
 /// A node's programs, maps and links. Dropping it leaves everything attached.
@@ -61,7 +64,7 @@ impl NodeDataplane {
     /// Loads the programs over whatever is pinned already, and attaches or replaces those at the uplinks.
     pub fn open(options: &NodeOptions) -> Result<Self, DataplaneError> {
         let pins = PinDirectory::prepare(&options.bpffs, "node")?;
-        let (mut ebpf, upgrade) = loader::load(object::node(), &pins, VERSION)?;
+        let (mut ebpf, upgrade) = loader::load(object::node(), &pins, VERSION, options.logging)?;
         let mut maps = NodeMaps::take(&mut ebpf)?;
         let liveness = Mutex::new(Cells::take(&mut ebpf, "LIVENESS")?);
         let index = NodeIndex::recover(&maps)?;
@@ -143,6 +146,15 @@ impl NodeDataplane {
             counters.personas.insert(Vni(*vni), self.maps.persona_traffic.get(index)?);
         }
         Ok(counters)
+    }
+
+    /// The programs' log of packets, to be read by `tell`. Can be taken once, and has lines only under
+    /// [`PacketLogging::On`].
+    pub fn packet_log(
+        &mut self,
+        tell: impl Fn(PacketLine) + Send + Sync + 'static,
+    ) -> Result<PacketLog, DataplaneError> {
+        PacketLog::take(&mut self.ebpf, tell)
     }
 
     /// Takes our programs off devices that vanished or left for another namespace; says which, by program and index.

@@ -51,6 +51,9 @@ pub struct EdgeFile {
     pub offloads: Offloads,
     /// Where metrics are served, such as `127.0.0.1:9601`. Default: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Whether the programs log what becomes of every packet, for a person to read. Slow.
+    #[serde(default)]
+    pub verbose_packets: bool,
     /// Capabilities that the edge offers.
     #[serde(default)]
     pub capabilities: Vec<Capability>,

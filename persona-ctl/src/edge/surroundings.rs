@@ -17,8 +17,9 @@ use super::guardian::{Guardian, News};
 use super::hearing::Hearing;
 use super::observe::{Observed, Senders};
 use super::watcher::{Side, Watcher};
-use crate::dataplane::{EdgeDataplane, EdgeOptions, adjust_offloads};
+use crate::dataplane::{EdgeDataplane, EdgeOptions, PacketLogging, adjust_offloads};
 use crate::netlink::Link;
+use crate::packet_log::{self, Follower};
 use crate::probe::Prober;
 
 /// What everything here hangs on.
@@ -37,6 +38,7 @@ pub(super) struct Surroundings {
     pub hearing: Hearing,
     pub guardian: Guardian,
     footing: Footing,
+    _packet_log: Option<Follower>,
 }
 
 impl Footing {
@@ -64,8 +66,13 @@ impl Surroundings {
             outside: observed.outside.index,
             hook: config.file.hook.into(),
             coexist: config.file.coexist,
+            logging: PacketLogging::from_flag(config.file.verbose_packets),
         };
-        let dataplane = EdgeDataplane::open(&options).context("data plane cannot be opened")?;
+        let mut dataplane = EdgeDataplane::open(&options).context("data plane cannot be opened")?;
+        let packet_log = match options.logging {
+            PacketLogging::Off => None,
+            PacketLogging::On => Some(packet_log::follow(dataplane.packet_log(packet_log::tell)?)),
+        };
         adjust_offloads(&config.bpffs, observed.inside.index, config.file.offloads);
         let ownership = dataplane.ownership_writer().context("ownership maps cannot be opened")?;
         let (inside, outside) = sides(config, observed);
@@ -80,7 +87,15 @@ impl Surroundings {
         let watcher = start_watcher(inside, outside, &guardian).context("watcher cannot be started")?;
         let prober = start_prober(observed, &guardian, verdicts.clone()).context("prober cannot be started")?;
         let dataplane = Arc::new(Mutex::new(dataplane));
-        Ok(Self { dataplane, prober, watcher, hearing, guardian, footing: Footing::of(observed) })
+        Ok(Self {
+            dataplane,
+            prober,
+            watcher,
+            hearing,
+            guardian,
+            footing: Footing::of(observed),
+            _packet_log: packet_log,
+        })
     }
 
     /// Whether what was seen is no longer what this hangs on.

@@ -9,6 +9,7 @@ use persona_ebpf::count::{add, count_persona};
 use persona_ebpf::encapsulation::Outer;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{ETHERNET_LENGTH, ICMP_LENGTH, Ipv4};
+use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 
@@ -48,6 +49,7 @@ fn run_here(frame: &TcContext, outer: &Outer) -> Result<i32, DropReason> {
         find(frame, outer, &packet, now_secs)?
     };
     let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
+    note_subject(subject.number);
     deliver(frame, outer, &mut packet, lease, subject, recipient)
 }
 

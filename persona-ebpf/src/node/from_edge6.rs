@@ -11,6 +11,7 @@ use persona_ebpf::count::{add, count_persona};
 use persona_ebpf::encapsulation::{Inner, Outer};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::ETHERNET_LENGTH;
+use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Part};
 use persona_ebpf::packet6::Packet6;
@@ -39,6 +40,7 @@ fn run_here(frame: &TcContext, outer: &Outer, packet: &mut Packet6) -> Result<i3
         return Err(DropReason::VniMismatch);
     }
     let subject = maps::subject(held.lease.subject_index).ok_or(DropReason::UnknownDevice)?;
+    note_subject(subject.number);
     let now_secs = maps::now_secs();
     let local = match (packet.part, packet.kind) {
         (Part::Later, _) => match fragment6::find(packet, fragment6::INWARD, now_secs) {

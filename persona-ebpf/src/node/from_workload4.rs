@@ -15,6 +15,7 @@ use persona_ebpf::count::{add, count_drop, count_persona};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{DONT_FRAGMENT, ETHERNET_LENGTH, Ipv4};
 use persona_ebpf::icmp::{send_fragmentation_needed, send_time_exceeded};
+use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 
@@ -80,6 +81,7 @@ fn carry_apart(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> u64 {
 #[inline(always)]
 fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, DropReason> {
     let subject = origin.subject;
+    note_subject(subject.number);
     let mut packet = Packet::blank(*ip, ETHERNET_LENGTH);
     match read(frame, &mut packet, Direction::Outward) {
         Ok(()) => {}

@@ -15,6 +15,7 @@ use persona_ebpf::count::{add, count_drop, count_persona};
 use persona_ebpf::encapsulation::Inner;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{ETHERNET_LENGTH, Ipv6};
+use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Part};
 use persona_ebpf::packet6::Packet6;
@@ -66,6 +67,7 @@ fn carry_apart(frame: &TcContext, origin: &Origin, packet: &mut Packet6) -> u64 
 
 #[inline(always)]
 fn carry_here(frame: &TcContext, origin: &Origin, packet: &mut Packet6) -> Result<i32, DropReason> {
+    note_subject(origin.subject.number);
     let now_secs = maps::now_secs();
     let outcome = match (packet.part, packet.kind) {
         (Part::Later, _) => later(packet, origin, now_secs),

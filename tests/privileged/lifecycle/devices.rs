@@ -59,6 +59,7 @@ fn place_options(place: &Place) -> persona_ctl::dataplane::EdgeOptions {
         outside,
         hook: Hook::Tc,
         coexist: persona_ctl::dataplane::Coexistence::default(),
+        logging: persona_ctl::dataplane::PacketLogging::Off,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook};
+use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook, PacketLogging};
 
 use super::place::{INSIDE, OUTSIDE, Place};
 use crate::programs::world::is_privileged;
@@ -61,6 +61,7 @@ fn holds_until_it_is_killed() {
         outside: outside.parse().unwrap(),
         hook: if hook == "xdp" { Hook::Xdp } else { Hook::Tc },
         coexist: Coexistence::default(),
+        logging: PacketLogging::Off,
     };
     let _edge = EdgeDataplane::open(&options).unwrap();
     println!("it holds");

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use persona_ctl::dataplane::{Coexistence, DataplaneError, EdgeDataplane, EdgeOptions, Hook, KernelFeatures, detach};
+use persona_ctl::dataplane::{
+    Coexistence, DataplaneError, EdgeDataplane, EdgeOptions, Hook, KernelFeatures, PacketLogging, detach,
+};
 use persona_tests::ledger::Ledger;
 use persona_tests::netns::{Forwarding, Namespace, run};
 
@@ -49,7 +51,7 @@ impl Place {
 
     pub(super) fn options(&self, hook: Hook, coexist: Coexistence) -> EdgeOptions {
         let (inside, outside) = (self.ifindex(INSIDE), self.ifindex(OUTSIDE));
-        EdgeOptions { bpffs: self.bpffs(), inside, outside, hook, coexist }
+        EdgeOptions { bpffs: self.bpffs(), inside, outside, hook, coexist, logging: PacketLogging::Off }
     }
 
     pub(super) fn open(&self, hook: Hook) -> EdgeDataplane {

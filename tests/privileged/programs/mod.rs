@@ -31,6 +31,7 @@ mod node6_tables;
 mod node6_world;
 mod node_packets;
 mod own_group;
+mod packet_log;
 mod path;
 mod rehearsal;
 mod run;

@@ -7,7 +7,7 @@ use persona_common::flow::{entropy_port, flow_hash};
 use persona_common::{BYPASS_MARK, PERSONA_MARK};
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_ctl::dataplane::tables::*;
-use persona_ctl::dataplane::{DataplaneError, NodeDataplane};
+use persona_ctl::dataplane::{DataplaneError, NodeDataplane, NodeOptions, PacketLogging};
 
 use super::frames::{Ip, MAC_A, MAC_B, checksum, ethernet, geneve};
 use super::namespace::Namespace;
@@ -93,7 +93,12 @@ fn with_node(test: impl FnOnce(&mut NodeDataplane) + Send) {
 
 /// A node with one workload, one lease and one living edge.
 pub(super) fn open_node(world: &World) -> NodeDataplane {
-    let mut node = world.node();
+    open_node_with(world, PacketLogging::Off)
+}
+
+/// As [`open_node`], with or without the programs' log.
+pub(super) fn open_node_with(world: &World, logging: PacketLogging) -> NodeDataplane {
+    let mut node = NodeDataplane::open(&NodeOptions { logging, ..world.node_options() }).unwrap();
     node.apply(&tables()).unwrap();
     node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
     node

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_ctl::dataplane::tables::*;
-use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
+use persona_ctl::dataplane::{
+    Coexistence, EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, PacketLogging, detach,
+};
 
 use super::namespace::Namespace;
 use super::world::{chain, is_privileged};
@@ -44,6 +46,7 @@ impl Chain {
             guard_all_forwarded: false,
             adopt: Duration::ZERO,
             coexist: Coexistence::default(),
+            logging: PacketLogging::Off,
         };
         let tables = self.node_tables();
         let mut node =
@@ -61,6 +64,7 @@ impl Chain {
             outside,
             hook,
             coexist: Coexistence::default(),
+            logging: PacketLogging::Off,
         };
         let mut edge =
             self.edge.enter(|| EdgeDataplane::open(&options)).unwrap_or_else(|error| panic!("{}", chain(&error)));

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use persona_ctl::dataplane::{Coexistence, EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, detach};
+use persona_ctl::dataplane::{
+    Coexistence, EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, PacketLogging, detach,
+};
 
 /// The loopback device: always there, carries no traffic of these tests.
 pub(super) const LOOPBACK: u32 = 1;
@@ -53,6 +55,7 @@ impl World {
             guard_all_forwarded: false,
             adopt: Duration::ZERO,
             coexist: Coexistence::default(),
+            logging: PacketLogging::Off,
         }
     }
 
@@ -62,12 +65,18 @@ impl World {
     }
 
     pub(crate) fn edge(&self) -> EdgeDataplane {
+        self.edge_with(PacketLogging::Off)
+    }
+
+    /// An edge with or without the programs' log.
+    pub(super) fn edge_with(&self, logging: PacketLogging) -> EdgeDataplane {
         let options = EdgeOptions {
             bpffs: self.bpffs(),
             inside: LOOPBACK,
             outside: LOOPBACK,
             hook: Hook::Tc,
             coexist: Coexistence::default(),
+            logging,
         };
         EdgeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
