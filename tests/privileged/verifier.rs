@@ -15,10 +15,10 @@ const INSTRUCTION_COUNT_MAX: [(&str, u32); 7] = [
     ("from_workload", 300_000),
     ("from_host", 300_000),
     ("from_edge", 200_000),
-    ("edge_inside", 250_000),
-    ("xdp_inside", 250_000),
-    ("edge_outside", 100_000),
-    ("xdp_outside", 100_000),
+    ("edge_inside", 150_000),
+    ("xdp_inside", 150_000),
+    ("edge_outside", 50_000),
+    ("xdp_outside", 50_000),
 ];
 
 /// What every other one may take.
