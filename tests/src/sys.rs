@@ -144,6 +144,25 @@ impl RawSocket {
     }
 }
 
+/// Puts a whole Ethernet frame on a device of the calling thread's namespace. Needs CAP_NET_RAW.
+pub fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: socket takes three integers.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    check(socket.min(0))?;
+    // SAFETY: a descriptor that was just made and that nobody else has.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: a plain structure of integers, for which zeros are valid.
+    let mut address = unsafe { std::mem::zeroed::<libc::sockaddr_ll>() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = ifindex as libc::c_int;
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: frame and address live through the call, with their lengths.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const address).cast(), length)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 impl AsRawFd for RawSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()

@@ -13,6 +13,7 @@ mod metrics;
 mod offloads;
 mod relay;
 mod steps;
+mod subjects;
 mod xdp;
 
 use persona_tests::findings::Findings;

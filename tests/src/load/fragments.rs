@@ -32,6 +32,17 @@ impl Datagram {
         pieces.map(|(index, bytes)| self.fragment(bytes, index * piece, index < last)).collect()
     }
 
+    /// One IP packet, which is not fragmented.
+    pub fn packet(&self) -> Vec<u8> {
+        let datagram = self.udp();
+        if self.source.is_ipv4() {
+            return self.fragment(&datagram, 0, false);
+        }
+        let addresses = [octets(self.source.ip()), octets(self.destination.ip())].concat();
+        let length = (datagram.len() as u16).to_be_bytes();
+        [&[0x60, 0, 0, 0][..], &length, &[UDP, 64], &addresses, &datagram].concat()
+    }
+
     fn udp(&self) -> Vec<u8> {
         let length = u16::try_from(8 + self.payload.len()).expect("a datagram of at most 65,535 bytes");
         let ports = [self.source.port(), self.destination.port(), length, 0].map(u16::to_be_bytes).concat();
@@ -52,8 +63,11 @@ impl Datagram {
         let header = if self.source.is_ipv4() {
             let flags = (offset / 8) as u16 | if has_more { MORE_FRAGMENTS } else { 0 };
             let id = (self.id as u16).to_be_bytes();
-            // The kernel fills in the header's checksum.
-            [&[0x45, 0][..], &length(20), &id, &flags.to_be_bytes(), &[64, UDP, 0, 0], &addresses].concat()
+            let mut header =
+                [&[0x45, 0][..], &length(20), &id, &flags.to_be_bytes(), &[64, UDP, 0, 0], &addresses].concat();
+            let sum = checksum(&[&header]);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            header
         } else {
             let offset = (offset as u16 | u16::from(has_more)).to_be_bytes();
             let fragment = [&[UDP, 0][..], &offset, &self.id.to_be_bytes()].concat();
