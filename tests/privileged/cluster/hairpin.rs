@@ -1,5 +1,6 @@
-//! Two workloads that know each other only by their egress addresses, on one node and on two (RFC 4787 REQ-9, RFC 5382
-//! REQ-8, RFC 5508 REQ-7, RFC 6296 §3): UDP, TCP and errors between them, of both families.
+//! Two workloads that know each other only by their egress addresses, on one node and on two, with different inner
+//! addresses and with the same: UDP, TCP and errors between them, of both families (RFC 4787 REQ-9, RFC 5382 REQ-8,
+//! RFC 5508 REQ-7, RFC 6296 §3).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,10 +12,19 @@ use persona_tests::ctl::patient;
 use persona_tests::findings::Findings;
 use persona_tests::netns::Namespace;
 use persona_tests::peers::coturn;
-use persona_tests::world::{Families, Hook, INTERNET_ADDRESS, INTERNET_ADDRESS6, SECOND_NODE, World};
+use persona_tests::world::{Families, Hook, INTERNET_ADDRESS, INTERNET_ADDRESS6, SECOND_NODE, WorkloadPlace, World};
 use tokio::net::TcpSocket;
 
-use super::{W3, check_with, start};
+use super::{check_with, start};
+
+/// A workload of another node, which has the very addresses that w1 has on its own (RFC 4787 REQ-7).
+const TWIN: WorkloadPlace = WorkloadPlace {
+    name: "w3",
+    address: "10.10.1.2",
+    gateway: "10.10.1.1",
+    address6: "fd00:10:10:1::2",
+    gateway6: "fd00:10:10:1::1",
+};
 
 /// Where the internet host says to a datagram's sender who it is.
 const MIRROR_PORT: u16 = 7779;
@@ -39,7 +49,7 @@ fn workloads_reach_each_other_by_their_egress_addresses() {
             return; // nothing that follows could say anything
         }
         findings.run("another node", |_| {
-            world.add_node(SECOND_NODE, &[W3])?;
+            world.add_node(SECOND_NODE, &[TWIN])?;
             wait_for_leases(world, "workload/n2/w3")
         });
         for target in ["w2", "w3"] {

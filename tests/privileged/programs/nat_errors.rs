@@ -180,3 +180,53 @@ fn errors_neither_make_nor_refresh_nor_end_anything() {
         assert_eq!(nat.udp_in((SERVER, 9), OUTER_PORT), Err("no-mapping".to_owned()));
     });
 }
+
+/// RFC 5382 REQ-10: neither the connection nor its mapping ends, whatever is said about it, and nothing lives longer.
+#[test]
+fn errors_leave_tcp_connections_alone() {
+    with_nat(&Wish::default(), |nat| {
+        nat.tcp_port(INNER_PORT, (SERVER, 9), SYN).unwrap();
+        let (_, outside, _) = embedded_pairs().swap_remove(2);
+        let error = |kind, code| icmp_error(Ip::new(ROUTER, EGRESS, 1), kind, code, 0, &outside);
+        let all = [(3, 0), (3, 1), (3, 2), (3, 3), (3, 4), (11, 0), (12, 0)];
+        for (kind, code) in all {
+            nat.inward(&error(kind, code)).expect("an error about a connection that is being opened");
+        }
+        assert_eq!(nat.tcp_in((SERVER, 9), OUTER_PORT, SYN | ACK), Ok(INNER_PORT), "the handshake goes on");
+        assert_eq!(nat.tcp_port(INNER_PORT, (SERVER, 9), ACK), Ok(OUTER_PORT));
+        for (kind, code) in all {
+            nat.inward(&error(kind, code)).expect("an error about an open connection");
+            assert_eq!(nat.tcp_in((SERVER, 9), OUTER_PORT, ACK), Ok(INNER_PORT), "after type {kind} code {code}");
+            assert_eq!(nat.tcp_port(INNER_PORT, (SERVER, 9), ACK), Ok(OUTER_PORT), "after type {kind} code {code}");
+        }
+        nat.advance(7_439);
+        nat.inward(&error(3, 1)).expect("an idle connection lives for 7,440 s");
+        nat.advance(1);
+        assert_eq!(nat.inward(&error(3, 1)), Err("no-mapping".to_owned()), "the error has not kept it alive");
+    });
+}
+
+/// RFC 5508 REQ-3: who receives an error judges its checksums, so what came wrong arrives just as wrong.
+#[test]
+fn a_wrong_checksum_stays_wrong() {
+    with_nat(&Wish::default(), |nat| {
+        open_flows(nat);
+        let (from, to) = (Ip::new(ROUTER, EGRESS, 1), Ip { ttl: 63, ..Ip::new(ROUTER, WORKLOAD, 1) });
+        for (what, outside, inside, l4_checksum_at) in [
+            ("UDP", embedded_pairs().swap_remove(0), 28 + 20 + 6),
+            ("TCP", embedded_pairs().swap_remove(2), 28 + 20 + 16),
+        ]
+        .map(|(what, (_, outside, inside), at)| (what, outside, inside, at))
+        {
+            let (sent, right) = (icmp_error(from, 3, 1, 0, &outside), icmp_error(to, 3, 1, 0, &inside));
+            for (field, at) in [("ICMP", 22), ("embedded IP", 28 + 10), ("embedded", l4_checksum_at)] {
+                let mut wrong = sent.clone();
+                wrong[at] ^= 0x10;
+                let got = nat.inward(&wrong).unwrap_or_else(|reason| panic!("{what}, {field}: {reason}"));
+                let differs: Vec<usize> = (0..got.len()).filter(|index| got[*index] != right[*index]).collect();
+                let is_that_field = !differs.is_empty() && differs.iter().all(|index| (at..at + 2).contains(index));
+                assert!(is_that_field, "{what}, {field} checksum: bytes {differs:?} differ from the right ones");
+            }
+        }
+    });
+}
