@@ -17,6 +17,9 @@ pub(super) const GENEVE: Part =
 /// The queue that loses, delays, repeats and reorders.
 pub(super) const NETEM: Part = Part("netem", "tc qdisc add dev lo root netem loss 1%");
 
+/// Fair queueing, which sends each packet at its time.
+pub(super) const FQ: Part = Part("fq", "tc qdisc add dev lo root fq");
+
 /// Whether this kernel lacks a part. The guests' kernels are said to have all (`PERSONA_REQUIRE_INTEROP`), so that
 /// lacking one is a failure there.
 pub(super) fn lacks(part: Part) -> bool {

@@ -42,7 +42,8 @@ fn interop_transfers_are_right_over_a_lossy_reordering_underlay() {
     });
 }
 
-fn tcp(world: &World, findings: &mut Findings) -> Result<()> {
+/// A download and an upload, each whole, under the lease.
+pub(super) fn tcp(world: &World, findings: &mut Findings) -> Result<()> {
     let (down, up, copy) = (world.path("www/down"), world.path("up"), world.path("down.copy"));
     content::write(&down, DOWN_BYTES, 71)?;
     content::write(&up, UP_BYTES, 73)?;

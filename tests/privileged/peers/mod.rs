@@ -9,6 +9,7 @@ mod guest_addresses;
 mod http;
 mod http3;
 mod interop;
+mod interop_fq;
 mod interop_geneve;
 mod interop_netem;
 mod iperf;
