@@ -17,6 +17,8 @@ pub struct NodeRoom {
     pub ports: u32,
     /// Leases of its subjects, old ones included.
     pub leases: u32,
+    /// Its subjects that wear something.
+    pub subjects: u32,
     /// Its subjects that have a rate.
     pub classes: u32,
     /// Its subjects that wear the persona.
@@ -57,6 +59,13 @@ pub fn check_node(
     );
     let leases = node.leases.saturating_add(node.fresh.saturating_mul(leases_each));
     over("spec.network.egress", "leases", leases, limits.leases_per_node, "spread the subjects over nodes");
+    over(
+        "spec.network",
+        "subjects with a persona",
+        node.subjects,
+        limits.subjects_per_node,
+        "spread the workloads over nodes",
+    );
     let classes = node.classes.saturating_add(node.newly_rated);
     over(
         "spec.qos",
@@ -97,6 +106,7 @@ mod tests {
             encapsulation: 36,
             ports: 9_000,
             leases: 99,
+            subjects: 4_097,
             classes: 9,
             wearers: 2,
             fresh: 2,
@@ -107,16 +117,32 @@ mod tests {
             "mtu 1465 and 36 of encapsulation need 1501: 1 are missing; lower mtu to 1464",
             "11048 leased ports, it has room for 10000: 1048 are missing",
             "101 leases, it has room for 100: 1 are missing",
+            "4097 subjects with a persona, it has room for 4096: 1 are missing",
             "11 subjects with a rate, it has room for 10: 1 are missing",
         ];
         assert_eq!(findings.len(), texts.len(), "{findings:#?}");
         findings.iter().zip(texts).for_each(|(it, text)| assert!(it.message.contains(text), "{it:?}"));
         assert_eq!(findings[0].severity, Severity::Refusal);
-        let elsewhere =
-            NodeRoom { wearers: 0, underlay_mtu: Some(1_400), ports: 0, leases: 0, classes: 0, ..node.clone() };
+        let elsewhere = NodeRoom {
+            wearers: 0,
+            underlay_mtu: Some(1_400),
+            ports: 0,
+            leases: 0,
+            classes: 0,
+            subjects: 0,
+            ..node.clone()
+        };
         assert_eq!(check_node(&network, 0, 0, &elsewhere, &LIMITS)[0].severity, Severity::Warning);
-        let unknown =
-            NodeRoom { underlay_mtu: None, fresh: 0, newly_rated: 0, ports: 0, leases: 0, classes: 0, ..node };
+        let unknown = NodeRoom {
+            underlay_mtu: None,
+            fresh: 0,
+            newly_rated: 0,
+            ports: 0,
+            leases: 0,
+            classes: 0,
+            subjects: 0,
+            ..node
+        };
         assert!(check_node(&network, 0, 0, &unknown, &LIMITS).is_empty());
     }
 }

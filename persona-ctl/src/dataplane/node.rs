@@ -82,7 +82,8 @@ impl NodeDataplane {
     }
 
     /// Makes the maps and the attached devices what the tables say. Tables that contradict themselves are refused before
-    /// anything is written; the same tables again change nothing. A write that fails leaves the tables of before in force.
+    /// anything is written; the same tables again change nothing. After a write that fails the last tables that this value
+    /// applied are in force again; if it has applied none, what the maps held is in part what `tables` says.
     pub fn apply(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
         validate(tables).map_err(DataplaneError::Invalid)?;
         let outcome = self.apply_validated(tables);
@@ -95,7 +96,8 @@ impl NodeDataplane {
     }
 
     /// After a write that failed: what the maps hold is read anew, and the tables that were in force before are put back,
-    /// if this process has seen any. What it was that failed is the caller's to tell.
+    /// if this process has applied any. One that has only just started has not: its caller applies the state that it kept
+    /// (the agent does, in the same pass). What it was that failed is the caller's to tell.
     fn restore(&mut self) -> Result<(), DataplaneError> {
         let (rows, spare_rows) = (self.index.group_rows.clone(), self.index.spare_rows.clone());
         self.index = NodeIndex { group_rows: rows, spare_rows, ..NodeIndex::recover(&self.maps)? };

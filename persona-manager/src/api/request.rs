@@ -5,8 +5,8 @@ use axum::extract::{Path, State};
 use persona_core::wire::api::{AssignmentView, CapabilityRequest, Problem};
 use serde_json::json;
 
-use super::input::{Body, subject};
-use super::switch::answer;
+use super::input::Body;
+use super::switch::{answer, end};
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::overrides;
@@ -38,12 +38,6 @@ pub(super) async fn take_back(
     State(context): State<Context>,
     Path(text): Path<String>,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    let subject = subject(&text)?;
-    let (assigner, who) = (context.assigner.clone(), subject.clone());
-    let change = context.store.change(move |draft| {
-        overrides::end(draft, &assigner, &who, "request", |record| {
-            record.request.take().map(|ended| json!({ "capabilities": ended.value }))
-        })
-    });
-    answer(&context, &subject, change.await?)
+    end(&context, &text, "request", |record| record.request.take().map(|ended| json!({ "capabilities": ended.value })))
+        .await
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use persona_core::ids::{PersonaName, SubjectId};
+use persona_core::ids::SubjectId;
 use persona_core::wire::api::{AssignmentView, Problem, Switch};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::overrides;
-use crate::store::{AgentId, Override};
+use crate::store::{AgentId, Override, SubjectRecord};
 
 /// Puts a persona on a subject, in every section that the persona has.
 #[utoipa::path(post, path = "/v1/switch", request_body = Switch,
@@ -36,15 +36,20 @@ pub(super) async fn take_back(
     State(context): State<Context>,
     Path(text): Path<String>,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    let subject = subject(&text)?;
+    end(&context, &text, "switch", |record| record.manual.take().map(|ended| json!({ "persona": ended.value }))).await
+}
+
+/// Takes an override back: `take` takes it out of the subject's record and says what it was, for the event.
+pub(super) async fn end(
+    context: &Context,
+    text: &str,
+    kind: &'static str,
+    take: impl FnOnce(&mut SubjectRecord) -> Option<serde_json::Value> + Send + 'static,
+) -> Result<Json<AssignmentView>, Refusal> {
+    let subject = subject(text)?;
     let (assigner, who) = (context.assigner.clone(), subject.clone());
-    let change = context.store.change(move |draft| {
-        overrides::end(draft, &assigner, &who, "switch", |record| {
-            let ended: Option<Override<PersonaName>> = record.manual.take();
-            ended.map(|ended| json!({ "persona": ended.value }))
-        })
-    });
-    answer(&context, &subject, change.await?)
+    let change = context.store.change(move |draft| overrides::end(draft, &assigner, &who, kind, take));
+    answer(context, &subject, change.await?)
 }
 
 pub(super) fn answer(context: &Context, subject: &SubjectId, changed: bool) -> Result<Json<AssignmentView>, Refusal> {

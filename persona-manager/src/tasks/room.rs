@@ -28,7 +28,8 @@ const LIMITS: Limits = Limits {
     leases_per_node: maps::LEASE_COUNT_MAX,
     // A slot per port and protocol.
     ports_per_node: maps::SLOT_COUNT_DEFAULT / 3,
-    classes_per_node: CLASS_COUNT_MAX,
+    // A queue has more minors than a node has subjects.
+    classes_per_node: if CLASS_COUNT_MAX < maps::SUBJECT_COUNT_MAX { CLASS_COUNT_MAX } else { maps::SUBJECT_COUNT_MAX },
     personas: maps::PERSONA_COUNT_MAX,
     addresses_per_group: maps::ADDRESS_COUNT_MAX,
     cells_per_group: maps::EDGE_BLOCK_COUNT_MAX,
@@ -150,6 +151,8 @@ fn node_room(snapshot: &Snapshot, reports: &Reports, name: &NodeName, network: &
         encapsulation: encapsulation(snapshot, &id, network),
         ports: ports.map(|(first, last)| u32::from(last - first) + 1).sum(),
         leases: held.len() as u32,
+        subjects: snapshot.subjects.values().filter(|it| it.subject.node() == name && it.target.is_some()).count()
+            as u32,
         classes: rated.count() as u32,
         wearers: wearers.count,
         fresh: wearers.fresh,

@@ -81,6 +81,37 @@ async fn what_cannot_fit_is_refused_before_it_is_written() {
     );
 }
 
+/// Ports and map sizes; the MTU budget is above. A node's subjects and classes run out at 4,096, which core's tests show.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_and_cells_that_no_table_holds_are_refused_and_ports_of_a_node_are_counted() {
+    let (app, node, _edge) = world().await;
+    let narrow = json!({ "apiVersion": "persona/v1", "kind": "EgressPool", "metadata": { "name": "narrow" },
+        "spec": { "addresses": ["198.51.100.64/28"], "group": "fra", "blockSize": 64 } });
+    app.apply(vec![narrow, pool("wide", "198.51.100.32/28")]).await;
+    let asking = |pools: &str, ports: u32| {
+        with_network("frankfurt", json!({ "egress": { "pools": [pools], "portsPerSubject": ports } }))
+    };
+    let prefixes: Vec<String> = (0..37).map(|index| format!("2001:db8:{index:x}::/48")).collect();
+    let cells = json!({ "apiVersion": "persona/v1", "kind": "EgressPool", "metadata": { "name": "six" },
+        "spec": { "addresses": prefixes, "nextHop6": "2001:db8:ffff::1", "group": "fra" } });
+    for (document, expected) in [
+        (asking("narrow", 64 * 65), "65 blocks of 64 ports are needed of pool narrow, a lease has at most 64: 1 are"),
+        (cells, "port blocks and /64, an edge carries"),
+    ] {
+        let (status, body) = app.post("/v1/apply", json!({ "documents": [document] })).await;
+        assert_eq!((status, body["type"].as_str()), (409, Some("/problems/no-room")), "{body}");
+        assert!(body["detail"].as_str().unwrap().contains(expected), "{body}");
+    }
+    let names: Vec<String> = (0..9).map(|index| format!("w{index}")).chain(["web".to_owned()]).collect();
+    node.report(workloads(&names)).await;
+    eventually("ten leases", async || app.leases().await.len() == 10).await;
+    let (status, body) = app.post("/v1/apply", json!({ "documents": [asking("wide", 63 * 1_024)] })).await;
+    let warnings = body["results"][0]["warnings"].to_string();
+    assert_eq!(status, 200, "{body}");
+    // Ten leases of one block stand already, ten of 63 are to come.
+    assert!(warnings.contains("655360 leased ports, it has room for 524288: 131072 are missing"), "{warnings}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wearers_without_room_are_counted_in_a_warning() {
     let (app, node, _edge) = world().await;
