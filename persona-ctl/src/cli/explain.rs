@@ -53,6 +53,9 @@ impl ExplainArgs {
 fn tell(explanation: &Explanation) -> String {
     let leases: Vec<String> = explanation.lease.iter().chain(&explanation.lease6).map(tell_lease).collect();
     let lease = if leases.is_empty() { "no lease".to_owned() } else { leases.join("\n") };
+    let lease =
+        [Some(lease), tell_preference(explanation).map(str::to_owned)].into_iter().flatten().collect::<Vec<_>>();
+    let lease = lease.join("\n");
     let considered: Vec<String> = explanation.considered.iter().map(tell_considered).collect();
     let considered = if considered.is_empty() { "no persona was considered".to_owned() } else { considered.join("\n") };
     let fields = explanation.effective.iter().map(|field| {
@@ -64,6 +67,18 @@ fn tell(explanation: &Explanation) -> String {
         assignment_text(&explanation.assignment),
         table_of(&["FIELD", "VALUE", "FROM", "BY"], fields, "no field is in force")
     )
+}
+
+/// What `prefer-ipv6` has come to, for a subject that asks for it.
+fn tell_preference(explanation: &Explanation) -> Option<&'static str> {
+    let is_preferred =
+        |path: &str, value: &serde_json::Value| path == "network.egress.family" && value == "prefer-ipv6";
+    explanation.effective.iter().find(|field| is_preferred(&field.path, &field.value))?;
+    Some(match (&explanation.lease6, &explanation.lease) {
+        (Some(_), Some(_)) => "prefers IPv6: names lead to IPv6 first where the subject's address selection can be set",
+        (Some(_), None) => "prefers IPv6, and has nothing else",
+        (None, _) => "prefers IPv6, but has no IPv6 lease: its pool has no prefixes, or none free; IPv4 only",
+    })
 }
 
 fn tell_lease(lease: &LeaseView) -> String {
@@ -93,6 +108,39 @@ fn tell_considered(persona: &Considered) -> String {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn what_prefer_ipv6_has_come_to_is_told() {
+        let lease = |space: serde_json::Value| {
+            let mut lease = serde_json::json!({ "id": 1, "subject": "workload/n1/w1", "persona": "p", "vni": 4096,
+                "pool": "fra", "ports": [], "configured": false, "state": "active", "generation": 1 });
+            let fields = lease.as_object_mut().unwrap();
+            fields.extend(space.as_object().unwrap().clone());
+            lease
+        };
+        let prefix = || lease(serde_json::json!({ "family": "ipv6", "prefix": "2001:db8::" }));
+        let ports =
+            || lease(serde_json::json!({ "family": "ipv4", "address": "203.0.113.9", "blockBits": 10, "blocks": [1] }));
+        for (family, four, six, expected) in [
+            ("prefer-ipv6", Some(ports()), Some(prefix()), Some("names lead to IPv6 first")),
+            ("prefer-ipv6", Some(ports()), None, Some("no IPv6 lease")),
+            ("prefer-ipv6", None, Some(prefix()), Some("nothing else")),
+            ("ipv4", Some(ports()), None, None),
+        ] {
+            let explanation: Explanation = serde_json::from_value(serde_json::json!({
+                "assignment": { "subject": "workload/n1/w1", "sections": {}, "lease": null, "lease6": null,
+                    "inForce": true, "changed": false },
+                "lease": four, "lease6": six, "considered": [],
+                "effective": [{ "path": "network.egress.family", "value": family, "persona": "p@1", "layer": "binding" }],
+            }))
+            .unwrap();
+            let told = tell(&explanation);
+            match expected {
+                Some(expected) => assert!(told.contains(expected), "{told}"),
+                None => assert!(!told.contains("prefers IPv6"), "{told}"),
+            }
+        }
+    }
 
     #[test]
     fn a_considered_persona_is_told_with_score_reason_and_remedy() {
