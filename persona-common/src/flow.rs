@@ -72,7 +72,7 @@ const FLOW_TICK_NOTED: u32 = 1 << 15;
 /// divides by powers of two.
 #[inline(always)]
 pub const fn flow_tick(now_secs: u32) -> u32 {
-    now_secs / FLOW_TICK_SECS % FLOW_TICK_COUNT | FLOW_TICK_NOTED
+    (now_secs / FLOW_TICK_SECS % FLOW_TICK_COUNT) | FLOW_TICK_NOTED
 }
 
 /// Where a flow's mapping is.
