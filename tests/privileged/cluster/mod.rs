@@ -8,6 +8,7 @@ mod hairpin;
 mod half_dead;
 mod ipv6;
 mod ipv6_edges;
+mod judge;
 mod kills;
 mod large;
 mod metrics;
