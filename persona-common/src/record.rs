@@ -69,6 +69,9 @@ pub const RECORD_ANY_REMOTE: u32 = 16;
 /// what isn't established. Longer, and each connection would hold an entry for hours after its end.
 const ANY_REMOTE_TCP_SECS: u32 = 240;
 
+/// [`Record::flags`]: the other side has sent FIN; the subject may still send.
+pub const RECORD_REMOTE_CLOSING: u32 = 16;
+
 /// What is known of a flow without a slot.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,6 +89,12 @@ pub struct Record {
 const _: () = assert!(size_of::<Record>() == 16 && align_of::<Record>() == 4);
 
 impl Record {
+    /// Whether the flow was seen to end: FIN from both sides, or a reset. One that falls silent ends unseen.
+    pub const fn is_over(&self) -> bool {
+        const BOTH: u32 = RECORD_CLOSING | RECORD_REMOTE_CLOSING;
+        self.flags & RECORD_RESET != 0 || self.flags & BOTH == BOTH
+    }
+
     /// Whether the flow is still in force at `now_secs`; the same times as a slot's, protocols without ports as UDP.
     #[inline(always)]
     pub const fn is_live(&self, protocol: u32, now_secs: u32) -> bool {
@@ -107,6 +116,19 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_half_closed_flow_is_not_over() {
+        for (flags, is_over) in [
+            (RECORD_REPLIED, false),
+            (RECORD_REPLIED | RECORD_CLOSING, false),
+            (RECORD_REPLIED | RECORD_REMOTE_CLOSING, false),
+            (RECORD_REPLIED | RECORD_CLOSING | RECORD_REMOTE_CLOSING, true),
+            (RECORD_RESET, true),
+        ] {
+            assert_eq!(Record { flags, ..Record::default() }.is_over(), is_over, "{flags}");
+        }
+    }
 
     #[test]
     fn records_age_as_slots_do() {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use persona_common::addr::address6;
-use persona_common::flow::{FLOW_CLOSED, FLOW_SHARED, FlowKey, FlowValue, ICMP, Slot, TCP, UDP};
-use persona_common::record::{RECORD_CLOSING, RECORD_RESET, Record, RecordKey};
+use persona_common::flow::{FLOW_CLOSED, FLOW_SHARED, FlowKey, FlowValue, Slot};
+use persona_common::record::{Record, RecordKey};
 
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
@@ -33,22 +33,24 @@ impl FlowStates {
 
     /// Whether a flow has ended: closed by both sides, reset, silent for too long, or swept.
     pub fn has_ended(&self, flow: &FlowView) -> Result<bool, DataplaneError> {
-        let has_ports = matches!(flow.protocol, TCP | UDP | ICMP);
-        match (flow.inner, flow.remote) {
-            (IpAddr::V4(inner), IpAddr::V4(remote)) if has_ports => self.has_slot_ended(&FlowKey {
+        if let (IpAddr::V4(inner), IpAddr::V4(remote)) = (flow.inner, flow.remote) {
+            let key = FlowKey {
                 subject: flow.subject,
                 inner_address: u32::from_ne_bytes(inner.octets()),
                 remote_address: u32::from_ne_bytes(remote.octets()),
                 inner_port: flow.inner_port,
                 remote_port: flow.remote_port,
                 protocol: flow.protocol.into(),
-            }),
-            _ => self.has_record_ended(flow),
+            };
+            if let Some(value) = self.flows.get(&key)? {
+                return self.has_slot_ended(&value);
+            }
         }
+        // IPv6 and configured leases have records and no slots.
+        self.has_record_ended(flow)
     }
 
-    fn has_slot_ended(&self, key: &FlowKey) -> Result<bool, DataplaneError> {
-        let Some(flow) = self.flows.get(key)? else { return Ok(true) };
+    fn has_slot_ended(&self, flow: &FlowValue) -> Result<bool, DataplaneError> {
         if flow.flags & FLOW_CLOSED != 0 || flow.flags & FLOW_SHARED != 0 {
             return Ok(flow.flags & FLOW_CLOSED != 0);
         }
@@ -70,7 +72,6 @@ impl FlowStates {
             protocol: flow.protocol.into(),
         };
         let Some(record) = self.records.get(&key)? else { return Ok(true) };
-        let is_over = record.flags & (RECORD_CLOSING | RECORD_RESET) != 0;
-        Ok(is_over || !record.is_live(key.protocol, sys::coarse_secs()))
+        Ok(record.is_over() || !record.is_live(key.protocol, sys::coarse_secs()))
     }
 }

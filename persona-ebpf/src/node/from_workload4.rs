@@ -103,6 +103,7 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
             Err(DropReason::NoLease) => {
                 check_persona(subject, ip.protocol)?;
                 configured4::open(&packet, subject, &held, now_secs)?;
+                tell::outward(frame, &packet, subject, held.lease, packet.local_port as u32 | tell::OPENED);
             }
             Err(reason) => return Err(reason),
         }

@@ -27,7 +27,7 @@ use crate::maps::{self, SUBJECT_TRAFFIC};
 use crate::path::{self, Exit};
 use crate::records::{self, Held};
 use crate::towards::is_answer;
-use crate::{answer, slow_path, translate6};
+use crate::{answer, slow_path, tell, translate6};
 
 /// How a packet leaves.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ fn carry_here(frame: &TcContext, origin: &Origin, packet: &mut Packet6) -> Resul
     let outcome = match (packet.part, packet.kind) {
         (Part::Later, _) => later(packet, origin, now_secs),
         (_, Kind::Error) => error(frame, packet, origin, now_secs),
-        _ => flow(packet, origin, now_secs),
+        _ => flow(frame, packet, origin, now_secs),
     };
     match outcome {
         Ok(departure) => send(frame, packet, origin, &departure),
@@ -100,9 +100,10 @@ impl From<DropReason> for Refusal {
 
 /// A packet of a flow, or the first fragment of one.
 #[inline(always)]
-fn flow(packet: &Packet6, origin: &Origin, now_secs: u32) -> Result<Departure, Refusal> {
+fn flow(frame: &TcContext, packet: &Packet6, origin: &Origin, now_secs: u32) -> Result<Departure, Refusal> {
     let subject = origin.subject;
     let key = record_key(packet, subject);
+    let mut is_new = false;
     let held = match records::existing(&key, subject, packet.tcp_flags, now_secs) {
         // Old flows outlive a switch, but not the loss of every way out.
         Some(_) if subject.flags & SUBJECT_HAS_NETWORK == 0 => return Err(DropReason::NoPersona.into()),
@@ -113,10 +114,14 @@ fn flow(packet: &Packet6, origin: &Origin, now_secs: u32) -> Result<Departure, R
             check_persona(subject, packet)?;
             let held = new_lease(packet, &key, subject, now_secs)?;
             records::open(&key, subject, &held, packet.tcp_flags, now_secs)?;
+            is_new = true;
             held
         }
     };
     let source = translate6::outward(held.lease, packet.ip.source)?;
+    if is_new {
+        tell::opened6(frame, packet, subject, held.lease, &source);
+    }
     if packet.part == Part::Whole {
         return Ok(Departure { held, source, hash: hash(packet, &source, packet.ports()) });
     }

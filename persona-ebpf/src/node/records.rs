@@ -8,7 +8,8 @@ use persona_common::drop::DropReason;
 use persona_common::flow::{TCP, UDP};
 use persona_common::node::{Lease, SUBJECT_FILTERS_BY_REMOTE, Subject};
 use persona_common::record::{
-    RECORD_ANY_REMOTE, RECORD_CLOSING, RECORD_DNS, RECORD_REPLIED, RECORD_RESET, Record, RecordKey,
+    RECORD_ANY_REMOTE, RECORD_CLOSING, RECORD_DNS, RECORD_REMOTE_CLOSING, RECORD_REPLIED, RECORD_RESET, Record,
+    RecordKey,
 };
 use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use persona_ebpf::outcome::{pack, unpack};
@@ -171,8 +172,10 @@ fn note_reply(record: &mut Record, key: &RecordKey, subject: &Subject, tcp_flags
             touch(&key.of_any_remote(), now_secs);
         }
     }
-    let is_reset = key.protocol == TCP as u32 && tcp_flags & TCP_RST != 0;
-    let seen = if is_reset { RECORD_REPLIED | RECORD_RESET } else { RECORD_REPLIED };
+    let tcp_flags = if key.protocol == TCP as u32 { tcp_flags } else { 0 };
+    let reset = if tcp_flags & TCP_RST != 0 { RECORD_RESET } else { 0 };
+    let closing = if tcp_flags & TCP_FIN != 0 { RECORD_REMOTE_CLOSING } else { 0 };
+    let seen = RECORD_REPLIED | reset | closing;
     if record.flags & seen != seen {
         record.flags |= seen;
     }

@@ -1,11 +1,15 @@
-//! Flows of IPv4 that were opened or closed, told to whoever watches. Functions of their own: their records fill the stack.
+//! Flows that were opened or closed, told to whoever watches. Functions of their own: their records fill the stack.
+//!
+//! Of flows without slots only the opening is told: records hold what the end is judged by, and whoever saw them open
+//! asks for it, as for flows that fall silent.
 
 use aya_ebpf::programs::TcContext;
-use persona_common::addr::mapped;
+use persona_common::addr::{Address6, mapped};
 use persona_common::event::{FlowRecord, Hook, KIND_FLOW_CLOSED, KIND_FLOW_OPENED};
 use persona_common::node::{Lease, SUBJECT_IS_HOST, Subject};
 use persona_ebpf::event::tell_flow;
 use persona_ebpf::packet::Packet;
+use persona_ebpf::packet6::Packet6;
 
 use crate::receive::Recipient;
 
@@ -27,6 +31,26 @@ pub fn outward(frame: &TcContext, packet: &Packet, subject: &Subject, lease: &Le
         inner_port: packet.local_port,
         remote_port: packet.remote_port,
         outer_port: port as u16,
+        protocol: packet.protocol as u16,
+        ..FlowRecord::default()
+    });
+    0
+}
+
+/// Tells of a flow of IPv6 that has opened, and leaves from `outer`.
+#[inline(never)]
+pub fn opened6(frame: &TcContext, packet: &Packet6, subject: &Subject, lease: &Lease, outer: &Address6) -> u32 {
+    let hook = if subject.flags & SUBJECT_IS_HOST != 0 { Hook::FromHost } else { Hook::FromWorkload };
+    tell_flow(frame, hook, KIND_FLOW_OPENED, || FlowRecord {
+        lease_id: lease.id,
+        subject: subject.number,
+        vni: lease.vni,
+        inner: packet.ip.source,
+        remote: packet.ip.destination,
+        outer: *outer,
+        inner_port: packet.local_port,
+        remote_port: packet.remote_port,
+        outer_port: packet.local_port,
         protocol: packet.protocol as u16,
         ..FlowRecord::default()
     });

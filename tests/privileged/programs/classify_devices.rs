@@ -113,7 +113,7 @@ fn a_configured_prefix_is_steered_and_checked_but_not_rewritten() {
     });
 }
 
-fn configured_tables() -> NodeTables {
+pub(super) fn configured_tables() -> NodeTables {
     let mut tables = tables(over4());
     network(&mut tables).lease = Some(LeaseId(11));
     network(&mut tables).allow.other = true;

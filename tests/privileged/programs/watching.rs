@@ -4,17 +4,22 @@ use std::net::Ipv4Addr;
 
 use persona_common::drop::DropReason;
 use persona_common::event::{Hook, WANT_DROPS, WANT_FLOWS, WANT_PACKETS};
+use persona_core::ids::{EdgeNumber, Generation};
 use persona_ctl::dataplane::flow_state::FlowStates;
 use persona_ctl::dataplane::watch::{Ring, Watch, Watched};
 use persona_ctl::dataplane::{DataplaneError, NodeDataplane};
 use persona_ctl::monitor::{Moment, Record};
 
+use super::classify_devices::configured_tables;
 use super::frames::{Ip, ethernet};
+use super::frames6::Ip6;
 use super::namespace::Namespace;
-use super::node_packets::{SERVER, WORKLOAD};
-use super::run::{Facts, TC_DROP, TC_NEXT, run_tc};
+use super::node_packets::{EGRESS, SERVER, WORKLOAD};
+use super::node6_world::{self, from_workload, leased6, over4, server6, workload6};
+use super::run::{Facts, TC_DROP, TC_NEXT, TC_REDIRECT, run_tc};
 use super::world::{World, is_privileged};
 
+const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
@@ -138,6 +143,47 @@ fn a_flow_is_told_when_it_opens_and_its_end_is_seen() {
         let states = FlowStates::open(&world.bpffs()).unwrap();
         assert!(!states.has_ended(flow).unwrap());
         send(RST);
+        assert!(states.has_ended(flow).unwrap());
+    });
+}
+
+#[test]
+fn flows_without_slots_are_told_when_they_open_and_asked_for_their_end() {
+    if !is_privileged() {
+        return;
+    }
+    let namespace = Namespace::new("watching");
+    let world = World::new();
+    namespace.enter(|| {
+        let mut node = world.node();
+        node.apply(&configured_tables()).unwrap();
+        node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
+        let mut watching = watch(&world, WANT_FLOWS).unwrap();
+        let states = FlowStates::open(&world.bpffs()).unwrap();
+
+        let six = |flags| node6_world::out(&node, &from_workload().tcp(40_000, 443, flags, b"", b""));
+        six(SYN);
+        six(ACK);
+        let found = records(&mut watching);
+        let [Record::Opened(flow)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((flow.inner, flow.remote, flow.outer), (workload6().into(), server6().into(), leased6().into()));
+        assert_eq!((flow.inner_port, flow.remote_port, flow.outer_port, flow.protocol), (40_000, 443, 40_000, 6));
+        assert_eq!((flow.lease, flow.subject, flow.vni), (9, 7, 42));
+        six(FIN | ACK);
+        assert!(!states.has_ended(flow).unwrap(), "half closed");
+        let answer = Ip6::new(server6(), leased6()).tcp(443, 40_000, FIN | ACK, b"", b"");
+        assert_eq!(node6_world::back(&node, over4(), &answer).verdict, TC_REDIRECT);
+        assert!(states.has_ended(flow).unwrap(), "closed by both sides");
+
+        let four = |flags| node6_world::out(&node, &Ip::new(EGRESS, SERVER, 6).tcp(40_000, 443, flags, &[], b""));
+        four(SYN);
+        four(ACK);
+        let found = records(&mut watching);
+        let [Record::Opened(flow)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((flow.inner, flow.remote, flow.outer), (EGRESS.into(), SERVER.into(), EGRESS.into()));
+        assert_eq!((flow.inner_port, flow.outer_port, flow.lease), (40_000, 40_000, 11));
+        assert!(!states.has_ended(flow).unwrap());
+        four(RST);
         assert!(states.has_ended(flow).unwrap());
     });
 }
