@@ -105,6 +105,8 @@ drop_reasons! {
     FragmentTimeout = "fragment-timeout",
     /// A later fragment that the queue had no room for.
     FragmentQueueFull = "fragment-queue-full",
+    /// Too big or too old, and the sender wasn't told: ICMP errors are limited to 1,000 per second and CPU.
+    IcmpRate = "icmp-rate",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

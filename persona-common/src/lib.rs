@@ -13,6 +13,7 @@ pub mod encapsulation;
 pub mod event;
 pub mod flow;
 pub mod fragment;
+pub mod icmp_limit;
 pub mod maps;
 pub mod node;
 #[cfg(feature = "user")]

@@ -23,9 +23,18 @@ pub const fn adjustment(from: [u32; 2], to: [u32; 2]) -> u16 {
     fold(sum(from) + !fold(sum(to)) as u32)
 }
 
-/// The address under another /64. None: its interface identifier is all ones, which has no translation (RFC 6296 §3.5).
+/// The address under another /64. None: its interface identifier, or the one that it would get, is all zeros (the
+/// anycast address of routers, RFC 6296 §3.7, RFC 4291 §2.6.1), or is all ones and has no word to adjust.
 #[inline(always)]
 pub const fn translate(address: Address6, to: [u32; 2], adjustment: u16) -> Option<Address6> {
+    match adjusted(address, to, adjustment) {
+        Some(translated) if address[2] | address[3] != 0 && translated[2] | translated[3] != 0 => Some(translated),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+const fn adjusted(address: Address6, to: [u32; 2], adjustment: u16) -> Option<Address6> {
     let [_, _, high, low] = address;
     if high as u16 != NEGATIVE_ZERO {
         return Some([to[0], to[1], adjust_first(high, adjustment), low]);
@@ -97,7 +106,7 @@ mod tests {
             ("fd01:203:405:1:ffff::1234", "2001:db8:1:2:ffff:d54e:0:1234"),
             ("fd01:203:405:1:ffff:ffff::", "2001:db8:1:2:ffff:ffff:d54e:0"),
             ("fd01:203:405:1:ffff:ffff:ffff:1", "2001:db8:1:2:ffff:ffff:ffff:d54f"),
-            ("fd01:203:405:1:2ab1::", "2001:db8:1:2::"),
+            ("fd01:203:405:1:2ab1::1", "2001:db8:1:2::1"),
         ] {
             let (from, to) = (words(from), words(to));
             let there = adjustment(prefix(from), prefix(to));
@@ -105,6 +114,17 @@ mod tests {
             assert_eq!(translate(to, prefix(from), !there), Some(from));
         }
         assert_eq!(translate(words("fd01::ffff:ffff:ffff:ffff"), [0; 2], 7), None);
+    }
+
+    #[test]
+    fn an_identifier_of_all_zeros_is_not_translated_and_not_made() {
+        let there = adjustment(prefix(words("fd01:203:405:1::")), prefix(words("2001:db8:1:2::")));
+        for (identifier, to) in [("fd01:203:405:1::", "2001:db8:1:2::"), ("fd01:203:405:1:2ab1::", "2001:db8:1:2::")] {
+            assert_eq!(translate(words(identifier), prefix(words(to)), there), None, "{identifier}");
+        }
+        // Seen from outside it is the other way around.
+        assert_eq!(translate(words("2001:db8:1:2::"), prefix(words("fd01:203:405:1::")), !there), None);
+        assert_eq!(translate(words("2001:db8:1:2:d54e::"), prefix(words("fd01:203:405:1::")), !there), None);
     }
 
     proptest! {
@@ -116,7 +136,11 @@ mod tests {
             inner[3] |= if ones & 4 != 0 { 0xffff } else { 0 } | if ones & 8 != 0 { 0xffff_0000 } else { 0 };
             let there = adjustment(prefix(inner), outer);
             match translate(inner, outer, there) {
-                None => prop_assert_eq!([inner[2], inner[3]], [u32::MAX; 2]),
+                None => {
+                    let is_zero = [inner[2], inner[3]] == [0; 2]
+                        || adjusted(inner, outer, there).is_some_and(|made| [made[2], made[3]] == [0; 2]);
+                    prop_assert!(is_zero || [inner[2], inner[3]] == [u32::MAX; 2]);
+                }
                 Some(translated) => {
                     prop_assert_eq!(prefix(translated), outer);
                     prop_assert_eq!(neutral_sum(translated), neutral_sum(inner));

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod header;
 pub mod icmp;
 pub mod icmp6;
+pub mod icmp_limit;
 pub mod log;
 pub mod message;
 pub mod message6;

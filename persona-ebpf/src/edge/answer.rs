@@ -7,6 +7,7 @@ use persona_common::edge::EdgeConfig;
 use persona_ebpf::count::count_drop;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{Ipv4, Ipv6};
+use persona_ebpf::icmp_limit::check_rate;
 use persona_ebpf::message::{self, Message};
 use persona_ebpf::message6;
 use persona_ebpf::outcome::pack;
@@ -32,6 +33,7 @@ fn answer4<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, pack
         (true, mtu) => (DropReason::TooBig, Message::fragmentation_needed(mtu)),
         (false, _) => (DropReason::TtlExpired, Message::TTL_EXCEEDED),
     };
+    check_rate()?;
     let at = arrival.packet_at();
     frame.linearise(at + QUOTED_LENGTH_MAX);
     let about: Ipv4 = frame.read(at).ok_or(DropReason::Malformed)?;
@@ -52,6 +54,7 @@ fn answer6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, pack
         (true, mtu) => (DropReason::TooBig, Message::packet_too_big(mtu)),
         (false, _) => (DropReason::TtlExpired, Message::HOP_LIMIT_EXCEEDED),
     };
+    check_rate()?;
     let at = arrival.packet_at();
     frame.linearise(at + QUOTED_LENGTH_MAX);
     let about: Ipv6 = frame.read(at).ok_or(DropReason::Malformed)?;

@@ -8,6 +8,7 @@ use persona_common::addr::is_mapped;
 use persona_common::drop::DropReason;
 use persona_common::node::SUBJECT_IS_HOST;
 use persona_ebpf::frame::Frame;
+use persona_ebpf::icmp_limit::check_rate;
 use persona_ebpf::icmp6;
 use persona_ebpf::packet::Kind;
 use persona_ebpf::packet6::Packet6;
@@ -19,7 +20,7 @@ use crate::{maps, vlan};
 /// Tells the sender that a packet is larger than `mtu`; the message comes from the packet's destination.
 #[inline(always)]
 pub fn too_big6(frame: &TcContext, packet: &Packet6, origin: &Origin, mtu: u32) -> Result<i32, DropReason> {
-    refuse_errors(packet, DropReason::TooBig)?;
+    check_answer(packet, DropReason::TooBig)?;
     icmp6::make_packet_too_big(frame, packet, packet.ip.destination, mtu)?;
     back(frame, origin)
 }
@@ -27,17 +28,17 @@ pub fn too_big6(frame: &TcContext, packet: &Packet6, origin: &Origin, mtu: u32) 
 /// Tells the sender that a packet's hop limit has run out. The host would not believe a message from itself.
 #[inline(always)]
 pub fn expired6(frame: &TcContext, packet: &Packet6, origin: &Origin) -> Result<i32, DropReason> {
-    refuse_errors(packet, DropReason::TtlExpired)?;
+    check_answer(packet, DropReason::TtlExpired)?;
     let own = maps::config()?.underlay_address;
     let is_usable = !is_mapped(own) && origin.subject.flags & SUBJECT_IS_HOST == 0;
     icmp6::make_time_exceeded(frame, packet, if is_usable { own } else { packet.ip.destination })?;
     back(frame, origin)
 }
 
-/// No error is sent about an error, lest two hosts answer each other for ever (RFC 4443 §2.4 e.1).
+/// No error is sent about an error, lest two hosts answer each other for ever (RFC 4443 §2.4 e.1), nor faster than allowed.
 #[inline(always)]
-fn refuse_errors(packet: &Packet6, reason: DropReason) -> Result<(), DropReason> {
-    if packet.kind == Kind::Error { Err(reason) } else { Ok(()) }
+fn check_answer(packet: &Packet6, reason: DropReason) -> Result<(), DropReason> {
+    if packet.kind == Kind::Error { Err(reason) } else { check_rate() }
 }
 
 /// Sends a finished message back.

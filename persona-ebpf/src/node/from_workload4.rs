@@ -15,6 +15,7 @@ use persona_ebpf::count::{add, count_drop, count_persona};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{DONT_FRAGMENT, ETHERNET_LENGTH, Ipv4};
 use persona_ebpf::icmp::{send_fragmentation_needed, send_time_exceeded};
+use persona_ebpf::icmp_limit::check_rate;
 use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
@@ -313,6 +314,7 @@ fn refuse(frame: &TcContext, packet: &Packet, origin: &Origin, mtu: u32) -> Resu
     if packet.kind == Kind::Error || packet.part == Part::Later {
         return Err(reason);
     }
+    check_rate()?;
     // The host would not believe a message from itself.
     let is_own = mtu == TTL_EXPIRED && origin.subject.flags & SUBJECT_IS_HOST == 0;
     let source = if is_own { own_address().unwrap_or(packet.ip.destination) } else { packet.ip.destination };

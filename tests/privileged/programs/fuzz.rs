@@ -166,6 +166,8 @@ impl Chain {
     fn judge(&mut self, program: Program, frame: &[u8], verdict: &Verdict, reason: Option<DropReason>) {
         let trouble = match (verdict, reason) {
             (Verdict::Disagreed(text), reason) => Some(format!("{text} (told: {reason:?})")),
+            // Faster than the sender may be told.
+            (Verdict::Drop(reasons), Some(DropReason::IcmpRate)) if is_answerable(reasons) => None,
             (Verdict::Drop(reasons), Some(reason)) if !reasons.contains(&reason) => {
                 Some(format!("dropped as {reason:?}, not as one of {reasons:?}"))
             }
@@ -304,6 +306,11 @@ impl Chain {
         }
         self.step(Program::FromEdge, &entered);
     }
+}
+
+/// Whether a packet that is dropped for these reasons is one whose sender is told.
+fn is_answerable(reasons: &[DropReason]) -> bool {
+    reasons.contains(&DropReason::TtlExpired) || reasons.contains(&DropReason::TooBig)
 }
 
 fn seen(program: Program, outcome: &Outcome) -> Seen {

@@ -199,6 +199,33 @@ fn too_big_and_expired_are_told_to_the_workload() {
 }
 
 #[test]
+fn senders_are_told_at_a_bounded_rate() {
+    with_node(&tables(over4()), |node| {
+        let packet = Ip6 { hop_limit: 1, ..from_workload() }.udp(1, 2, b"");
+        told_at_a_bounded_rate(node, || out(node, &packet));
+    });
+    with_node(&tables(over4()), |node| {
+        let packet = from_workload().udp(1, 2, &[7; 1353]);
+        told_at_a_bounded_rate(node, || out(node, &packet));
+    });
+}
+
+#[test]
+fn an_identifier_of_all_zeros_goes_nowhere() {
+    let mut tables = tables(over4());
+    tables.devices[0].prefix6 = Some((v6("fd00:1::"), 64));
+    with_node(&tables, |node| {
+        // 0x312e + 0xced1 = 0xffff, which is zero: its answers would be for the identifier of all zeros.
+        for source in ["fd00:1::", "fd00:1:0:0:312e::"] {
+            refused(node, "source-address", || out(node, &Ip6::new(v6(source), server6()).udp(1, 2, b"")));
+        }
+        let sent = out(node, &Ip6::new(v6("fd00:1:0:0:312e::1"), server6()).udp(1, 2, b""));
+        assert_eq!(sent.verdict, TC_REDIRECT, "{:?}", node.counters().unwrap().drops);
+        refused(node, "no-mapping", || back(node, over4(), &Ip6::new(server6(), prefix6()).udp(2, 1, b"")));
+    });
+}
+
+#[test]
 fn fragments_follow_their_first_under_one_hash() {
     for underlay in underlays() {
         with_node(&tables(underlay), |node| {

@@ -1,6 +1,7 @@
 //! A node whose workload has both families, over an underlay of either.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
 
 use persona_common::addr::address6;
 use persona_common::flow::{entropy_port, flow_hash};
@@ -180,4 +181,26 @@ pub(super) fn refused(node: &NodeDataplane, reason: &str, run: impl FnOnce() -> 
     let before = node.counters().unwrap().drops;
     assert_eq!(run().verdict, TC_DROP, "{reason}");
     assert_eq!(new_drops(&before, &node.counters().unwrap().drops), [(reason.to_owned(), 1)], "{reason}");
+}
+
+/// Plays a packet whose sender is told until it is told no more, and checks how often it was.
+pub(super) fn told_at_a_bounded_rate(node: &NodeDataplane, run: impl Fn() -> Outcome) {
+    const TRY_COUNT_MAX: u32 = 100_000;
+    let (before, started) = (node.counters().unwrap().drops, Instant::now());
+    let (mut told, mut refused) = (0u128, 0u64);
+    for _ in 0..TRY_COUNT_MAX {
+        match run().verdict {
+            TC_DROP => refused += 1,
+            _ => told += 1,
+        }
+        if refused == 50 {
+            break;
+        }
+    }
+    // A burst and a token per millisecond, on each CPU that the test may have run on; the coarse clock may be a tick late.
+    let cpu_count = std::thread::available_parallelism().unwrap().get() as u128;
+    let limit = cpu_count * (100 + started.elapsed().as_millis() + 10);
+    assert!(told >= 100 && told <= limit, "{told} told, {refused} not, of at most {limit}");
+    let drops = new_drops(&before, &node.counters().unwrap().drops);
+    assert!(drops.contains(&("icmp-rate".to_owned(), 50)), "{drops:?}");
 }

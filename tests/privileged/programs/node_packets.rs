@@ -11,6 +11,7 @@ use persona_ctl::dataplane::{DataplaneError, NodeDataplane, NodeOptions, PacketL
 
 use super::frames::{Ip, MAC_A, MAC_B, checksum, ethernet, geneve};
 use super::namespace::Namespace;
+use super::node6_world::told_at_a_bounded_rate;
 use super::run::{Facts, Outcome, TC_DROP, TC_NEXT, TC_REDIRECT, new_drops, run_tc};
 use super::world::{LOOPBACK, World, is_privileged};
 
@@ -452,5 +453,13 @@ fn tables_that_contradict_themselves_change_nothing() {
             assert!(matches!(node.apply(&tables), Err(DataplaneError::Invalid(_))));
         }
         assert_eq!(run(node, &out(17).udp(1, 2, b"")).verdict, TC_REDIRECT);
+    });
+}
+
+#[test]
+fn senders_are_told_at_a_bounded_rate() {
+    with_node(|node| {
+        let expired = Ip { ttl: 1, ..out(17) }.udp(40_000, 53, b"x");
+        told_at_a_bounded_rate(node, || run(node, &expired));
     });
 }
