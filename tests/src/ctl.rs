@@ -29,7 +29,7 @@ pub struct Refusal {
 }
 
 /// How many times longer everything may take where the processor is emulated (`PERSONA_TEST_EMULATED`).
-const EMULATION_FACTOR: u32 = 8;
+const EMULATION_FACTOR: u32 = 16;
 
 /// A limit on this machine: the given one, or more of it in a guest that is emulated.
 pub fn patient(limit: Duration) -> Duration {
