@@ -110,3 +110,17 @@ pub fn opaque(pointer: usize) -> usize {
     unsafe { asm!("{0} = {1}", lateout(reg) copy, in(reg) pointer, options(pure, nomem, nostack, preserves_flags)) };
     copy
 }
+
+/// Zero, which the verifier does not know, made of a number that it does not know either: for what the callback of a
+/// `bpf_loop` counts. Before Linux 6.7 the verifier walks a callback once, takes what stands in the caller's stack then for
+/// all that it can be, and cuts out branches for anything else.
+#[inline(always)]
+pub fn unknown_zero(unknown: u32) -> usize {
+    let (zero, unknown): (usize, usize) = (unknown as usize, unknown as usize);
+    let result;
+    // SAFETY: one instruction on a register.
+    unsafe {
+        asm!("{0} ^= {1}", inlateout(reg) zero => result, in(reg) unknown, options(pure, nomem, nostack, preserves_flags))
+    };
+    result
+}

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use persona_common::drop::DropReason;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, unknown_zero};
 use crate::header::IPV4_LENGTH;
 
 /// Ends the list.
@@ -36,8 +36,8 @@ const REFUSED: u64 = 3;
 /// Refuses source routes and options whose lengths lie. `at` is the IP header's place, `length` the bytes of its options.
 #[inline(always)]
 pub fn check<F: Frame>(frame: &F, at: usize, length: usize) -> Result<(), DropReason> {
-    let mut walk =
-        Walk { frame, options_at: (at + IPV4_LENGTH) as u64, length: length as u64, offset: 0, outcome: GOES_ON };
+    let (options_at, offset) = ((at + IPV4_LENGTH) as u64, unknown_zero(frame.ifindex()) as u64);
+    let mut walk = Walk { frame, options_at, length: length as u64, offset, outcome: GOES_ON };
     // SAFETY: the callback takes what it is given here. A loop of the kernel's: the verifier would walk one of ours option
     // by option, in every state that a packet can be in by then.
     unsafe { bpf_loop(LENGTH_MAX as u32, step::<F> as *mut c_void, (&raw mut walk).cast(), 0) };

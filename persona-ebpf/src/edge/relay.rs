@@ -9,7 +9,7 @@ use persona_common::encapsulation::RELAY;
 use persona_common::flow::entropy_port;
 use persona_common::maps::PEER_COUNT_MAX;
 use persona_ebpf::encapsulation::{Inner, Outer, Tunnel};
-use persona_ebpf::frame::Frame;
+use persona_ebpf::frame::{Frame, unknown_zero};
 
 use crate::arrival::{Arrival, Way};
 use crate::maps;
@@ -29,7 +29,8 @@ struct Search {
 #[inline(never)]
 pub fn pick(config: &EdgeConfig, hash: u32, own: u32) -> u32 {
     let best_weight = if own == 0 { 0 } else { rendezvous_weight(hash, own) };
-    let mut search = Search { hash, peer_count: config.peer_count, best: 0, best_weight, best_number: own };
+    let best_number = own ^ unknown_zero(config.peer_count) as u32;
+    let mut search = Search { hash, peer_count: config.peer_count, best: 0, best_weight, best_number };
     // SAFETY: the callback takes what it is given here. A loop of the kernel's: the verifier would walk one of ours peer
     // by peer, once for each that may be the best so far.
     unsafe { bpf_loop(PEER_COUNT_MAX, weigh as *mut c_void, (&raw mut search).cast(), 0) };

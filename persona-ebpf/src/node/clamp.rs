@@ -6,6 +6,7 @@ use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::programs::TcContext;
 use persona_common::drop::DropReason;
+use persona_ebpf::frame::unknown_zero;
 use persona_ebpf::tc::{replace_checksum, skb};
 
 /// Bytes of a TCP header without options.
@@ -54,7 +55,8 @@ struct Search<'a> {
 /// Offset of the MSS value among the options, and the value.
 #[inline(always)]
 fn find_mss(frame: &TcContext, options_at: usize, options_length: usize) -> Option<(usize, u16)> {
-    let mut search = Search { frame, options_at, options_length, at: 0, mss: 0, is_found: 0 };
+    let at = unknown_zero(frame.len());
+    let mut search = Search { frame, options_at, options_length, at, mss: 0, is_found: 0 };
     // SAFETY: the callback takes what it is given here. A loop of the kernel's: the verifier would walk one of ours option
     // by option, in every state that a packet can be in by then.
     unsafe { bpf_loop(OPTION_COUNT_MAX, probe as *mut c_void, (&raw mut search).cast(), 0) };
