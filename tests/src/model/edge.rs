@@ -113,10 +113,9 @@ impl Edge {
                 _ => Verdict::Agreed,
             };
         }
-        let is_ip = matches!(short(frame, 12), 0x0800 | 0x86dd);
-        let Ok(packet) =
-            Packet::read(bytes).and_then(|packet| if is_ip { Ok(packet) } else { Err(DropReason::EtherType) })
-        else {
+        // What the frame announces as one family is never read as the other.
+        let kind = |packet: &Packet| if packet.source.is_ipv6() { 0x86dd } else { 0x0800 };
+        let Some(packet) = Packet::read(bytes).ok().filter(|packet| kind(packet) == short(frame, 12)) else {
             return Verdict::Agreed;
         };
         let holder = if packet.part == Part::Later {
