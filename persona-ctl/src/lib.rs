@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod netlink;
 pub mod packet_log;
+pub mod path_mtu;
 pub mod probe;
 pub mod shutdown;
 pub mod slow_path;

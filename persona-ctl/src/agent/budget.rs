@@ -1,4 +1,6 @@
 //! How large packets of a group's flows may be: what the ways to its edges carry, less the tunnel's headers. Pure.
+//!
+//! What devices and routes say can refuse a state. What routers say meanwhile only makes packets smaller: it may be forged.
 
 use std::net::IpAddr;
 
@@ -50,4 +52,17 @@ pub(super) fn of_group<'a>(
         Some(Budget { inner: underlay.saturating_sub(encapsulation), edge: edge.number, underlay, encapsulation })
     });
     budgets.min_by_key(|budget| budget.inner)
+}
+
+/// The largest inner packet that routers on the ways to a group's edges let through, bytes. None: none has complained.
+pub(super) fn narrowed<'a>(
+    group: &GroupName,
+    edges: impl Iterator<Item = &'a EdgeItem>,
+    observed: &Observed,
+) -> Option<u32> {
+    let narrowed = edges.filter(|edge| edge.group == *group).filter_map(|edge| {
+        let underlay = observed.narrowed.get(&edge.address)?;
+        Some(underlay.saturating_sub(encapsulation_to(edge.address)))
+    });
+    narrowed.min()
 }

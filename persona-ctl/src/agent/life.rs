@@ -24,6 +24,7 @@ use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::netlink::{self, Netlink, Notices};
 use crate::packet_log::{self, Follower};
+use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
@@ -94,7 +95,8 @@ impl Agent {
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
-        let mut reconciler = Reconciler::new(config, netlink, dataplane, prober);
+        let path_mtus = PathMtus::listen(&changed).context("errors of routers cannot be listened for")?;
+        let mut reconciler = Reconciler::new(config, netlink, dataplane, prober, path_mtus);
         reconciler.observed = Some(observed);
         let (rejected, pass_count, said, standing) = Default::default();
         Ok(Self {

@@ -28,6 +28,8 @@ pub(super) struct Observed {
     pub paths: BTreeMap<EdgeNumber, Path>,
     /// Every address of this host.
     pub addresses: Vec<LinkAddress>,
+    /// Edge's address → what routers on the way there say that it carries, bytes.
+    pub narrowed: BTreeMap<IpAddr, u32>,
 }
 
 /// An observation that cannot be made.
@@ -81,7 +83,8 @@ impl Observed {
         let groups = config.file.workload.iter().filter_map(|workload| workload.cgroup.as_ref());
         let groups = groups.chain(&config.file.host.cgroup);
         let cgroups = groups.filter_map(|path| Some((path.clone(), cgroup::id_of(path)?))).collect();
-        Ok(Self { uplink, address: Some(address), attached, cgroups, links, paths, addresses })
+        let narrowed = BTreeMap::new();
+        Ok(Self { uplink, address: Some(address), attached, cgroups, links, paths, addresses, narrowed })
     }
 
     /// A device by its index.
@@ -97,7 +100,7 @@ impl Observed {
         }
     }
 
-    /// The largest packet that the way to an edge carries, bytes.
+    /// The largest packet that the way to an edge carries as its device and route say, bytes.
     pub(super) fn mtu_to(&self, edge: EdgeNumber) -> Option<u32> {
         let path = self.paths.get(&edge)?;
         let link_mtu = self.link(path.ifindex)?.mtu;
@@ -106,7 +109,8 @@ impl Observed {
 
     /// The least of the ways to all edges, or the uplink's while there is none: what reports carry.
     pub(super) fn underlay_mtu(&self) -> u32 {
-        self.paths.keys().filter_map(|edge| self.mtu_to(*edge)).min().unwrap_or(self.uplink.mtu)
+        let least = self.paths.keys().filter_map(|edge| self.mtu_to(*edge)).min().unwrap_or(self.uplink.mtu);
+        self.narrowed.values().copied().fold(least, u32::min)
     }
 }
 

@@ -19,6 +19,7 @@ use super::tables::{self, MaglevCache, NodePlan, Refusal};
 use crate::dataplane::{DataplaneError, NodeDataplane, adjust_offloads};
 use crate::host::error_chain;
 use crate::netlink::{Netlink, NetlinkError};
+use crate::path_mtu::PathMtus;
 use crate::probe::{Prober, Target};
 use crate::slow_path::{Keeper, Role};
 
@@ -64,6 +65,7 @@ pub(super) struct Reconciler {
     configurer: Configurer,
     has_lost_uplink: bool,
     pub slow_path: Keeper,
+    path_mtus: PathMtus,
 }
 
 impl Reconciler {
@@ -72,10 +74,23 @@ impl Reconciler {
         netlink: Netlink,
         dataplane: Arc<Mutex<NodeDataplane>>,
         prober: Prober,
+        path_mtus: PathMtus,
     ) -> Self {
         let (observed, plan, cache, configurer, has_lost_uplink) = Default::default();
         let slow_path = Keeper::new(Role::Node);
-        Self { config, netlink, dataplane, prober, observed, plan, cache, configurer, has_lost_uplink, slow_path }
+        Self {
+            config,
+            netlink,
+            dataplane,
+            prober,
+            observed,
+            plan,
+            cache,
+            configurer,
+            has_lost_uplink,
+            slow_path,
+            path_mtus,
+        }
     }
 
     /// Looks at the kernel anew, and follows an uplink or address that became another. Returns what changed.
@@ -89,6 +104,7 @@ impl Reconciler {
             }
             now => now?,
         };
+        let now = Observed { narrowed: self.path_mtus.known(), ..now };
         let before = self.observed.as_ref();
         let notes = before.map(|before| changes::between(before, &now, &self.config)).unwrap_or_default();
         let is_other_uplink = before.is_some_and(|before| before.uplink.index != now.uplink.index);
@@ -142,6 +158,9 @@ impl Reconciler {
         tokio::task::block_in_place(|| lock(&self.dataplane).apply(&plan.tables))?;
         self.trim_queues(plan).await?;
         self.set_targets(plan)?;
+        if let Some(own) = observed.address {
+            self.path_mtus.follow(own, plan.tables.edges.iter().map(|edge| edge.address).collect());
+        }
         Ok(())
     }
 

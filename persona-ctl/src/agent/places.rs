@@ -11,7 +11,7 @@ use super::changes::Note;
 use super::config::{AgentConfig, AgentFile};
 use super::configure::{ConfiguredLease, ConfiguredWorkload, Reach};
 use super::observe::Observed;
-use super::tables::Parts;
+use super::tables::{Parts, is_prefix};
 use super::workload_config::{Told, WorkloadConfig};
 use crate::dataplane::tables::{CgroupEntry, DeviceEntry, SourceEntry};
 
@@ -232,7 +232,7 @@ fn configured_leases(subject: &SubjectId, parts: &Parts<'_>, observed: &Observed
             LeaseSpace::Ports { address, .. } => (IpAddr::V4(*address), 32),
             LeaseSpace::Prefix { prefix } => (Ipv6Addr::from_bits(prefix.to_bits() | 1).into(), PREFIX_LENGTH),
         };
-        let mtu = parts.lowered(lease.mtu, &lease.group, observed);
+        let mtu = parts.lowered(lease.mtu, &lease.group, is_prefix(lease), observed);
         ConfiguredLease { address, prefix_length, is_current: current(lease.id), mtu }
     };
     leases.iter().map(lease).collect()

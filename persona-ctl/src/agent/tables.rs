@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
-use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, ProbeItem, SubjectItem, SubjectNetwork};
+use persona_core::wire::desired::{
+    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, ProbeItem, SubjectItem, SubjectNetwork,
+};
 
 use super::budget::{self, Budget, MtuPolicy};
 use super::changes::Note;
@@ -24,6 +26,9 @@ use crate::dataplane::tables::{
 /// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
 const MTU_MIN: u16 = 68;
 const MTU_MIN_V6: u16 = 1_280;
+
+/// Smaller than this no router's word makes packets of IPv4: every host takes them (RFC 791 §3.1).
+const NARROWED_MIN: u16 = 576;
 
 /// Why a desired state cannot be applied here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -219,10 +224,14 @@ impl<'a> Parts<'a> {
         self.subjects.get(subject).and_then(|item| item.network.as_ref())
     }
 
-    /// `mtu`, or what the ways to the group's edges leave of it.
-    pub(super) fn lowered(&self, mtu: u16, group: &GroupName, observed: &Observed) -> u16 {
-        let budget = budget::of_group(group, self.edges.values().copied(), observed);
-        budget.map_or(mtu, |budget| u16::try_from(budget.inner).unwrap_or(u16::MAX).min(mtu))
+    /// `mtu`, or what the ways to the group's edges leave of it. Whatever routers say, IPv6 goes on where `is_ipv6`.
+    pub(super) fn lowered(&self, mtu: u16, group: &GroupName, is_ipv6: bool, observed: &Observed) -> u16 {
+        let edges = || self.edges.values().copied();
+        let budget = budget::of_group(group, edges(), observed).map(|budget| budget.inner);
+        let least = if is_ipv6 { MTU_MIN_V6 } else { NARROWED_MIN };
+        let narrowed = budget::narrowed(group, edges(), observed).map(|inner| inner.max(least.into()));
+        let limits = budget.into_iter().chain(narrowed);
+        limits.fold(mtu, |mtu, limit| u16::try_from(limit).unwrap_or(u16::MAX).min(mtu))
     }
 
     /// What a tunnel adds at most.
@@ -249,7 +258,7 @@ impl<'a> Parts<'a> {
         queues: &QueuePlan,
         notes: &mut Vec<Note>,
     ) -> Result<SubjectEgress, Refusal> {
-        let mtu = self.lowered(network.mtu, &network.group, observed);
+        let mtu = self.lowered(network.mtu, &network.group, network.lease6.is_some(), observed);
         if mtu < network.mtu {
             self.judge_mtu(item, network, observed, policy)?;
             let message = format!(
@@ -282,6 +291,10 @@ impl<'a> Parts<'a> {
         let Some(budget) = budget::of_group(&network.group, self.edges.values().copied(), observed) else {
             return Ok(());
         };
+        // Only a router says that it is too narrow: that is no reason against a state.
+        if budget.inner >= network.mtu.into() {
+            return Ok(());
+        }
         let least = if network.lease6.is_some() { MTU_MIN_V6 } else { MTU_MIN };
         if policy == MtuPolicy::Lower && budget.inner >= least.into() {
             return Ok(());
@@ -322,7 +335,7 @@ impl<'a> Parts<'a> {
             space: lease.space.clone(),
             configured: lease.configured,
             group: lease.group.clone(),
-            mtu: self.lowered(lease.mtu, &lease.group, observed),
+            mtu: self.lowered(lease.mtu, &lease.group, is_prefix(lease), observed),
             generation: lease.generation,
         })
     }
@@ -360,6 +373,11 @@ impl<'a> Parts<'a> {
         *cache = used;
         tables
     }
+}
+
+/// Whether a lease is of IPv6.
+pub(super) fn is_prefix(lease: &LeaseItem) -> bool {
+    matches!(lease.space, LeaseSpace::Prefix { .. })
 }
 
 fn build_rows(edges: &[(EdgeNumber, String, u16)]) -> Vec<(EdgeNumber, EdgeNumber)> {

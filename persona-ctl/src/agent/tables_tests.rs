@@ -38,6 +38,7 @@ fn observed() -> Observed {
         links: vec![link(1, "up0"), link(7, "veth1")],
         paths: [(EdgeNumber(1), way([10, 0, 0, 11])), (EdgeNumber(2), way([10, 0, 0, 254]))].into(),
         addresses: vec![address(1, [10, 0, 0, 1]), address(7, [10, 9, 0, 1])],
+        narrowed: BTreeMap::new(),
     }
 }
 
@@ -198,6 +199,36 @@ fn the_way_to_the_edges_limits_packets() {
         assert_eq!(plan.notes.iter().any(|note| note.event == "mtu.lowered"), !fits);
     }
     assert!(narrow(100, ipv4)(MtuPolicy::Lower).is_err(), "64 bytes are too few for IPv4 to live with");
+}
+
+#[test]
+fn a_routers_word_makes_packets_smaller_and_refuses_nothing() {
+    let prefix = LeaseItem {
+        space: LeaseSpace::Prefix { prefix: "2001:db8::".parse().unwrap() },
+        ..lease(10, "workload/n1/w1")
+    };
+    let mut both = subject(1_400, 9);
+    both.network.as_mut().unwrap().lease6 = Some(LeaseId(10));
+    let items =
+        [Item::Edge(edge("e1", 1)), Item::Subject(both), Item::Lease(lease(9, "workload/n1/w1")), Item::Lease(prefix)];
+    for (narrowed, mtu, mtu6) in
+        [(1_500, 1_400, 1_400), (1_400, 1_364, 1_364), (1_300, 1_264, 1_280), (100, 576, 1_280)]
+    {
+        let mut observed = observed();
+        observed.narrowed = [([10, 0, 0, 11].into(), narrowed)].into();
+        for policy in [MtuPolicy::Refuse, MtuPolicy::Lower] {
+            let cache = &mut MaglevCache::new();
+            let plan = build(&desired(items.to_vec()), &config(), &observed, policy, cache).unwrap();
+            let mtu_of = |id| plan.tables.leases.iter().find(|lease| lease.id == LeaseId(id)).map(|lease| lease.mtu);
+            assert_eq!((mtu_of(9), mtu_of(10)), (Some(mtu), Some(mtu6)), "{narrowed}");
+            assert_eq!(plan.tables.subjects[0].network.as_ref().unwrap().mtu, mtu6, "{narrowed}");
+            assert_eq!(plan.notes.iter().any(|note| note.event == "mtu.lowered"), narrowed < 1_436);
+        }
+    }
+    let mut elsewhere = observed();
+    elsewhere.narrowed = [([10, 0, 0, 99].into(), 1_300)].into();
+    let plan = build(&desired(items.to_vec()), &config(), &elsewhere, MtuPolicy::Lower, &mut MaglevCache::new());
+    assert_eq!(plan.unwrap().tables.leases[0].mtu, 1_400, "the way to somebody else");
 }
 
 #[test]

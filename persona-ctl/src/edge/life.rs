@@ -1,9 +1,11 @@
 //! The edge's process from start to stop: what wakes a pass, and what each pass leads to.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use persona_core::ids::EdgeNumber;
 use persona_core::liveness::Verdict;
 use persona_core::wire::agent::{Register, Rejection, Role};
@@ -21,6 +23,7 @@ use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::metrics::{self, Snapshot};
 use crate::netlink::{self, Netlink, Notices};
+use crate::path_mtu::PathMtus;
 use crate::probe::Target;
 use crate::slow_path::{Fates, Keeper, Role as SlowRole};
 
@@ -61,6 +64,9 @@ pub(super) struct Edge {
     pub(super) own: Own,
     netlink: Netlink,
     known: Known,
+    path_mtus: PathMtus,
+    /// What routers say of the ways to nodes and peers, as last told.
+    pub(super) narrowed: BTreeMap<IpAddr, u32>,
     pub(super) surroundings: Surroundings,
     pub(super) slow_path: Keeper,
     pub(super) link: Link,
@@ -87,6 +93,7 @@ impl Edge {
         let (changed, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         netlink::watch(Arc::clone(&changed), Notices::RoutesAndNeighbours)?;
         let observed = Observed::look(&netlink, &config, Known::default(), &[]).await?;
+        let path_mtus = PathMtus::listen(&changed).context("errors of routers cannot be listened for")?;
         let (verdict_sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
         let surroundings = Surroundings::start(&config, &observed, &decided, &verdict_sender)?;
         let metrics = metrics::start(config.file.metrics, stop).await?;
@@ -106,6 +113,8 @@ impl Edge {
             own,
             netlink,
             known,
+            path_mtus,
+            narrowed: BTreeMap::new(),
             surroundings,
             slow_path: Keeper::new(SlowRole::Edge),
             link,
@@ -132,9 +141,10 @@ impl Edge {
         let newest = self.link.desired.borrow_and_update().clone();
         let states = [&newest, &self.applied];
         let observed = match Observed::look(&self.netlink, &self.config, self.known, &states).await {
-            Ok(observed) => observed,
+            Ok(observed) => Observed { narrowed: self.path_mtus.known(), ..observed },
             Err(error) => return self.lose_sight(&error),
         };
+        self.tell_narrowed(&observed.narrowed);
         if let Err(error) = self.follow(&observed) {
             return self.say(&format!("{error:#}"));
         }
@@ -222,6 +232,9 @@ impl Edge {
         let Surroundings { watcher, prober, hearing, guardian, .. } = &self.surroundings;
         watcher.set_inside(plan.probe, plan.inside_next_hops.clone());
         hearing.set_nodes(plan.probe, plan.tables.nodes.iter().map(|node| node.address).collect());
+        let far_ends = plan.tables.nodes.iter().map(|node| node.address);
+        let far_ends = far_ends.chain(plan.tables.peers.iter().map(|peer| peer.address)).collect();
+        self.path_mtus.follow(observed.address, far_ends);
         let target = |peer: &persona_core::wire::desired::EdgeItem| Target {
             edge: peer.number,
             address: peer.address,

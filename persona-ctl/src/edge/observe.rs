@@ -47,6 +47,8 @@ pub(super) struct Observed {
     pub links: BTreeMap<u32, Link>,
     /// Hardware addresses that are resolved.
     pub neighbours: Neighbours,
+    /// Node or peer → what routers on the way there say that it carries, bytes.
+    pub narrowed: BTreeMap<IpAddr, u32>,
 }
 
 /// A device's own addresses, one of each family.
@@ -100,6 +102,7 @@ impl Observed {
             paths,
             links: links.into_iter().map(|link| (link.index, link)).collect(),
             neighbours: netlink.neighbours().await?,
+            narrowed: BTreeMap::new(),
         })
     }
 
@@ -114,6 +117,12 @@ impl Observed {
         let way = self.paths.get(&destination).map(|path| (path.ifindex, path.next_hop));
         let (ifindex, via) = way.unwrap_or((self.inside.index, destination));
         self.next_hop(ifindex, via)
+    }
+
+    /// The largest packet that the way to a node carries as device and route say, bytes.
+    pub(super) fn mtu_to(&self, node: IpAddr) -> u32 {
+        let of_route = self.paths.get(&node).and_then(|path| path.mtu);
+        of_route.unwrap_or(u32::MAX).min(self.inside.mtu)
     }
 
     /// A next hop on a device.

@@ -1,5 +1,6 @@
 //! What the edge tells the manager, and people through its log.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use persona_core::ids::EdgeNumber;
@@ -91,6 +92,22 @@ impl Edge {
                 outbox.push_event("node.heard", node.to_string(), "node is heard here");
             }
         });
+    }
+
+    /// Ways that carry less than before, as routers say, or are believed whole again.
+    pub(super) fn tell_narrowed(&mut self, narrowed: &BTreeMap<IpAddr, u32>) {
+        let before = std::mem::replace(&mut self.narrowed, narrowed.clone());
+        self.link.report_next(|outbox| {
+            for (far_end, mtu) in narrowed.iter().filter(|(far_end, mtu)| before.get(*far_end) != Some(*mtu)) {
+                let message = format!(
+                    "a router says that the way to {far_end} carries {mtu} bytes: what is sent there is held to that, and the internet told"
+                );
+                outbox.push_event("mtu.lowered", far_end.to_string(), message);
+            }
+        });
+        for far_end in before.keys().filter(|far_end| !narrowed.contains_key(*far_end)) {
+            tracing::info!(%far_end, "what routers said of the way is forgotten; larger packets are tried again");
+        }
     }
 
     /// Puts counters into the next report.

@@ -260,17 +260,36 @@ impl<'a> Items<'a> {
             if !nodes.contains(&node) {
                 return Err(Refusal::UnknownNode { lease: id, node });
             }
-            let (underlay, overhead) = (observed.inside.mtu, overhead(node));
+            let (underlay, overhead) = (observed.mtu_to(node), overhead(node));
             let room = u16::try_from(underlay.saturating_sub(overhead)).unwrap_or(u16::MAX);
             // What is on its way out cannot be mended any more and does not hold up the rest.
             if policy == MtuPolicy::Refuse && !lease.retiring && room < lease.mtu {
                 let device = observed.inside.name.clone();
                 return Err(Refusal::Mtu { lease: id, mtu: lease.mtu, device, underlay, overhead });
             }
-            let mtu = lease.mtu.min(room);
+            let mtu = lease.mtu.min(room).min(self.narrowed(lease, observed));
             Ok(EdgeLeaseEntry { space: lease.space.clone(), node, vni: lease.vni, mtu })
         };
         self.leases.iter().map(entry).collect()
+    }
+
+    /// The largest inner packet that routers let through to the lease's node, and to the peers by which a packet may go
+    /// to it. Their word may be forged: it makes packets smaller, but is no reason against a state.
+    fn narrowed(&self, lease: &LeaseItem, observed: &Observed) -> u16 {
+        let peers = self.edges.iter().map(|edge| edge.address);
+        let inner = peers.chain([lease.node_address]).filter_map(|far_end| {
+            let underlay = observed.narrowed.get(&far_end)?;
+            u16::try_from(underlay.saturating_sub(overhead(far_end))).ok()
+        });
+        inner.min().map_or(u16::MAX, |inner| inner.max(least(&lease.space)))
+    }
+}
+
+/// Smaller than this no router's word makes packets: every host takes them (RFC 791 §3.1, RFC 8200 §5).
+fn least(space: &LeaseSpace) -> u16 {
+    match space {
+        LeaseSpace::Ports { .. } => 576,
+        LeaseSpace::Prefix { .. } => 1_280,
     }
 }
 

@@ -28,6 +28,7 @@ fn observed() -> Observed {
         paths: [(node, path(node)), (ip("fd00::7"), path(router))].into(),
         links: [(1, link(1, 1_500)), (2, link(2, 1_500))].into(),
         neighbours: [((1, node), [9; 6]), ((2, ip("fe80::1")), [8; 6])].into(),
+        narrowed: BTreeMap::new(),
     }
 }
 
@@ -100,9 +101,13 @@ fn build_of(items: Vec<Item>) -> Result<EdgePlan, Refusal> {
 }
 
 fn build_with(items: Vec<Item>, policy: MtuPolicy) -> Result<EdgePlan, Refusal> {
+    build(&state(items), &own(), &observed(), Some(77), policy)
+}
+
+fn state(items: Vec<Item>) -> DesiredState {
     let mut state = DesiredState { generation: Generation::new(1, 2), ..Default::default() };
     items.into_iter().for_each(|item| state.insert(item));
-    build(&state, &own(), &observed(), Some(77), policy)
+    state
 }
 
 #[test]
@@ -176,4 +181,35 @@ fn a_state_in_force_goes_on_with_smaller_packets() {
     let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease_of(ports(), "10.0.0.1", 1_480)];
     let plan = build_with(items, MtuPolicy::Lower).unwrap();
     assert_eq!(plan.tables.leases[0].mtu, 1_464);
+}
+
+#[test]
+fn a_routers_word_makes_packets_smaller_and_refuses_nothing() {
+    let (n1, e2) = ("10.0.0.1", "10.0.0.12");
+    for (space, far_end, narrowed, mtu) in [
+        (ports(), n1, 1_400, 1_364),
+        (ports(), n1, 100, 576),
+        (ports(), e2, 1_400, 1_364),
+        (ports(), "10.0.0.99", 1_400, 1_400),
+        (prefix("2001:db8:7:1::"), n1, 1_350, 1_314),
+        (prefix("2001:db8:7:1::"), n1, 1_300, 1_280),
+    ] {
+        let items = vec![pool("pool", 10), node("n1", n1), edge("e2", 2, "frankfurt"), lease_of(space, n1, 1_400)];
+        let mut observed = observed();
+        observed.narrowed = [(ip(far_end), narrowed)].into();
+        for policy in [MtuPolicy::Refuse, MtuPolicy::Lower] {
+            let plan = build(&state(items.clone()), &own(), &observed, None, policy).unwrap();
+            assert_eq!(plan.tables.leases[0].mtu, mtu, "{far_end} {narrowed}");
+        }
+    }
+}
+
+#[test]
+fn a_routes_own_mtu_counts() {
+    let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease_of(ports(), "10.0.0.1", 1_400)];
+    let mut observed = observed();
+    observed.paths.get_mut(&ip("10.0.0.1")).unwrap().mtu = Some(1_420);
+    let build = |policy| build(&state(items.clone()), &own(), &observed, None, policy);
+    assert!(build(MtuPolicy::Refuse).unwrap_err().to_string().contains("lower the persona's mtu to 1384"));
+    assert_eq!(build(MtuPolicy::Lower).unwrap().tables.leases[0].mtu, 1_384);
 }

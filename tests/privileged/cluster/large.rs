@@ -197,7 +197,7 @@ fn senders_that_forbid_it_are_told(world: &World, findings: &mut Findings) -> Re
 }
 
 /// Sends until the kernel knows better.
-fn wait_for_refusal(sender: &UdpSocket, length: usize) -> Result<String> {
+pub(super) fn wait_for_refusal(sender: &UdpSocket, length: usize) -> Result<String> {
     let deadline = Instant::now() + patient(NOTICE_TIME);
     loop {
         match sender.send(&payload(length, 0)) {
@@ -248,13 +248,13 @@ fn wait_for_edges(world: &World, satisfies: impl Fn(&SlowPathWork) -> bool) -> R
 }
 
 /// Lets the server see who the client is.
-fn client_of(socket: &UdpSocket, server: &UdpSocket) -> Result<SocketAddr> {
+pub(super) fn client_of(socket: &UdpSocket, server: &UdpSocket) -> Result<SocketAddr> {
     socket.send(b"hello")?;
     let (_, client) = server.recv_from(&mut [0; 16]).context("the server hears nothing")?;
     Ok(client)
 }
 
-fn open(inside: &Namespace, address: SocketAddr, path_mtu: PathMtu) -> Result<UdpSocket> {
+pub(super) fn open(inside: &Namespace, address: SocketAddr, path_mtu: PathMtu) -> Result<UdpSocket> {
     let socket = inside.run_inside(|| UdpSocket::bind(address))??;
     sys::set_path_mtu(&socket, path_mtu)?;
     sys::enlarge_receive_buffer(&socket)?;
@@ -262,7 +262,7 @@ fn open(inside: &Namespace, address: SocketAddr, path_mtu: PathMtu) -> Result<Ud
     Ok(socket)
 }
 
-fn connected(world: &World, workload: &str, server: SocketAddr, path_mtu: PathMtu) -> Result<UdpSocket> {
+pub(super) fn connected(world: &World, workload: &str, server: SocketAddr, path_mtu: PathMtu) -> Result<UdpSocket> {
     let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let inside = world.workload(workload);
     let socket = open(inside, any.parse()?, path_mtu)?;
@@ -271,7 +271,7 @@ fn connected(world: &World, workload: &str, server: SocketAddr, path_mtu: PathMt
 }
 
 /// Bytes that differ from datagram to datagram and within each.
-fn payload(length: usize, number: usize) -> Vec<u8> {
+pub(super) fn payload(length: usize, number: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + at / 256 + number) as u8).collect()
 }
 
@@ -279,7 +279,7 @@ fn comes_back(socket: &UdpSocket, payload: &[u8]) -> bool {
     socket.send(payload).is_ok() && receives(socket, payload)
 }
 
-fn receives(socket: &UdpSocket, payload: &[u8]) -> bool {
+pub(super) fn receives(socket: &UdpSocket, payload: &[u8]) -> bool {
     let mut buffer = vec![0; usize::from(u16::MAX)];
     socket.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *payload)
 }

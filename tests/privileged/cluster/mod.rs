@@ -16,6 +16,7 @@ mod offloads;
 mod relay;
 mod steps;
 mod subjects;
+mod underlay_mtu;
 mod xdp;
 
 use persona_tests::findings::Findings;
