@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
+use persona_core::units::Span;
 
 use super::role::{self, CommonKeys, RoleArgs, overlay};
 use crate::agent::{self, AgentConfig, AgentFile};
@@ -17,6 +18,9 @@ pub(super) struct AgentArgs {
     /// Device towards the underlay.
     #[arg(long, env = "PERSONA_UPLINK")]
     uplink: Option<String>,
+    /// After programs are first attached, let TCP connections from before pass as they are for this long, such as 10m.
+    #[arg(long, env = "PERSONA_ADOPT", value_name = "TIME")]
+    adopt: Option<Span>,
 }
 
 impl AgentArgs {
@@ -44,5 +48,8 @@ fn configuration(args: AgentArgs, manager: String) -> anyhow::Result<AgentConfig
     };
     args.role.put_over(manager, keys)?;
     overlay(&mut file.uplink, args.uplink);
+    if let Some(adopt) = args.adopt {
+        file.adopt_secs = u32::try_from(adopt.0.div_ceil(1_000)).context("--adopt is too long")?;
+    }
     file.check().context("the agent is not configured")
 }

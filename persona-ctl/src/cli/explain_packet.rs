@@ -199,7 +199,7 @@ impl ExplainPacketArgs {
             step("reason", reason_text(reason));
         }
         if outcome == "bypassed" {
-            step("bypass", "its destination passes by the persona: it goes its ordinary way".to_owned());
+            step("bypass", "it passes by the persona, for where it goes or because it is of a connection from elsewhere or before: it goes its ordinary way".to_owned());
         }
         let leaves_as = is_sent.then_some(left);
         Ok(Explained { packet: summary_of(frame), steps, outcome, reason: reason.map(DropReason::name), leaves_as })

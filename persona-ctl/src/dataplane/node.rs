@@ -39,7 +39,7 @@ pub struct NodeOptions {
     pub uplinks: Vec<u32>,
     /// Whether the guard drops every forwarded packet that no program of ours has let through.
     pub guard_all_forwarded: bool,
-    /// For how long from now TCP in mid-stream is given a mapping instead of being dropped.
+    /// For how long TCP in mid-stream passes as it is; counted from when programs are opened over maps without tables.
     pub adopt: Duration,
     /// What is done about programs of others.
     pub coexist: Coexistence,
@@ -68,7 +68,8 @@ impl NodeDataplane {
         let mut maps = NodeMaps::take(&mut ebpf)?;
         let liveness = Mutex::new(Cells::take(&mut ebpf, "LIVENESS")?);
         let index = NodeIndex::recover(&maps)?;
-        write_config(&mut maps, options)?;
+        let is_first = !has_tables(&maps, &index)?;
+        write_config(&mut maps, options, is_first)?;
         for program in ["from_workload", "to_workload", "from_host", "from_edge", "guard"] {
             attach::load_tc(&mut ebpf, program)?;
         }
@@ -171,18 +172,29 @@ impl NodeDataplane {
 
     /// Whether an agent's tables are in the maps: subjects or devices.
     pub fn has_tables(&self) -> Result<bool, DataplaneError> {
-        Ok(self.index.subjects.iter().next().is_some() || !self.maps.devices.entries()?.is_empty())
+        has_tables(&self.maps, &self.index)
     }
 }
 
-fn write_config(maps: &mut NodeMaps, options: &NodeOptions) -> Result<(), DataplaneError> {
-    let now_secs = super::sys::coarse_secs();
+fn has_tables(maps: &NodeMaps, index: &NodeIndex) -> Result<bool, DataplaneError> {
+    Ok(index.subjects.iter().next().is_some() || !maps.devices.entries()?.is_empty())
+}
+
+/// A later start opens no second window of adoption: what has no record by then has expired, and must not leave bare.
+fn write_config(maps: &mut NodeMaps, options: &NodeOptions, is_first: bool) -> Result<(), DataplaneError> {
+    let before = maps.config.get(0)?;
+    let now_secs = super::sys::coarse_secs().wrapping_add(before.clock_offset_secs);
     let adopt_secs = u32::try_from(options.adopt.as_secs()).unwrap_or(u32::MAX);
+    let adopt_until_secs = match adopt_secs {
+        0 => 0,
+        secs if is_first => now_secs.saturating_add(secs),
+        secs => before.adopt_until_secs.min(now_secs.saturating_add(secs)),
+    };
     let config = NodeConfig {
         abi_version: ABI_VERSION,
-        adopt_until_secs: if adopt_secs == 0 { 0 } else { now_secs.saturating_add(adopt_secs) },
+        adopt_until_secs,
         guard_all_forwarded: options.guard_all_forwarded.into(),
-        ..maps.config.get(0)?
+        ..before
     };
     maps.config.put(0, config)
 }

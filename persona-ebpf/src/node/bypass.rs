@@ -31,6 +31,12 @@ pub fn bypass(frame: &TcContext, vlan: u32) -> Result<i32, DropReason> {
     Ok(TcContext::PASS)
 }
 
+/// Whether TCP in mid-stream that nothing is known of may pass as it is: for a time after programs were first attached.
+#[inline(always)]
+pub fn adopts(now_secs: u32) -> bool {
+    maps::config().is_ok_and(|config| now_secs < config.adopt_until_secs)
+}
+
 /// Whether the host's list or that of the subject's persona names a destination.
 #[inline(always)]
 pub fn is_bypassed(origin: &Origin, destination: Address6) -> bool {

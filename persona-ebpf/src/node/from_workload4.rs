@@ -21,7 +21,7 @@ use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 
 use crate::answer::back;
-use crate::bypass::{bypass, is_bypassed, is_link_business};
+use crate::bypass::{adopts, bypass, is_bypassed, is_link_business};
 use crate::classify::{self, Origin};
 use crate::configured4::{self, record_key};
 use crate::fragment;
@@ -136,7 +136,10 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
             }
             None => {
                 check_persona(subject, ip.protocol)?;
-                let mapping = new_mapping(&packet, subject, now_secs)?;
+                let mapping = match new_mapping(&packet, subject, now_secs) {
+                    Err(DropReason::MidStream) if adopts(now_secs) => return bypass(frame, origin.vlan),
+                    outcome => outcome?,
+                };
                 let port = mapping.external_port as u32 | tell::OPENED;
                 tell::outward(frame, &packet, subject, mapping.lease, port);
                 mapping

@@ -1,6 +1,7 @@
 //! IPv6 from a workload: the flow's record, the translation, the tunnel.
 //!
-//! The translation needs no state, so TCP in mid-stream simply makes a record; records say which lease a flow has.
+//! The translation needs no state, so TCP in mid-stream simply makes a record, but for a while after programs were first
+//! attached; records say which lease a flow has.
 
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::Address6;
@@ -20,7 +21,7 @@ use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Part};
 use persona_ebpf::packet6::Packet6;
 
-use crate::bypass::{bypass, is_bypassed, is_link_business6};
+use crate::bypass::{adopts, bypass, is_bypassed, is_link_business6};
 use crate::classify::{self, Origin};
 use crate::fragment6;
 use crate::maps::{self, SUBJECT_TRAFFIC};
@@ -112,6 +113,9 @@ fn flow(frame: &TcContext, packet: &Packet6, origin: &Origin, now_secs: u32) -> 
         None if is_bypassed(origin, packet.ip.destination) => return Err(Refusal::Near),
         None => {
             check_persona(subject, packet)?;
+            if is_adopted(packet, &key, now_secs) != 0 {
+                return Err(Refusal::Near);
+            }
             let held = new_lease(packet, &key, subject, now_secs)?;
             records::open(&key, subject, &held, packet.tcp_flags, now_secs)?;
             is_new = true;
@@ -128,6 +132,18 @@ fn flow(frame: &TcContext, packet: &Packet6, origin: &Origin, now_secs: u32) -> 
     let departure = Departure { held, source, hash: hash(packet, &source, packet.fragment_id) };
     fragment6::note(packet, fragment6::outward_scope(origin.subject_index), &value(&departure, packet, now_secs));
     Ok(departure)
+}
+
+/// Whether TCP in mid-stream is from before programs were attached, so that it may pass as it is: a workload had no address
+/// of a lease then, and no stranger has asked for it. A function of its own, for the sake of the stack.
+#[inline(never)]
+fn is_adopted(packet: &Packet6, key: &RecordKey, now_secs: u32) -> u32 {
+    let is_from_before = packet.protocol == TCP
+        && !packet.opens_connection()
+        && adopts(now_secs)
+        && maps::configured_lease6(&packet.ip.source).is_none()
+        && records::addressed(key, now_secs).is_none();
+    is_from_before as u32
 }
 
 /// The lease that a new flow takes: its source's own where the workload is configured with it, that which a stranger has

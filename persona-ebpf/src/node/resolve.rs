@@ -15,7 +15,7 @@ use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet};
 
 use crate::allocate::{allocate, release};
-use crate::maps::{self, FLOWS, LEASES, MAPPINGS, OPENINGS, SLOTS};
+use crate::maps::{FLOWS, LEASES, MAPPINGS, OPENINGS, SLOTS};
 use crate::{atomic, share, track};
 
 /// UDP port of the DNS.
@@ -87,7 +87,7 @@ fn try_find_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
     Some(Mapping { lease, lease_index: slot.lease_index, external_port: slot.external_port, is_closed })
 }
 
-/// Gives a new flow a mapping under the subject's newest lease.
+/// Gives a new flow a mapping under the subject's newest lease. `mid-stream`: the packet belongs to no flow that is known.
 #[inline(always)]
 pub fn new_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Mapping, DropReason> {
     let mut given = Given { lease_index: 0, external_port: 0 };
@@ -140,9 +140,7 @@ fn make_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Map
         if let Some(mapping) = answered_opening(packet, subject, now_secs) {
             return Ok(mapping);
         }
-        if now_secs >= maps::config()?.adopt_until_secs {
-            return Err(DropReason::MidStream);
-        }
+        return Err(DropReason::MidStream);
     }
     let (lease_index, lease) = newest_lease(subject)?;
     let key = MappingKey {

@@ -1,9 +1,14 @@
 //! The life of TCP flows, who is let in, and every timer, told through packets.
 
+use std::time::Duration;
+
+use persona_common::BYPASS_MARK;
+use persona_ctl::dataplane::NodeDataplane;
 use persona_ctl::dataplane::tables::Filtering;
 
 use super::frames::Ip;
 use super::nat_world::*;
+use super::run::TC_NEXT;
 
 const REMOTE: (std::net::Ipv4Addr, u16) = (SERVER, 443);
 const OTHER: (std::net::Ipv4Addr, u16) = (OTHER_SERVER, 443);
@@ -247,5 +252,31 @@ fn a_flow_whose_packets_always_come_second_is_not_taken_for_silent() {
         assert_eq!(nat.udp_in(REMOTE, OUTER_PORT), Ok(INNER_PORT), "it spoke ten seconds ago");
         nat.node.sweep().unwrap();
         assert_eq!(nat.udp_in(REMOTE, OUTER_PORT), Ok(INNER_PORT), "and is not swept");
+    });
+}
+
+#[test]
+fn connections_from_before_pass_as_they_are_while_they_are_adopted() {
+    let adopt = Duration::from_secs(600);
+    with_nat(&Wish { adopt, ..Wish::default() }, |nat| {
+        let passes = |nat: &Nat| {
+            let packet = Ip::new(WORKLOAD, SERVER, 6).tcp(50_000, 443, ACK, b"", b"data");
+            let outcome = nat.run_out(&packet);
+            outcome.verdict == TC_NEXT && outcome.mark == BYPASS_MARK && outcome.bytes[14..] == packet
+        };
+        assert!(passes(nat), "untouched");
+        establish(nat, REMOTE); // a new one is the persona's, and stays so
+        assert_eq!(nat.tcp_in(OTHER, OUTER_PORT, SYN), Ok(INNER_PORT));
+        assert_eq!(nat.tcp_port(INNER_PORT, OTHER, SYN | ACK), Ok(OUTER_PORT), "an answer is no old connection");
+        nat.advance(500);
+        assert!(passes(nat), "until the end");
+        nat.node = NodeDataplane::open(&nat.options).unwrap();
+        assert_eq!(nat.drops(), Default::default());
+        nat.advance(100);
+        let mid_stream = Err("mid-stream".to_owned());
+        assert_eq!(nat.tcp_port(50_000, REMOTE, ACK), mid_stream, "a restart opens no second window");
+        assert_eq!(nat.tcp_port(INNER_PORT, REMOTE, ACK), Ok(OUTER_PORT));
+        nat.node = NodeDataplane::open(&nat.options).unwrap();
+        assert_eq!(nat.tcp_port(50_000, REMOTE, ACK), mid_stream, "nor does one after it");
     });
 }

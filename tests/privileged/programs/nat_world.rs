@@ -1,14 +1,15 @@
 //! A node with one workload behind it, its clock in the test's hand.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
 use persona_common::PERSONA_MARK;
 use persona_common::node::NodeConfig;
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
-use persona_ctl::dataplane::NodeDataplane;
 use persona_ctl::dataplane::tables::*;
+use persona_ctl::dataplane::{NodeDataplane, NodeOptions};
 
 use super::frames::{Ip, ethernet, geneve};
 use super::namespace::Namespace;
@@ -40,6 +41,7 @@ pub(super) struct Wish {
     pub(super) egress: SubjectEgress,
     pub(super) slow_ifindex: Option<u32>,
     pub(super) configured: bool,
+    pub(super) adopt: Duration,
 }
 
 impl Default for Wish {
@@ -55,7 +57,7 @@ impl Default for Wish {
             filtering: Filtering::default(),
             bypass: vec![],
         };
-        Self { block_bits: 10, blocks: vec![5], egress, slow_ifindex: None, configured: false }
+        Self { block_bits: 10, blocks: vec![5], egress, slow_ifindex: None, configured: false, adopt: Duration::ZERO }
     }
 }
 
@@ -109,6 +111,8 @@ impl Wish {
 pub(super) struct Nat {
     pub(super) node: NodeDataplane,
     pub(super) bpffs: PathBuf,
+    /// How it was opened.
+    pub(super) options: NodeOptions,
 }
 
 /// Runs a test on such a node in a namespace of its own.
@@ -119,10 +123,11 @@ pub(super) fn with_nat(wish: &Wish, test: impl FnOnce(&mut Nat) + Send) {
     let namespace = Namespace::new("nat");
     let world = World::new();
     namespace.enter(|| {
-        let mut node = world.node();
+        let options = NodeOptions { adopt: wish.adopt, ..world.node_options() };
+        let mut node = NodeDataplane::open(&options).unwrap();
         node.apply(&wish.tables()).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        let mut nat = Nat { node, bpffs: world.bpffs() };
+        let mut nat = Nat { node, bpffs: world.bpffs(), options };
         test(&mut nat);
     });
 }
@@ -130,15 +135,12 @@ pub(super) fn with_nat(wish: &Wish, test: impl FnOnce(&mut Nat) + Send) {
 impl Nat {
     /// A map, by its pin.
     pub(super) fn pinned(&self, name: &str) -> MapData {
-        MapData::from_pin(self.bpffs.join("node").join("maps").join(name)).unwrap()
+        pinned(&self.bpffs, name)
     }
 
     /// Lets time pass for the programs.
     pub(super) fn advance(&self, secs: u32) {
-        let mut cells: Array<MapData, NodeConfig> = Map::Array(self.pinned("NODE_CONFIG")).try_into().unwrap();
-        let mut config = cells.get(&0, 0).unwrap();
-        config.clock_offset_secs += secs;
-        cells.set(0, config, 0).unwrap();
+        advance(&self.bpffs, secs);
     }
 
     /// Runs `from_workload` on a packet.
@@ -208,6 +210,19 @@ impl Nat {
         assert_eq!((outcome.verdict, drops), (TC_REDIRECT, vec![]));
         Ok(outcome.bytes.clone())
     }
+}
+
+/// A map of the node, by its pin.
+pub(super) fn pinned(bpffs: &Path, name: &str) -> MapData {
+    MapData::from_pin(bpffs.join("node").join("maps").join(name)).unwrap()
+}
+
+/// Lets time pass for the node's programs.
+pub(super) fn advance(bpffs: &Path, secs: u32) {
+    let mut cells: Array<MapData, NodeConfig> = Map::Array(pinned(bpffs, "NODE_CONFIG")).try_into().unwrap();
+    let mut config = cells.get(&0, 0).unwrap();
+    config.clock_offset_secs += secs;
+    cells.set(0, config, 0).unwrap();
 }
 
 /// The source port of a packet without options.

@@ -1,5 +1,7 @@
 //! IPv6 from a workload, over tunnels of either family.
 
+use std::time::Duration;
+
 use persona_common::{BYPASS_MARK, PERSONA_MARK};
 use persona_ctl::dataplane::tables::LeaseSpace;
 
@@ -289,4 +291,21 @@ fn truncated_frames_never_get_through() {
             }
         });
     }
+}
+
+#[test]
+fn connections_from_before_pass_as_they_are_while_they_are_adopted() {
+    let adopt = Duration::from_secs(60);
+    with_adopting_node(&tables(over4()), adopt, |node, clock| {
+        let packet = |port, flags| from_workload().tcp(port, 443, flags, b"", b"data");
+        let passes = |port| {
+            let outcome = out(node, &packet(port, ACK));
+            outcome.verdict == TC_NEXT && outcome.mark == BYPASS_MARK && outcome.bytes[14..] == packet(port, ACK)
+        };
+        assert!(passes(4000), "untouched");
+        assert_eq!(out(node, &packet(4001, SYN)).verdict, TC_REDIRECT, "a new one is the persona's");
+        assert_eq!(out(node, &packet(4001, ACK)).verdict, TC_REDIRECT, "and stays so");
+        clock(60);
+        assert_eq!(out(node, &packet(4000, ACK)).verdict, TC_REDIRECT, "the time is over: it gets a record");
+    });
 }

@@ -1,17 +1,19 @@
 //! A node whose workload has both families, over an underlay of either.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use persona_common::addr::address6;
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
-use persona_ctl::dataplane::NodeDataplane;
 use persona_ctl::dataplane::tables::*;
+use persona_ctl::dataplane::{NodeDataplane, NodeOptions};
 
 use super::frames::ethernet;
 use super::frames6::{Ip6, kind_of, tunnel};
 use super::namespace::Namespace;
+use super::nat_world::advance;
 use super::run::{Facts, Outcome, TC_DROP, new_drops, run_tc};
 use super::world::{LOOPBACK, World, is_privileged};
 
@@ -120,16 +122,25 @@ pub(super) fn network(tables: &mut NodeTables) -> &mut SubjectEgress {
 
 /// Runs a test on a node in a namespace of its own.
 pub(super) fn with_node(tables: &NodeTables, test: impl FnOnce(&mut NodeDataplane) + Send) {
+    with_adopting_node(tables, Duration::ZERO, |node, _| test(node));
+}
+
+/// The same on one that adopts connections from before for a time; the test may let time pass for the programs.
+pub(super) fn with_adopting_node(
+    tables: &NodeTables,
+    adopt: Duration,
+    test: impl FnOnce(&mut NodeDataplane, &dyn Fn(u32)) + Send,
+) {
     if !is_privileged() {
         return;
     }
     let namespace = Namespace::new("node6");
     let world = World::new();
     namespace.enter(|| {
-        let mut node = world.node();
+        let mut node = NodeDataplane::open(&NodeOptions { adopt, ..world.node_options() }).unwrap();
         node.apply(tables).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        test(&mut node);
+        test(&mut node, &|secs| advance(&world.bpffs(), secs));
     });
 }
 
@@ -185,13 +196,18 @@ pub(super) fn refused(node: &NodeDataplane, reason: &str, run: impl FnOnce() -> 
 
 /// Plays a packet whose sender is told until it is told no more, and checks how often it was.
 pub(super) fn told_at_a_bounded_rate(node: &NodeDataplane, run: impl Fn() -> Outcome) {
+    told_until_dropped(|| node.counters().unwrap().drops, || run().verdict == TC_DROP);
+}
+
+/// The same, whoever tells.
+pub(super) fn told_until_dropped(drops: impl Fn() -> BTreeMap<String, u64>, is_dropped: impl Fn() -> bool) {
     const TRY_COUNT_MAX: u32 = 100_000;
-    let (before, started) = (node.counters().unwrap().drops, Instant::now());
+    let (before, started) = (drops(), Instant::now());
     let (mut told, mut refused) = (0u128, 0u64);
     for _ in 0..TRY_COUNT_MAX {
-        match run().verdict {
-            TC_DROP => refused += 1,
-            _ => told += 1,
+        match is_dropped() {
+            true => refused += 1,
+            false => told += 1,
         }
         if refused == 50 {
             break;
@@ -201,6 +217,6 @@ pub(super) fn told_at_a_bounded_rate(node: &NodeDataplane, run: impl Fn() -> Out
     let cpu_count = std::thread::available_parallelism().unwrap().get() as u128;
     let limit = cpu_count * (100 + started.elapsed().as_millis() + 10);
     assert!(told >= 100 && told <= limit, "{told} told, {refused} not, of at most {limit}");
-    let drops = new_drops(&before, &node.counters().unwrap().drops);
+    let drops = new_drops(&before, &drops());
     assert!(drops.contains(&("icmp-rate".to_owned(), 50)), "{drops:?}");
 }
