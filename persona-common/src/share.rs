@@ -3,7 +3,7 @@
 //! The slot keeps its owner's mapping; every other flow that leaves under its port has an entry here.
 
 use crate::addr::AddressBe;
-use crate::flow::{SLOT_REPLIED, SLOT_RESET, TCP, idle_limit_secs};
+use crate::flow::{FlowKey, FlowValue, SLOT_REPLIED, SLOT_RESET, TCP, idle_limit_secs};
 
 /// An external port towards one remote. Map `SHARED`.
 #[repr(C)]
@@ -18,6 +18,14 @@ pub struct SharedKey {
 }
 
 const _: () = assert!(size_of::<SharedKey>() == 12 && align_of::<SharedKey>() == 4);
+
+impl SharedKey {
+    /// The entry of a flow that leaves under a shared port.
+    #[inline(always)]
+    pub const fn of(key: &FlowKey, flow: &FlowValue) -> Self {
+        Self { slot_index: flow.slot_index, remote_address: key.remote_address, remote_port: key.remote_port as u32 }
+    }
+}
 
 /// [`SharedFlow::flags`]: the other side has answered.
 pub const SHARED_REPLIED: u32 = SLOT_REPLIED;
@@ -53,6 +61,15 @@ pub struct SharedFlow {
 const _: () = assert!(size_of::<SharedFlow>() == 32 && align_of::<SharedFlow>() == 8);
 
 impl SharedFlow {
+    /// Whether the entry is that of the flow, and in force.
+    #[inline(always)]
+    pub const fn is_of(&self, key: &FlowKey, flow: &FlowValue, now_secs: u32) -> bool {
+        self.sequence == flow.sequence
+            && self.inner_address == key.inner_address
+            && self.inner_port == key.inner_port
+            && self.is_live(now_secs)
+    }
+
     /// Whether the port is taken towards that remote at `now_secs`; the same times as a slot's with one flow.
     #[inline(always)]
     pub const fn is_live(&self, now_secs: u32) -> bool {

@@ -4,9 +4,9 @@
 //! life between the look and the removal makes its entry anew.
 
 use aya::Pod;
-use persona_common::flow::{FLOW_SHARED, FlowKey, FlowValue};
+use persona_common::flow::FLOW_SHARED;
 use persona_common::node::{LEASE_IS_CONFIGURED, LEASE_IS_PREFIX};
-use persona_common::share::{SharedFlow, SharedKey};
+use persona_common::share::SharedKey;
 use persona_core::ids::LeaseId;
 
 use super::counters::SweepSummary;
@@ -70,7 +70,7 @@ impl NodeDataplane {
         let mut shared = maps.shared.lock().expect("nobody panics while holding it");
         for (key, flow) in flows.entries()? {
             let is_live = if flow.flags & FLOW_SHARED != 0 {
-                shared.get(&shared_key(&key, &flow))?.is_some_and(|entry| is_of(&entry, &key, &flow, now_secs))
+                shared.get(&SharedKey::of(&key, &flow))?.is_some_and(|entry| entry.is_of(&key, &flow, now_secs))
             } else {
                 let slot = maps.slots.get(flow.slot_index)?;
                 slot.sequence == flow.sequence && slot.is_live(now_secs) && !flow.is_silent(key.protocol, now_secs)
@@ -135,16 +135,4 @@ fn retain<K: Pod, V: Pod + PartialEq>(
         }
     }
     Ok(())
-}
-
-fn shared_key(key: &FlowKey, flow: &FlowValue) -> SharedKey {
-    SharedKey { slot_index: flow.slot_index, remote_address: key.remote_address, remote_port: key.remote_port.into() }
-}
-
-/// Whether the entry is that of the flow, and in force.
-fn is_of(entry: &SharedFlow, key: &FlowKey, flow: &FlowValue, now_secs: u32) -> bool {
-    entry.sequence == flow.sequence
-        && entry.inner_address == key.inner_address
-        && entry.inner_port == key.inner_port
-        && entry.is_live(now_secs)
 }

@@ -36,6 +36,7 @@ mod receive;
 mod records;
 mod resolve;
 mod rewrite;
+mod room;
 mod share;
 mod slow_path;
 mod tell;
@@ -52,12 +53,12 @@ use persona_ebpf::verdict::{judged, observed};
 
 #[classifier]
 pub fn from_workload(context: TcContext) -> i32 {
-    observed(&context, Hook::FromWorkload, from_workload::run)
+    observed(&context, Hook::FromWorkload, |frame| room::looked_after(frame, from_workload::run(frame)))
 }
 
 #[classifier]
 pub fn from_host(context: TcContext) -> i32 {
-    judged(&context, Hook::FromHost, from_host::run)
+    judged(&context, Hook::FromHost, |frame| room::looked_after(frame, from_host::run(frame)))
 }
 
 #[classifier]

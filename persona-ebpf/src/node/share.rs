@@ -36,6 +36,8 @@ struct Search {
     owner_flow: FlowKey,
     start: u32,
     is_found: u32,
+    /// The table had no room for an entry.
+    is_full: u32,
 }
 
 /// The mapping of a flow that leaves under a shared port, if that is still in force; refreshes it.
@@ -109,6 +111,7 @@ fn try_take(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<(u32, u
         owner_flow: flow_key(packet, subject),
         start: 0,
         is_found: 0,
+        is_full: 0,
     };
     search_ports(lease, &mut search)?;
     let flags = FLOW_SHARED | flow_tick(now_secs) << FLOW_TICK_SHIFT;
@@ -128,7 +131,11 @@ fn search_ports(lease: &Lease, search: &mut Search) -> Result<(), DropReason> {
     unsafe { bpf_loop(tried, probe as *mut c_void, (search as *mut Search).cast(), 0) };
     // The mark of exhaustion in the upper half stays.
     *cursor = (*cursor & !POSITION_MASK) | ((search.start + tried) % port_count);
-    if search.is_found == 0 { Err(DropReason::PortsExhausted) } else { Ok(()) }
+    match (search.is_found, search.is_full) {
+        (0, 0) => Err(DropReason::PortsExhausted),
+        (0, _) => Err(DropReason::MappingTableFull),
+        _ => Ok(()),
+    }
 }
 
 unsafe extern "C" fn probe(index: u32, search: *mut Search) -> i64 {
@@ -176,7 +183,10 @@ fn claim(search: &mut Search) -> bool {
     if SHARED.insert(&search.key, &search.flow, BPF_NOEXIST as u64).is_ok() {
         return true;
     }
-    let Some(entry) = SHARED.get_ptr_mut(&search.key) else { return false };
+    let Some(entry) = SHARED.get_ptr_mut(&search.key) else {
+        search.is_full = 1;
+        return false;
+    };
     // SAFETY: as in `entry`.
     let entry = unsafe { &mut *entry };
     let now_secs = search.flow.last_seen_secs;

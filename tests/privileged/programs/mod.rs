@@ -14,6 +14,7 @@ mod fuzz;
 mod fuzz_world;
 mod guard6;
 mod load;
+mod map_full;
 mod namespace;
 mod nat_complete;
 mod nat_errors;
