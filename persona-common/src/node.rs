@@ -28,6 +28,8 @@ pub const DEVICE_SHARED: u32 = 1;
 
 /// [`Device::vlan`] and [`Subject::vlan`]: there is a tag, its VLAN id in the lower twelve bits.
 pub const VLAN_PRESENT: u32 = 1 << 16;
+/// [`Device::vlan`] and [`Subject::vlan`]: the tag is one of a service (802.1ad), not of a customer (802.1Q).
+pub const VLAN_SERVICE: u32 = 1 << 17;
 
 /// A workload's host-side device. Map `DEVICES`, by interface index.
 #[repr(C)]
@@ -39,7 +41,7 @@ pub struct Device {
     pub address: AddressBe,
     /// `DEVICE_*` bits.
     pub flags: u32,
-    /// The one VLAN tag that its packets carry: [`VLAN_PRESENT`] | id; 0: none.
+    /// The one VLAN tag that its packets carry: [`VLAN_PRESENT`] | id, and [`VLAN_SERVICE`]; 0: none.
     pub vlan: u32,
     /// The prefix that its IPv6 sources must lie in.
     pub prefix: Address6,
@@ -92,7 +94,7 @@ pub struct Subject {
     pub ifindex: u32,
     /// DSCP to set, 0 to 63.
     pub dscp: u32,
-    /// The tag that its device wants: [`VLAN_PRESENT`] | id; 0: none.
+    /// The tag that its device wants, as in [`Device::vlan`]; 0: none.
     pub vlan: u32,
 }
 

@@ -33,7 +33,7 @@ impl Places<'_> {
                 subject: (!is_shared).then_some(number),
                 address: workload.address,
                 prefix6: workload.prefix6(),
-                vlan: workload.vlan,
+                vlan: workload.vlan_tag(),
             };
             devices.entry(ifindex).or_insert(entry);
         }

@@ -7,7 +7,7 @@ use persona_core::wire::desired::{Assign, SubjectQos};
 
 use super::*;
 use crate::agent::configure::Reach;
-use crate::dataplane::tables::{CgroupEntry, DeviceEntry, LeaseSpace, SourceEntry};
+use crate::dataplane::tables::{CgroupEntry, DeviceEntry, LeaseSpace, SourceEntry, VlanProtocol, VlanTag};
 use crate::netlink::{Link, LinkAddress, Path};
 
 fn config() -> AgentConfig {
@@ -239,7 +239,7 @@ fn subjects_are_found_by_device_source_and_cgroup() {
         uplink = 'up0'
         host = { cgroup = '/system.slice' }
         workload = [
-          { name = 'w1', device = 'veth1', address = '10.9.0.2', address6 = 'fd00:9::/64', vlan = 7 },
+          { name = 'w1', device = 'veth1', address = '10.9.0.2', address6 = 'fd00:9::/64', vlan = 7, vlan_protocol = '802.1ad' },
           { name = 'w2', device = 'br0', sources = ['10.1.0.0/24', 'fd00:1::/64'] },
           { name = 'w3', device = 'br0', source = '10.1.0.7' },
           { name = 'w4', cgroup = '/web' },
@@ -266,7 +266,7 @@ fn subjects_are_found_by_device_source_and_cgroup() {
     let own = DeviceEntry {
         address: Some(Ipv4Addr::new(10, 9, 0, 2)),
         prefix6: Some(("fd00:9::".parse().unwrap(), 64)),
-        vlan: Some(7),
+        vlan: Some(VlanTag { id: 7, protocol: VlanProtocol::Service }),
         ..entry(7, Some(SubjectNumber(1)))
     };
     assert_eq!(plan.tables.devices, [own, entry(8, None)]);

@@ -12,6 +12,7 @@ use persona_core::units::Cidr;
 use serde::Deserialize;
 
 use super::config::HostConfig;
+use crate::dataplane::tables::{VlanProtocol, VlanTag};
 
 /// A workload on this node, as the file says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -32,8 +33,11 @@ pub struct WorkloadConfig {
     pub sources: Vec<Cidr>,
     /// The cgroup v2 that holds its processes; a path from the tree's root.
     pub cgroup: Option<String>,
-    /// The 802.1Q tag that its packets carry on the device, 1 to 4,094.
+    /// The VLAN tag that its packets carry on the device, 1 to 4,094.
     pub vlan: Option<u16>,
+    /// Which kind of tag that is.
+    #[serde(default)]
+    pub vlan_protocol: VlanProtocol,
     /// Its network namespace, for addresses that are configured. Default: found through the device's peer.
     pub netns: Option<PathBuf>,
     /// A process in its network namespace, instead of `netns`.
@@ -116,6 +120,11 @@ impl WorkloadConfig {
         self.source.into_iter().chain(self.sources.iter().copied())
     }
 
+    /// The tag that its packets carry.
+    pub fn vlan_tag(&self) -> Option<VlanTag> {
+        self.vlan.map(|id| VlanTag { id, protocol: self.vlan_protocol })
+    }
+
     /// Its IPv6 prefix, as tables want it.
     pub fn prefix6(&self) -> Option<(Ipv6Addr, u8)> {
         self.address6.and_then(|range| match range.address() {
@@ -156,6 +165,10 @@ impl WorkloadConfig {
             ),
             (self.vlan.is_some() && self.device.is_none(), "a VLAN tag stands on a device: set device"),
             (self.vlan.is_some_and(|tag| !is_tag(tag)), "vlan is 1 to 4094"),
+            (
+                self.vlan.is_none() && self.vlan_protocol != VlanProtocol::default(),
+                "vlan_protocol is that of a tag: set vlan",
+            ),
             (
                 self.cgroup.as_ref().is_some_and(|path| !is_path(path)),
                 "cgroup is a path from the root of the v2 tree, such as /system.slice/web.service",
@@ -225,7 +238,7 @@ fn check_device_pair(first: &WorkloadConfig, second: &WorkloadConfig) -> Result<
     if !is_by_source(first) || !is_by_source(second) {
         return shared("device", device.clone(), "each needs its own, or sources on every one of them");
     }
-    if first.vlan != second.vlan {
+    if first.vlan_tag() != second.vlan_tag() {
         return shared("device", device.clone(), "a device carries one VLAN tag for all of its workloads");
     }
     let same = first.all_sources().find(|source| second.all_sources().any(|other| other == *source));
@@ -288,6 +301,7 @@ mod tests {
             ("{ name = 'a', device = 'v0', address6 = 'fd00::/48' }", "64 to 128 bits"),
             ("{ name = 'a', device = 'v0', source = 'fd00::/63' }", "64 to 128 bits"),
             ("{ name = 'a', device = 'v0', address = '10.0.0.2', vlan = 4095 }", "1 to 4094"),
+            ("{ name = 'a', device = 'v0', address = '10.0.0.2', vlan_protocol = '802.1ad' }", "set vlan"),
             ("{ name = 'a', cgroup = 'x' }", "from the root"),
             ("{ name = 'a', cgroup = '/../x' }", "from the root"),
             ("{ name = 'a', device = 'v0', netns = '/x', pid = 7 }", "not both"),

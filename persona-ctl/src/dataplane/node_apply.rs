@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use persona_common::maps::GROUP_COUNT_MAX;
-use persona_common::node::{DEVICE_SHARED, Device, EdgeHop, NodeConfig, Subject, VLAN_PRESENT};
+use persona_common::node::{DEVICE_SHARED, Device, EdgeHop, NodeConfig, Subject, VLAN_PRESENT, VLAN_SERVICE};
 use persona_core::ids::{EdgeNumber, Generation};
 
 use super::error::DataplaneError;
@@ -14,7 +14,7 @@ use super::node_prefixes::{bypassed, managed, sources};
 use super::node_room;
 use super::node_rows::name_hash;
 use super::node_subjects::subject_cell;
-use super::tables::{DeviceEntry, NodeTables, SubjectEntry};
+use super::tables::{DeviceEntry, NodeTables, SubjectEntry, VlanProtocol, VlanTag};
 
 pub(super) fn full(what: &str) -> DataplaneError {
     DataplaneError::Invalid(format!("no room for another {what}"))
@@ -171,6 +171,9 @@ impl NodeDataplane {
 }
 
 /// A tag as device and subject cells hold it.
-pub(super) fn vlan_cell(vlan: Option<u16>) -> u32 {
-    vlan.map_or(0, |id| VLAN_PRESENT | u32::from(id))
+pub(super) fn vlan_cell(vlan: Option<VlanTag>) -> u32 {
+    vlan.map_or(0, |tag| {
+        let kind = if tag.protocol == VlanProtocol::Service { VLAN_SERVICE } else { 0 };
+        VLAN_PRESENT | kind | u32::from(tag.id)
+    })
 }

@@ -100,7 +100,7 @@ fn check_device(device: &DeviceEntry, subjects: &BTreeSet<SubjectNumber>) -> Res
         return refuse(format!("prefix {prefix}/{length}: a length is {INNER_PREFIX_MIN} to 128"));
     }
     match device.vlan {
-        Some(vlan) if !(1..=4094).contains(&vlan) => refuse(format!("VLAN {vlan} is not 1 to 4094")),
+        Some(tag) if !(1..=4094).contains(&tag.id) => refuse(format!("VLAN {} is not 1 to 4094", tag.id)),
         _ => Ok(()),
     }
 }

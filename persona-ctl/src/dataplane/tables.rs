@@ -92,8 +92,29 @@ pub struct DeviceEntry {
     pub address: Option<Ipv4Addr>,
     /// The prefix that its IPv6 sources must lie in, beside configured leases: 64 to 128 bits.
     pub prefix6: Option<(Ipv6Addr, u8)>,
-    /// The VLAN id that its packets carry. None: untagged.
-    pub vlan: Option<u16>,
+    /// The VLAN tag that its packets carry. None: untagged.
+    pub vlan: Option<VlanTag>,
+}
+
+/// A VLAN tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VlanTag {
+    /// Its VLAN id, 1 to 4,094.
+    pub id: u16,
+    /// Which kind of tag.
+    pub protocol: VlanProtocol,
+}
+
+/// The kind of a VLAN tag.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+pub enum VlanProtocol {
+    /// A customer's, EtherType 0x8100.
+    #[default]
+    #[serde(rename = "802.1q")]
+    Customer,
+    /// A service's, EtherType 0x88a8.
+    #[serde(rename = "802.1ad")]
+    Service,
 }
 
 /// A control group whose processes are a subject.

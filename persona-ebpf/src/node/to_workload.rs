@@ -1,13 +1,16 @@
 //! `to_workload`, leaving the host-side device towards the workload: notes connections that others open to it.
 //!
-//! It lets everything pass. Packets with our mark belong to flows of the persona and are not noted.
+//! It lets everything pass. Packets with our mark belong to flows of the persona and are not noted; those of the slow path,
+//! which sends by a socket, get the device's VLAN tag here.
 
 use aya_ebpf::programs::TcContext;
 use persona_common::PERSONA_MARK;
 use persona_common::addr::{Address6, mapped};
+use persona_common::drop::DropReason;
 use persona_common::flow::{TCP, UDP};
 use persona_common::node::{DEVICE_SHARED, Device};
 use persona_common::record::RecordKey;
+use persona_ebpf::count::count_drop;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{
     ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_OFFSET_MASK, Ipv4, Ipv6, Tcp,
@@ -15,7 +18,7 @@ use persona_ebpf::header::{
 use persona_ebpf::tc::skb;
 
 use crate::maps::{self, SOURCES};
-use crate::{classify, towards};
+use crate::{classify, towards, vlan};
 
 /// Bytes of headers that the program looks at: extension headers are not stepped over, nothing opens a flow with them.
 const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 60 + 20;
@@ -30,11 +33,25 @@ struct Header {
 
 #[inline(always)]
 pub fn run(frame: &TcContext) -> i32 {
-    // SAFETY: a field of the context.
-    if unsafe { (*skb(frame)).mark } != PERSONA_MARK {
+    // SAFETY: fields of the context.
+    let (mark, ingress_ifindex) = unsafe { ((*skb(frame)).mark, (*skb(frame)).ingress_ifindex) };
+    if mark != PERSONA_MARK {
         note(frame);
+    } else if ingress_ifindex == 0 && tag(frame).is_err() {
+        count_drop(DropReason::Kernel);
+        return TcContext::DROP;
     }
     TcContext::PASS
+}
+
+/// What comes from a socket of ours has no tag yet.
+#[inline(always)]
+fn tag(frame: &TcContext) -> Result<(), DropReason> {
+    match classify::device(frame) {
+        Ok(device) => vlan::push_missing(frame, device.vlan),
+        // Taken out of the tables a moment ago.
+        Err(_) => Ok(()),
+    }
 }
 
 #[inline(always)]

@@ -47,6 +47,12 @@ const SHARED: [(&str, [&str; 2]); 3] = [
 const TAGGED: [&str; 2] = ["10.10.8.2", "fd00:10:10:8::2"];
 const TAG: u32 = 42;
 
+/// The same behind another device, in tags of services.
+const SERVICE_TAGGED: [&str; 2] = ["10.10.9.2", "fd00:10:10:9::2"];
+
+/// Bytes of the datagrams that come in fragments.
+const LARGE_BYTES: usize = 3_000;
+
 /// Where the internet host takes what was tagged.
 const PORT: u16 = 7_780;
 
@@ -60,10 +66,45 @@ fn subjects_without_a_device_of_their_own_show_their_own_leases() {
         }
         findings.run("by cgroup", |findings| host_processes(world, &groups, findings));
         findings.run("by source", |findings| shared_device(world, findings));
-        findings.run("by tag", |findings| tagged_device(world, findings));
+        for place in &TAGGED_PLACES {
+            findings.run(&format!("by tag, {}", place.words), |findings| tagged_device(world, place, findings));
+        }
         findings.run("the processes", |_| world.check_processes());
     });
 }
+
+/// A workload whose frames are tagged.
+struct TaggedPlace {
+    subject: &'static str,
+    inside: &'static str,
+    device: &'static str,
+    sources: [&'static str; 2],
+    kind: [u8; 2],
+    /// What tcpdump calls the tag, and the configuration.
+    ethertype: &'static str,
+    words: &'static str,
+}
+
+const TAGGED_PLACES: [TaggedPlace; 2] = [
+    TaggedPlace {
+        subject: "t1",
+        inside: "tagged",
+        device: "vl0",
+        sources: TAGGED,
+        kind: [0x81, 0x00],
+        ethertype: "(0x8100)",
+        words: "802.1q",
+    },
+    TaggedPlace {
+        subject: "t2",
+        inside: "service",
+        device: "vl1",
+        sources: SERVICE_TAGGED,
+        kind: [0x88, 0xa8],
+        ethertype: "(0x88a8)",
+        words: "802.1ad",
+    },
+];
 
 /// Groups of the v2 tree: the host's, and below it a workload's.
 struct Groups {
@@ -78,11 +119,13 @@ fn prepare(world: &mut World) -> Result<Groups> {
     world.ledger.note(Undo::RemoveCgroup(name.clone()));
     let groups = Groups { job: host.join("job"), host };
     std::fs::create_dir_all(&groups.job)?;
-    let mut text = format!(
-        "\n[[workload]]\nname = \"job\"\ncgroup = \"/{name}/job\"\n\
-         [[workload]]\nname = \"t1\"\ndevice = \"vl0\"\nvlan = {TAG}\naddress = \"{}\"\naddress6 = \"{}\"\n",
-        TAGGED[0], TAGGED[1]
-    );
+    let mut text = format!("\n[[workload]]\nname = \"job\"\ncgroup = \"/{name}/job\"\n");
+    for TaggedPlace { subject, device, sources: [address, address6], words, .. } in &TAGGED_PLACES {
+        text += &format!(
+            "[[workload]]\nname = \"{subject}\"\ndevice = \"{device}\"\nvlan = {TAG}\nvlan_protocol = \"{words}\"\n\
+             address = \"{address}\"\naddress6 = \"{address6}\"\n"
+        );
+    }
     for (name, sources) in &SHARED[..2] {
         text += &format!("[[workload]]\nname = \"{name}\"\ndevice = \"sh0\"\nsources = {sources:?}\n");
     }
@@ -90,7 +133,7 @@ fn prepare(world: &mut World) -> Result<Groups> {
     world.extra_agent_config = text;
     route_the_host(world)?;
     share_a_device(world)?;
-    tag_a_device(world)?;
+    TAGGED_PLACES.iter().try_for_each(|place| tag_a_device(world, place))?;
     Ok(groups)
 }
 
@@ -119,15 +162,16 @@ fn share_a_device(world: &mut World) -> Result<()> {
 }
 
 /// Everything of the workload's is tagged. Where it is, behind the device beneath the tags, the node must be told.
-fn tag_a_device(world: &mut World) -> Result<()> {
-    let (inside, node) = (make(world, "tagged")?, world.namespaces.node.clone());
-    inside.link("eth0", &node, "vl0")?;
-    for address in TAGGED {
+fn tag_a_device(world: &mut World, place: &TaggedPlace) -> Result<()> {
+    let (inside, node) = (make(world, place.inside)?, world.namespaces.node.clone());
+    let device = place.device;
+    inside.link("eth0", &node, device)?;
+    for address in place.sources {
         let mac = link(&inside, "eth0")?.1;
-        node.ip(&format!("route add {address} dev vl0"))?;
-        node.ip(&format!("neigh replace {address} lladdr {mac} dev vl0 nud permanent"))?;
+        node.ip(&format!("route add {address} dev {device}"))?;
+        node.ip(&format!("neigh replace {address} lladdr {mac} dev {device} nud permanent"))?;
     }
-    world.namespaces.workloads.insert("tagged", inside);
+    world.namespaces.workloads.insert(place.inside, inside);
     Ok(())
 }
 
@@ -196,37 +240,68 @@ fn shared_device(world: &World, findings: &mut Findings) -> Result<()> {
 }
 
 /// Frames with a tag, as a guest with a VLAN device of its own sends them; without it they are nobody's.
-fn tagged_device(world: &World, findings: &mut Findings) -> Result<()> {
-    let (leases, inside) = (leases_of(world, "workload/n1/t1")?, world.workload("tagged"));
-    for ((server, source), lease) in SERVERS.into_iter().zip(TAGGED).zip(&leases) {
+fn tagged_device(world: &World, place: &TaggedPlace, findings: &mut Findings) -> Result<()> {
+    let subject = format!("workload/n1/{}", place.subject);
+    let (leases, inside) = (leases_of(world, &subject)?, world.workload(place.inside));
+    for ((server, source), lease) in SERVERS.into_iter().zip(place.sources).zip(&leases) {
         let internet = &world.namespaces.internet;
         let socket = internet.run_inside(|| UdpSocket::bind(SocketAddr::new(server.parse().unwrap(), PORT)))??;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-        let capture =
-            Capture::start(world, &format!("tagged-{}", source.len()), inside, "eth0", &format!("vlan {TAG}"))?;
-        let seen = send_tagged(world, &socket, source, Some(TAG))?.context("nothing arrives")?;
+        let name = format!("{}-{}", place.inside, source.len());
+        let capture = Capture::start(world, &name, inside, "eth0", &format!("vlan {TAG}"))?;
+        let seen = send_tagged(world, place, &socket, source, true)?.context("nothing arrives")?;
         findings.note(format!("tagged: the server sees {}", lease.space), seen.to_string(), holds(lease, seen.ip()));
         socket.send_to(b"an answer", seen)?;
-        let answers = capture.finish()?;
-        let answer = answers.iter().find(|line| line.contains(&format!("{server}.{PORT} > {source}")));
-        let expected = "the answer comes with the tag";
+        let later = send_backwards(internet, &socket, seen)?;
+        let answers = capture.finish_framed()?;
+        let is_tagged = |line: &str| line.contains(place.ethertype);
+        let is_answer = |line: &&String| is_tagged(line) && line.contains(&format!("{server}.{PORT} > {source}"));
+        let answer = answers.iter().find(is_answer);
+        let expected = format!("the answer comes with the tag, {}", place.words);
         findings.note(expected, answer.map_or_else(|| format!("{answers:?}"), String::clone), answer.is_some());
-        let untagged = send_tagged(world, &socket, source, None)?;
+        let is_later = |line: &&String| is_tagged(line) && line.contains(server) && is_later_fragment(line);
+        let came = answers.iter().filter(is_later).count();
+        let expected = format!("{later} fragments that came before their first have the tag");
+        findings.note(expected, format!("{came}"), came == later);
+        let untagged = send_tagged(world, place, &socket, source, false)?;
         findings.note("untagged: nothing arrives", format!("{untagged:?}"), untagged.is_none());
     }
     Ok(())
 }
 
+/// Fragments of a datagram, the last one first; gives how many are no first ones.
+fn send_backwards(internet: &Namespace, server: &UdpSocket, to: SocketAddr) -> Result<usize> {
+    let raw = internet.run_inside(|| sys::RawSocket::open(to.ip()))??;
+    let payload = vec![7; LARGE_BYTES];
+    let fragments = Datagram { source: server.local_addr()?, destination: to, id: 77, payload }.fragments(1_000);
+    fragments.iter().rev().try_for_each(|fragment| raw.send(fragment, to.ip()))?;
+    // They wait for their first, which comes last, and for the thread that lets them go.
+    std::thread::sleep(Duration::from_millis(500));
+    Ok(fragments.len() - 1)
+}
+
+/// As tcpdump shows one: `offset 1000,` of IPv4, `frag (0x0000004d:1000|1000)` of IPv6.
+fn is_later_fragment(line: &str) -> bool {
+    let of_ipv4 = line.contains("offset ") && !line.contains("offset 0,");
+    of_ipv4 || line.contains("frag (") && !line.contains(":0|")
+}
+
 /// Sends a datagram in a frame of its own; gives who the server says has sent it.
-fn send_tagged(world: &World, server: &UdpSocket, source: &str, tag: Option<u32>) -> Result<Option<SocketAddr>> {
-    let inside = world.workload("tagged");
+fn send_tagged(
+    world: &World,
+    place: &TaggedPlace,
+    server: &UdpSocket,
+    source: &str,
+    is_tagged: bool,
+) -> Result<Option<SocketAddr>> {
+    let inside = world.workload(place.inside);
     let (ifindex, _) = link(inside, "eth0")?;
     let mac = |text: String| text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>();
-    let (to, from) = (mac(link(&world.namespaces.node, "vl0")?.1)?, mac(link(inside, "eth0")?.1)?);
+    let (to, from) = (mac(link(&world.namespaces.node, place.device)?.1)?, mac(link(inside, "eth0")?.1)?);
     let source = SocketAddr::new(source.parse()?, 40_000);
     let datagram = Datagram { source, destination: server.local_addr()?, id: 1, payload: b"tagged?".to_vec() };
     let kind: [u8; 2] = if source.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-    let tag = tag.map_or_else(Vec::new, |tag| [[0x81, 0x00], (tag as u16).to_be_bytes()].concat());
+    let tag = if is_tagged { [place.kind, (TAG as u16).to_be_bytes()].concat() } else { Vec::new() };
     let frame = [to, from, tag, kind.to_vec(), datagram.packet()].concat();
     inside.run_inside(|| sys::send_frame(ifindex, &frame))??;
     Ok(server.recv_from(&mut [0; 64]).ok().map(|(_, client)| client))

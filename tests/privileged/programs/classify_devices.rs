@@ -40,12 +40,15 @@ fn a_tag_must_be_the_one_that_the_device_names() {
         assert_eq!(priority.bytes, expected, "a priority is no VLAN: {:?}", node.counters().unwrap().drops);
     });
     let mut vlan = tables(over4());
-    vlan.devices[0].vlan = Some(5);
-    with_node(&vlan, |node| {
-        for kind in [0x8100, 0x88a8] {
+    for (protocol, kind, other) in [(VlanProtocol::Service, 0x88a8, 0x8100), (VlanProtocol::Customer, 0x8100, 0x88a8)] {
+        vlan.devices[0].vlan = Some(VlanTag { id: 5, protocol });
+        with_node(&vlan, |node| {
             let outcome = run(node, &tagged(kind, 0x6005, &packet));
             assert_eq!(outcome.bytes, expected, "{:?}", node.counters().unwrap().drops);
-        }
+            refused(node, "vlan", || run(node, &tagged(other, 5, &packet)));
+        });
+    }
+    with_node(&vlan, |node| {
         refused(node, "vlan", || run(node, &ethernet(0x86dd, &packet)));
         refused(node, "vlan", || run(node, &tagged(0x8100, 6, &packet)));
         let twice = [&MAC_B[..], &MAC_A, &[0x88, 0xa8, 0, 5], &tagged(0x8100, 5, &packet)[12..]].concat();

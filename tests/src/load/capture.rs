@@ -42,10 +42,20 @@ impl Capture {
     }
 
     /// Ends it and gives a line for each packet.
-    pub fn finish(mut self) -> Result<Vec<String>> {
+    pub fn finish(self) -> Result<Vec<String>> {
+        self.finish_with(&["-nn", "-v"])
+    }
+
+    /// The same, with what the frames' own headers say.
+    pub fn finish_framed(self) -> Result<Vec<String>> {
+        self.finish_with(&["-nn", "-v", "-e"])
+    }
+
+    fn finish_with(mut self, options: &[&str]) -> Result<Vec<String>> {
         std::thread::sleep(SETTLE_TIME);
         self.tcpdump.stop()?;
-        let text = run("tcpdump", &["-nn", "-v", "-r", &self.file.display().to_string()])?;
+        let file = self.file.display().to_string();
+        let text = run("tcpdump", &[options, &["-r", &file]].concat())?;
         Ok(joined(&text))
     }
 }
