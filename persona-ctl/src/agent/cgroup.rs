@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The id of a group: the inode number of its directory. None: there is no such group, or no v2 tree.
-pub(super) fn id_of(path: &str) -> Option<u64> {
+pub(crate) fn id_of(path: &str) -> Option<u64> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     id_below(&tree(&mounts)?, path)
 }

@@ -6,7 +6,7 @@
 
 mod advice;
 mod budget;
-mod cgroup;
+pub(crate) mod cgroup;
 mod changes;
 mod config;
 mod configure;

@@ -1,7 +1,7 @@
 //! `persona-ctl explain packet`: what would happen to a packet, told by the real program.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -13,6 +13,7 @@ use persona_common::{BYPASS_MARK, PERSONA_MARK};
 use serde::Serialize;
 
 use super::Output;
+use crate::agent::{cgroup, own_cgroup};
 use crate::dataplane::device_name;
 use crate::dataplane::rehearsal::{Played, Rehearsal};
 use crate::monitor::{Summary, summary_of};
@@ -22,7 +23,7 @@ const REDIRECTED: i32 = 7;
 /// Bytes of Ethernet, IPv4 and TCP headers.
 const HEADERS_LENGTH: usize = 54;
 
-/// Run the node's program on a made-up packet of a workload and tell each decision.
+/// Run the node's program on a made-up packet of a workload, or of the host's own, and tell each decision.
 ///
 /// Nothing in force changes: the program runs on copies of what it would write.
 #[derive(Debug, Args)]
@@ -30,6 +31,7 @@ const HEADERS_LENGTH: usize = 54;
 Examples:
   persona-ctl explain packet 10.0.0.5:1234 tcp 93.184.216.34:443
   persona-ctl explain packet 10.0.0.5:1234 udp 1.1.1.1:53 --size 1450
+  persona-ctl explain packet 192.0.2.5:1234 tcp 1.1.1.1:443 --cgroup /system.slice/mailer.service
   persona-ctl explain packet [fd00::5]:7 icmp [2001:db8::1]:0      the port is the echo's id")]
 pub(super) struct ExplainPacketArgs {
     /// The workload's address and port.
@@ -51,6 +53,9 @@ pub(super) struct ExplainPacketArgs {
     /// The workload's device on this host. Default: the one that the source address belongs to.
     #[arg(long)]
     device: Option<String>,
+    /// A control group of this host whose process sends the packet, instead of a workload behind a device.
+    #[arg(long, value_name = "PATH", conflicts_with = "device")]
+    cgroup: Option<String>,
     /// Directory on a bpffs where maps are pinned.
     #[arg(long, env = "PERSONA_BPFFS", default_value = "/sys/fs/bpf/persona")]
     bpffs: PathBuf,
@@ -78,6 +83,15 @@ struct Explained {
     leaves_as: Option<Summary>,
 }
 
+/// Who sends the packet, and through which program.
+struct Sender {
+    program: &'static str,
+    ifindex: u32,
+    subject_index: u32,
+    /// For people.
+    place: String,
+}
+
 /// One decision.
 #[derive(Debug, Serialize)]
 struct Step {
@@ -94,16 +108,42 @@ impl ExplainPacketArgs {
             self.destination
         );
         let mut rehearsal = Rehearsal::of_node(&self.bpffs)?;
-        let (ifindex, subject_index) = self.find_device(&rehearsal)?;
-        rehearsal.fill_slots(&self.bpffs, subject_index)?;
+        let sender = match &self.cgroup {
+            None => self.find_device(&rehearsal)?,
+            Some(path) => self.find_group(&mut rehearsal, path)?,
+        };
+        rehearsal.fill_slots(&self.bpffs, sender.subject_index)?;
         let frame = self.frame()?;
-        let played = rehearsal.play("from_workload", ifindex, &frame)?;
-        let again = rehearsal.play("from_workload", ifindex, &frame)?;
-        let explained = self.explain(&rehearsal, (ifindex, subject_index), &frame, &played, &again)?;
+        let played = rehearsal.play(sender.program, sender.ifindex, &frame)?;
+        let again = rehearsal.play(sender.program, sender.ifindex, &frame)?;
+        let explained = self.explain(&rehearsal, &sender, &frame, &played, &again)?;
         output.show(&explained, tell)
     }
 
-    fn find_device(&self, rehearsal: &Rehearsal) -> anyhow::Result<(u32, u32)> {
+    /// The subject of the group, or of the nearest one above it. The packet leaves by a device that leads to an edge.
+    fn find_group(&self, rehearsal: &mut Rehearsal, path: &str) -> anyhow::Result<Sender> {
+        let groups = Rehearsal::cgroups(&self.bpffs)?;
+        ensure!(
+            !groups.is_empty(),
+            "no control group of this host is a subject: see [host] and cgroup in the agent's file"
+        );
+        ensure!(cgroup::id_of(path).is_some(), "control group {path} is not there");
+        let subject_of = |path: &Path| {
+            let id = cgroup::id_of(path.to_str()?)?;
+            groups.iter().find(|(group, _)| *group == id).map(|(_, subject_index)| *subject_index)
+        };
+        let found = Path::new(path).ancestors().find_map(subject_of);
+        let subject_index = found.with_context(|| format!("neither {path} nor a group above it is a subject"))?;
+        let own = own_cgroup().filter(|path| path != "/").and_then(|path| cgroup::id_of(&path)).context(
+            "this process is in the root of the tree of control groups, where nobody is told from others: start it in a group, such as by systemd-run --scope",
+        )?;
+        rehearsal.send_as(own, subject_index)?;
+        let edges = rehearsal.edges()?;
+        let (_, edge, _) = edges.first().context("no edge is known, so no device leads to one")?;
+        Ok(Sender { program: "from_host", ifindex: edge.ifindex, subject_index, place: format!("a process of {path}") })
+    }
+
+    fn find_device(&self, rehearsal: &Rehearsal) -> anyhow::Result<Sender> {
         let devices = rehearsal.devices()?;
         let is_named =
             |ifindex: u32| self.device.as_deref().is_some_and(|name| device_name(ifindex).as_deref() == Some(name));
@@ -117,7 +157,11 @@ impl ExplainPacketArgs {
         };
         let known = || devices.iter().map(|(ifindex, _)| device_name(*ifindex).unwrap_or_else(|| ifindex.to_string()));
         match found {
-            Some((ifindex, device)) => Ok((*ifindex, device.subject_index)),
+            Some((ifindex, device)) => {
+                let name = device_name(*ifindex).unwrap_or_else(|| ifindex.to_string());
+                let (subject_index, place) = (device.subject_index, format!("{name} ({ifindex})"));
+                Ok(Sender { program: "from_workload", ifindex: *ifindex, subject_index, place })
+            }
             None => bail!(
                 "no workload device here has {}: give --device, one of {}",
                 self.source.ip(),
@@ -164,20 +208,19 @@ impl ExplainPacketArgs {
     fn explain(
         &self,
         rehearsal: &Rehearsal,
-        (ifindex, subject_index): (u32, u32),
+        sender: &Sender,
         frame: &[u8],
         played: &Played,
         again: &Played,
     ) -> anyhow::Result<Explained> {
         let mut steps = Vec::new();
         let mut step = |what, decision: String| steps.push(Step { what, decision });
-        let subject = rehearsal.subject(subject_index)?;
-        let device = device_name(ifindex).unwrap_or_else(|| ifindex.to_string());
-        step("device", format!("{device} ({ifindex}) belongs to subject {}", subject.number));
+        let subject = rehearsal.subject(sender.subject_index)?;
+        step("sender", format!("{} belongs to subject {}", sender.place, subject.number));
         if subject.flags & SUBJECT_HAS_NETWORK == 0 {
             step("persona", "the subject wears no network section".to_owned());
         }
-        let leases = rehearsal.leases_of(subject_index)?;
+        let leases = rehearsal.leases_of(sender.subject_index)?;
         for (index, lease) in &leases {
             let is_newest = index + 1 == subject.lease_index_plus_one || index + 1 == subject.lease6_index_plus_one;
             let use_of = if is_newest { "for new flows" } else { "for old flows only" };

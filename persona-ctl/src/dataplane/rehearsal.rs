@@ -20,8 +20,10 @@ use super::map_bytes::{EntryBytes, MapBytes};
 use super::maps::{Cells, DropCells, Table};
 use super::object;
 
-/// Maps that programs write; everything else they only read.
-const WRITTEN: [&str; 19] = [
+/// Maps that programs write, and one that is written for them; everything else they only read.
+const WRITTEN: [&str; 20] = [
+    // Written here, so that this process is whoever sends.
+    "CGROUPS",
     "FLOWS",
     "MAPPINGS",
     "SLOTS",
@@ -44,7 +46,8 @@ const WRITTEN: [&str; 19] = [
 ];
 
 /// Of those, what is copied; counters and rings start empty, slots are copied as far as a subject has some.
-const COPIED: [&str; 10] = [
+const COPIED: [&str; 11] = [
+    "HOST_ADDRESSES",
     "FLOWS",
     "MAPPINGS",
     "SHARED",
@@ -69,6 +72,7 @@ const SKB_IFINDEX_AT: usize = 40;
 pub struct Rehearsal {
     ebpf: Ebpf,
     devices: Table<u32, Device>,
+    cgroups: Table<u64, u32>,
     subjects: Cells<Subject>,
     leases: Cells<Lease>,
     edges: Cells<EdgeHop>,
@@ -108,6 +112,7 @@ impl Rehearsal {
         let mut ebpf = loaded?;
         let rehearsal = Self {
             devices: Table::take(&mut ebpf, "DEVICES")?,
+            cgroups: Table::take(&mut ebpf, "CGROUPS")?,
             subjects: Cells::take(&mut ebpf, "SUBJECTS")?,
             leases: Cells::take(&mut ebpf, "LEASES")?,
             edges: Cells::take(&mut ebpf, "EDGES")?,
@@ -122,6 +127,18 @@ impl Rehearsal {
     /// Workload devices, by interface index.
     pub fn devices(&self) -> Result<Vec<(u32, Device)>, DataplaneError> {
         self.devices.entries()
+    }
+
+    /// Control groups in force, by id, with the index of the subject that each is.
+    pub fn cgroups(bpffs: &Path) -> Result<Vec<(u64, u32)>, DataplaneError> {
+        let pins = PinDirectory::existing(bpffs, "node")?;
+        Table::<u64, u32>::from_pin(&pins, "CGROUPS")?.entries()
+    }
+
+    /// Makes the processes of a group a subject for `from_host`. The kernel takes the sender of a packet that is played for
+    /// whoever plays it, so it has to be the caller's own group, and not the tree's root.
+    pub fn send_as(&mut self, cgroup: u64, subject_index: u32) -> Result<(), DataplaneError> {
+        self.cgroups.put(cgroup, subject_index)
     }
 
     /// The subject with an index.
@@ -214,7 +231,9 @@ fn load(pins: &PinDirectory, folder: &Path) -> Result<Ebpf, DataplaneError> {
     }
     KernelFeatures::probe().tell(&mut loader);
     let mut ebpf = loader.load(object::node()).map_err(DataplaneError::Load)?;
-    attach::load_tc(&mut ebpf, "from_workload")?;
+    for program in ["from_workload", "from_host"] {
+        attach::load_tc(&mut ebpf, program)?;
+    }
     Ok(ebpf)
 }
 

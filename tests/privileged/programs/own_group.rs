@@ -21,6 +21,11 @@ impl OwnGroup {
         Self { before, place }
     }
 
+    /// Its path in the tree.
+    pub(super) fn path(&self) -> String {
+        format!("/{}", self.place.strip_prefix(tree()).unwrap().display())
+    }
+
     /// What the kernel calls it.
     pub(super) fn id(&self) -> u64 {
         std::fs::metadata(&self.place).unwrap().ino()
