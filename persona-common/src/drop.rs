@@ -1,17 +1,24 @@
 //! Why a packet was dropped: one list for all programs, counted per CPU by number.
+//!
+//! Counters outlive the binary that made them, so a number is never given to another reason: one that goes leaves a gap.
 
 macro_rules! drop_reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident $(at $number:literal)? = $text:literal,)+) => {
         /// Why a packet was dropped.
         #[repr(u32)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum DropReason {
-            $($(#[doc = $doc])+ $name,)+
+            $($(#[doc = $doc])+ $name $(= $number)?,)+
         }
 
         impl DropReason {
             /// Every reason, in the order of its number.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The reason with a number. None: a number of a newer release, or one whose reason is gone.
+            pub fn of_number(number: u32) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| *reason as u32 == number)
+            }
 
             /// What it means, in a sentence or two for people.
             pub const fn description(self) -> &'static str {
@@ -35,10 +42,8 @@ drop_reasons! {
     Malformed = "malformed",
     /// A device that the table of devices doesn't know (any more).
     UnknownDevice = "unknown-device",
-    /// IPv6 other than neighbour discovery.
-    Ipv6 = "ipv6",
     /// Neither IPv4, IPv6 nor ARP.
-    EtherType = "ether-type",
+    EtherType at 3 = "ether-type",
     /// A source address that isn't the device's.
     SourceAddress = "source-address",
     /// The subject wears no network section.
@@ -65,10 +70,8 @@ drop_reasons! {
     MappingTableFull = "mapping-table-full",
     /// Larger than the persona's MTU and not to be fragmented; the sender was told.
     TooBig = "too-big",
-    /// Larger than the persona's MTU and should have been fragmented.
-    TooBigFragmentable = "too-big-fragmentable",
     /// The time to live has run out.
-    TtlExpired = "ttl-expired",
+    TtlExpired at 18 = "ttl-expired",
     /// No edge is alive and knows the lease.
     NoEdge = "no-edge",
     /// A tunnel packet from an address that is no edge or node of ours, or not the lease's.
@@ -112,19 +115,29 @@ drop_reasons! {
 /// Cells in the map of drop counters; room for reasons to come.
 pub const DROP_REASON_COUNT_MAX: u32 = 64;
 
-const _: () = assert!(DropReason::ALL.len() <= DROP_REASON_COUNT_MAX as usize);
+const _: () = assert!((DropReason::ALL[DropReason::ALL.len() - 1] as u32) < DROP_REASON_COUNT_MAX);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_kebab_case_and_numbers_are_indices() {
-        for (index, reason) in DropReason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, index);
+    fn names_are_kebab_case_and_numbers_rise() {
+        assert!(DropReason::ALL.windows(2).all(|pair| (pair[0] as u32) < pair[1] as u32));
+        for reason in DropReason::ALL {
+            assert_eq!(DropReason::of_number(*reason as u32), Some(*reason));
             assert!(
                 reason.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             );
         }
+    }
+
+    #[test]
+    fn numbers_stay_what_they_were() {
+        use DropReason::*;
+        for (reason, number) in [(Malformed, 0), (EtherType, 3), (TooBig, 16), (TtlExpired, 18), (IcmpRate, 37)] {
+            assert_eq!(reason as u32, number, "{}", reason.name());
+        }
+        assert_eq!([2, 17].map(DropReason::of_number), [None; 2], "reasons that are gone");
     }
 }

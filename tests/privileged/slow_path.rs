@@ -225,6 +225,25 @@ fn what_waits_in_vain_and_what_is_absurd_is_counted() {
 }
 
 #[test]
+fn what_the_queue_has_no_room_for_is_counted() {
+    in_namespace(async |_| {
+        let [local, _] = locals();
+        let (slow_path, ifindex) = slow_path(&Arc::default(), tunnel(local));
+        let subject: IpAddr = "0.0.1.44".parse().unwrap();
+        // Together they are more than 4 MiB.
+        for id in 0..140 {
+            put(ifindex, &frame(subject, local, [0x80, WAIT], 0, &inner(id, 0x2000 | 100, &[7; 32_000])));
+        }
+        let full = DropReason::FragmentQueueFull.name();
+        let counters = wait_for(&slow_path, |counters| counters.drops.get(full).is_some_and(|count| *count >= 5));
+        assert!(counters.waited <= (4 << 20) / 32_000, "{counters:?}");
+        wait_for(&slow_path, |counters| counters.expired == counters.waited);
+        put(ifindex, &frame(subject, local, [0x80, WAIT], 0, &inner(200, 0x2000 | 100, &[7; 800])));
+        wait_for(&slow_path, |after| after.waited == counters.waited + 1);
+    });
+}
+
+#[test]
 fn a_device_that_is_taken_away_is_made_again_and_goes_with_its_owner() {
     in_namespace(async |netlink| {
         let (mut slow_path, before) = slow_path(&Arc::default(), tunnel("127.0.0.1".parse().unwrap()));

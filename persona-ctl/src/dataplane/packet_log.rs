@@ -73,9 +73,9 @@ impl PacketLine {
             words.get(at * 2 + 1)?.parse().ok()
         };
         let hook = number("hook")?;
-        let reason = match usize::try_from(number("reason")?).ok()?.checked_sub(1) {
+        let reason = match u32::try_from(number("reason")?).ok()?.checked_sub(1) {
             None => None,
-            Some(index) => Some(*DropReason::ALL.get(index)?),
+            Some(number) => Some(DropReason::of_number(number)?),
         };
         Some(Self {
             hook: Hook::ALL.into_iter().find(|candidate| *candidate as i64 == hook)?,

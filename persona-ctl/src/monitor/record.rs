@@ -82,7 +82,7 @@ impl Record {
             bytes: bytes.get(HEADER_LENGTH..HEADER_LENGTH + captured)?.to_vec(),
         };
         match kind {
-            KIND_DROP => Some(Self::Drop { reason: *DropReason::ALL.get(detail as usize)?, frame }),
+            KIND_DROP => Some(Self::Drop { reason: DropReason::of_number(detail)?, frame }),
             KIND_BEFORE => Some(Self::Packet { moment: Moment::Before, frame }),
             KIND_AFTER => Some(Self::Packet { moment: Moment::After { verdict: detail as i32 }, frame }),
             _ => None,

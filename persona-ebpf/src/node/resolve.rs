@@ -125,7 +125,7 @@ fn give_mapping(packet: &Packet, subject: &Subject, now_secs: u32, given: &mut G
 #[inline(always)]
 pub fn newest_lease(subject: &Subject) -> Result<(u32, &'static Lease), DropReason> {
     if subject.lease_index_plus_one == 0 {
-        return Err(DropReason::NoLease);
+        return Err(DropReason::FamilyDenied);
     }
     let lease_index = subject.lease_index_plus_one - 1;
     match LEASES.get(lease_index) {

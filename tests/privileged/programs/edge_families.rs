@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use persona_common::flow::{entropy_port, flow_hash};
+use persona_ctl::dataplane::tables::EdgeTables;
 
 use super::edge_frames::{AUTHENTICATION, DESTINATION_OPTIONS, HOP_BY_HOP, Ip6, ROUTING, Tunnel};
 use super::edge_world::*;
@@ -340,4 +341,27 @@ fn segments_are_judged_and_counted_as_the_packets_they_become() {
         let traffic = edge.counters().unwrap().personas[&persona_core::ids::Vni(VNI)];
         assert_eq!((traffic.ingress_packets, traffic.ingress_bytes), (4, 4 * 560));
     });
+}
+
+#[test]
+fn without_a_next_hop_nothing_is_sent() {
+    for underlay in Underlay::BOTH {
+        with_edge(underlay, |edge| {
+            let outward = underlay.from_node().frame(&Ip::new(EGRESS, SERVER, 17).udp(PORT, 53, b"x"));
+            let inward = ethernet(0x0800, &Ip::new(SERVER, EGRESS, 17).udp(53, PORT, b"x"));
+            // XDP writes hardware addresses itself; at TC the kernel asks for them.
+            let mut unresolved = underlay.tables();
+            unresolved.outside.as_mut().unwrap().destination_mac = None;
+            unresolved.nodes[0].next_hop.destination_mac = None;
+            edge.apply(&unresolved).unwrap();
+            Flavour::Xdp.drops(edge, "inside", &outward, "next-hop-unresolved");
+            Flavour::Xdp.drops(edge, "outside", &inward, "next-hop-unresolved");
+            assert_eq!(Flavour::Tc.run(edge, "inside", &outward).0, Verdict::Redirect);
+            assert_eq!(Flavour::Tc.run(edge, "outside", &inward).0, Verdict::Redirect);
+            edge.apply(&EdgeTables { outside: None, ..underlay.tables() }).unwrap();
+            for flavour in Flavour::BOTH {
+                flavour.drops(edge, "inside", &outward, "next-hop-unresolved");
+            }
+        });
+    }
 }

@@ -31,6 +31,7 @@ mod node6_outward;
 mod node6_tables;
 mod node6_world;
 mod node_packets;
+mod node_reasons;
 mod own_group;
 mod packet_log;
 mod path;

@@ -244,7 +244,7 @@ impl Node {
             reasons.push(DropReason::Malformed);
         }
         if packet.length > usize::from(egress.mtu) {
-            reasons.extend([DropReason::TooBig, DropReason::TooBigFragmentable, DropReason::NoSlowPath]);
+            reasons.extend([DropReason::TooBig, DropReason::NoSlowPath]);
         }
         if self.alive.is_empty() {
             reasons.push(DropReason::NoEdge);
@@ -459,7 +459,7 @@ fn dropped_for(seen: &Seen, reasons: &BTreeSet<u32>) -> Verdict {
         Seen::Dropped => Verdict::Drop(
             reasons
                 .into_iter()
-                .chain([DropReason::MidStream, DropReason::TooBig, DropReason::TooBigFragmentable])
+                .chain([DropReason::MidStream, DropReason::TooBig])
                 .chain([DropReason::TtlExpired, DropReason::NoSlowPath, DropReason::NoMapping])
                 .collect(),
         ),
