@@ -6,6 +6,7 @@ use persona_ctl::dataplane::tables::EdgeTables;
 use super::edge_frames::{Ip6, Tunnel};
 use super::edge_world::*;
 use super::frames::{Ip, MAC_A, checksum, ethernet};
+use super::node6_world::told_until_dropped;
 
 /// An ICMP error from `ip` that quotes `about`.
 fn error(ip: Ip, kind: u8, code: u8, parameter: u32, about: &[u8]) -> Vec<u8> {
@@ -217,4 +218,25 @@ fn solicitations_are_answered_for_owned_next_hops_only() {
             }
         }
     });
+}
+
+#[test]
+fn senders_are_told_at_a_bounded_rate() {
+    for flavour in Flavour::BOTH {
+        with_edge(Underlay::V4, |edge| {
+            let outside = ethernet(0x0800, &Ip::new(SERVER, EGRESS, 17).udp(53, PORT, &[7; 1373]));
+            told_until_dropped(
+                || edge.counters().unwrap().drops,
+                || flavour.run(edge, "outside", &outside).0 == Verdict::Drop,
+            );
+        });
+        with_edge(Underlay::V6, |edge| {
+            let inward = Ip6 { hop_limit: 1, ..Ip6::new(EGRESS6, SERVER6) }.echo(128, 7);
+            let inside = Underlay::V6.from_node().frame(&inward);
+            told_until_dropped(
+                || edge.counters().unwrap().drops,
+                || flavour.run(edge, "inside", &inside).0 == Verdict::Drop,
+            );
+        });
+    }
 }

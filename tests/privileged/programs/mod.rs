@@ -30,6 +30,7 @@ mod node6_inward;
 mod node6_outward;
 mod node6_tables;
 mod node6_world;
+mod node_edges;
 mod node_packets;
 mod node_reasons;
 mod own_group;

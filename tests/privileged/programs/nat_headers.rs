@@ -182,3 +182,23 @@ fn a_time_to_live_that_runs_out_is_told_to_the_workload() {
         assert_eq!(nat.inward(&reply), Err("ttl-expired".to_owned()), "outwards only");
     });
 }
+
+#[test]
+fn addresses_in_payloads_stay_as_they_are() {
+    with_nat(&Wish::default(), |nat| {
+        nat.tcp_port(INNER_PORT, (SERVER, 21), SYN).unwrap();
+        // FTP's active mode (RFC 959 §4.1.2): address and port of the workload's own, as text.
+        for payload in [&b"PORT 10,1,0,2,156,64\r\n"[..], b"EPRT |1|10.1.0.2|40000|\r\n"] {
+            let got = nat.out(&from_workload(6).tcp(INNER_PORT, 21, ACK, b"", payload)).unwrap();
+            assert_eq!(got, leased(6).tcp(OUTER_PORT, 21, ACK, b"", payload));
+            assert_sums(&got, "PORT");
+        }
+        let answer = b"227 Entering Passive Mode (192,0,2,100,20,64)\r\n";
+        let got = nat.inward(&from_server(6).tcp(21, OUTER_PORT, ACK, b"", answer)).unwrap();
+        assert_eq!(got, delivered(6).tcp(21, INNER_PORT, ACK, b"", answer));
+        // SIP (RFC 3261 §18.1.1) over UDP.
+        let register = b"REGISTER sip:example.org SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2:40000\r\n\r\n";
+        let got = nat.out(&from_workload(17).udp(INNER_PORT, 5_060, register)).unwrap();
+        assert_eq!(got, leased(17).udp(OUTER_PORT, 5_060, register));
+    });
+}

@@ -140,3 +140,75 @@ fn every_offload_carries_every_byte() {
         assert!(drops.0.is_empty() && drops.1.is_empty(), "{what}: {drops:?}");
     }
 }
+
+/// Bytes and packets that a device has received and sent.
+fn traffic(namespace: &Namespace, device: &str) -> [(u64, u64); 2] {
+    let output = namespace.run(&format!("ip -j -s link show dev {device}"));
+    let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    ["rx", "tx"].map(|way| {
+        let count = |what: &str| links[0]["stats64"][way][what].as_u64().unwrap();
+        (count("bytes"), count("packets"))
+    })
+}
+
+/// What the mean packet of each direction was, bytes.
+fn means(before: [(u64, u64); 2], after: [(u64, u64); 2]) -> [u64; 2] {
+    [0, 1].map(|way| (after[way].0 - before[way].0) / (after[way].1 - before[way].1).max(1))
+}
+
+#[test]
+fn batches_of_segments_stay_whole_in_the_tunnel() {
+    if !is_privileged() {
+        return;
+    }
+    let file = content();
+    let chain = Chain::new();
+    let node = chain.open_node();
+    let edge = chain.open_edge(Hook::Tc);
+    let upload = |chain: &Chain, is_up: bool| {
+        let listener = chain.server.enter(|| TcpListener::bind((SERVER, PORT)).unwrap());
+        let before = traffic(&chain.node, "u0");
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let stream = listener.accept().unwrap().0;
+                if is_up { receive(&content(), stream) } else { send(&content(), stream) }
+            });
+            let stream = chain.workload.enter(|| TcpStream::connect((SERVER, PORT)).unwrap());
+            if is_up {
+                send(&file, stream)
+            } else {
+                receive(&file, stream)
+            }
+            server.join().unwrap();
+        });
+        means(before, traffic(&chain.node, "u0"))
+    };
+    let ([_, up], [down, _]) = (upload(&chain, true), upload(&chain, false));
+    let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
+    assert!(up > 3_000 && down > 3_000, "mean tunnel packet: {up} bytes up, {down} bytes down; {drops:?}");
+}
+
+#[test]
+fn packets_of_the_full_size_in_pieces_of_memory_get_through() {
+    if !is_privileged() {
+        return;
+    }
+    let file = content();
+    let chain = Chain::new();
+    // Scattered pages, and a packet per segment: none is one run of bytes, each is as large as may be.
+    for (namespace, device) in [(&chain.workload, "eth0"), (&chain.server, "s0")] {
+        namespace.ethtool(&format!("{device} sg on tx on tso off gso off gro off"));
+    }
+    let node = chain.open_node();
+    let edge = chain.open_edge(Hook::Tc);
+    let before = traffic(&chain.workload, "eth0");
+    transfer(&chain, &file);
+    let [received, sent] = means(before, traffic(&chain.workload, "eth0"));
+    for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
+        assert_eq!(wrong_sums(namespace), 0);
+    }
+    let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
+    assert!(drops.0.is_empty() && drops.1.is_empty(), "{drops:?}");
+    // Acknowledgements are among them; a batch would be larger than any packet.
+    assert!(sent < 1_420 && received < 1_420 && sent + received > 1_400, "{sent} sent, {received} received");
+}

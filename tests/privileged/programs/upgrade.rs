@@ -12,7 +12,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use persona_common::addr::address_be;
 use persona_ctl::dataplane::{DataplaneError, KernelFeatures};
 
-use super::frames::{Ip, ethernet};
+use super::frames::{Ip, ethernet, geneve};
 use super::namespace::Namespace;
 use super::node_packets::{EDGE, EGRESS, NODE, SERVER, VNI, WORKLOAD, tables};
 use super::run::{Facts, TC_DROP, TC_REDIRECT, run_tc};
@@ -121,6 +121,21 @@ fn leaves(ebpf: &Ebpf, port: u16, flags: u8) -> u16 {
     u16::from_be_bytes(outcome.bytes[SOURCE_PORT_AT..SOURCE_PORT_AT + 2].try_into().unwrap())
 }
 
+/// An answer of the server, in its edge's tunnel.
+fn reply(external: u16) -> Vec<u8> {
+    let inner = Ip::new(SERVER, EGRESS, 6).tcp(443, external, SYN | ACK, b"", b"");
+    ethernet(0x0800, &geneve(EDGE, NODE, 50_000, VNI, &inner))
+}
+
+/// The inner port at which an answer to an external one arrives.
+fn comes_in(ebpf: &Ebpf, external: u16) -> u16 {
+    let outcome = run_tc(ebpf, "from_edge", &reply(external), Facts::default());
+    assert_eq!(outcome.verdict, TC_REDIRECT, "an answer to port {external}");
+    let inner = &outcome.bytes[14..];
+    assert_eq!(inner[16..20], WORKLOAD.octets());
+    u16::from_be_bytes([inner[22], inner[23]])
+}
+
 #[test]
 fn flows_of_the_previous_release_go_on_under_their_ports() {
     if !is_privileged() {
@@ -146,6 +161,12 @@ fn flows_of_the_previous_release_go_on_under_their_ports() {
         assert_eq!(go_on(&node), ports, "at once, before any tables are applied");
         node.apply(&tables()).unwrap();
         assert_eq!(go_on(&node), ports, "with the tables of this release");
+        for (inner, external) in [FIRST_PORT, SECOND_PORT].into_iter().zip(ports) {
+            assert_eq!(comes_in(node.programs(), external), inner, "answers find the workload");
+        }
+        let stranger = reply(ports[0].wrapping_add(1));
+        let verdict = run_tc(node.programs(), "from_edge", &stranger, Facts::default()).verdict;
+        assert_eq!(verdict, TC_DROP, "a port that no flow has");
         drop(node);
         assert_eq!(go_on(&world.node()), ports, "and when it is opened again");
         let unknown = ethernet(0x0800, &Ip::new(WORKLOAD, SERVER, 6).tcp(4242, 443, ACK, b"", b""));
