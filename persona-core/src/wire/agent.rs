@@ -247,6 +247,9 @@ pub struct Counters {
     /// What the slow path did since its process started.
     #[serde(default)]
     pub slow_path: SlowPathWork,
+    /// Nodes: flows that were cut since its process started, because their lease's grace was over.
+    #[serde(default)]
+    pub cut_flows: u64,
 }
 
 /// What the slow path did with packets that programs handed over.

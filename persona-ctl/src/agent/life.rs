@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::MtuPolicy;
 use super::changes::{Note, Standing};
 use super::config::{AgentConfig, Guard};
+use super::cuts::Cuts;
 use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
 use super::report;
@@ -71,6 +72,7 @@ struct Agent {
     telling: Telling,
     standing: Standing,
     full_leases: Standing,
+    cuts: Cuts,
     _packet_log: Option<Follower>,
 }
 
@@ -112,6 +114,7 @@ impl Agent {
             telling,
             standing,
             full_leases: Standing::default(),
+            cuts: Cuts::default(),
             _packet_log: packet_log,
         })
     }
@@ -173,7 +176,10 @@ impl Agent {
         self.rejected = Some(rejection);
     }
 
-    fn tell_state(&self) {
+    fn tell_state(&mut self) {
+        let cut = lock(&self.reconciler.dataplane).take_cut();
+        let cut = self.cuts.take(&cut, &self.reconciler.plan.subjects);
+        self.tell(&cut);
         let observed = self.reconciler.observed.as_ref();
         let workloads = observed.map(|observed| report::workloads(&self.reconciler.config, observed));
         let underlay_mtu = observed.map(Observed::underlay_mtu);
@@ -257,6 +263,7 @@ impl Agent {
             Ok((drained, raw, usage)) => {
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);
+                counters.cut_flows = self.cuts.flow_count;
                 self.link.report_next(|outbox| {
                     outbox.report.drained = drained;
                     outbox.report.counters = Some(counters);

@@ -10,6 +10,7 @@ pub(crate) mod cgroup;
 mod changes;
 mod config;
 mod configure;
+mod cuts;
 mod gai;
 mod guard;
 mod life;

@@ -18,6 +18,7 @@ use super::counters::RawCounters;
 use super::error::DataplaneError;
 use super::loader;
 use super::maps::Cells;
+use super::node_cut::CutLease;
 use super::node_fates::NodeFates;
 use super::node_maps::{NodeIndex, NodeMaps};
 use super::node_validate::validate;
@@ -57,6 +58,8 @@ pub struct NodeDataplane {
     pub(super) uplinks: Vec<u32>,
     /// The tables in force, as far as this process has written them.
     applied: Option<NodeTables>,
+    /// Flows that were cut and not told of yet.
+    pub(super) cut: Vec<CutLease>,
     liveness: Mutex<Cells<Liveness>>,
 }
 
@@ -73,8 +76,8 @@ impl NodeDataplane {
         for program in ["from_workload", "to_workload", "from_host", "from_edge", "guard"] {
             attach::load_tc(&mut ebpf, program)?;
         }
-        let mut dataplane =
-            Self { ebpf, pins, maps, index, coexist: options.coexist, uplinks: Vec::new(), applied: None, liveness };
+        let (uplinks, cut, coexist) = (Vec::new(), Vec::new(), options.coexist);
+        let mut dataplane = Self { ebpf, pins, maps, index, coexist, uplinks, applied: None, cut, liveness };
         dataplane.set_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
         upgrade.map_or(Ok(()), Upgrade::finish)?;

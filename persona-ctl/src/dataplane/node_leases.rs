@@ -184,7 +184,9 @@ impl NodeDataplane {
     /// Removes leases that the tables don't give any more.
     pub(super) fn remove_leases(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
         let leases = tables.leases.iter().map(|lease| lease.id.0).collect::<BTreeSet<_>>();
-        for id in self.index.leases.surplus(|id| leases.contains(id)) {
+        let surplus = self.index.leases.surplus(|id| leases.contains(id));
+        self.cut(&surplus)?;
+        for id in surplus {
             self.remove_lease(id)?;
         }
         self.remove_personas()?;

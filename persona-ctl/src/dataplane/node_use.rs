@@ -38,7 +38,7 @@ impl NodeDataplane {
     }
 
     /// Flows without slots, by lease index and the low half of the lease's id.
-    fn recorded_flows(&self, now_secs: u32) -> Result<BTreeMap<(u32, u32), u32>, DataplaneError> {
+    pub(super) fn recorded_flows(&self, now_secs: u32) -> Result<BTreeMap<(u32, u32), u32>, DataplaneError> {
         let mut counts = BTreeMap::new();
         let records = self.maps.records.lock().expect("nobody panics while holding it").entries()?;
         for (key, record) in records {

@@ -17,6 +17,7 @@ pub fn of_report(report: &Report) -> Snapshot {
         edges: report.edges.iter().flatten().map(edge).collect(),
         leases: report.leases.iter().map(lease).collect(),
         slow_path: slow_path(counters.slow_path),
+        cut_flow_count: counters.cut_flows,
         own_edge: None,
         generation: report.applied.0,
         is_rejected: report.rejected.is_some(),

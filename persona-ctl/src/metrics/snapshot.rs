@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub leases: Vec<LeaseSample>,
     /// What user space did for the programs: cut, waited, released, expired … → packets.
     pub slow_path: BTreeMap<String, u64>,
+    /// Nodes: flows that were cut because their lease's grace was over.
+    pub cut_flow_count: u64,
     /// Edges: what this one is about itself.
     pub own_edge: Option<OwnEdgeSample>,
     /// The generation in force, as a number.

@@ -25,6 +25,10 @@ struct Collector(Snapshot);
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let own = self.0.own_edge.as_ref();
+        let of_node = own.is_none().then(|| cut_flows(&self.0));
+        if let Some(family) = of_node {
+            family.encode(&mut encoder)?;
+        }
         for family in counters(&self.0).into_iter().chain(own.into_iter().flat_map(own_edge::counters)) {
             family.encode(&mut encoder)?;
         }
@@ -79,6 +83,12 @@ fn counters(snapshot: &Snapshot) -> Vec<Family<u64>> {
             samples: named("outcome", &snapshot.slow_path),
         },
     ]
+}
+
+/// What nodes alone do.
+fn cut_flows(snapshot: &Snapshot) -> Family<u64> {
+    let help = "Flows cut because the grace of their lease was over";
+    Family { name: "cut_flows", help, unit: None, samples: vec![(Vec::new(), snapshot.cut_flow_count)] }
 }
 
 fn gauges(snapshot: &Snapshot) -> Vec<Family<f64>> {
@@ -143,6 +153,7 @@ mod tests {
             }],
             leases: vec![LeaseSample { lease: 9, live_slot_count: 5, slot_count: 3_072, shared_port_count: 1 }],
             slow_path: [("cut".to_owned(), 4)].into(),
+            cut_flow_count: 0,
             own_edge: Some(OwnEdgeSample {
                 edge: "e2".into(),
                 carried: traffic,
@@ -187,5 +198,8 @@ mod tests {
             );
         }
         assert!(!text.contains("edge_jitter"), "what isn't known isn't told");
+        assert!(!text.contains("cut_flows"), "an edge cuts nothing");
+        let text = render(&Snapshot { cut_flow_count: 3, ..Snapshot::default() });
+        assert!(text.lines().any(|told| told == "persona_cut_flows_total 3"), "{text}");
     }
 }

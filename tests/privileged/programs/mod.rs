@@ -17,6 +17,7 @@ mod load;
 mod map_full;
 mod namespace;
 mod nat_complete;
+mod nat_cut;
 mod nat_errors;
 mod nat_fragments;
 mod nat_frames;

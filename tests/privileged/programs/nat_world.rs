@@ -67,7 +67,7 @@ impl Wish {
         Self { block_bits: 16, blocks: vec![0], ..Self::default() }
     }
 
-    fn tables(&self) -> NodeTables {
+    pub(super) fn tables(&self) -> NodeTables {
         let subject = SubjectNumber(7);
         let group = "frankfurt".parse::<persona_core::ids::GroupName>().unwrap();
         let space = LeaseSpace::Ports { address: EGRESS, block_bits: self.block_bits, blocks: self.blocks.clone() };
