@@ -88,7 +88,7 @@ fn refusals_come_back_whole() {
         let parts = refused.problem().map(|problem| problem.errors.clone()).unwrap_or_default();
         assert!(parts.iter().any(|part| part.path.contains("spec.network.mtu")), "{refused}");
         let subject = "workload/n1/web".parse().unwrap();
-        let switch = Switch { subject, persona: "nobody".parse().unwrap(), for_ms: None };
+        let switch = Switch { subject, persona: "nobody".parse().unwrap(), for_ms: None, cut_after_ms: None };
         assert!(matches!(client.switch(&switch).await, Err(ClientError::Refused(_))));
     });
 }

@@ -10,22 +10,24 @@ use crate::documents::no_room;
 use crate::error::{Kind, Refusal};
 use crate::store::{AgentId, Draft, Override, Snapshot, SubjectRecord};
 use crate::tasks::assignment::Assigner;
+use crate::tasks::cut;
 use crate::tasks::room::findings_for;
 use crate::tasks::wear::Outfit;
 
-/// Puts a persona on a subject. Returns whether that changed what it wears.
+/// Puts a persona on a subject, and bounds what its old flows may take. Returns whether that changed what it wears.
 pub(crate) fn switch(
     draft: &mut Draft,
     assigner: &Assigner,
     subject: &SubjectId,
     manual: Override<PersonaName>,
+    cut_after_ms: Option<u64>,
 ) -> Result<bool, Refusal> {
     let before = known(draft, assigner, subject)?;
     let persona = manual.value.clone();
     if draft.state().document(DocumentKind::Persona, persona.as_str()).is_none() {
         return Err(Refusal::not_found(format!("there is no persona {persona}: apply it first")));
     }
-    let details = json!({ "persona": persona, "untilMs": manual.until_ms });
+    let details = json!({ "persona": persona, "untilMs": manual.until_ms, "cutAfterMs": cut_after_ms });
     draft.put(SubjectRecord { manual: Some(manual), ..before.clone() });
     let outfit = assigner.assign(draft, subject);
     check_allowed(&outfit, subject, &persona)?;
@@ -40,6 +42,9 @@ pub(crate) fn switch(
     }
     check_room(draft, assigner, subject, &outfit)?;
     draft.event("switch.made", subject, "operator", format!("{subject} was switched to {persona} by hand"), details);
+    if let Some(grace_ms) = cut_after_ms {
+        cut::bound(draft, subject, grace_ms);
+    }
     Ok(is_changed(draft, subject, &before))
 }
 
@@ -68,12 +73,13 @@ pub(crate) fn request(
     Ok(changed)
 }
 
-/// Takes a switch or a request back; `take` empties its field and says what it was.
+/// Takes a switch or a request back; `take` empties its field and says what it was. Bounds old flows like [`switch`].
 pub(crate) fn end(
     draft: &mut Draft,
     assigner: &Assigner,
     subject: &SubjectId,
     what: &str,
+    cut_after_ms: Option<u64>,
     take: impl FnOnce(&mut SubjectRecord) -> Option<Value>,
 ) -> Result<bool, Refusal> {
     let before = known(draft, assigner, subject)?;
@@ -90,6 +96,9 @@ pub(crate) fn end(
         format!("the {what} of {subject} was taken back"),
         details,
     );
+    if let Some(grace_ms) = cut_after_ms {
+        cut::bound(draft, subject, grace_ms);
+    }
     Ok(is_changed(draft, subject, &before))
 }
 

@@ -73,6 +73,11 @@ impl Network {
         self.edges.as_ref().and_then(|edges| edges.group.as_ref())
     }
 
+    /// How long flows may go on after their subject has left the persona, milliseconds. None: until they end.
+    pub fn grace_ms(&self) -> Option<u64> {
+        self.egress.grace.map(|grace| grace.0)
+    }
+
     /// Ports that a subject leases, before rounding up to whole blocks.
     pub fn ports_per_subject(&self) -> u32 {
         self.egress.ports_per_subject.unwrap_or(PORTS_PER_SUBJECT_DEFAULT)
@@ -97,6 +102,10 @@ pub struct Egress {
     /// Ports to lease, rounded up to whole blocks of the pool; at most 64,512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports_per_subject: Option<u32>,
+    /// How long flows may go on after their subject has left this persona; what is left then is cut. Absent: until they
+    /// end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Span>,
 }
 
 /// Which address family a persona leaves with.

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! publishing ──every serving edge knows it──▶ active ──not wanted──▶ retiring ──last flow ended──▶ revoking (node)
-//!     │                                         ▲──────wanted again──────┘                             │ forgot it
+//!     │                                         ▲──────wanted again──────┘ └───grace is over: cut────▶│ forgot it
 //!     └──not wanted: the node never saw it──▶ revoking (edges) ◀───────────────────────────────────────┘
 //!                                               └──every edge forgot it or is fenced──▶ quarantine ──time──▶ free
 //! ```
 //!
-//! Nothing here ends a lease because somebody is silent: a node that is unreachable keeps its flows.
+//! Nothing here ends a lease because somebody is silent: a node that is unreachable keeps its flows. Flows are cut only
+//! where a grace was set, by the persona or by who switched, and by the node itself, when it forgets the lease.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub enum LeaseState {
     Retiring {
         /// The generation that told the node so.
         since: Generation,
+        /// When what is left of them is cut. Absent: they go on until they end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut_at_ms: Option<u64>,
     },
     /// The node is forgetting it.
     RevokingNode {
@@ -106,6 +110,8 @@ pub struct LeaseFacts<'a> {
     pub edges: &'a [EdgeAck],
     /// The generation that the changes of this pass will have.
     pub next: Generation,
+    /// How long its last flows may go on. None: until they end.
+    pub grace_ms: Option<u64>,
     /// How long its blocks rest.
     pub quarantine_ms: u64,
     /// Now.
@@ -129,9 +135,15 @@ pub fn step(state: LeaseState, facts: &LeaseFacts<'_>) -> LeaseStep {
     match state {
         LeaseState::Publishing if !facts.wanted => LeaseStep::To(LeaseState::RevokingEdges { since: next }),
         LeaseState::Publishing if is_known_by_edges(facts) => LeaseStep::To(LeaseState::Active),
-        LeaseState::Active if !facts.wanted => LeaseStep::To(LeaseState::Retiring { since: next }),
+        LeaseState::Active if !facts.wanted => {
+            let cut_at_ms = facts.grace_ms.map(|grace_ms| facts.now_ms.saturating_add(grace_ms));
+            LeaseStep::To(LeaseState::Retiring { since: next, cut_at_ms })
+        }
         LeaseState::Retiring { .. } if facts.wanted => LeaseStep::To(LeaseState::Active),
-        LeaseState::Retiring { since } if facts.drained_at.is_some_and(|at| at >= since) => {
+        LeaseState::Retiring { since, .. } if facts.drained_at.is_some_and(|at| at >= since) => {
+            LeaseStep::To(LeaseState::RevokingNode { since: next })
+        }
+        LeaseState::Retiring { cut_at_ms: Some(at_ms), .. } if facts.now_ms >= at_ms => {
             LeaseStep::To(LeaseState::RevokingNode { since: next })
         }
         LeaseState::RevokingNode { since } if facts.node_applied >= since => {
@@ -167,6 +179,40 @@ mod tests {
         EdgeAck { applied: at(applied), has_forgotten: kind == "left", serves, fenced }
     }
 
+    fn retiring(since: u64, cut_at_ms: Option<u64>) -> LeaseState {
+        LeaseState::Retiring { since: at(since), cut_at_ms }
+    }
+
+    fn facts<'a>(wanted: bool, edges: &'a [EdgeAck], now_ms: u64) -> LeaseFacts<'a> {
+        LeaseFacts {
+            wanted,
+            generation: at(5),
+            node_applied: at(0),
+            drained_at: None,
+            edges,
+            next: at(9),
+            grace_ms: None,
+            quarantine_ms: 100,
+            now_ms,
+        }
+    }
+
+    #[test]
+    fn a_grace_sets_the_time_of_the_cut() {
+        for (grace_ms, cut_at_ms) in
+            [(None, None), (Some(0), Some(7)), (Some(30), Some(37)), (Some(u64::MAX), Some(u64::MAX))]
+        {
+            let facts = LeaseFacts { grace_ms, ..facts(false, &[], 7) };
+            assert_eq!(step(LeaseState::Active, &facts), LeaseStep::To(retiring(9, cut_at_ms)), "{grace_ms:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_of_an_earlier_release_is_read() {
+        let state: LeaseState = serde_json::from_str(r#"{"retiring":{"since":1099511627781}}"#).unwrap();
+        assert_eq!(state, retiring(5, None));
+    }
+
     #[test]
     fn a_lease_takes_each_step_only_when_it_may() {
         use LeaseState::*;
@@ -184,11 +230,15 @@ mod tests {
             (Publishing, true, 0, None, &none, 0, LeaseStep::Stay),
             (Publishing, false, 0, None, &serving, 0, LeaseStep::To(RevokingEdges { since: at(9) })),
             (Active, true, 0, None, &none, 0, LeaseStep::Stay),
-            (Active, false, 0, None, &serving, 0, LeaseStep::To(Retiring { since: at(9) })),
-            (Retiring { since }, false, 9, None, &serving, u64::MAX / 2, LeaseStep::Stay),
-            (Retiring { since }, false, 9, Some(4), &serving, 0, LeaseStep::Stay),
-            (Retiring { since }, false, 9, Some(5), &serving, 0, LeaseStep::To(RevokingNode { since: at(9) })),
-            (Retiring { since }, true, 9, Some(5), &serving, 0, LeaseStep::To(Active)),
+            (Active, false, 0, None, &serving, 0, LeaseStep::To(retiring(9, None))),
+            (retiring(5, None), false, 9, None, &serving, u64::MAX / 2, LeaseStep::Stay),
+            (retiring(5, None), false, 9, Some(4), &serving, 0, LeaseStep::Stay),
+            (retiring(5, None), false, 9, Some(5), &serving, 0, LeaseStep::To(RevokingNode { since: at(9) })),
+            (retiring(5, None), true, 9, Some(5), &serving, 0, LeaseStep::To(Active)),
+            (retiring(5, Some(70)), false, 0, None, &serving, 69, LeaseStep::Stay),
+            (retiring(5, Some(70)), false, 0, None, &serving, 70, LeaseStep::To(RevokingNode { since: at(9) })),
+            (retiring(5, Some(70)), false, 9, Some(5), &serving, 0, LeaseStep::To(RevokingNode { since: at(9) })),
+            (retiring(5, Some(70)), true, 9, None, &serving, 70, LeaseStep::To(Active)),
             (RevokingNode { since }, false, 4, None, &serving, 0, LeaseStep::Stay),
             (RevokingNode { since }, false, 5, None, &serving, 0, LeaseStep::To(RevokingEdges { since: at(9) })),
             (RevokingEdges { since }, false, 0, None, &lagging, 0, LeaseStep::Stay),
@@ -199,16 +249,8 @@ mod tests {
             (Quarantine { free_at_ms: 107 }, false, 0, None, &serving, 107, LeaseStep::Free),
         ];
         for (index, (state, wanted, applied, drained, edges, now_ms, expected)) in cases.iter().enumerate() {
-            let facts = LeaseFacts {
-                wanted: *wanted,
-                generation: at(5),
-                node_applied: at(*applied),
-                drained_at: drained.map(at),
-                edges,
-                next: at(9),
-                quarantine_ms: 100,
-                now_ms: *now_ms,
-            };
+            let known = facts(*wanted, edges, *now_ms);
+            let facts = LeaseFacts { node_applied: at(*applied), drained_at: drained.map(at), ..known };
             assert_eq!(step(*state, &facts), *expected, "case {index}");
         }
     }

@@ -79,6 +79,7 @@ mod tests {
                 assign: Some(assign),
                 filtering: None,
                 ports_per_subject: None,
+                grace: None,
             },
             location: None,
             mtu: None,

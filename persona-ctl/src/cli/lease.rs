@@ -82,6 +82,14 @@ pub(super) fn ports_text(lease: &LeaseView) -> String {
     listed(lease.ports.iter().map(|(first, last)| format!("{first}-{last}")))
 }
 
+/// When a lease that rests is free, or when what is left of its flows is cut.
+fn end_text(lease: &LeaseView, now_ms: u64) -> String {
+    match lease.cut_at_ms {
+        Some(at_ms) => format!("cut {}", ahead(Some(at_ms), now_ms)),
+        None => ahead(lease.free_at_ms, now_ms),
+    }
+}
+
 fn list(leases: &[LeaseView]) -> String {
     let now = now_ms();
     let rows = leases.iter().map(|lease| {
@@ -96,7 +104,7 @@ fn list(leases: &[LeaseView]) -> String {
             Cell::new(use_text(lease)),
             Cell::new(&lease.pool),
             state_cell(&lease.state),
-            Cell::new(ahead(lease.free_at_ms, now)),
+            Cell::new(end_text(lease, now)),
         ]
     });
     let header = ["LEASE", "SUBJECT", "PERSONA", "VNI", "FAMILY", "ADDRESS", "PORTS", "USE", "POOL", "STATE", "FREE"];

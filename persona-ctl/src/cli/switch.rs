@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use persona_core::ids::{PersonaName, SubjectId};
 use persona_core::units::Span;
-use persona_core::wire::api::{AssignmentView, Switch};
+use persona_core::wire::api::{AssignmentView, Switch, SwitchEnd};
 
 use super::Session;
 use super::print::{ahead, now_ms, show_done, table_of};
@@ -14,11 +14,13 @@ use super::wait::until_in_force;
 /// Arguments of `switch`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-New connections follow the switch; established ones go on through their old lease until they end.
+New connections follow the switch; established ones go on through their old lease until they end, unless its persona
+has a grace (egress.grace) or --cut says otherwise. What is cut is announced in the events, and counted there.
 
 Examples:
   persona-ctl switch workload/n1/web tokyo --for 2h     takes itself back
   persona-ctl switch workload/n1/web tokyo --wait       returns when it is in force
+  persona-ctl switch workload/n1/web tokyo --cut=30s    old connections have 30 s to end, then they are cut
   persona-ctl switch workload/n1/web --release          back to what would be worn otherwise")]
 pub(super) struct SwitchArgs {
     /// Who: node/NAME or workload/NODE/NAME.
@@ -32,6 +34,9 @@ pub(super) struct SwitchArgs {
     /// Take a switch back.
     #[arg(long)]
     release: bool,
+    /// Cut what is left of old connections after this time, such as 30s; without a time at once.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "0s")]
+    cut: Option<Span>,
     #[command(flatten)]
     wait: Wait,
 }
@@ -49,12 +54,13 @@ pub(super) struct Wait {
 
 impl SwitchArgs {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        let cut_after_ms = self.cut.map(|span| span.0);
         let answer = match self.persona {
             Some(persona) => {
-                let for_ms = self.duration.map(|span| span.0);
-                Some(session.client.switch(&Switch { subject: self.subject.clone(), persona, for_ms }).await?)
+                let (subject, for_ms) = (self.subject.clone(), self.duration.map(|span| span.0));
+                Some(session.client.switch(&Switch { subject, persona, for_ms, cut_after_ms }).await?)
             }
-            None => session.client.release_switch(&self.subject).await?,
+            None => session.client.release_switch(&self.subject, SwitchEnd { cut_after_ms }).await?,
         };
         self.wait.show(session, &self.subject, answer).await
     }

@@ -5,7 +5,7 @@ use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
     Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
     JoinTokenSecret, JoinTokenView, LeaseView, NewJoinToken, NodeView, PersonaView, PoolView, Rollback, Status, Switch,
-    WorkloadView,
+    SwitchEnd, WorkloadView,
 };
 use reqwest::Method;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -171,9 +171,14 @@ impl ApiClient {
         self.post(&["switch"], switch).await
     }
 
-    /// Takes a switch by hand back.
-    pub async fn release_switch(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
-        self.release(&["switch", &subject.to_string()]).await
+    /// Takes a switch by hand back; `end` bounds what old flows may take.
+    pub async fn release_switch(
+        &self,
+        subject: &SubjectId,
+        end: SwitchEnd,
+    ) -> Result<Option<AssignmentView>, ClientError> {
+        let cut_after = end.cut_after_ms.map(|ms| ("cutAfterMs", ms.to_string()));
+        self.release(&["switch", &subject.to_string()], cut_after.as_slice()).await
     }
 
     /// Asks for capabilities; the manager chooses.
@@ -183,7 +188,7 @@ impl ApiClient {
 
     /// Takes a request back.
     pub async fn release_request(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
-        self.release(&["request", &subject.to_string()]).await
+        self.release(&["request", &subject.to_string()], &[]).await
     }
 
     /// How a subject's assignment came about.

@@ -87,8 +87,12 @@ impl ApiClient {
         self.answer(self.request(Method::DELETE, path, &[])).await.map(drop)
     }
 
-    pub(super) async fn release(&self, path: Path<'_>) -> Result<Option<AssignmentView>, ClientError> {
-        let response = self.answer(self.request(Method::DELETE, path, &[])).await?;
+    pub(super) async fn release(
+        &self,
+        path: Path<'_>,
+        query: Query<'_>,
+    ) -> Result<Option<AssignmentView>, ClientError> {
+        let response = self.answer(self.request(Method::DELETE, path, query)).await?;
         if response.content_length() == Some(0) { Ok(None) } else { read(response).await.map(Some) }
     }
 

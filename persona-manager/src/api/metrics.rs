@@ -137,7 +137,7 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
 
 fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     let (up, desired, applied) = (Gauges::default(), Gauges::default(), Gauges::default());
-    let drops: Family<Labels, Counter> = Family::default();
+    let (drops, cut): (Family<Labels, Counter>, Family<Labels, Counter>) = Default::default();
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for agent in snapshot.agents.values() {
         let labels = vec![("agent", agent.id.to_string())];
@@ -145,6 +145,8 @@ fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
         if agent.id.role == Role::Node {
             up.get_or_create(&vec![("node", agent.id.name.clone())])
                 .set(agent.node().is_some_and(|node| node.up).into());
+            let cut_flows = live.map_or(0, |live| live.counters.cut_flows);
+            cut.get_or_create(&vec![("node", agent.id.name.clone())]).inc_by(cut_flows);
         }
         desired.get_or_create(&labels).set(published(snapshot, &agent.id).0 as i64);
         applied.get_or_create(&labels).set(live.map_or(0, |live| live.applied.0 as i64));
@@ -155,6 +157,7 @@ fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     for (reason, count) in sums {
         drops.get_or_create(&vec![("reason", reason)]).inc_by(count);
     }
+    registry.register("cut_flows", "Flows that a node cut because the grace of their lease was over", cut);
     registry.register("node_up", "Whether a node reports", up);
     registry.register("desired_generation", "The generation published for a node or an edge", desired);
     registry.register("applied_generation", "The generation that a node or an edge acknowledged", applied);

@@ -10,7 +10,7 @@ use super::switch::{answer, end};
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::overrides;
-use crate::store::Override;
+use crate::store::{Override, SubjectRecord};
 
 /// Chooses a persona that has the capabilities; what is worn stays if it has them.
 #[utoipa::path(post, path = "/v1/request", request_body = CapabilityRequest,
@@ -38,6 +38,6 @@ pub(super) async fn take_back(
     State(context): State<Context>,
     Path(text): Path<String>,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    end(&context, &text, "request", |record| record.request.take().map(|ended| json!({ "capabilities": ended.value })))
-        .await
+    let take = |record: &mut SubjectRecord| record.request.take().map(|ended| json!({ "capabilities": ended.value }));
+    end(&context, &text, "request", None, take).await
 }

@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use persona_core::ids::SubjectId;
-use persona_core::wire::api::{AssignmentView, Problem, Switch};
+use persona_core::wire::api::{AssignmentView, Problem, Switch, SwitchEnd};
 use serde_json::json;
 
-use super::input::{Body, subject};
+use super::input::{Body, Params, subject};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
@@ -20,35 +20,40 @@ pub(super) async fn switch(
     State(context): State<Context>,
     Body(request): Body<Switch>,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    let Switch { subject, persona, for_ms } = request;
+    let Switch { subject, persona, for_ms, cut_after_ms } = request;
     let (assigner, who) = (context.assigner.clone(), subject.clone());
     let change = context.store.change(move |draft| {
         let until_ms = for_ms.map(|for_ms| draft.now_ms().saturating_add(for_ms));
-        overrides::switch(draft, &assigner, &who, Override { value: persona, until_ms })
+        overrides::switch(draft, &assigner, &who, Override { value: persona, until_ms }, cut_after_ms)
     });
     answer(&context, &subject, change.await?)
 }
 
 /// Takes a switch by hand back.
-#[utoipa::path(delete, path = "/v1/switch/{*subject}", params(("subject" = String, Path)),
+#[utoipa::path(delete, path = "/v1/switch/{*subject}", params(("subject" = String, Path), SwitchEnd),
     responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
 pub(super) async fn take_back(
     State(context): State<Context>,
     Path(text): Path<String>,
+    Params(params): Params<SwitchEnd>,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    end(&context, &text, "switch", |record| record.manual.take().map(|ended| json!({ "persona": ended.value }))).await
+    end(&context, &text, "switch", params.cut_after_ms, |record| {
+        record.manual.take().map(|ended| json!({ "persona": ended.value }))
+    })
+    .await
 }
 
-/// Takes an override back: `take` takes it out of the subject's record and says what it was, for the event.
+/// Takes an override back, and bounds old flows: `take` takes it out of the subject's record and says what it was, for the event.
 pub(super) async fn end(
     context: &Context,
     text: &str,
     kind: &'static str,
+    cut_after_ms: Option<u64>,
     take: impl FnOnce(&mut SubjectRecord) -> Option<serde_json::Value> + Send + 'static,
 ) -> Result<Json<AssignmentView>, Refusal> {
     let subject = subject(text)?;
     let (assigner, who) = (context.assigner.clone(), subject.clone());
-    let change = context.store.change(move |draft| overrides::end(draft, &assigner, &who, kind, take));
+    let change = context.store.change(move |draft| overrides::end(draft, &assigner, &who, kind, cut_after_ms, take));
     answer(context, &subject, change.await?)
 }
 

@@ -55,6 +55,10 @@ pub(super) fn lease(record: &LeaseRecord, node: Option<&AgentLive>) -> LeaseView
             LeaseState::Quarantine { free_at_ms } => Some(free_at_ms),
             _ => None,
         },
+        cut_at_ms: match record.state {
+            LeaseState::Retiring { cut_at_ms, .. } => cut_at_ms,
+            _ => None,
+        },
         generation: record.generation,
     }
 }

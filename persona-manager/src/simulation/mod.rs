@@ -100,7 +100,7 @@ impl Manager {
     fn switch(&mut self, subject: &SubjectId, persona: &str) -> bool {
         let assigner = self.assigner.clone();
         let manual = Override { value: persona.parse().unwrap(), until_ms: None };
-        self.change(|draft| overrides::switch(draft, &assigner, subject, manual)).is_ok()
+        self.change(|draft| overrides::switch(draft, &assigner, subject, manual, None)).is_ok()
     }
 
     /// Rows of the store that hold ports or prefixes.

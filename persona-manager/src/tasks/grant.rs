@@ -96,8 +96,9 @@ fn lease_for(
     let subject = &before.subject;
     let network = persona.spec.network.as_ref()?;
     if let Some(lease) = reusable_lease(draft.state(), facts, subject, persona, &pick.pool, need).cloned() {
-        if lease.mtu != network.mtu() {
-            draft.put(LeaseRecord { mtu: network.mtu(), ..(*lease).clone() });
+        let (mtu, grace_ms) = (network.mtu(), network.grace_ms());
+        if (lease.mtu, lease.grace_ms) != (mtu, grace_ms) {
+            draft.put(LeaseRecord { mtu, grace_ms, ..(*lease).clone() });
         }
         return Some(lease.id);
     }
@@ -132,6 +133,7 @@ fn grant(
         space,
         configured: network.assign() == Assign::Configure,
         mtu: network.mtu(),
+        grace_ms: network.grace_ms(),
         quarantine_ms,
         generation: draft.generation(),
         fullness: Default::default(),

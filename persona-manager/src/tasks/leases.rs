@@ -6,6 +6,7 @@ use std::sync::Arc;
 use persona_core::health::EdgeState;
 use persona_core::ids::{Generation, GroupName, LeaseId};
 use persona_core::lease::{EdgeAck, LeaseFacts, LeaseState, LeaseStep, step};
+use persona_core::units::Span;
 use persona_core::wire::desired::{DesiredState, ProbeItem};
 use serde_json::json;
 
@@ -36,13 +37,17 @@ fn advance_one(draft: &mut Draft, reports: &Reports, edges: &Edges, lease: &Leas
         drained_at: node.and_then(|node| node.drained.get(&lease.id).copied()),
         edges: &edges,
         next: draft.generation(),
+        grace_ms: lease.grace_ms,
         quarantine_ms: lease.quarantine_ms,
         now_ms: draft.now_ms(),
     };
     match step(lease.state, &facts) {
         LeaseStep::Stay => {}
         LeaseStep::To(state) => {
-            note(draft, lease, state.as_str(), message(lease, state));
+            match is_cut(&facts, lease.state) {
+                true => note(draft, lease, "cutting", cut_message(lease)),
+                false => note(draft, lease, state.as_str(), message(lease, state, draft.now_ms())),
+            }
             draft.put(LeaseRecord { state, ..lease.clone() });
         }
         LeaseStep::Free => {
@@ -50,6 +55,12 @@ fn advance_one(draft: &mut Draft, reports: &Reports, edges: &Edges, lease: &Leas
             draft.free_lease(lease.id);
         }
     }
+}
+
+/// Whether a lease that leaves this state does so before its last flow has ended, as far as its node has said.
+fn is_cut(facts: &LeaseFacts<'_>, state: LeaseState) -> bool {
+    let LeaseState::Retiring { since, cut_at_ms: Some(at_ms) } = state else { return false };
+    !facts.wanted && facts.now_ms >= at_ms && facts.drained_at.is_none_or(|at| at < since)
 }
 
 /// What the edges of each group acknowledged.
@@ -116,12 +127,22 @@ fn note(draft: &mut Draft, lease: &LeaseRecord, what: &str, message: String) {
     draft.event(&format!("lease.{what}"), format!("lease/{}", lease.id), "manager", message, details);
 }
 
-fn message(lease: &LeaseRecord, state: LeaseState) -> String {
+fn cut_message(lease: &LeaseRecord) -> String {
+    format!("the grace of lease {} is over: what is left of {}'s flows under it is cut", lease.id, lease.subject)
+}
+
+fn message(lease: &LeaseRecord, state: LeaseState, now_ms: u64) -> String {
     let (id, subject) = (lease.id, &lease.subject);
     match state {
         LeaseState::Publishing => format!("edges of {} are learning lease {id}", lease.group),
         LeaseState::Active => format!("every serving edge of {} knows lease {id}; {subject} uses it", lease.group),
-        LeaseState::Retiring { .. } => format!("new flows of {subject} no longer use lease {id}; old ones go on"),
+        LeaseState::Retiring { cut_at_ms: None, .. } => {
+            format!("new flows of {subject} no longer use lease {id}; old ones go on")
+        }
+        LeaseState::Retiring { cut_at_ms: Some(at_ms), .. } => format!(
+            "new flows of {subject} no longer use lease {id}; what is left of old ones is cut in {}",
+            Span(at_ms.saturating_sub(now_ms))
+        ),
         LeaseState::RevokingNode { .. } => format!("the last flow of lease {id} has ended; the node forgets it"),
         LeaseState::RevokingEdges { .. } => format!("the edges of {} forget lease {id}", lease.group),
         LeaseState::Quarantine { .. } => format!("lease {id} rests for {} ms", lease.quarantine_ms),

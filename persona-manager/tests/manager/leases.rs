@@ -12,7 +12,7 @@ use serde_json::json;
 const WEB: &str = "workload/n1/web";
 
 /// A manager with one node, two edges in `fra`, one in `tyo`, all serving.
-async fn world() -> (TestApp, FakeAgent, Vec<FakeAgent>) {
+pub(crate) async fn world() -> (TestApp, FakeAgent, Vec<FakeAgent>) {
     let app = TestApp::new().await;
     app.apply(vec![
         pool("fra", "198.51.100.0/30"),
@@ -43,7 +43,7 @@ async fn world() -> (TestApp, FakeAgent, Vec<FakeAgent>) {
     (app, node, edges)
 }
 
-fn alive() -> Report {
+pub(crate) fn alive() -> Report {
     Report { outside_alive: Some(true), ..Report::default() }
 }
 

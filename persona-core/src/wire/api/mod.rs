@@ -33,4 +33,4 @@ pub use explanation::{Considered, EffectiveField, Explanation};
 pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};
-pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, WorkloadView};
+pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};

@@ -69,6 +69,9 @@ pub struct LeaseView {
     pub state: String,
     /// In quarantine: when it is free again.
     pub free_at_ms: Option<u64>,
+    /// Retiring under a grace: when what is left of its flows is cut.
+    #[serde(default)]
+    pub cut_at_ms: Option<u64>,
     /// The generation in which edges first learnt of it.
     pub generation: Generation,
 }
@@ -84,6 +87,19 @@ pub struct Switch {
     pub persona: PersonaName,
     /// Reverts by itself after this time, milliseconds. Absent: until taken back.
     pub for_ms: Option<u64>,
+    /// Cuts what is left of its old flows after this time, milliseconds; 0: at once. Absent: what the persona that it
+    /// leaves says, else they go on until they end.
+    #[serde(default)]
+    pub cut_after_ms: Option<u64>,
+}
+
+/// `DELETE /v1/switch/{subject}`: the query.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SwitchEnd {
+    /// As in [`Switch`].
+    pub cut_after_ms: Option<u64>,
 }
 
 /// `POST /v1/request`: an application says what it needs, the manager chooses.

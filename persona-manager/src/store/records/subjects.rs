@@ -103,6 +103,9 @@ pub(crate) struct LeaseRecord {
     pub configured: bool,
     /// Largest inner IP packet, bytes.
     pub mtu: u16,
+    /// How long its last flows may go on once new ones no longer use it, milliseconds. None: until they end.
+    #[serde(default)]
+    pub grace_ms: Option<u64>,
     /// How long its blocks rest afterwards, milliseconds.
     pub quarantine_ms: u64,
     /// The generation in which edges first learnt of it.
