@@ -11,7 +11,7 @@ use persona_core::ids::{EdgeName, Generation, LeaseId};
 use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, Rejection, Report};
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, StepWatch};
 use crate::store::AgentId;
 
 /// What one agent last reported.
@@ -54,6 +54,8 @@ pub(crate) struct Live {
     pub started: u64,
     /// What time it is.
     pub clock: Clock,
+    /// Whether people's clock goes on as that one does.
+    pub steps: StepWatch,
     /// Told when something changed that a decision rests on.
     pub wake: Notify,
 }
@@ -68,7 +70,9 @@ impl Live {
     /// Nothing is reported yet.
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms();
-        Self { agents: Mutex::default(), registered: Mutex::default(), started, clock, wake: Notify::new() }
+        let (agents, registered, steps, wake) =
+            (Mutex::default(), Mutex::default(), StepWatch::default(), Notify::new());
+        Self { agents, registered, started, clock, steps, wake }
     }
 
     /// What all agents last reported.

@@ -128,7 +128,7 @@ impl Fleet {
 
     /// Who can reports, the manager decides, and who can takes the new state, some of them only next time.
     pub(super) fn talk(&mut self, manager: &mut Manager, dice: &mut Dice) {
-        let now_ms = manager.now_ms();
+        let elapsed_ms = manager.elapsed_ms();
         let reachable: Vec<(String, Option<&str>)> =
             self.agents.iter().filter(|it| it.is_alive && it.is_near).map(|it| (it.id.to_string(), it.group)).collect();
         let mut found = Vec::new();
@@ -139,8 +139,8 @@ impl Fleet {
             if !(agent.is_alive && agent.is_linked) {
                 continue;
             }
-            let report = report_of(agent, &reachable, now_ms, dice);
-            manager.live.report(&agent.id, &report, now_ms);
+            let report = report_of(agent, &reachable, elapsed_ms, dice);
+            manager.live.report(&agent.id, &report, manager.now_ms());
             if agent.id.role == Role::Node {
                 found.push((agent.id.clone(), agent.workloads.clone()));
             }
@@ -162,11 +162,11 @@ impl Fleet {
     }
 }
 
-fn report_of(agent: &mut Agent, reachable: &[(String, Option<&str>)], now_ms: u64, dice: &mut Dice) -> Report {
+fn report_of(agent: &mut Agent, reachable: &[(String, Option<&str>)], elapsed_ms: u64, dice: &mut Dice) -> Report {
     let retiring: Vec<LeaseId> = agent.leases().filter(|lease| lease.retiring).map(|lease| lease.id).collect();
     agent.ends.retain(|id, _| retiring.contains(id));
     for id in retiring {
-        agent.ends.entry(id).or_insert_with(|| now_ms + dice.below(900_000));
+        agent.ends.entry(id).or_insert_with(|| elapsed_ms + dice.below(900_000));
     }
     let known = agent.state.items.values().filter_map(|item| match item {
         Item::Edge(edge) if edge.name.as_str() != agent.id.name => Some(edge.name.clone()),
@@ -180,7 +180,7 @@ fn report_of(agent: &mut Agent, reachable: &[(String, Option<&str>)], now_ms: u6
         loss: 0.0,
         generation: agent.state.generation,
     };
-    let drained = agent.ends.iter().filter(|(_, end)| **end <= now_ms).map(|(id, _)| *id);
+    let drained = agent.ends.iter().filter(|(_, end)| **end <= elapsed_ms).map(|(id, _)| *id);
     let is_edge = agent.id.role == Role::Edge;
     Report {
         applied: agent.state.generation,

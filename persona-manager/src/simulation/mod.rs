@@ -4,17 +4,18 @@
 //! manager believes, and fails when something is in use under a new lease before it rested. Nothing here reads a clock.
 
 mod fleet;
+mod jumps;
 mod ledger;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use persona_core::document::Document;
 use persona_core::ids::SubjectId;
 use serde_json::{Value, json};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SimulatedClock};
 use crate::config::Config;
 use crate::documents;
 use crate::error::Refusal;
@@ -24,6 +25,9 @@ use crate::store::{Backend, Draft, Override, Pass, Snapshot, SqliteBackend};
 use crate::tasks::assignment::Assigner;
 use fleet::Fleet;
 use ledger::Ledger;
+
+/// What people's clocks say at first, milliseconds.
+const EPOCH_MS: u64 = 1_800_000_000_000;
 
 /// How long what was given back rests in these simulations, milliseconds.
 const QUARANTINE_MS: u64 = 240_000;
@@ -49,7 +53,7 @@ struct Manager {
     directory: tempfile::TempDir,
     backend: Option<SqliteBackend>,
     snapshot: Snapshot,
-    clock: Arc<AtomicU64>,
+    clock: Arc<SimulatedClock>,
     live: Arc<Live>,
     assigner: Assigner,
     pass: Pass,
@@ -58,7 +62,7 @@ struct Manager {
 impl Manager {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(AtomicU64::new(1_000_000));
+        let clock = Arc::new(SimulatedClock { elapsed_ms: 1_000_000.into(), now_ms: EPOCH_MS.into() });
         let (live, assigner, pass) = brain(&clock);
         let (backend, snapshot) = (None, Snapshot::default());
         let mut manager = Self { directory, backend, snapshot, clock, live, assigner, pass };
@@ -70,8 +74,25 @@ impl Manager {
         self.directory.path().join("manager.sqlite")
     }
 
+    /// What people's clocks say.
     fn now_ms(&self) -> u64 {
-        self.clock.load(Ordering::Relaxed)
+        self.clock.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// What has really passed.
+    fn elapsed_ms(&self) -> u64 {
+        self.clock.elapsed_ms.load(Ordering::Relaxed)
+    }
+
+    /// Lets time pass.
+    fn advance(&self, ms: u64) {
+        self.clock.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
+        self.clock.now_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Sets people's clocks.
+    fn set_clock(&self, by_ms: i64) {
+        self.clock.now_ms.fetch_add(by_ms as u64, Ordering::Relaxed);
     }
 
     /// Starts from what is stored; what was reported is forgotten.
@@ -110,7 +131,7 @@ impl Manager {
     }
 }
 
-fn brain(clock: &Arc<AtomicU64>) -> (Arc<Live>, Assigner, Pass) {
+fn brain(clock: &Arc<SimulatedClock>) -> (Arc<Live>, Assigner, Pass) {
     let live = Arc::new(Live::at(Clock::Simulated(clock.clone())));
     let assigner = Assigner::new(Arc::new(Config::default()), live.clone());
     let pass = assigner.clone().into_pass();
@@ -145,11 +166,17 @@ fn a_day_of_churn_leaks_nothing_and_leases_nothing_twice() {
     manager.change(|draft| documents::apply(draft, &reports, &documents())).unwrap();
     let (mut dice, mut ledger) = (Dice(20_260_101), Ledger::default());
     let mut fleet = Fleet::join(&mut manager, 4, 3);
-    let (start_ms, mut step_count, mut restart_count, mut switch_count) = (manager.now_ms(), 0, 0, 0);
-    while manager.now_ms() < start_ms + DAY_MS {
+    let (start_ms, mut step_count, mut restart_count, mut switch_count) = (manager.elapsed_ms(), 0, 0, 0);
+    let mut jump_count = 0;
+    while manager.elapsed_ms() < start_ms + DAY_MS {
         // Mostly bursts of small steps, sometimes a pause in which everything settles or is missed.
         let step_ms = if dice.once_in(2) { 5_000 + dice.below(170_000) } else { 50 + dice.below(3_000) };
-        manager.clock.fetch_add(step_ms, Ordering::Relaxed);
+        manager.advance(step_ms);
+        if dice.once_in(60) {
+            // Up to an hour forward or back, also just before a restart.
+            manager.set_clock(dice.below(7_200_000) as i64 - 3_600_000);
+            jump_count += 1;
+        }
         fleet.suffer(&mut dice);
         fleet.talk(&mut manager, &mut dice);
         if dice.once_in(2)
@@ -165,18 +192,18 @@ fn a_day_of_churn_leaks_nothing_and_leases_nothing_twice() {
             assert!(before == after || manager.snapshot.revision > revision, "a restart loses nothing");
             restart_count += 1;
         }
-        ledger.watch(&fleet, &manager.snapshot, manager.now_ms());
+        ledger.watch(&fleet, &manager.snapshot, manager.elapsed_ms());
         step_count += 1;
     }
     let held = manager.snapshot.leases.len();
     fleet.heal_and_empty();
     for _ in 0..100 {
-        manager.clock.fetch_add(30_000, Ordering::Relaxed);
+        manager.advance(30_000);
         fleet.talk(&mut manager, &mut dice);
-        ledger.watch(&fleet, &manager.snapshot, manager.now_ms());
+        ledger.watch(&fleet, &manager.snapshot, manager.elapsed_ms());
     }
     println!(
-        "24 simulated hours: {step_count} steps, {} leases granted, {} came back, {held} were held at the end; {switch_count} switches, {restart_count} restarts of the manager, {} deaths, {} cut-offs",
+        "24 simulated hours: {step_count} steps, {} leases granted, {} came back, {held} were held at the end; {switch_count} switches, {restart_count} restarts of the manager, its clock set {jump_count} times, {} deaths, {} cut-offs",
         ledger.seen_count(),
         ledger.seen_count() - manager.snapshot.leases.len(),
         fleet.death_count,

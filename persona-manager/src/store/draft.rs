@@ -56,6 +56,11 @@ impl Draft {
         self.now_ms
     }
 
+    /// Sets the time of what is still to change.
+    pub(crate) fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
     /// The generation that the changes will have.
     pub(crate) fn generation(&self) -> Generation {
         self.snapshot.generation()

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
-use super::{desired, exhaustion, health, leases, removal, tell, wear};
+use super::{clock_steps, desired, exhaustion, health, leases, removal, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::{Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
@@ -37,6 +37,7 @@ impl Assigner {
     }
 
     fn run(&self, draft: &mut Draft) {
+        clock_steps::follow(draft, &self.live);
         let reports = self.reports();
         health::judge(draft, &reports);
         end_overrides(draft);
