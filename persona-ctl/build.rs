@@ -1,4 +1,5 @@
-//! Builds persona-ebpf for the kernel and leaves the two objects in `OUT_DIR`, where `dataplane/object.rs` embeds them.
+//! Builds persona-ebpf for the kernel and leaves the two objects in `OUT_DIR`, where `dataplane/object.rs` embeds them. The
+//! benchmark's object lies beside them, for the build script of persona-tests.
 //!
 //! `PERSONA_SKIP_EBPF=1` embeds empty objects: enough to check the host code, refused when loaded.
 //! `PERSONA_EBPF_CARGO` and `PERSONA_EBPF_RUSTC` choose the tools; else nightly with `rust-src`, else Debian's.
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECTS: [&str; 2] = ["persona-node", "persona-edge"];
+const OBJECTS: [&str; 3] = ["persona-node", "persona-edge", BENCH_OBJECT];
+const BENCH_OBJECT: &str = "persona-bench";
 const RUSTFLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C target-cpu=v3";
 
 fn main() {
@@ -20,6 +22,7 @@ fn main() {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let out = PathBuf::from(variable("OUT_DIR"));
+    println!("cargo::metadata=bench_object={}", out.join(BENCH_OBJECT).display());
     if env::var("PERSONA_SKIP_EBPF").is_ok_and(|value| value == "1") {
         for object in OBJECTS {
             std::fs::write(out.join(object), []).expect("OUT_DIR is writable");

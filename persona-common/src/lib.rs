@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod addr;
+pub mod bench;
 pub mod checksum;
 pub mod drop;
 pub mod edge;

@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{edge, event, flow, fragment, node, record, share, traffic};
+use crate::{bench, edge, event, flow, fragment, node, record, share, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -14,6 +14,9 @@ macro_rules! pod {
 }
 
 pod!(
+    bench::Flow,
+    bench::Headers,
+    bench::Plan,
     edge::EdgeBlock,
     edge::EdgeConfig,
     edge::EdgeNode,

@@ -5,6 +5,7 @@
 //! tests run the same steps. Whatever is made is written into a [`ledger::Ledger`] first, so that it is undone however
 //! a run ends.
 
+pub mod bench;
 pub mod ctl;
 pub mod findings;
 pub mod kernel;

@@ -1,6 +1,6 @@
 //! The few system calls that std has no words for: entering a network namespace, signals by process id, a few socket
-//! options, raw sockets.
-#![expect(unsafe_code, reason = "setns, kill, socket options and raw sockets have no safe form in std")]
+//! options, raw sockets, and a thread's place and time.
+#![expect(unsafe_code, reason = "setns, kill, socket options, raw sockets and affinity have no safe form in std")]
 
 use std::fs::File;
 use std::io;
@@ -8,6 +8,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 /// Bytes of receive buffer for sockets whose losses are counted: 64 MiB holds minutes of our test traffic.
 const RECEIVE_BUFFER_BYTES: libc::c_int = 64 << 20;
@@ -29,6 +30,26 @@ pub enum Signal {
 pub fn enter_network_namespace(namespace: &File) -> io::Result<()> {
     // SAFETY: setns takes two integers; the descriptor is open for as long as `namespace` lives.
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
+}
+
+/// Keeps the calling thread on one processor.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: a plain set of bits, for which zeros are valid; `CPU_SET` checks its bound.
+    let set = unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    };
+    // SAFETY: the set outlives the call and its size is given; 0 is the calling thread.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })
+}
+
+/// The processor time that the calling thread has used.
+pub fn thread_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure outlives the call, which fills it.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })?;
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// Makes a command start in a network namespace and in a process group of its own, so that Ctrl-C on the terminal

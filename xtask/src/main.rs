@@ -1,5 +1,6 @@
 //! What the newcomer and CI run: `cargo xtask setup`, `check`, `test` and `demo`; and what takes longer.
 
+mod bench;
 mod binaries;
 mod check;
 mod command;
@@ -33,6 +34,8 @@ enum Task {
     Verifier,
     /// Millions of random and mutated frames through every program, held against a model of them; some ten minutes.
     Soak(soak::Args),
+    /// Speed, ours beside the kernel's own way, written to docs/benchmarks/.
+    Bench(bench::Args),
     /// The whole path on real packets, with figures, in under three minutes.
     Demo(demo::Args),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Verifier => verifier::run(),
         Task::Soak(args) => soak::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
     };
     match outcome {

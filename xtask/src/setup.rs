@@ -46,6 +46,8 @@ pub(crate) enum Purpose {
     Test,
     /// `cargo xtask test --vm`.
     Guests,
+    /// `cargo xtask bench`.
+    Benchmarks,
 }
 
 /// One thing that is needed: how to find it, how to get it.
@@ -56,7 +58,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -65,13 +67,14 @@ const STEPS: [Step; 8] = [
     Step { name: "test tools", purpose: Purpose::Test, find: find_test_tools, install: install_test_tools },
     Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
     Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
+    Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
 ];
 
 /// Sets up what the arguments name.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(&[purpose]),
-        None => ensure(&[Purpose::Build, Purpose::Check, Purpose::Test, Purpose::Guests]),
+        None => ensure(&[Purpose::Build, Purpose::Check, Purpose::Test, Purpose::Guests, Purpose::Benchmarks]),
     }
 }
 
@@ -181,6 +184,14 @@ fn find_test_tools() -> Option<String> {
 
 fn install_test_tools() -> Result<()> {
     packages::install(&missing_tools()).map(drop)
+}
+
+fn find_nft() -> Option<String> {
+    find_program("nft").map(shown)
+}
+
+fn install_nft() -> Result<()> {
+    packages::install(&["nftables"]).map(drop)
 }
 
 /// Fails early where root cannot be had, before minutes of building.

@@ -1,0 +1,219 @@
+//! Client, node, edge and server in namespaces, over veth with all offloads: three times the same, but for how packets get
+//! from the node to the server.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use persona_core::ids::{EdgeNumber, Generation, Vni};
+use persona_core::wire::desired::LeaseSpace;
+use persona_ctl::dataplane::tables::{EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry};
+use persona_ctl::dataplane::{EdgeDataplane, Hook, NodeDataplane};
+
+use super::kernel_way;
+use super::measures::Run;
+use super::node_tables::{self, EDGE, LIVENESS, NODE, Worker};
+use super::place::Place;
+use crate::netns::{Forwarding, Namespace};
+
+/// The server.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The client: the first of the node's workers, which is the kernel's first workload too.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+/// The node towards the client.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 254);
+/// The edge towards the server.
+const EDGE_OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// Behind what the server shall see the client: both lease it.
+const EGRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+/// Where the server tells whom it sees.
+const ECHO_PORT: u16 = 7007;
+/// How long an echo may take.
+const ECHO_TIME: Duration = Duration::from_secs(2);
+/// Ports of the client's lease: blocks of 1,024.
+const BLOCKS: u16 = node_tables::WHOLE_LEASE;
+
+/// How packets get from the node to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Forwarded, nothing else.
+    Plain,
+    /// A policy rule, VXLAN, nftables, HTB.
+    Kernel,
+    /// A persona.
+    Ours,
+}
+
+impl Kind {
+    /// All of them, in the order of turns.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Kernel, Self::Ours];
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Kernel => "kernel",
+            Self::Ours => "ours",
+        }
+    }
+}
+
+/// The namespaces, connected.
+pub struct Chain {
+    /// Which.
+    pub kind: Kind,
+    /// Where traffic begins.
+    pub client: Namespace,
+    /// Where it ends.
+    pub server: Namespace,
+    node: Place,
+    edge: Place,
+    _dataplanes: Option<(NodeDataplane, EdgeDataplane)>,
+}
+
+impl Chain {
+    /// Builds one and sees that the server sees whom it shall see.
+    pub fn build(run: &Run<'_>, kind: Kind) -> Result<Self> {
+        let name = kind.name();
+        let (node, edge) = (Place::new(run, &format!("{name}-node"))?, Place::new(run, &format!("{name}-edge"))?);
+        let host = |role: &str| {
+            Namespace::create(run.ledger, &format!("pb{}-{name}-{role}", std::process::id()), Forwarding::Off)
+        };
+        let mut chain = Self { kind, client: host("client")?, server: host("server")?, node, edge, _dataplanes: None };
+        chain.connect()?;
+        match kind {
+            Kind::Plain => chain.route_plainly()?,
+            Kind::Kernel => chain.route_kernels_way()?,
+            Kind::Ours => chain._dataplanes = Some((chain.open_node()?, chain.open_edge()?)),
+        }
+        chain.check().with_context(|| format!("the {name} chain"))?;
+        Ok(chain)
+    }
+
+    /// A file for what a process says.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.edge.path(name)
+    }
+
+    fn connect(&self) -> Result<()> {
+        let (node, edge) = (&self.node.namespace, &self.edge.namespace);
+        self.client.link("eth0", node, "w0")?;
+        node.link("u0", edge, "i0")?;
+        edge.link("o0", &self.server, "s0")?;
+        for (namespace, device, address) in [
+            (&self.client, "eth0", CLIENT),
+            (node, "w0", GATEWAY),
+            (node, "u0", NODE),
+            (edge, "i0", EDGE),
+            (edge, "o0", EDGE_OUTSIDE),
+            (&self.server, "s0", SERVER),
+        ] {
+            namespace.add_address(device, &format!("{address}/24"))?;
+            namespace.write_sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "0")?;
+        }
+        self.client.ip(&format!("route add default via {GATEWAY}"))?;
+        let network = format!("{EGRESS}/32");
+        match self.kind {
+            Kind::Ours => self.server.ip(&format!("route add {network} dev s0")).map(drop),
+            _ => self.server.ip(&format!("route add {network} via {EDGE_OUTSIDE}")).map(drop),
+        }
+    }
+
+    fn route_plainly(&self) -> Result<()> {
+        self.node.namespace.ip(&format!("route add 192.0.2.0/24 via {EDGE}"))?;
+        self.edge.namespace.ip(&format!("route add 10.9.0.0/24 via {NODE}"))?;
+        self.server.ip(&format!("route add 10.9.0.0/24 via {EDGE_OUTSIDE}")).map(drop)
+    }
+
+    fn route_kernels_way(&self) -> Result<()> {
+        kernel_way::add_vxlan(&self.node, NODE, EDGE)?;
+        kernel_way::add_vxlan(&self.edge, EDGE, NODE)?;
+        self.node.namespace.add_address("vx0", "172.31.0.1/24")?;
+        self.edge.namespace.add_address("vx0", "172.31.0.2/24")?;
+        // Both devices have one hardware address, which is as good as two: only these two speak.
+        let (node_mac, edge_mac) = ("02:00:00:00:00:21", "02:00:00:00:00:22");
+        self.node.namespace.ip(&format!("link set vx0 address {node_mac}"))?;
+        self.edge.namespace.ip(&format!("link set vx0 address {edge_mac}"))?;
+        self.node.namespace.ip(&format!("neigh replace 172.31.0.2 lladdr {edge_mac} dev vx0 nud permanent"))?;
+        self.edge.namespace.ip(&format!("neigh replace 172.31.0.1 lladdr {node_mac} dev vx0 nud permanent"))?;
+        self.node.namespace.ip("route add default via 172.31.0.2 dev vx0 table 100")?;
+        self.node.namespace.ip(&format!("rule add from {CLIENT}/32 table 100"))?;
+        self.edge.namespace.ip("route add 10.9.0.0/24 via 172.31.0.1 dev vx0")?;
+        kernel_way::add_translation(&self.edge, "o0")?;
+        kernel_way::add_queue(&self.edge, "o0")
+    }
+
+    fn open_node(&mut self) -> Result<NodeDataplane> {
+        let (device, uplink) = (self.node.ifindex("w0")?, self.node.ifindex("u0")?);
+        let mut node = self.node.node_at("node", uplink)?;
+        let mut tables = node_tables::tables(&[device], BLOCKS, uplink)?;
+        tables.managed = vec![(Ipv4Addr::new(10, 9, 0, 0).into(), 24)];
+        self.node.namespace.run_inside(|| node.apply(&tables))??;
+        node.set_edge_liveness(LIVENESS.0, true, LIVENESS.1)?;
+        Ok(node)
+    }
+
+    fn open_edge(&mut self) -> Result<EdgeDataplane> {
+        let (inside, outside) = (self.edge.ifindex("i0")?, self.edge.ifindex("o0")?);
+        let mut edge = self.edge.edge_at("edge", (inside, outside), Hook::Auto)?;
+        ensure!(edge.hook() == Hook::Tc, "veth takes TC by itself");
+        edge.apply(&self.edge_tables((inside, outside))?)?;
+        edge.set_owned(EGRESS.into(), true)?;
+        edge.set_outside_alive(true)?;
+        Ok(edge)
+    }
+
+    fn edge_tables(&self, (inside, outside): (u32, u32)) -> Result<EdgeTables> {
+        let worker = Worker(0);
+        let mac = |namespace: &Namespace, device: &str| hardware_address(namespace, device);
+        let hop = |ifindex, address: Ipv4Addr, source_mac, destination_mac| NextHopEntry {
+            ifindex,
+            address: address.into(),
+            source_mac,
+            destination_mac: Some(destination_mac),
+        };
+        let (edge, node) = (&self.edge.namespace, &self.node.namespace);
+        let blocks = (1..=BLOCKS).collect();
+        let space = LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks };
+        let vni = Vni(worker.tunnel().vni);
+        Ok(EdgeTables {
+            number: EdgeNumber(1),
+            underlay_address: Some(EDGE.into()),
+            generation: Generation(9),
+            addresses: vec![EgressAddressEntry { address: EGRESS, block_bits: 10 }],
+            leases: vec![EdgeLeaseEntry { space, node: NODE.into(), vni, mtu: 1400 }],
+            nodes: vec![NodeEntry {
+                address: NODE.into(),
+                next_hop: hop(inside, NODE, mac(edge, "i0")?, mac(node, "u0")?),
+            }],
+            outside: Some(hop(outside, SERVER, mac(edge, "o0")?, mac(&self.server, "s0")?)),
+            ..EdgeTables::default()
+        })
+    }
+
+    /// The server sees the client behind the egress address, or, plainly forwarded, itself.
+    fn check(&self) -> Result<()> {
+        let server = self.server.run_inside(|| UdpSocket::bind((SERVER, ECHO_PORT)))??;
+        let client = self.client.run_inside(|| UdpSocket::bind((CLIENT, 0)))??;
+        client.set_read_timeout(Some(ECHO_TIME))?;
+        server.set_read_timeout(Some(ECHO_TIME))?;
+        client.send_to(b"who am I?", (SERVER, ECHO_PORT))?;
+        let mut buffer = [0; 64];
+        let (_, seen) = server.recv_from(&mut buffer).context("nothing arrives")?;
+        server.send_to(seen.to_string().as_bytes(), seen)?;
+        let length = client.recv(&mut buffer).context("no answer arrives")?;
+        let seen: SocketAddr = std::str::from_utf8(&buffer[..length])?.parse()?;
+        let expected = if self.kind == Kind::Plain { CLIENT } else { EGRESS };
+        ensure!(seen.ip() == expected, "the server sees {seen}, not {expected}");
+        Ok(())
+    }
+}
+
+/// Hardware address of a device.
+fn hardware_address(namespace: &Namespace, device: &str) -> Result<[u8; 6]> {
+    let json: serde_json::Value = serde_json::from_str(&namespace.ip(&format!("-j link show dev {device}"))?)?;
+    let text = json[0]["address"].as_str().context("a device has an address")?;
+    let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>()?;
+    bytes.try_into().map_err(|_| anyhow::anyhow!("{text} is no hardware address"))
+}

@@ -1,0 +1,130 @@
+//! Through all four namespaces, in turns: TCP with GSO, small UDP packets, and the round trip of an idle path.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::chain::{Chain, Kind, SERVER};
+use super::measures::Run;
+use super::row::{Better, Goal, Row};
+use super::samples::Samples;
+use crate::process::Running;
+
+/// Seconds of one iperf3 run.
+const SECONDS: &str = "2";
+/// Payload bytes of small datagrams.
+const DATAGRAM_BYTES: u32 = 64;
+/// Echoes of one ping run, and the seconds between two.
+const ECHO_COUNT: &str = "500";
+const ECHO_INTERVAL_SECS: &str = "0.002";
+/// How long a server may take to listen.
+const LISTEN_TRIES: u32 = 100;
+
+const PLAIN: &str = "plain forwarding";
+const KERNEL: &str = "rule + vxlan + nftables SNAT + HTB";
+
+/// TCP goodput, unshaped, upwards and downwards.
+pub fn tcp(run: &Run<'_>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (direction, options) in [("up", &[][..]), ("down", &["--reverse"])] {
+        let [plain, kernel, ours] = in_turns(run, "tcp", |chain| {
+            let end = iperf(chain, &[&["--time", SECONDS, "--congestion", "cubic"], options].concat())?;
+            end["sum_received"]["bits_per_second"].as_f64().map(|bps| bps / 1e9).context("no rate")
+        })?;
+        let row = |peer: &str| Row::new(format!("tcp-{direction}/beside-{peer}"), "Gbit/s", Better::More, ours.clone());
+        rows.push(row("plain").beside(PLAIN, plain).reach(Goal::TimesPeer(0.95)));
+        rows.push(row("kernel").beside(KERNEL, kernel).reach(Goal::TimesPeer(1.1)));
+    }
+    Ok(rows)
+}
+
+/// Small UDP packets, as fast as one sender makes them.
+pub fn udp(run: &Run<'_>) -> Result<Vec<Row>> {
+    let [plain, kernel, ours] = in_turns(run, "udp", |chain| {
+        let length = DATAGRAM_BYTES.to_string();
+        let end = iperf(chain, &["--time", SECONDS, "--udp", "--bitrate", "0", "--length", &length])?;
+        let sum = &end["sum"];
+        let number = |key: &str| sum[key].as_f64().with_context(|| format!("no {key} in {sum}"));
+        let received = number("packets")? - number("lost_packets")?;
+        Ok(received * f64::from(DATAGRAM_BYTES) * 8.0 / number("seconds")? / 1e6)
+    })?;
+    let row = |peer: &str| Row::new(format!("udp/beside-{peer}"), "Mbit/s", Better::More, ours.clone());
+    Ok(vec![row("plain").beside(PLAIN, plain), row("kernel").beside(KERNEL, kernel).reach(Goal::TimesPeer(1.5))])
+}
+
+/// What the way adds to the round trip of plain forwarding, both idle.
+pub fn rtt(run: &Run<'_>) -> Result<Vec<Row>> {
+    let [plain, kernel, ours] = in_turns(run, "rtt", ping)?;
+    let added = ours.minus(&plain);
+    Ok(vec![
+        Row::new("rtt/added-to-plain", "µs", Better::Less, added)
+            .beside(KERNEL, kernel.minus(&plain))
+            .reach(Goal::AtMost(0.5)),
+        Row::new("rtt/whole", "µs", Better::Less, ours).beside(PLAIN, plain),
+    ])
+}
+
+/// Measures on each chain in turn, round by round; in the order of [`Kind::ALL`].
+fn in_turns(run: &Run<'_>, name: &str, measure: impl Fn(&Chain) -> Result<f64>) -> Result<[Samples; 3]> {
+    run.say(&format!("{name}: three chains of namespaces are built"));
+    let mut chains = Vec::new();
+    for kind in Kind::ALL {
+        let chain = Chain::build(run, kind)?;
+        let server = serve(run, &chain)?;
+        chains.push((chain, server));
+    }
+    let mut samples: [Samples; 3] = Default::default();
+    for round in 0..run.rounds {
+        for ((chain, _), samples) in chains.iter().zip(&mut samples) {
+            run.say(&format!("{name}: {}, round {} of {}", chain.kind.name(), round + 1, run.rounds));
+            samples.push(measure(chain).with_context(|| format!("{name}, {}", chain.kind.name()))?);
+        }
+        run.step();
+    }
+    // Servers end before their namespaces.
+    for (_, mut server) in chains.drain(..) {
+        server.kill()?;
+    }
+    run.ledger.undo_all().into_iter().for_each(|failure| eprintln!("clean-up: {failure}"));
+    Ok(samples)
+}
+
+/// iperf3's server of a chain, listening.
+fn serve(run: &Run<'_>, chain: &Chain) -> Result<Running> {
+    let mut command = chain.server.command("iperf3")?;
+    command.args(["--server", "--interval", "0"]);
+    let server = Running::start(run.ledger, "iperf3's server", &chain.log("iperf3.log"), command)?;
+    for _ in 0..LISTEN_TRIES {
+        let output = chain.server.command("ss")?.args(["-Hltn", "sport", "=", ":5201"]).output()?;
+        if !output.stdout.is_empty() {
+            return Ok(server);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("iperf3's server does not listen")
+}
+
+/// What iperf3 says at its end.
+fn iperf(chain: &Chain, options: &[&str]) -> Result<Value> {
+    let mut command = chain.client.command("iperf3")?;
+    command.args(["--client", &SERVER.to_string(), "--json", "--connect-timeout", "3000", "--interval", "0"]);
+    let output = command.args(options).output().context("iperf3 does not start")?;
+    let json: Value = serde_json::from_slice(&output.stdout).context("iperf3 printed no JSON")?;
+    match json["error"].as_str() {
+        Some(error) => bail!("iperf3: {error}"),
+        None => Ok(json["end"].clone()),
+    }
+}
+
+/// The mean round trip, microseconds.
+fn ping(chain: &Chain) -> Result<f64> {
+    let mut command = chain.client.command("ping")?;
+    command.args(["-q", "-n", "-c", ECHO_COUNT, "-i", ECHO_INTERVAL_SECS, &SERVER.to_string()]);
+    let output = command.output().context("ping does not start")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("rtt ")).with_context(|| format!("no answers: {text}"))?;
+    let mean = line.split('=').nth(1).and_then(|figures| figures.split('/').nth(1));
+    let mean: f64 = mean.with_context(|| format!("no mean in {line}"))?.trim().parse()?;
+    Ok(mean * 1000.0)
+}

@@ -1,0 +1,86 @@
+//! What is measured, in the order in which the report has it.
+
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+
+use super::row::Row;
+use super::{edge_cost, edge_rate, end_to_end, new_flows, node_cost};
+use crate::ledger::Ledger;
+
+/// What a measure is given.
+pub struct Run<'a> {
+    /// How often everything is measured.
+    pub rounds: u32,
+    /// What has to be undone.
+    pub ledger: &'a Ledger,
+    /// How far the run is.
+    pub progress: &'a ProgressBar,
+}
+
+impl Run<'_> {
+    /// Says what is being done.
+    pub fn say(&self, what: &str) {
+        self.progress.set_message(what.to_owned());
+    }
+
+    /// A round is done.
+    pub fn step(&self) {
+        self.progress.inc(1);
+    }
+}
+
+/// One measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Measure {
+    /// Its name, which its rows begin with.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    measure: fn(&Run<'_>) -> Result<Vec<Row>>,
+}
+
+/// All of them.
+pub const ALL: [Measure; 8] = [
+    Measure { name: "edge-out", about: "an edge's program, inside to outside", measure: edge_cost::outward },
+    Measure { name: "edge-in", about: "an edge's program, outside to inside", measure: edge_cost::inward },
+    Measure { name: "node-out", about: "a node's program and its whole way", measure: node_cost::measure },
+    Measure { name: "new-flows", about: "new flows a second on one core", measure: new_flows::measure },
+    Measure { name: "tcp", about: "TCP goodput through four namespaces", measure: end_to_end::tcp },
+    Measure { name: "udp", about: "64-byte UDP through four namespaces", measure: end_to_end::udp },
+    Measure { name: "rtt", about: "the round trip of an idle path", measure: end_to_end::rtt },
+    Measure { name: "edge-rate", about: "an edge's packets a second, live", measure: edge_rate::measure },
+];
+
+impl Measure {
+    /// Measures.
+    pub fn run(&self, run: &Run<'_>) -> Result<Vec<Row>> {
+        (self.measure)(run).with_context(|| format!("{} ({})", self.name, self.about))
+    }
+}
+
+/// The measures of these names; all where there is none.
+pub fn chosen(names: &[String]) -> Result<Vec<Measure>> {
+    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|measure| measure.name == name.as_str())) {
+        let known = ALL.map(|measure| measure.name).join(", ");
+        bail!("no measure is called {unknown}; there are: {known}");
+    }
+    let is_chosen = |measure: &Measure| names.is_empty() || names.iter().any(|name| name == measure.name);
+    Ok(ALL.into_iter().filter(is_chosen).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subset_is_in_the_reports_order_and_strangers_are_refused() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let chosen_names = |wanted: &[&str]| -> Vec<&str> {
+            chosen(&names(wanted)).unwrap().iter().map(|measure| measure.name).collect()
+        };
+        assert_eq!(chosen_names(&["edge-in", "edge-out"]), ["edge-out", "edge-in"]);
+        assert_eq!(chosen_names(&[]).len(), ALL.len());
+        let refusal = chosen(&names(&["edge"])).unwrap_err().to_string();
+        assert!(refusal.contains("edge-out"), "{refusal}");
+    }
+}

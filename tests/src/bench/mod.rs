@@ -1,0 +1,24 @@
+//! The data plane's benchmark: ours and the kernel's own way, on the same packets, into the same sinks, in turns.
+//!
+//! [`measures`] lists what is measured; each gives rows for the [`report`]. `docs/benchmarks/README.md` says what they mean.
+
+pub mod chain;
+pub mod clock;
+pub mod devices;
+pub mod edge_cost;
+pub mod edge_rate;
+pub mod edge_tables;
+pub mod end_to_end;
+pub mod feed;
+pub mod kernel_way;
+pub mod measures;
+pub mod new_flows;
+pub mod node_cost;
+pub mod node_tables;
+pub mod packets;
+pub mod place;
+pub mod plots;
+pub mod report;
+pub mod row;
+pub mod samples;
+pub mod tap;

@@ -1,0 +1,110 @@
+//! The report's plots, one SVG file each: costs of the programs, and how ours stands beside its peers.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+use serde_json::Value;
+
+/// Pixels.
+const WIDTH: u32 = 1000;
+const BAR_HEIGHT: u32 = 26;
+const MARGIN: u32 = 24;
+const HEAD_HEIGHT: u32 = 80;
+const LABEL_WIDTH: u32 = 330;
+
+/// Colours of bars: the goal is reached, it is not, there is none.
+const MET: RGBColor = RGBColor(46, 125, 50);
+const MISSED: RGBColor = RGBColor(198, 40, 40);
+const NO_GOAL: RGBColor = RGBColor(69, 90, 100);
+
+/// A bar.
+struct Bar {
+    name: String,
+    value: f64,
+    colour: RGBColor,
+}
+
+/// Draws all plots into a folder, from rows as they stand in the report.
+pub fn draw(folder: &Path, rows: &[Value]) -> Result<()> {
+    let is_cost = |row: &&Value| row["unit"] == "ns" && row["peer"].is_null();
+    let costs: Vec<Bar> = rows.iter().filter(is_cost).filter_map(|row| bar(row, &row["ours"], "")).collect();
+    draw_bars(&folder.join("dataplane-cost.svg"), "Programs: nanoseconds per packet (less is better)", &costs, None)?;
+    let ratios: Vec<Bar> = rows.iter().filter_map(|row| bar(row, &row["ratio"], &peer_of(row))).collect();
+    let title = "Times as good as the peer (more is better; the line is the peer)";
+    draw_bars(&folder.join("dataplane-peers.svg"), title, &ratios, Some(1.0))
+}
+
+fn peer_of(row: &Value) -> String {
+    row["peer_name"].as_str().map(|peer| format!(" : {peer}")).unwrap_or_default()
+}
+
+fn bar(row: &Value, value: &Value, suffix: &str) -> Option<Bar> {
+    let colour = match row["met"].as_bool() {
+        Some(true) => MET,
+        Some(false) => MISSED,
+        None => NO_GOAL,
+    };
+    Some(Bar { name: format!("{}{suffix}", row["name"].as_str()?), value: value.as_f64()?, colour })
+}
+
+fn draw_bars(path: &Path, title: &str, bars: &[Bar], line: Option<f64>) -> Result<()> {
+    if bars.is_empty() {
+        return Ok(());
+    }
+    let height = HEAD_HEIGHT + MARGIN * 2 + BAR_HEIGHT * bars.len() as u32;
+    let area = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
+    try_draw(&area, title, bars, line).map_err(|error| anyhow!("{} cannot be drawn: {error}", path.display()))
+}
+
+fn try_draw(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    title: &str,
+    bars: &[Bar],
+    line: Option<f64>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    area.fill(&WHITE)?;
+    let most = bars.iter().map(|bar| bar.value).fold(line.unwrap_or(0.0), f64::max) * 1.15;
+    let count = bars.len() as f64;
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 20))
+        .margin(MARGIN)
+        .x_label_area_size(30)
+        .y_label_area_size(LABEL_WIDTH)
+        .build_cartesian_2d(0.0..most, count..0.0)?;
+    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_style(("sans-serif", 13)).draw()?;
+    for (index, bar) in bars.iter().enumerate() {
+        let (top, bottom) = (index as f64 + 0.15, index as f64 + 0.85);
+        chart.draw_series([Rectangle::new([(0.0, top), (bar.value, bottom)], bar.colour.filled())])?;
+        let text = format!("{:.1}", bar.value);
+        chart.draw_series([Text::new(text, (bar.value + most * 0.005, top), ("sans-serif", 14))])?;
+        let y = chart.backend_coord(&(0.0, top)).1;
+        area.draw(&Text::new(bar.name.as_str(), (MARGIN as i32, y), ("sans-serif", 13)))?;
+    }
+    if let Some(at) = line {
+        chart.draw_series([PathElement::new(vec![(at, 0.0), (at, count)], BLACK.stroke_width(2))])?;
+    }
+    area.present()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_row_with_a_peer_is_in_the_plot_of_peers() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = |name: &str, peer: Value| {
+            let ratio = if peer.is_null() { Value::Null } else { json!(2.5) };
+            json!({ "name": name, "unit": "ns", "ours": 20.0, "peer": peer, "peer_name": null, "ratio": ratio, "met": true })
+        };
+        draw(folder.path(), &[row("alone", Value::Null), row("beside", json!(50.0))]).unwrap();
+        let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let (costs, peers) = (text("dataplane-cost.svg"), text("dataplane-peers.svg"));
+        assert!(costs.contains("alone") && !costs.contains("beside"), "{costs}");
+        assert!(peers.contains("beside") && !peers.contains("alone"), "{peers}");
+    }
+}

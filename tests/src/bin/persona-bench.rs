@@ -1,0 +1,104 @@
+//! The data plane's benchmark: measures, prints one table, writes the report. Run it with `cargo xtask bench dataplane`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use persona_tests::bench::measures::{self, Run};
+use persona_tests::bench::plots;
+use persona_tests::bench::report::{self, Machine};
+use persona_tests::ledger::Ledger;
+
+/// The exit code of a run that was broken off.
+const INTERRUPTED: i32 = 130;
+
+/// Measures the data plane.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Only these measures.
+    #[arg(long, num_args = 1..)]
+    only: Vec<String>,
+    /// Rounds of everything, in turns.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(3..))]
+    rounds: u32,
+    /// The folder that the report goes to; what an earlier one there says of other measures stays.
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let chosen = measures::chosen(&args.only)?;
+    let ledger = Ledger::default();
+    clean_up_on_signal(&ledger)?;
+    let progress = progress_bar(args.rounds, chosen.len());
+    let mut rows = Vec::new();
+    let mut outcome = Ok(());
+    for measure in chosen {
+        match measure.run(&Run { rounds: args.rounds, ledger: &ledger, progress: &progress }) {
+            Ok(measured) => rows.extend(measured),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+        report_failures(&ledger);
+    }
+    report_failures(&ledger);
+    progress.finish_and_clear();
+    let path = args.folder.join(report::FILE_NAME);
+    let machine = Machine::here()?;
+    let merged = report::merge(report::read(&path)?.as_ref(), &machine, args.rounds, &rows);
+    let new: Vec<_> = rows.iter().map(|row| row.to_json(args.rounds, &machine.to_string())).collect();
+    println!("{}\n{machine}; {} rounds, {} s", report::table(&new), args.rounds, start.elapsed().as_secs());
+    outcome?;
+    report::write(&path, &merged)?;
+    plots::draw(&args.folder, merged["rows"].as_array().context("a report has rows")?)
+}
+
+fn progress_bar(rounds: u32, measure_count: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} [{bar:30}] {pos}/{len} rounds, {elapsed}: {msg}");
+    let progress = ProgressBar::new(u64::from(rounds) * measure_count as u64)
+        .with_style(style.expect("the template is valid").progress_chars("=> "));
+    progress.enable_steady_tick(Duration::from_millis(200));
+    progress
+}
+
+/// On Ctrl-C or SIGTERM everything is undone and the process ends, wherever it is.
+fn clean_up_on_signal(ledger: &Ledger) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let ledger = ledger.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no signal handler")?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        });
+        eprintln!("\nbroken off; removing everything");
+        report_failures(&ledger);
+        std::process::exit(INTERRUPTED);
+    });
+    Ok(())
+}
+
+fn report_failures(ledger: &Ledger) {
+    for failure in ledger.undo_all() {
+        eprintln!("clean-up: {failure}");
+    }
+}
