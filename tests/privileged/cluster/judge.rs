@@ -91,7 +91,23 @@ fn a_block_never_goes_to_the_wrong_subject() {
             world.apply("small.yaml", DOCUMENTS)?;
             judge(world, findings)
         });
+        findings.run("logs", |findings| destinations_are_in_no_log(world, findings));
     });
+}
+
+/// RFC 6888 REQ-12: after all that traffic to one server, nothing that is kept names it.
+fn destinations_are_in_no_log(world: &World, findings: &mut Findings) -> Result<()> {
+    for name in ["manager", "n1", "n2", "fra1", "fra2"] {
+        let text = std::fs::read_to_string(world.path(&format!("{name}.log")))?;
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(INTERNET_ADDRESS)).collect();
+        let is_silent = lines.is_empty() && !text.is_empty();
+        findings.note(format!("{name}'s log names no destination"), lines.join("; "), is_silent);
+    }
+    let events = world.ctl.text(&["events", "--output", "json"])?;
+    let measured = format!("{} events", events.matches("timeMs").count());
+    let is_silent = !events.contains(INTERNET_ADDRESS) && events.contains("lease.granted");
+    findings.note("nor do the events", measured, is_silent);
+    Ok(())
 }
 
 fn judge(world: &World, findings: &mut Findings) -> Result<()> {
