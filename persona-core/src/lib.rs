@@ -13,6 +13,7 @@ pub mod ids;
 pub mod lease;
 pub mod liveness;
 pub mod maglev;
+mod nearest;
 pub mod ownership;
 pub mod units;
 pub mod wire;

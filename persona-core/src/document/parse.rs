@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::check::{self, Problem};
 use super::envelope::{API_VERSION, Document, Kind};
 use super::place::{self, Place, Source, joined};
+use crate::nearest::nearest;
 
 /// A run names at most this many mistakes per document.
 const ERROR_COUNT_MAX: usize = 50;
@@ -205,25 +206,9 @@ fn explain(path: &str, message: &str) -> String {
     if path.starts_with("spec.") && LATER_SECTIONS.contains(given) && what == "key" {
         return format!("section {given} is not known to this release; valid keys: {}", valid.join(", "));
     }
-    let nearest = valid.iter().map(|name| (edit_distance(given, name), name)).min();
-    let meant = nearest.filter(|(distance, name)| *distance <= 1 + name.len() / 4);
-    let hint = meant.map(|(_, name)| format!("did you mean {name}? ")).unwrap_or_default();
+    let meant = nearest(given, valid.iter().copied());
+    let hint = meant.map(|name| format!("did you mean {name}? ")).unwrap_or_default();
     format!("unknown {what} {given}; {hint}valid {what}s: {}", valid.join(", "))
-}
-
-/// Insertions, deletions and replacements that lead from one word to the other, upper and lower case alike.
-fn edit_distance(from: &str, to: &str) -> usize {
-    let (from, to) = (from.to_lowercase(), to.to_lowercase());
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (index, char) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (column, other) in to.chars().enumerate() {
-            let replaced = diagonal + usize::from(char != other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.chars().count()]
 }
 
 /// Takes the value at `path` out; false if there is nothing to take out.
