@@ -15,5 +15,7 @@ pub mod liveness;
 pub mod maglev;
 mod nearest;
 pub mod ownership;
+pub mod predict;
+pub mod signal;
 pub mod units;
 pub mod wire;

@@ -1,0 +1,188 @@
+//! A board: all signals of one subject, and the answers to readings.
+//!
+//! Measured signals have a [`Window`] each, external ones a value with a lifetime. Forecasts are made of five-minute
+//! means, by smoothing, for signals of which somebody asks for one.
+
+use std::collections::BTreeMap;
+
+use super::catalogue::SignalName;
+use super::external::{PUSHED_COUNT_MAX, PushError, Pushed};
+use super::reading::{Input, Reading};
+use super::window::Window;
+use crate::predict::{Forecast, Forecaster, Smoothing};
+use crate::units::Span;
+
+/// A measured signal without a newer sample for so long is unknown, where nobody says otherwise, milliseconds.
+pub const STALE_AFTER_DEFAULT_MS: u64 = 15_000;
+
+/// Forecasts are made of means over so long, milliseconds.
+const STEP_MS: u64 = 300_000;
+
+/// Steps that may be missing in one go before a forecast starts anew: a week.
+const GAP_STEPS_MAX: u64 = 7 * 288;
+
+/// Values of one step that is not over yet, and what came of those before.
+#[derive(Debug, Clone)]
+struct Outlook {
+    model: Smoothing,
+    step: Option<u64>,
+    sum: f64,
+    count: u32,
+}
+
+/// All signals of one subject. Times are of the caller's steady clock.
+#[derive(Debug, Clone)]
+pub struct Board {
+    windows: BTreeMap<SignalName, Box<Window>>,
+    pushed: BTreeMap<SignalName, Pushed>,
+    outlooks: BTreeMap<SignalName, Box<Outlook>>,
+    stale_after_ms: u64,
+}
+
+impl Board {
+    /// A board that keeps what these inputs read, and takes a signal for unknown after so long without a sample.
+    pub fn new<'a>(inputs: impl IntoIterator<Item = &'a Input>, stale_after_ms: u64) -> Self {
+        let mut board =
+            Self { windows: BTreeMap::new(), pushed: BTreeMap::new(), outlooks: BTreeMap::new(), stale_after_ms };
+        for input in inputs {
+            board.windows.entry(input.signal.clone()).or_default();
+            if matches!(input.reading, Reading::Predicted(_)) {
+                board.outlooks.entry(input.signal.clone()).or_insert_with(|| Box::new(Outlook::new()));
+            }
+        }
+        board
+    }
+
+    /// Takes a sample. False: nothing reads this signal.
+    pub fn record(&mut self, signal: &SignalName, now_ms: u64, value: f64) -> bool {
+        let Some(window) = self.windows.get_mut(signal) else { return false };
+        window.record(now_ms, value);
+        if let Some(outlook) = self.outlooks.get_mut(signal).filter(|_| value.is_finite()) {
+            outlook.record(now_ms, value);
+        }
+        true
+    }
+
+    /// Takes a pushed value with its lifetime.
+    pub fn push(&mut self, signal: &SignalName, now_ms: u64, value: f64, lifetime_ms: u64) -> Result<(), PushError> {
+        let pushed = Pushed::new(signal, value, lifetime_ms, now_ms)?;
+        self.pushed.retain(|_, pushed| pushed.at(now_ms).is_some());
+        if self.pushed.len() >= PUSHED_COUNT_MAX && !self.pushed.contains_key(signal) {
+            return Err(PushError::TooMany(signal.clone()));
+        }
+        self.pushed.insert(signal.clone(), pushed);
+        self.record(signal, now_ms, value);
+        Ok(())
+    }
+
+    /// What a reading says now. None: unknown, because it is missing, stale or not seen for long enough.
+    pub fn read(&self, input: &Input, now_ms: u64) -> Option<f64> {
+        let pushed = self.pushed.get(&input.signal);
+        if let (Reading::Last, Some(pushed)) = (input.reading, pushed) {
+            return pushed.at(now_ms);
+        }
+        let window = self.windows.get(&input.signal)?;
+        let is_alive = pushed.map_or_else(|| self.is_fresh(window, now_ms), |pushed| pushed.at(now_ms).is_some());
+        if !is_alive {
+            return None;
+        }
+        match input.reading {
+            Reading::Last => window.last(),
+            Reading::Mean(span) => window.mean(now_ms, span.0),
+            Reading::Max(span) => window.max(now_ms, span.0),
+            Reading::Min(span) => window.min(now_ms, span.0),
+            Reading::P95(span) => window.p95(now_ms, span.0),
+            Reading::Total(span) => window.mean(now_ms, span.0).map(|mean| mean * span.0 as f64 / 1e3),
+            Reading::Predicted(span) => self.forecast(&input.signal, span).map(|forecast| forecast.value),
+        }
+    }
+
+    /// The forecast of a signal for so long ahead, with how far such forecasts were off.
+    pub fn forecast(&self, signal: &SignalName, ahead: Span) -> Option<Forecast> {
+        let outlook = self.outlooks.get(signal)?;
+        let steps = usize::try_from(ahead.0.div_ceil(STEP_MS)).ok()?;
+        outlook.model.predict(steps.max(1))
+    }
+
+    fn is_fresh(&self, window: &Window, now_ms: u64) -> bool {
+        window.last_ms().is_some_and(|last_ms| now_ms.saturating_sub(last_ms) <= self.stale_after_ms)
+    }
+}
+
+impl Outlook {
+    fn new() -> Self {
+        Self { model: Smoothing::daily(STEP_MS / 1_000), step: None, sum: 0.0, count: 0 }
+    }
+
+    fn record(&mut self, now_ms: u64, value: f64) {
+        let now = now_ms / STEP_MS;
+        let step = *self.step.get_or_insert(now);
+        if now > step {
+            self.model.observe((self.count > 0).then(|| self.sum / f64::from(self.count)));
+            if now - step > GAP_STEPS_MAX {
+                self.model = Smoothing::daily(STEP_MS / 1_000);
+            } else {
+                (step + 1..now).for_each(|_| self.model.observe(None));
+            }
+            (self.step, self.sum, self.count) = (Some(now), 0.0, 0);
+        }
+        self.sum += value;
+        self.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(signal: &str, reading: Reading) -> Input {
+        Input { signal: signal.parse().unwrap(), reading }
+    }
+
+    #[test]
+    fn readings_are_known_while_samples_come_and_pushed_values_while_they_live() {
+        let cpu = input("cpu.utilisation", Reading::Last);
+        let mean = input("cpu.utilisation", Reading::Mean(Span(60_000)));
+        let surge = input("external.surge", Reading::Last);
+        let mut board = Board::new([&cpu, &mean, &surge], STALE_AFTER_DEFAULT_MS);
+        assert_eq!((board.read(&cpu, 0), board.read(&surge, 0)), (None, None));
+        (0..100).for_each(|second| assert!(board.record(&cpu.signal, second * 1_000, 0.5)));
+        assert!(!board.record(&"memory.usage".parse().unwrap(), 0, 1.0));
+        let at = |board: &Board, now_ms| (board.read(&cpu, now_ms), board.read(&mean, now_ms));
+        assert_eq!(at(&board, 99_000), (Some(0.5), Some(0.5)));
+        assert_eq!(at(&board, 114_000), (Some(0.5), Some(0.5)));
+        assert_eq!(at(&board, 115_000), (None, None));
+        board.push(&surge.signal, 100_000, 1.0, 10_000).unwrap();
+        assert_eq!((board.read(&surge, 109_999), board.read(&surge, 110_000)), (Some(1.0), None));
+    }
+
+    #[test]
+    fn what_is_pushed_is_held_to_its_bounds() {
+        let mut board = Board::new([], STALE_AFTER_DEFAULT_MS);
+        let push = |board: &mut Board, name: &str, value: f64, lifetime_ms| {
+            board.push(&name.parse().unwrap(), 0, value, lifetime_ms).map_err(|error| error.to_string())
+        };
+        assert!(push(&mut board, "cpu.usage", 1.0, 5_000).unwrap_err().contains("is measured and cannot be pushed"));
+        assert!(push(&mut board, "external.a", f64::NAN, 5_000).unwrap_err().contains("finite"));
+        assert!(push(&mut board, "external.a", 1.0, 999).unwrap_err().contains("1000 to 604800000"));
+        (0..64).for_each(|index| push(&mut board, &format!("external.a{index}"), 1.0, 5_000).unwrap());
+        assert!(push(&mut board, "external.b", 1.0, 5_000).unwrap_err().contains("one signal too many"));
+        push(&mut board, "external.a1", 2.0, 5_000).unwrap();
+        assert!(board.push(&"external.b".parse().unwrap(), 5_000, 1.0, 5_000).is_ok(), "the others are dead by then");
+    }
+
+    #[test]
+    fn a_forecast_sees_the_load_before_it_comes() {
+        let ahead = input("cpu.utilisation", Reading::Predicted(Span(3_600_000)));
+        let mut board = Board::new([&ahead], 400_000);
+        // Busy from 09:00 to 17:00, a value every five minutes for eight days, until 08:15.
+        let load = |minute: u64| if (540..1_020).contains(&(minute % 1_440)) { 0.9 } else { 0.1 };
+        let end = 8 * 1_440 + 495;
+        (0..=end).step_by(5).for_each(|minute| {
+            board.record(&ahead.signal, minute * 60_000, load(minute));
+        });
+        let value = board.read(&ahead, end * 60_000).unwrap();
+        assert!(value > 0.7, "{value}");
+        assert!(board.forecast(&ahead.signal, Span(3_600_000)).unwrap().typical_error.is_some());
+    }
+}
