@@ -4,6 +4,7 @@
 //! The manager, the agents and the command line share these types, so a word means the same everywhere.
 #![forbid(unsafe_code)]
 
+pub mod activate;
 pub mod assign;
 pub mod capacity;
 pub mod compose;

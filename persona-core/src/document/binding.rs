@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::Metadata;
 use super::persona::Section;
 use crate::ids::{BindingName, Capability, PersonaName};
+use crate::units::Span;
 
 /// A binding document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,25 @@ pub struct BindingSpec {
     /// Capabilities that make a persona the better choice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefers: Vec<Capability>,
+    /// How often activation may switch one subject. Absent: six times an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flap_budget: Option<FlapBudget>,
+}
+
+/// How often activation may switch one subject; what it wears stays while the budget is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FlapBudget {
+    /// So many switches.
+    pub count: u32,
+    /// Within this time.
+    pub per: Span,
+}
+
+impl Default for FlapBudget {
+    fn default() -> Self {
+        Self { count: 6, per: Span(3_600_000) }
+    }
 }
 
 impl BindingSpec {

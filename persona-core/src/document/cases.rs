@@ -142,7 +142,28 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             persona("network: { egress: { pools: [a] }, location: { country: Germany } }"),
             "an ISO 3166-1 code such as DE",
         ),
-        (persona("activation: [ { when: '' } ]"), "spec.activation[0].when: write a criterion"),
+        (persona("activation: [ { when: '' } ]"), "spec.activation[0].when: column 1: write a criterion"),
+        (
+            persona("activation:\n  - { when: 'hour() > 8 && cpu.utilization > 0.8' }"),
+            "p.yaml:6:7: spec.activation[0].when: column 15: unknown signal cpu.utilization; did you mean cpu.utilisation?",
+        ),
+        (
+            persona("activation: [ { when: 'true', leave: 'memory.usage < 60' } ]"),
+            "spec.activation[0].leave: column 1: memory.usage is a share from 0 to 1",
+        ),
+        (
+            persona("monitoring: [ { when: 'memory.bytes > 5', raise: x } ]"),
+            "spec.monitoring[0].when: column 16: 5 is a plain number and cannot be compared with bytes: write 512MiB",
+        ),
+        (persona("activation: [ { when: 'true', dwell: 31d } ]"), "spec.activation[0].dwell: 31d is longer than"),
+        (
+            persona("activation: [ { when: 'true', onUnknown: false } ]"),
+            "spec.activation[0].onUnknown: an unknown criterion is never taken for false: write hold",
+        ),
+        (
+            persona("activation: [ { when: 'true', onUnknown: leve } ]"),
+            "unknown value leve; did you mean leave? valid values: hold, leave",
+        ),
         (persona("resources: { memory: { max: 1GiB, high: 2GiB } }"), "high is above max"),
         (persona("capabilities: [a]"), "a persona needs a section"),
         (binding("selector: { kind: node }"), "a binding needs personas, default or defaults"),
@@ -153,6 +174,10 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
         (
             binding("selector: { kind: node, names: [workload/a/b] }\n  default: a"),
             "never matches a node: write node/NAME",
+        ),
+        (
+            binding("selector: { kind: node }\n  default: a\n  flapBudget: { count: 0, per: 1s }"),
+            "spec.flapBudget.count: 0 is impossible: write 1 to 100",
         ),
         (pool("addresses: [10.0.0.1/8]\n  group: g"), "\"10.0.0.1/8\" is not an address range"),
         (pool("addresses: [198.51.100.0/24, 198.51.100.7]\n  group: g"), "198.51.100.7 overlaps 198.51.100.0/24"),

@@ -15,6 +15,13 @@ pub(super) type Problem = (String, String);
 /// An egress pool holds at most this many addresses.
 const POOL_ADDRESS_COUNT_MAX: u64 = 65_536;
 
+/// Switches that a flap budget may have: each subject remembers so many times.
+const FLAP_COUNT_MAX: u32 = 100;
+
+/// Shortest and longest time of a flap budget.
+const FLAP_SPAN_MIN: Span = Span(60_000);
+const FLAP_SPAN_MAX: Span = Span(7 * 86_400_000);
+
 /// Lengths that an IPv6 prefix of a pool may have: a lease is a /64, and 65,536 of them are plenty for one pool.
 const POOL_PREFIX_LENGTHS: std::ops::RangeInclusive<u8> = 48..=64;
 
@@ -65,6 +72,14 @@ impl Problems {
         self.no_duplicates("spec.personas", &spec.personas);
         self.no_duplicates("spec.requires", &spec.requires);
         self.no_duplicates("spec.prefers", &spec.prefers);
+        if let Some(budget) = spec.flap_budget {
+            let is_countable = (1..=FLAP_COUNT_MAX).contains(&budget.count);
+            let message = format!("{} is impossible: write 1 to {FLAP_COUNT_MAX}", budget.count);
+            self.refuse_if(!is_countable, "spec.flapBudget.count", message);
+            let is_sane = (FLAP_SPAN_MIN..=FLAP_SPAN_MAX).contains(&budget.per);
+            let message = format!("{} is out of bounds: write {FLAP_SPAN_MIN} to {FLAP_SPAN_MAX}", budget.per);
+            self.refuse_if(!is_sane, "spec.flapBudget.per", message);
+        }
     }
 
     fn selector(&mut self, selector: &Selector) {

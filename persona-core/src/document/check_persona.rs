@@ -6,7 +6,8 @@ use super::persona::PersonaSpec;
 use super::protocol::Protocol;
 use super::qos::{EnforceAt, Qos};
 use super::sections::{ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources};
-use crate::units::BitRate;
+use crate::activate::Criterion;
+use crate::units::{BitRate, Span};
 
 /// Ports of an address that can be leased: all from 1,024 up.
 pub const PORTS_PER_SUBJECT_MAX: u32 = 64_512;
@@ -19,6 +20,9 @@ const MTU_MIN_IPV6: u16 = 1_280;
 
 /// Ranges that one persona's bypass list may have.
 const BYPASS_COUNT_MAX: usize = 64;
+
+/// Longest time in a rule of activation.
+const RULE_SPAN_MAX: Span = Span(30 * 86_400_000);
 
 /// Smallest rate that a queue can keep: below, one full packet takes longer than a second.
 const RATE_MIN: BitRate = BitRate(64_000);
@@ -250,19 +254,30 @@ impl Problems {
 
     fn monitoring(&mut self, index: usize, rule: &MonitoringRule) {
         let path = format!("spec.monitoring[{index}]");
-        self.criterion(&path, &rule.when);
+        self.criterion(format!("{path}.when"), &rule.when);
         self.refuse_if(rule.raise.trim().is_empty(), format!("{path}.raise"), "write the alert's name");
     }
 
     fn activation(&mut self, index: usize, rule: &ActivationRule) {
-        self.criterion(&format!("spec.activation[{index}]"), &rule.when);
+        let path = format!("spec.activation[{index}]");
+        self.criterion(format!("{path}.when"), &rule.when);
+        rule.leave.iter().for_each(|leave| self.criterion(format!("{path}.leave"), leave));
+        let spans = [
+            ("for", rule.hold),
+            ("leaveFor", rule.leave_hold),
+            ("cooldown", rule.cooldown),
+            ("dwell", rule.dwell),
+            ("staleAfter", rule.stale_after),
+        ];
+        for (key, span) in spans.into_iter().filter_map(|(key, span)| Some((key, span?))) {
+            let message = format!("{span} is longer than anything waits for: write at most {RULE_SPAN_MAX}");
+            self.refuse_if(span > RULE_SPAN_MAX, format!("{path}.{key}"), message);
+        }
     }
 
-    fn criterion(&mut self, path: &str, when: &str) {
-        self.refuse_if(
-            when.trim().is_empty(),
-            format!("{path}.when"),
-            "write a criterion such as 'cpu.utilisation > 0.8'",
-        );
+    fn criterion(&mut self, path: String, text: &str) {
+        if let Err(wrong) = Criterion::parse(text) {
+            self.refuse_if(true, path, wrong.to_string());
+        }
     }
 }

@@ -19,7 +19,7 @@ mod protocol;
 mod qos;
 mod sections;
 
-pub use binding::{BindingDocument, BindingSpec, Selector, SelectorKind};
+pub use binding::{BindingDocument, BindingSpec, FlapBudget, Selector, SelectorKind};
 pub use check_persona::PORTS_PER_SUBJECT_MAX;
 pub use diff::{Change, diff};
 pub use envelope::{API_VERSION, Document, Kind, Metadata, json_schema};

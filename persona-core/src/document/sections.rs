@@ -148,27 +148,61 @@ pub struct MonitoringRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ActivationRule {
-    /// The criterion.
+    /// The criterion, such as `cpu.utilisation > 0.8`.
     pub when: String,
     /// How long it must hold.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub hold: Option<Span>,
+    /// The criterion for taking the persona off. Absent: when `when` no longer holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave: Option<String>,
+    /// How long that must hold.
+    #[serde(default, rename = "leaveFor", skip_serializing_if = "Option::is_none")]
+    pub leave_hold: Option<Span>,
     /// How long after leaving it before it may be worn again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<Span>,
-    /// What a missing signal means. Absent: hold.
+    /// How long it is worn at least, unless a persona before it in the list takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dwell: Option<Span>,
+    /// How long a criterion may be unknown, for want of a signal, before `onUnknown` decides. Absent: 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<Span>,
+    /// What happens then. Absent: hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unknown: Option<OnUnknown>,
 }
 
-/// What a missing signal means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What happens to a persona that is worn while its criterion has been unknown for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnknown {
-    /// The last answer stays.
+    /// It stays.
     Hold,
-    /// As if the criterion held.
-    True,
-    /// As if the criterion did not hold.
-    False,
+    /// It is taken off.
+    Leave,
+}
+
+impl<'de> Deserialize<'de> for OnUnknown {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl serde::de::Visitor<'_> for Word {
+            type Value = OnUnknown;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("hold (what is worn stays) or leave (it is taken off)")
+            }
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<OnUnknown, E> {
+                match word {
+                    "hold" => Ok(OnUnknown::Hold),
+                    "leave" => Ok(OnUnknown::Leave),
+                    other => Err(E::unknown_variant(other, &["hold", "leave"])),
+                }
+            }
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<OnUnknown, E> {
+                let advice = "write hold (what is worn stays) or leave (it is taken off)";
+                Err(E::custom(format!("an unknown criterion is never taken for {value}: {advice}")))
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
 }

@@ -1,0 +1,35 @@
+//! Activation: choosing, per section, the first persona of a binding's list whose criteria hold.
+//!
+//! ```text
+//!   text ─lex, parse─► Expr ─compile: types, units─► Criterion ─┐
+//!   personas of a binding, in order ────────────────────────────┴─► RuleSet ─► Fleet: values in, decisions out
+//! ```
+//! A criterion is true, false or unknown (Kleene); unknown neither enters nor leaves. Nothing loops: a criterion is a
+//! bounded list of comparisons. Time comes in as a [`Moment`], values as numbers.
+
+mod cells;
+mod clock;
+mod compile;
+mod cron;
+mod expr;
+mod fleet;
+mod formula;
+mod functions;
+mod lex;
+mod number;
+mod parse;
+mod rule;
+mod rule_set;
+mod story;
+mod truth;
+
+pub use clock::Moment;
+pub use compile::{Criterion, CriterionError};
+pub use expr::Expr;
+pub use fleet::{Decision, Fleet, Outcome, SectionChange, SubjectIndex};
+pub use formula::{Comparison, Source};
+pub use parse::{DEPTH_MAX, LENGTH_MAX, NODE_COUNT_MAX, parse};
+pub use rule::{STALE_AFTER_DEFAULT, Timing};
+pub use rule_set::{PersonaRules, RuleSet, RuleSetError};
+pub use story::{PersonaStory, RuleStory, Seen, Story};
+pub use truth::Truth;
