@@ -16,5 +16,7 @@ pub mod netlink;
 pub mod packet_log;
 pub mod path_mtu;
 pub mod probe;
+pub mod replay;
 pub mod shutdown;
 pub mod slow_path;
+pub mod trace;

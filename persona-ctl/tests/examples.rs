@@ -36,11 +36,17 @@ fn the_edges_example_is_a_whole_configuration() {
 
 #[test]
 fn the_documents_are_valid() {
-    for (name, kind) in [("pool.yaml", "EgressPool"), ("persona.yaml", "Persona"), ("binding.yaml", "Binding")] {
+    let personas = ["Persona", "Persona", "Persona", "Binding"];
+    for (name, expected) in [
+        ("pool.yaml", ["EgressPool"].as_slice()),
+        ("persona.yaml", &["Persona"]),
+        ("binding.yaml", &["Binding"]),
+        ("activation.yaml", &personas),
+    ] {
         let path = example(name);
         let text = std::fs::read_to_string(&path).unwrap();
         let documents: Vec<Document> = parse_documents(&text, Format::from_path(&path), name).unwrap();
         let kinds: Vec<String> = documents.iter().map(|document| document.kind().to_string()).collect();
-        assert_eq!(kinds, [kind], "{name}");
+        assert_eq!(kinds, expected, "{name}");
     }
 }

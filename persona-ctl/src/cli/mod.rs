@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation.
 
+mod activation;
 mod agent;
 mod binding;
 mod completions;
@@ -14,6 +15,7 @@ mod egress;
 mod events;
 mod explain;
 mod explain_packet;
+mod forecast;
 mod guard;
 mod lease;
 mod manager;
@@ -23,6 +25,7 @@ mod persona;
 mod persona_file;
 mod print;
 mod removal;
+mod replay;
 mod request;
 mod role;
 mod status;
@@ -36,6 +39,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::client::{ApiClient, ClientError, MANAGER_DEFAULT};
+use activation::RefusedCriterion;
 use documents::RefusedDocuments;
 
 /// The exit code of what the manager or validation refuses.
@@ -106,6 +110,12 @@ enum Command {
     /// Join tokens: what nodes and edges register with.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Criteria: check them, replay them over a history.
+    #[command(subcommand)]
+    Activation(activation::ActivationCommand),
+    /// Forecasts: measure them on a history.
+    #[command(subcommand)]
+    Forecast(forecast::ForecastCommand),
     /// Put a persona on a subject by hand.
     Switch(switch::SwitchArgs),
     /// Ask for capabilities; the manager chooses the persona.
@@ -154,6 +164,8 @@ impl Cli {
             Command::Guard(args) => args.run(output),
             Command::Detach(args) => args.run(output),
             Command::Monitor(args) => args.run(output),
+            Command::Activation(command) => command.run(output),
+            Command::Forecast(command) => command.run(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask(Session { client: ApiClient::new(&manager)?, output })),
@@ -184,6 +196,8 @@ impl Command {
             | Self::Edge(_)
             | Self::Doctor(_)
             | Self::Monitor(_)
+            | Self::Activation(_)
+            | Self::Forecast(_)
             | Self::Guard(_)
             | Self::Detach(_) => unreachable!("`execute` runs what needs no manager"),
         }
@@ -197,7 +211,8 @@ fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
 
 fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     let refused = error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
-        || error.downcast_ref::<RefusedDocuments>().is_some();
+        || error.downcast_ref::<RefusedDocuments>().is_some()
+        || error.downcast_ref::<RefusedCriterion>().is_some();
     if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
 }
 
@@ -270,6 +285,13 @@ mod tests {
             ("doctor --config a.toml --output json", true),
             ("detach --bpffs /b --device eth0 --device eth1", true),
             ("detach", false),
+            ("activation check cpu.utilisation>0.8", true),
+            ("activation check", false),
+            ("activation replay --trace t.csv -f p.yaml --stale-after 1m --explain-at 1772366400", true),
+            ("activation replay -f p.yaml", false),
+            ("activation signals -o json", true),
+            ("forecast backtest --trace t.csv --step 5m --horizon 1h --per-series", true),
+            ("forecast backtest", false),
             ("monitor", true),
             ("monitor --drops --reason no-edge --count 3 --for 10s", true),
             ("monitor --reason bad-weather", false),

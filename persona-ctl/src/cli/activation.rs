@@ -1,0 +1,118 @@
+//! `persona-ctl activation`: criteria checked and replayed before anybody trusts them. No manager is asked.
+
+use std::fmt;
+
+use clap::{Args, Subcommand};
+use persona_core::activate::{Criterion, CriterionError};
+use persona_core::signal::{MEASURED, SignalInfo};
+use serde::Serialize;
+
+use super::Output;
+use super::print::{listed, table_of};
+use super::replay::ReplayArgs;
+
+/// What to do with criteria.
+#[derive(Debug, Subcommand)]
+pub(super) enum ActivationCommand {
+    /// Check one criterion, and say what it reads and compares.
+    Check(CheckArgs),
+    /// Run a history of signals through personas' rules, and print when they would have switched.
+    Replay(ReplayArgs),
+    /// List the signals that criteria may name.
+    Signals,
+}
+
+/// Arguments of `activation check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  persona-ctl activation check 'cpu.utilisation > 80% && hour() >= 8'\n  persona-ctl activation check \"predicted(cpu.utilisation, 30m) > 0.7\" -o json"
+)]
+pub(super) struct CheckArgs {
+    /// The criterion.
+    #[arg(value_name = "CRITERION", allow_hyphen_values = true)]
+    criterion: String,
+}
+
+/// A criterion that is refused; prints where.
+#[derive(Debug)]
+pub(super) struct RefusedCriterion {
+    text: String,
+    wrong: CriterionError,
+}
+
+impl fmt::Display for RefusedCriterion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let column = self.wrong.column.max(1) as usize;
+        write!(formatter, "{}\n  {}\n  {:>column$}", self.wrong, self.text, "^")
+    }
+}
+
+impl std::error::Error for RefusedCriterion {}
+
+/// What a criterion is.
+#[derive(Debug, Serialize)]
+struct Checked {
+    criterion: String,
+    reads: Vec<String>,
+    compares: Vec<String>,
+}
+
+/// A signal of the catalogue.
+#[derive(Debug, Serialize)]
+struct SignalView {
+    name: &'static str,
+    unit: String,
+    about: &'static str,
+}
+
+impl ActivationCommand {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::Check(args) => args.run(output),
+            Self::Replay(args) => args.run(output),
+            Self::Signals => show_signals(output),
+        }
+    }
+}
+
+impl CheckArgs {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let refused = |wrong| RefusedCriterion { text: self.criterion.clone(), wrong };
+        let criterion = Criterion::parse(&self.criterion).map_err(refused)?;
+        let checked = Checked {
+            criterion: criterion.to_string(),
+            reads: criterion.sources().iter().map(ToString::to_string).collect(),
+            compares: criterion.comparisons().iter().map(|comparison| comparison.text().to_owned()).collect(),
+        };
+        output.show(&checked, |checked| {
+            let Checked { criterion, reads, compares } = checked;
+            format!("{criterion}\nreads     {}\ncompares  {}", listed(reads), listed(compares))
+        })
+    }
+}
+
+fn show_signals(output: Output) -> anyhow::Result<()> {
+    let unit = |info: &SignalInfo| if info.is_share { "a share, 0 to 1".to_owned() } else { info.unit.to_string() };
+    let view = |info: &'static SignalInfo| SignalView { name: info.name, unit: unit(info), about: info.about };
+    let signals: Vec<SignalView> = MEASURED.iter().map(view).collect();
+    output.show(&signals, |signals| {
+        let rows = signals.iter().map(|signal| [signal.name.to_owned(), signal.unit.clone(), signal.about.to_owned()]);
+        let table = table_of(&["SIGNAL", "UNIT", "WHAT"], rows, "none");
+        format!("{table}\n\nEach also with host. before it. External systems push external.NAME; metric.NAME comes from the workload's /metrics.")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_points_at_the_column() {
+        let text = "memory.bytes > 5".to_owned();
+        let wrong = Criterion::parse(&text).unwrap_err();
+        let told = RefusedCriterion { text, wrong }.to_string();
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].starts_with("column 16: 5 is a plain number"), "{told}");
+        assert_eq!((lines[1], lines[2]), ("  memory.bytes > 5", "                 ^"));
+    }
+}
