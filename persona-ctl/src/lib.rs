@@ -20,3 +20,4 @@ pub mod replay;
 pub mod shutdown;
 pub mod slow_path;
 pub mod trace;
+pub mod trust;

@@ -38,7 +38,13 @@ fn with_manager<F: Future<Output = ()>>(test: impl FnOnce(ApiClient) -> F) {
 #[test]
 fn a_join_token_shows_its_secret_once_and_can_be_revoked() {
     with_manager(|client| async move {
-        let wish = NewJoinToken { role: Role::Edge, name: Some("e1".into()), uses: 2, ttl_ms: 60_000 };
+        let wish = NewJoinToken {
+            role: Role::Edge,
+            name: Some("e1".into()),
+            uses: 2,
+            ttl_ms: 60_000,
+            labels: Default::default(),
+        };
         let secret = client.create_join_token(&wish).await.unwrap();
         let listed = client.join_tokens().await.unwrap();
         assert_eq!((listed.len(), &listed[0].id, listed[0].uses_left), (1, &secret.id, 2));

@@ -80,23 +80,15 @@ impl Ctl {
 }
 
 /// Joins a node or an edge, which from then on acknowledges every generation.
-async fn join(
-    client: &ApiClient,
-    url: &str,
-    dir: &Path,
-    role: Role,
-    name: &str,
-    group: Option<&str>,
-    stop: &CancellationToken,
-) {
-    let wish = NewJoinToken { role, name: Some(name.to_owned()), uses: 1, ttl_ms: 60_000 };
+async fn join(client: &ApiClient, dir: &Path, role: Role, name: &str, group: Option<&str>, stop: &CancellationToken) {
+    let wish = NewJoinToken { role, name: Some(name.to_owned()), uses: 1, ttl_ms: 60_000, labels: BTreeMap::new() };
     let token = client.create_join_token(&wish).await.expect("a token is made").token;
     let last: u8 = name.bytes().fold(0, u8::wrapping_add);
     let register = Register {
-        token,
+        token: None,
         role,
         name: name.to_owned(),
-        public_key: String::new(),
+        csr: String::new(),
         address: [10, 0, 0, last].into(),
         group: group.map(|group| group.parse().expect("a group's name")),
         capabilities: Vec::new(),
@@ -104,7 +96,7 @@ async fn join(
         labels: BTreeMap::new(),
         version: "test".to_owned(),
     };
-    let config = LinkConfig { manager: url.to_owned(), state_dir: dir.join(name), register };
+    let config = LinkConfig { managers: Vec::new(), join_token: token, state_dir: dir.join(name), register };
     let link = manager_link::start(config, stop).expect("the link starts");
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         let mut desired = link.desired.clone();
@@ -158,7 +150,7 @@ fn a_day_at_the_command_line() {
         for (role, name, group) in
             [(Role::Edge, "fra1", Some("frankfurt")), (Role::Edge, "tyo1", Some("tokyo")), (Role::Node, "n1", None)]
         {
-            join(&client, &manager, dir.path(), role, name, group, &stop).await;
+            join(&client, dir.path(), role, name, group, &stop).await;
         }
 
         // The binding's default comes into force by itself.

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Certificates end within a year, milliseconds; the first value that is too long.
+const CERTIFICATE_MS_MAX: u64 = 365 * 24 * 3_600_000 + 1;
+
 /// The manager's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +16,19 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The SQLite file.
     pub store: PathBuf,
+    /// The directory of the certificate authority's keys and the administrators' socket. None: the store's path with
+    /// `.state` in place of its extension.
+    pub state_dir: Option<PathBuf>,
+    /// URLs under which nodes, edges and people reach the managers; join tokens carry them. Empty: where it listens.
+    pub urls: Vec<String>,
+    /// Names and addresses for this manager's certificate, for clients that check them.
+    pub names: Vec<String>,
+    /// Whether the network is served in plain HTTP. Nodes and edges cannot join then.
+    pub insecure_http: bool,
+    /// How long a node's or edge's certificate is good for, milliseconds.
+    pub certificate_lifetime_ms: u64,
+    /// How long after its certificate ended a node or an edge may come back by its key alone, milliseconds.
+    pub certificate_grace_ms: u64,
     /// Whether it may listen on a public address although people's endpoints ask for no identity yet.
     pub allow_public: bool,
     /// How often nodes and edges report at least, milliseconds.
@@ -32,6 +48,12 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
             store: PathBuf::from("/var/lib/persona/manager.sqlite"),
+            state_dir: None,
+            urls: Vec::new(),
+            names: Vec::new(),
+            insecure_http: false,
+            certificate_lifetime_ms: 24 * 3_600_000,
+            certificate_grace_ms: 7 * 24 * 3_600_000,
             allow_public: false,
             report_interval_ms: 1_000,
             silent_after_ms: 5_000,
@@ -50,6 +72,17 @@ pub enum ConfigError {
         "the manager would listen on {0}, which is not loopback or private, and people's endpoints ask for no identity yet: use 127.0.0.1 or a private address, or set `allow_public = true` (--allow-public) if something else keeps strangers out"
     )]
     PublicBind(SocketAddr),
+    /// A URL that nobody could use.
+    #[error("urls has {given:?}; write {scheme}HOST:PORT, without a path")]
+    Url {
+        /// What was given.
+        given: String,
+        /// How it must begin.
+        scheme: &'static str,
+    },
+    /// A name that no certificate can have.
+    #[error("names has {0:?}; write host names and addresses, without ports")]
+    Name(String),
     /// A time is out of range.
     #[error("{key} is {given}; {valid}")]
     OutOfRange {
@@ -63,13 +96,54 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The directory of keys and the socket.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| self.store.with_extension("state"))
+    }
+
+    /// URLs of the managers when this one listens on `address`. Empty: an address of all interfaces says nothing.
+    pub(crate) fn urls_at(&self, address: SocketAddr) -> Vec<String> {
+        let scheme = if self.insecure_http { "http" } else { "https" };
+        match self.urls.as_slice() {
+            [] if address.ip().is_unspecified() => Vec::new(),
+            [] => vec![format!("{scheme}://{address}")],
+            urls => urls.to_vec(),
+        }
+    }
+
+    fn check_names(&self) -> Result<(), ConfigError> {
+        let scheme = if self.insecure_http { "http://" } else { "https://" };
+        let is_url = |url: &&String| {
+            let host = url.strip_prefix(scheme).unwrap_or_default();
+            !host.is_empty() && !host.contains(['/', ',', '@', '?', '#', ' '])
+        };
+        if let Some(url) = self.urls.iter().find(|url| !is_url(url)) {
+            return Err(ConfigError::Url { given: url.clone(), scheme });
+        }
+        let is_name = |name: &&String| {
+            let is_host = name.chars().all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '.');
+            name.parse::<IpAddr>().is_ok() || (!name.is_empty() && is_host)
+        };
+        match self.names.iter().find(|name| !is_name(name)) {
+            Some(name) => Err(ConfigError::Name(name.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Checks what the types cannot; `bound` is where it really listens.
     pub fn check(&self, bound: SocketAddr) -> Result<(), ConfigError> {
         if !self.allow_public && !is_private(bound.ip()) {
             return Err(ConfigError::PublicBind(bound));
         }
+        self.check_names()?;
         let out_of_range = |key, given: u64, valid| Err(ConfigError::OutOfRange { key, given, valid });
         match self {
+            Self { certificate_lifetime_ms: given @ (0..2_000 | CERTIFICATE_MS_MAX..), .. } => {
+                out_of_range("certificate_lifetime_ms", *given, "use 2000 to 31536000000, which is a year")
+            }
+            Self { certificate_grace_ms: given @ CERTIFICATE_MS_MAX.., .. } => {
+                out_of_range("certificate_grace_ms", *given, "use 0 to 31536000000, which is a year")
+            }
             Self { report_interval_ms: given @ (0..100 | 60_001..), .. } => {
                 out_of_range("report_interval_ms", (*given).into(), "use 100 to 60000")
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::Authority;
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::Store;
@@ -20,6 +21,10 @@ pub(crate) struct Context {
     pub live: Arc<Live>,
     /// Decides assignments.
     pub assigner: Assigner,
+    /// Makes certificates.
+    pub authority: Arc<Authority>,
+    /// URLs of the managers, for tokens.
+    pub urls: Arc<[String]>,
     /// Cancelled when the manager stops.
     pub stop: CancellationToken,
 }

@@ -7,11 +7,14 @@
 //! ```
 //!
 //! Whatever somebody changes and whatever follows from it (assignment, leases, desired states) becomes durable in one
-//! transaction and is shown together. People's endpoints ask for no identity yet: bind to loopback or a private network.
+//! transaction and is shown together. Nodes and edges come with client certificates of the manager's own CA; people's
+//! endpoints ask for no identity yet: bind to loopback or a private network.
 #![forbid(unsafe_code)]
 
+mod access;
 mod api;
 mod auth;
+mod authority;
 mod clock;
 mod config;
 mod context;
@@ -32,11 +35,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use authority::AuthorityError;
 pub use config::{Config, ConfigError};
+pub use server::SocketError;
 pub use store::StoreError;
 
+use crate::authority::{Authority, Tls};
 use crate::context::Context;
 use crate::live::Live;
+use crate::server::{AdminSocket, Listeners};
 use crate::store::{SqliteBackend, Store};
 use crate::tasks::assignment::Assigner;
 
@@ -49,6 +56,12 @@ pub enum StartError {
     /// Its store.
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
+    /// Its certificate authority.
+    #[error("the certificate authority cannot be used")]
+    Authority(#[from] AuthorityError),
+    /// Its own socket.
+    #[error("administrators could not reach it")]
+    Socket(#[from] SocketError),
     /// Its listener.
     #[error("the listener's address cannot be read")]
     Listener(#[source] std::io::Error),
@@ -94,9 +107,17 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let assigner = Assigner::new(config.clone(), live.clone());
     let (store, writer) = Store::start(backend, reader, assigner.clone().into_pass())?;
     store.change(|_| Ok(())).await.map_err(|refusal| StartError::FirstPass(refusal.detail().to_owned()))?;
-    let context = Context { config, store, live, assigner, stop: stop.clone() };
+    let authority = Authority::open(&config, address.ip(), &store).await?;
+    let tls = match config.insecure_http {
+        true => None,
+        false => Some(Arc::new(Tls::new(authority.clone(), store.clone(), clock::now_ms())?)),
+    };
+    let socket = AdminSocket::bind(&config.state_dir())?;
+    let listeners = Listeners { network: listener, tls, socket };
+    let urls = config.urls_at(address).into();
+    let context = Context { config, store, live, assigner, authority, urls, stop: stop.clone() };
     let driver = tokio::spawn(tasks::driver::run(context.clone()));
-    let server = tokio::spawn(server::serve(listener, api::router(context), stop));
-    tracing::info!(manager.address = %address, "the manager listens");
+    let server = tokio::spawn(server::serve(listeners, api::router(context.clone()), stop));
+    tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
     Ok(Handle { address, tasks: vec![driver, server], writer })
 }

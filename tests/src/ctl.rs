@@ -15,7 +15,7 @@ pub struct Ctl {
     pub program: String,
     /// Where it runs.
     pub namespace: Namespace,
-    /// The manager's URL.
+    /// The manager's own socket, which knows root as an administrator.
     pub manager: String,
 }
 

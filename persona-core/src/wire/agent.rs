@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
 use crate::units::Cidr;
 
-/// The header that proves possession of the key a bearer is bound to: `t=MILLISECONDS,s=BASE64`, where the second part
-/// is an Ed25519 signature (RFC 8032) over [`proof_text`].
-pub const PROOF_HEADER: &str = "persona-proof";
+/// The header of every answer to a node or an edge: a digest of the roots that it shall trust. Whoever trusts others
+/// renews its certificate at once, and gets them with it.
+pub const ROOTS_HEADER: &str = "persona-roots";
 
-/// A proof older or newer than this is refused, milliseconds.
-pub const PROOF_AGE_MS_MAX: u64 = 60_000;
-
-/// The text that a proof signs: method, path with query, time and the SHA-256 of the body in hex, a line each.
-pub fn proof_text(method: &str, path_and_query: &str, time_ms: u64, body_sha256_hex: &str) -> String {
-    format!("{method}\n{path_and_query}\n{time_ms}\n{body_sha256_hex}")
+/// The digest that stands in [`ROOTS_HEADER`]: SHA-256 in hex over the roots in PEM, in any order.
+pub fn roots_digest<'a>(roots: impl IntoIterator<Item = &'a str>) -> String {
+    let mut roots: Vec<&str> = roots.into_iter().map(str::trim).collect();
+    roots.sort_unstable();
+    Sha256::digest(roots.join("\n")).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What registers.
@@ -31,19 +31,21 @@ pub enum Role {
     Edge,
 }
 
-/// `POST /v1/register`: a join token buys a bearer that is bound to the sender's key.
+/// `POST /v1/register`: a join token, or a key that is registered already, buys a certificate for the sender's key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Register {
-    /// The join token.
-    pub token: String,
+    /// The join token, `ID.SECRET`. Absent: the key of the request is registered.
+    #[serde(default)]
+    pub token: Option<String>,
     /// Node or edge.
     pub role: Role,
     /// Its name, unique per role.
     pub name: String,
-    /// Ed25519 public key, 32 bytes in standard Base64. The same key may register again and gets a new bearer.
-    pub public_key: String,
+    /// A certificate signing request in PEM, which proves possession of the key. Ed25519 or ECDSA P-256; only the key is
+    /// taken from it.
+    pub csr: String,
     /// Its address on the underlay, where tunnels end.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub address: IpAddr,
@@ -72,13 +74,26 @@ pub struct EdgeCapacity {
     pub lease_count: u32,
 }
 
-/// The answer to [`Register`].
+/// `POST /v1/agent/renew`: a new certificate for the same key, before the old one ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Renew {
+    /// A certificate signing request in PEM by the key of the client certificate.
+    pub csr: String,
+}
+
+/// The answer to [`Register`] and [`Renew`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Registered {
-    /// For `Authorization: Bearer`, together with [`PROOF_HEADER`].
-    pub bearer: String,
+    /// The client certificate in PEM.
+    pub certificate: String,
+    /// When it ends.
+    pub expires_ms: u64,
+    /// The root certificates in PEM that managers' certificates may verify under.
+    pub roots: Vec<String>,
     /// Send a report at least this often, milliseconds.
     pub report_interval_ms: u32,
 }

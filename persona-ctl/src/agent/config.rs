@@ -41,13 +41,13 @@ pub enum ConfigurationError {
 pub struct AgentFile {
     /// The node's name.
     pub name: Option<NodeName>,
-    /// The manager's URL.
+    /// URLs of managers, with commas between them; by default those that the join token names.
     pub manager: Option<String>,
     /// A join token; once registered it is not needed any more.
     pub join_token: Option<String>,
     /// A file that holds the join token.
     pub join_token_file: Option<PathBuf>,
-    /// Where key, bearer and the last desired state are kept.
+    /// Where key, certificate and the last desired state are kept.
     pub state_dir: Option<PathBuf>,
     /// Where maps and links are pinned: a directory on a bpffs.
     pub bpffs: Option<PathBuf>,
@@ -132,11 +132,11 @@ pub enum Guard {
 pub struct AgentConfig {
     /// The node's name.
     pub name: NodeName,
-    /// The manager's URL.
-    pub manager: String,
-    /// A join token, or an empty text where the node is registered already.
+    /// URLs of managers. Empty: the join token says where they are, or the one that the node joined with did.
+    pub managers: Vec<String>,
+    /// A join token, or an empty text where the node has joined already.
     pub join_token: String,
-    /// Where key, bearer and the last desired state are kept.
+    /// Where key, certificate and the last desired state are kept.
     pub state_dir: PathBuf,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
@@ -160,7 +160,7 @@ impl AgentFile {
         workload_config::check(&self.workload, &self.host)?;
         Ok(AgentConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
-            manager: self.manager.clone().ok_or_else(|| missing("manager", "--manager"))?,
+            managers: split_urls(self.manager.as_deref()),
             join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
             state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/agent".into()),
             bpffs: self.bpffs_or_default(),
@@ -169,6 +169,12 @@ impl AgentFile {
             file: self,
         })
     }
+}
+
+/// URLs that are written with commas between them.
+pub fn split_urls(urls: Option<&str>) -> Vec<String> {
+    let urls = urls.unwrap_or_default().split(',').map(str::trim).filter(|url| !url.is_empty());
+    urls.map(str::to_owned).collect()
 }
 
 /// The join token as given, or from its file; empty if neither is set.

@@ -327,10 +327,10 @@ fn underlay_address(observed: &Observed) -> IpAddr {
 
 fn link_config(config: &AgentConfig, observed: &Observed) -> LinkConfig {
     let register = Register {
-        token: config.join_token.clone(),
+        token: None,
         role: Role::Node,
         name: config.name.to_string(),
-        public_key: String::new(),
+        csr: String::new(),
         address: underlay_address(observed),
         group: None,
         capabilities: config.file.capabilities.clone(),
@@ -338,5 +338,10 @@ fn link_config(config: &AgentConfig, observed: &Observed) -> LinkConfig {
         labels: config.file.labels.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    LinkConfig { manager: config.manager.clone(), state_dir: config.state_dir.clone(), register }
+    LinkConfig {
+        managers: config.managers.clone(),
+        join_token: config.join_token.clone(),
+        state_dir: config.state_dir.clone(),
+        register,
+    }
 }

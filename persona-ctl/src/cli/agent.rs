@@ -24,14 +24,14 @@ pub(super) struct AgentArgs {
 }
 
 impl AgentArgs {
-    pub(super) fn run(self, manager: String) -> anyhow::Result<()> {
+    pub(super) fn run(self, manager: Option<String>) -> anyhow::Result<()> {
         let format = self.role.log_format;
         let config = configuration(self, manager)?;
         role::run(format, |stop| agent::run(config, stop))
     }
 }
 
-fn configuration(args: AgentArgs, manager: String) -> anyhow::Result<AgentConfig> {
+fn configuration(args: AgentArgs, manager: Option<String>) -> anyhow::Result<AgentConfig> {
     let mut file: AgentFile = args.role.file()?;
     let keys = CommonKeys {
         name: &mut file.name,

@@ -8,7 +8,6 @@ use clap::Args;
 
 use super::Output;
 use super::print::table_of;
-use super::role::overlay_manager;
 use crate::agent;
 use crate::dataplane::{Offloads, loses_udp_batches};
 use crate::host::{self, Check, Outcome};
@@ -29,7 +28,7 @@ pub(super) struct DoctorArgs {
 }
 
 impl DoctorArgs {
-    pub(super) fn run(self, manager: String, output: Output) -> anyhow::Result<()> {
+    pub(super) fn run(self, manager: Option<String>, output: Output) -> anyhow::Result<()> {
         let role = self.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?.unwrap_or_default();
         let text = |key: &str| role.get(key).and_then(toml::Value::as_str).map(str::to_owned);
         let bpffs = PathBuf::from(text("bpffs").unwrap_or_else(|| "/sys/fs/bpf/persona".into()));
@@ -44,9 +43,8 @@ impl DoctorArgs {
         if let Some(Ok(file)) = self.config.as_deref().map(crate::config::load::<agent::AgentFile>) {
             checks.extend(agent::advice(&file, agent::own_cgroup().as_deref()));
         }
-        let mut url = text("manager");
-        overlay_manager(&mut url, manager);
-        checks.extend(url.map(|url| manager_check(&url)));
+        let urls = agent::split_urls(manager.or_else(|| text("manager")).as_deref());
+        checks.extend(urls.iter().map(|url| manager_check(url)));
         output.show(&checks, |checks| table(checks))?;
         let failed_count = checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
         anyhow::ensure!(failed_count == 0, "{failed_count} of {} checks failed: a role cannot run here", checks.len());

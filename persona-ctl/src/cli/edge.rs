@@ -42,14 +42,14 @@ pub(super) struct EdgeArgs {
 }
 
 impl EdgeArgs {
-    pub(super) fn run(self, manager: String) -> anyhow::Result<()> {
+    pub(super) fn run(self, manager: Option<String>) -> anyhow::Result<()> {
         let format = self.role.log_format;
         let config = configuration(self, manager)?;
         role::run(format, |stop| edge::run(config, stop))
     }
 }
 
-fn configuration(args: EdgeArgs, manager: String) -> anyhow::Result<EdgeConfig> {
+fn configuration(args: EdgeArgs, manager: Option<String>) -> anyhow::Result<EdgeConfig> {
     let mut file: EdgeFile = args.role.file()?;
     let keys = CommonKeys {
         name: &mut file.name,

@@ -29,6 +29,18 @@ pub(super) struct ManagerArgs {
     /// The SQLite file.
     #[arg(long, value_name = "FILE", env = "PERSONA_MANAGER_STORE")]
     store: Option<PathBuf>,
+    /// Directory of the certificate authority's keys and the administrators' socket; by default beside the store.
+    #[arg(long, value_name = "DIRECTORY", env = "PERSONA_MANAGER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// URL under which nodes, edges and people reach the managers, once for each; tokens carry them.
+    #[arg(long, value_name = "URL")]
+    url: Vec<String>,
+    /// Name or address for the manager's certificate, once for each, for clients that check it such as curl.
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Serve the network in plain HTTP: nodes and edges cannot join, and everybody on the way can read along.
+    #[arg(long)]
+    insecure_http: bool,
     /// Listen on a public address, although people's endpoints ask for no identity yet.
     #[arg(long)]
     allow_public: bool,
@@ -51,6 +63,10 @@ impl ManagerArgs {
         let mut config = from_file.unwrap_or_default();
         config.listen = self.listen.unwrap_or(config.listen);
         config.store = self.store.unwrap_or(config.store);
+        config.state_dir = self.state_dir.or(config.state_dir);
+        config.urls = if self.url.is_empty() { config.urls } else { self.url };
+        config.names = if self.name.is_empty() { config.names } else { self.name };
+        config.insecure_http |= self.insecure_http;
         config.allow_public |= self.allow_public;
         Ok(config)
     }
@@ -71,7 +87,17 @@ mod tests {
 
     fn args(config: Option<PathBuf>, listen: Option<&str>) -> ManagerArgs {
         let listen = listen.map(|address| address.parse().unwrap());
-        ManagerArgs { config, listen, store: None, allow_public: false, log_format: LogFormat::Text }
+        ManagerArgs {
+            config,
+            listen,
+            store: None,
+            state_dir: None,
+            url: Vec::new(),
+            name: Vec::new(),
+            insecure_http: false,
+            allow_public: false,
+            log_format: LogFormat::Text,
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation.
 
+mod access;
 mod activation;
 mod agent;
 mod binding;
@@ -38,7 +39,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::client::{ApiClient, ClientError, MANAGER_DEFAULT};
+use crate::client::{ApiClient, ClientError};
+use access::AccessArgs;
 use activation::RefusedCriterion;
 use documents::RefusedDocuments;
 
@@ -49,9 +51,8 @@ const EXIT_REFUSED: u8 = 3;
 #[derive(Debug, Parser)]
 #[command(name = "persona-ctl", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The manager to ask.
-    #[arg(long, global = true, value_name = "URL", env = "PERSONA_MANAGER", default_value = MANAGER_DEFAULT)]
-    manager: String,
+    #[command(flatten)]
+    access: AccessArgs,
     /// How answers are printed.
     #[arg(long, short, global = true, value_enum, default_value_t)]
     output: Output,
@@ -154,13 +155,13 @@ impl Cli {
     }
 
     fn execute(self) -> anyhow::Result<()> {
-        let Self { manager, output, command } = self;
+        let Self { access, output, command } = self;
         match command {
             Command::Completions(args) => args.run(),
             Command::Manager(args) => args.run(),
-            Command::Agent(args) => args.run(manager),
-            Command::Edge(args) if args.command.is_none() => args.run(manager),
-            Command::Doctor(args) => args.run(manager, output),
+            Command::Agent(args) => args.run(access.manager),
+            Command::Edge(args) if args.command.is_none() => args.run(access.manager),
+            Command::Doctor(args) => args.run(access.manager, output),
             Command::Guard(args) => args.run(output),
             Command::Detach(args) => args.run(output),
             Command::Monitor(args) => args.run(output),
@@ -168,7 +169,7 @@ impl Cli {
             Command::Forecast(command) => command.run(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
-            command => on_runtime(command.ask(Session { client: ApiClient::new(&manager)?, output })),
+            command => on_runtime(command.ask(Session { client: ApiClient::open(&access.resolve()?)?, output })),
         }
     }
 }
@@ -256,7 +257,11 @@ mod tests {
             ("egress add fra --address 198.51.100.0/28 --group frankfurt --block-size 512", true),
             ("egress add fra --address 198.51.100.1/28 --group frankfurt", false),
             ("egress add fra --group frankfurt", false),
-            ("token create --role node --ttl 1h --uses 3", true),
+            ("token create --role node --ttl 1h --uses 3 --label tier=gold", true),
+            ("token create --role node --label tier", false),
+            ("status --token-file t --ca-file c", true),
+            ("status --token secret", false),
+            ("agent --config a.toml --join-token secret", false),
             ("token create --role king", false),
             ("switch workload/n1/web tokyo --for 2h --wait", true),
             ("switch workload/n1/web --release", true),
@@ -274,6 +279,7 @@ mod tests {
             ("events --follow --since 12", true),
             ("completions bash", true),
             ("manager --config m.toml --listen 127.0.0.1:0 --store s --allow-public --log-format json", true),
+            ("manager --url https://m:1 --url https://n:1 --name m --state-dir s --insecure-http", true),
             ("manager --listen 7600", false),
             ("agent --config a.toml --uplink eth0 --manager http://m:1", true),
             ("agent --uplink", false),

@@ -9,11 +9,13 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::MANAGER_DEFAULT;
 use crate::config;
 use crate::dataplane::{Coexistence, Offloads};
 use crate::logging::{self, LogFormat};
 use crate::shutdown;
+
+/// A join token itself.
+const JOIN_TOKEN_VARIABLE: &str = "PERSONA_JOIN_TOKEN";
 
 /// Flags of every role that follows a manager; each goes over the same key of the configuration file.
 #[derive(Debug, Args)]
@@ -24,13 +26,10 @@ pub(super) struct RoleArgs {
     /// Name, unique per role.
     #[arg(long, env = "PERSONA_NAME")]
     pub name: Option<String>,
-    /// Join token.
-    #[arg(long, env = "PERSONA_JOIN_TOKEN", hide_env_values = true)]
-    pub join_token: Option<String>,
-    /// File that holds the join token.
+    /// File that holds the join token. The variable PERSONA_JOIN_TOKEN may hold the token itself: arguments are for all to see.
     #[arg(long, env = "PERSONA_JOIN_TOKEN_FILE")]
     pub join_token_file: Option<PathBuf>,
-    /// Directory for the key, the bearer and the last desired state.
+    /// Directory for the key, the certificate and the last desired state.
     #[arg(long, env = "PERSONA_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
     /// Directory on a bpffs where maps and links are pinned.
@@ -78,13 +77,13 @@ impl RoleArgs {
     }
 
     /// Puts the flags and variables that are given over the keys of the file.
-    pub(super) fn put_over<N>(self, manager: String, keys: CommonKeys<'_, N>) -> anyhow::Result<()>
+    pub(super) fn put_over<N>(self, manager: Option<String>, keys: CommonKeys<'_, N>) -> anyhow::Result<()>
     where
         N: FromStr<Err: std::error::Error + Send + Sync + 'static>,
     {
         overlay(keys.name, self.name.map(|name| name.parse()).transpose()?);
-        overlay_manager(keys.manager, manager);
-        overlay(keys.join_token, self.join_token);
+        overlay(keys.manager, manager);
+        overlay(keys.join_token, std::env::var(JOIN_TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()));
         overlay(keys.join_token_file, self.join_token_file);
         overlay(keys.state_dir, self.state_dir);
         overlay(keys.bpffs, self.bpffs);
@@ -101,13 +100,6 @@ impl RoleArgs {
 pub(super) fn overlay<T>(key: &mut Option<T>, flag: Option<T>) {
     if flag.is_some() {
         *key = flag;
-    }
-}
-
-/// The manager's URL: the global flag or variable goes over the file, the built-in default goes below it.
-pub(super) fn overlay_manager(key: &mut Option<String>, manager: String) {
-    if manager != MANAGER_DEFAULT || key.is_none() {
-        *key = Some(manager);
     }
 }
 

@@ -6,8 +6,22 @@ use persona_core::wire::api::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL is not one.
-    #[error("manager URL {0:?} is not valid: use http://HOST:PORT")]
+    #[error("manager URL {0:?} is not valid: use https://HOST:PORT, or unix:PATH of a manager's own socket")]
     Url(String),
+    /// Its certificate cannot be checked.
+    #[error(
+        "the manager at {0} cannot be told from an impostor: log in with `persona-ctl login`, or say what to trust with --ca-file"
+    )]
+    NoTrust(String),
+    /// What is to be trusted cannot be used.
+    #[error("the manager cannot be told from others")]
+    Trust(#[from] crate::trust::TrustError),
+    /// A token would be sent where everybody can read it.
+    #[error("no token is sent to {0} in plain HTTP: use https://")]
+    PlainToken(String),
+    /// A token that cannot be sent.
+    #[error("the access token has characters that no token has")]
+    Token,
     /// It was not reached, or the connection broke.
     #[error("the manager at {url} does not answer (is it running? --manager or PERSONA_MANAGER say where)")]
     Unreachable {

@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use persona_core::wire::api::{AssignmentView, Page};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
+use crate::trust::{Trust, plain_http};
 
 /// Where a manager listens unless told otherwise.
-pub const MANAGER_DEFAULT: &str = "http://127.0.0.1:7600";
+pub const MANAGER_DEFAULT: &str = "https://127.0.0.1:7600";
+
+/// How the URL of a manager's own socket begins; its path follows.
+const SOCKET_SCHEME: &str = "unix:";
 
 /// Connecting takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -19,10 +24,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A list has at most this many pages; a manager that gives more is broken.
 const PAGE_COUNT_MAX: usize = 100_000;
 
+/// Where a manager is, how it is told from others, and as whom it is asked.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// `https://HOST:PORT`, `unix:PATH` of a manager's own socket, or `http://HOST:PORT`.
+    pub manager: String,
+    /// What the manager's certificate must verify under.
+    pub trust: Option<Trust>,
+    /// The access token, `ID.SECRET`.
+    pub token: Option<String>,
+}
+
 /// A client of one manager.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
     base: Url,
+    /// Where it is, as people wrote it.
+    place: String,
     pub(super) http: reqwest::Client,
 }
 
@@ -33,16 +51,39 @@ pub(super) type Path<'a> = &'a [&'a str];
 pub(super) type Query<'a> = &'a [(&'a str, String)];
 
 impl ApiClient {
-    /// A client for the manager at `url`.
+    /// A client for the manager at `url`, as nobody: for a manager's own socket, which knows who comes.
     pub fn new(url: &str) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Url(url.to_owned());
-        let base = Url::parse(url).map_err(|_| invalid())?;
+        Self::open(&Access { manager: url.to_owned(), ..Access::default() })
+    }
+
+    /// A client that trusts, and is known, as `access` says.
+    pub fn open(access: &Access) -> Result<Self, ClientError> {
+        let place = access.manager.clone();
+        let invalid = || ClientError::Url(place.clone());
+        // A proxy of the environment is for the internet; the manager is in a private network.
+        let mut builder = plain_http().connect_timeout(CONNECT_TIMEOUT);
+        let base = match place.strip_prefix(SOCKET_SCHEME) {
+            Some(path) if path.starts_with('/') => {
+                builder = builder.unix_socket(path);
+                Url::parse("http://localhost").expect("a constant that is a URL")
+            }
+            _ => Url::parse(&place).map_err(|_| invalid())?,
+        };
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.cannot_be_a_base() {
             return Err(invalid());
         }
-        // A proxy of the environment is for the internet; the manager is in a private network.
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build();
-        Ok(Self { base, http: http.map_err(|_| invalid())? })
+        if base.scheme() == "https" {
+            let trust = access.trust.as_ref().ok_or_else(|| ClientError::NoTrust(place.clone()))?;
+            builder = builder.tls_backend_preconfigured(trust.client_config(None, &["h2", "http/1.1"])?);
+        }
+        if let Some(token) = &access.token {
+            if base.scheme() == "http" && !place.starts_with(SOCKET_SCHEME) && !is_loopback(&base) {
+                return Err(ClientError::PlainToken(place));
+            }
+            builder = builder.default_headers(bearer(token)?);
+        }
+        let http = builder.build().map_err(|_| invalid())?;
+        Ok(Self { base, place, http })
     }
 
     pub(super) fn url(&self, path: Path<'_>, query: Query<'_>) -> Url {
@@ -119,7 +160,7 @@ impl ApiClient {
 
     /// Sends a request; an answer that is no success becomes the error that it is.
     pub(super) async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { url: self.base.to_string(), source };
+        let unreachable = |source| ClientError::Unreachable { url: self.place.clone(), source };
         let (client, request) = request.build_split();
         let request = request.map_err(unreachable)?;
         let url = request.url().to_string();
@@ -137,6 +178,17 @@ impl ApiClient {
             }
         })
     }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn bearer(token: &str) -> Result<HeaderMap, ClientError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
 }
 
 /// Reads an answer's body.
@@ -164,8 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_sent_to_whom_cannot_be_told_and_no_token_in_plain() {
+        assert!(matches!(ApiClient::new("https://127.0.0.1:1"), Err(ClientError::NoTrust(_))));
+        assert!(ApiClient::new("unix:/run/persona.sock").is_ok());
+        let with_token =
+            |url: &str| ApiClient::open(&Access { manager: url.into(), trust: None, token: Some("1.secret".into()) });
+        for (url, is_sent) in [("http://10.0.0.1:1", false), ("http://m", false), ("http://[::1]:1", true)] {
+            assert_eq!(with_token(url).is_ok(), is_sent, "{url}");
+            assert!(!format!("{:?}", with_token(url)).contains("secret"), "{url}");
+        }
+    }
+
+    #[test]
     fn what_is_no_url_is_refused() {
-        for bad in ["", "127.0.0.1:7600", "ftp://m", "unix:/run/persona", "http://"] {
+        for bad in ["", "127.0.0.1:7600", "ftp://m", "unix:run/persona", "http://"] {
             assert!(matches!(ApiClient::new(bad), Err(ClientError::Url(_))), "{bad}");
         }
     }

@@ -8,4 +8,4 @@ mod error;
 mod http;
 
 pub use error::ClientError;
-pub use http::{ApiClient, MANAGER_DEFAULT};
+pub use http::{Access, ApiClient, MANAGER_DEFAULT};

@@ -8,7 +8,7 @@ use persona_core::ids::{Capability, EdgeName, GroupName};
 use persona_core::wire::agent::EdgeCapacity;
 use serde::Deserialize;
 
-use crate::agent::{ConfigurationError, read_join_token};
+use crate::agent::{ConfigurationError, read_join_token, split_urls};
 use crate::dataplane::{Coexistence, Hook, Offloads};
 
 /// What the file may say.
@@ -17,13 +17,13 @@ use crate::dataplane::{Coexistence, Hook, Offloads};
 pub struct EdgeFile {
     /// The edge's name.
     pub name: Option<EdgeName>,
-    /// The manager's URL.
+    /// URLs of managers, with commas between them; by default those that the join token names.
     pub manager: Option<String>,
     /// A join token; once registered it is not needed any more.
     pub join_token: Option<String>,
     /// A file that holds the join token.
     pub join_token_file: Option<PathBuf>,
-    /// Where key, bearer and the last desired state are kept.
+    /// Where key, certificate and the last desired state are kept.
     pub state_dir: Option<PathBuf>,
     /// Where maps and links are pinned: a directory on a bpffs.
     pub bpffs: Option<PathBuf>,
@@ -92,11 +92,11 @@ pub enum HookChoice {
 pub struct EdgeConfig {
     /// The edge's name.
     pub name: EdgeName,
-    /// The manager's URL.
-    pub manager: String,
-    /// A join token, or an empty text where the edge is registered already.
+    /// URLs of managers. Empty: the join token says where they are, or the one that the edge joined with did.
+    pub managers: Vec<String>,
+    /// A join token, or an empty text where the edge has joined already.
     pub join_token: String,
-    /// Where key, bearer and the last desired state are kept.
+    /// Where key, certificate and the last desired state are kept.
     pub state_dir: PathBuf,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
@@ -122,7 +122,7 @@ impl EdgeFile {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
         let config = EdgeConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
-            manager: self.manager.clone().ok_or_else(|| missing("manager", "--manager"))?,
+            managers: split_urls(self.manager.as_deref()),
             join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
             state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/edge".into()),
             bpffs: self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into()),
@@ -174,7 +174,6 @@ mod tests {
         let mut text = String::new();
         for (key, line) in [
             ("name", "name = 'e1'"),
-            ("manager", "manager = 'http://m:1'"),
             ("group", "group = 'g'"),
             ("inside", "inside = 'in0'"),
             ("outside", "outside = 'out0'"),

@@ -283,10 +283,10 @@ impl Edge {
 
 fn link_config(config: &EdgeConfig, observed: &Observed) -> LinkConfig {
     let register = Register {
-        token: config.join_token.clone(),
+        token: None,
         role: Role::Edge,
         name: config.name.to_string(),
-        public_key: String::new(),
+        csr: String::new(),
         address: observed.address,
         group: Some(config.group.clone()),
         capabilities: config.file.capabilities.clone(),
@@ -294,5 +294,10 @@ fn link_config(config: &EdgeConfig, observed: &Observed) -> LinkConfig {
         labels: config.file.labels.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    LinkConfig { manager: config.manager.clone(), state_dir: config.state_dir.clone(), register }
+    LinkConfig {
+        managers: config.managers.clone(),
+        join_token: config.join_token.clone(),
+        state_dir: config.state_dir.clone(),
+        register,
+    }
 }

@@ -1,17 +1,18 @@
-//! The node's own key and the bearer that the manager gave for it, both readable by their owner only.
+//! The node's own key, and what the manager gave for it: the certificate, and the roots to trust. Readable by their owner
+//! only; the key never leaves the host.
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use persona_core::wire::agent::proof_text;
-use ring::digest::{SHA256, digest};
-use ring::rand::SystemRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use persona_core::wire::agent::Registered;
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use serde::{Deserialize, Serialize};
 
-/// A key or bearer that cannot be kept.
+use crate::trust::ClientIdentity;
+
+/// A key or certificate that cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file system refused.
@@ -27,66 +28,85 @@ pub enum IdentityError {
         "{0} does not hold an Ed25519 key in PKCS#8; remove it to make a new one (the node must then be removed from the manager first)"
     )]
     NotAKey(PathBuf),
-    /// No randomness.
-    #[error("the kernel gave no randomness for a key")]
-    NoRandomness,
+    /// A key or a request for a certificate could not be made.
+    #[error("a key or a request for a certificate could not be made")]
+    Make(#[from] rcgen::Error),
+}
+
+/// What the manager gave, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Membership {
+    /// The certificate in PEM.
+    pub(super) certificate: String,
+    /// When it was given, by this host's clock.
+    pub(super) given_ms: u64,
+    /// When it ends.
+    pub(super) expires_ms: u64,
+    /// The roots that a manager's certificate may verify under, in PEM.
+    pub(super) roots: Vec<String>,
+    /// URLs of the managers, from the join token.
+    pub(super) managers: Vec<String>,
 }
 
 /// Who this node is to the manager.
 #[derive(Debug)]
 pub(super) struct Identity {
-    key: Ed25519KeyPair,
-    bearer_path: PathBuf,
-    bearer: Option<String>,
+    key: KeyPair,
+    membership_path: PathBuf,
+    membership: Option<Membership>,
 }
 
 impl Identity {
-    /// Reads the key and bearer from the state directory, and makes a key where there is none.
+    /// Reads the key and the certificate from the state directory, and makes a key where there is none.
     pub(super) fn open(state_dir: &Path) -> Result<Self, IdentityError> {
         let in_file = |path: &Path| {
             let path = path.to_owned();
             move |source| IdentityError::File { path, source }
         };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(in_file(state_dir))?;
-        let (key_path, bearer_path) = (state_dir.join("key.pk8"), state_dir.join("bearer"));
+        let (key_path, membership_path) = (state_dir.join("key.pk8"), state_dir.join("membership.json"));
         let document = match std::fs::read(&key_path) {
             Ok(document) => document,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let document =
-                    Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| IdentityError::NoRandomness)?;
-                write_private(&key_path, document.as_ref()).map_err(in_file(&key_path))?;
-                document.as_ref().to_vec()
+                let document = KeyPair::generate_for(&PKCS_ED25519)?.serialize_der();
+                write_private(&key_path, &document).map_err(in_file(&key_path))?;
+                document
             }
             Err(error) => return Err(in_file(&key_path)(error)),
         };
-        let key = Ed25519KeyPair::from_pkcs8(&document).map_err(|_| IdentityError::NotAKey(key_path))?;
-        let bearer = std::fs::read_to_string(&bearer_path).ok();
-        Ok(Self { key, bearer_path, bearer })
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(document), &PKCS_ED25519);
+        let key = key.map_err(|_| IdentityError::NotAKey(key_path))?;
+        // A file that is damaged is as good as none: the key or a join token buys another certificate.
+        let membership = std::fs::read(&membership_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(Self { key, membership_path, membership })
     }
 
-    /// The public key in Base64.
-    pub(super) fn public_key(&self) -> String {
-        STANDARD.encode(self.key.public_key().as_ref())
+    /// A request for a certificate, in PEM.
+    pub(super) fn signing_request(&self) -> Result<String, IdentityError> {
+        Ok(CertificateParams::default().serialize_request(&self.key)?.pem()?)
     }
 
-    /// The bearer, once there is one.
-    pub(super) fn bearer(&self) -> Option<&str> {
-        self.bearer.as_deref()
+    /// What the manager gave, once it did.
+    pub(super) fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
     }
 
-    /// Keeps a new bearer.
-    pub(super) fn set_bearer(&mut self, bearer: String) -> Result<(), IdentityError> {
-        let path = self.bearer_path.clone();
-        write_private(&path, bearer.as_bytes()).map_err(|source| IdentityError::File { path, source })?;
-        self.bearer = Some(bearer);
+    /// The certificate and key to show, while the certificate is good.
+    pub(super) fn shown(&self, now_ms: u64) -> Option<ClientIdentity<'_>> {
+        let membership = self.membership.as_ref().filter(|membership| membership.expires_ms > now_ms)?;
+        Some(ClientIdentity { certificate: &membership.certificate, key: self.key.serialized_der() })
+    }
+
+    /// Keeps what the manager gave.
+    pub(super) fn keep(&mut self, given: Registered, managers: &[String], now_ms: u64) -> Result<(), IdentityError> {
+        let Registered { certificate, expires_ms, roots, .. } = given;
+        let membership = Membership { certificate, given_ms: now_ms, expires_ms, roots, managers: managers.to_vec() };
+        let bytes = serde_json::to_vec(&membership).expect("it has string keys only");
+        let path = self.membership_path.clone();
+        write_private(&path, &bytes).map_err(|source| IdentityError::File { path, source })?;
+        self.membership = Some(membership);
         Ok(())
-    }
-
-    /// The value of the proof header for a request.
-    pub(super) fn prove(&self, method: &str, path_and_query: &str, time_ms: u64, body: &[u8]) -> String {
-        let body_hash: String = digest(&SHA256, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let signature = self.key.sign(proof_text(method, path_and_query, time_ms, &body_hash).as_bytes());
-        format!("t={time_ms},s={}", STANDARD.encode(signature.as_ref()))
     }
 }
 
@@ -104,17 +124,23 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use ring::signature::{ED25519, UnparsedPublicKey};
-
     use super::*;
 
     #[test]
     fn a_key_is_made_once_and_kept_private() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::open(directory.path()).unwrap().public_key();
-        assert_eq!(Identity::open(directory.path()).unwrap().public_key(), first);
+        let first = Identity::open(directory.path()).unwrap().key.public_key_pem();
+        assert_eq!(Identity::open(directory.path()).unwrap().key.public_key_pem(), first);
         let mode = std::fs::metadata(directory.path().join("key.pk8")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_release_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let document = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
+        std::fs::write(directory.path().join("key.pk8"), document.as_ref()).unwrap();
+        assert!(Identity::open(directory.path()).unwrap().signing_request().is_ok());
     }
 
     #[test]
@@ -125,21 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_outlives_the_process() {
+    fn a_certificate_outlives_the_process_until_it_ends() {
         let directory = tempfile::tempdir().unwrap();
-        Identity::open(directory.path()).unwrap().set_bearer("b1".into()).unwrap();
-        assert_eq!(Identity::open(directory.path()).unwrap().bearer(), Some("b1"));
-    }
-
-    #[test]
-    fn a_proof_verifies_under_the_public_key() {
-        let directory = tempfile::tempdir().unwrap();
-        let identity = Identity::open(directory.path()).unwrap();
-        let proof = identity.prove("POST", "/v1/agent/report", 7, b"{}");
-        let signature = STANDARD.decode(proof.strip_prefix("t=7,s=").unwrap()).unwrap();
-        let body_hash: String = digest(&SHA256, b"{}").as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = proof_text("POST", "/v1/agent/report", 7, &body_hash);
-        let key = STANDARD.decode(identity.public_key()).unwrap();
-        UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signature).unwrap();
+        let given =
+            Registered { certificate: "c".into(), expires_ms: 1_000, roots: vec!["r".into()], report_interval_ms: 1 };
+        Identity::open(directory.path()).unwrap().keep(given, &["https://m".into()], 500).unwrap();
+        let again = Identity::open(directory.path()).unwrap();
+        assert_eq!(again.membership().map(|it| it.managers.clone()), Some(vec!["https://m".to_owned()]));
+        assert!(again.shown(999).is_some() && again.shown(1_000).is_none());
+        std::fs::write(directory.path().join("membership.json"), "{\"half\":").unwrap();
+        assert!(Identity::open(directory.path()).unwrap().membership().is_none());
     }
 }

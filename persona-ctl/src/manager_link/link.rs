@@ -3,35 +3,33 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use persona_core::wire::agent::Register;
 use persona_core::wire::desired::{DesiredState, Frame};
-use tokio::sync::{Notify, RwLock, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::client::{LinkError, ManagerClient};
-use super::identity::Identity;
+use super::client::LinkError;
 use super::outbox::Outbox;
-
-/// Reports go out this often until the manager has said how often it wants them.
-const REPORT_INTERVAL_MS: u32 = 1_000;
+use super::session::Session;
 
 /// A stream that breaks sooner counts as a failed attempt: two agents under one name would else take turns without pause.
 const STREAM_LASTS: Duration = Duration::from_secs(2);
 
-/// Where the manager is and who asks.
+/// Where the managers are and who asks.
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
-    /// The manager's URL.
-    pub manager: String,
-    /// Where key, bearer and the last state are kept.
+    /// URLs of managers. Empty: those of the join token, or of the one that this host joined with.
+    pub managers: Vec<String>,
+    /// The join token as it was printed. Empty: this host has joined already.
+    pub join_token: String,
+    /// Where the key, the certificate and the last state are kept.
     pub state_dir: PathBuf,
-    /// What to register; the public key is filled in here.
+    /// What to register; token and request for a certificate are filled in here.
     pub register: Register,
 }
 
@@ -49,16 +47,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Registers again, from another underlay address. Without a join token that is still good the manager keeps the old one.
+    /// Registers again, from another underlay address.
     pub async fn set_address(&self, address: IpAddr) {
-        let mut register = self.session.register.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if register.address == address {
-            return;
+        if self.session.set_address(address).await {
+            self.wake.notify_one();
         }
-        register.address = address;
-        *self.session.register.lock().unwrap_or_else(PoisonError::into_inner) = register;
-        self.session.forget().await;
-        self.wake.notify_one();
     }
 
     /// Asks for the whole state anew, in a stream of its own.
@@ -80,14 +73,7 @@ impl Link {
 
 /// Starts the link's tasks on the current runtime; they end when `stop` is cancelled.
 pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkError> {
-    let identity = Identity::open(&config.state_dir)?;
-    let register = Register { public_key: identity.public_key(), ..config.register };
-    let session = Arc::new(Session {
-        client: ManagerClient::new(&config.manager)?,
-        register: Mutex::new(register),
-        report_interval_ms: AtomicU32::new(REPORT_INTERVAL_MS),
-        identity: RwLock::new(Standing { identity, is_fresh: false }),
-    });
+    let session = Arc::new(Session::open(config)?);
     let (sender, desired) = watch::channel(DesiredState::default());
     let (snapshot_sender, snapshots) = watch::channel(0);
     let sender = Senders { desired: sender, snapshots: snapshot_sender, refresh: Arc::default() };
@@ -111,58 +97,10 @@ struct Senders {
     refresh: Arc<Notify>,
 }
 
-#[derive(Debug)]
-struct Session {
-    client: ManagerClient,
-    register: Mutex<Register>,
-    report_interval_ms: AtomicU32,
-    identity: RwLock<Standing>,
-}
-
-/// The identity, and whether this process has shown itself to the manager with what it offers now.
-#[derive(Debug)]
-struct Standing {
-    identity: Identity,
-    is_fresh: bool,
-}
-
 impl Session {
-    /// Registers if this process has not yet. A join token that is used up does no harm while the bearer is good.
-    async fn ready(&self) -> Result<(), LinkError> {
-        if self.identity.read().await.is_fresh {
-            return Ok(());
-        }
-        let mut standing = self.identity.write().await;
-        if standing.is_fresh {
-            return Ok(());
-        }
-        let register = self.register.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match self.client.register(&register).await {
-            Ok(registered) => {
-                self.report_interval_ms.store(registered.report_interval_ms.max(10), Ordering::Relaxed);
-                standing.identity.set_bearer(registered.bearer)?;
-                tracing::info!(name = register.name, "registered with the manager");
-            }
-            Err(error @ LinkError::Refused { .. }) if standing.identity.bearer().is_some() => {
-                tracing::info!(%error, "not registered again; going on with the bearer at hand");
-            }
-            Err(error) => return Err(error),
-        }
-        standing.is_fresh = true;
-        Ok(())
-    }
-
-    async fn forget(&self) {
-        self.identity.write().await.is_fresh = false;
-    }
-
     /// One watch stream from its snapshot until it breaks, or until a new one is asked for.
     async fn watch_once(&self, senders: &Senders, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
-        self.ready().await?;
-        let mut frames = {
-            let standing = self.identity.read().await;
-            self.client.watch(&standing.identity).await?
-        };
+        let mut frames = self.ready().await?.watch(self.managers()).await?;
         let opened = tokio::time::Instant::now();
         let mut state = DesiredState::default();
         loop {
@@ -191,13 +129,11 @@ impl Session {
     }
 
     async fn report_once(&self, outbox: &Mutex<Outbox>) -> Result<(), LinkError> {
-        self.ready().await?;
+        let client = self.ready().await?;
         let report = outbox.lock().unwrap_or_else(PoisonError::into_inner).to_report();
-        {
-            let standing = self.identity.read().await;
-            self.client.report(&standing.identity, &report).await?;
-        }
+        let roots_digest = client.report(self.managers(), &report).await?;
         outbox.lock().unwrap_or_else(PoisonError::into_inner).sent(&report);
+        self.renew_if_due(roots_digest.as_deref()).await;
         Ok(())
     }
 }
@@ -211,9 +147,9 @@ async fn keep_watching(session: &Session, senders: &Senders) {
                 backoff.reset();
                 continue;
             }
-            Err(LinkError::Unauthorized) => {
+            Err(error @ LinkError::Unauthorized(_)) => {
                 session.forget().await;
-                say_once(&mut said, &LinkError::Unauthorized);
+                say_once(&mut said, &error);
             }
             Err(error) => say_once(&mut said, &error),
             Ok(never) => match never {},
@@ -229,7 +165,7 @@ async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify
         match session.report_once(outbox).await {
             Ok(()) => backoff.reset(),
             Err(error) => {
-                if matches!(error, LinkError::Unauthorized) {
+                if matches!(error, LinkError::Unauthorized(_)) {
                     session.forget().await;
                 }
                 tracing::debug!(error = chain(&error), "report was not taken");
@@ -240,7 +176,7 @@ async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify
         if outbox.lock().unwrap_or_else(PoisonError::into_inner).has_events() {
             continue;
         }
-        let interval = Duration::from_millis(session.report_interval_ms.load(Ordering::Relaxed).into());
+        let interval = session.report_interval();
         tokio::select! { () = wake.notified() => {}, () = tokio::time::sleep(interval) => {} }
     }
 }
@@ -254,7 +190,8 @@ fn say_once(said: &mut String, error: &LinkError) {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with all its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

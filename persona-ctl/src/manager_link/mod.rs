@@ -1,4 +1,4 @@
-//! The way to the manager, the same for nodes and edges: register, watch the desired state, report.
+//! The way to the managers, the same for nodes and edges: register, renew the certificate, watch the desired state, report.
 //!
 //! The manager may be away for as long as it likes. The last desired state is kept in the state directory and stays in
 //! force; reconnecting is tried at least every two seconds, with jitter; nothing is queued without a bound.
@@ -8,6 +8,7 @@ mod client;
 mod identity;
 mod link;
 mod outbox;
+mod session;
 mod state_file;
 
 pub use client::LinkError;

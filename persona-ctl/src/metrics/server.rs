@@ -60,10 +60,11 @@ mod tests {
         let stop = CancellationToken::new();
         let address = serve(([127, 0, 0, 1], 0).into(), snapshots, stop.clone()).await.unwrap();
         sender.send_modify(|snapshot| snapshot.generation = 5);
-        let answer = reqwest::get(format!("http://{address}/metrics")).await.unwrap();
+        let http = crate::trust::plain_http().build().unwrap();
+        let answer = http.get(format!("http://{address}/metrics")).send().await.unwrap();
         assert_eq!(answer.headers()[CONTENT_TYPE], OPENMETRICS);
         assert!(answer.text().await.unwrap().contains("persona_generation 5"));
-        let nothing = reqwest::get(format!("http://{address}/")).await.unwrap();
+        let nothing = http.get(format!("http://{address}/")).send().await.unwrap();
         assert_eq!(nothing.status(), 404);
         stop.cancel();
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use persona_core::ids::{NodeName, SubjectId};
-use persona_core::wire::agent::{AgentEvent, Rejection, Report, Role, WorkloadKind, WorkloadReport};
+use persona_core::wire::agent::{AgentEvent, ROOTS_HEADER, Rejection, Report, Role, WorkloadKind, WorkloadReport};
 use persona_core::wire::api::Problem;
 use persona_core::wire::desired::{DesiredState, Frame};
 use serde_json::json;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::NDJSON;
 use super::input::{FromAgent, parse};
+use crate::authority::roots_digest;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
@@ -39,8 +40,8 @@ const WORKLOAD_COUNT_MAX: usize = 4_096;
     responses((status = 200, body = Frame, content_type = "application/x-ndjson"), (status = "4XX", body = Problem)))]
 pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> Response {
     let snapshots = context.store.watch();
-    let bearer_hash = snapshots.borrow().agents.get(&agent.id).map(|agent| agent.bearer_hash.clone());
-    let start = Watch { id: agent.id, bearer_hash, snapshots, sent: None, stop: context.stop };
+    let registration_count = snapshots.borrow().agents.get(&agent.id).map_or(0, |agent| agent.registration_count);
+    let start = Watch { id: agent.id, registration_count, snapshots, sent: None, stop: context.stop };
     let frames = stream::unfold(start, async |mut watch| {
         let frame = watch.next_frame().await?;
         let mut line = serde_json::to_vec(&frame).expect("a frame has string keys only");
@@ -52,19 +53,19 @@ pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> R
 
 struct Watch {
     id: AgentId,
-    bearer_hash: Option<String>,
+    registration_count: u64,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     sent: Option<Arc<DesiredState>>,
     stop: CancellationToken,
 }
 
 impl Watch {
-    /// The next frame. None: the manager stops, or the agent registered again and has a newer bearer.
+    /// The next frame. None: the manager stops, or the agent was deleted or registered again.
     async fn next_frame(&mut self) -> Option<Frame> {
         loop {
             let snapshot = self.snapshots.borrow_and_update().clone();
             let agent = snapshot.agents.get(&self.id)?;
-            if Some(&agent.bearer_hash) != self.bearer_hash.as_ref() {
+            if agent.registration_count != self.registration_count {
                 return None;
             }
             if let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state)) {
@@ -95,7 +96,7 @@ impl Watch {
 /// Takes in what a node or an edge sees and did.
 #[utoipa::path(post, path = "/v1/agent/report", request_body = Report,
     responses((status = 204), (status = "4XX", body = Problem)))]
-pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> Result<StatusCode, Refusal> {
+pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> Result<Response, Refusal> {
     let FromAgent { id, body } = agent;
     let mut report: Report = parse(&body)?;
     check(&id, &report)?;
@@ -105,7 +106,8 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     if rejection.is_some() || workloads.is_some() || !events.is_empty() {
         context.store.change(move |draft| note(draft, &id, rejection, workloads, events)).await?;
     }
-    Ok(StatusCode::NO_CONTENT)
+    let roots = roots_digest(&context.store.snapshot());
+    Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static(ROOTS_HEADER), roots)]).into_response())
 }
 
 fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {

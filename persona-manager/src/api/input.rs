@@ -6,7 +6,8 @@ use bytes::Bytes;
 use persona_core::ids::{InvalidSubject, SubjectId};
 use serde::de::DeserializeOwned;
 
-use crate::auth::{Signed, authenticate};
+use crate::access::Peer;
+use crate::auth::{agent_of, certificate_missing};
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::Refusal;
@@ -33,7 +34,7 @@ impl<T: DeserializeOwned> FromRequestParts<Context> for Params<T> {
     }
 }
 
-/// A request by a node or an edge, with proof.
+/// A request by a node or an edge, with its client certificate.
 pub(super) struct FromAgent {
     /// Who.
     pub(super) id: AgentId,
@@ -44,12 +45,10 @@ pub(super) struct FromAgent {
 impl FromRequest<Context> for FromAgent {
     type Rejection = Refusal;
     async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
-        let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
-        let body = read(request, context).await?;
-        let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
-        let signed = Signed { method: &method, path_and_query, headers: &headers, body: &body };
-        let id = authenticate(&context.store.snapshot(), &signed, now_ms())?;
-        Ok(Self { id, body })
+        let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref());
+        let certificate = certificate.ok_or_else(certificate_missing)?;
+        let id = agent_of(&context.store.snapshot(), certificate, now_ms())?;
+        Ok(Self { id, body: read(request, context).await? })
     }
 }
 

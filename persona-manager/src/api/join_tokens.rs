@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use persona_core::ids::{EdgeName, NodeName};
 use persona_core::wire::agent::Role;
 use persona_core::wire::api::{JoinTokenSecret, JoinTokenView, NewJoinToken, Page, Problem};
+use persona_core::wire::credential::Credential;
 use serde_json::json;
 
 use super::input::{Body, Params};
@@ -29,13 +30,12 @@ pub(super) async fn create(
     Body(new): Body<NewJoinToken>,
 ) -> Result<(StatusCode, Json<JoinTokenSecret>), Refusal> {
     check(&new)?;
-    let (id, secret) = (random_hex::<6>(), random_hex::<32>());
-    let token = format!("{id}.{secret}");
-    let hash = sha256_hex(token.as_bytes());
+    let credential = new_credential(&context)?;
+    let (id, token, hash) = (credential.id.clone(), credential.to_string(), sha256_hex(credential.bearer().as_bytes()));
     let made = context.store.change(move |draft| {
         let expires_ms = draft.now_ms() + new.ttl_ms;
-        let NewJoinToken { role, name, uses, .. } = new;
-        let details = json!({ "role": role, "name": name, "uses": uses, "expiresMs": expires_ms });
+        let NewJoinToken { role, name, uses, labels, .. } = new;
+        let details = json!({ "role": role, "name": name, "uses": uses, "labels": labels, "expiresMs": expires_ms });
         draft.event(
             "join-token.created",
             format!("join-token/{id}"),
@@ -43,7 +43,7 @@ pub(super) async fn create(
             "a join token was made".into(),
             details,
         );
-        draft.put(JoinTokenRecord { id: id.clone(), hash, role, name, uses, keys: Vec::new(), expires_ms });
+        draft.put(JoinTokenRecord { id: id.clone(), hash, role, name, uses, labels, keys: Vec::new(), expires_ms });
         Ok(JoinTokenSecret { id, token, expires_ms })
     });
     Ok((StatusCode::CREATED, Json(made.await?)))
@@ -76,6 +76,17 @@ pub(super) async fn revoke(State(context): State<Context>, Path(id): Path<String
     revoked.await.map(|()| StatusCode::NO_CONTENT)
 }
 
+/// A new secret with the way to the managers.
+pub(super) fn new_credential(context: &Context) -> Result<Credential, Refusal> {
+    let managers = context.urls.to_vec();
+    if managers.is_empty() {
+        let detail = "the manager listens on all interfaces and cannot tell which address others reach: set `urls` in its configuration (--url)";
+        return Err(Refusal::conflict(detail));
+    }
+    let pin = (!context.config.insecure_http).then(|| context.authority.signing().pin());
+    Ok(Credential { id: random_hex::<6>(), secret: random_hex::<32>(), pin, managers })
+}
+
 fn check(new: &NewJoinToken) -> Result<(), Refusal> {
     if !(1..=TTL_MS_MAX).contains(&new.ttl_ms) {
         return Err(Refusal::invalid(format!("ttlMs is {}; use 1 to {TTL_MS_MAX}", new.ttl_ms)));
@@ -96,6 +107,7 @@ fn view(token: &JoinTokenRecord) -> JoinTokenView {
         id: token.id.clone(),
         role: token.role,
         name: token.name.clone(),
+        labels: token.labels.clone(),
         uses_left: token.uses.saturating_sub(token.keys.len() as u32),
         expires_ms: token.expires_ms,
     }

@@ -44,7 +44,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Persona manager",
-    description = "Personas, who wears them, and what carries them. Nodes and edges prove a key; people's endpoints ask for no identity yet: reach them over loopback or a private network only.",
+    description = "Personas, who wears them, and what carries them. Nodes and edges come with client certificates; people's endpoints ask for no identity yet: reach them over loopback or a private network only.",
     license(name = "MIT OR Apache-2.0")
 ))]
 struct Document;
@@ -57,6 +57,7 @@ pub(crate) fn router(context: Context) -> Router {
         .routes(routes!(register::register))
         .routes(routes!(agents::watch))
         .routes(routes!(agents::report))
+        .routes(routes!(register::renew))
         .routes(routes!(join_tokens::create, join_tokens::list))
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(health::schema))

@@ -1,23 +1,26 @@
-//! Registration: a join token buys a bearer that is bound to the sender's key.
+//! Registration: a join token, or a key that is registered already, buys a certificate.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use axum::Json;
 use axum::extract::State;
 use persona_core::ids::{EdgeName, GroupName, NodeName};
-use persona_core::wire::agent::{Register, Registered, Role};
+use persona_core::wire::agent::{Register, Registered, Renew, Role};
 use persona_core::wire::api::Problem;
 use serde_json::json;
 
-use super::input::Body;
-use crate::auth::{is_same, new_bearer, parse_public_key, sha256_hex};
+use super::input::{Body, FromAgent, parse};
+use crate::auth::{is_same, sha256_hex};
+use crate::authority::{SigningRequest, trusted_pems};
+use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::store::{
     AgentDetails, AgentId, AgentRecord, Draft, EdgeDetails, EdgeState, JoinTokenRecord, NodeDetails, weight_default,
 };
 
-/// Registers a node or an edge, or gives one that is registered a new bearer.
+/// Registers a node or an edge. One whose key is registered needs no token, until a while after its certificate ended.
 #[utoipa::path(post, path = "/v1/register", request_body = Register,
     responses((status = 200, body = Registered), (status = "4XX", body = Problem)))]
 pub(super) async fn register(
@@ -25,14 +28,63 @@ pub(super) async fn register(
     Body(request): Body<Register>,
 ) -> Result<Json<Registered>, Refusal> {
     check(&request)?;
-    context.live.note_registration(AgentId { role: request.role, name: request.name.clone() });
-    let report_interval_ms = context.config.report_interval_ms;
-    let bearer = context.store.change(move |draft| admit(draft, request)).await?;
-    Ok(Json(Registered { bearer, report_interval_ms }))
+    let signing_request = SigningRequest::read(&request.csr)?;
+    let id = AgentId { role: request.role, name: request.name.clone() };
+    context.live.note_registration(id.clone());
+    let applicant = Applicant {
+        id: id.clone(),
+        public_key: signing_request.public_key(),
+        lifetime_ms: context.config.certificate_lifetime_ms,
+        grace_ms: context.config.certificate_grace_ms,
+    };
+    let expires_ms = context.store.change(move |draft| admit(draft, request, &applicant)).await?;
+    registered(&context, &id, &signing_request, expires_ms)
+}
+
+/// Gives a node or an edge a new certificate for the same key.
+#[utoipa::path(post, path = "/v1/agent/renew", request_body = Renew,
+    responses((status = 200, body = Registered), (status = "4XX", body = Problem)))]
+pub(super) async fn renew(State(context): State<Context>, agent: FromAgent) -> Result<Json<Registered>, Refusal> {
+    let FromAgent { id, body } = agent;
+    let request: Renew = parse(&body)?;
+    let signing_request = SigningRequest::read(&request.csr)?;
+    let (key, lifetime_ms) = (signing_request.public_key(), context.config.certificate_lifetime_ms);
+    let who = id.clone();
+    let expires_ms = context.store.change(move |draft| {
+        let agent = draft.state().agents.get(&who).filter(|agent| agent.public_key == key).cloned();
+        let agent = agent.ok_or_else(|| Refusal::invalid(format!("csr is by another key than that of {who}")))?;
+        let certificate_expires_ms = draft.now_ms() + lifetime_ms;
+        draft.put(AgentRecord { certificate_expires_ms, ..(*agent).clone() });
+        Ok(certificate_expires_ms)
+    });
+    let expires_ms = expires_ms.await?;
+    registered(&context, &id, &signing_request, expires_ms)
+}
+
+fn registered(
+    context: &Context,
+    id: &AgentId,
+    request: &SigningRequest,
+    expires_ms: u64,
+) -> Result<Json<Registered>, Refusal> {
+    let issued = context.authority.issue_agent(id, request, now_ms(), expires_ms).map_err(Refusal::internal_from)?;
+    Ok(Json(Registered {
+        certificate: issued.certificate,
+        expires_ms: issued.expires_ms,
+        roots: trusted_pems(&context.store.snapshot()),
+        report_interval_ms: context.config.report_interval_ms,
+    }))
+}
+
+/// Who registers, by its key, and what a certificate would be.
+struct Applicant {
+    id: AgentId,
+    public_key: String,
+    lifetime_ms: u64,
+    grace_ms: u64,
 }
 
 fn check(request: &Register) -> Result<(), Refusal> {
-    parse_public_key(&request.public_key)?;
     let name = match request.role {
         Role::Node => request.name.parse::<NodeName>().map(drop),
         Role::Edge => request.name.parse::<EdgeName>().map(drop),
@@ -60,19 +112,21 @@ fn is_one_host(address: IpAddr) -> bool {
     !(address.is_unspecified() || address.is_multicast() || is_link_wide)
 }
 
-fn admit(draft: &mut Draft, request: Register) -> Result<String, Refusal> {
-    let id = AgentId { role: request.role, name: request.name.clone() };
-    redeem(draft, &request, &id)?;
-    let before = draft.state().agents.get(&id).cloned();
+fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<u64, Refusal> {
+    let id = &applicant.id;
+    let before = draft.state().agents.get(id).cloned();
+    let bound_labels = match &request.token {
+        Some(token) => redeem(draft, token, applicant)?,
+        None => check_known(before.as_deref(), applicant, draft.now_ms())?,
+    };
     if let Some(before) = &before
-        && before.public_key != request.public_key
+        && before.public_key != applicant.public_key
     {
         return Err(Refusal::conflict(format!(
             "{id} is registered with another key: give this one another name, or bring back the key of {id}"
         )));
     }
-    check_address(draft, &id, request.address)?;
-    let bearer = new_bearer(&id);
+    check_address(draft, id, request.address)?;
     let details = details_of(draft, before.as_deref(), &request)?;
     let (name, message) = match &before {
         None => ("registered", format!("{id} registered at {}", request.address)),
@@ -80,25 +134,52 @@ fn admit(draft: &mut Draft, request: Register) -> Result<String, Refusal> {
     };
     let shown = json!({ "address": request.address, "group": request.group, "version": request.version,
         "capabilities": request.capabilities });
-    draft.event(&format!("agent.{name}"), &id, &id, message, shown);
+    draft.event(&format!("agent.{name}"), id, id, message, shown);
+    let mut labels = request.labels;
+    labels.extend(bound_labels.clone());
+    let certificate_expires_ms = draft.now_ms() + applicant.lifetime_ms;
     draft.put(AgentRecord {
-        id,
-        public_key: request.public_key,
-        bearer_hash: sha256_hex(bearer.as_bytes()),
+        id: id.clone(),
+        public_key: applicant.public_key.clone(),
+        registration_count: before.map_or(0, |before| before.registration_count) + 1,
+        certificate_expires_ms,
         address: request.address,
         capabilities: request.capabilities,
-        labels: request.labels,
+        labels,
+        bound_labels,
         version: request.version,
         details,
     });
-    Ok(bearer)
+    Ok(certificate_expires_ms)
 }
 
-/// Checks the join token and notes the key. The same key may redeem it again as long as it lives.
-fn redeem(draft: &mut Draft, request: &Register, id: &AgentId) -> Result<(), Refusal> {
+/// The labels of one who is registered with this key, and was so lately.
+fn check_known(
+    before: Option<&AgentRecord>,
+    applicant: &Applicant,
+    now_ms: u64,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    let id = &applicant.id;
     let forbidden = |detail: String| Err(Refusal::new(Kind::Forbidden, detail));
-    let token_id = request.token.split('.').next().unwrap_or_default();
-    let hash = sha256_hex(request.token.as_bytes());
+    match before {
+        None => forbidden(format!("{id} is not registered: join with a token, POST /v1/join-tokens makes one")),
+        Some(before) if before.public_key != applicant.public_key => {
+            forbidden(format!("{id} is registered with another key: join with a token under another name"))
+        }
+        Some(before) if before.certificate_expires_ms.saturating_add(applicant.grace_ms) <= now_ms => {
+            forbidden(format!("the certificate of {id} ended too long ago: join again with a token"))
+        }
+        Some(before) => Ok(before.bound_labels.clone()),
+    }
+}
+
+/// Checks the join token and notes the key; returns the labels that the token binds. The same key may redeem it again as
+/// long as it lives.
+fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<BTreeMap<String, String>, Refusal> {
+    let id = &applicant.id;
+    let forbidden = |detail: String| Err(Refusal::new(Kind::Forbidden, detail));
+    let token_id = token.split('.').next().unwrap_or_default();
+    let hash = sha256_hex(token.as_bytes());
     let known = draft.state().tokens.get(token_id).filter(|token| is_same(token.hash.as_bytes(), hash.as_bytes()));
     let Some(token) = known.cloned() else {
         return forbidden("the join token is not known: make one with POST /v1/join-tokens".to_owned());
@@ -106,15 +187,15 @@ fn redeem(draft: &mut Draft, request: &Register, id: &AgentId) -> Result<(), Ref
     if token.expires_ms <= draft.now_ms() {
         return forbidden(format!("join token {token_id} has expired: make a new one"));
     }
-    if token.role != request.role {
+    if token.role != id.role {
         return forbidden(format!("join token {token_id} is not for {id}: it is for the other role"));
     }
-    if token.name.as_ref().is_some_and(|name| *name != request.name) {
+    if token.name.as_ref().is_some_and(|name| *name != id.name) {
         let name = token.name.as_deref().unwrap_or_default();
         return forbidden(format!("join token {token_id} is for the name {name:?} only, not for {id}"));
     }
-    if token.keys.contains(&request.public_key) {
-        return Ok(());
+    if token.keys.contains(&applicant.public_key) {
+        return Ok(token.labels.clone());
     }
     if token.keys.len() >= token.uses as usize {
         return forbidden(format!(
@@ -123,9 +204,9 @@ fn redeem(draft: &mut Draft, request: &Register, id: &AgentId) -> Result<(), Ref
         ));
     }
     let mut keys = token.keys.clone();
-    keys.push(request.public_key.clone());
+    keys.push(applicant.public_key.clone());
     draft.put(JoinTokenRecord { keys, ..(*token).clone() });
-    Ok(())
+    Ok(token.labels.clone())
 }
 
 fn check_address(draft: &Draft, id: &AgentId, address: IpAddr) -> Result<(), Refusal> {

@@ -211,10 +211,12 @@ fn register(draft: &mut Draft, id: &AgentId, byte: u8, group: Option<&str>) {
     draft.put(AgentRecord {
         id: id.clone(),
         public_key: String::new(),
-        bearer_hash: String::new(),
+        registration_count: 0,
+        certificate_expires_ms: 0,
         address: [10, 0, 0, byte].into(),
         capabilities: Vec::new(),
         labels: BTreeMap::new(),
+        bound_labels: BTreeMap::new(),
         version: String::new(),
         details,
     });

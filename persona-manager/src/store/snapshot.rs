@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 
 use super::numbers::Numbers;
 use super::records::{
-    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord, SETTINGS_KEY,
+    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord, RootRecord, SETTINGS_KEY,
     SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
-type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
+pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
 
 /// Everything the store holds but events, at one revision. A clone costs a few counters.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +46,8 @@ pub(crate) struct Snapshot {
     pub publications: Records<PublicationRecord>,
     /// What was set through the API.
     pub settings: Records<SettingsRecord>,
+    /// Root certificates by id.
+    pub roots: Records<RootRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -134,6 +136,8 @@ pub(crate) enum Table {
     Publications,
     /// [`SettingsRecord`].
     Settings,
+    /// [`RootRecord`].
+    Roots,
 }
 
 /// One change of a table.
@@ -220,4 +224,5 @@ record!(
 record!(SubjectRecord, SubjectId, Subjects, subjects, |it| it.subject.clone(), |key| key.to_string());
 record!(LeaseRecord, LeaseId, Leases, leases, |it| it.id, |key| format!("{:020}", key.0));
 record!(PublicationRecord, AgentId, Publications, publications, |it| it.agent.clone(), |key| key.to_string());
+record!(RootRecord, String, Roots, roots, |it| it.id.clone(), |key| key.clone());
 record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());

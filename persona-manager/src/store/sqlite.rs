@@ -12,9 +12,10 @@ use super::snapshot::{Record, Snapshot, Table, Write};
 use super::{Backend, StoreError};
 
 /// Layouts in order; `user_version` says how many a file has seen. Forward only.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_records.sql"),
     include_str!("../../migrations/sqlite/0002_settings.sql"),
+    include_str!("../../migrations/sqlite/0003_roots.sql"),
 ];
 
 /// Older events than this many are dropped.
@@ -96,6 +97,7 @@ impl Backend for SqliteBackend {
         self.load_table::<super::LeaseRecord>(&mut snapshot)?;
         self.load_table::<super::PublicationRecord>(&mut snapshot)?;
         self.load_table::<super::SettingsRecord>(&mut snapshot)?;
+        self.load_table::<super::RootRecord>(&mut snapshot)?;
         Ok(snapshot)
     }
 
@@ -179,6 +181,7 @@ fn table_name(table: Table) -> &'static str {
         Table::Leases => "leases",
         Table::Publications => "publications",
         Table::Settings => "settings",
+        Table::Roots => "roots",
     }
 }
 

@@ -4,6 +4,7 @@
 mod api;
 mod cuts;
 mod families;
+mod identity;
 mod leases;
 mod removal;
 mod room;

@@ -1,17 +1,15 @@
-//! A manager on a loopback port with a store of its own, and agents that speak to it over real HTTP.
+//! A manager on a loopback port with a store of its own, and agents that speak to it over real mutual TLS.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use persona_core::wire::agent::{Registered, Report, Role, proof_text};
+use persona_core::wire::agent::{Registered, Report, Role};
 use persona_core::wire::api::{EventView, LeaseView, Page};
+use persona_core::wire::credential::Credential;
 use persona_core::wire::desired::{DesiredState, Frame, Item};
 use persona_manager::{Config, Handle, start};
-use ring::rand::SystemRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,14 +31,31 @@ impl TestApp {
         Self::on(tempfile::tempdir().unwrap()).await
     }
 
+    /// One whose configuration is changed first.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on_with(tempfile::tempdir().unwrap(), change).await
+    }
+
     async fn on(directory: tempfile::TempDir) -> Self {
+        Self::on_with(directory, |_| ()).await
+    }
+
+    pub(crate) async fn on_with(directory: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let store = directory.path().join("manager.sqlite");
-        let config = Config { store, report_interval_ms: 500, silent_after_ms: 1_000, ..Config::default() };
+        let mut config = Config { store, report_interval_ms: 500, silent_after_ms: 1_000, ..Config::default() };
+        change(&mut config);
+        let scheme = if config.insecure_http { "http" } else { "https" };
         let stop = CancellationToken::new();
         let handle = start(config, listener, stop.clone()).await.unwrap();
-        let base = format!("http://{}", handle.address());
-        Self { http: reqwest::Client::new(), base, stop, handle, directory }
+        let base = format!("{scheme}://{}", handle.address());
+        let http = client(&roots_of(directory.path()), None);
+        Self { http, base, stop, handle, directory }
+    }
+
+    /// The roots that the manager wrote down for people, in PEM.
+    pub(crate) fn roots(&self) -> String {
+        roots_of(self.directory.path())
     }
 
     /// Where the store is.
@@ -96,7 +111,7 @@ impl TestApp {
         let body = json!({ "role": role, "uses": 100, "ttlMs": 600_000 });
         let (status, body) = self.post("/v1/join-tokens", body).await;
         assert_eq!(status, 201, "{body}");
-        body["token"].as_str().unwrap().to_owned()
+        bearer_of(&body)
     }
 
     pub(crate) async fn join(&self, role: Role, name: &str, last_byte: u8, group: Option<&str>) -> FakeAgent {
@@ -104,7 +119,7 @@ impl TestApp {
         let mut agent = FakeAgent::new(self, role, name, last_byte, group);
         let (status, body) = agent.register(&token).await;
         assert_eq!(status, 200, "{body}");
-        agent.bearer = serde_json::from_value::<Registered>(body).unwrap().bearer;
+        agent.take(body);
         agent
     }
 
@@ -125,8 +140,9 @@ pub(crate) struct FakeAgent {
     pub(crate) name: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) group: Option<String>,
-    pub(crate) key: Ed25519KeyPair,
-    pub(crate) bearer: String,
+    pub(crate) key: KeyPair,
+    pub(crate) certificate: String,
+    pub(crate) roots: String,
     pub(crate) state: DesiredState,
     stream: Option<reqwest::Response>,
     buffer: Vec<u8>,
@@ -134,55 +150,74 @@ pub(crate) struct FakeAgent {
 
 impl FakeAgent {
     pub(crate) fn new(app: &TestApp, role: Role, name: &str, last_byte: u8, group: Option<&str>) -> Self {
-        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self {
-            http: reqwest::Client::new(),
+            http: app.http.clone(),
             base: app.base.clone(),
             role,
             name: name.to_owned(),
             address: Ipv4Addr::new(10, 9, 0, last_byte),
             group: group.map(str::to_owned),
-            key: Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap(),
-            bearer: String::new(),
+            key: KeyPair::generate_for(&PKCS_ED25519).unwrap(),
+            certificate: String::new(),
+            roots: app.roots(),
             state: DesiredState::default(),
             stream: None,
             buffer: Vec::new(),
         }
     }
 
+    /// A request for a certificate, by its key.
+    pub(crate) fn csr(&self) -> String {
+        CertificateParams::default().serialize_request(&self.key).unwrap().pem().unwrap()
+    }
+
+    /// Takes what registration or renewal answered, and speaks with that certificate from now on.
+    pub(crate) fn take(&mut self, body: Value) {
+        let registered: Registered = serde_json::from_value(body).unwrap();
+        self.certificate = registered.certificate;
+        self.roots = registered.roots.concat();
+        self.http = client(&self.roots, Some((&self.certificate, &self.key)));
+    }
+
     pub(crate) async fn register(&self, token: &str) -> (u16, Value) {
-        let body = json!({
-            "token": token, "role": self.role, "name": self.name, "address": self.address, "group": self.group,
-            "publicKey": STANDARD.encode(self.key.public_key().as_ref()), "version": "test",
+        self.register_with(json!({ "token": token })).await
+    }
+
+    /// Registers with this beside or over what it says of itself.
+    pub(crate) async fn register_with(&self, more: Value) -> (u16, Value) {
+        let mut body = json!({
+            "role": self.role, "name": self.name, "address": self.address, "group": self.group,
+            "csr": self.csr(), "version": "test",
         });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let response = self.http.post(format!("{}/v1/register", self.base)).json(&body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
-    pub(crate) fn request(&self, method: &str, path: &str, body: Vec<u8>, time_ms: u64) -> reqwest::RequestBuilder {
-        let hash = ring::digest::digest(&ring::digest::SHA256, &body);
-        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let signature = self.key.sign(proof_text(method, path, time_ms, &hash).as_bytes());
-        self.http
-            .request(method.parse().unwrap(), format!("{}{path}", self.base))
-            .bearer_auth(&self.bearer)
-            .header("persona-proof", format!("t={time_ms},s={}", STANDARD.encode(signature)))
-            .body(body)
+    pub(crate) fn request(&self, method: &str, path: &str, body: Vec<u8>) -> reqwest::RequestBuilder {
+        self.http.request(method.parse().unwrap(), format!("{}{path}", self.base)).body(body)
     }
 
     /// Reports with the generation in force filled in.
     pub(crate) async fn report(&self, report: Report) {
         let report = Report { applied: self.state.generation, ..report };
         let body = serde_json::to_vec(&report).unwrap();
-        let response = self.request("POST", "/v1/agent/report", body, now_ms()).send().await.unwrap();
+        let response = self.request("POST", "/v1/agent/report", body).send().await.unwrap();
         assert_eq!(response.status().as_u16(), 204, "{}", response.text().await.unwrap());
     }
 
     pub(crate) async fn watch(&mut self) {
-        let response = self.request("GET", "/v1/agent/watch", Vec::new(), now_ms()).send().await.unwrap();
+        let response = self.request("GET", "/v1/agent/watch", Vec::new()).send().await.unwrap();
         assert_eq!(response.status().as_u16(), 200);
         (self.stream, self.buffer) = (Some(response), Vec::new());
         self.next().await;
+    }
+
+    /// Whether the stream ends by itself.
+    pub(crate) async fn stream_ends(&mut self) -> bool {
+        let stream = self.stream.as_mut().unwrap();
+        let ended = async { while let Ok(Some(_)) = stream.chunk().await {} };
+        tokio::time::timeout(PATIENCE, ended).await.is_ok()
     }
 
     /// Takes the next frame in; it must continue what is there.
@@ -209,8 +244,26 @@ impl FakeAgent {
     }
 }
 
-pub(crate) fn now_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
+/// What a credential that the manager printed sends.
+pub(crate) fn bearer_of(answer: &Value) -> String {
+    answer["token"].as_str().unwrap().parse::<Credential>().unwrap().bearer()
+}
+
+/// A client that trusts these roots and shows this certificate.
+pub(crate) fn client(roots: &str, identity: Option<(&str, &KeyPair)>) -> reqwest::Client {
+    // Another test of this process may have installed it already.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes()).unwrap();
+    let mut builder = reqwest::Client::builder().no_proxy().tls_certs_only(roots);
+    if let Some((certificate, key)) = identity {
+        let pem = format!("{certificate}{}", key.serialize_pem());
+        builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
+    }
+    builder.build().unwrap()
+}
+
+fn roots_of(directory: &std::path::Path) -> String {
+    std::fs::read_to_string(directory.join("manager.state/roots.pem")).unwrap()
 }
 
 /// Waits until `ready` says so.

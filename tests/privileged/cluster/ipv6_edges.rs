@@ -14,7 +14,7 @@ use persona_tests::world::persona_ctl;
 
 use super::may_run;
 
-const MANAGER: &str = "http://[fd77::1]:7700";
+const MANAGER: &str = "https://[fd77::1]:7700";
 /// What the outside routes the pool to.
 const NEXT_HOP: &str = "2001:db8:77::f";
 const POOL: &str = "
@@ -94,7 +94,11 @@ impl Six {
         }
         underlay.add_address("br0", "fd77::1/64")?;
         let program = persona_ctl()?.display().to_string();
-        let ctl = Ctl { program, namespace: underlay.clone(), manager: MANAGER.to_owned() };
+        let ctl = Ctl {
+            program,
+            namespace: underlay.clone(),
+            manager: format!("unix:{}/manager.state/admin.sock", folder.display()),
+        };
         let six = Self { ledger, folder, underlay, outside, router, node, edges, ctl, running: Vec::new() };
         six.node.link("up0", &six.underlay, "n1")?;
         six.underlay.ip("link set n1 master br0")?;

@@ -66,7 +66,7 @@ store = \"{}\"
     fn common_config(&self, name: &str, token: &str) -> String {
         let (state, bpffs) = (self.path(&format!("{name}.state")), self.path(&format!("{name}.bpf")));
         format!(
-            "name = \"{name}\"\nmanager = \"http://{}\"\njoin_token = \"{token}\"\n\
+            "name = \"{name}\"\nmanager = \"https://{}\"\njoin_token = \"{token}\"\n\
              state_dir = \"{}\"\nbpffs = \"{}\"\nmetrics = \"{METRICS_ADDRESS}\"\n",
             self.families.manager_address(),
             state.display(),

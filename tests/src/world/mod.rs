@@ -166,7 +166,7 @@ impl World {
         let ctl = Ctl {
             program: program.display().to_string(),
             namespace: namespaces.underlay.clone(),
-            manager: format!("http://{}", families.manager_address()),
+            manager: format!("unix:{}", folder.join("manager.state/admin.sock").display()),
         };
         let mut world = Self {
             ledger: ledger.clone(),

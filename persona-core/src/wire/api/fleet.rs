@@ -20,8 +20,11 @@ pub struct NodeView {
     pub address: IpAddr,
     /// Capabilities it wants.
     pub capabilities: Vec<Capability>,
-    /// Its labels.
+    /// Its labels: what it says of itself, with the bound ones over them.
     pub labels: BTreeMap<String, String>,
+    /// Those of its labels that its join token bound; the others are its own word.
+    #[serde(default)]
+    pub bound_labels: BTreeMap<String, String>,
     /// Whether it reported lately.
     pub up: bool,
     /// Whether it takes nobody new.
@@ -66,8 +69,11 @@ pub struct EdgeView {
     pub capabilities: Vec<Capability>,
     /// What it can carry.
     pub capacity: Option<EdgeCapacity>,
-    /// Its labels.
+    /// Its labels: what it says of itself, with the bound ones over them.
     pub labels: BTreeMap<String, String>,
+    /// Those of its labels that its join token bound; the others are its own word.
+    #[serde(default)]
+    pub bound_labels: BTreeMap<String, String>,
     /// `up`, `down` or `new`.
     pub state: String,
     /// Why it is in that state.

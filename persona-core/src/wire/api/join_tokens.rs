@@ -1,5 +1,7 @@
 //! Join tokens.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::wire::agent::Role;
@@ -18,6 +20,9 @@ pub struct NewJoinToken {
     pub uses: u32,
     /// How long it is good for, milliseconds.
     pub ttl_ms: u64,
+    /// Labels that who joins with it has, whatever else it says of itself.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {
@@ -31,7 +36,7 @@ fn one() -> u32 {
 pub struct JoinTokenSecret {
     /// Its id, for listing and revoking.
     pub id: String,
-    /// The secret.
+    /// The secret with the way to the managers, as `ID.SECRET.PIN@URL,URL`.
     pub token: String,
     /// When it expires.
     pub expires_ms: u64,
@@ -48,6 +53,9 @@ pub struct JoinTokenView {
     pub role: Role,
     /// The only name that may join with it.
     pub name: Option<String>,
+    /// Labels that who joins with it has.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Uses left.
     pub uses_left: u32,
     /// When it expires.

@@ -53,6 +53,9 @@ pub(crate) struct JoinTokenRecord {
     pub name: Option<String>,
     /// How many different keys may join with it.
     pub uses: u32,
+    /// Labels that who joins with it has.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Keys that joined with it, standard Base64.
     pub keys: Vec<String>,
     /// When it expires.
@@ -64,16 +67,23 @@ pub(crate) struct JoinTokenRecord {
 pub(crate) struct AgentRecord {
     /// Who.
     pub id: AgentId,
-    /// Its Ed25519 public key, standard Base64.
+    /// Its public key, standard Base64.
     pub public_key: String,
-    /// SHA-256 of its bearer, in hex.
-    pub bearer_hash: String,
+    /// How often it registered: whoever watches for an earlier registration is cut off.
+    #[serde(default)]
+    pub registration_count: u64,
+    /// When its newest certificate ends.
+    #[serde(default)]
+    pub certificate_expires_ms: u64,
     /// Its underlay address.
     pub address: IpAddr,
     /// Capabilities it wants or offers.
     pub capabilities: Vec<Capability>,
-    /// Its labels.
+    /// Its labels: what it says of itself, with those of its join token over them.
     pub labels: BTreeMap<String, String>,
+    /// The labels that its join token gave it.
+    #[serde(default)]
+    pub bound_labels: BTreeMap<String, String>,
     /// Its program's version.
     pub version: String,
     /// What only nodes or only edges have.

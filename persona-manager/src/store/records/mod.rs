@@ -3,6 +3,7 @@
 mod agents;
 mod documents;
 mod journal;
+mod roots;
 mod subjects;
 
 pub(crate) use persona_core::health::EdgeState;
@@ -12,4 +13,5 @@ pub(crate) use agents::{
 };
 pub(crate) use documents::{DocumentRecord, VersionRecord};
 pub(crate) use journal::{EventRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
+pub(crate) use roots::{RootRecord, RootState};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};

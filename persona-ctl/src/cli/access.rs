@@ -1,0 +1,91 @@
+//! Which manager a command asks, how that is told from others, and as whom it is asked.
+//!
+//! Secrets come from files and variables, never from arguments, which everybody on the host can read.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use persona_core::wire::credential::Credential;
+
+use crate::client::{Access, MANAGER_DEFAULT};
+use crate::trust::Trust;
+
+/// The socket of a manager that runs with default paths.
+const SOCKET_DEFAULT: &str = "/var/lib/persona/manager.state/admin.sock";
+
+/// Flags of every command that asks the manager.
+#[derive(Debug, Args)]
+pub(super) struct AccessArgs {
+    /// The manager to ask: https://HOST:PORT, or unix:PATH of a manager's own socket. By default the one that the token
+    /// names, else this host's own socket where there is one, else https://127.0.0.1:7600. Roles may be given several
+    /// with commas between them.
+    #[arg(long, global = true, value_name = "URL", env = "PERSONA_MANAGER")]
+    pub manager: Option<String>,
+    /// File with an access token, the whole line as it was printed.
+    #[arg(long, global = true, value_name = "FILE", env = "PERSONA_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// File with root certificates in PEM that the manager's must verify under, instead of the token's pin.
+    #[arg(long, global = true, value_name = "FILE", env = "PERSONA_CA_FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// Finds out all three.
+    pub(super) fn resolve(self) -> anyhow::Result<Access> {
+        let credential = self.token_file.as_deref().map(read_token).transpose()?;
+        let named = credential.as_ref().and_then(|credential| credential.managers.first().cloned());
+        let manager = self.manager.or(named).unwrap_or_else(|| local_manager(Path::new(SOCKET_DEFAULT)));
+        let roots = self.ca_file.as_deref().map(read_roots).transpose()?;
+        let pin = credential.as_ref().and_then(|credential| credential.pin).map(Trust::Pin);
+        Ok(Access { manager, trust: roots.or(pin), token: credential.map(|credential| credential.bearer()) })
+    }
+}
+
+/// The manager of this host.
+fn local_manager(socket: &Path) -> String {
+    if socket.exists() { format!("unix:{}", socket.display()) } else { MANAGER_DEFAULT.to_owned() }
+}
+
+/// Reads an access token from a file.
+pub(super) fn read_token(path: &Path) -> anyhow::Result<Credential> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("token file {}", path.display()))?;
+    text.parse().with_context(|| format!("token file {}", path.display()))
+}
+
+fn read_roots(path: &Path) -> anyhow::Result<Trust> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("root certificates {}", path.display()))?;
+    Trust::from_pem(&text).with_context(|| format!("root certificates {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_where_the_manager_is_and_a_flag_goes_over_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        let pin = "0a".repeat(32);
+        std::fs::write(&file, format!("1f.aabb.{pin}@https://m1:1,https://m2:1\n")).unwrap();
+        let args = |manager: Option<&str>| AccessArgs {
+            manager: manager.map(str::to_owned),
+            token_file: Some(file.clone()),
+            ca_file: None,
+        };
+        let access = args(None).resolve().unwrap();
+        assert_eq!((access.manager.as_str(), access.token.as_deref()), ("https://m1:1", Some("1f.aabb")));
+        assert_eq!(access.trust, Some(Trust::Pin(pin.parse().unwrap())));
+        assert_eq!(args(Some("https://other:1")).resolve().unwrap().manager, "https://other:1");
+        std::fs::write(&file, "1f.aabb").unwrap();
+        let error = format!("{:#}", args(None).resolve().err().unwrap());
+        assert!(error.contains("whole line") && !error.contains("aabb"), "{error}");
+    }
+
+    #[test]
+    fn the_hosts_own_socket_is_asked_where_there_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(local_manager(&directory.path().join("none")), MANAGER_DEFAULT);
+        assert_eq!(local_manager(directory.path()), format!("unix:{}", directory.path().display()));
+    }
+}

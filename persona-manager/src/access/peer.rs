@@ -1,0 +1,36 @@
+//! The other end of a connection, as the listener knows it; handlers find it in the request's extensions.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::authority::AgentCertificate;
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// From where it came.
+    pub origin: Origin,
+    /// Its client certificate, verified, if it is one of a node or an edge.
+    pub certificate: Option<AgentCertificate>,
+}
+
+/// From where a connection came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Over the network.
+    Network(SocketAddr),
+    /// Over the manager's own socket, by a process of this user.
+    Socket {
+        /// The user id, as the kernel says.
+        uid: u32,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => write!(formatter, "{}", address.ip()),
+            Self::Socket { uid } => write!(formatter, "socket, uid {uid}"),
+        }
+    }
+}

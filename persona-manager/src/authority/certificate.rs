@@ -1,0 +1,69 @@
+//! What a client certificate says, once TLS has verified it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use persona_core::wire::agent::Role;
+use x509_parser::extensions::GeneralName;
+
+use crate::store::AgentId;
+
+/// The beginning of the URI that names a node or an edge: `persona:node/n1`.
+const URI_SCHEME: &str = "persona:";
+
+/// A client certificate of a node or an edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentCertificate {
+    /// Whose it is.
+    pub id: AgentId,
+    /// The public key's bytes in standard Base64.
+    pub public_key: String,
+    /// When it ends: a connection may live longer.
+    pub expires_ms: u64,
+}
+
+impl AgentCertificate {
+    /// Reads a certificate in DER. None: it names no node and no edge.
+    pub(crate) fn read(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+        let names = certificate.subject_alternative_name().ok()??;
+        let id = names.value.general_names.iter().find_map(|name| match name {
+            GeneralName::URI(uri) => id_of(uri),
+            _ => None,
+        })?;
+        let public_key = STANDARD.encode(&certificate.public_key().subject_public_key.data);
+        let expires_ms = u64::try_from(certificate.validity().not_after.timestamp()).ok()? * 1_000;
+        Some(Self { id, public_key, expires_ms })
+    }
+}
+
+/// The URI that names a node or an edge.
+pub(super) fn uri_of(id: &AgentId) -> String {
+    format!("{URI_SCHEME}{id}")
+}
+
+fn id_of(uri: &str) -> Option<AgentId> {
+    match uri.strip_prefix(URI_SCHEME)?.split_once('/')? {
+        ("node", name) => Some(AgentId { role: Role::Node, name: name.to_owned() }),
+        ("edge", name) => Some(AgentId { role: Role::Edge, name: name.to_owned() }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_names_its_agent() {
+        let id = AgentId::edge("fra.1");
+        assert_eq!(id_of(&uri_of(&id)), Some(id));
+        for bad in ["persona:person/x", "persona:node", "spiffe://x/node/n1", ""] {
+            assert_eq!(id_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_names_nobody() {
+        assert_eq!(AgentCertificate::read(b"\x30\x03\x02\x01\x01"), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! The fleet's own certificate authority: roots, and the certificates that managers, nodes and edges get from it.
+//!
+//! Which roots are trusted stands in the store; their keys lie in the state directory and never leave it. A root
+//! is made once, by the manager that holds the store's lock. Nodes and edges make their own keys and send requests, of
+//! which nothing but the key is taken.
+
+mod certificate;
+mod issue;
+mod keys;
+mod root;
+mod tls;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::store::{RootRecord, RootState, Snapshot, Store};
+
+pub(crate) use certificate::AgentCertificate;
+pub(crate) use issue::SigningRequest;
+pub(crate) use keys::make_private_directory;
+pub(crate) use root::Root;
+pub(crate) use tls::Tls;
+
+/// A certificate authority that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A file of it.
+    #[error("{path} cannot be used for the certificate authority")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The key of a root that the store names is not there.
+    #[error(
+        "the key of the store's root certificate is not there: bring {0} back from the backup that belongs to the store"
+    )]
+    KeyMissing(PathBuf),
+    /// A key file holds something else.
+    #[error("{0} does not hold the key of the store's root certificate: bring it back from the backup")]
+    NotTheKey(PathBuf),
+    /// The store names no root, or one that cannot be read.
+    #[error("the store's root certificate cannot be read: restore the store from a backup")]
+    Root,
+    /// A certificate could not be made.
+    #[error("a certificate could not be made")]
+    Certificate(#[from] rcgen::Error),
+    /// TLS could not be set up.
+    #[error("TLS could not be set up")]
+    Tls(#[from] rustls::Error),
+    /// The first root could not be stored.
+    #[error("the first root certificate could not be stored: {0}")]
+    Store(String),
+}
+
+/// The certificate authority of this manager.
+pub(crate) struct Authority {
+    directory: PathBuf,
+    /// Names and addresses for certificates of managers, beside the one that all have.
+    names: Vec<String>,
+    addresses: Vec<IpAddr>,
+    signing: Mutex<Arc<Root>>,
+}
+
+impl Authority {
+    /// Opens the authority of a store, and makes its first root where it has none.
+    pub(crate) async fn open(config: &Config, address: IpAddr, store: &Store) -> Result<Arc<Self>, AuthorityError> {
+        let directory = config.state_dir();
+        make_private_directory(&directory)?;
+        if store.snapshot().roots.is_empty() {
+            let made = Root::make(now_ms())?;
+            keys::write(&directory, &made)?;
+            let record = RootRecord::new(&made, now_ms(), RootState::Signing);
+            let put = move |draft: &mut crate::store::Draft| {
+                let message = "the first root certificate was made".to_owned();
+                draft.event("root.made", format!("root/{}", record.id), "manager", message, serde_json::json!({}));
+                draft.put(record);
+                Ok(())
+            };
+            store.change(put).await.map_err(|refusal| AuthorityError::Store(refusal.detail().to_owned()))?;
+        }
+        let signing = read_signing(&directory, &store.snapshot())?;
+        keys::write_roots(&directory, &store.snapshot())?;
+        let addresses = if address.is_unspecified() { Vec::new() } else { vec![address] };
+        let names = config.names.clone();
+        Ok(Arc::new(Self { directory, names, addresses, signing: Mutex::new(Arc::new(signing)) }))
+    }
+
+    /// The root that signs now.
+    pub(crate) fn signing(&self) -> Arc<Root> {
+        self.signing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what the store says of roots.
+    pub(crate) fn follow(&self, snapshot: &Snapshot) -> Result<(), AuthorityError> {
+        if signing_record(snapshot)?.id != self.signing().id {
+            let root = Arc::new(read_signing(&self.directory, snapshot)?);
+            *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = root;
+        }
+        keys::write_roots(&self.directory, snapshot)
+    }
+}
+
+/// The certificates of all roots that are trusted, in PEM.
+pub(crate) fn trusted_pems(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.roots.values().map(|root| root.certificate.clone()).collect()
+}
+
+/// The digest of the trusted roots, for [`persona_core::wire::agent::ROOTS_HEADER`].
+pub(crate) fn roots_digest(snapshot: &Snapshot) -> String {
+    persona_core::wire::agent::roots_digest(snapshot.roots.values().map(|root| root.certificate.as_str()))
+}
+
+fn trusted_ders(snapshot: &Snapshot) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+    let read = |root: &Arc<RootRecord>| CertificateDer::from_pem_slice(root.certificate.as_bytes());
+    snapshot.roots.values().map(read).collect::<Result<_, _>>().map_err(|_| AuthorityError::Root)
+}
+
+fn signing_record(snapshot: &Snapshot) -> Result<&RootRecord, AuthorityError> {
+    let signing = snapshot.roots.values().find(|root| root.state == RootState::Signing);
+    signing.map(AsRef::as_ref).ok_or(AuthorityError::Root)
+}
+
+fn read_signing(directory: &std::path::Path, snapshot: &Snapshot) -> Result<Root, AuthorityError> {
+    let record = signing_record(snapshot)?;
+    let key = keys::read(directory, &record.id)?;
+    let not_the_key = |_| AuthorityError::NotTheKey(keys::path(directory, &record.id));
+    Root::read(&record.certificate, &key).map_err(not_the_key)
+}

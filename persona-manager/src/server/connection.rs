@@ -1,0 +1,78 @@
+//! One connection: the TLS handshake within a time limit, then requests, each with the peer beside it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::Watcher;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tower::{ServiceExt as _, service_fn};
+
+use super::Accepted;
+use crate::access::Peer;
+use crate::authority::{AgentCertificate, Tls};
+use crate::clock::now_ms;
+
+/// How long a handshake, and the headers of a request, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves connections; clones share all.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) router: Router,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+impl Server {
+    /// Serves a connection on a task of its own.
+    pub(super) fn spawn(self, accepted: Accepted, watcher: Watcher) {
+        tokio::spawn(async move {
+            let (Accepted::Local(_, peer) | Accepted::Network(_, peer, _)) = &accepted;
+            let from = peer.origin;
+            let outcome = match accepted {
+                Accepted::Local(stream, peer) => self.talk(stream, peer, watcher).await,
+                Accepted::Network(stream, peer, _slot) => self.greet(stream, peer, watcher).await,
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(connection.from = %from, error.cause = %error, "a connection ended early");
+            }
+        });
+    }
+
+    async fn greet(self, stream: TcpStream, peer: Peer, watcher: Watcher) -> anyhow::Result<()> {
+        // Frames of a watch stream are small and must not wait for an acknowledgement; best effort.
+        _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else { return self.talk(stream, peer, watcher).await };
+        let stream = tokio::time::timeout(PATIENCE, tls.acceptor(now_ms()).accept(stream)).await??;
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let certificate = certificates.first().and_then(|certificate| AgentCertificate::read(certificate));
+        self.talk(stream, Peer { certificate, ..peer }, watcher).await
+    }
+
+    async fn talk<S>(self, stream: S, peer: Peer, watcher: Watcher) -> anyhow::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = self.router;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            let router = router.clone();
+            async move {
+                Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
+            }
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        builder.http2().timer(TokioTimer::new());
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        watcher.watch(connection.into_owned()).await.map_err(anyhow::Error::from_boxed)
+    }
+}
