@@ -1,6 +1,7 @@
 //! The manager's section of the configuration file, and what may be bound to.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,10 @@ pub struct Config {
     pub certificate_lifetime_ms: u64,
     /// How long after its certificate ended a node or an edge may come back by its key alone, milliseconds.
     pub certificate_grace_ms: u64,
-    /// Whether it may listen on a public address although people's endpoints ask for no identity yet.
+    /// How many requests per second one identity may send, and ten times as many at once; those who do not say who they
+    /// are get a fifth of it per address.
+    pub rate_limit_per_sec: NonZeroU32,
+    /// Whether it may listen on a public address in plain HTTP.
     pub allow_public: bool,
     /// How often nodes and edges report at least, milliseconds.
     pub report_interval_ms: u32,
@@ -54,6 +58,7 @@ impl Default for Config {
             insecure_http: false,
             certificate_lifetime_ms: 24 * 3_600_000,
             certificate_grace_ms: 7 * 24 * 3_600_000,
+            rate_limit_per_sec: const { NonZeroU32::new(100).unwrap() },
             allow_public: false,
             report_interval_ms: 1_000,
             silent_after_ms: 5_000,
@@ -69,7 +74,7 @@ impl Default for Config {
 pub enum ConfigError {
     /// Anybody could reach it.
     #[error(
-        "the manager would listen on {0}, which is not loopback or private, and people's endpoints ask for no identity yet: use 127.0.0.1 or a private address, or set `allow_public = true` (--allow-public) if something else keeps strangers out"
+        "the manager would listen on {0} in plain HTTP, which is not loopback or private: leave `insecure_http` out, use a private address, or set `allow_public = true` (--allow-public) if something else encrypts"
     )]
     PublicBind(SocketAddr),
     /// A URL that nobody could use.
@@ -132,7 +137,7 @@ impl Config {
 
     /// Checks what the types cannot; `bound` is where it really listens.
     pub fn check(&self, bound: SocketAddr) -> Result<(), ConfigError> {
-        if !self.allow_public && !is_private(bound.ip()) {
+        if self.insecure_http && !self.allow_public && !is_private(bound.ip()) {
             return Err(ConfigError::PublicBind(bound));
         }
         self.check_names()?;
@@ -184,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_public_bind_needs_to_be_allowed() {
+    fn a_public_bind_in_plain_http_needs_to_be_allowed() {
         let cases = [
             ("127.0.0.1:1", true),
             ("10.1.2.3:1", true),
@@ -204,8 +209,10 @@ mod tests {
         ];
         for (address, is_fine) in cases {
             let bound = address.parse().unwrap();
-            assert_eq!(Config::default().check(bound).is_ok(), is_fine, "{address}");
-            assert!(Config { allow_public: true, ..Config::default() }.check(bound).is_ok(), "{address}");
+            let plain = Config { insecure_http: true, ..Config::default() };
+            assert_eq!(plain.check(bound).is_ok(), is_fine, "{address}");
+            assert!(Config { allow_public: true, ..plain }.check(bound).is_ok(), "{address}");
+            assert!(Config::default().check(bound).is_ok(), "{address}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Limits;
 use crate::authority::Authority;
 use crate::config::Config;
 use crate::live::Live;
@@ -23,6 +24,10 @@ pub(crate) struct Context {
     pub assigner: Assigner,
     /// Makes certificates.
     pub authority: Arc<Authority>,
+    /// How many requests anybody may send.
+    pub limits: Arc<Limits>,
+    /// The user that the manager runs as.
+    pub own_uid: u32,
     /// URLs of the managers, for tokens.
     pub urls: Arc<[String]>,
     /// Cancelled when the manager stops.

@@ -84,7 +84,7 @@ pub(crate) fn delete(draft: &mut Draft, kind: Kind, name: &str) -> Result<(), Re
     }
     draft.put(DocumentRecord { deleted: true, ..record.clone() });
     let message = format!("{kind} {name} was deleted at version {}", record.latest);
-    draft.event("document.deleted", about(kind, name), "operator", message, json!({ "version": record.latest }));
+    draft.event("document.deleted", about(kind, name), draft.actor(), message, json!({ "version": record.latest }));
     Ok(())
 }
 
@@ -118,7 +118,7 @@ fn store(draft: &mut Draft, document: &Document) -> Result<AppliedDocument, Refu
         let vni = vni_of(draft, kind, before.as_deref())?;
         let message = format!("{kind} {name} version {version} was {outcome}");
         let details = json!({ "version": version, "digest": digest });
-        draft.event(&format!("document.{outcome}"), about(kind, &name), "operator", message, details);
+        draft.event(&format!("document.{outcome}"), about(kind, &name), draft.actor(), message, details);
         draft.put(DocumentRecord { kind, name: name.clone(), latest: version, deleted: false, vni });
         draft.put(VersionRecord {
             kind,

@@ -2,7 +2,7 @@
 //!
 //! A 5xx answer shows an id only; the log has the chain of causes under the same id.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use persona_core::wire::api::{Problem, ProblemPart};
 
@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     NotFound,
     /// The path does not know the method.
     MethodNotAllowed,
+    /// Too many requests come from there.
+    TooMany,
     /// It contradicts what is there.
     Conflict,
     /// It is in use.
@@ -53,6 +55,7 @@ impl Kind {
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know the method")
             }
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests come from you"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "This contradicts what is there"),
             Self::InUse => (StatusCode::CONFLICT, "in-use", "This is in use"),
             Self::NoRoom => (StatusCode::CONFLICT, "no-room", "There is no room for this"),
@@ -135,6 +138,10 @@ impl IntoResponse for Refusal {
             errors,
         };
         let body = serde_json::to_vec(&problem).expect("a problem has string keys only");
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }

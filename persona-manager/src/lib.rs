@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Whatever somebody changes and whatever follows from it (assignment, leases, desired states) becomes durable in one
-//! transaction and is shown together. Nodes and edges come with client certificates of the manager's own CA; people's
-//! endpoints ask for no identity yet: bind to loopback or a private network.
+//! transaction and is shown together. Nodes and edges come with client certificates of the manager's own CA,
+//! people and programs with access tokens; `access` says who may use which route.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -113,9 +113,11 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
         false => Some(Arc::new(Tls::new(authority.clone(), store.clone(), clock::now_ms())?)),
     };
     let socket = AdminSocket::bind(&config.state_dir())?;
+    let own_uid = socket.owner()?;
     let listeners = Listeners { network: listener, tls, socket };
     let urls = config.urls_at(address).into();
-    let context = Context { config, store, live, assigner, authority, urls, stop: stop.clone() };
+    let limits = Arc::new(access::Limits::new(config.rate_limit_per_sec));
+    let context = Context { config, store, live, assigner, authority, limits, own_uid, urls, stop: stop.clone() };
     let driver = tokio::spawn(tasks::driver::run(context.clone()));
     let server = tokio::spawn(server::serve(listeners, api::router(context.clone()), stop));
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");

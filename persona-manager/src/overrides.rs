@@ -41,7 +41,7 @@ pub(crate) fn switch(
         return Err(no_persona_fits(&outfit, format!("{subject} cannot wear {persona} now")));
     }
     check_room(draft, assigner, subject, &outfit)?;
-    draft.event("switch.made", subject, "operator", format!("{subject} was switched to {persona} by hand"), details);
+    draft.event("switch.made", subject, draft.actor(), format!("{subject} was switched to {persona} by hand"), details);
     if let Some(grace_ms) = cut_after_ms {
         cut::bound(draft, subject, grace_ms);
     }
@@ -69,7 +69,13 @@ pub(crate) fn request(
     check_room(draft, assigner, subject, &outfit)?;
     let changed = is_changed(draft, subject, &before);
     let effect = if changed { "is met by a switch" } else { "is met by what is worn" };
-    draft.event("request.made", subject, "operator", format!("the request of {subject} for {names} {effect}"), details);
+    draft.event(
+        "request.made",
+        subject,
+        draft.actor(),
+        format!("the request of {subject} for {names} {effect}"),
+        details,
+    );
     Ok(changed)
 }
 
@@ -92,7 +98,7 @@ pub(crate) fn end(
     draft.event(
         &format!("{what}.taken-back"),
         subject,
-        "operator",
+        draft.actor(),
         format!("the {what} of {subject} was taken back"),
         details,
     );

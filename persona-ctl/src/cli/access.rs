@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use persona_core::wire::credential::Credential;
 
-use crate::client::{Access, MANAGER_DEFAULT};
+use crate::client::{Access, Contexts, MANAGER_DEFAULT};
 use crate::trust::Trust;
 
 /// The socket of a manager that runs with default paths.
@@ -18,10 +18,13 @@ const SOCKET_DEFAULT: &str = "/var/lib/persona/manager.state/admin.sock";
 #[derive(Debug, Args)]
 pub(super) struct AccessArgs {
     /// The manager to ask: https://HOST:PORT, or unix:PATH of a manager's own socket. By default the one that the token
-    /// names, else this host's own socket where there is one, else https://127.0.0.1:7600. Roles may be given several
+    /// or the context names, else this host's own socket where there is one, else https://127.0.0.1:7600. Roles may be given several
     /// with commas between them.
     #[arg(long, global = true, value_name = "URL", env = "PERSONA_MANAGER")]
     pub manager: Option<String>,
+    /// The context to use, of those that `persona-ctl login` made. Default: the current one.
+    #[arg(long, global = true, value_name = "NAME", env = "PERSONA_CONTEXT")]
+    context: Option<String>,
     /// File with an access token, the whole line as it was printed.
     #[arg(long, global = true, value_name = "FILE", env = "PERSONA_TOKEN_FILE")]
     token_file: Option<PathBuf>,
@@ -33,12 +36,31 @@ pub(super) struct AccessArgs {
 impl AccessArgs {
     /// Finds out all three.
     pub(super) fn resolve(self) -> anyhow::Result<Access> {
+        let is_told = self.token_file.is_some() || self.manager.is_some();
+        if !is_told && let Some(access) = self.of_context()? {
+            return Ok(access);
+        }
         let credential = self.token_file.as_deref().map(read_token).transpose()?;
         let named = credential.as_ref().and_then(|credential| credential.managers.first().cloned());
         let manager = self.manager.or(named).unwrap_or_else(|| local_manager(Path::new(SOCKET_DEFAULT)));
         let roots = self.ca_file.as_deref().map(read_roots).transpose()?;
         let pin = credential.as_ref().and_then(|credential| credential.pin).map(Trust::Pin);
         Ok(Access { manager, trust: roots.or(pin), token: credential.map(|credential| credential.bearer()) })
+    }
+}
+
+impl AccessArgs {
+    /// What a context says; a flag for the roots goes over it.
+    fn of_context(&self) -> anyhow::Result<Option<Access>> {
+        let contexts = match Contexts::path() {
+            Ok(path) => Contexts::load(&path)?,
+            Err(_) if self.context.is_none() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(context) = contexts.find(self.context.as_deref())? else { return Ok(None) };
+        let access = context.access().context("the context's token is not valid: log in again")?;
+        let roots = self.ca_file.as_deref().map(read_roots).transpose()?;
+        Ok(Some(Access { trust: roots.or(access.trust), ..access }))
     }
 }
 
@@ -70,6 +92,7 @@ mod tests {
         std::fs::write(&file, format!("1f.aabb.{pin}@https://m1:1,https://m2:1\n")).unwrap();
         let args = |manager: Option<&str>| AccessArgs {
             manager: manager.map(str::to_owned),
+            context: None,
             token_file: Some(file.clone()),
             ca_file: None,
         };

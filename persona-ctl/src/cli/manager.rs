@@ -41,7 +41,7 @@ pub(super) struct ManagerArgs {
     /// Serve the network in plain HTTP: nodes and edges cannot join, and everybody on the way can read along.
     #[arg(long)]
     insecure_http: bool,
-    /// Listen on a public address, although people's endpoints ask for no identity yet.
+    /// Listen on a public address in plain HTTP.
     #[arg(long)]
     allow_public: bool,
     /// How log lines look.

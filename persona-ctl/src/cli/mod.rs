@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation.
 
 mod access;
+mod access_tokens;
 mod activation;
 mod agent;
 mod binding;
@@ -19,6 +20,7 @@ mod explain_packet;
 mod forecast;
 mod guard;
 mod lease;
+mod login;
 mod manager;
 mod monitor;
 mod node;
@@ -111,6 +113,16 @@ enum Command {
     /// Join tokens: what nodes and edges register with.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Access tokens: who may ask the manager for what.
+    #[command(subcommand)]
+    Access(access_tokens::AccessCommand),
+    /// Keep an access token, and ask its manager from now on.
+    Login(login::LoginArgs),
+    /// Managers that were logged in at.
+    #[command(subcommand)]
+    Context(login::ContextCommand),
+    /// Say as whom the manager knows you.
+    Whoami,
     /// Criteria: check them, replay them over a history.
     #[command(subcommand)]
     Activation(activation::ActivationCommand),
@@ -158,6 +170,8 @@ impl Cli {
         let Self { access, output, command } = self;
         match command {
             Command::Completions(args) => args.run(),
+            Command::Login(args) => on_runtime(args.run(output)),
+            Command::Context(command) => command.run(output),
             Command::Manager(args) => args.run(),
             Command::Agent(args) => args.run(access.manager),
             Command::Edge(args) if args.command.is_none() => args.run(access.manager),
@@ -186,6 +200,8 @@ impl Command {
             Self::Workload(command) => command.run(&session).await,
             Self::Lease(command) => command.run(&session).await,
             Self::Token(command) => command.run(&session).await,
+            Self::Access(command) => command.run(&session).await,
+            Self::Whoami => session.output.show(&session.client.whoami().await?, login::told),
             Self::Switch(args) => args.run(&session).await,
             Self::Request(args) => args.run(&session).await,
             Self::Explain(args) => args.run(&session).await,
@@ -193,6 +209,8 @@ impl Command {
             Self::Events(args) => args.run(&session).await,
             Self::Completions(_)
             | Self::Manager(_)
+            | Self::Login(_)
+            | Self::Context(_)
             | Self::Agent(_)
             | Self::Edge(_)
             | Self::Doctor(_)
@@ -260,6 +278,12 @@ mod tests {
             ("token create --role node --ttl 1h --uses 3 --label tier=gold", true),
             ("token create --role node --label tier", false),
             ("status --token-file t --ca-file c", true),
+            ("access create --name alice --role operator --ttl 90d", true),
+            ("access create --name alice --role king", false),
+            ("login --name prod --from token", true),
+            ("login secret", false),
+            ("context use prod", true),
+            ("--context prod whoami", true),
             ("status --token secret", false),
             ("agent --config a.toml --join-token secret", false),
             ("token create --role king", false),

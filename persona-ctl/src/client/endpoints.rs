@@ -3,9 +3,9 @@
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
-    Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
-    JoinTokenSecret, JoinTokenView, LeaseView, NewJoinToken, NodeView, PersonaView, PoolView, Rollback, Status, Switch,
-    SwitchEnd, WorkloadView,
+    AccessTokenSecret, AccessTokenView, Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView,
+    EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken,
+    NodeView, PersonaView, PoolView, Rollback, Roots, Status, Switch, SwitchEnd, WhoAmI, WorkloadView,
 };
 use reqwest::Method;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -164,6 +164,31 @@ impl ApiClient {
     /// Revokes a join token; who has joined with it stays.
     pub async fn delete_join_token(&self, id: &str) -> Result<(), ClientError> {
         self.delete(&["join-tokens", id]).await
+    }
+
+    /// Every access token, without its secret.
+    pub async fn access_tokens(&self) -> Result<Vec<AccessTokenView>, ClientError> {
+        self.list(&["access-tokens"], &[]).await
+    }
+
+    /// Makes an access token; its secret is only in this answer.
+    pub async fn create_access_token(&self, token: &NewAccessToken) -> Result<AccessTokenSecret, ClientError> {
+        self.post(&["access-tokens"], token).await
+    }
+
+    /// Revokes an access token.
+    pub async fn delete_access_token(&self, id: &str) -> Result<(), ClientError> {
+        self.delete(&["access-tokens", id]).await
+    }
+
+    /// As whom the manager knows this client.
+    pub async fn whoami(&self) -> Result<WhoAmI, ClientError> {
+        self.get(&["whoami"]).await
+    }
+
+    /// The roots that the manager's certificate verifies under.
+    pub async fn roots(&self) -> Result<Roots, ClientError> {
+        self.get(&["roots"]).await
     }
 
     /// Puts a persona on a subject by hand.

@@ -1,5 +1,15 @@
-//! Who comes, and what they may do.
+//! Who comes, and what they may do: a caller is found out once per request, and one table says who may use which route.
 
+mod caller;
+mod current;
+mod gate;
+mod limits;
 mod peer;
+mod table;
 
+pub(crate) use caller::Caller;
+pub(crate) use current::{MANAGER, actor};
+pub(crate) use gate::gate;
+pub(crate) use limits::Limits;
 pub(crate) use peer::{Origin, Peer};
+pub(crate) use table::who_may;

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use persona_core::ids::{InvalidSubject, SubjectId};
 use serde::de::DeserializeOwned;
 
-use crate::access::Peer;
-use crate::auth::{agent_of, certificate_missing};
-use crate::clock::now_ms;
+use crate::access::Caller;
+use crate::auth::certificate_missing;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::store::AgentId;
@@ -45,9 +44,9 @@ pub(super) struct FromAgent {
 impl FromRequest<Context> for FromAgent {
     type Rejection = Refusal;
     async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
-        let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref());
-        let certificate = certificate.ok_or_else(certificate_missing)?;
-        let id = agent_of(&context.store.snapshot(), certificate, now_ms())?;
+        let Some(Caller::Agent(id)) = request.extensions().get::<Caller>().cloned() else {
+            return Err(certificate_missing());
+        };
         Ok(Self { id, body: read(request, context).await? })
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn create(
         draft.event(
             "join-token.created",
             format!("join-token/{id}"),
-            "operator",
+            draft.actor(),
             "a join token was made".into(),
             details,
         );
@@ -70,7 +70,7 @@ pub(super) async fn revoke(State(context): State<Context>, Path(id): Path<String
         }
         draft.delete::<JoinTokenRecord>(&id);
         let about = format!("join-token/{id}");
-        draft.event("join-token.revoked", about, "operator", "a join token was revoked".into(), json!({}));
+        draft.event("join-token.revoked", about, draft.actor(), "a join token was revoked".into(), json!({}));
         Ok(())
     });
     revoked.await.map(|()| StatusCode::NO_CONTENT)

@@ -1,5 +1,6 @@
 //! The HTTP API under `/v1`: one file per resource. A handler reads its input, calls one function, shapes the answer.
 
+mod access_tokens;
 mod agents;
 mod apply;
 mod bindings;
@@ -8,6 +9,7 @@ mod egress_pools;
 mod events;
 mod explain;
 mod health;
+mod identity;
 mod input;
 mod join_tokens;
 mod leases;
@@ -32,6 +34,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::{gate, who_may};
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 
@@ -44,7 +47,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Persona manager",
-    description = "Personas, who wears them, and what carries them. Nodes and edges come with client certificates; people's endpoints ask for no identity yet: reach them over loopback or a private network only.",
+    description = "Personas, who wears them, and what carries them. Nodes and edges come with client certificates, people and programs with `Authorization: Bearer` and an access token.",
     license(name = "MIT OR Apache-2.0")
 ))]
 struct Document;
@@ -60,6 +63,10 @@ pub(crate) fn router(context: Context) -> Router {
         .routes(routes!(register::renew))
         .routes(routes!(join_tokens::create, join_tokens::list))
         .routes(routes!(join_tokens::revoke))
+        .routes(routes!(access_tokens::create, access_tokens::list))
+        .routes(routes!(access_tokens::revoke))
+        .routes(routes!(identity::whoami))
+        .routes(routes!(identity::roots))
         .routes(routes!(health::schema))
         .routes(routes!(apply::apply))
         .routes(routes!(personas::list))
@@ -93,6 +100,7 @@ pub(crate) fn router(context: Context) -> Router {
         .routes(routes!(events::events))
         .split_for_parts();
     let document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
+    check_table(&document);
     let document = with_plain_wildcards(document);
     router
         .route("/metrics", axum::routing::get(metrics::metrics))
@@ -103,9 +111,20 @@ pub(crate) fn router(context: Context) -> Router {
         .method_not_allowed_fallback(async || {
             Refusal::new(Kind::MethodNotAllowed, "GET /v1/openapi.json lists each path's methods")
         })
+        .layer(axum::middleware::from_fn_with_state(context.clone(), gate))
         .layer(RequestBodyLimitLayer::new(BODY_LENGTH_MAX))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME_MAX))
         .with_state(context)
+}
+
+/// Every route has an entry in the table of who may use it; one without would be for nobody.
+fn check_table(document: &serde_json::Value) {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let routes = paths.flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(it, _)| (path, it)));
+    for (path, method) in routes {
+        let is_there = method.to_uppercase().parse().is_ok_and(|method| who_may(&method, path).is_some());
+        debug_assert!(is_there, "{method} {path} is not in access/table.rs");
+    }
 }
 
 /// OpenAPI knows no wildcards: `{*subject}` becomes `{subject}`.

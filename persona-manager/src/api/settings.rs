@@ -30,7 +30,13 @@ pub(super) async fn set_probe(
         let before = draft.state().settings.get(SETTINGS_KEY).and_then(|settings| settings.probe);
         if before != Some(probe) {
             let message = format!("edges are probed every {} ms, dead after {}", probe.interval_ms, probe.multiplier);
-            draft.event("settings.changed", "probe", "operator", message, json!({ "before": before, "after": probe }));
+            draft.event(
+                "settings.changed",
+                "probe",
+                draft.actor(),
+                message,
+                json!({ "before": before, "after": probe }),
+            );
             draft.put(SettingsRecord { probe: Some(probe) });
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The manager's own Unix socket, by which root on its host is the first administrator.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
@@ -38,6 +38,14 @@ impl AdminSocket {
             Ok(listener) => Ok(Self { listener, path }),
             Err(source) => Err(SocketError { path, source }),
         }
+    }
+}
+
+impl AdminSocket {
+    /// The user that made the socket: the one that the manager runs as.
+    pub(crate) fn owner(&self) -> Result<u32, SocketError> {
+        let metadata = std::fs::metadata(&self.path);
+        metadata.map(|it| it.uid()).map_err(|source| SocketError { path: self.path.clone(), source })
     }
 }
 

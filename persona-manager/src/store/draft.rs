@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::numbers::Numbers;
 use super::records::{AgentId, EventRecord, LeaseRecord};
 use super::snapshot::{Record, Snapshot, Write};
+use crate::access::MANAGER;
 
 /// The largest VNI (24 bits).
 const VNI_MAX: u32 = (1 << 24) - 1;
@@ -29,6 +30,7 @@ pub(crate) struct Draft {
     events: Vec<EventRecord>,
     now_ms: u64,
     base: Numbers,
+    actor: Arc<str>,
 }
 
 /// Where a draft was, to go back there.
@@ -43,7 +45,7 @@ impl Draft {
     pub(crate) fn new(base: &Snapshot, now_ms: u64) -> Self {
         let mut snapshot = base.clone();
         snapshot.revision += 1;
-        Self { snapshot, writes: Vec::new(), events: Vec::new(), now_ms, base: base.numbers }
+        Self { snapshot, writes: Vec::new(), events: Vec::new(), now_ms, base: base.numbers, actor: MANAGER.into() }
     }
 
     /// The state as it will be.
@@ -59,6 +61,16 @@ impl Draft {
     /// Sets the time of what is still to change.
     pub(crate) fn set_time(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+    }
+
+    /// On whose behalf the changes are made.
+    pub(crate) fn actor(&self) -> Arc<str> {
+        self.actor.clone()
+    }
+
+    /// The changes that follow are made on behalf of somebody.
+    pub(super) fn act_for(&mut self, actor: Arc<str>) {
+        self.actor = actor;
     }
 
     /// The generation that the changes will have.

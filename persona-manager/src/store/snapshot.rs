@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::numbers::Numbers;
 use super::records::{
-    AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord, RootRecord, SETTINGS_KEY,
-    SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    AccessTokenRecord, AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord,
+    RootRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -46,6 +46,8 @@ pub(crate) struct Snapshot {
     pub publications: Records<PublicationRecord>,
     /// What was set through the API.
     pub settings: Records<SettingsRecord>,
+    /// Access tokens by id.
+    pub access_tokens: Records<AccessTokenRecord>,
     /// Root certificates by id.
     pub roots: Records<RootRecord>,
     /// The desired states; computed, not stored.
@@ -138,6 +140,8 @@ pub(crate) enum Table {
     Settings,
     /// [`RootRecord`].
     Roots,
+    /// [`AccessTokenRecord`].
+    AccessTokens,
 }
 
 /// One change of a table.
@@ -224,5 +228,6 @@ record!(
 record!(SubjectRecord, SubjectId, Subjects, subjects, |it| it.subject.clone(), |key| key.to_string());
 record!(LeaseRecord, LeaseId, Leases, leases, |it| it.id, |key| format!("{:020}", key.0));
 record!(PublicationRecord, AgentId, Publications, publications, |it| it.agent.clone(), |key| key.to_string());
+record!(AccessTokenRecord, String, AccessTokens, access_tokens, |it| it.id.clone(), |key| key.clone());
 record!(RootRecord, String, Roots, roots, |it| it.id.clone(), |key| key.clone());
 record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());

@@ -12,6 +12,7 @@ use super::draft::Draft;
 use super::records::EventRecord;
 use super::snapshot::Snapshot;
 use super::{Backend, StoreError};
+use crate::access;
 use crate::clock::now_ms;
 use crate::error::Refusal;
 
@@ -61,15 +62,18 @@ impl Store {
         self.snapshots.clone()
     }
 
-    /// Runs `job` on the next draft; its answer comes once everything is durable. A refusal leaves no trace.
+    /// Runs `job` on the next draft, on behalf of whom the current task serves; its answer comes once everything is durable. A refusal leaves no trace.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Draft) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
+        let actor = access::actor();
         let job: Job = Box::new(move |draft| {
             let savepoint = draft.savepoint();
+            draft.act_for(actor);
             let outcome = job(draft);
+            draft.act_for(access::MANAGER.into());
             if outcome.is_err() {
                 draft.roll_back(savepoint);
             }

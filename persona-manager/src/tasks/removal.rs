@@ -40,7 +40,7 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
         draft.event(
             "lease.revoking",
             format!("lease/{}", lease.id),
-            "operator",
+            draft.actor(),
             message,
             json!({ "space": lease.space }),
         );
@@ -93,7 +93,7 @@ pub(crate) fn delete_edge(
         ));
     }
     let message = format!("{id} is being deleted: it forgets its leases first");
-    draft.event("edge.leaving", &id, "operator", message, json!({}));
+    draft.event("edge.leaving", &id, draft.actor(), message, json!({}));
     draft.put(AgentRecord {
         details: AgentDetails::Edge(EdgeDetails { is_leaving: true, ..edge }),
         ..(*record).clone()
@@ -131,7 +131,7 @@ pub(crate) fn set_draining(draft: &mut Draft, id: &AgentId, draining: bool) -> R
         false => ("undrain", format!("{id} takes new flows again")),
     };
     let kind = if record.node().is_some() { "node" } else { "edge" };
-    draft.event(&format!("{kind}.{name}"), id, "operator", message, json!({ "draining": draining }));
+    draft.event(&format!("{kind}.{name}"), id, draft.actor(), message, json!({ "draining": draining }));
     draft.put(AgentRecord { details, ..(*record).clone() });
     Ok(true)
 }
@@ -148,7 +148,7 @@ pub(crate) fn set_weight(draft: &mut Draft, name: &str, weight: u16) -> Result<(
     let Some(edge) = record.edge().cloned() else { return Err(not_registered(&id)) };
     if edge.weight != weight {
         let message = format!("{id} takes flows with weight {weight} instead of {}", edge.weight);
-        draft.event("edge.weight", &id, "operator", message, json!({ "before": edge.weight, "after": weight }));
+        draft.event("edge.weight", &id, draft.actor(), message, json!({ "before": edge.weight, "after": weight }));
         draft.put(AgentRecord { details: AgentDetails::Edge(EdgeDetails { weight, ..edge }), ..(*record).clone() });
     }
     Ok(())
@@ -157,7 +157,7 @@ pub(crate) fn set_weight(draft: &mut Draft, name: &str, weight: u16) -> Result<(
 fn remove(draft: &mut Draft, id: &AgentId, forced: Option<&str>) {
     let why = forced.map(|reason| format!(" by force: {reason}")).unwrap_or_default();
     let message = format!("{id} was deleted{why}");
-    draft.event("agent.deleted", id, "operator", message, json!({ "reason": forced }));
+    draft.event("agent.deleted", id, draft.actor(), message, json!({ "reason": forced }));
     draft.delete::<AgentRecord>(id);
     if draft.state().publications.contains_key(id) {
         draft.delete::<PublicationRecord>(id);

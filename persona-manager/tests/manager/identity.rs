@@ -93,7 +93,7 @@ async fn a_certificate_that_ended_is_refused_and_its_key_comes_back_without_a_to
     assert_eq!(status_of_report(&node).await, None, "a new connection ends in the handshake");
     drop(old);
 
-    node.http = app.http.clone();
+    node.http = app.nobody.clone();
     let (status, body) = node.register_with(json!({})).await;
     assert_eq!(status, 200, "{body}");
     node.take(body);
@@ -112,7 +112,7 @@ async fn a_key_that_was_away_for_too_long_needs_a_token() {
     let app = TestApp::with(change).await;
     let mut node = app.join(Role::Node, "n1", 1, None).await;
     tokio::time::sleep(Duration::from_millis(2_100)).await;
-    node.http = app.http.clone();
+    node.http = app.nobody.clone();
     let (status, body) = node.register_with(json!({})).await;
     assert_eq!((status, detail(&body).contains("too long ago")), (403, true), "{body}");
     assert_eq!(node.register(&app.token(Role::Node).await).await.0, 200);

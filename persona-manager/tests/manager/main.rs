@@ -1,6 +1,7 @@
 //! The manager in process, spoken to over loopback HTTP, each test with a store of its own.
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its support module")]
 
+mod access;
 mod api;
 mod cuts;
 mod families;

@@ -19,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running manager.
 pub(crate) struct TestApp {
+    /// An administrator's.
     pub(crate) http: reqwest::Client,
+    /// That of somebody who does not say who it is.
+    pub(crate) nobody: reqwest::Client,
     pub(crate) base: String,
     stop: CancellationToken,
     handle: Handle,
@@ -49,8 +52,29 @@ impl TestApp {
         let stop = CancellationToken::new();
         let handle = start(config, listener, stop.clone()).await.unwrap();
         let base = format!("{scheme}://{}", handle.address());
-        let http = client(&roots_of(directory.path()), None);
-        Self { http, base, stop, handle, directory }
+        let nobody = client(&roots_of(directory.path()), None);
+        let socket =
+            client_builder(&roots_of(directory.path())).unix_socket(directory.path().join("manager.state/admin.sock"));
+        let mut app = Self { http: socket.build().unwrap(), nobody, base, stop, handle, directory };
+        let own = std::mem::replace(&mut app.base, "http://localhost".into());
+        let admin = app.access("test", "admin").await;
+        (app.base, app.http) = (own, app.with_bearer(&admin));
+        app
+    }
+
+    /// Makes an access token; returns the bearer.
+    pub(crate) async fn access(&self, name: &str, role: &str) -> String {
+        let body = json!({ "name": name, "role": role, "ttlMs": 600_000 });
+        let (status, body) = self.post("/v1/access-tokens", body).await;
+        assert_eq!(status, 201, "{body}");
+        bearer_of(&body)
+    }
+
+    /// A client that sends this bearer.
+    pub(crate) fn with_bearer(&self, bearer: &str) -> reqwest::Client {
+        let value = format!("Bearer {bearer}").parse().unwrap();
+        let headers = [(reqwest::header::AUTHORIZATION, value)].into_iter().collect();
+        client_builder(&self.roots()).default_headers(headers).build().unwrap()
     }
 
     /// The roots that the manager wrote down for people, in PEM.
@@ -71,9 +95,9 @@ impl TestApp {
 
     /// Stops the manager and keeps its directory.
     pub(crate) async fn halt(self) -> tempfile::TempDir {
-        let Self { http, stop, handle, directory, .. } = self;
+        let Self { http, nobody, stop, handle, directory, .. } = self;
         stop.cancel();
-        drop(http);
+        drop((http, nobody));
         handle.stopped().await;
         directory
     }
@@ -151,7 +175,7 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     pub(crate) fn new(app: &TestApp, role: Role, name: &str, last_byte: u8, group: Option<&str>) -> Self {
         Self {
-            http: app.http.clone(),
+            http: app.nobody.clone(),
             base: app.base.clone(),
             role,
             name: name.to_owned(),
@@ -251,15 +275,19 @@ pub(crate) fn bearer_of(answer: &Value) -> String {
 
 /// A client that trusts these roots and shows this certificate.
 pub(crate) fn client(roots: &str, identity: Option<(&str, &KeyPair)>) -> reqwest::Client {
-    // Another test of this process may have installed it already.
-    _ = rustls::crypto::ring::default_provider().install_default();
-    let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes()).unwrap();
-    let mut builder = reqwest::Client::builder().no_proxy().tls_certs_only(roots);
+    let mut builder = client_builder(roots);
     if let Some((certificate, key)) = identity {
         let pem = format!("{certificate}{}", key.serialize_pem());
         builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
     }
     builder.build().unwrap()
+}
+
+fn client_builder(roots: &str) -> reqwest::ClientBuilder {
+    // Another test of this process may have installed it already.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes()).unwrap();
+    reqwest::Client::builder().no_proxy().tls_certs_only(roots)
 }
 
 fn roots_of(directory: &std::path::Path) -> String {

@@ -12,6 +12,7 @@
 //! | `PUT /v1/edges/{name}/weight` · `DELETE /v1/nodes/{name}?force=` `/v1/edges/{name}?force=` | [`EdgeWeight`] → [`EdgeView`] |
 //! | `GET/PUT /v1/settings/probe` | [`super::desired::ProbeItem`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
+//! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
@@ -19,6 +20,7 @@
 //!
 //! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s.
 
+mod access;
 mod answer;
 mod documents;
 mod explanation;
@@ -27,6 +29,7 @@ mod join_tokens;
 mod status;
 mod subjects;
 
+pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
 pub use answer::{Page, Problem, ProblemPart};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, EffectiveField, Explanation};

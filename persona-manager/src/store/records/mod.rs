@@ -1,5 +1,6 @@
 //! The records that the store keeps, each valid by construction and serialised as JSON.
 
+mod access;
 mod agents;
 mod documents;
 mod journal;
@@ -8,6 +9,7 @@ mod subjects;
 
 pub(crate) use persona_core::health::EdgeState;
 
+pub(crate) use access::AccessTokenRecord;
 pub(crate) use agents::{
     AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, weight_default,
 };

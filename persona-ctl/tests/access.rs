@@ -1,0 +1,108 @@
+//! Coming in over TLS as a person does: a token, a login, contexts; and what becomes of tokens that are not good.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use tokio::io::AsyncWriteExt as _;
+
+mod world;
+
+/// Somebody with a home directory of their own.
+struct Person {
+    home: PathBuf,
+}
+
+impl Person {
+    async fn run(&self, line: &str, input: &str, variables: &[(&str, &str)]) -> Output {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_persona-ctl"));
+        command.env_clear().env("HOME", &self.home).envs(variables.iter().copied()).args(line.split(' '));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("it was asked for");
+        stdin.write_all(input.as_bytes()).await.expect("the input is short");
+        drop(stdin);
+        child.wait_with_output().await.expect("it ends")
+    }
+
+    async fn text(&self, line: &str, input: &str) -> String {
+        let output = self.run(line, input, &[]).await;
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Exit code and standard error of a command that must fail.
+    async fn refusal(&self, line: &str, input: &str) -> (Option<i32>, String) {
+        let output = self.run(line, input, &[]).await;
+        assert!(!output.status.success(), "{line} succeeded");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+fn home(directory: &Path, name: &str) -> Person {
+    let home = directory.join(name);
+    std::fs::create_dir(&home).expect("a directory can be made");
+    Person { home }
+}
+
+#[test]
+fn a_person_logs_in_and_may_do_what_the_token_says() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let (root, alice) = (home(directory.path(), "root"), home(directory.path(), "alice"));
+    world::with_manager(|socket| async move {
+        let line = format!("--manager {socket} access create --name alice --role viewer --ttl 1h");
+        let token = root.text(&line, "").await;
+        let secret = token.split(['.', '@']).nth(1).expect("ID.SECRET.PIN@URL");
+
+        let told = alice.text("login", &token).await;
+        assert!(told.contains("access/alice, viewer") && !told.contains(secret), "{told}");
+        let contexts = alice.home.join(".config/persona/contexts.toml");
+        assert_eq!(std::fs::metadata(&contexts).expect("it is there").permissions().mode() & 0o777, 0o600);
+        assert!(alice.text("status", "").await.contains("nodes"));
+        let listed = alice.text("context list", "").await;
+        assert!(listed.contains("https://127.0.0.1:") && !listed.contains(secret), "{listed}");
+        let (code, why) = alice.refusal("node drain n1", "").await;
+        assert!(code == Some(3) && why.contains("operator") && why.contains("access/alice"), "{why}");
+        let (code, why) = alice.refusal("access list", "").await;
+        assert!(code == Some(3) && why.contains("admin"), "{why}");
+
+        // A program brings its token along, in a file that a variable names.
+        let file = alice.home.join("token");
+        std::fs::write(&file, &token).expect("a file can be written");
+        let bare = home(&alice.home, "bare");
+        let file = file.display().to_string();
+        let output = bare.run("whoami", "", &[("PERSONA_TOKEN_FILE", &file)]).await;
+        assert!(String::from_utf8_lossy(&output.stdout).contains("access/alice"), "{output:?}");
+
+        let pin = token.split(['.', '@']).nth(2).expect("ID.SECRET.PIN@URL");
+        let (code, why) = bare.refusal("login", &token.replace(pin, &"0a".repeat(32))).await;
+        assert!(code == Some(1) && why.contains("pins"), "an impostor is found out before it sees the token: {why}");
+        let (_, why) = bare.refusal("login", secret).await;
+        assert!(!why.contains(secret), "{why}");
+
+        let id = token.split('.').next().expect("ID.SECRET.PIN@URL");
+        root.text(&format!("--manager {socket} access revoke {id}"), "").await;
+        let (code, why) = alice.refusal("whoami", "").await;
+        assert!(code == Some(3) && why.contains("revoked"), "{why}");
+        alice.text("context remove default", "").await;
+        assert!(alice.text("context list", "").await.contains("no contexts"));
+        let (_, why) = alice.refusal("--context prod status", "").await;
+        assert!(why.contains("there is no context prod"), "{why}");
+    });
+}
+
+#[test]
+fn nobody_gets_in_without_a_token_and_nothing_is_said_to_a_stranger() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let nobody = home(directory.path(), "nobody");
+    world::with_manager(|socket| async move {
+        let state = Path::new(socket.trim_start_matches("unix:")).parent().expect("a socket lies in a directory");
+        let token = nobody.text(&format!("--manager {socket} access create --name a --role viewer"), "").await;
+        let url = token.trim().split('@').nth(1).expect("ID.SECRET.PIN@URL");
+        let (code, why) = nobody.refusal(&format!("--manager {url} status"), "").await;
+        assert!(code == Some(1) && why.contains("persona-ctl login"), "{why}");
+        let roots = state.join("roots.pem");
+        let (code, why) = nobody.refusal(&format!("--manager {url} --ca-file {} status", roots.display()), "").await;
+        assert!(code == Some(3) && why.contains("access tokens with the role viewer"), "{why}");
+    });
+}

@@ -1,0 +1,60 @@
+//! Before every handler: who comes, whether it comes too often, and whether it may use the route.
+
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::caller::Caller;
+use super::current::acting;
+use super::peer::Peer;
+use super::table::who_may;
+use crate::clock::now_ms;
+use crate::context::Context;
+use crate::error::{Kind, Refusal};
+
+/// Lets a request in, with its caller beside it, or refuses it.
+pub(crate) async fn gate(State(context): State<Context>, mut request: Request, next: Next) -> Response {
+    match admit(&context, &request) {
+        Ok(caller) => {
+            let actor = caller.to_string();
+            request.extensions_mut().insert(caller);
+            acting(actor, next.run(request)).await
+        }
+        Err(refused) => *refused,
+    }
+}
+
+fn admit(context: &Context, request: &Request) -> Result<Caller, Box<Response>> {
+    let refuse = |refusal: Refusal| Box::new(refusal.into_response());
+    let Some(peer) = request.extensions().get::<Peer>() else {
+        return Err(refuse(Refusal::internal(anyhow::anyhow!("a request came without its connection"))));
+    };
+    let snapshot = context.store.snapshot();
+    let caller = Caller::identify(&snapshot, peer, context.own_uid, request.headers(), now_ms());
+    let caller = caller.map_err(|refusal| match context.limits.check_refused(peer) {
+        Ok(()) => refuse(refusal),
+        Err(wait) => too_many(wait),
+    })?;
+    context.limits.check(&caller, peer).map_err(too_many)?;
+    // Without a match there is no handler: the router says so.
+    let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(caller) };
+    let Some(who) = who_may(request.method(), path.as_str()) else {
+        return Err(refuse(Refusal::new(Kind::MethodNotAllowed, "GET /v1/openapi.json lists each path's methods")));
+    };
+    if who.includes(&caller) {
+        return Ok(caller);
+    }
+    let kind = if caller == Caller::Nobody { Kind::Unauthenticated } else { Kind::Forbidden };
+    Err(refuse(Refusal::new(kind, format!("this is for {}; you are {caller}", who.describe()))))
+}
+
+fn too_many(wait: Duration) -> Box<Response> {
+    let secs = wait.as_secs() + 1;
+    let refusal = Refusal::new(Kind::TooMany, format!("too many requests come from you: wait {secs} s"));
+    let mut response = refusal.into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+    Box::new(response)
+}
