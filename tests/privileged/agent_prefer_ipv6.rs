@@ -8,7 +8,7 @@ use persona_tests::netns::{Forwarding, Namespace, run};
 
 /// Both families of a name, first to last, as programs in the namespace get them. `ip netns exec` binds the files under
 /// /etc/netns/NAME over those of the host.
-fn order(namespace: &Namespace) -> Vec<bool> {
+pub(crate) fn order(namespace: &Namespace) -> Vec<bool> {
     let answer = run("ip", &["netns", "exec", &namespace.name, "getent", "ahosts", "both.test"]).unwrap();
     let addresses = answer.lines().filter(|line| line.contains("STREAM"));
     addresses.map(|line| line.split_whitespace().next().unwrap().contains(':')).collect()

@@ -3,6 +3,7 @@
 mod adversity;
 mod bypass;
 mod configured;
+mod flow_export;
 mod guest;
 mod hairpin;
 mod half_dead;
@@ -12,11 +13,14 @@ mod judge;
 mod kills;
 mod large;
 mod metrics;
+mod monitor;
 mod offloads;
+mod prefer_ipv6;
 mod relay;
 mod steps;
 mod subjects;
 mod underlay_mtu;
+mod told;
 mod xdp;
 
 use persona_tests::findings::Findings;
