@@ -1,7 +1,7 @@
 //! Edges that are half dead (design §3.1): a link is cut, the process is killed or frozen, everybody is dead, an edge
 //! flaps. What can be carried on is; what cannot is a counted drop, and all is well again afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use persona_core::ids::Generation;
@@ -44,6 +44,7 @@ fn edges_that_are_half_dead_are_recognised_from_every_side() {
         findings.run("inside cut", |findings| link_is_cut(world, EdgeSide::Inside, findings));
         findings.run("all dead", |findings| all_are_dead(world, findings));
         findings.run("catching up", |findings| edge_catches_up(world, findings));
+        findings.run("slower probes", |findings| probes_follow_the_setting(world, findings));
         findings.run("flapping", |findings| edge_flaps(world, findings));
         findings.run("processes", |_| world.check_processes());
     });
@@ -151,6 +152,33 @@ fn edge_catches_up(world: &mut World, findings: &mut Findings) -> Result<()> {
     world.ctl.text(&["switch", "workload/n1/w1", "frankfurt-standard"])?;
     world.ctl.wait_for("the switch back", &["explain", "workload/n1/w1"], NOTICE_TIME, in_force)?;
     Ok(())
+}
+
+/// With 200 ms × 5 an edge that is gone is missed after the fourth silent interval at the earliest.
+fn probes_follow_the_setting(world: &World, findings: &mut Findings) -> Result<()> {
+    set_probe(world, 200, 5)?;
+    let cut = Instant::now();
+    world.namespaces.set_edge_links("fra1", LinkState::Cut)?;
+    let is_silent = |node: &NodeView| node.edges.iter().any(|edge| edge.edge.as_str() == "fra1" && !edge.alive);
+    world.ctl.wait_for("the node to miss it", &["node", "get", NODE], NOTICE_TIME, is_silent)?;
+    let time = cut.elapsed();
+    let expected = "probed every 200 ms, dead after 5, the edge is missed after 800 ms at the earliest";
+    findings.note(expected, view::ms(time), time >= Duration::from_millis(800));
+    world.namespaces.set_edge_links("fra1", LinkState::Whole)?;
+    set_probe(world, 50, 3)?;
+    wait_until_whole(world)
+}
+
+/// Sets how edges are probed, and waits until the node does so.
+fn set_probe(world: &World, interval_ms: u32, multiplier: u8) -> Result<()> {
+    let body = format!("{{\"intervalMs\": {interval_ms}, \"multiplier\": {multiplier}}}");
+    let url = format!("{}/v1/settings/probe", world.ctl.manager);
+    let mut curl = world.ctl.namespace.command("curl")?;
+    curl.args(["--silent", "--show-error", "--fail", "--request", "PUT", "--header", "content-type: application/json"]);
+    let output = curl.args(["--data", &body, &url]).output()?;
+    anyhow::ensure!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let is_applied = |node: &NodeView| node.applied >= node.desired;
+    world.ctl.wait_for("the node to probe so", &["node", "get", NODE], NOTICE_TIME, is_applied).map(drop)
 }
 
 /// Reads `INCARNATION.NUMBER`.
