@@ -2,11 +2,12 @@
 //! the tunnel, and what arrives is right. Only where the kernel has netem.
 
 use anyhow::{Result, bail};
+use persona_core::wire::api::EdgeView;
 use persona_tests::findings::Findings;
 use persona_tests::load::echo::EchoClient;
 use persona_tests::peers::content;
 use persona_tests::steps::{SUBJECT, view};
-use persona_tests::world::{INTERNET_ADDRESS, World};
+use persona_tests::world::{INTERNET_ADDRESS, NODE, World};
 
 use super::{in_cluster, interop, output_of};
 
@@ -15,6 +16,10 @@ const IMPAIRMENT: &str = "netem delay 2ms 1ms loss 1% duplicate 2% reorder 20% 5
 
 /// The ports: towards the node and towards both edges that carry its persona.
 const PORTS: [&str; 3] = ["n1", "fra1", "fra2"];
+
+/// What is then done to packets towards one edge, and how long the figures may take: loss is counted over 100 probes.
+const WORSE: &str = "netem delay 60ms 15ms loss 20%";
+const FIGURES_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Bytes of the transfers.
 const DOWN_BYTES: usize = 3 << 20;
@@ -38,8 +43,23 @@ fn interop_transfers_are_right_over_a_lossy_reordering_underlay() {
         for port in PORTS {
             note_impairment(world, port, findings)?;
         }
-        Ok(())
+        figures(world, findings)
     });
+}
+
+/// What the node measures of an edge, and the manager tells, is what is done to the way there.
+fn figures(world: &World, findings: &mut Findings) -> Result<()> {
+    interop::tc(&world.namespaces.underlay, &format!("qdisc replace dev fra1 root {WORSE}"))?;
+    let probe = |edge: &EdgeView| edge.probes.iter().find(|probe| probe.from == format!("node/{NODE}")).cloned();
+    let is_like_that = |edge: &EdgeView| {
+        let Some(health) = probe(edge).map(|probe| probe.health) else { return false };
+        let within = |us: Option<u32>, ms: std::ops::Range<u32>| us.is_some_and(|us| ms.contains(&(us / 1_000)));
+        within(health.rtt_us, 50..300) && within(health.jitter_us, 2..100) && (0.08..0.45).contains(&health.loss)
+    };
+    let (edge, _) = world.ctl.wait_for("the figures", &["edge", "get", "fra1"], FIGURES_TIME, is_like_that)?;
+    let expected = format!("the manager tells what was done ({WORSE}): 60 ms, some jitter, a loss near 20 %");
+    findings.note(expected, format!("{:?}", probe(&edge).map(|probe| probe.health)), true);
+    Ok(())
 }
 
 /// A download and an upload, each whole, under the lease.
