@@ -3,6 +3,7 @@
 mod adversity;
 mod bypass;
 mod configured;
+mod drain;
 mod flow_export;
 mod guest;
 mod hairpin;
