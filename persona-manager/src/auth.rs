@@ -36,6 +36,9 @@ pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
 pub(crate) fn agent_of(snapshot: &Snapshot, certificate: &AgentCertificate, now_ms: u64) -> Result<AgentId, Refusal> {
     let id = &certificate.id;
     let refuse = |why: String| Err(Refusal::new(Kind::Unauthenticated, why));
+    if let Some(revocation) = snapshot.revocations.get(&certificate.public_key) {
+        return refuse(format!("the key of {} was revoked: make a new key and join again", revocation.agent));
+    }
     let Some(agent) = snapshot.agents.get(id) else {
         return refuse(format!("{id} is not registered: register again"));
     };

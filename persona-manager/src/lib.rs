@@ -22,6 +22,7 @@ mod documents;
 mod error;
 mod live;
 mod overrides;
+mod revocation;
 mod server;
 #[cfg(test)]
 mod simulation;
@@ -119,7 +120,7 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let limits = Arc::new(access::Limits::new(config.rate_limit_per_sec));
     let context = Context { config, store, live, assigner, authority, limits, own_uid, urls, stop: stop.clone() };
     let driver = tokio::spawn(tasks::driver::run(context.clone()));
-    let server = tokio::spawn(server::serve(listeners, api::router(context.clone()), stop));
+    let server = tokio::spawn(server::serve(listeners, api::router(context.clone()), context.store.watch(), stop));
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
     Ok(Handle { address, tasks: vec![driver, server], writer })
 }

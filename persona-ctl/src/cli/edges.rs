@@ -41,6 +41,14 @@ pub(super) enum EdgeCommand {
         #[arg(value_parser = value_parser!(u16).range(1..=1_000))]
         weight: u16,
     },
+    /// Revoke the key of an edge: it is out at once and takes nobody new. Delete it to take back what it holds.
+    Revoke {
+        /// The edge.
+        name: EdgeName,
+        /// Why; it is kept in the event log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Delete an edge: it forgets its leases first.
     Delete {
         /// The edge.
@@ -59,6 +67,10 @@ impl EdgeCommand {
             Self::Undrain { name } => session.output.show(&session.client.drain_edge(&name, false).await?, show_one),
             Self::Weight { name, weight } => {
                 session.output.show(&session.client.set_edge_weight(&name, weight).await?, show_one)
+            }
+            Self::Revoke { name, reason } => {
+                session.client.revoke_edge(&name, &reason).await?;
+                show_done(session.output, "edge", &name, "revoked")
             }
             Self::Delete { name, args } => {
                 session.client.delete_edge(&name, args.forced()).await?;

@@ -310,6 +310,8 @@ mod tests {
             ("edge --config e.toml --hook xdp", true),
             ("edge --hook best", false),
             ("edge list", true),
+            ("edge revoke e1 --reason stolen", true),
+            ("node revoke n1", false),
             ("edge list -o json", true),
             ("edge get e1", true),
             ("doctor --config a.toml --output json", true),

@@ -33,6 +33,14 @@ pub(super) enum NodeCommand {
         /// The node.
         name: NodeName,
     },
+    /// Revoke the key of a node: it is out at once and takes nobody new. Delete it to take back what it holds.
+    Revoke {
+        /// The node.
+        name: NodeName,
+        /// Why; it is kept in the event log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Delete a node: its edges then forget what it held.
     Delete {
         /// The node.
@@ -49,6 +57,10 @@ impl NodeCommand {
             Self::Get { name } => session.output.show(&session.client.node(&name).await?, tell),
             Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
             Self::Undrain { name } => session.output.show(&session.client.drain_node(&name, false).await?, show_one),
+            Self::Revoke { name, reason } => {
+                session.client.revoke_node(&name, &reason).await?;
+                show_done(session.output, "node", &name, "revoked")
+            }
             Self::Delete { name, args } => {
                 session.client.delete_node(&name, args.forced()).await?;
                 show_done(session.output, "node", &name, "deleted")

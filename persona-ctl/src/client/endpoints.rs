@@ -5,7 +5,7 @@ use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView,
     EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken,
-    NodeView, PersonaView, PoolView, Rollback, Roots, Status, Switch, SwitchEnd, WhoAmI, WorkloadView,
+    NodeView, PersonaView, PoolView, Revoke, Rollback, Roots, Status, Switch, SwitchEnd, WhoAmI, WorkloadView,
 };
 use reqwest::Method;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -102,6 +102,16 @@ impl ApiClient {
     pub async fn delete_node(&self, name: &NodeName, force: Option<&str>) -> Result<(), ClientError> {
         let force = force.map(|reason| ("force", reason.to_owned()));
         self.delete_with(&["nodes", name.as_str()], force.as_slice()).await
+    }
+
+    /// Revokes a node's key: it is out at once.
+    pub async fn revoke_node(&self, name: &NodeName, reason: &str) -> Result<(), ClientError> {
+        self.order(&["nodes", name.as_str(), "revoke"], &Revoke { reason: reason.to_owned() }).await
+    }
+
+    /// Revokes an edge's key: it is out at once.
+    pub async fn revoke_edge(&self, name: &EdgeName, reason: &str) -> Result<(), ClientError> {
+        self.order(&["edges", name.as_str(), "revoke"], &Revoke { reason: reason.to_owned() }).await
     }
 
     /// Has new flows avoid an edge, or use it again.

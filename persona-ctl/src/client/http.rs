@@ -112,6 +112,11 @@ impl ApiClient {
         read(self.answer(self.request(Method::POST, path, &[]).json(body)).await?).await
     }
 
+    /// Posts what has no answer but that it is done.
+    pub(super) async fn order(&self, path: Path<'_>, body: &impl Serialize) -> Result<(), ClientError> {
+        self.answer(self.request(Method::POST, path, &[]).json(body)).await.map(drop)
+    }
+
     pub(super) async fn put<T: DeserializeOwned>(
         &self,
         path: Path<'_>,

@@ -74,6 +74,14 @@ impl Caller {
         }
     }
 
+    /// Whether it may still come, for what goes on for long.
+    pub(crate) fn is_good(&self, snapshot: &Snapshot, now_ms: u64) -> bool {
+        match self {
+            Self::Token { id, expires_ms, .. } => *expires_ms > now_ms && snapshot.access_tokens.contains_key(id),
+            _ => true,
+        }
+    }
+
     /// As it is told of itself.
     pub(crate) fn view(&self) -> WhoAmI {
         let expires_ms = match self {

@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use persona_core::wire::agent::Role;
-use persona_core::wire::api::{EdgeView, EdgeWeight, Page, Problem};
+use persona_core::wire::api::{EdgeView, EdgeWeight, Page, Problem, Revoke};
 
 use super::input::{Body, ForceParams, Params};
 use super::page::{PageParams, page};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::revocation;
 use crate::store::{AgentId, Draft};
 use crate::tasks::removal;
 
@@ -71,6 +72,19 @@ pub(super) async fn set_weight(
     let edge = name.clone();
     context.store.change(move |draft| removal::set_weight(draft, &edge, request.weight)).await?;
     get(State(context), Path(name)).await
+}
+
+/// Revokes the key of an edge: it is out at once, and takes nobody new.
+#[utoipa::path(post, path = "/v1/edges/{name}/revoke", params(("name" = String, Path)), request_body = Revoke,
+    responses((status = 204), (status = "4XX", body = Problem)))]
+pub(super) async fn revoke(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Body(order): Body<Revoke>,
+) -> Result<StatusCode, Refusal> {
+    let id = AgentId::edge(&name);
+    context.store.change(move |draft| revocation::revoke(draft, &id, &order)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes an edge. It forgets its leases first; one that still carries flows takes `force` with a reason.

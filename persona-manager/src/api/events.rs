@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use futures_util::stream;
 use persona_core::wire::api::{EventView, Page, Problem};
@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 use super::NDJSON;
 use super::input::Params;
+use crate::access::Caller;
+use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::store::{EventRecord, Snapshot};
@@ -44,12 +46,13 @@ pub(super) struct EventParams {
     responses((status = 200, body = Page<EventView>), (status = "4XX", body = Problem)))]
 pub(super) async fn events(
     State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
     Params(params): Params<EventParams>,
 ) -> Result<Response, Refusal> {
     let since = params.page_token.or(params.since);
     if params.follow {
         let since = since.unwrap_or_else(|| context.store.snapshot().event_last);
-        return Ok(follow(context, since));
+        return Ok(follow(context, caller, since));
     }
     let limit = params.limit.unwrap_or(100);
     if !(1..=LIMIT_MAX).contains(&limit) {
@@ -61,9 +64,9 @@ pub(super) async fn events(
     Ok(Json(Page { items: records.into_iter().map(view).collect(), next_page_token }).into_response())
 }
 
-fn follow(context: Context, since: u64) -> Response {
+fn follow(context: Context, caller: Caller, since: u64) -> Response {
     let snapshots = context.store.watch();
-    let start = Follow { context, snapshots, since, ready: VecDeque::new() };
+    let start = Follow { context, caller, snapshots, since, ready: VecDeque::new() };
     let lines = stream::unfold(start, async |mut follow| {
         let event = follow.next_event().await?;
         let mut line = serde_json::to_vec(&view(event)).expect("an event has string keys only");
@@ -75,15 +78,19 @@ fn follow(context: Context, since: u64) -> Response {
 
 struct Follow {
     context: Context,
+    caller: Caller,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     since: u64,
     ready: VecDeque<EventRecord>,
 }
 
 impl Follow {
-    /// The next event. None: the manager stops or its store fails.
+    /// The next event. None: the manager stops, its store fails, or the caller's token is no longer good.
     async fn next_event(&mut self) -> Option<EventRecord> {
         loop {
+            if !self.caller.is_good(&self.snapshots.borrow(), now_ms()) {
+                return None;
+            }
             if let Some(event) = self.ready.pop_front() {
                 self.since = event.number;
                 return Some(event);

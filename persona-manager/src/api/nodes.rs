@@ -5,13 +5,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use persona_core::ids::{InvalidName, NodeName};
 use persona_core::wire::agent::Role;
-use persona_core::wire::api::{NodeView, Page, Problem};
+use persona_core::wire::api::{NodeView, Page, Problem, Revoke};
 
-use super::input::{ForceParams, Params};
+use super::input::{Body, ForceParams, Params};
 use super::page::{PageParams, page};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::revocation;
 use crate::store::AgentId;
 use crate::tasks::removal;
 
@@ -59,6 +60,19 @@ async fn set_draining(context: Context, name: String, draining: bool) -> Result<
     let id = AgentId { role: Role::Node, name: name.clone() };
     context.store.change(move |draft| removal::set_draining(draft, &id, draining)).await?;
     get(State(context), Path(name)).await
+}
+
+/// Revokes the key of a node: it is out at once, and takes nobody new.
+#[utoipa::path(post, path = "/v1/nodes/{name}/revoke", params(("name" = String, Path)), request_body = Revoke,
+    responses((status = 204), (status = "4XX", body = Problem)))]
+pub(super) async fn revoke(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Body(order): Body<Revoke>,
+) -> Result<StatusCode, Refusal> {
+    let id = AgentId { role: Role::Node, name };
+    context.store.change(move |draft| revocation::revoke(draft, &id, &order)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes a node. While its subjects hold leases it takes `force` with a reason; the edges then forget those.

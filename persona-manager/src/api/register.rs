@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -115,12 +116,17 @@ fn is_one_host(address: IpAddr) -> bool {
 fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<u64, Refusal> {
     let id = &applicant.id;
     let before = draft.state().agents.get(id).cloned();
-    let bound_labels = match &request.token {
-        Some(token) => redeem(draft, token, applicant)?,
+    check_revocation(draft, applicant)?;
+    let token = request.token.as_deref().map(|token| redeem(draft, token, applicant)).transpose()?;
+    let bound_labels = match &token {
+        Some(token) => token.labels.clone(),
         None => check_known(before.as_deref(), applicant, draft.now_ms())?,
     };
+    // A token that is made for this very name puts a new key in the place of one that was revoked.
+    let is_for_name = token.is_some_and(|token| token.name.is_some());
     if let Some(before) = &before
         && before.public_key != applicant.public_key
+        && !(is_for_name && draft.state().revocations.contains_key(&before.public_key))
     {
         return Err(Refusal::conflict(format!(
             "{id} is registered with another key: give this one another name, or bring back the key of {id}"
@@ -153,6 +159,15 @@ fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<
     Ok(certificate_expires_ms)
 }
 
+fn check_revocation(draft: &Draft, applicant: &Applicant) -> Result<(), Refusal> {
+    let Some(revocation) = draft.state().revocations.get(&applicant.public_key) else { return Ok(()) };
+    let detail = format!(
+        "this key was revoked when it was that of {}: remove the role's state directory, so that it makes a new key, and join with a token for the name {}",
+        revocation.agent, applicant.id.name
+    );
+    Err(Refusal::new(Kind::Forbidden, detail))
+}
+
 /// The labels of one who is registered with this key, and was so lately.
 fn check_known(
     before: Option<&AgentRecord>,
@@ -173,9 +188,8 @@ fn check_known(
     }
 }
 
-/// Checks the join token and notes the key; returns the labels that the token binds. The same key may redeem it again as
-/// long as it lives.
-fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<BTreeMap<String, String>, Refusal> {
+/// Checks the join token and notes the key. The same key may redeem it again as long as it lives.
+fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<Arc<JoinTokenRecord>, Refusal> {
     let id = &applicant.id;
     let forbidden = |detail: String| Err(Refusal::new(Kind::Forbidden, detail));
     let token_id = token.split('.').next().unwrap_or_default();
@@ -195,7 +209,7 @@ fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<BTree
         return forbidden(format!("join token {token_id} is for the name {name:?} only, not for {id}"));
     }
     if token.keys.contains(&applicant.public_key) {
-        return Ok(token.labels.clone());
+        return Ok(token);
     }
     if token.keys.len() >= token.uses as usize {
         return forbidden(format!(
@@ -206,7 +220,7 @@ fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<BTree
     let mut keys = token.keys.clone();
     keys.push(applicant.public_key.clone());
     draft.put(JoinTokenRecord { keys, ..(*token).clone() });
-    Ok(token.labels.clone())
+    Ok(token)
 }
 
 fn check_address(draft: &Draft, id: &AgentId, address: IpAddr) -> Result<(), Refusal> {

@@ -14,12 +14,15 @@ use hyper_util::server::graceful::Watcher;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tower::{ServiceExt as _, service_fn};
 
 use super::Accepted;
+use super::cut::reason_to_cut;
 use crate::access::Peer;
 use crate::authority::{AgentCertificate, Tls};
 use crate::clock::now_ms;
+use crate::store::Snapshot;
 
 /// How long a handshake, and the headers of a request, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Server {
     pub(super) router: Router,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
 impl Server {
@@ -62,6 +66,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router;
+        let cut = reason_to_cut(peer.certificate.clone(), self.snapshots);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let router = router.clone();
@@ -73,6 +78,9 @@ impl Server {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
         builder.http2().timer(TokioTimer::new());
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        watcher.watch(connection.into_owned()).await.map_err(anyhow::Error::from_boxed)
+        tokio::select! {
+            ended = watcher.watch(connection.into_owned()) => ended.map_err(anyhow::Error::from_boxed),
+            reason = cut => Err(anyhow::anyhow!("{reason}")),
+        }
     }
 }

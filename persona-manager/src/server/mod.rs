@@ -3,6 +3,7 @@
 //! Both serve the same router over HTTP/1 and HTTP/2, tell it who is at the other end, and end in good order.
 
 mod connection;
+mod cut;
 mod socket;
 
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Origin, Peer};
 use crate::authority::Tls;
+use crate::store::Snapshot;
 use connection::Server;
 
 pub(crate) use socket::AdminSocket;
@@ -41,9 +43,14 @@ pub(crate) struct Listeners {
 }
 
 /// Serves until `stop`, then lets open requests end.
-pub(crate) async fn serve(listeners: Listeners, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listeners: Listeners,
+    router: Router,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    stop: CancellationToken,
+) {
     let graceful = GracefulShutdown::new();
-    let server = Server { router, tls: listeners.tls };
+    let server = Server { router, tls: listeners.tls, snapshots };
     let slots = Arc::new(Semaphore::new(CONNECTION_COUNT_MAX));
     loop {
         // People on the host get in even while the network holds every slot.

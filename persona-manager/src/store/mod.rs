@@ -15,8 +15,8 @@ pub(crate) use draft::Draft;
 pub(crate) use numbers::NumberRecord;
 pub(crate) use records::{
     AccessTokenRecord, AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord,
-    JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, Override, PublicationRecord, RootRecord, RootState,
-    SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
+    JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, Override, PublicationRecord, RevocationRecord,
+    RootRecord, RootState, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::numbers::Numbers;
 use super::records::{
     AccessTokenRecord, AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord,
-    RootRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -46,6 +46,8 @@ pub(crate) struct Snapshot {
     pub publications: Records<PublicationRecord>,
     /// What was set through the API.
     pub settings: Records<SettingsRecord>,
+    /// Keys that are out for good.
+    pub revocations: Records<RevocationRecord>,
     /// Access tokens by id.
     pub access_tokens: Records<AccessTokenRecord>,
     /// Root certificates by id.
@@ -142,6 +144,8 @@ pub(crate) enum Table {
     Roots,
     /// [`AccessTokenRecord`].
     AccessTokens,
+    /// [`RevocationRecord`].
+    Revocations,
 }
 
 /// One change of a table.
@@ -229,5 +233,6 @@ record!(SubjectRecord, SubjectId, Subjects, subjects, |it| it.subject.clone(), |
 record!(LeaseRecord, LeaseId, Leases, leases, |it| it.id, |key| format!("{:020}", key.0));
 record!(PublicationRecord, AgentId, Publications, publications, |it| it.agent.clone(), |key| key.to_string());
 record!(AccessTokenRecord, String, AccessTokens, access_tokens, |it| it.id.clone(), |key| key.clone());
+record!(RevocationRecord, String, Revocations, revocations, |it| it.public_key.clone(), |key| key.clone());
 record!(RootRecord, String, Roots, roots, |it| it.id.clone(), |key| key.clone());
 record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());

@@ -12,11 +12,12 @@ use super::snapshot::{Record, Snapshot, Table, Write};
 use super::{Backend, StoreError};
 
 /// Layouts in order; `user_version` says how many a file has seen. Forward only.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/sqlite/0001_records.sql"),
     include_str!("../../migrations/sqlite/0002_settings.sql"),
     include_str!("../../migrations/sqlite/0003_roots.sql"),
     include_str!("../../migrations/sqlite/0004_access_tokens.sql"),
+    include_str!("../../migrations/sqlite/0005_revocations.sql"),
 ];
 
 /// Older events than this many are dropped.
@@ -100,6 +101,7 @@ impl Backend for SqliteBackend {
         self.load_table::<super::SettingsRecord>(&mut snapshot)?;
         self.load_table::<super::RootRecord>(&mut snapshot)?;
         self.load_table::<super::AccessTokenRecord>(&mut snapshot)?;
+        self.load_table::<super::RevocationRecord>(&mut snapshot)?;
         Ok(snapshot)
     }
 
@@ -185,6 +187,7 @@ fn table_name(table: Table) -> &'static str {
         Table::Settings => "settings",
         Table::Roots => "roots",
         Table::AccessTokens => "access_tokens",
+        Table::Revocations => "revocations",
     }
 }
 

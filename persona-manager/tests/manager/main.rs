@@ -8,5 +8,6 @@ mod families;
 mod identity;
 mod leases;
 mod removal;
+mod revocation;
 mod room;
 mod support;

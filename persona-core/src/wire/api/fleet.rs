@@ -25,6 +25,9 @@ pub struct NodeView {
     /// Those of its labels that its join token bound; the others are its own word.
     #[serde(default)]
     pub bound_labels: BTreeMap<String, String>,
+    /// Why its key was revoked. Absent: it is not.
+    #[serde(default)]
+    pub revoked: Option<String>,
     /// Whether it reported lately.
     pub up: bool,
     /// Whether it takes nobody new.
@@ -82,6 +85,9 @@ pub struct EdgeView {
     pub flags: Vec<String>,
     /// Its share of the group's flows, relative to the others.
     pub weight: u16,
+    /// Why its key was revoked. Absent: it is not.
+    #[serde(default)]
+    pub revoked: Option<String>,
     /// Whether new flows avoid it.
     pub draining: bool,
     /// Whether it was deleted and is forgetting its leases.
@@ -130,4 +136,13 @@ pub struct EdgeProbe {
 pub struct EdgeWeight {
     /// Share of the group's flows, relative to the other edges: 1 to 1,000, 100 by default.
     pub weight: u16,
+}
+
+/// `POST /v1/nodes/{name}/revoke`, `POST /v1/edges/{name}/revoke`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Revoke {
+    /// Why; it is kept in the event log.
+    pub reason: String,
 }

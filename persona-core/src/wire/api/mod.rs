@@ -10,6 +10,7 @@
 //! | `GET /v1/nodes` `/edges` `/workloads` `/leases` (each also `/{name or id}`) | → lists of views |
 //! | `POST /v1/nodes/{name}/drain` `/undrain` · `POST /v1/edges/{name}/drain` `/undrain` | → [`NodeView`] · [`EdgeView`] |
 //! | `PUT /v1/edges/{name}/weight` · `DELETE /v1/nodes/{name}?force=` `/v1/edges/{name}?force=` | [`EdgeWeight`] → [`EdgeView`] |
+//! | `POST /v1/nodes/{name}/revoke` · `POST /v1/edges/{name}/revoke` | [`Revoke`] |
 //! | `GET/PUT /v1/settings/probe` | [`super::desired::ProbeItem`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
 //! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |
@@ -33,7 +34,7 @@ pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken,
 pub use answer::{Page, Problem, ProblemPart};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, EffectiveField, Explanation};
-pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView};
+pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};

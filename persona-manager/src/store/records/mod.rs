@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod documents;
 mod journal;
+mod revocations;
 mod roots;
 mod subjects;
 
@@ -15,5 +16,6 @@ pub(crate) use agents::{
 };
 pub(crate) use documents::{DocumentRecord, VersionRecord};
 pub(crate) use journal::{EventRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
+pub(crate) use revocations::RevocationRecord;
 pub(crate) use roots::{RootRecord, RootState};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};
