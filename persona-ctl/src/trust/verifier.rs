@@ -11,11 +11,18 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
 /// What a pin does not match.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error(
     "no root that the manager shows is the one that the token pins ({0}): somebody else answers there, or the token is older than the manager's root"
 )]
 struct NotPinned(Pin);
+
+/// rustls tells errors of others by `Debug` only.
+impl std::fmt::Debug for NotPinned {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, formatter)
+    }
+}
 
 #[derive(Debug)]
 enum Under {
