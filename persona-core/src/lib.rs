@@ -12,6 +12,7 @@ pub mod document;
 pub mod health;
 pub mod ids;
 pub mod lease;
+pub mod limit;
 pub mod liveness;
 pub mod maglev;
 mod nearest;
