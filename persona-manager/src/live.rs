@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use persona_core::ids::{EdgeName, Generation, LeaseId};
 use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, Rejection, Report};
+use persona_core::wire::limits::LimitReport;
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, StepWatch};
@@ -41,6 +42,8 @@ pub(crate) struct AgentLive {
     pub leases: BTreeMap<LeaseId, LeaseUse>,
     /// Nodes: the least MTU of the ways to edges, bytes.
     pub underlay_mtu: Option<u32>,
+    /// Nodes: the limits of workloads.
+    pub limits: Vec<LimitReport>,
     /// When counters last came.
     counted: u64,
 }
@@ -139,6 +142,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
         leases: lease_uses(kept.as_ref(), report),
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
+        limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
         bits_per_sec: rate(before, report, now),
         counted: kept.as_ref().filter(|_| report.counters.is_none()).map_or(now, |kept| kept.counted),
         counters: report.counters.clone().or(kept.map(|kept| kept.counters)).unwrap_or_default(),

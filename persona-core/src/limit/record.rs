@@ -53,11 +53,15 @@ impl Record {
         target
     }
 
-    /// The record to store before a transaction with these actions: what they touch is remembered as it is, and as it was
-    /// before the first persona if this is the first.
-    pub fn begin(&self, observed: &Knobs, actions: &[Action]) -> Self {
+    /// The record to store before a transaction towards `target` with these actions: what they touch is remembered as it
+    /// is, and all that is wanted as it was before the first persona if this is the first, also where that is the same.
+    pub fn begin(&self, observed: &Knobs, target: &Knobs, actions: &[Action]) -> Self {
         let mut next = self.clone();
         let mut pending = Knobs::new();
+        let wanted = target.keys().filter_map(|knob| Some((knob.clone(), observed.get(knob)?.clone())));
+        for (knob, value) in wanted {
+            next.baseline.entry(knob).or_insert(value);
+        }
         for action in actions {
             let Action::Write { knob, .. } = action else { continue };
             let Some(value) = observed.get(knob) else { continue };
@@ -111,14 +115,14 @@ mod tests {
         let before = knobs(&[("cpu.weight", "100"), ("memory.high", "max"), ("pids.max", "9")]);
         let first = Record::of("i".into());
         let actions = plan(&before, &first.target(&knobs(&[("cpu.weight", "200")])));
-        let begun = first.begin(&before, &actions);
+        let begun = first.begin(&before, &first.target(&knobs(&[("cpu.weight", "200")])), &actions);
         assert_eq!(begun.pending, Some(knobs(&[("cpu.weight", "100")])));
         let now = run(&before, &actions);
         let second = begun.end(&now);
         // The next persona wants something else: what the first one touched goes back in the same transaction.
         let target = second.target(&knobs(&[("pids.max", "5")]));
         let actions = plan(&now, &target);
-        let third = second.begin(&now, &actions);
+        let third = second.begin(&now, &target, &actions);
         assert_eq!(third.baseline, knobs(&[("cpu.weight", "100"), ("pids.max", "9")]));
         let now = run(&now, &actions);
         assert_eq!(now, knobs(&[("cpu.weight", "100"), ("memory.high", "max"), ("pids.max", "5")]));

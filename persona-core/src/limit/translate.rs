@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::knob::{Knob, Knobs, amount, names};
 use super::limits::Limits;
 use super::throttle::Throttle;
@@ -16,9 +18,11 @@ const PERIOD_US_MAX: u64 = 1_000_000;
 const BFQ_WEIGHT_MAX: u32 = 1_000;
 
 /// What an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum InstanceKind {
     /// Processes in a control group.
+    #[default]
     Processes,
     /// A guest of QEMU: a limit on the memory of its process would kill it, so memory goes by the balloon.
     Guest,

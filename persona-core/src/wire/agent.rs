@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
 use crate::units::Cidr;
+use crate::wire::limits::LimitReport;
 
 /// The header of every answer to a node or an edge: a digest of the roots that it shall trust. Whoever trusts others
 /// renews its certificate at once, and gets them with it.
@@ -126,6 +127,9 @@ pub struct Report {
     /// unchanged.
     #[serde(default)]
     pub underlay_mtu: Option<u32>,
+    /// Nodes: the limits of every workload, wanted and actual. Absent: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Vec<LimitReport>>,
     /// Things that happened since the last report, oldest first.
     #[serde(default)]
     pub events: Vec<AgentEvent>,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::SubjectResources;
 use super::space::LeaseSpace;
 use crate::document::{Assign, Filtering};
 use crate::ids::{
@@ -50,6 +51,9 @@ pub struct SubjectItem {
     pub network: Option<SubjectNetwork>,
     /// The rates in force.
     pub qos: SubjectQos,
+    /// The limits in force on its instance. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<SubjectResources>,
     /// SHA-256 of the effective persona's canonical form, in hex.
     pub digest: String,
 }

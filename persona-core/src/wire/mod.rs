@@ -9,4 +9,5 @@ pub mod api;
 pub mod credential;
 pub mod desired;
 mod items;
+pub mod limits;
 mod space;

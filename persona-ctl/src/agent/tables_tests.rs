@@ -71,7 +71,14 @@ fn subject(mtu: u16, lease: u64) -> SubjectItem {
     };
     let qos = SubjectQos { egress_bps: Some(8_000_000), ..Default::default() };
     let subject = "workload/n1/w1".parse().unwrap();
-    SubjectItem { subject, number: SubjectNumber(3), network: Some(network), qos, digest: String::new() }
+    SubjectItem {
+        subject,
+        number: SubjectNumber(3),
+        network: Some(network),
+        qos,
+        resources: None,
+        digest: String::new(),
+    }
 }
 
 fn lease(id: u64, holder: &str) -> LeaseItem {
@@ -250,12 +257,13 @@ fn subjects_are_found_by_device_source_and_cgroup() {
     observed.attached.extend([("w2".parse().unwrap(), 8), ("w3".parse().unwrap(), 8)]);
     observed.cgroups = [("/web".to_owned(), 44), ("/system.slice".to_owned(), 55)].into();
     let bare = |number, subject: &str| {
-        let (network, qos, digest) = Default::default();
+        let (network, qos, resources, digest) = Default::default();
         Item::Subject(SubjectItem {
             subject: subject.parse().unwrap(),
             number: SubjectNumber(number),
             network,
             qos,
+            resources,
             digest,
         })
     };

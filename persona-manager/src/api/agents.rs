@@ -114,17 +114,21 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
     let is_node_only = report.workloads.is_some()
         || !report.drained.is_empty()
         || !report.leases.is_empty()
+        || report.limits.is_some()
         || report.underlay_mtu.is_some();
     let is_edge_only = report.outside_alive.is_some() || report.owned.is_some();
     match id.role {
         Role::Edge if is_node_only => {
-            Err(Refusal::invalid("workloads, drained, leases and underlayMtu are for nodes: leave them out"))
+            Err(Refusal::invalid("workloads, drained, leases, limits and underlayMtu are for nodes: leave them out"))
         }
         Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
         _ if report.events.len() > EVENT_COUNT_MAX => Err(Refusal::invalid(format!(
             "events has {} entries: send at most {EVENT_COUNT_MAX} and the rest with the next report",
             report.events.len()
         ))),
+        _ if report.limits.as_ref().is_some_and(|limits| limits.len() > WORKLOAD_COUNT_MAX) => Err(Refusal::invalid(
+            format!("limits has more entries than a node may have workloads, {WORKLOAD_COUNT_MAX}"),
+        )),
         _ => check_workloads(id, report.workloads.as_deref().unwrap_or_default()),
     }
 }

@@ -78,6 +78,7 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
         kind: report.kind,
         labels: report.labels,
         attached: report.attached,
+        limits: node.and_then(|node| node.limits.iter().find(|it| it.workload == record.report.name)).cloned(),
         assignment,
     }
 }

@@ -7,6 +7,7 @@ use persona_core::compose::{Effective, Layer, Origin};
 use persona_core::document::{Family, Network, Section};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{SubjectItem, SubjectNetwork, SubjectQos};
+use persona_core::wire::limits::SubjectResources;
 use serde_json::json;
 
 use super::wear::Outfit;
@@ -109,6 +110,14 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
         number: record.number,
         network,
         qos: qos.unwrap_or_default(),
+        resources: resources_of(effective),
         digest: effective.digest(),
     }
+}
+
+/// The limits that a subject wears, with the persona that they are from.
+fn resources_of(effective: &Effective) -> Option<SubjectResources> {
+    let (resources, origin) = effective.sections.resources.as_ref().zip(effective.origins.get(&Section::Resources))?;
+    let (persona, version) = (origin.persona.clone(), origin.version);
+    Some(SubjectResources { persona, version, limits: resources.into() })
 }

@@ -9,6 +9,7 @@ use crate::ids::{Capability, Generation, LeaseId, NodeName, PersonaName, PoolNam
 use crate::units::Cidr;
 use crate::wire::agent::{LeaseUse, WorkloadKind};
 use crate::wire::desired::LeaseSpace;
+use crate::wire::limits::LimitReport;
 
 /// A workload and what it wears.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct WorkloadView {
     pub attached: bool,
     /// What it wears.
     pub assignment: AssignmentView,
+    /// Its limits, wanted and actual, as its node last said. Absent: it did not say.
+    #[serde(default)]
+    pub limits: Option<LimitReport>,
 }
 
 /// A lease.
