@@ -8,6 +8,7 @@ pub mod dataplane;
 pub mod edge;
 pub mod flow_export;
 pub mod host;
+pub mod limits;
 pub mod logging;
 pub mod manager_link;
 pub mod metrics;

@@ -1,0 +1,172 @@
+//! Keeps the limits of all workloads of a node: a task that gives each of them its turn, once a second and on news.
+//!
+//! A workload whose memory shrinks takes its time in a thread of its own; the others are not held up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use persona_core::ids::WorkloadName;
+use persona_core::wire::limits::{LimitReport, LimitState, SubjectResources};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{InstanceConfig, LimitsConfig};
+use super::record_file::Records;
+use super::workload::{Common, Limited, Told, Wish};
+
+/// Changes by others are found within this time.
+const TURN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Workloads whose turns may be under way at once; the others wait for theirs.
+const TURN_COUNT_MAX: usize = 16;
+
+/// Things to tell that wait to be fetched; the oldest give way.
+const TOLD_COUNT_MAX: usize = 1_000;
+
+/// What every workload wears. None: not known yet.
+type Worn = Option<Arc<BTreeMap<WorkloadName, SubjectResources>>>;
+
+/// The limits of a node's workloads.
+#[derive(Debug)]
+pub struct Keeper {
+    worn: watch::Sender<Worn>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    reports: BTreeMap<WorkloadName, LimitReport>,
+    told: Vec<(WorkloadName, Told)>,
+}
+
+impl Keeper {
+    /// Starts to keep these workloads' limits, and those of workloads that only have a record. Ends with `stop`; limits stay
+    /// as they are.
+    pub fn start(
+        instances: BTreeMap<WorkloadName, Option<InstanceConfig>>,
+        config: LimitsConfig,
+        state_dir: &Path,
+        stop: &CancellationToken,
+    ) -> Self {
+        let records = Records::in_directory(state_dir);
+        let recorded: BTreeSet<WorkloadName> = records.workloads().into_iter().collect();
+        let common = Arc::new(Common { config, records });
+        let names: BTreeSet<&WorkloadName> = instances.keys().chain(&recorded).collect();
+        let limited = names.into_iter().map(|name| {
+            let instance = instances.get(name).cloned().flatten();
+            (name.clone(), Limited::new(name.clone(), instance, Arc::clone(&common)))
+        });
+        let (worn, receiver) = watch::channel(None);
+        let shared = Arc::default();
+        let rounds =
+            Rounds { idle: limited.collect(), busy: JoinSet::new(), worn: receiver, shared: Arc::clone(&shared) };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(rounds.run()));
+        Self { worn, shared }
+    }
+
+    /// Says what every workload wears. One that is missing wears no limits.
+    pub fn want(&self, worn: BTreeMap<WorkloadName, SubjectResources>) {
+        self.worn.send_if_modified(|current| {
+            let is_new = current.as_deref() != Some(&worn);
+            if is_new {
+                *current = Some(Arc::new(worn));
+            }
+            is_new
+        });
+    }
+
+    /// How every workload's limits stand.
+    pub fn reports(&self) -> Vec<LimitReport> {
+        lock(&self.shared).reports.values().cloned().collect()
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_told(&self) -> Vec<(WorkloadName, Told)> {
+        std::mem::take(&mut lock(&self.shared).told)
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Rounds {
+    idle: BTreeMap<WorkloadName, Limited>,
+    busy: JoinSet<(WorkloadName, Limited, LimitReport)>,
+    worn: watch::Receiver<Worn>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Rounds {
+    async fn run(mut self) {
+        let mut interval = tokio::time::interval(TURN_INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = interval.tick() => {}
+                changed = self.worn.changed() => if changed.is_err() { return },
+                Some(done) = self.busy.join_next() => { self.take(done); continue }
+            }
+            self.give_turns().await;
+        }
+    }
+
+    /// A turn for everybody whose last one is over.
+    async fn give_turns(&mut self) {
+        let worn = self.worn.borrow_and_update().clone();
+        for (name, mut limited) in std::mem::take(&mut self.idle) {
+            while self.busy.len() >= TURN_COUNT_MAX {
+                if let Some(done) = self.busy.join_next().await {
+                    self.take(done);
+                }
+            }
+            let wish = match &worn {
+                None => Wish::Unknown,
+                Some(worn) => worn.get(&name).map_or(Wish::Nothing, |worn| Wish::Wears(worn.clone())),
+            };
+            self.busy.spawn_blocking(move || {
+                let report = limited.turn(&wish);
+                (name, limited, report)
+            });
+        }
+    }
+
+    fn take(&mut self, done: Result<(WorkloadName, Limited, LimitReport), tokio::task::JoinError>) {
+        let (name, mut limited, report) = match done {
+            Ok(done) => done,
+            Err(error) => return tracing::error!(%error, "a workload's limits are no longer kept until the next start"),
+        };
+        let mut shared = lock(&self.shared);
+        shared.told.extend(limited.take_told().into_iter().map(|told| (name.clone(), told)));
+        let excess = shared.told.len().saturating_sub(TOLD_COUNT_MAX);
+        shared.told.drain(..excess);
+        shared.reports.insert(name.clone(), report);
+        drop(shared);
+        self.idle.insert(name, limited);
+    }
+}
+
+/// What became of one workload's limits.
+#[derive(Debug)]
+pub struct Restored {
+    /// Whose.
+    pub workload: WorkloadName,
+    /// Whether they are as before the first persona, or why not.
+    pub outcome: Result<(), String>,
+}
+
+/// Puts back the limits of every workload that has a record below a state directory. For hosts whose agent is stopped.
+pub fn restore_everything(state_dir: &Path) -> Vec<Restored> {
+    let records = Records::in_directory(state_dir);
+    let common = Arc::new(Common { config: LimitsConfig::default(), records: records.clone() });
+    let restored = records.workloads().into_iter().map(|workload| {
+        let report = Limited::new(workload.clone(), None, Arc::clone(&common)).turn(&Wish::Nothing);
+        let failed = report.state == LimitState::Failed;
+        let outcome = if failed { Err(report.reason.unwrap_or_default()) } else { Ok(()) };
+        Restored { workload, outcome }
+    });
+    restored.collect()
+}

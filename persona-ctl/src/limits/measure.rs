@@ -1,0 +1,171 @@
+//! What an instance uses, read once from its control groups: plain numbers, totals since the group was made.
+
+use std::path::Path;
+
+use super::cgroup::{read, value_of};
+use super::error::LimitError;
+use super::hierarchies::{Place, Version};
+
+/// What an instance uses. An absent number is one that its control groups do not tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measurements {
+    /// Processor time, microseconds.
+    pub cpu_us: Option<u64>,
+    /// Time that it was held back by its quota, microseconds.
+    pub cpu_throttled_us: Option<u64>,
+    /// Share of the last 10 s in which some process waited for a processor, percent (v2 with PSI).
+    pub cpu_pressure: Option<f64>,
+    /// Memory in use, bytes, caches included.
+    pub memory_bytes: Option<u64>,
+    /// Memory in use without caches that can be dropped at once, bytes.
+    pub working_set_bytes: Option<u64>,
+    /// Share of the last 10 s in which some process waited for memory, percent (v2 with PSI).
+    pub memory_pressure: Option<f64>,
+    /// Processes that were killed for want of memory.
+    pub oom_kill_count: Option<u64>,
+    /// Bytes read from disks.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to disks.
+    pub written_bytes: Option<u64>,
+    /// Reads from disks.
+    pub read_count: Option<u64>,
+    /// Writes to disks.
+    pub write_count: Option<u64>,
+    /// Processes and threads.
+    pub pid_count: Option<u64>,
+}
+
+/// Reads what an instance at these places uses.
+pub fn measure(places: &[Place]) -> Result<Measurements, LimitError> {
+    let mut found = Measurements::default();
+    for Place { controller, version, folder } in places {
+        match (controller.as_str(), version) {
+            ("cpu", Version::V2) => cpu_v2(folder, &mut found)?,
+            ("cpu", Version::V1) => cpu_v1(folder, &mut found)?,
+            ("memory", Version::V2) => memory_v2(folder, &mut found)?,
+            ("memory", Version::V1) => memory_v1(folder, &mut found)?,
+            ("io", Version::V2) => io_v2(folder, &mut found)?,
+            ("blkio", Version::V1) => io_v1(folder, &mut found)?,
+            ("pids", _) => found.pid_count = number(&folder.join("pids.current"))?,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn number(path: &Path) -> Result<Option<u64>, LimitError> {
+    Ok(read(path)?.trim().parse().ok())
+}
+
+fn row(text: &str, key: &str) -> Option<u64> {
+    value_of(text, Some(key))?.parse().ok()
+}
+
+/// `some avg10=1.23 avg60=…` (Documentation/accounting/psi.rst). A kernel without PSI has no such file.
+fn pressure(path: &Path) -> Option<f64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    value_of(&text, Some("some"))?.split_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok())
+}
+
+fn cpu_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
+    let text = read(&folder.join("cpu.stat"))?;
+    found.cpu_us = row(&text, "usage_usec");
+    found.cpu_throttled_us = row(&text, "throttled_usec");
+    found.cpu_pressure = pressure(&folder.join("cpu.pressure"));
+    Ok(())
+}
+
+/// The processor time itself is the cpuacct controller's, which may be mounted beside or together with cpu.
+fn cpu_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
+    let text = read(&folder.join("cpu.stat"))?;
+    found.cpu_throttled_us = row(&text, "throttled_time").map(|ns| ns / 1_000);
+    let beside = folder.to_string_lossy().replacen("/cpu/", "/cpuacct/", 1);
+    let places = [folder.join("cpuacct.usage"), Path::new(&beside).join("cpuacct.usage")];
+    let usage = places.iter().find_map(|path| std::fs::read_to_string(path).ok());
+    found.cpu_us = usage.and_then(|text| text.trim().parse::<u64>().ok()).map(|ns| ns / 1_000);
+    Ok(())
+}
+
+fn memory_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
+    found.memory_bytes = number(&folder.join("memory.current"))?;
+    let inactive = row(&read(&folder.join("memory.stat"))?, "inactive_file").unwrap_or(0);
+    found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
+    found.memory_pressure = pressure(&folder.join("memory.pressure"));
+    found.oom_kill_count = row(&read(&folder.join("memory.events"))?, "oom_kill");
+    Ok(())
+}
+
+fn memory_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
+    found.memory_bytes = number(&folder.join("memory.usage_in_bytes"))?;
+    let inactive = row(&read(&folder.join("memory.stat"))?, "total_inactive_file").unwrap_or(0);
+    found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
+    found.oom_kill_count = row(&read(&folder.join("memory.oom_control"))?, "oom_kill");
+    Ok(())
+}
+
+/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`, a line per device.
+fn io_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
+    let text = read(&folder.join("io.stat"))?;
+    let sum = |key: &str| -> u64 {
+        text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).sum()
+    };
+    (found.read_bytes, found.written_bytes) = (Some(sum("rbytes=")), Some(sum("wbytes=")));
+    (found.read_count, found.write_count) = (Some(sum("rios=")), Some(sum("wios=")));
+    Ok(())
+}
+
+/// `8:0 Read 4096`, a line per device and kind.
+fn io_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
+    let sum = |file: &str, kind: &str| -> Result<u64, LimitError> {
+        let text = read(&folder.join(file))?;
+        Ok(text.lines().filter_map(|line| line.split_once(kind)?.1.trim().parse::<u64>().ok()).sum())
+    };
+    let (bytes, count) = ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced");
+    (found.read_bytes, found.written_bytes) = (Some(sum(bytes, " Read ")?), Some(sum(bytes, " Write ")?));
+    (found.read_count, found.write_count) = (Some(sum(count, " Read ")?), Some(sum(count, " Write ")?));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        folder
+    }
+
+    fn places(folder: &Path, version: Version, controllers: &[&str]) -> Vec<Place> {
+        let place = |name: &&str| Place { controller: (*name).to_owned(), version, folder: folder.to_owned() };
+        controllers.iter().map(place).collect()
+    }
+
+    #[test]
+    fn both_versions_tell_the_same() {
+        let v2 = folder(&[
+            ("cpu.stat", "usage_usec 5000\nthrottled_usec 70\n"),
+            ("cpu.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=9\n"),
+            ("memory.current", "1000\n"),
+            ("memory.stat", "anon 5\ninactive_file 400\n"),
+            ("memory.events", "high 0\noom_kill 2\n"),
+            ("io.stat", "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0\n8:16 rbytes=1 wbytes=2 rios=3 wios=4\n"),
+            ("pids.current", "3\n"),
+        ]);
+        let found = measure(&places(v2.path(), Version::V2, &["cpu", "memory", "io", "pids"])).unwrap();
+        let v1 = folder(&[
+            ("cpu.stat", "nr_throttled 1\nthrottled_time 70000\n"),
+            ("cpuacct.usage", "5000000\n"),
+            ("memory.usage_in_bytes", "1000\n"),
+            ("memory.stat", "inactive_file 1\ntotal_inactive_file 400\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            ("blkio.throttle.io_service_bytes", "8:0 Read 11\n8:0 Write 22\n8:0 Total 33\nTotal 33\n"),
+            ("blkio.throttle.io_serviced", "8:0 Read 4\n8:0 Write 6\nTotal 10\n"),
+            ("pids.current", "3\n"),
+        ]);
+        let other = measure(&places(v1.path(), Version::V1, &["cpu", "memory", "blkio", "pids"])).unwrap();
+        assert_eq!(found.cpu_pressure, Some(1.5));
+        assert_eq!(Measurements { cpu_pressure: None, ..found }, other);
+        assert_eq!((other.working_set_bytes, other.oom_kill_count, other.cpu_us), (Some(600), Some(2), Some(5_000)));
+    }
+}

@@ -1,0 +1,44 @@
+//! Limits of real instances: found, read, written in the safe order, read back, kept, and put back.
+//!
+//! ```text
+//!   configuration ─ find ─► whereabouts ─► Instance (cgroup files, QMP)
+//!   persona ─ translate ─► knobs ─ plan ─► transaction ─► record
+//! ```
+//! What a persona means and in which order differences are written is decided in `persona_core::limit`; this module
+//! reads and writes. A process that dies at any moment leaves a record by which the next one puts things right; one that
+//! stops leaves limits as they are.
+
+mod backend;
+mod cgroup;
+mod config;
+mod devices;
+mod docker;
+mod error;
+mod find;
+mod hierarchies;
+mod keeper;
+mod measure;
+mod peer;
+mod probe;
+mod qemu;
+mod qmp;
+mod record_file;
+mod transaction;
+mod whereabouts;
+mod workload;
+
+pub use backend::{Backend, Instance, MemoryState};
+pub use cgroup::CgroupFiles;
+pub use config::{Drift, InstanceConfig, LimitsConfig, Source};
+pub use docker::SOCKET as DOCKER_SOCKET;
+pub use error::LimitError;
+pub use find::{Found, find};
+pub use hierarchies::{Hierarchies, Place, Version};
+pub use keeper::{Keeper, Restored, restore_everything};
+pub use measure::{Measurements, measure};
+pub use probe::probe;
+pub use qemu::QemuMonitor;
+pub use record_file::{Kept, Records};
+pub use transaction::{Journal, Patience, apply, recover};
+pub use whereabouts::Whereabouts;
+pub use workload::{Common, Limited, Told, Wish};

@@ -1,0 +1,167 @@
+//! One application of limits: record, write in the safe order, read back, record; or put everything back.
+//!
+//! A process that dies between any two steps leaves a record that says what was before, and whoever finds it puts that
+//! back first ([`recover`]).
+
+use std::time::{Duration, Instant};
+
+use persona_core::limit::{Action, Knobs, Record, plan};
+
+use super::backend::Instance;
+use super::error::LimitError;
+
+/// How often memory is looked at meanwhile.
+const LOOK_TIME: Duration = Duration::from_millis(10);
+
+/// What a transaction needs beside the instance.
+pub struct Journal<'a> {
+    /// Keeps a record. It must be kept when this returns: nothing is written before.
+    pub store: &'a mut dyn FnMut(&Record) -> Result<(), LimitError>,
+    /// How long memory may take.
+    pub patience: Patience,
+}
+
+/// How long memory may take to shrink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Until it fits, at most.
+    pub shrink: Duration,
+    /// How long it must fit then, and nobody ask for more.
+    pub settle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { shrink: Duration::from_secs(10), settle: Duration::from_millis(500) }
+    }
+}
+
+/// Makes `wanted` true. Returns the record of that, and how many knobs were written.
+pub fn apply(
+    instance: &mut Instance,
+    record: &Record,
+    wanted: &Knobs,
+    journal: &mut Journal<'_>,
+) -> Result<(Record, usize), LimitError> {
+    let observed = instance.observe()?;
+    let mut target = record.target(wanted);
+    // What an instance no longer has cannot be put back, and nobody misses it.
+    target.retain(|knob, _| observed.contains_key(knob));
+    let actions = plan(&observed, &target);
+    let begun = record.begin(&observed, &target, &actions);
+    if actions.is_empty() {
+        let ended = begun.end(&observed);
+        if ended != *record {
+            (journal.store)(&ended)?;
+        }
+        return Ok((ended, 0));
+    }
+    (journal.store)(&begun)?;
+    for action in &actions {
+        if let Err(error) = carry_out(instance, action, journal.patience) {
+            return Err(undo(instance, record, &begun, &tell(action), error, journal));
+        }
+    }
+    let ended = begun.end(&instance.observe()?);
+    (journal.store)(&ended)?;
+    Ok((ended, actions.len()))
+}
+
+/// Puts back what a transaction that never ended had written. Returns the record after it.
+pub fn recover(instance: &mut Instance, record: &Record, journal: &mut Journal<'_>) -> Result<Record, LimitError> {
+    let Some(pending) = &record.pending else { return Ok(record.clone()) };
+    put_back(instance, pending, journal.patience)?;
+    let recovered = record.end(&instance.observe()?);
+    (journal.store)(&recovered)?;
+    Ok(recovered)
+}
+
+fn undo(
+    instance: &mut Instance,
+    before: &Record,
+    begun: &Record,
+    step: &str,
+    error: LimitError,
+    journal: &mut Journal<'_>,
+) -> LimitError {
+    let pending = begun.pending.as_ref().expect("a transaction that was begun says what it touches");
+    let step = step.to_owned();
+    let undone = put_back(instance, pending, journal.patience).and_then(|()| (journal.store)(before));
+    match undone {
+        Ok(()) => LimitError::Step { step, source: Box::new(error) },
+        Err(source) => LimitError::Stuck { step, why: crate::host::error_chain(&error), source: Box::new(source) },
+    }
+}
+
+/// Goes the safe way back; every knob is tried, also after one that fails.
+fn put_back(instance: &mut Instance, before: &Knobs, patience: Patience) -> Result<(), LimitError> {
+    let observed = instance.observe()?;
+    let mut target = before.clone();
+    target.retain(|knob, _| observed.contains_key(knob));
+    let mut outcome = Ok(());
+    for action in plan(&observed, &target) {
+        let done = carry_out(instance, &action, patience);
+        outcome = outcome.and(done);
+    }
+    outcome
+}
+
+fn carry_out(instance: &mut Instance, action: &Action, patience: Patience) -> Result<(), LimitError> {
+    match action {
+        Action::Write { knob, value } => instance.write(knob, value),
+        Action::Fit { bytes, is_held } => wait_until_fit(instance, *bytes, *is_held, patience),
+        Action::Endure => endure(instance, patience.settle),
+    }
+}
+
+/// Waits until for a while all that is in use fits and, where `memory.high` holds it there, nobody went over that.
+fn wait_until_fit(instance: &mut Instance, bytes: u64, is_held: bool, patience: Patience) -> Result<(), LimitError> {
+    let start = Instant::now();
+    let mut calm_since = start;
+    let mut high_count = instance.memory()?.high_count;
+    loop {
+        let now = instance.memory()?;
+        let is_pressed = is_held && now.high_count != high_count;
+        if now.used_bytes > bytes || is_pressed {
+            calm_since = Instant::now();
+            high_count = now.high_count;
+        } else if calm_since.elapsed() >= patience.settle {
+            return Ok(());
+        }
+        if calm_since.duration_since(start) > patience.shrink {
+            return Err(match now.used_bytes > bytes {
+                true => LimitError::DoesNotFit {
+                    used: now.used_bytes,
+                    wanted: bytes,
+                    waited_ms: start.elapsed().as_millis(),
+                },
+                false => LimitError::AsksForMore { wanted: bytes },
+            });
+        }
+        std::thread::sleep(LOOK_TIME);
+    }
+}
+
+/// Nobody is killed meanwhile: who asks for more than there is waits, and that shows.
+fn endure(instance: &mut Instance, settle: Duration) -> Result<(), LimitError> {
+    let start = Instant::now();
+    while start.elapsed() < settle {
+        let now = instance.memory()?;
+        if now.has_waiting {
+            return Err(LimitError::AsksForMore { wanted: now.used_bytes });
+        }
+        std::thread::sleep(LOOK_TIME);
+    }
+    Ok(())
+}
+
+fn tell(action: &Action) -> String {
+    match action {
+        Action::Write { knob, value } => format!("{knob} = {value}"),
+        Action::Fit { bytes, .. } => format!("memory fits into {bytes} bytes"),
+        Action::Endure => "nobody asks for more memory".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
