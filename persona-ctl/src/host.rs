@@ -74,15 +74,7 @@ fn require(checks: impl IntoIterator<Item = Check>) -> Result<(), MissingFeature
 
 /// Every check that needs nothing but this host.
 pub fn checks(bpffs: &Path) -> Vec<Check> {
-    let mut checks = vec![
-        kernel_version(),
-        bpf_syscall(),
-        btf(),
-        tcx(),
-        linux_capabilities(),
-        bpf_file_system(bpffs),
-        cgroup_controllers(),
-    ];
+    let mut checks = vec![kernel_version(), bpf_syscall(), btf(), tcx(), linux_capabilities(), bpf_file_system(bpffs)];
     checks.extend(MODULES.iter().map(module));
     checks
 }
@@ -211,20 +203,6 @@ fn bpf_file_system(bpffs: &Path) -> Check {
             let advice = "the role mounts one there when it starts, which needs CAP_SYS_ADMIN; what is pinned there outlives the process";
             Check::missing("bpffs", Outcome::Degraded, format!("{shown} is not on a bpffs yet"), advice)
         }
-    }
-}
-
-fn cgroup_controllers() -> Check {
-    let path = "/sys/fs/cgroup/cgroup.controllers";
-    let found = std::fs::read_to_string(path).unwrap_or_default();
-    let has = |name: &str| found.split_whitespace().any(|controller| controller == name);
-    if ["cpu", "memory", "io", "pids"].into_iter().all(has) {
-        Check::present("cgroup v2", found.trim())
-    } else {
-        let found = if found.trim().is_empty() { "no controllers".to_owned() } else { found.trim().to_owned() };
-        let advice =
-            "a persona's resources section cannot be enforced through cgroup v2; network personas are not affected";
-        Check::missing("cgroup v2", Outcome::Degraded, found, advice)
     }
 }
 

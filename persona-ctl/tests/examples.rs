@@ -6,6 +6,7 @@ use persona_core::document::{Document, Format, parse_documents};
 use persona_ctl::agent::AgentFile;
 use persona_ctl::config::load;
 use persona_ctl::edge::EdgeFile;
+use persona_ctl::limits::LimitsConfig;
 
 fn example(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging/examples").join(name)
@@ -22,6 +23,7 @@ fn the_managers_example_is_its_defaults() {
 fn the_agents_example_is_a_whole_configuration() {
     let config = load::<AgentFile>(&example("agent.toml")).unwrap().check().unwrap();
     assert_eq!((config.name.as_str(), config.file.workload.len()), ("n1", 3));
+    assert_eq!(config.file.limits, LimitsConfig::default());
     let bare = AgentFile { state_dir: None, bpffs: None, ..config.file.clone() }.check().unwrap();
     assert_eq!((bare.state_dir, bare.bpffs), (config.state_dir, config.bpffs), "the defaults are told right");
 }

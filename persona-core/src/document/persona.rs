@@ -36,7 +36,7 @@ pub struct PersonaSpec {
     /// Rates and marks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos: Option<Qos>,
-    /// CPU, memory, disk and process limits. Stored, not enforced by this release.
+    /// CPU, memory, disk and process limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Firewall. Stored, not enforced by this release.
@@ -100,7 +100,7 @@ impl Section {
 
     /// Whether this release makes it true. The others are stored only, and `apply` says so.
     pub fn is_enforced(self) -> bool {
-        matches!(self, Self::Network | Self::Qos)
+        matches!(self, Self::Network | Self::Qos | Self::Resources)
     }
 }
 

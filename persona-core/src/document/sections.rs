@@ -1,4 +1,5 @@
-//! The sections that this release stores but does not enforce: resources, security, software, monitoring, activation.
+//! The sections beside network and qos: resources; and those that this release stores but does not enforce: security,
+//! software, monitoring, activation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

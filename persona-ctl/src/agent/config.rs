@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
 use crate::dataplane::{Coexistence, Offloads};
+use crate::limits::LimitsConfig;
 
 /// A configuration that lacks something or contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,9 @@ pub struct AgentFile {
     pub verbose_packets: bool,
     /// Where flows are exported to. Default: nowhere.
     pub flow_export: Option<FlowExportConfig>,
+    /// How limits of workloads are kept.
+    #[serde(default)]
+    pub limits: LimitsConfig,
     /// The host's own processes.
     #[serde(default)]
     pub host: HostConfig,

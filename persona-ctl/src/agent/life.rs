@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use persona_core::ids::EdgeNumber;
+use persona_core::ids::{EdgeNumber, SubjectId};
 use persona_core::liveness::Verdict;
 use persona_core::wire::agent::{Register, Rejection, Role};
 use persona_core::wire::desired::DesiredState;
@@ -22,6 +22,7 @@ use super::report;
 use super::telling::Telling;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
 use crate::host;
+use crate::limits::Keeper;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::netlink::{self, Netlink, Notices};
 use crate::packet_log::{self, Follower};
@@ -70,6 +71,7 @@ struct Agent {
     pass_count: u64,
     said: String,
     telling: Telling,
+    limits: Keeper,
     standing: Standing,
     full_leases: Standing,
     cuts: Cuts,
@@ -95,6 +97,7 @@ impl Agent {
         let prober = start_prober(&observed, liveness, sender).context("prober cannot be started")?;
         let telling = Telling::start(&config.file, &config.bpffs, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
+        let limits = start_limits(&config, stop);
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
         let path_mtus = PathMtus::listen(&changed).context("errors of routers cannot be listened for")?;
@@ -112,6 +115,7 @@ impl Agent {
             pass_count,
             said,
             telling,
+            limits,
             standing,
             full_leases: Standing::default(),
             cuts: Cuts::default(),
@@ -177,6 +181,7 @@ impl Agent {
     }
 
     fn tell_state(&mut self) {
+        self.keep_limits();
         let cut = lock(&self.reconciler.dataplane).take_cut();
         let cut = self.cuts.take(&cut, &self.reconciler.plan.subjects);
         self.tell(&cut);
@@ -190,7 +195,20 @@ impl Agent {
             outbox.report.workloads = workloads;
             outbox.report.edges = Some(edges);
             outbox.report.underlay_mtu = underlay_mtu;
+            outbox.report.limits = Some(self.limits.reports());
         });
+    }
+
+    /// Limits follow the state in force, at their own pace: memory takes time to shrink. Before the first state they stay
+    /// as they are.
+    fn keep_limits(&self) {
+        if self.applied.generation != Default::default() {
+            self.limits.want(report::worn_resources(&self.applied));
+        }
+        for (workload, told) in self.limits.take_told() {
+            let subject = SubjectId::Workload(self.reconciler.config.name.clone(), workload);
+            self.tell(&[Note::new(told.event, subject, told.message)]);
+        }
     }
 
     fn edge_health(&self) -> Vec<persona_core::wire::agent::EdgeHealth> {
@@ -304,6 +322,12 @@ fn options(config: &AgentConfig, observed: &Observed) -> NodeOptions {
         coexist: config.file.coexist,
         logging: PacketLogging::from_flag(config.file.verbose_packets),
     }
+}
+
+fn start_limits(config: &AgentConfig, stop: &CancellationToken) -> Keeper {
+    let workloads = config.file.workload.iter();
+    let instances = workloads.map(|workload| (workload.name().clone(), workload.instance())).collect();
+    Keeper::start(instances, config.file.limits.clone(), &config.state_dir, stop)
 }
 
 fn start_prober(

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use persona_core::ids::{EdgeNumber, SubjectId, SubjectNumber};
+use persona_core::ids::{EdgeNumber, SubjectId, SubjectNumber, WorkloadName};
 use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, SubjectCounters, WorkloadKind, WorkloadReport};
-use persona_core::wire::desired::EdgeItem;
+use persona_core::wire::desired::{DesiredState, EdgeItem, Item, SubjectItem};
+use persona_core::wire::limits::SubjectResources;
 
 use super::changes::Note;
 use super::config::AgentConfig;
@@ -30,6 +31,17 @@ pub(super) fn workloads(config: &AgentConfig, observed: &Observed) -> Vec<Worklo
         attached: observed.has(workload),
     };
     config.file.workload.iter().map(report).collect()
+}
+
+/// The limits that every workload of a state wears.
+pub(super) fn worn_resources(state: &DesiredState) -> BTreeMap<WorkloadName, SubjectResources> {
+    let worn = state.items.values().filter_map(|item| match item {
+        Item::Subject(SubjectItem { subject: SubjectId::Workload(_, name), resources: Some(resources), .. }) => {
+            Some((name.clone(), resources.clone()))
+        }
+        _ => None,
+    });
+    worn.collect()
 }
 
 /// A lease is nearly full from this share of its slots on, in percent.

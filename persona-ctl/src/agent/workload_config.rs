@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::config::HostConfig;
 use crate::dataplane::tables::{VlanProtocol, VlanTag};
+use crate::limits::{DOCKER_SOCKET, InstanceConfig, Source};
 
 /// A workload on this node, as the file says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -33,6 +34,19 @@ pub struct WorkloadConfig {
     pub sources: Vec<Cidr>,
     /// The cgroup v2 that holds its processes; a path from the tree's root.
     pub cgroup: Option<String>,
+    /// Limits: the control group of its processes, where that is not `cgroup`; a path from the root of the trees.
+    pub limit_cgroup: Option<String>,
+    /// Limits: the container that it is, by the Docker Engine's name or id.
+    pub container: Option<String>,
+    /// Limits: that engine's socket. Default: /var/run/docker.sock.
+    pub docker_socket: Option<PathBuf>,
+    /// Limits: the file in which runc or crun keeps the state of the container that it is.
+    pub oci_state: Option<PathBuf>,
+    /// Limits: the socket of the monitor (QMP) of the QEMU guest that it is.
+    pub qmp: Option<PathBuf>,
+    /// Limits: whole disks on which its rates are held, as files or MAJOR:MINOR. Default: every disk of the host.
+    #[serde(default)]
+    pub io_devices: Vec<String>,
     /// The VLAN tag that its packets carry on the device, 1 to 4,094.
     pub vlan: Option<u16>,
     /// Which kind of tag that is.
@@ -125,6 +139,18 @@ impl WorkloadConfig {
         self.vlan.map(|id| VlanTag { id, protocol: self.vlan_protocol })
     }
 
+    /// Which instance its limits are for. None: the configuration does not say.
+    pub fn instance(&self) -> Option<InstanceConfig> {
+        let container = || {
+            let socket = self.docker_socket.clone().unwrap_or_else(|| DOCKER_SOCKET.into());
+            Some(Source::Container { socket, name: self.container.clone()? })
+        };
+        let group = || self.limit_cgroup.clone().or_else(|| self.cgroup.clone()).map(Source::Cgroup);
+        let guest = self.qmp.clone().map(Source::Guest);
+        let source = guest.or_else(container).or_else(|| self.oci_state.clone().map(Source::Oci)).or_else(group)?;
+        Some(InstanceConfig { source, io_devices: self.io_devices.clone() })
+    }
+
     /// Its IPv6 prefix, as tables want it.
     pub fn prefix6(&self) -> Option<(Ipv6Addr, u8)> {
         self.address6.and_then(|range| match range.address() {
@@ -172,6 +198,22 @@ impl WorkloadConfig {
             (
                 self.cgroup.as_ref().is_some_and(|path| !is_path(path)),
                 "cgroup is a path from the root of the v2 tree, such as /system.slice/web.service",
+            ),
+            (
+                [self.limit_cgroup.is_some(), self.container.is_some(), self.oci_state.is_some(), self.qmp.is_some()]
+                    .iter()
+                    .filter(|is_set| **is_set)
+                    .count()
+                    > 1,
+                "it is one instance: set one of limit_cgroup, container, oci_state and qmp",
+            ),
+            (
+                self.limit_cgroup.as_ref().is_some_and(|path| !is_path(path) || path == "/"),
+                "limit_cgroup is a path from the root of the trees, such as /machine.slice/web",
+            ),
+            (
+                self.docker_socket.is_some() && self.container.is_none(),
+                "docker_socket is where a container is looked for: set container",
             ),
             (self.netns.is_some() && self.pid.is_some(), "set netns or pid, not both"),
             (self.serve && has_inside, "an inside that can be entered needs no serve: remove it, or netns and pid"),
@@ -288,6 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_is_told_by_what_it_is() {
+        let cases = [
+            ("device = 'v0'", None),
+            ("cgroup = '/x'", Some(Source::Cgroup("/x".into()))),
+            ("cgroup = '/x', limit_cgroup = '/y'", Some(Source::Cgroup("/y".into()))),
+            ("container = 'c'", Some(Source::Container { socket: DOCKER_SOCKET.into(), name: "c".into() })),
+            ("oci_state = '/s'", Some(Source::Oci("/s".into()))),
+            ("device = 'v0', qmp = '/q', io_devices = ['8:0']", Some(Source::Guest("/q".into()))),
+        ];
+        for (text, expected) in cases {
+            let file: File = toml::from_str(&format!("workload = [{{ name = 'a', {text} }}]")).unwrap();
+            assert_eq!(file.workload[0].instance().map(|instance| instance.source), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn contradictions_are_named_with_what_would_be_valid() {
         let cases = [
             ("{ device = 'v0', address = '10.0.0.2' }", "number 1 has no name"),
@@ -304,6 +362,9 @@ mod tests {
             ("{ name = 'a', device = 'v0', address = '10.0.0.2', vlan_protocol = '802.1ad' }", "set vlan"),
             ("{ name = 'a', cgroup = 'x' }", "from the root"),
             ("{ name = 'a', cgroup = '/../x' }", "from the root"),
+            ("{ name = 'a', device = 'v0', address = '10.0.0.2', container = 'c', qmp = '/q' }", "one instance"),
+            ("{ name = 'a', device = 'v0', address = '10.0.0.2', limit_cgroup = '/' }", "from the root of the trees"),
+            ("{ name = 'a', device = 'v0', address = '10.0.0.2', docker_socket = '/s' }", "set container"),
             ("{ name = 'a', device = 'v0', netns = '/x', pid = 7 }", "not both"),
             ("{ name = 'a', device = 'v0', pid = 7, serve = true }", "needs no serve"),
             ("{ name = 'a', device = 'v0', source = '10.0.0.2', pid = 7 }", "of the workload's own"),

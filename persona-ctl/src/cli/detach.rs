@@ -9,9 +9,10 @@ use super::{Output, on_runtime};
 use crate::agent;
 use crate::dataplane::{self, DetachReport};
 use crate::host::error_chain;
+use crate::limits;
 use crate::netlink::{Netlink, NetlinkError};
 
-/// Remove programs, maps, pins and queues of a role from this host.
+/// Remove programs, maps, pins and queues of a role from this host, and put limits of workloads back.
 ///
 /// Stop the role first: a running agent would put everything back. Traffic of workloads then leaves, or does not, as it
 /// did before Persona came.
@@ -36,6 +37,7 @@ struct Removed {
     unmounted: bool,
     queues: Vec<String>,
     offloads: Vec<String>,
+    limits: Vec<String>,
     files: Vec<String>,
     failures: Vec<String>,
 }
@@ -56,6 +58,7 @@ impl DetachArgs {
             Ok(())
         })?;
         restore_gai_files(&self, &mut removed)?;
+        restore_limits(&self, &mut removed)?;
         output.show(&removed, tell)?;
         anyhow::ensure!(removed.failures.is_empty(), "not everything was removed: {}", removed.failures.join("; "));
         Ok(())
@@ -85,6 +88,19 @@ fn restore_gai_files(args: &DetachArgs, removed: &mut Removed) -> anyhow::Result
     Ok(())
 }
 
+/// Puts limits of workloads back to what they were before the first persona, by the records in the state directory.
+fn restore_limits(args: &DetachArgs, removed: &mut Removed) -> anyhow::Result<()> {
+    let role = args.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?.unwrap_or_default();
+    let state_dir = role.get("state_dir").and_then(toml::Value::as_str).unwrap_or("/var/lib/persona/agent");
+    for restored in limits::restore_everything(state_dir.as_ref()) {
+        match restored.outcome {
+            Ok(()) => removed.limits.push(restored.workload.to_string()),
+            Err(reason) => removed.failures.push(format!("limits of {}: {reason}", restored.workload)),
+        }
+    }
+    Ok(())
+}
+
 async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), NetlinkError> {
     let netlink = Netlink::open()?;
     let links = netlink.links().await?;
@@ -105,11 +121,12 @@ async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), 
 fn tell(removed: &Removed) -> String {
     let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!(
-        "programs: {}\nmaps: {}\nqueues: {}\noffloads put back: {}\nfiles: {}\nbpffs: {}",
+        "programs: {}\nmaps: {}\nqueues: {}\noffloads put back: {}\nlimits put back: {}\nfiles: {}\nbpffs: {}",
         listed(&removed.links),
         listed(&removed.maps),
         listed(&removed.queues),
         listed(&removed.offloads),
+        listed(&removed.limits),
         listed(&removed.files),
         if removed.unmounted { "unmounted" } else { "left mounted: it was there before" },
     )

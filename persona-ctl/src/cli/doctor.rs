@@ -11,6 +11,7 @@ use super::print::table_of;
 use crate::agent;
 use crate::dataplane::{Offloads, loses_udp_batches};
 use crate::host::{self, Check, Outcome};
+use crate::limits;
 use crate::netlink::{Link, Netlink};
 
 /// What a persona of the usual MTU of 1,400 needs of the underlay.
@@ -40,9 +41,11 @@ impl DoctorArgs {
         checks
             .extend(towards_tunnels.filter(|device| loses_udp_batches(device)).map(|it| batches_check(&it, offloads)));
         // An edge's configuration has other keys, and nothing to advise on.
-        if let Some(Ok(file)) = self.config.as_deref().map(crate::config::load::<agent::AgentFile>) {
-            checks.extend(agent::advice(&file, agent::own_cgroup().as_deref()));
+        let file = self.config.as_deref().map(crate::config::load::<agent::AgentFile>).and_then(Result::ok);
+        if let Some(file) = &file {
+            checks.extend(agent::advice(file, agent::own_cgroup().as_deref()));
         }
+        checks.extend(limit_checks(&file.unwrap_or_default())?);
         let urls = agent::split_urls(manager.or_else(|| text("manager")).as_deref());
         checks.extend(urls.iter().map(|url| manager_check(url)));
         output.show(&checks, |checks| table(checks))?;
@@ -50,6 +53,13 @@ impl DoctorArgs {
         anyhow::ensure!(failed_count == 0, "{failed_count} of {} checks failed: a role cannot run here", checks.len());
         Ok(())
     }
+}
+
+fn limit_checks(file: &agent::AgentFile) -> anyhow::Result<Vec<Check>> {
+    let instances = file.workload.iter().filter_map(agent::WorkloadConfig::instance);
+    let sources: Vec<_> = instances.map(|instance| instance.source).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(limits::probe(&file.limits, &sources)))
 }
 
 fn device_checks(devices: &[String]) -> anyhow::Result<Vec<Check>> {

@@ -1,9 +1,13 @@
 //! `persona-ctl workload`: VMs and containers on nodes.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
 use comfy_table::Cell;
 use persona_core::ids::SubjectId;
+use persona_core::units::ByteCount;
 use persona_core::wire::api::WorkloadView;
+use persona_core::wire::limits::{LimitReport, LimitState};
 
 use super::Session;
 use super::print::{listed, state_cell, table_of};
@@ -37,7 +41,8 @@ impl WorkloadCommand {
             Self::Get { subject } => {
                 let view = session.client.workload(&subject).await?;
                 let table = |view: &WorkloadView| {
-                    format!("{}\n\n{}", list(std::slice::from_ref(view)), assignment_text(&view.assignment))
+                    let limits = view.limits.as_ref().map(limits_text).unwrap_or_default();
+                    format!("{}\n\n{}{limits}", list(std::slice::from_ref(view)), assignment_text(&view.assignment))
                 };
                 session.output.show(&view, table)
             }
@@ -50,6 +55,34 @@ fn addresses_text(workload: &WorkloadView) -> String {
     let address = workload.address.map(|address| address.to_string());
     let prefix = workload.prefix6.map(|prefix| prefix.to_string());
     listed(address.into_iter().chain(prefix))
+}
+
+/// Limits, wanted and actual, in the words and units of the document.
+fn limits_text(report: &LimitReport) -> String {
+    let by = if report.backends.is_empty() { String::new() } else { format!(", by {}", report.backends.join(" and ")) };
+    let reason = report.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let persona = report.persona.as_ref().map(|persona| format!(" of {persona}")).unwrap_or_default();
+    let head = format!("\n\nlimits{persona} are {}{by}{reason}", report.state);
+    if report.state == LimitState::Unlimited {
+        return head;
+    }
+    let actual: BTreeMap<&str, u64> = report.actual.fields().into_iter().collect();
+    let rows = report.wanted.fields().into_iter().map(|(field, wanted)| {
+        let found = actual.get(field).map_or_else(|| "no limit".to_owned(), |found| quantity(field, *found));
+        let why = report.unsupported.get(field).cloned().unwrap_or_default();
+        [field.to_owned(), quantity(field, wanted), found, why]
+    });
+    format!("{head}\n{}", table_of(&["LIMIT", "WANTED", "ACTUAL", "WHY NOT"], rows, "no limits"))
+}
+
+fn quantity(field: &str, number: u64) -> String {
+    match field {
+        "cpu.limit" => (number as f64 / 1e6).to_string(),
+        "memory.max" | "memory.high" => ByteCount(number).to_string(),
+        "io.readBps" | "io.writeBps" => format!("{}/s", ByteCount(number)),
+        "io.readIops" | "io.writeIops" => format!("{number}/s"),
+        _ => number.to_string(),
+    }
 }
 
 fn list(workloads: &[WorkloadView]) -> String {
