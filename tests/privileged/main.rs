@@ -9,6 +9,7 @@ mod agent_prefer_ipv6;
 mod agent_probe;
 mod cluster;
 mod lifecycle;
+mod limits;
 mod netlink;
 mod peers;
 mod programs;

@@ -23,8 +23,8 @@ pub(crate) use kernel::{find, install};
 /// What runs in a guest if nothing else is asked for. Nearly all of a test's time is the verifier's, for every program of
 /// a role: some six seconds under emulation on a quiet machine, and one to two minutes for a whole cluster (`cluster::guest`
 /// and `interop_`, which needs the kernel's geneve device, netem and fq).
-const TESTS: [&str; 7] =
-    ["verifier::", "programs::", "lifecycle::", "netlink::", "slow_path::", "cluster::guest::", "interop_"];
+const TESTS: [&str; 8] =
+    ["verifier::", "programs::", "lifecycle::", "limits::", "netlink::", "slow_path::", "cluster::guest::", "interop_"];
 
 /// What of that does not run there, with the reason beside it.
 const SKIPPED: [&str; 0] = [];

@@ -13,6 +13,7 @@ mod interop_fq;
 mod interop_geneve;
 mod interop_netem;
 mod iperf;
+mod limits;
 mod ssh;
 mod stun;
 

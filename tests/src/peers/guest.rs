@@ -21,9 +21,9 @@ const BOOT_TIME: Duration = Duration::from_secs(180);
 /// How long QEMU may take to open its socket.
 const SOCKET_TIME: Duration = Duration::from_secs(30);
 
-/// Modules between a Debian kernel and a virtio network card, in the order in which they can be loaded. Those that a
+/// Modules between a Debian kernel and virtio's network card, balloon and disk, in the order in which they can be loaded. Those that a
 /// kernel has built in are not found and not missed.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 10] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
@@ -32,6 +32,8 @@ const MODULES: [&str; 8] = [
     "failover",
     "net_failover",
     "virtio_net",
+    "virtio_balloon",
+    "virtio_blk",
 ];
 
 /// Kernels that `cargo xtask setup` unpacks into the cache, the preferred one first.
@@ -76,6 +78,11 @@ impl Guest {
         command.arg("-chardev").arg(format!("socket,id=serial,path={},server=on,wait=on", socket.display()));
         command.args(["-serial", "chardev:serial", "-device", "virtio-net-pci,netdev=net"]);
         command.arg("-netdev").arg(format!("tap,id=net,ifname={},script=no,downscript=no,vhost=off", plan.tap));
+        // What limits are written to: a balloon, a disk that holds nothing, and a monitor.
+        let monitor = folder.join(format!("{}.qmp", plan.name));
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
+        command.args(["-device", "virtio-balloon-pci", "-drive", "if=none,id=disk0,driver=null-co,size=1G"]);
+        command.args(["-device", "virtio-blk-pci,drive=disk0"]);
         let mut qemu = Running::start(ledger, plan.name, &folder.join(format!("{}.log", plan.name)), command)?;
         let serial = BufReader::new(connect(&mut qemu, &socket)?);
         let mut guest = Self { qemu, serial };
