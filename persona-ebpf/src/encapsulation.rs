@@ -156,6 +156,17 @@ pub struct Outer {
 }
 
 impl Outer {
+    /// What matters of headers without options over IPv4 around an IPv4 packet, once they are only to be taken away.
+    pub const PLAIN_V4: Self = Self {
+        source: [0; 4],
+        length: ENCAPSULATION_LENGTH_V4 as u16,
+        tos: 0,
+        is_ipv6: false,
+        udp: Udp { source: 0, destination: 0, length: 0, checksum: 0 },
+        geneve: Geneve { version_length: 0, control: 0, protocol: ETHERTYPE_IPV4, vni: [0; 3], reserved: 0 },
+        ip_length: 0,
+    };
+
     /// The VNI.
     #[inline(always)]
     pub fn vni(&self) -> u32 {

@@ -87,6 +87,17 @@ pub trait Frame {
         Some(unsafe { *(start as *const T) })
     }
 
+    /// A header at `at`, where it stands; None past the end of the linear part. Gone once the frame is changed.
+    #[inline(always)]
+    fn peek<T: Copy>(&self, at: usize) -> Option<&T> {
+        let start = opaque(self.data() + (at & OFFSET_MASK));
+        if start + size_of::<T>() > self.data_end() {
+            return None;
+        }
+        // SAFETY: as in `read`.
+        Some(unsafe { &*(start as *const T) })
+    }
+
     /// Writes a header at `at`; an error past the end of the linear part.
     #[inline(always)]
     fn write<T: Copy>(&self, at: usize, value: T) -> Result<(), DropReason> {

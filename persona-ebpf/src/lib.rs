@@ -12,6 +12,7 @@ pub mod event;
 pub mod extension;
 pub mod features;
 pub mod frame;
+pub mod front;
 pub mod header;
 pub mod icmp;
 pub mod icmp6;

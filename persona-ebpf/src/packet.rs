@@ -7,6 +7,7 @@ use persona_common::flow::{ICMP, TCP, UDP};
 use crate::embedded::Embedded;
 use crate::encapsulation::Inner;
 use crate::frame::Frame;
+use crate::front;
 use crate::header::{FRAGMENT_OFFSET_MASK, IPV4_LENGTH, Icmp, Ipv4, MORE_FRAGMENTS, Tcp, Udp};
 use crate::options;
 
@@ -205,16 +206,7 @@ impl Packet {
     /// Packets that segmentation will make of it.
     #[inline(always)]
     pub fn packet_count<F: Frame>(&self, frame: &F) -> u64 {
-        let segmentation = frame.segmentation();
-        if segmentation.size == 0 {
-            return 1;
-        }
-        if segmentation.count != 0 {
-            return segmentation.count as u64;
-        }
-        let payload = self.length.saturating_sub(self.headers_length) as u64;
-        let count = payload.div_ceil(segmentation.size as u64);
-        if count == 0 { 1 } else { count }
+        front::packet_count(frame.segmentation(), self.length, self.headers_length)
     }
 
     /// IP bytes of all packets that segmentation will make of it.

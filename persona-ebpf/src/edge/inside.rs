@@ -16,7 +16,7 @@ use persona_ebpf::outcome::{pack, unpack};
 
 use crate::arrival::Arrival;
 use crate::stage::{Next, is_answered, pack_stage, turns};
-use crate::{answer, inward, maps, outward, relay};
+use crate::{answer, inward, maps, ordinary, outward, relay};
 
 /// Bytes of headers that every packet may need; what needs more asks for it.
 const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
@@ -25,6 +25,9 @@ const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
 pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     frame.linearise(HEADERS_LENGTH);
     let config = maps::config()?;
+    if let Some(outcome) = ordinary::outward(frame, config) {
+        return outcome;
+    }
     let Some(outer) = read_outer(frame, &config.underlay_address) else { return unpack(refuse_tagged(frame)) };
     if frame.has_vlan_tag() {
         return Err(DropReason::Vlan);

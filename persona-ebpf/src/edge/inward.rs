@@ -22,14 +22,14 @@ use crate::stage::{Next, is_fragment, pack_stage};
 use crate::{fragments, read, relay};
 
 /// A lease of this many bits is the whole address.
-const WHOLE_ADDRESS_BITS: u32 = 16;
+pub const WHOLE_ADDRESS_BITS: u32 = 16;
 
 /// Where the destination stands in an IPv4 header.
 const DESTINATION4_AT: usize = 16;
 /// Where the destination stands in an IPv6 header.
 const DESTINATION6_AT: usize = 24;
 /// Where the time to live stands in an IPv4 header; protocol and checksum follow it.
-const TTL_AT: usize = 8;
+pub const TTL_AT: usize = 8;
 /// Where the hop limit stands in an IPv6 header.
 pub const HOP_LIMIT_AT: usize = 7;
 
@@ -148,8 +148,9 @@ pub fn write_hop<F: Frame>(frame: &F, at: usize, ip: &Ipv4) -> Result<(), DropRe
     frame.write(at + TTL_AT, [ip.ttl, ip.protocol, checksum[0], checksum[1]])
 }
 
+/// The tunnel to a holder.
 #[inline(always)]
-fn tunnel(config: &EdgeConfig, holder: &Holder, hash: u32) -> Tunnel {
+pub fn tunnel(config: &EdgeConfig, holder: &Holder, hash: u32) -> Tunnel {
     Tunnel {
         source: config.underlay_address,
         destination: holder.node.address,

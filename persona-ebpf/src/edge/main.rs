@@ -11,6 +11,7 @@ mod fragments;
 mod inside;
 mod inward;
 mod maps;
+mod ordinary;
 mod outside;
 mod outward;
 mod read;

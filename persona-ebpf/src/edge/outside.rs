@@ -15,7 +15,7 @@ use persona_ebpf::packet6::IPV6_LENGTH;
 
 use crate::arrival::Arrival;
 use crate::stage::{is_answered, is_fragment};
-use crate::{answer, fragments, inward, maps};
+use crate::{answer, fragments, inward, maps, ordinary};
 
 /// Bytes of headers that every packet may need; what needs more asks for it.
 const HEADERS_LENGTH: usize = ETHERNET_LENGTH + IPV6_LENGTH + 20;
@@ -43,6 +43,9 @@ fn forward4<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason>
     }
     if frame.has_vlan_tag() {
         return Err(DropReason::Vlan);
+    }
+    if let Some(outcome) = ordinary::inward(frame, config, address) {
+        return outcome;
     }
     let arrival = Arrival::OUTSIDE;
     let mut packed = inward::run4(frame, &arrival, config, &address);

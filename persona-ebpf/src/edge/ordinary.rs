@@ -1,0 +1,152 @@
+//! The ordinary packet, straight through: nearly every packet is one, and the general stages need not be asked.
+//!
+//! IPv4 in Geneve without options over IPv4, whole, TCP or UDP, under a leased block, nothing to be said to its sender.
+//! Whatever is not as expected is left untouched and uncounted for the general stages, which decide; so here no packet is
+//! ever refused for what it is, and what both would do, both do alike.
+
+use persona_common::addr::{MAPPED_WORD, mapped};
+use persona_common::drop::DropReason;
+use persona_common::edge::EdgeConfig;
+use persona_common::encapsulation::{ECN_MASK, ecn_after};
+use persona_common::flow::{UDP, flow_hash};
+use persona_common::node::EgressAddress;
+use persona_common::probe::GENEVE_PORT;
+use persona_common::{ENCAPSULATION_LENGTH_V4, checksum::replace_word};
+use persona_ebpf::count::count_persona;
+use persona_ebpf::encapsulation::{Inner, Outer, OuterV4};
+use persona_ebpf::frame::Frame;
+use persona_ebpf::front::{self, Front, PLAIN_VERSION_LENGTH};
+use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, FRAGMENT_MASK, Ipv4};
+use persona_ebpf::packet::Direction;
+
+use crate::inward::{TTL_AT, WHOLE_ADDRESS_BITS, tunnel};
+use crate::maps::{self, Holder};
+
+/// Where the EtherType stands in a frame.
+const KIND_AT: usize = 12;
+/// Where the inner packet starts.
+const INNER_AT: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V4;
+
+/// A node's packet on its way out; None: not an ordinary one.
+#[inline(always)]
+pub fn outward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
+    let headers: &OuterV4 = frame.peek(ETHERNET_LENGTH)?;
+    let ip: &Ipv4 = frame.peek(INNER_AT)?;
+    if *frame.peek::<u16>(KIND_AT)? != ETHERTYPE_IPV4
+        || frame.has_vlan_tag()
+        || !is_plain_tunnel(frame, headers, config)
+    {
+        return None;
+    }
+    let (tos, ttl, destination) = (ip.tos, ip.ttl, ip.destination);
+    let packet = front::look(frame, INNER_AT, ip)?;
+    let has_same_ecn = ecn_after(tos, headers.ip.tos) == Some(tos & ECN_MASK);
+    if ttl <= 1 || !has_same_ecn || maps::is_perhaps_own(destination, 0) {
+        return None;
+    }
+    let holder = holder(maps::egress_address(ip.source)?, packet.source_port)?;
+    let vni = u32::from_be_bytes([0, headers.geneve.vni[0], headers.geneve.vni[1], headers.geneve.vni[2]]);
+    if !is_at(&holder, headers.ip.source) || holder.block.vni != vni {
+        return None;
+    }
+    Some(send_out(frame, config, &holder, &packet, &Hop::of(ip), destination))
+}
+
+/// A packet from outside, to an egress address; None: not an ordinary one.
+#[inline(always)]
+pub fn inward<F: Frame>(frame: &F, config: &EdgeConfig, address: EgressAddress) -> Option<Result<i32, DropReason>> {
+    let ip: &Ipv4 = frame.peek(ETHERNET_LENGTH)?;
+    let packet = front::look(frame, ETHERNET_LENGTH, ip)?;
+    let holder = holder(address, packet.destination_port)?;
+    let is_over_ipv4 = holder.node.address[2] == MAPPED_WORD && holder.node.address[0] | holder.node.address[1] == 0;
+    let is_small = packet.length_on_wire(frame) <= holder.block.mtu as usize;
+    if ip.ttl <= 1 || !is_over_ipv4 || !is_small || holder.is_silent() {
+        return None;
+    }
+    let ports = Front::ports(packet.destination_port, packet.source_port);
+    let hash = flow_hash(ip.destination, ip.source, ports, ip.protocol);
+    let inner = Inner { length: packet.length, tos: ip.tos, is_ipv6: false };
+    Some(send_in(frame, config, &holder, &packet, &Hop::of(ip), (hash, inner)))
+}
+
+/// What counting a hop changes of a header: time to live and checksum, as they stand in it from [`TTL_AT`] on.
+struct Hop([u16; 2]);
+
+impl Hop {
+    #[inline(always)]
+    fn of(ip: &Ipv4) -> Self {
+        let word = |ttl: u8| u16::from_ne_bytes([ttl, ip.protocol]);
+        let (from, to) = (word(ip.ttl), word(ip.ttl - 1));
+        Self([to, replace_word(ip.checksum, from, to)])
+    }
+}
+
+#[inline(always)]
+fn send_out<F: Frame>(
+    frame: &F,
+    config: &EdgeConfig,
+    holder: &Holder,
+    packet: &Front,
+    hop: &Hop,
+    destination: u32,
+) -> Result<i32, DropReason> {
+    let packets = packet.packet_count(frame);
+    count_persona(holder.block.persona_index, Direction::Outward, packets, packet.byte_count(packets));
+    frame.write(INNER_AT + TTL_AT, hop.0)?;
+    frame.decapsulate(&Outer::PLAIN_V4)?;
+    frame.send(&config.outside, &mapped(destination))
+}
+
+#[inline(always)]
+fn send_in<F: Frame>(
+    frame: &F,
+    config: &EdgeConfig,
+    holder: &Holder,
+    packet: &Front,
+    hop: &Hop,
+    (hash, inner): (u32, Inner),
+) -> Result<i32, DropReason> {
+    let packets = packet.packet_count(frame);
+    count_persona(holder.block.persona_index, Direction::Inward, packets, packet.byte_count(packets));
+    frame.write(ETHERNET_LENGTH + TTL_AT, hop.0)?;
+    frame.encapsulate(&tunnel(config, holder, hash), &inner)?;
+    frame.send(&holder.node.next_hop, &holder.node.address)
+}
+
+/// Whether these are the headers of a tunnel to us as nodes make them: nothing optional, no mark, lengths that agree.
+#[inline(always)]
+fn is_plain_tunnel<F: Frame>(frame: &F, headers: &OuterV4, config: &EdgeConfig) -> bool {
+    let (ip, udp, geneve) = (&headers.ip, &headers.udp, &headers.geneve);
+    let length = u16::from_be(ip.total_length) as usize;
+    let own = &config.underlay_address;
+    ip.destination == own[3]
+        && own[2] == MAPPED_WORD
+        && own[0] | own[1] == 0
+        && ip.version_length == PLAIN_VERSION_LENGTH
+        && ip.protocol == UDP
+        && ip.fragment & FRAGMENT_MASK == 0
+        && udp.destination == GENEVE_PORT.to_be()
+        && geneve.version_length == 0
+        && geneve.control == 0
+        && geneve.protocol == ETHERTYPE_IPV4
+        && geneve.reserved == 0
+        && length >= ENCAPSULATION_LENGTH_V4
+        && ETHERNET_LENGTH + length <= frame.length()
+        && u16::from_be(udp.length) as usize + size_of::<Ipv4>() == length
+}
+
+/// Who holds a port of an address that is cut into blocks.
+#[inline(always)]
+fn holder(address: EgressAddress, port: u16) -> Option<Holder> {
+    if address.block_bits >= WHOLE_ADDRESS_BITS {
+        return None;
+    }
+    maps::holder(address, port).ok()
+}
+
+/// Whether a node is at an IPv4 address.
+#[inline(always)]
+fn is_at(holder: &Holder, source: u32) -> bool {
+    let node = &holder.node.address;
+    node[3] == source && node[2] == MAPPED_WORD && node[0] | node[1] == 0
+}
