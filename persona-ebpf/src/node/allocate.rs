@@ -39,7 +39,8 @@ struct Search {
 /// Claims a slot of the lease with this index for the mapping.
 #[inline(always)]
 pub fn allocate(lease: &Lease, key: &MappingKey, now_secs: u32) -> Result<MappingValue, DropReason> {
-    let port_count = port_count(lease).ok_or(DropReason::NoLease)?;
+    // A configured lease has no slots: the workload shall use its address, and this isn't it.
+    let port_count = port_count(lease).ok_or(DropReason::SourceAddress)?;
     let same_low_bits = key.inner_port as u32 % port_count;
     if let Some(value) = claim(lease, key, same_low_bits, now_secs) {
         return Ok(value);

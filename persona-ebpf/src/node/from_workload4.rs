@@ -97,6 +97,10 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
         && let Some(held) = configured4::lease(&packet, subject)
     {
         match configured4::admit(&packet, origin, &held, now_secs) {
+            // It has no flow of its own to say that its first took the tunnel.
+            Ok(()) if packet.part == Part::Later && passes_by(origin, ip.destination) => {
+                return bypass(frame, origin.vlan);
+            }
             Ok(()) => {}
             Err(_) if answers(&packet, subject, now_secs) || passes_by(origin, ip.destination) => {
                 return bypass(frame, origin.vlan);

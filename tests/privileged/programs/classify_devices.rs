@@ -10,6 +10,7 @@ use persona_ctl::dataplane::tables::*;
 
 use super::frames::{Ip, MAC_A, MAC_B, ethernet};
 use super::frames6::{Ip6, UDP, kind_of, tunnel};
+use super::nat_frames::fragment;
 use super::node6_world::*;
 use super::run::{Facts, Outcome, TC_NEXT, TC_REDIRECT, run_tc};
 use super::world::LOOPBACK;
@@ -218,5 +219,20 @@ fn ipv4_answers_of_connections_towards_the_workload_pass_by() {
         assert_eq!(out(node, &from.tcp(80, 1000, SYN | ACK, b"", b"")).verdict, TC_NEXT);
         refused(node, "mid-stream", || out(node, &from.tcp(80, 1001, SYN | ACK, b"", b"")));
         assert_eq!(out(node, &from.tcp(80, 1000, SYN, b"", b"")).verdict, TC_REDIRECT);
+    });
+}
+
+#[test]
+fn all_fragments_from_a_configured_address_to_a_bypassed_destination_pass_by() {
+    let mut tables = configured_tables();
+    network(&mut tables).bypass = vec![(SERVER.into(), 32)];
+    with_node(&tables, |node| {
+        let whole = Ip::new(EGRESS, SERVER, 17).udp(4000, 53, &[7; 40]);
+        for (what, from, to) in [("first", 0, 24), ("later", 24, 48)] {
+            let packet = fragment(&whole, 9, from, to);
+            let outcome = out(node, &packet);
+            assert_eq!(outcome.verdict, TC_NEXT, "{what}: {:?}", node.counters().unwrap().drops);
+            assert_eq!(outcome.mark, persona_common::BYPASS_MARK, "{what}");
+        }
     });
 }

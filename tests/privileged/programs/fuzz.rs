@@ -7,12 +7,13 @@
 //! `PERSONA_TEST_SEED` says which.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use persona_common::drop::DropReason;
 use persona_common::event::WANT_DROPS;
 use persona_common::{BYPASS_MARK, PERSONA_MARK};
-use persona_core::ids::{EdgeNumber, Generation};
+use persona_core::ids::Generation;
 use persona_ctl::dataplane::tables::NodeTables;
 use persona_ctl::dataplane::watch::{Ring, Watch, Watched};
 use persona_ctl::dataplane::{EdgeDataplane, NodeDataplane, monotonic_now};
@@ -24,13 +25,16 @@ use persona_tests::model::node::Node;
 use persona_tests::model::{Seen, Verdict, tunnel};
 
 use super::fuzz_world::{
-    MAC_OUTSIDE, MAC_PEER, Underlay, edge_tables, host_places, node_tables, underlays, workload_places,
+    EDGE, MAC_OUTSIDE, MAC_PEER, OTHER_EDGE, STALE_EDGE, Underlay, edge_tables, host_places, node_tables, underlays,
+    workload_places,
 };
 use super::namespace::Namespace;
 use super::own_group::OwnGroup;
 use super::run::{Facts, Outcome, TC_DROP, TC_NEXT, TC_REDIRECT, XDP_DROP, XDP_PASS, XDP_REDIRECT, run_tc, run_xdp};
 use super::world::{LOOPBACK, World, is_privileged};
 
+/// The generation of the leases.
+const LEASED: Generation = Generation(3);
 const FRAME_COUNT_DEFAULT: u64 = 20_000;
 /// The same where the processor is emulated.
 const FRAME_COUNT_EMULATED: u64 = 200;
@@ -43,6 +47,7 @@ struct Chain {
     node_watch: Watch,
     edge_watch: Watch,
     node_tables: NodeTables,
+    edge_address: IpAddr,
     random: Random,
     counts: BTreeMap<Program, [u64; 3]>,
     /// What came through lately, as it came.
@@ -190,8 +195,18 @@ impl Chain {
         }
     }
 
+    /// The other edge dies, or lives again.
+    fn flip_other_edge(&mut self) {
+        let is_alive = self.random.chance(50);
+        self.node.set_edge_liveness(OTHER_EDGE, is_alive, LEASED).unwrap();
+        self.node_model.set_alive(OTHER_EDGE, is_alive);
+    }
+
     /// One frame of somebody and all that follows from it, or another one for the program that has seen fewest.
     fn turn(&mut self, workload: &Places, host: &Places) {
+        if self.random.chance(1) {
+            self.flip_other_edge();
+        }
         if self.random.chance(30) {
             return self.round_trip(Program::FromWorkload, workload);
         }
@@ -266,8 +281,11 @@ impl Chain {
         let beside =
             if program == Program::FromHost && self.random.chance(10) { self.beside() } else { Beside::default() };
         let Some(mut tunnelled) = self.step_beside(program, &out, beside) else { return };
-        if tunnel::read(&tunnelled).is_err() {
-            return;
+        let Ok(found) = tunnel::read(&tunnelled) else { return };
+        if found.destination != self.edge_address {
+            // None of this edge's business; its twin would do the same.
+            self.step(Program::EdgeInside, &tunnelled);
+            tunnelled = tunnel::readdressed(&tunnelled, found.source, self.edge_address);
         }
         let is_broken = self.random.chance(25);
         if is_broken {
@@ -284,6 +302,9 @@ impl Chain {
             self.last.push(format!("TC and XDP differ at the inside\n  {by_tc:02x?}\n  {by_xdp:02x?}"));
         }
         let Some(left) = left.filter(|_| !is_broken) else { return };
+        if tunnel::read(&left).is_ok_and(|turned| turned.source == self.edge_address) {
+            return self.deliver(left);
+        }
         let Some(answer) = reply(&mut self.random, &left[14..]) else { return };
         let mut answer = frame(&answer, MAC_OUTSIDE, MAC_PEER);
         if self.random.chance(25) {
@@ -299,7 +320,13 @@ impl Chain {
         {
             self.last.push(format!("TC and XDP differ at the outside\n  {by_tc:02x?}\n  {by_xdp:02x?}"));
         }
-        let Some(mut entered) = entered else { return };
+        if let Some(entered) = entered {
+            self.deliver(entered);
+        }
+    }
+
+    /// A tunnel frame of the edge's reaches the node, whole or broken.
+    fn deliver(&mut self, mut entered: Vec<u8>) {
         self.remember(Program::FromEdge, &entered);
         if self.random.chance(25) {
             mutate(&mut self.random, &mut entered);
@@ -346,18 +373,21 @@ fn run(underlay: &Underlay, seed: u64, group: &OwnGroup) {
     namespace.enter(|| {
         let mut node = world.node();
         node.apply(&node_tables).unwrap();
-        node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
+        for (edge, generation) in [(EDGE, LEASED), (OTHER_EDGE, LEASED), (STALE_EDGE, Generation(LEASED.0 - 1))] {
+            node.set_edge_liveness(edge, true, generation).unwrap();
+        }
         let mut edge = world.edge();
         edge.apply(&edge_tables(underlay)).unwrap();
         let watch = |watched| Watch::open(&world.bpffs(), watched, Ring::Events { wanted: WANT_DROPS }).unwrap();
         let mut chain = Chain {
             node,
             edge,
-            node_model: Node::new(node_tables.clone(), [EdgeNumber(1)]),
+            node_model: Node::new(node_tables.clone(), [EDGE, OTHER_EDGE]),
             edge_model: Edge::new(edge_tables(underlay)),
             node_watch: watch(Watched::Node),
             edge_watch: watch(Watched::Edge),
             node_tables,
+            edge_address: underlay.edges[0],
             random: Random::new(seed),
             counts: PROGRAMS.map(|program| (program, [0; 3])).into(),
             recent: BTreeMap::new(),

@@ -21,29 +21,47 @@ const SUBJECTS: [SubjectNumber; 2] = [SubjectNumber(7), SubjectNumber(8)];
 const VNIS: [Vni; 2] = [Vni(42), Vni(43)];
 const MTU: u16 = 1_400;
 const BLOCK_BITS: u8 = 6;
+/// The blocks of every lease of ports.
+const BLOCKS: [u16; 2] = [80, 83];
 
 fn ipv6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
 
-/// The underlay's addresses: node and edge.
+/// The underlay's addresses: the node, and its edges in the order of their numbers.
 pub(super) struct Underlay {
     pub(super) node: IpAddr,
-    edge: IpAddr,
+    pub(super) edges: [IpAddr; 3],
 }
 
+/// The edge whose programs run.
+pub(super) const EDGE: EdgeNumber = EdgeNumber(1);
+/// Another one, which dies and returns.
+pub(super) const OTHER_EDGE: EdgeNumber = EdgeNumber(2);
+/// One that is alive and hasn't learnt of the leases: nothing may be sent to it.
+pub(super) const STALE_EDGE: EdgeNumber = EdgeNumber(3);
+
 pub(super) fn underlays() -> [Underlay; 2] {
-    [
-        Underlay { node: NODE4.into(), edge: EDGE4.into() },
-        Underlay { node: ipv6("fd00::1").into(), edge: ipv6("fd00::2").into() },
-    ]
+    let edges4 = [EDGE4, Ipv4Addr::new(10, 0, 0, 3), Ipv4Addr::new(10, 0, 0, 4)].map(IpAddr::from);
+    let edges6 = ["fd00::2", "fd00::3", "fd00::4"].map(|address| ipv6(address).into());
+    [Underlay { node: NODE4.into(), edges: edges4 }, Underlay { node: ipv6("fd00::1").into(), edges: edges6 }]
+}
+
+/// Rows that lead to either living edge first, and rows of which no choice will do, from where the search walks on.
+fn rows() -> Vec<(EdgeNumber, EdgeNumber)> {
+    let row = |index: usize| match index % 16 {
+        0 => (STALE_EDGE, EdgeNumber(0)),
+        odd if odd % 2 == 1 => (EDGE, OTHER_EDGE),
+        _ => (OTHER_EDGE, EDGE),
+    };
+    (0..65_537).map(row).collect()
 }
 
 /// What the subject at this place leases: IPv4 and IPv6.
 fn spaces(place: usize) -> [LeaseSpace; 2] {
     let prefix = [ipv6("2001:db8:1:5::"), ipv6("2001:db8:1:6::")][place];
     [
-        LeaseSpace::Ports { address: EGRESS[place], block_bits: BLOCK_BITS, blocks: vec![80, 83] },
+        LeaseSpace::Ports { address: EGRESS[place], block_bits: BLOCK_BITS, blocks: BLOCKS.to_vec() },
         LeaseSpace::Prefix { prefix },
     ]
 }
@@ -81,9 +99,14 @@ fn subject(place: usize) -> SubjectEntry {
         lease: Some(lease),
         lease6: Some(lease6),
         filtering: [Filtering::EndpointIndependent, Filtering::AddressAndPortDependent][place],
-        bypass: vec![],
+        bypass: [vec![], persona_bypass()][place].clone(),
     };
     SubjectEntry { number: SUBJECTS[place], network: Some(egress) }
+}
+
+/// Destinations that only one of the personas lets pass by.
+fn persona_bypass() -> Vec<(IpAddr, u8)> {
+    vec![(Ipv4Addr::new(203, 0, 113, 128).into(), 25), (ipv6("2001:db8:bbbb::").into(), 48)]
 }
 
 /// A node whose processes in the control group are a subject.
@@ -100,17 +123,18 @@ pub(super) fn node_tables(underlay: &Underlay, cgroup: u64) -> NodeTables {
         }],
         cgroups: vec![CgroupEntry { id: cgroup, subject: SUBJECTS[1] }],
         leases: leases(0).chain(leases(1)).collect(),
-        edges: vec![EdgeEntry {
-            number: EdgeNumber(1),
-            address: underlay.edge,
-            ifindex: LOOPBACK,
-            next_hop: underlay.edge,
-        }],
-        groups: vec![GroupTable { group: group(), rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
+        edges: edges(underlay),
+        groups: vec![GroupTable { group: group(), rows: rows() }],
         bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24), (ipv6("fd01:0:0:1::").into(), 64)],
         managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24), (ipv6("fd01:0:0:1::").into(), 64)],
         ..NodeTables::default()
     }
+}
+
+fn edges(underlay: &Underlay) -> Vec<EdgeEntry> {
+    let edge =
+        |(number, address): (EdgeNumber, IpAddr)| EdgeEntry { number, address, ifindex: LOOPBACK, next_hop: address };
+    [EDGE, OTHER_EDGE, STALE_EDGE].into_iter().zip(underlay.edges).map(edge).collect()
 }
 
 pub(super) fn edge_tables(underlay: &Underlay) -> EdgeTables {
@@ -125,8 +149,8 @@ pub(super) fn edge_tables(underlay: &Underlay) -> EdgeTables {
         spaces(place).map(move |space| EdgeLeaseEntry { space, node, vni, mtu: MTU })
     };
     EdgeTables {
-        number: EdgeNumber(1),
-        underlay_address: Some(underlay.edge),
+        number: EDGE,
+        underlay_address: Some(underlay.edges[0]),
         generation: Generation(3),
         addresses: EGRESS.map(|address| EgressAddressEntry { address, block_bits: BLOCK_BITS }).to_vec(),
         prefixes: vec![(ipv6("2001:db8:1::"), 56)],
@@ -152,17 +176,32 @@ pub(super) fn workload_places() -> Places {
         ],
         destinations: destinations(),
         port_count: 200,
+        remote_ports: remote_ports(),
     }
 }
 
 /// Whom the host's frames are about.
 pub(super) fn host_places() -> Places {
     let sources = vec![HOST.into(), HOST.into(), ipv6("fd09::1").into()];
-    Places { sources, destinations: destinations(), port_count: 200 }
+    Places { sources, destinations: destinations(), port_count: 200, remote_ports: remote_ports() }
+}
+
+/// Ports of servers, and some of the blocks that are leased.
+fn remote_ports() -> Vec<u16> {
+    let leased = BLOCKS.map(|block| (block << BLOCK_BITS) + 9);
+    [53, 80, 443, 1_025, 6_081].into_iter().chain(leased).collect()
 }
 
 fn destinations() -> Vec<IpAddr> {
     vec![
+        // Our own pools: leased, and of nobody.
+        EGRESS[0].into(),
+        EGRESS[1].into(),
+        ipv6("2001:db8:1:5::2").into(),
+        ipv6("2001:db8:1:6::1").into(),
+        ipv6("2001:db8:1:7::1").into(),
+        Ipv4Addr::new(203, 0, 113, 200).into(),
+        ipv6("2001:db8:bbbb::5").into(),
         Ipv4Addr::new(203, 0, 113, 5).into(),
         Ipv4Addr::new(203, 0, 113, 6).into(),
         Ipv4Addr::new(203, 0, 113, 6).into(),

@@ -9,6 +9,7 @@ use persona_common::encapsulation::RELAY;
 use persona_ctl::dataplane::tables::{EdgeLeaseEntry, EdgeTables, LeaseSpace};
 
 use super::packet::{ICMP, ICMPV6, Packet, Part, TCP, UDP};
+use super::shape::{Way, shape_refusals};
 use super::wire::{ecn_at_exit, put, set_ecn, short, updated};
 use super::{Seen, Verdict, tunnel};
 
@@ -29,7 +30,7 @@ impl Edge {
         if Some(found.destination) != self.tables.underlay_address || found.is_control {
             return judge_alien(seen);
         }
-        let Seen::Redirected { frame: out } = seen else { return self.judge_kept(&found, seen) };
+        let Seen::Redirected { frame: out } = seen else { return self.judge_kept(frame, &found, seen) };
         if found.marker == RELAY {
             // Relayed between edges: judged as far as it is delivered, by the node.
             return Verdict::Agreed;
@@ -53,11 +54,7 @@ impl Edge {
             // Turned around: to a lease of our own.
             let inner =
                 Packet::read(turned.inner).map_err(|reason| format!("turned around although {}", reason.name()))?;
-            let to = self.holder(inner.destination, judged_number(&inner, turned.inner, false));
-            let to = to.ok_or_else(|| format!("turned around to {}, which nobody holds", inner.destination))?;
-            return ensure(to.node == turned.destination && to.vni.0 == turned.vni, || {
-                format!("turned around to {} under {}", turned.destination, turned.vni)
-            });
+            return self.judge_turned(&packet, found, &inner, &turned);
         }
         if found.inner.len() < packet.length || out.len() < 14 {
             return Err("cut short".to_owned());
@@ -77,8 +74,41 @@ impl Edge {
         })
     }
 
-    /// Not sent: would it have had to be?
-    fn judge_kept(&self, found: &tunnel::Tunnel<'_>, seen: &Seen) -> Verdict {
+    /// Turned around: to whom, and what has changed. A later fragment goes where its first went, to one of the address's.
+    fn judge_turned(
+        &self,
+        packet: &Packet,
+        found: &tunnel::Tunnel<'_>,
+        inner: &Packet,
+        turned: &tunnel::Tunnel<'_>,
+    ) -> Result<(), String> {
+        let holder = self.holder(inner.destination, judged_number(inner, turned.inner, false));
+        let is_one_of_them = |lease: &&EdgeLeaseEntry| {
+            holds_address(lease, inner.destination) && lease.node == turned.destination && lease.vni.0 == turned.vni
+        };
+        let to = match inner.part {
+            Part::Later => self.tables.leases.iter().find(is_one_of_them),
+            _ => holder.filter(|lease| is_one_of_them(lease)),
+        };
+        let to = to.ok_or_else(|| {
+            format!("turned around for {} to {} under {}", inner.destination, turned.destination, turned.vni)
+        })?;
+        // An error of the edge's own, about a packet that it had to turn back.
+        if inner.destination == packet.source && inner.is_icmp_error(turned.inner) && !packet.is_icmp_error(found.inner)
+        {
+            return ensure(inner.has_right_checksums(turned.inner), || "an answer's checksum is wrong".to_owned());
+        }
+        ensure(packet.length <= usize::from(to.mtu), || "larger than the MTU and turned around".to_owned())?;
+        ensure(turned.tos == found.tos, || "the tunnel's type of service has changed on the turn".to_owned())?;
+        let mut expected = found.inner[..packet.length].to_vec();
+        count_hop(packet, &mut expected);
+        ensure(is_same_header(packet, &expected, turned.inner), || {
+            format!("turned around, bytes differ\nexpected {expected:02x?}\nfound    {:02x?}", turned.inner)
+        })
+    }
+
+    /// Not sent: would it have had to be, and for which reasons may it be refused?
+    fn judge_kept(&self, frame: &[u8], found: &tunnel::Tunnel<'_>, seen: &Seen) -> Verdict {
         if let Seen::Passed { .. } = seen {
             return Verdict::no("a tunnel packet for this edge passed");
         }
@@ -99,7 +129,72 @@ impl Edge {
         if is_plain && is_right {
             return Verdict::no(format!("{} > {} is in order and was dropped", packet.source, packet.destination));
         }
-        Verdict::Drop(DropReason::ALL.to_vec())
+        Verdict::Drop(self.inside_refusals(frame, found, &packet))
+    }
+
+    /// What may be wrong with a tunnel packet for this edge; several things may be, and the program names one.
+    fn inside_refusals(&self, frame: &[u8], found: &tunnel::Tunnel<'_>, packet: &Packet) -> Vec<DropReason> {
+        let mut reasons = named(shape_refusals(packet, found.inner, Way::Outward));
+        let kind = if packet.source.is_ipv6() { 0x86dd } else { 0x0800 };
+        if tunnel::read(frame).is_err() || found.kind != kind {
+            reasons.extend([DropReason::Geneve, DropReason::Malformed, DropReason::Unleased]);
+        }
+        if found.marker == RELAY {
+            reasons.push(DropReason::UnknownPeer);
+        }
+        match self.holder(packet.source, judged_number(packet, found.inner, true)) {
+            None => reasons.push(DropReason::Unleased),
+            Some(lease) if lease.node != found.source => reasons.push(DropReason::UnknownPeer),
+            Some(lease) if lease.vni.0 != found.vni => reasons.push(DropReason::VniMismatch),
+            Some(_) => {}
+        }
+        if packet.part == Part::First {
+            // Both its id and its port must be in a block of its node's.
+            reasons.push(DropReason::Unleased);
+        }
+        if found.tos & 3 == 3 && super::wire::ecn(found.inner) == 0 {
+            reasons.push(DropReason::Ecn);
+        }
+        self.carried_refusals(packet, found.inner, &mut reasons);
+        if self.is_own(packet.destination) {
+            // Turned around, it is a packet that comes in.
+            reasons.extend(named(shape_refusals(packet, found.inner, Way::Inward)));
+            self.entering_refusals(packet, found.inner, &mut reasons);
+        }
+        reasons
+    }
+
+    /// What may be wrong with a packet whichever way it goes.
+    fn carried_refusals(&self, packet: &Packet, bytes: &[u8], reasons: &mut Vec<DropReason>) {
+        if bytes[if packet.source.is_ipv6() { 7 } else { 8 }] <= 1 {
+            reasons.extend([DropReason::TtlExpired, DropReason::IcmpRate]);
+        }
+        let is_portless = !matches!(packet.protocol, TCP | UDP | ICMP);
+        if packet.source.is_ipv4() && is_portless {
+            reasons.push(DropReason::ProtocolWithoutPort);
+        }
+        if packet.is_icmp_error(bytes) {
+            // What it embeds may be anything.
+            reasons.extend([DropReason::Malformed, DropReason::Fragment, DropReason::IcmpType]);
+            reasons.extend([DropReason::Unleased, DropReason::NoMapping, DropReason::ExtensionHeaders]);
+        }
+    }
+
+    /// What may be wrong with a packet to one of our own addresses.
+    fn entering_refusals(&self, packet: &Packet, bytes: &[u8], reasons: &mut Vec<DropReason>) {
+        self.carried_refusals(packet, bytes, reasons);
+        let holder = self.holder(packet.destination, judged_number(packet, bytes, false));
+        if holder.is_none() || packet.part == Part::Later {
+            reasons.push(DropReason::Unleased);
+        }
+        if packet.part == Part::Later {
+            // Its first hasn't come.
+            reasons.push(DropReason::NoSlowPath);
+        }
+        let mtu = self.tables.leases.iter().filter(|lease| holds_address(lease, packet.destination));
+        if mtu.map(|lease| usize::from(lease.mtu)).min().is_some_and(|mtu| packet.length > mtu) {
+            reasons.extend([DropReason::TooBig, DropReason::NoSlowPath, DropReason::IcmpRate]);
+        }
     }
 
     /// A frame came in from the outside.
@@ -145,10 +240,16 @@ impl Edge {
                     Some(lease) if is_plain && packet.length <= usize::from(lease.mtu) => {
                         Verdict::no(format!("{} > {} is in order and was dropped", packet.source, packet.destination))
                     }
-                    _ => Verdict::Drop(DropReason::ALL.to_vec()),
+                    _ => Verdict::Drop(self.outside_refusals(&packet, bytes)),
                 }
             }
         }
+    }
+
+    fn outside_refusals(&self, packet: &Packet, bytes: &[u8]) -> Vec<DropReason> {
+        let mut reasons = named(shape_refusals(packet, bytes, Way::Inward));
+        self.entering_refusals(packet, bytes, &mut reasons);
+        reasons
     }
 
     fn judge_entering(
@@ -203,6 +304,10 @@ impl Edge {
             }),
         }
     }
+}
+
+fn named(numbers: Vec<u32>) -> Vec<DropReason> {
+    DropReason::ALL.iter().copied().filter(|reason| numbers.contains(&(*reason as u32))).collect()
 }
 
 fn ensure(is_right: bool, what: impl FnOnce() -> String) -> Result<(), String> {

@@ -50,6 +50,8 @@ pub struct Places {
     pub destinations: Vec<IpAddr>,
     /// Inner ports; more than a lease has, so that ports run out.
     pub port_count: usize,
+    /// Remote ports: of servers, and in the blocks of our own leases.
+    pub remote_ports: Vec<u16>,
 }
 
 /// A packet of a workload, well formed but for what is said beside it.
@@ -65,7 +67,7 @@ pub fn packet(random: &mut Random, places: &Places) -> Vec<u8> {
         (15..19, false) => ICMPV6,
         (_, _) => random.pick(&[47, 50, 132, 0xfd]),
     };
-    let ports = (2_000 + random.below(places.port_count) as u16, random.pick(&[53, 80, 443, 1_025, 6_081]));
+    let ports = (2_000 + random.below(places.port_count) as u16, random.pick(&places.remote_ports));
     let payload_length = match random.below(10) {
         0 => 0,
         1..7 => random.below(64),

@@ -45,6 +45,15 @@ impl Node {
         Self { tables, alive, flows, alike: HashMap::new(), now_secs: 0 }
     }
 
+    /// An edge dies, or lives again.
+    pub fn set_alive(&mut self, edge: EdgeNumber, is_alive: bool) {
+        if is_alive {
+            self.alive.insert(edge);
+        } else {
+            self.alive.remove(&edge);
+        }
+    }
+
     /// A frame came in by a workload's device.
     pub fn from_workload(&mut self, ifindex: u32, frame: &[u8], seen: &Seen) -> Verdict {
         let Some(device) = self.tables.devices.iter().find(|device| device.ifindex == ifindex).cloned() else {
@@ -118,7 +127,8 @@ impl Node {
         let is_ipv6 = short(frame, 12) == 0x86dd;
         let parsed = Packet::read(bytes).ok().filter(|packet| packet.source.is_ipv6() == is_ipv6);
         let destination = address_at(bytes, is_ipv6, if is_ipv6 { 24 } else { 16 });
-        let is_near = covers(&self.tables.bypass, destination);
+        let is_near = covers(&self.tables.bypass, destination)
+            || self.egress(number).is_some_and(|egress| covers(&egress.bypass, destination));
         if is_near && let Seen::Passed { mark: BYPASS_MARK } = seen {
             return Verdict::Agreed;
         }

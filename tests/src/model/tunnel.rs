@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::wire::{short, sum};
+use super::wire::{complement, put, short, sum};
 
 /// A tunnel frame's headers, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,26 @@ pub fn read(frame: &[u8]) -> Result<Tunnel<'_>, String> {
         kind: short(geneve, 2),
         inner: &frame[udp_at + 16..end],
     })
+}
+
+/// The same frame between others of the same family. Its UDP checksum is zero and stays so.
+pub fn readdressed(frame: &[u8], source: IpAddr, destination: IpAddr) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            out[26..30].copy_from_slice(&source.octets());
+            out[30..34].copy_from_slice(&destination.octets());
+            put(&mut out, 24, 0);
+            let checksum = complement(sum(&out[14..34], 0));
+            put(&mut out, 24, checksum);
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            out[22..38].copy_from_slice(&source.octets());
+            out[38..54].copy_from_slice(&destination.octets());
+        }
+        _ => {}
+    }
+    out
 }
 
 /// Reads a frame as far as a receiver must: whose lengths agree, whatever options, checksums and traffic class it has.
