@@ -14,14 +14,18 @@ use crate::setup::{self, Purpose};
 /// What a line of the test begins with; one JSON object follows.
 const MARK: &str = "frames: ";
 
+/// Worlds that the frames are spread over.
+const WORLD_COUNT: u64 = 4;
+
 /// The test that prints them.
 const TEST: &str = "programs::fuzz::";
 
 /// How long to go on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Frames through every program, half of them over an IPv4 underlay, half over IPv6.
-    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(2..))]
+    /// Frames through every program: over an underlay of either family, with rewritten and with configured leases, a
+    /// quarter each.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(4..))]
     frames: u64,
     /// Which frames: the same seed gives the same. Default: by the clock.
     #[arg(long)]
@@ -36,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
     let seed = args.seed.unwrap_or_else(clock_seed);
     println!("{} frames through every program, seed {seed}", args.frames);
-    let frames = args.frames.div_ceil(2);
+    let frames = args.frames.div_ceil(WORLD_COUNT);
     let variables = [format!("PERSONA_TEST_FRAMES={frames}"), format!("PERSONA_TEST_SEED={seed}")];
     let mut command = binaries::elevated(&tests, &persona_ctl, &variables)?;
     command.args(["--test-threads=1", "--nocapture", TEST]).stdin(Stdio::null()).stdout(Stdio::piped());

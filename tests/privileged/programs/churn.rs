@@ -15,7 +15,7 @@ use persona_tests::model::generate::{Random, frame, packet, reply, turned_around
 use persona_tests::model::tunnel;
 
 use super::frames::{ethernet, geneve};
-use super::fuzz_world::{EDGE4, NODE4, node_tables, underlays, workload_places};
+use super::fuzz_world::{EDGE4, NODE4, Scene, node_tables, underlays, workload_places};
 use super::namespace::Namespace;
 use super::run::{Facts, TC_REDIRECT, run_tc};
 use super::world::{World, is_privileged};
@@ -161,7 +161,7 @@ fn nothing_is_left_of_a_day_of_flows_and_leases() {
     let namespace = Namespace::new("churn");
     let world = World::new();
     namespace.enter(|| {
-        let tables = NodeTables { cgroups: vec![], ..node_tables(&underlays()[0], 1) };
+        let tables = NodeTables { cgroups: vec![], ..node_tables(Scene::Rewritten, &underlays()[0], 1) };
         let tables = NodeTables { subjects: tables.subjects[..1].to_vec(), ..tables };
         let maps = world.bpffs().join("node").join("maps");
         let held = VecDeque::new();

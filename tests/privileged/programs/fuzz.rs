@@ -2,8 +2,10 @@
 //!
 //! A frame of a workload goes through `from_workload`, one of the host's own processes through `from_host`; what leaves
 //! goes, whole or broken, through an edge's `edge_inside` at TC and XDP; what reaches a server is answered, and the answer
-//! comes back through `edge_outside` and `from_edge`. Others open connections through `to_workload`; `guard` sees
-//! everything. `PERSONA_TEST_FRAMES` says how many frames every program sees at least, over each underlay;
+//! comes back through `edge_outside` and `from_edge`. Workloads speak to each other's egress addresses too; edges die and
+//! return, pass packets on to a peer, and hand over to the slow path (`Scene`). Others open connections through
+//! `to_workload`; `guard` sees
+//! everything. `PERSONA_TEST_FRAMES` says how many frames every program sees at least, in each scene and over each underlay;
 //! `PERSONA_TEST_SEED` says which.
 
 use std::collections::BTreeMap;
@@ -11,12 +13,13 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use persona_common::drop::DropReason;
+use persona_common::encapsulation::RELAY;
 use persona_common::event::WANT_DROPS;
 use persona_common::{BYPASS_MARK, PERSONA_MARK};
 use persona_core::ids::Generation;
-use persona_ctl::dataplane::tables::NodeTables;
+use persona_ctl::dataplane::tables::{NodeTables, VlanTag};
 use persona_ctl::dataplane::watch::{Ring, Watch, Watched};
-use persona_ctl::dataplane::{EdgeDataplane, NodeDataplane, monotonic_now};
+use persona_ctl::dataplane::{EdgeDataplane, NodeDataplane, OwnershipWriter, monotonic_now};
 use persona_ctl::monitor::Record;
 use persona_tests::model::edge::Edge;
 use persona_tests::model::generate::{Places, Random, frame, mutate, packet, reply, turned_around};
@@ -25,8 +28,8 @@ use persona_tests::model::node::Node;
 use persona_tests::model::{Seen, Verdict, tunnel};
 
 use super::fuzz_world::{
-    EDGE, MAC_OUTSIDE, MAC_PEER, OTHER_EDGE, STALE_EDGE, Underlay, edge_tables, host_places, node_tables, underlays,
-    workload_places,
+    EDGE, MAC_OUTSIDE, MAC_PEER, OTHER_EDGE, STALE_EDGE, Scene, Underlay, edge_tables, host_places, node_tables,
+    underlays, workload_places,
 };
 use super::namespace::Namespace;
 use super::own_group::OwnGroup;
@@ -48,6 +51,9 @@ struct Chain {
     edge_watch: Watch,
     node_tables: NodeTables,
     edge_address: IpAddr,
+    peer_address: IpAddr,
+    vlan: Option<VlanTag>,
+    ownership: OwnershipWriter,
     random: Random,
     counts: BTreeMap<Program, [u64; 3]>,
     /// What came through lately, as it came.
@@ -155,11 +161,11 @@ impl Chain {
     }
 
     /// Prints one line of JSON per program, which `cargo xtask soak` keeps.
-    fn report(&self, underlay: &Underlay, seed: u64, took: Duration) {
+    fn report(&self, scene: Scene, underlay: &Underlay, seed: u64, took: Duration) {
         for (program, [sent, passed, dropped]) in &self.counts {
-            let (name, underlay, secs) = (program.name(), underlay.node, took.as_secs());
+            let (name, leases, underlay, secs) = (program.name(), scene.name(), underlay.node, took.as_secs());
             println!(
-                r#"frames: {{"program":"{name}","underlay":"{underlay}","seed":{seed},"sent":{sent},"passed":{passed},"dropped":{dropped},"seconds":{secs}}}"#
+                r#"frames: {{"program":"{name}","leases":"{leases}","underlay":"{underlay}","seed":{seed},"sent":{sent},"passed":{passed},"dropped":{dropped},"seconds":{secs}}}"#
             );
             let must_drop = *program != Program::ToWorkload;
             assert!(!must_drop || *dropped > 0, "{name}: none was refused");
@@ -202,10 +208,20 @@ impl Chain {
         self.node_model.set_alive(OTHER_EDGE, is_alive);
     }
 
+    /// The edge's peer stops answering, or the edge doesn't hear the node; both may be over.
+    fn flip_surroundings(&mut self) {
+        let (is_alive, is_silent) = (self.random.chance(60), self.random.chance(20));
+        self.ownership.set_peer_alive(OTHER_EDGE, is_alive).unwrap();
+        assert!(self.ownership.set_node_heard(self.node_tables.underlay_address.unwrap(), !is_silent).unwrap());
+        self.edge_model.are_peers_alive = is_alive;
+        self.edge_model.is_node_silent = is_silent;
+    }
+
     /// One frame of somebody and all that follows from it, or another one for the program that has seen fewest.
     fn turn(&mut self, workload: &Places, host: &Places) {
         if self.random.chance(1) {
             self.flip_other_edge();
+            self.flip_surroundings();
         }
         if self.random.chance(30) {
             return self.round_trip(Program::FromWorkload, workload);
@@ -275,13 +291,31 @@ impl Chain {
         out
     }
 
+    /// A workload's frame as its device carries it: with the tag, but for a few, or with one that it shouldn't have.
+    fn tagged(&mut self, mut frame: Vec<u8>) -> Vec<u8> {
+        let tag = match (self.vlan, self.random.below(20)) {
+            (Some(vlan), 0..17) => vlan.id | (self.random.below(8) as u16) << 13,
+            (_, 19) => self.random.pick(&[0, 0xe000, 6]),
+            _ => return frame,
+        };
+        let kind = self.random.pick(&[0x8100u16, 0x88a8, 0x88a8, 0x88a8, 0x88a8, 0x88a8]);
+        frame.splice(12..12, [kind.to_be_bytes(), tag.to_be_bytes()].concat());
+        frame
+    }
+
     /// A frame out through a node and an edge, and its answer back.
     fn round_trip(&mut self, program: Program, places: &Places) {
-        let out = self.frame_of(places);
+        let mut out = self.frame_of(places);
+        if program == Program::FromWorkload {
+            out = self.tagged(out);
+        }
         let beside =
             if program == Program::FromHost && self.random.chance(10) { self.beside() } else { Beside::default() };
         let Some(mut tunnelled) = self.step_beside(program, &out, beside) else { return };
         let Ok(found) = tunnel::read(&tunnelled) else { return };
+        if found.is_control {
+            return;
+        }
         if found.destination != self.edge_address {
             // None of this edge's business; its twin would do the same.
             self.step(Program::EdgeInside, &tunnelled);
@@ -325,8 +359,22 @@ impl Chain {
         }
     }
 
-    /// A tunnel frame of the edge's reaches the node, whole or broken.
+    /// A tunnel frame of the edge's reaches the node, whole or broken; by way of a peer, if that is where it goes.
     fn deliver(&mut self, mut entered: Vec<u8>) {
+        let Ok(found) = tunnel::read(&entered) else { return };
+        if found.is_control {
+            // It waits for the slow path.
+            return;
+        }
+        if found.marker == RELAY {
+            let passed_on = tunnel::readdressed(&entered, self.peer_address, self.edge_address);
+            for program in [Program::EdgeInside, Program::XdpInside] {
+                self.remember(program, &passed_on);
+            }
+            self.step(Program::XdpInside, &passed_on);
+            let Some(turned) = self.step(Program::EdgeInside, &passed_on) else { return };
+            entered = turned;
+        }
         self.remember(Program::FromEdge, &entered);
         if self.random.chance(25) {
             mutate(&mut self.random, &mut entered);
@@ -366,10 +414,10 @@ const RECENT_COUNT_MAX: usize = 256;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Runs one underlay's chain until every program has seen enough frames, and prints what was counted.
-fn run(underlay: &Underlay, seed: u64, group: &OwnGroup) {
+fn run(scene: Scene, underlay: &Underlay, seed: u64, group: &OwnGroup) {
     let world = World::new();
     let namespace = Namespace::new("fuzz");
-    let node_tables = node_tables(underlay, group.id());
+    let node_tables = node_tables(scene, underlay, group.id());
     namespace.enter(|| {
         let mut node = world.node();
         node.apply(&node_tables).unwrap();
@@ -377,17 +425,21 @@ fn run(underlay: &Underlay, seed: u64, group: &OwnGroup) {
             node.set_edge_liveness(edge, true, generation).unwrap();
         }
         let mut edge = world.edge();
-        edge.apply(&edge_tables(underlay)).unwrap();
+        edge.apply(&edge_tables(scene, underlay)).unwrap();
+        let ownership = edge.ownership_writer().unwrap();
         let watch = |watched| Watch::open(&world.bpffs(), watched, Ring::Events { wanted: WANT_DROPS }).unwrap();
         let mut chain = Chain {
             node,
             edge,
             node_model: Node::new(node_tables.clone(), [EDGE, OTHER_EDGE]),
-            edge_model: Edge::new(edge_tables(underlay)),
+            edge_model: Edge::new(edge_tables(scene, underlay)),
             node_watch: watch(Watched::Node),
             edge_watch: watch(Watched::Edge),
             node_tables,
             edge_address: underlay.edges[0],
+            peer_address: underlay.edges[1],
+            vlan: scene.vlan(),
+            ownership,
             random: Random::new(seed),
             counts: PROGRAMS.map(|program| (program, [0; 3])).into(),
             recent: BTreeMap::new(),
@@ -407,14 +459,15 @@ fn run(underlay: &Underlay, seed: u64, group: &OwnGroup) {
             if told.elapsed() > PROGRESS_INTERVAL {
                 told = Instant::now();
                 println!(
-                    "over {}: {} of {} frames through every program",
+                    "over {}, leases {}: {} of {} frames through every program",
                     underlay.node,
+                    scene.name(),
                     chain.least_count(),
                     frame_count()
                 );
             }
         }
-        chain.report(underlay, seed, began.elapsed());
+        chain.report(scene, underlay, seed, began.elapsed());
     });
 }
 
@@ -426,6 +479,8 @@ fn programs_and_model_agree_on_random_and_hostile_frames() {
     let group = OwnGroup::new("persona-fuzz");
     let first_seed = std::env::var("PERSONA_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     for (offset, underlay) in underlays().iter().enumerate() {
-        run(underlay, first_seed + offset as u64, &group);
+        for scene in [Scene::Rewritten, Scene::Configured] {
+            run(scene, underlay, first_seed + offset as u64, &group);
+        }
     }
 }

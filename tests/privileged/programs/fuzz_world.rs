@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
+use persona_core::wire::desired::WHOLE_ADDRESS_BITS;
 use persona_ctl::dataplane::tables::*;
 use persona_tests::model::generate::Places;
 
@@ -47,6 +48,40 @@ pub(super) fn underlays() -> [Underlay; 2] {
     [Underlay { node: NODE4.into(), edges: edges4 }, Underlay { node: ipv6("fd00::1").into(), edges: edges6 }]
 }
 
+/// How the workload has its leases, and what else differs with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scene {
+    /// Rewritten into port blocks and a prefix; no slow path, no peer.
+    Rewritten,
+    /// Configured on the workload's own interface, behind a VLAN; there is a slow path, and the edge has a peer.
+    Configured,
+}
+
+impl Scene {
+    /// In reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rewritten => "rewritten",
+            Self::Configured => "configured",
+        }
+    }
+
+    /// The tag of the workload's frames.
+    pub(super) fn vlan(self) -> Option<VlanTag> {
+        (self == Self::Configured).then_some(VlanTag { id: 5, protocol: VlanProtocol::Service })
+    }
+
+    /// The device that stands for the slow path's: what is redirected goes nowhere in a test run.
+    fn slow_ifindex(self) -> Option<u32> {
+        (self == Self::Configured).then_some(LOOPBACK)
+    }
+
+    /// Whether the subject at this place has its leases on its own interface.
+    fn configures(self, place: usize) -> bool {
+        self == Self::Configured && place == 0
+    }
+}
+
 /// Rows that lead to either living edge first, and rows of which no choice will do, from where the search walks on.
 fn rows() -> Vec<(EdgeNumber, EdgeNumber)> {
     let row = |index: usize| match index % 16 {
@@ -58,20 +93,23 @@ fn rows() -> Vec<(EdgeNumber, EdgeNumber)> {
 }
 
 /// What the subject at this place leases: IPv4 and IPv6.
-fn spaces(place: usize) -> [LeaseSpace; 2] {
+fn spaces(scene: Scene, place: usize) -> [LeaseSpace; 2] {
+    let address = EGRESS[place];
     let prefix = [ipv6("2001:db8:1:5::"), ipv6("2001:db8:1:6::")][place];
-    [
-        LeaseSpace::Ports { address: EGRESS[place], block_bits: BLOCK_BITS, blocks: BLOCKS.to_vec() },
-        LeaseSpace::Prefix { prefix },
-    ]
+    let ports = if scene.configures(place) {
+        LeaseSpace::whole_address(address)
+    } else {
+        LeaseSpace::Ports { address, block_bits: BLOCK_BITS, blocks: BLOCKS.to_vec() }
+    };
+    [ports, LeaseSpace::Prefix { prefix }]
 }
 
 fn lease_ids(place: usize) -> [LeaseId; 2] {
     [LeaseId(9 + 2 * place as u64), LeaseId(10 + 2 * place as u64)]
 }
 
-fn leases(place: usize) -> impl Iterator<Item = LeaseEntry> {
-    lease_ids(place).into_iter().zip(spaces(place)).map(move |(id, space)| LeaseEntry {
+fn leases(scene: Scene, place: usize) -> impl Iterator<Item = LeaseEntry> {
+    lease_ids(place).into_iter().zip(spaces(scene, place)).map(move |(id, space)| LeaseEntry {
         id,
         subject: SUBJECTS[place],
         vni: VNIS[place],
@@ -79,7 +117,7 @@ fn leases(place: usize) -> impl Iterator<Item = LeaseEntry> {
         group: group(),
         mtu: MTU,
         generation: Generation(3),
-        configured: false,
+        configured: scene.configures(place),
     })
 }
 
@@ -110,8 +148,9 @@ fn persona_bypass() -> Vec<(IpAddr, u8)> {
 }
 
 /// A node whose processes in the control group are a subject.
-pub(super) fn node_tables(underlay: &Underlay, cgroup: u64) -> NodeTables {
+pub(super) fn node_tables(scene: Scene, underlay: &Underlay, cgroup: u64) -> NodeTables {
     NodeTables {
+        slow_ifindex: scene.slow_ifindex(),
         underlay_address: Some(underlay.node),
         subjects: vec![subject(0), subject(1)],
         devices: vec![DeviceEntry {
@@ -119,10 +158,10 @@ pub(super) fn node_tables(underlay: &Underlay, cgroup: u64) -> NodeTables {
             subject: Some(SUBJECTS[0]),
             address: Some(WORKLOAD),
             prefix6: Some((ipv6("fd01:0:0:1::"), 64)),
-            vlan: None,
+            vlan: scene.vlan(),
         }],
         cgroups: vec![CgroupEntry { id: cgroup, subject: SUBJECTS[1] }],
-        leases: leases(0).chain(leases(1)).collect(),
+        leases: leases(scene, 0).chain(leases(scene, 1)).collect(),
         edges: edges(underlay),
         groups: vec![GroupTable { group: group(), rows: rows() }],
         bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24), (ipv6("fd01:0:0:1::").into(), 64)],
@@ -137,7 +176,12 @@ fn edges(underlay: &Underlay) -> Vec<EdgeEntry> {
     [EDGE, OTHER_EDGE, STALE_EDGE].into_iter().zip(underlay.edges).map(edge).collect()
 }
 
-pub(super) fn edge_tables(underlay: &Underlay) -> EdgeTables {
+fn address(scene: Scene, place: usize) -> EgressAddressEntry {
+    let block_bits = if scene.configures(place) { WHOLE_ADDRESS_BITS } else { BLOCK_BITS };
+    EgressAddressEntry { address: EGRESS[place], block_bits }
+}
+
+pub(super) fn edge_tables(scene: Scene, underlay: &Underlay) -> EdgeTables {
     let hop = |address: IpAddr| NextHopEntry {
         ifindex: LOOPBACK,
         address,
@@ -146,19 +190,26 @@ pub(super) fn edge_tables(underlay: &Underlay) -> EdgeTables {
     };
     let leases = |place: usize| {
         let (node, vni) = (underlay.node, VNIS[place]);
-        spaces(place).map(move |space| EdgeLeaseEntry { space, node, vni, mtu: MTU })
+        spaces(scene, place).map(move |space| EdgeLeaseEntry { space, node, vni, mtu: MTU })
     };
     EdgeTables {
         number: EDGE,
         underlay_address: Some(underlay.edges[0]),
         generation: Generation(3),
-        addresses: EGRESS.map(|address| EgressAddressEntry { address, block_bits: BLOCK_BITS }).to_vec(),
+        slow_ifindex: scene.slow_ifindex(),
+        addresses: [0, 1].map(|place| address(scene, place)).to_vec(),
+        peers: match scene {
+            Scene::Rewritten => vec![],
+            Scene::Configured => {
+                let (number, address) = (OTHER_EDGE, underlay.edges[1]);
+                vec![PeerEntry { number, address, next_hop: hop(address) }]
+            }
+        },
         prefixes: vec![(ipv6("2001:db8:1::"), 56)],
         leases: leases(0).into_iter().chain(leases(1)).collect(),
         nodes: vec![NodeEntry { address: underlay.node, next_hop: hop(underlay.node) }],
         outside: Some(hop(Ipv4Addr::new(198, 51, 100, 1).into())),
         outside6: Some(hop(ipv6("2001:db8:ffff::1").into())),
-        ..EdgeTables::default()
     }
 }
 
@@ -173,6 +224,10 @@ pub(super) fn workload_places() -> Places {
             ipv6("fd01:0:0:1:ffff::3").into(),
             ipv6("fd01:0:0:2::3").into(),
             Ipv4Addr::new(10, 1, 0, 3).into(),
+            // Its own only where they are configured.
+            EGRESS[0].into(),
+            EGRESS[0].into(),
+            ipv6("2001:db8:1:5::9").into(),
         ],
         destinations: destinations(),
         port_count: 200,

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use persona_common::drop::DropReason;
-use persona_ctl::dataplane::tables::{Filtering, LeaseSpace};
+use persona_common::encapsulation::WAIT_INWARD;
+use persona_ctl::dataplane::tables::{DeviceEntry, Filtering, LeaseSpace};
 
 use super::nat::Answer;
 use super::node::{Node, differs, ensure, is_own_source, translated};
@@ -32,6 +33,10 @@ impl Node {
 
     fn judge_delivery(&mut self, found: &tunnel::Tunnel<'_>, out: &[u8]) -> Result<(), String> {
         let packet = Packet::read(found.inner).map_err(|reason| format!("delivered although {}", reason.name()))?;
+        if let Some(waiting) = tunnel::read(out).ok().filter(|waiting| waiting.marker == WAIT_INWARD) {
+            ensure(self.tables.slow_ifindex.is_some(), || "handed over although there is no slow path".to_owned())?;
+            return judge_waiting(&packet, found.inner, &waiting);
+        }
         let lease = self.lease_of(packet.destination).cloned();
         let lease = lease.ok_or_else(|| format!("{} is not leased and was delivered", packet.destination))?;
         ensure(lease.vni.0 == found.vni, || format!("vni {} delivered under {}", found.vni, lease.vni.0))?;
@@ -43,14 +48,18 @@ impl Node {
         let device = self.tables.devices.iter().find(|device| device.subject == Some(lease.subject));
         let is_host = self.tables.cgroups.iter().any(|cgroup| cgroup.subject == lease.subject);
         ensure(is_host || device.is_some(), || "delivered to nobody".to_owned())?;
-        ensure(device.is_none_or(|device| is_own_source(device, got.destination)), || {
-            format!("{} is not the workload", got.destination)
-        })?;
+        let is_its_own = |device: &DeviceEntry| lease.configured || is_own_source(device, got.destination);
+        ensure(device.is_none_or(is_its_own), || format!("{} is not the workload", got.destination))?;
         let mut to = (got.destination, got.destination_port);
         if is_error {
             to.1 = embedded_port(&got, delivered, Way::Inward);
         }
-        if let (LeaseSpace::Ports { address, .. }, Part::Whole | Part::First, false) =
+        if lease.configured {
+            ensure(got.destination == packet.destination, || format!("{} became another", packet.destination))?;
+            let is_asked = packet.part != Part::Later && !is_error;
+            let has_sent = self.flows[&lease.subject].nat.may_be_unseen(packet.protocol, to);
+            ensure(!is_asked || has_sent, || format!("{to:?} has sent nothing and got something"))?;
+        } else if let (LeaseSpace::Ports { address, .. }, Part::Whole | Part::First, false) =
             (&lease.space, packet.part, is_error)
         {
             let outer = (packet.protocol, *address, packet.destination_port);
@@ -63,7 +72,9 @@ impl Node {
                 _ => {}
             }
         }
-        if let LeaseSpace::Prefix { prefix } = &lease.space {
+        if let LeaseSpace::Prefix { prefix } = &lease.space
+            && !lease.configured
+        {
             let inner = translated(got.destination, *prefix).map(IpAddr::V6);
             ensure(inner == Some(packet.destination), || format!("{} became {}", packet.destination, got.destination))?;
         }
@@ -107,6 +118,12 @@ impl Node {
         }
         Verdict::Agreed
     }
+}
+
+/// Handed over: a later fragment, as it was, that waits for its first.
+pub(super) fn judge_waiting(packet: &Packet, bytes: &[u8], waiting: &tunnel::Tunnel<'_>) -> Result<(), String> {
+    let is_right = packet.part == Part::Later && waiting.is_control && waiting.vni == 0;
+    ensure(is_right && waiting.inner == &bytes[..packet.length], || format!("{:?} waits as {waiting:?}", packet.part))
 }
 
 /// Not a tunnel packet for this node: whatever comes next on the host gets it as it is.

@@ -5,23 +5,27 @@
 use std::net::IpAddr;
 
 use persona_common::drop::DropReason;
-use persona_common::encapsulation::RELAY;
+use persona_common::encapsulation::{RELAY, WAIT_INWARD};
 use persona_ctl::dataplane::tables::{EdgeLeaseEntry, EdgeTables, LeaseSpace};
 
+use super::delivery::judge_waiting;
 use super::packet::{ICMP, ICMPV6, Packet, Part, TCP, UDP};
-use super::shape::{Way, shape_refusals};
 use super::wire::{ecn_at_exit, put, set_ecn, short, updated};
 use super::{Seen, Verdict, tunnel};
 
 /// An edge as the contract describes it.
 pub struct Edge {
-    tables: EdgeTables,
+    pub(super) tables: EdgeTables,
+    /// Whether its peers answer its probes.
+    pub are_peers_alive: bool,
+    /// Whether it has not heard the node lately.
+    pub is_node_silent: bool,
 }
 
 impl Edge {
-    /// An edge with these tables; every next hop is resolved and every peer alive.
+    /// An edge with these tables, which hears the node and no peer; every next hop is resolved.
     pub fn new(tables: EdgeTables) -> Self {
-        Self { tables }
+        Self { tables, are_peers_alive: false, is_node_silent: false }
     }
 
     /// A frame came in at the underlay.
@@ -31,14 +35,45 @@ impl Edge {
             return judge_alien(seen);
         }
         let Seen::Redirected { frame: out } = seen else { return self.judge_kept(frame, &found, seen) };
-        if found.marker == RELAY {
-            // Relayed between edges: judged as far as it is delivered, by the node.
-            return Verdict::Agreed;
-        }
-        match self.judge_leaving(&found, out) {
+        let judged =
+            if found.marker == RELAY { self.judge_relayed(&found, out) } else { self.judge_leaving(&found, out) };
+        match judged {
             Ok(()) => Verdict::Agreed,
             Err(text) => Verdict::no(text),
         }
+    }
+
+    /// A peer has passed on what came to it from outside: it goes to its node, and is never passed on again.
+    fn judge_relayed(&self, found: &tunnel::Tunnel<'_>, out: &[u8]) -> Result<(), String> {
+        ensure(self.is_peer(found.source), || format!("{} is no peer", found.source))?;
+        let packet = Packet::read(found.inner).map_err(|reason| format!("passed on although {}", reason.name()))?;
+        if let Ok(turned) = tunnel::read(out)
+            && Some(turned.source) == self.tables.underlay_address
+        {
+            ensure(turned.marker != RELAY, || "passed on twice".to_owned())?;
+            return self.judge_turned(&packet, found, &turned);
+        }
+        let answer = out.get(14..).and_then(|answer| Some((Packet::read(answer).ok()?, answer)));
+        let is_answer = answer.is_some_and(|(answer, bytes)| {
+            answer.is_icmp_error(bytes) && answer.destination == packet.source && answer.has_right_checksums(bytes)
+        });
+        ensure(is_answer, || format!("neither a tunnel packet nor an answer: {out:02x?}"))
+    }
+
+    pub(super) fn is_peer(&self, address: IpAddr) -> bool {
+        self.tables.peers.iter().any(|peer| peer.address == address)
+    }
+
+    /// Passed on, as it was, to a peer: a fragment that is another's, or a packet whose node isn't heard.
+    fn judge_passing_on(&self, packet: &Packet, bytes: &[u8], relayed: &tunnel::Tunnel<'_>) -> Result<(), String> {
+        ensure(self.are_peers_alive && self.is_peer(relayed.destination), || {
+            format!("passed on to {}, which is no living peer", relayed.destination)
+        })?;
+        let is_anothers = packet.part != Part::Whole && packet.source.is_ipv4();
+        ensure(is_anothers || self.is_node_silent, || "passed on without need".to_owned())?;
+        ensure(relayed.vni == 0 && relayed.inner == &bytes[..packet.length], || {
+            format!("passed on under {}, changed to {:02x?}", relayed.vni, relayed.inner)
+        })
     }
 
     fn judge_leaving(&self, found: &tunnel::Tunnel<'_>, out: &[u8]) -> Result<(), String> {
@@ -52,9 +87,7 @@ impl Edge {
             && Some(turned.source) == self.tables.underlay_address
         {
             // Turned around: to a lease of our own.
-            let inner =
-                Packet::read(turned.inner).map_err(|reason| format!("turned around although {}", reason.name()))?;
-            return self.judge_turned(&packet, found, &inner, &turned);
+            return self.judge_turned(&packet, found, &turned);
         }
         if found.inner.len() < packet.length || out.len() < 14 {
             return Err("cut short".to_owned());
@@ -79,10 +112,16 @@ impl Edge {
         &self,
         packet: &Packet,
         found: &tunnel::Tunnel<'_>,
-        inner: &Packet,
         turned: &tunnel::Tunnel<'_>,
     ) -> Result<(), String> {
-        let holder = self.holder(inner.destination, judged_number(inner, turned.inner, false));
+        if turned.marker == RELAY {
+            return self.judge_passing_on(packet, found.inner, turned);
+        }
+        if turned.is_control {
+            return self.judge_handed_over(packet, found.inner, turned);
+        }
+        let inner = Packet::read(turned.inner).map_err(|reason| format!("turned around although {}", reason.name()))?;
+        let holder = self.holder(inner.destination, judged_number(&inner, turned.inner, false));
         let is_one_of_them = |lease: &&EdgeLeaseEntry| {
             holds_address(lease, inner.destination) && lease.node == turned.destination && lease.vni.0 == turned.vni
         };
@@ -98,13 +137,28 @@ impl Edge {
         {
             return ensure(inner.has_right_checksums(turned.inner), || "an answer's checksum is wrong".to_owned());
         }
-        ensure(packet.length <= usize::from(to.mtu), || "larger than the MTU and turned around".to_owned())?;
+        ensure(packet.length <= usize::from(to.mtu) || self.may_be_cut(packet, found.inner), || {
+            "larger than the MTU and turned around".to_owned()
+        })?;
         ensure(turned.tos == found.tos, || "the tunnel's type of service has changed on the turn".to_owned())?;
         let mut expected = found.inner[..packet.length].to_vec();
         count_hop(packet, &mut expected);
         ensure(is_same_header(packet, &expected, turned.inner), || {
             format!("turned around, bytes differ\nexpected {expected:02x?}\nfound    {:02x?}", turned.inner)
         })
+    }
+
+    /// What is larger than the MTU goes to the slow path, where there is one, if it may be cut.
+    fn may_be_cut(&self, packet: &Packet, bytes: &[u8]) -> bool {
+        self.tables.slow_ifindex.is_some() && packet.source.is_ipv4() && short(bytes, 6) & 0x4000 == 0
+    }
+
+    /// Handed over: a later fragment, as it was, that waits for its first.
+    fn judge_handed_over(&self, packet: &Packet, bytes: &[u8], waiting: &tunnel::Tunnel<'_>) -> Result<(), String> {
+        ensure(self.tables.slow_ifindex.is_some() && waiting.marker == WAIT_INWARD, || {
+            format!("handed over under the marker {}", waiting.marker)
+        })?;
+        judge_waiting(packet, bytes, waiting)
     }
 
     /// Not sent: would it have had to be, and for which reasons may it be refused?
@@ -130,71 +184,6 @@ impl Edge {
             return Verdict::no(format!("{} > {} is in order and was dropped", packet.source, packet.destination));
         }
         Verdict::Drop(self.inside_refusals(frame, found, &packet))
-    }
-
-    /// What may be wrong with a tunnel packet for this edge; several things may be, and the program names one.
-    fn inside_refusals(&self, frame: &[u8], found: &tunnel::Tunnel<'_>, packet: &Packet) -> Vec<DropReason> {
-        let mut reasons = named(shape_refusals(packet, found.inner, Way::Outward));
-        let kind = if packet.source.is_ipv6() { 0x86dd } else { 0x0800 };
-        if tunnel::read(frame).is_err() || found.kind != kind {
-            reasons.extend([DropReason::Geneve, DropReason::Malformed, DropReason::Unleased]);
-        }
-        if found.marker == RELAY {
-            reasons.push(DropReason::UnknownPeer);
-        }
-        match self.holder(packet.source, judged_number(packet, found.inner, true)) {
-            None => reasons.push(DropReason::Unleased),
-            Some(lease) if lease.node != found.source => reasons.push(DropReason::UnknownPeer),
-            Some(lease) if lease.vni.0 != found.vni => reasons.push(DropReason::VniMismatch),
-            Some(_) => {}
-        }
-        if packet.part == Part::First {
-            // Both its id and its port must be in a block of its node's.
-            reasons.push(DropReason::Unleased);
-        }
-        if found.tos & 3 == 3 && super::wire::ecn(found.inner) == 0 {
-            reasons.push(DropReason::Ecn);
-        }
-        self.carried_refusals(packet, found.inner, &mut reasons);
-        if self.is_own(packet.destination) {
-            // Turned around, it is a packet that comes in.
-            reasons.extend(named(shape_refusals(packet, found.inner, Way::Inward)));
-            self.entering_refusals(packet, found.inner, &mut reasons);
-        }
-        reasons
-    }
-
-    /// What may be wrong with a packet whichever way it goes.
-    fn carried_refusals(&self, packet: &Packet, bytes: &[u8], reasons: &mut Vec<DropReason>) {
-        if bytes[if packet.source.is_ipv6() { 7 } else { 8 }] <= 1 {
-            reasons.extend([DropReason::TtlExpired, DropReason::IcmpRate]);
-        }
-        let is_portless = !matches!(packet.protocol, TCP | UDP | ICMP);
-        if packet.source.is_ipv4() && is_portless {
-            reasons.push(DropReason::ProtocolWithoutPort);
-        }
-        if packet.is_icmp_error(bytes) {
-            // What it embeds may be anything.
-            reasons.extend([DropReason::Malformed, DropReason::Fragment, DropReason::IcmpType]);
-            reasons.extend([DropReason::Unleased, DropReason::NoMapping, DropReason::ExtensionHeaders]);
-        }
-    }
-
-    /// What may be wrong with a packet to one of our own addresses.
-    fn entering_refusals(&self, packet: &Packet, bytes: &[u8], reasons: &mut Vec<DropReason>) {
-        self.carried_refusals(packet, bytes, reasons);
-        let holder = self.holder(packet.destination, judged_number(packet, bytes, false));
-        if holder.is_none() || packet.part == Part::Later {
-            reasons.push(DropReason::Unleased);
-        }
-        if packet.part == Part::Later {
-            // Its first hasn't come.
-            reasons.push(DropReason::NoSlowPath);
-        }
-        let mtu = self.tables.leases.iter().filter(|lease| holds_address(lease, packet.destination));
-        if mtu.map(|lease| usize::from(lease.mtu)).min().is_some_and(|mtu| packet.length > mtu) {
-            reasons.extend([DropReason::TooBig, DropReason::NoSlowPath, DropReason::IcmpRate]);
-        }
     }
 
     /// A frame came in from the outside.
@@ -246,12 +235,6 @@ impl Edge {
         }
     }
 
-    fn outside_refusals(&self, packet: &Packet, bytes: &[u8]) -> Vec<DropReason> {
-        let mut reasons = named(shape_refusals(packet, bytes, Way::Inward));
-        self.entering_refusals(packet, bytes, &mut reasons);
-        reasons
-    }
-
     fn judge_entering(
         &self,
         packet: &Packet,
@@ -268,15 +251,19 @@ impl Edge {
             });
             return ensure(is_answer, || format!("neither a tunnel packet nor an answer: {out:02x?}"));
         };
+        if found.marker == RELAY {
+            return self.judge_passing_on(packet, bytes, &found);
+        }
+        if found.is_control {
+            return self.judge_handed_over(packet, bytes, &found);
+        }
         let lease = holder.ok_or_else(|| format!("nobody holds {} and it was sent", packet.destination))?;
-        let is_relayed = found.marker == RELAY;
-        let is_to_peer = self.tables.peers.iter().any(|peer| peer.address == found.destination);
-        ensure(found.destination == lease.node || (is_relayed && is_to_peer), || {
+        ensure(found.destination == lease.node, || {
             format!("sent to {}, but {} holds it", found.destination, lease.node)
         })?;
-        if is_relayed {
-            return Ok(());
-        }
+        ensure(packet.length <= usize::from(lease.mtu) || self.may_be_cut(packet, bytes), || {
+            "larger than the MTU and sent".to_owned()
+        })?;
         ensure(found.vni == lease.vni.0, || format!("vni {}", found.vni))?;
         let mut expected = bytes[..packet.length].to_vec();
         count_hop(packet, &mut expected);
@@ -285,7 +272,7 @@ impl Edge {
         })
     }
 
-    fn holder(&self, address: IpAddr, number: u16) -> Option<&EdgeLeaseEntry> {
+    pub(super) fn holder(&self, address: IpAddr, number: u16) -> Option<&EdgeLeaseEntry> {
         self.tables.leases.iter().find(|lease| match (&lease.space, address) {
             (LeaseSpace::Ports { address: leased, block_bits, blocks }, IpAddr::V4(address)) => {
                 *leased == address && blocks.iter().any(|block| u32::from(number) >> block_bits == u32::from(*block))
@@ -295,7 +282,7 @@ impl Edge {
         })
     }
 
-    fn is_own(&self, address: IpAddr) -> bool {
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => self.tables.addresses.iter().any(|entry| entry.address == address),
             IpAddr::V6(address) => self.tables.prefixes.iter().any(|(prefix, length)| {
@@ -306,15 +293,11 @@ impl Edge {
     }
 }
 
-fn named(numbers: Vec<u32>) -> Vec<DropReason> {
-    DropReason::ALL.iter().copied().filter(|reason| numbers.contains(&(*reason as u32))).collect()
-}
-
 fn ensure(is_right: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if is_right { Ok(()) } else { Err(what()) }
 }
 
-fn holds_address(lease: &EdgeLeaseEntry, address: IpAddr) -> bool {
+pub(super) fn holds_address(lease: &EdgeLeaseEntry, address: IpAddr) -> bool {
     match (&lease.space, address) {
         (LeaseSpace::Ports { address: leased, .. }, IpAddr::V4(address)) => *leased == address,
         (LeaseSpace::Prefix { prefix }, IpAddr::V6(address)) => prefix.octets()[..8] == address.octets()[..8],
@@ -336,7 +319,7 @@ fn judge_alien(seen: &Seen) -> Verdict {
 
 /// The number that is looked up with an address: a port, an echo's id, the id of a later or first fragment that leaves, or
 /// the port that an error embeds.
-fn judged_number(packet: &Packet, bytes: &[u8], is_leaving: bool) -> u16 {
+pub(super) fn judged_number(packet: &Packet, bytes: &[u8], is_leaving: bool) -> u16 {
     if packet.source.is_ipv6() {
         return 0;
     }

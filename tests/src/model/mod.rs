@@ -6,6 +6,7 @@
 
 mod delivery;
 pub mod edge;
+mod edge_refusals;
 pub mod generate;
 pub mod guard;
 pub mod nat;

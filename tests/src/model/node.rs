@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use persona_common::drop::DropReason;
+use persona_common::encapsulation::WAIT;
 use persona_common::{BYPASS_MARK, PERSONA_MARK, translation};
 use persona_core::ids::{EdgeNumber, SubjectNumber};
-use persona_ctl::dataplane::tables::{DeviceEntry, LeaseEntry, LeaseSpace, NodeTables, SubjectEgress};
+use persona_ctl::dataplane::tables::{
+    DeviceEntry, LeaseEntry, LeaseSpace, NodeTables, SubjectEgress, VlanProtocol, VlanTag,
+};
 
+use super::delivery::judge_waiting;
 use super::guard::Beside;
 use super::nat::{Answer, Nat, Pressure};
 use super::packet::{ICMP, ICMPV6, Packet, Part, TCP, UDP};
@@ -62,10 +66,12 @@ impl Node {
         if frame.len() < 14 {
             return Verdict::dropped(seen, &[DropReason::Malformed]);
         }
-        match short(frame, 12) {
+        let Some(frame) = without_tag(frame, device.vlan) else {
+            return Verdict::dropped(seen, &[DropReason::Vlan, DropReason::Malformed, DropReason::Kernel]);
+        };
+        match short(&frame, 12) {
             0x0806 => passed(seen),
-            0x0800 | 0x86dd => self.ip_from_workload(&device, frame, seen),
-            0x8100 | 0x88a8 => Verdict::dropped(seen, &[DropReason::Vlan, DropReason::EtherType]),
+            0x0800 | 0x86dd => self.ip_from_workload(&device, &frame, seen),
             _ => Verdict::dropped(seen, &[DropReason::EtherType]),
         }
     }
@@ -115,10 +121,12 @@ impl Node {
         if is_link_business(bytes, is_ipv6, &self.tables.bypass) {
             return passed(seen);
         }
-        if !is_own_source(device, address_at(bytes, is_ipv6, if is_ipv6 { 8 } else { 12 })) {
+        let source = address_at(bytes, is_ipv6, if is_ipv6 { 8 } else { 12 });
+        let number = device.subject.expect("the model's devices have one subject each");
+        if !is_own_source(device, source) && self.configured(number, source).is_none() {
             return Verdict::dropped(seen, &[DropReason::SourceAddress]);
         }
-        self.ip_from_subject(device.subject.expect("the model's devices have one subject each"), frame, seen)
+        self.ip_from_subject(number, frame, seen)
     }
 
     /// A packet whose subject is known.
@@ -148,7 +156,7 @@ impl Node {
         let egress = self.egress(number).cloned();
         match &egress {
             None => _ = refusals.insert(DropReason::NoPersona as u32),
-            Some(egress) => refusals.extend(self.persona_refusals(egress, &packet, bytes)),
+            Some(egress) => refusals.extend(self.persona_refusals(number, egress, &packet, bytes)),
         }
         if is_near && refusals.is_empty() && !packet.is_icmp_error(bytes) {
             // An old flow towards a near destination goes on as it began; the model has no such flows.
@@ -210,9 +218,16 @@ impl Node {
         let Seen::Redirected { frame: out } = seen else {
             return self.judge_refusal((number, egress), packet, bytes, seen);
         };
+        let has_slow_path = self.tables.slow_ifindex.is_some();
+        let may_be_cut = packet.source.is_ipv4() && short(bytes, 6) & 0x4000 == 0;
         match tunnel::read(out) {
+            Ok(found) if found.is_control && has_slow_path => match judge_waiting(packet, bytes, &found) {
+                Ok(()) if found.marker == WAIT => Verdict::Agreed,
+                Ok(()) => Verdict::no(format!("waits under the marker {}", found.marker)),
+                Err(text) => Verdict::no(text),
+            },
             Ok(found) if found.is_control => Verdict::no("handed over although there is no slow path"),
-            Ok(_) if too_big => Verdict::no("larger than the MTU and sent"),
+            Ok(_) if too_big && !(has_slow_path && may_be_cut) => Verdict::no("larger than the MTU and sent"),
             Ok(_) if ttl <= 1 => Verdict::no("its time to live is over and it is sent"),
             Ok(found) => match self.judge_tunnel((number, egress), packet, bytes, &found) {
                 Ok(()) => Verdict::Agreed,
@@ -282,7 +297,8 @@ impl Node {
         } else {
             Answer::No
         };
-        if packet.protocol == TCP && packet.source.is_ipv4() && !matches!(is_known, Answer::Surely(_)) {
+        let is_mapped = self.ports(egress).is_some();
+        if packet.protocol == TCP && packet.source.is_ipv4() && is_mapped && !matches!(is_known, Answer::Surely(_)) {
             let flags = bytes.get(packet.l4_at + 13).copied().unwrap_or(0);
             if flags & 0x16 != 2 {
                 reasons.push(DropReason::MidStream);
@@ -329,6 +345,10 @@ impl Node {
         let mut to = out;
         let mut id = None;
         match &lease.space {
+            _ if lease.configured => {
+                ensure(sent.source == packet.source, || format!("{} became {}", packet.source, sent.source))?;
+                to = (packet.source, if is_error { embedded_port(packet, bytes, Way::Outward) } else { inner.1 });
+            }
             LeaseSpace::Ports { address, block_bits, blocks } => {
                 let judged = if packet.part == Part::Whole && !is_error { out.1 } else { short(found.inner, 4) };
                 if packet.part != Part::Whole {
@@ -338,8 +358,14 @@ impl Node {
                     to.1 = embedded_port(&sent, found.inner, Way::Outward);
                 }
                 let judged = if is_error { to.1 } else { judged };
-                let is_leased = blocks.iter().any(|block| u32::from(judged) >> block_bits == u32::from(*block));
-                ensure(is_leased, || format!("{judged} of {address} is in none of the blocks {blocks:?}"))?;
+                let is_leased = |number: u16| blocks.iter().any(|it| u32::from(number) >> block_bits == u32::from(*it));
+                ensure(is_leased(judged), || format!("{judged} of {address} is in none of the blocks {blocks:?}"))?;
+                if packet.length > usize::from(mtu) {
+                    // The slow path cuts it: its fragments will be checked by their id.
+                    let cut = short(found.inner, 4);
+                    ensure(is_leased(cut), || format!("id {cut} of {address} is in none of the blocks {blocks:?}"))?;
+                    id = Some(cut);
+                }
                 if packet.part != Part::Later && !is_error {
                     let now_secs = self.now_secs;
                     let is_full = self.flows_of(number).nat.taken_count(packet.protocol, *address, now_secs) + SLACK
@@ -381,19 +407,35 @@ impl Node {
         self.tables.subjects.iter().find(|subject| subject.number == number)?.network.as_ref()
     }
 
-    fn persona_refusals(&self, egress: &SubjectEgress, packet: &Packet, bytes: &[u8]) -> Vec<u32> {
+    fn persona_refusals(
+        &self,
+        number: SubjectNumber,
+        egress: &SubjectEgress,
+        packet: &Packet,
+        bytes: &[u8],
+    ) -> Vec<u32> {
         let mut refusals = Vec::new();
         let is_ipv6 = packet.source.is_ipv6();
         let lease = if is_ipv6 { egress.lease6 } else { egress.lease };
         if lease.is_none() {
             refusals.extend([DropReason::FamilyDenied as u32, DropReason::NoLease as u32]);
         }
+        // The workload shall use what is configured on its interface. A later fragment only follows its first.
+        let is_configured = self.tables.leases.iter().any(|entry| Some(entry.id) == lease && entry.configured);
+        if is_configured && packet.part != Part::Later && self.configured(number, packet.source).is_none() {
+            refusals.push(DropReason::SourceAddress as u32);
+            if packet.is_icmp_error(bytes) {
+                // What it embeds may be anything, and is looked at first.
+                let embedded = [DropReason::Malformed, DropReason::Fragment, DropReason::ExtensionHeaders];
+                refusals.extend(embedded.map(|reason| reason as u32));
+            }
+        }
         let is_allowed = match packet.protocol {
             TCP => egress.allow.tcp,
             UDP => egress.allow.udp,
             ICMP if !is_ipv6 => egress.allow.icmp,
             ICMPV6 if is_ipv6 => egress.allow.icmp,
-            _ if !is_ipv6 => {
+            _ if !is_ipv6 && !is_configured => {
                 refusals.push(DropReason::ProtocolWithoutPort as u32);
                 false
             }
@@ -402,6 +444,10 @@ impl Node {
         // Errors belong to the flow that they are about.
         if !is_allowed && !packet.is_icmp_error(bytes) {
             refusals.push(DropReason::ProtocolDenied as u32);
+        }
+        if packet.part == Part::Later && self.tables.slow_ifindex.is_some() {
+            // It waits for its first, which is what is judged.
+            refusals.clear();
         }
         refusals
     }
@@ -414,10 +460,16 @@ impl Node {
         })
     }
 
+    /// The lease of the subject's whose address its interface has.
+    fn configured(&self, number: SubjectNumber, address: IpAddr) -> Option<&LeaseEntry> {
+        self.lease_of(address).filter(|lease| lease.configured && lease.subject == number)
+    }
+
     /// What an IPv6 address becomes under the subject's lease.
     fn outer_of(&self, egress: &SubjectEgress, source: IpAddr) -> Option<IpAddr> {
         let lease = self.tables.leases.iter().find(|lease| Some(lease.id) == egress.lease6)?;
         match &lease.space {
+            LeaseSpace::Prefix { .. } if lease.configured => Some(source),
             LeaseSpace::Prefix { prefix } => translated(source, *prefix).map(IpAddr::V6),
             LeaseSpace::Ports { .. } => None,
         }
@@ -426,8 +478,10 @@ impl Node {
     fn ports(&self, egress: &SubjectEgress) -> Option<(std::net::Ipv4Addr, usize)> {
         let lease = self.tables.leases.iter().find(|lease| Some(lease.id) == egress.lease)?;
         match &lease.space {
-            LeaseSpace::Ports { address, block_bits, blocks } => Some((*address, blocks.len() << block_bits)),
-            LeaseSpace::Prefix { .. } => None,
+            LeaseSpace::Ports { address, block_bits, blocks } if !lease.configured => {
+                Some((*address, blocks.len() << block_bits))
+            }
+            _ => None,
         }
     }
 }
@@ -444,6 +498,24 @@ fn passed(seen: &Seen) -> Verdict {
         Seen::Passed { mark: BYPASS_MARK } => Verdict::Agreed,
         other => Verdict::no(format!("must pass by, but is {other:?}")),
     }
+}
+
+/// A frame without the tag that its device's row names; none, if it hasn't just that one. A tag of VLAN 0 is a priority,
+/// of either kind.
+fn without_tag(frame: &[u8], wanted: Option<VlanTag>) -> Option<Vec<u8>> {
+    let is_tag = |kind: u16| kind == 0x8100 || kind == 0x88a8;
+    let kind = short(frame, 12);
+    if !is_tag(kind) {
+        return wanted.is_none().then(|| frame.to_vec());
+    }
+    let id = short(frame, 14) & 0xfff;
+    let is_named = match wanted {
+        None => id == 0,
+        Some(VlanTag { id: named, protocol: VlanProtocol::Customer }) => id == named && kind == 0x8100,
+        Some(VlanTag { id: named, protocol: VlanProtocol::Service }) => id == named && kind == 0x88a8,
+    };
+    let is_right = frame.len() >= 18 && is_named && !is_tag(short(frame, 16));
+    is_right.then(|| [&frame[..12], &frame[16..]].concat())
 }
 
 /// None of the node's business: as it was, mark and all.
