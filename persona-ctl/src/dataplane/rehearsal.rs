@@ -21,7 +21,7 @@ use super::maps::{Cells, DropCells, Table};
 use super::object;
 
 /// Maps that programs write, and one that is written for them; everything else they only read.
-const WRITTEN: [&str; 20] = [
+const WRITTEN: [&str; 21] = [
     // Written here, so that this process is whoever sends.
     "CGROUPS",
     "FLOWS",
@@ -37,6 +37,7 @@ const WRITTEN: [&str; 20] = [
     "HOST_ADDRESSES",
     "CURSORS",
     "DROPS",
+    "HANDED_OVER",
     "SUBJECT_TRAFFIC",
     "PERSONA_TRAFFIC",
     "EVENTS",
