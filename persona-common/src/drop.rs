@@ -110,6 +110,10 @@ drop_reasons! {
     FragmentQueueFull = "fragment-queue-full",
     /// Too big or too old, and the sender wasn't told: ICMP errors are limited to 1,000 per second and CPU.
     IcmpRate = "icmp-rate",
+    /// A service none of whose instances takes new flows, or a tunnel packet for an instance that isn't on the node.
+    NoInstance = "no-instance",
+    /// A reply of an instance that the flow has been moved away from.
+    FlowMoved = "flow-moved",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

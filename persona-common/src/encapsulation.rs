@@ -9,6 +9,9 @@ pub const WAIT: u8 = 2;
 /// Last byte of the Geneve base header, on the slow path only: a fragment from outside that waits for its first.
 pub const WAIT_INWARD: u8 = 3;
 
+/// Last byte of the Geneve base header: a packet from a gateway to an instance; the VNI says to which.
+pub const GATEWAY: u8 = 4;
+
 /// The ECN field of a type of service or traffic class (RFC 3168 §5).
 pub const ECN_MASK: u8 = 3;
 

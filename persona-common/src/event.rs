@@ -58,11 +58,15 @@ pub enum Hook {
     EdgeInside = 6,
     /// `edge_outside`.
     EdgeOutside = 7,
+    /// `gateway`.
+    Gateway = 8,
+    /// `deliver`.
+    Deliver = 9,
 }
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::FromWorkload,
         Self::FromHost,
         Self::ToWorkload,
@@ -70,6 +74,8 @@ impl Hook {
         Self::Guard,
         Self::EdgeInside,
         Self::EdgeOutside,
+        Self::Gateway,
+        Self::Deliver,
     ];
 
     /// Its name, as people see it.
@@ -82,6 +88,8 @@ impl Hook {
             Self::Guard => "guard",
             Self::EdgeInside => "edge_inside",
             Self::EdgeOutside => "edge_outside",
+            Self::Gateway => "gateway",
+            Self::Deliver => "deliver",
         }
     }
 }

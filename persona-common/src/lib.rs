@@ -14,6 +14,7 @@ pub mod encapsulation;
 pub mod event;
 pub mod flow;
 pub mod fragment;
+pub mod gateway;
 pub mod icmp_limit;
 pub mod maps;
 pub mod node;

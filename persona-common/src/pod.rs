@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{bench, edge, event, flow, fragment, node, record, share, traffic};
+use crate::{bench, edge, event, flow, fragment, gateway, node, record, share, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -30,6 +30,17 @@ pod!(
     flow::Slot,
     fragment::FragmentKey,
     fragment::FragmentValue,
+    gateway::Affinity,
+    gateway::AffinityKey,
+    gateway::Delivery,
+    gateway::DeliveryConfig,
+    gateway::Endpoint,
+    gateway::GatewayConfig,
+    gateway::GatewayDevice,
+    gateway::GatewayFlow,
+    gateway::GatewayFlowKey,
+    gateway::Instance,
+    gateway::Service,
     node::Device,
     node::EdgeHop,
     node::EgressAddress,

@@ -79,8 +79,14 @@ impl Packet6 {
     #[inline(always)]
     pub fn read<F: Frame>(frame: &F, at: usize, direction: Direction) -> Result<&'static mut Self, DropReason> {
         unpack(read_apart(frame, at, direction))?;
+        Self::kept()
+    }
+
+    /// The packet that was read last.
+    #[inline(always)]
+    pub fn kept() -> Result<&'static mut Self, DropReason> {
         let cell = PACKET.get_ptr_mut(0).ok_or(DropReason::Kernel)?;
-        // SAFETY: a cell of this CPU, whose programs don't interrupt each other here; it was just written.
+        // SAFETY: a cell of this CPU, whose programs don't interrupt each other here; it was written before.
         Ok(unsafe { &mut *cell })
     }
 

@@ -3,6 +3,7 @@
 use aya_ebpf::programs::TcContext;
 use persona_common::ENCAPSULATION_LENGTH_V6;
 use persona_common::drop::DropReason;
+use persona_common::encapsulation::GATEWAY;
 use persona_ebpf::encapsulation::read_outer;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::ETHERNET_LENGTH;
@@ -17,7 +18,8 @@ const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     frame.linearise(HEADERS_LENGTH);
     let Some(outer) = read_outer(frame, &maps::config()?.underlay_address) else { return Ok(TcContext::PASS) };
-    if outer.is_control() {
+    // Packets of gateways are for a program of their own.
+    if outer.is_control() || outer.geneve.reserved == GATEWAY {
         return Ok(TcContext::PASS);
     }
     if EDGE_ADDRESSES.get_ptr(outer.source).is_none() {
