@@ -1,4 +1,4 @@
-//! Builds persona-ebpf for the kernel and leaves the two objects in `OUT_DIR`, where `dataplane/object.rs` embeds them. The
+//! Builds persona-ebpf for the kernel and leaves the objects in `OUT_DIR`, where `dataplane/object.rs` embeds them. The
 //! benchmark's object lies beside them, for the build script of persona-tests.
 //!
 //! `PERSONA_SKIP_EBPF=1` embeds empty objects: enough to check the host code, refused when loaded.
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECTS: [&str; 3] = ["persona-node", "persona-edge", BENCH_OBJECT];
+const OBJECTS: [&str; 5] = ["persona-node", "persona-edge", "persona-gateway", "persona-delivery", BENCH_OBJECT];
 const BENCH_OBJECT: &str = "persona-bench";
 const RUSTFLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C target-cpu=v3";
 

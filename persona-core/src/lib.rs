@@ -9,6 +9,7 @@ pub mod assign;
 pub mod capacity;
 pub mod compose;
 pub mod document;
+pub mod gateway;
 pub mod health;
 pub mod ids;
 pub mod lease;

@@ -20,10 +20,17 @@ const NONE: EdgeNumber = EdgeNumber(0);
 /// First and second choice of every row, from edges given as number, name and weight. Edges of weight 0 take no rows;
 /// with one edge there is no second choice, with none no first; number 0 stands for none.
 pub fn build(edges: &[(EdgeNumber, &str, u16)]) -> Vec<(EdgeNumber, EdgeNumber)> {
-    let mut turns: Vec<Turn> = edges.iter().filter(|(_, _, weight)| *weight > 0).map(Turn::new).collect();
+    build_rows(ROW_COUNT, edges)
+}
+
+/// The same with another number of rows, a prime.
+pub fn build_rows(row_count: usize, edges: &[(EdgeNumber, &str, u16)]) -> Vec<(EdgeNumber, EdgeNumber)> {
+    let weighty = edges.iter().filter(|(_, _, weight)| *weight > 0);
+    let mut turns: Vec<Turn> = weighty.map(|edge| Turn::new(row_count, edge)).collect();
     turns.sort_by_key(|turn| turn.order);
-    let first = fill(&turns, &[NO_CHOICE; ROW_COUNT]);
-    let second = if turns.len() > 1 { fill(&turns, &first) } else { vec![NO_CHOICE; ROW_COUNT] };
+    let nobody = vec![NO_CHOICE; row_count];
+    let first = fill(&turns, &nobody);
+    let second = if turns.len() > 1 { fill(&turns, &first) } else { nobody };
     let number_of = |choice: &u16| turns.get(usize::from(*choice)).map_or(NONE, |turn| turn.number);
     first.iter().zip(&second).map(|(one, two)| (number_of(one), number_of(two))).collect()
 }
@@ -50,7 +57,7 @@ struct Turn {
 }
 
 impl Turn {
-    fn new((number, name, weight): &(EdgeNumber, &str, u16)) -> Self {
+    fn new(row_count: usize, (number, name, weight): &(EdgeNumber, &str, u16)) -> Self {
         let hash = Sha256::digest(name.as_bytes());
         let word = |index: usize| {
             u64::from_le_bytes(hash[index * 8..index * 8 + 8].try_into().expect("a SHA-256 has four words"))
@@ -58,8 +65,8 @@ impl Turn {
         Self {
             number: *number,
             order: word(0),
-            offset: (word(1) % ROW_COUNT as u64) as usize,
-            skip: (word(2) % (ROW_COUNT as u64 - 1)) as usize + 1,
+            offset: (word(1) % row_count as u64) as usize,
+            skip: (word(2) % (row_count as u64 - 1)) as usize + 1,
             weight: u32::from(*weight),
         }
     }
@@ -68,25 +75,26 @@ impl Turn {
 /// Fills a table round by round: in each, an edge takes as many of its next free rows as its weight earns.
 /// A row whose `taken` choice is the edge itself is not for it.
 fn fill(turns: &[Turn], taken: &[u16]) -> Vec<u16> {
-    let mut rows = vec![NO_CHOICE; ROW_COUNT];
+    let row_count = taken.len();
+    let mut rows = vec![NO_CHOICE; row_count];
     let heaviest = turns.iter().map(|turn| turn.weight).max().unwrap_or(0);
     let mut cursors: Vec<(usize, usize, u32)> = turns.iter().map(|turn| (turn.offset, 0, 0)).collect();
-    let mut free = if turns.is_empty() { 0 } else { ROW_COUNT };
+    let mut free = if turns.is_empty() { 0 } else { row_count };
     while free > 0 {
         let mut progress = false;
         for (index, (turn, (row, seen, credit))) in turns.iter().zip(&mut cursors).enumerate() {
             *credit += turn.weight;
             if *credit < heaviest {
-                progress |= *seen < ROW_COUNT;
+                progress |= *seen < row_count;
                 continue;
             }
             *credit -= heaviest;
             let own = index as u16;
-            while *seen < ROW_COUNT && (rows[*row] != NO_CHOICE || taken[*row] == own) {
-                *row = (*row + turn.skip) % ROW_COUNT;
+            while *seen < row_count && (rows[*row] != NO_CHOICE || taken[*row] == own) {
+                *row = (*row + turn.skip) % row_count;
                 *seen += 1;
             }
-            if *seen < ROW_COUNT {
+            if *seen < row_count {
                 rows[*row] = own;
                 free -= 1;
                 progress = true;

@@ -13,6 +13,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 
 use super::bpf_objects;
+use super::bpffs::ROLES;
 use super::clsact::{self, FilterNote};
 use super::coexist::{self, Coexistence};
 use super::error::DataplaneError;
@@ -70,7 +71,7 @@ pub(super) fn attach_tc(
         remove_pin(program, pin)?;
     }
     if !coexist::tc_occupants(ifindex, direction, &[], true)?.is_empty() {
-        let occupants = coexist::tc_occupants(ifindex, direction, &links_of_both_roles(pin), true)?;
+        let occupants = coexist::tc_occupants(ifindex, direction, &links_of_all_roles(pin), true)?;
         coexist::settle_tc(program, ifindex, direction, occupants, choice)?;
     }
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -203,10 +204,10 @@ fn is_at_xdp(link: u32, ifindex: u32) -> bool {
     super::rtnetlink::xdp_programs(ifindex).is_ok_and(|programs| programs.contains(&found.id))
 }
 
-/// Ids of all links of ours, of nodes and edges.
-fn links_of_both_roles(pin: &Path) -> Vec<u32> {
+/// Ids of all links of ours, whatever their role.
+fn links_of_all_roles(pin: &Path) -> Vec<u32> {
     let bpffs = pin.ancestors().nth(3).expect("a pin lies three folders below the bpffs");
-    let folders = ["node", "edge"].map(|role| bpffs.join(role).join("links"));
+    let folders = ROLES.map(|role| bpffs.join(role).join("links"));
     // A role that isn't here has no folder.
     let entries = folders.iter().filter_map(|folder| pins(folder).ok()).flatten();
     entries.filter_map(|(_, pin)| pinned(&pin)).map(|(_, id)| id).collect()

@@ -1,4 +1,4 @@
-//! Where the pins are: `<bpffs>/node|edge/maps` and `<bpffs>/node|edge/links`; notes on queues: `<bpffs>/queues`.
+//! Where the pins are: `<bpffs>/ROLE/maps` and `<bpffs>/ROLE/links`; notes on queues: `<bpffs>/queues`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,9 @@ use super::sys;
 
 /// An empty directory in the bpffs that says that we mounted it.
 const MOUNTED_BY_US: &str = "mounted-by-persona";
+
+/// Roles that pin something, by the name of their folder.
+pub(super) const ROLES: [&str; 4] = ["node", "edge", "gateway", "delivery"];
 
 /// Folders of a role in which maps are pinned.
 pub(super) const MAP_FOLDERS: [&str; 3] = ["maps", "maps-next", "rehearsal"];

@@ -22,14 +22,14 @@ pub struct DetachReport {
     pub unmounted: bool,
 }
 
-/// Removes all links, filters and pins of both roles, and unmounts the bpffs if we mounted it. Links go first, so that
+/// Removes all links, filters and pins of all roles, and unmounts the bpffs if we mounted it. Links go first, so that
 /// no program runs over maps that are half gone.
 pub fn detach(bpffs: &Path) -> Result<DetachReport, DataplaneError> {
     let mut report = DetachReport::default();
     if !bpffs.exists() || !sys::is_bpffs(bpffs).map_err(|source| failed(bpffs, "looking at it", source))? {
         return Ok(report);
     }
-    for role in ["node", "edge"] {
+    for role in bpffs::ROLES {
         let directory = bpffs.join(role);
         remove_links(&directory.join("links"), &mut report)?;
         for folder in bpffs::MAP_FOLDERS {

@@ -208,7 +208,8 @@ fn attach_hook(ebpf: &mut Ebpf, pins: &PinDirectory, options: &EdgeOptions) -> R
     Ok(Hook::Tc)
 }
 
-fn gains_by_xdp(ifindex: u32) -> bool {
+/// Whether a device's driver has XDP natively and gains by it.
+pub(super) fn gains_by_xdp(ifindex: u32) -> bool {
     sys::interface_name(ifindex)
         .and_then(|name| sys::driver_name(&name))
         .is_some_and(|driver| !TC_DRIVERS.contains(&driver.as_str()))

@@ -24,6 +24,10 @@ pub enum Watched {
     Node,
     /// The edge's.
     Edge,
+    /// The gateway's.
+    Gateway,
+    /// The delivering node's.
+    Delivery,
 }
 
 impl Watched {
@@ -32,6 +36,8 @@ impl Watched {
         match self {
             Self::Node => "node",
             Self::Edge => "edge",
+            Self::Gateway => "gateway",
+            Self::Delivery => "delivery",
         }
     }
 }
