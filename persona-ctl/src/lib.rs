@@ -7,6 +7,7 @@ pub mod config;
 pub mod dataplane;
 pub mod edge;
 pub mod flow_export;
+pub mod gateway;
 pub mod host;
 pub mod limits;
 pub mod logging;

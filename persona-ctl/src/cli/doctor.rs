@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Exit code 1 if something is missing without which a role cannot run.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// Configuration file of an agent or edge: its devices, bpffs and manager are looked at too.
+    /// Configuration file of an agent, edge or gateway: its devices, bpffs and manager are looked at too.
     #[arg(long, env = "PERSONA_CONFIG")]
     config: Option<PathBuf>,
 }
@@ -34,7 +34,8 @@ impl DoctorArgs {
         let text = |key: &str| role.get(key).and_then(toml::Value::as_str).map(str::to_owned);
         let bpffs = PathBuf::from(text("bpffs").unwrap_or_else(|| "/sys/fs/bpf/persona".into()));
         let mut checks = host::checks(&bpffs);
-        let devices: Vec<String> = ["uplink", "inside", "outside"].into_iter().filter_map(text).collect();
+        let mut devices: Vec<String> = ["uplink", "inside", "outside"].into_iter().filter_map(text).collect();
+        devices.extend(gateway_devices(&role));
         checks.extend(device_checks(&devices)?);
         let offloads = if text("offloads").as_deref() == Some("leave") { Offloads::Leave } else { Offloads::Adjust };
         let towards_tunnels = ["uplink", "inside"].into_iter().filter_map(text);
@@ -46,8 +47,11 @@ impl DoctorArgs {
             checks.extend(agent::advice(file, agent::own_cgroup().as_deref()));
         }
         checks.extend(limit_checks(&file.unwrap_or_default())?);
-        let urls = agent::split_urls(manager.or_else(|| text("manager")).as_deref());
-        checks.extend(urls.iter().map(|url| manager_check(url)));
+        // A gateway follows no manager.
+        if !["devices", "delivery"].into_iter().any(|key| role.contains_key(key)) {
+            let urls = agent::split_urls(manager.or_else(|| text("manager")).as_deref());
+            checks.extend(urls.iter().map(|url| manager_check(url)));
+        }
         output.show(&checks, |checks| table(checks))?;
         let failed_count = checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
         anyhow::ensure!(failed_count == 0, "{failed_count} of {} checks failed: a role cannot run here", checks.len());
@@ -60,6 +64,14 @@ fn limit_checks(file: &agent::AgentFile) -> anyhow::Result<Vec<Check>> {
     let sources: Vec<_> = instances.map(|instance| instance.source).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(limits::probe(&file.limits, &sources)))
+}
+
+/// The devices that a gateway's configuration names, and a delivering node's.
+fn gateway_devices(role: &toml::Table) -> Vec<String> {
+    let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+    let gateway = role.get("devices").and_then(toml::Value::as_array).into_iter().flatten().filter_map(text);
+    let delivery = role.get("delivery").and_then(|delivery| delivery.get("device")).and_then(text);
+    gateway.chain(delivery).collect()
 }
 
 fn device_checks(devices: &[String]) -> anyhow::Result<Vec<Check>> {
@@ -157,6 +169,13 @@ mod tests {
         ] {
             assert_eq!(device_check("up0", &links).outcome, expected, "{links:?}");
         }
+    }
+
+    #[test]
+    fn a_gateways_devices_are_found() {
+        let role = toml::from_str("devices = ['a', 'b']\n[delivery]\ndevice = 'c'\n").unwrap();
+        assert_eq!(gateway_devices(&role), ["a", "b", "c"]);
+        assert_eq!(gateway_devices(&toml::Table::new()), Vec::<String>::new());
     }
 
     #[test]

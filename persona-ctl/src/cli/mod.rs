@@ -18,6 +18,7 @@ mod events;
 mod explain;
 mod explain_packet;
 mod forecast;
+mod gateway;
 mod guard;
 mod lease;
 mod login;
@@ -42,6 +43,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::client::{ApiClient, ClientError};
+use crate::gateway::GatewayClientError;
 use access::AccessArgs;
 use activation::RefusedCriterion;
 use documents::RefusedDocuments;
@@ -104,6 +106,7 @@ enum Command {
     #[command(subcommand)]
     Node(node::NodeCommand),
     Edge(edge::EdgeArgs),
+    Gateway(gateway::GatewayArgs),
     /// Workloads: VMs and containers on nodes.
     #[command(subcommand)]
     Workload(workload::WorkloadCommand),
@@ -175,6 +178,7 @@ impl Cli {
             Command::Manager(args) => args.run(),
             Command::Agent(args) => args.run(access.manager),
             Command::Edge(args) if args.command.is_none() => args.run(access.manager),
+            Command::Gateway(args) => args.run(output),
             Command::Doctor(args) => args.run(access.manager, output),
             Command::Guard(args) => args.run(output),
             Command::Detach(args) => args.run(output),
@@ -213,6 +217,7 @@ impl Command {
             | Self::Context(_)
             | Self::Agent(_)
             | Self::Edge(_)
+            | Self::Gateway(_)
             | Self::Doctor(_)
             | Self::Monitor(_)
             | Self::Activation(_)
@@ -231,7 +236,8 @@ fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
 fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     let refused = error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
         || error.downcast_ref::<RefusedDocuments>().is_some()
-        || error.downcast_ref::<RefusedCriterion>().is_some();
+        || error.downcast_ref::<RefusedCriterion>().is_some()
+        || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)));
     if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
 }
 
@@ -314,6 +320,13 @@ mod tests {
             ("node revoke n1", false),
             ("edge list -o json", true),
             ("edge get e1", true),
+            ("gateway --config g.toml --hook xdp --socket /run/g.sock", true),
+            ("gateway list -o json", true),
+            ("gateway drain web a --wait --timeout 30 --socket /run/g.sock", true),
+            ("gateway drain web", false),
+            ("gateway drain web a --timeout 30", false),
+            ("gateway weight web a 0", true),
+            ("gateway weight web a 1001", false),
             ("doctor --config a.toml --output json", true),
             ("detach --bpffs /b --device eth0 --device eth1", true),
             ("detach", false),

@@ -38,7 +38,7 @@ pub(super) struct MonitorArgs {
     /// Directory on a bpffs where maps are pinned.
     #[arg(long, env = "PERSONA_BPFFS", default_value = "/sys/fs/bpf/persona")]
     bpffs: PathBuf,
-    /// Whose programs: where a host is both, the node's unless this says otherwise.
+    /// Whose programs: where a host is several, the first of these unless this says otherwise.
     #[arg(long, value_enum)]
     role: Option<Role>,
     /// Show drops.
@@ -71,6 +71,8 @@ pub(super) struct MonitorArgs {
 enum Role {
     Node,
     Edge,
+    Gateway,
+    Delivery,
 }
 
 /// One line for programs.
@@ -110,8 +112,13 @@ impl MonitorArgs {
         match self.role {
             Some(Role::Node) => Watched::Node,
             Some(Role::Edge) => Watched::Edge,
-            None if self.bpffs.join(Watched::Node.folder()).exists() => Watched::Node,
-            None => Watched::Edge,
+            Some(Role::Gateway) => Watched::Gateway,
+            Some(Role::Delivery) => Watched::Delivery,
+            None => {
+                let roles = [Watched::Node, Watched::Edge, Watched::Gateway, Watched::Delivery];
+                let is_here = |role: &Watched| self.bpffs.join(role.folder()).exists();
+                roles.into_iter().find(is_here).unwrap_or(Watched::Edge)
+            }
         }
     }
 
@@ -149,7 +156,7 @@ impl Monitor {
         let duration = self.args.duration.map(|span| Duration::from_millis(span.0));
         let began = tokio::time::Instant::now();
         let mut look_count = 0u32;
-        // An edge keeps no flows.
+        // Only a node tells of flows.
         let is_node = self.args.watched() == Watched::Node;
         let states = is_node.then(|| FlowStates::open(&self.args.bpffs)).transpose()?;
         while !self.is_over() && duration.is_none_or(|duration| began.elapsed() < duration) {

@@ -1,6 +1,7 @@
 //! Metrics of a role in the Prometheus text format, served over HTTP on an address of the operator's choice.
 
 mod family;
+mod gateway;
 mod own_edge;
 mod report;
 mod server;
@@ -9,5 +10,5 @@ mod text;
 
 pub use report::of_report;
 pub use server::{serve, start};
-pub use snapshot::{EdgeSample, LeaseSample, OwnEdgeSample, Snapshot, SubjectSample};
+pub use snapshot::{EdgeSample, InstanceSample, LeaseSample, OwnEdgeSample, Snapshot, SubjectSample};
 pub use text::render;

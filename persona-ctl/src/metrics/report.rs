@@ -19,6 +19,7 @@ pub fn of_report(report: &Report) -> Snapshot {
         slow_path: slow_path(counters.slow_path),
         cut_flow_count: counters.cut_flows,
         own_edge: None,
+        gateway: Vec::new(),
         generation: report.applied.0,
         is_rejected: report.rejected.is_some(),
     }

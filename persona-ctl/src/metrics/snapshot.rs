@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub cut_flow_count: u64,
     /// Edges: what this one is about itself.
     pub own_edge: Option<OwnEdgeSample>,
+    /// Gateways: every instance of every service.
+    pub gateway: Vec<InstanceSample>,
     /// The generation in force, as a number.
     pub generation: u64,
     /// Whether the newest generation was refused.
@@ -87,4 +89,25 @@ pub struct OwnEdgeSample {
     pub is_draining: bool,
     /// What it is said to carry, bits per second of both directions together.
     pub capacity_bits_per_sec: Option<u64>,
+}
+
+/// How one instance of a gateway's service is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstanceSample {
+    /// The service's name.
+    pub service: String,
+    /// The instance's name.
+    pub instance: String,
+    /// Whether it answers.
+    pub is_alive: bool,
+    /// Whether new flows avoid it by somebody's wish.
+    pub is_draining: bool,
+    /// Its share of new flows.
+    pub weight: u16,
+    /// Flows in force.
+    pub flow_count: u64,
+    /// Flows that it was chosen for.
+    pub opened_count: u64,
+    /// Ingress is towards it; egress, replies that pass the gateway.
+    pub traffic: Traffic,
 }

@@ -7,8 +7,8 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::family::{Family, Labels};
-use super::own_edge;
 use super::snapshot::{EdgeSample, LeaseSample, Snapshot};
+use super::{gateway, own_edge};
 
 /// The text that a scrape gets.
 pub fn render(snapshot: &Snapshot) -> String {
@@ -25,14 +25,14 @@ struct Collector(Snapshot);
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let own = self.0.own_edge.as_ref();
-        let of_node = own.is_none().then(|| cut_flows(&self.0));
-        if let Some(family) = of_node {
+        let instances = &self.0.gateway;
+        let of_node = (own.is_none() && instances.is_empty()).then(|| cut_flows(&self.0));
+        let own_counters = own.into_iter().flat_map(own_edge::counters).chain(gateway::counters(instances));
+        for family in counters(&self.0).into_iter().chain(of_node).chain(own_counters) {
             family.encode(&mut encoder)?;
         }
-        for family in counters(&self.0).into_iter().chain(own.into_iter().flat_map(own_edge::counters)) {
-            family.encode(&mut encoder)?;
-        }
-        for family in gauges(&self.0).into_iter().chain(own.into_iter().flat_map(own_edge::gauges)) {
+        let own_gauges = own.into_iter().flat_map(own_edge::gauges).chain(gateway::gauges(instances));
+        for family in gauges(&self.0).into_iter().chain(own_gauges) {
             family.encode(&mut encoder)?;
         }
         Ok(())
@@ -134,7 +134,7 @@ fn both_ways(label: (&'static str, String), egress: u64, ingress: u64) -> [(Labe
 
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::{OwnEdgeSample, SubjectSample};
+    use super::super::snapshot::{InstanceSample, OwnEdgeSample, SubjectSample};
     use super::*;
 
     #[test]
@@ -165,6 +165,16 @@ mod tests {
                 is_draining: false,
                 capacity_bits_per_sec: Some(1_000),
             }),
+            gateway: vec![InstanceSample {
+                service: "web".into(),
+                instance: "a".into(),
+                is_alive: true,
+                weight: 100,
+                flow_count: 6,
+                opened_count: 8,
+                traffic,
+                ..InstanceSample::default()
+            }],
             generation: 17,
             is_rejected: false,
         };
@@ -188,6 +198,13 @@ mod tests {
             "persona_outside_alive 1",
             "persona_draining 0",
             "persona_capacity_bits_per_second 1000",
+            "persona_gateway_packets_total{service=\"web\",instance=\"a\",direction=\"ingress\"} 2",
+            "persona_gateway_ip_bytes_total{service=\"web\",instance=\"a\",direction=\"egress\"} 100",
+            "persona_gateway_flows_opened_total{service=\"web\",instance=\"a\"} 8",
+            "persona_gateway_instance_alive{service=\"web\",instance=\"a\"} 1",
+            "persona_gateway_instance_draining{service=\"web\",instance=\"a\"} 0",
+            "persona_gateway_instance_weight{service=\"web\",instance=\"a\"} 100",
+            "persona_gateway_flows{service=\"web\",instance=\"a\"} 6",
             "persona_generation 17",
             "persona_rejected 0",
             "# EOF",
