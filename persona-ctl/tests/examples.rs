@@ -57,13 +57,13 @@ fn the_gateways_example_is_a_whole_configuration() {
 
 #[test]
 fn the_documents_are_valid() {
-    let personas = ["Persona", "Persona", "Persona", "Binding"];
-    for (name, expected) in [
-        ("pool.yaml", ["EgressPool"].as_slice()),
+    let cases: [(&str, &[&str]); 4] = [
+        ("pool.yaml", &["EgressPool"]),
         ("persona.yaml", &["Persona"]),
         ("binding.yaml", &["Binding"]),
-        ("activation.yaml", &personas),
-    ] {
+        ("activation.yaml", &["Persona", "Persona", "Persona", "Binding"]),
+    ];
+    for (name, expected) in cases {
         let path = example(name);
         let text = std::fs::read_to_string(&path).unwrap();
         let documents: Vec<Document> = parse_documents(&text, Format::from_path(&path), name).unwrap();

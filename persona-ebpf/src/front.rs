@@ -22,10 +22,6 @@ pub struct Front {
     pub source_port: u16,
     /// Destination port, host order.
     pub destination_port: u16,
-    /// TCP flags, 0 otherwise.
-    pub tcp_flags: u8,
-    /// Whether the L4 checksum is there (UDP may go without).
-    pub has_checksum: bool,
 }
 
 /// The packet whose header is `ip` and stands at `at`, a constant; None: it isn't such a packet.
@@ -48,8 +44,6 @@ pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4) -> Option<Front> {
                 headers_length: IPV4_LENGTH + size_of::<Udp>(),
                 source_port: u16::from_be(udp.source),
                 destination_port: u16::from_be(udp.destination),
-                tcp_flags: 0,
-                has_checksum: udp.checksum != 0,
             })
         }
         TCP => {
@@ -61,8 +55,6 @@ pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4) -> Option<Front> {
                 headers_length: IPV4_LENGTH + header_length,
                 source_port: u16::from_be(tcp.source),
                 destination_port: u16::from_be(tcp.destination),
-                tcp_flags: tcp.flags,
-                has_checksum: true,
             })
         }
         _ => None,

@@ -64,8 +64,7 @@ pub struct Feed {
 impl Feed {
     /// Loads them; packets are like `frame`, with the fields of flows put in.
     pub fn load(form: Form, frame: &[u8]) -> Result<Self> {
-        let mut ebpf =
-            EbpfLoader::new().load(&OBJECT.0).context("the benchmark's programs")?;
+        let mut ebpf = EbpfLoader::new().load(&OBJECT.0).context("the benchmark's programs")?;
         for name in ["feed_bare", "feed_geneve", "feed_vxlan", "drop_frame"] {
             let program: &mut Xdp = ebpf.program_mut(name).context(name)?.try_into()?;
             program.load().with_context(|| format!("{name} does not load"))?;
