@@ -53,7 +53,7 @@ pub struct SubjectItem {
     pub qos: SubjectQos,
     /// The limits in force on its instance. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<SubjectResources>,
+    pub resources: Option<Box<SubjectResources>>,
     /// SHA-256 of the effective persona's canonical form, in hex.
     pub digest: String,
 }

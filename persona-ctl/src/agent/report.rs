@@ -37,7 +37,7 @@ pub(super) fn workloads(config: &AgentConfig, observed: &Observed) -> Vec<Worklo
 pub(super) fn worn_resources(state: &DesiredState) -> BTreeMap<WorkloadName, SubjectResources> {
     let worn = state.items.values().filter_map(|item| match item {
         Item::Subject(SubjectItem { subject: SubjectId::Workload(_, name), resources: Some(resources), .. }) => {
-            Some((name.clone(), resources.clone()))
+            Some((name.clone(), (**resources).clone()))
         }
         _ => None,
     });

@@ -116,8 +116,8 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
 }
 
 /// The limits that a subject wears, with the persona that they are from.
-fn resources_of(effective: &Effective) -> Option<SubjectResources> {
+fn resources_of(effective: &Effective) -> Option<Box<SubjectResources>> {
     let (resources, origin) = effective.sections.resources.as_ref().zip(effective.origins.get(&Section::Resources))?;
     let (persona, version) = (origin.persona.clone(), origin.version);
-    Some(SubjectResources { persona, version, limits: resources.into() })
+    Some(Box::new(SubjectResources { persona, version, limits: resources.into() }))
 }
