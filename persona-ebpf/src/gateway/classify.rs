@@ -14,9 +14,6 @@ use persona_ebpf::packet6::{IPV6_LENGTH, READ_LENGTH_MAX6};
 use crate::maps;
 use crate::stage::{Next, pack_stage, whole};
 
-/// Bytes of an IPv6 packet with its extension headers.
-const PACKET_LENGTH_MAX: usize = 65_535 + IPV6_LENGTH;
-
 /// What an IPv4 packet is.
 #[inline(never)]
 pub fn run4<F: Frame>(frame: &F) -> u64 {
@@ -58,9 +55,11 @@ fn classify6<F: Frame>(frame: &F) -> Result<Next, DropReason> {
         return classify(frame, &ip.source, &ip.destination, ip.next_header, Part::Whole, l4_at);
     }
     frame.linearise(ETHERNET_LENGTH + READ_LENGTH_MAX6);
-    let Ok(headers) = walk(frame, ETHERNET_LENGTH, ip.next_header, PACKET_LENGTH_MAX) else {
+    let length = IPV6_LENGTH + u16::from_be(ip.payload_length) as usize;
+    let headers = match walk(frame, ETHERNET_LENGTH, ip.next_header, length) {
+        Ok(headers) => headers,
         // Refused only where it is ours.
-        return if maps::vip(&ip.destination).is_some() { Err(DropReason::ExtensionHeaders) } else { pass };
+        Err(reason) => return if maps::vip(&ip.destination).is_some() { Err(reason) } else { pass },
     };
     let l4_at = ETHERNET_LENGTH + headers.length();
     classify(frame, &ip.source, &ip.destination, headers.protocol(), headers.part(), l4_at)
