@@ -11,7 +11,7 @@ use persona_tests::netns::{Forwarding, Namespace};
 use crate::programs::world::{World, is_privileged};
 
 /// What a program may take.
-const INSTRUCTION_COUNT_MAX: [(&str, u32); 7] = [
+const INSTRUCTION_COUNT_MAX: [(&str, u32); 10] = [
     ("from_workload", 300_000),
     ("from_host", 300_000),
     ("from_edge", 200_000),
@@ -19,6 +19,9 @@ const INSTRUCTION_COUNT_MAX: [(&str, u32); 7] = [
     ("xdp_inside", 150_000),
     ("edge_outside", 50_000),
     ("xdp_outside", 50_000),
+    ("gateway", 150_000),
+    ("xdp_gateway", 150_000),
+    ("deliver", 50_000),
 ];
 
 /// What every other one may take.
@@ -34,13 +37,19 @@ fn every_program_stays_within_the_verifiers_budget() {
     let name = format!("pv{}", std::process::id());
     let namespace = Namespace::create(&ledger, &name, Forwarding::Off).unwrap();
     let (node, edge) = namespace.run_inside(|| (world.node(), world.edge())).unwrap();
+    let (gateway, delivery) = namespace.run_inside(|| world.gateway_and_delivery()).unwrap();
     assert_eq!(ledger.undo_all(), Vec::<String>::new());
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let series = release.split('.').take(2).collect::<Vec<_>>().join(".");
     let mut over = Vec::new();
     // The harness leaves the cursor behind the test's name.
     println!();
-    for (object, ebpf) in [("node", node.programs()), ("edge", edge.programs())] {
+    for (object, ebpf) in [
+        ("node", node.programs()),
+        ("edge", edge.programs()),
+        ("gateway", gateway.programs()),
+        ("delivery", delivery.programs()),
+    ] {
         let counts = counts(ebpf);
         assert!(!counts.is_empty(), "{object} has no program");
         for (program, count) in counts {

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use persona_ctl::dataplane::{
-    Coexistence, EdgeDataplane, EdgeOptions, Hook, NodeDataplane, NodeOptions, PacketLogging, detach,
+    Coexistence, DeliveryDataplane, EdgeDataplane, EdgeOptions, GatewayDataplane, Hook, NodeDataplane, NodeOptions,
+    PacketLogging, detach,
 };
+
+use super::{gateway_flows, gateway_world};
 
 /// The loopback device: always there, carries no traffic of these tests.
 pub(super) const LOOPBACK: u32 = 1;
@@ -62,6 +65,11 @@ impl World {
     fn open_node(&self, guard_all_forwarded: bool) -> NodeDataplane {
         let options = NodeOptions { guard_all_forwarded, ..self.node_options() };
         NodeDataplane::open(&options).unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }
+
+    /// A gateway, and a node that delivers.
+    pub(crate) fn gateway_and_delivery(&self) -> (GatewayDataplane, DeliveryDataplane) {
+        (gateway_world::open(self), gateway_flows::deliverer(self))
     }
 
     pub(crate) fn edge(&self) -> EdgeDataplane {

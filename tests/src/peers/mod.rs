@@ -9,3 +9,4 @@ pub mod knot;
 pub mod nginx;
 pub mod openssh;
 pub mod programs;
+pub mod wrk;
