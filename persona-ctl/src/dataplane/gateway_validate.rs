@@ -153,11 +153,14 @@ mod tests {
         }
     }
 
+    /// What makes tables wrong.
+    type Change<'a> = &'a dyn Fn(&mut GatewayTables);
+
     #[test]
     fn contradictions_are_refused_with_their_reason() {
         assert_eq!(validate(&tables()), Ok(()));
         let tunnel = DeliveryEntry::Tunnel { node: [10, 0, 0, 9].into(), tunnel_id: 7 };
-        let cases: [(&str, &dyn Fn(&mut GatewayTables)); 11] = [
+        let cases: [(&str, Change<'_>); 11] = [
             ("two services are at 192.0.2.1 port 80", &|it| it.services[1] = it.services[0].clone()),
             ("instance a is twice", &|it| it.services[0].instances[1].name = "a".into()),
             ("is in another service already", &|it| {
