@@ -31,14 +31,20 @@ pub(super) async fn register(
     check(&request)?;
     let signing_request = SigningRequest::read(&request.csr)?;
     let id = AgentId { role: request.role, name: request.name.clone() };
-    context.live.note_registration(id.clone());
     let applicant = Applicant {
         id: id.clone(),
         public_key: signing_request.public_key(),
         lifetime_ms: context.config.certificate_lifetime_ms,
         grace_ms: context.config.certificate_grace_ms,
     };
-    let expires_ms = context.store.change(move |draft| admit(draft, request, &applicant)).await?;
+    let live = context.live.clone();
+    let expires_ms = context.store.change(move |draft| {
+        let expires_ms = admit(draft, request, &applicant)?;
+        // Only who was let in is noted, so that strangers cannot fill the memory; the pass that follows judges silence.
+        live.note_registration(applicant.id.clone());
+        Ok(expires_ms)
+    });
+    let expires_ms = expires_ms.await?;
     registered(&context, &id, &signing_request, expires_ms)
 }
 
