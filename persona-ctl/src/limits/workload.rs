@@ -214,7 +214,7 @@ impl Limited {
         if open.kept.record.pending.is_none() {
             return Ok(());
         }
-        let record = self.with_journal(open, |instance, record, journal| recover(instance, record, journal))?;
+        let record = self.with_journal(open, recover)?;
         open.kept.record = record;
         self.tell(
             "limits.recovered",

@@ -47,5 +47,5 @@ fn announce(draft: &mut Draft, lease: &LeaseRecord, grace_ms: u64) {
     let message = format!("what is left of {}'s flows under lease {} is cut {when}", lease.subject, lease.id);
     let details =
         json!({ "subject": lease.subject, "persona": lease.persona, "space": lease.space, "graceMs": grace_ms });
-    draft.event("lease.cut-announced", format!("lease/{}", lease.id), "operator", message, details);
+    draft.event("lease.cut-announced", format!("lease/{}", lease.id), draft.actor(), message, details);
 }

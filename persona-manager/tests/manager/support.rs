@@ -338,3 +338,8 @@ pub(crate) fn lease_of(state: &DesiredState, subject: &str) -> Option<u64> {
         _ => None,
     }
 }
+
+/// What people's clocks say, milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
+}

@@ -1,6 +1,7 @@
 //! What an edge's program costs per packet, both ways: repeated runs, minus the same runs with a target that does nothing.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
@@ -57,9 +58,9 @@ fn measure(run: &Run<'_>, way: Way) -> Result<Vec<Row>> {
     let mut place = Place::new(run, way.name())?;
     let mut cases = BTreeMap::new();
     for lease_count in CASES.map(|(lease_count, _)| lease_count) {
-        if !cases.contains_key(&lease_count) {
+        if let Entry::Vacant(case) = cases.entry(lease_count) {
             run.say(&format!("{}: tables of {lease_count} leases", way.name()));
-            cases.insert(lease_count, Case::build(&mut place, way, lease_count)?);
+            case.insert(Case::build(&mut place, way, lease_count)?);
         }
     }
     let mut gross = vec![Samples::default(); CASES.len()];

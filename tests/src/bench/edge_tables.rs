@@ -101,7 +101,7 @@ pub fn tables(lease_count: u32, ifindex: u32) -> EdgeTables {
 /// The lease of a flow and its packet out; flows follow one another over all leases in no order.
 pub fn flow(number: u32, lease_count: u32) -> (Leased, Datagram) {
     let mixed = number.wrapping_mul(0x9e37_79b1) ^ (number >> 15);
-    let lease = Leased { number: (u64::from(mixed) * u64::from(lease_count) >> 32) as u32 };
+    let lease = Leased { number: ((u64::from(mixed) * u64::from(lease_count)) >> 32) as u32 };
     let port = (lease.block() << BLOCK_BITS) | (number as u16 & 0x3ff);
     let remote = Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 1).to_bits() + (number >> 10));
     (lease, Datagram { source: (lease.address(), port), destination: (remote, 443) })
