@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::desired::Item;
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
 use crate::units::Cidr;
 use crate::wire::limits::LimitReport;
@@ -135,6 +136,27 @@ pub struct Report {
     pub events: Vec<AgentEvent>,
     /// Counters since the programs were first attached. Absent: unchanged.
     pub counters: Option<Counters>,
+    /// The answer to [`Frame::Recall`](super::desired::Frame::Recall), one part with each report.
+    #[serde(default)]
+    pub holdings: Option<Holdings>,
+}
+
+/// Items that one part of [`Holdings`] may carry.
+pub const HELD_ITEM_COUNT_MAX: usize = 4_096;
+
+/// What a node or an edge has in force, whatever the store remembers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Holdings {
+    /// The store incarnation that asked.
+    pub incarnation: u32,
+    /// Counts the parts of one answer, from 0. The first one replaces what came before.
+    pub part: u32,
+    /// Whether this is the last part.
+    pub is_last: bool,
+    /// Leases, subjects and edges of the state in force, at most [`HELD_ITEM_COUNT_MAX`] of them.
+    pub items: Vec<Item>,
 }
 
 /// How full a lease is. Slots are external ports per protocol; a prefix has none.

@@ -91,6 +91,12 @@ pub enum Frame {
         /// The generation in force.
         generation: Generation,
     },
+    /// The store has gone back to an earlier state (a restore, a lossy fail-over): say what is in force, and nothing is
+    /// sent before that is known. It stays in force meanwhile.
+    Recall {
+        /// The store incarnation that asks.
+        incarnation: u32,
+    },
 }
 
 /// A frame that does not continue the state at hand; the stream must be opened anew.
@@ -142,6 +148,7 @@ impl DesiredState {
     /// The state after `frame`, or why the stream must be opened anew.
     pub fn after(&self, frame: Frame) -> Result<DesiredState, BrokenStream> {
         match frame {
+            Frame::Recall { .. } => Ok(self.clone()),
             Frame::Bookmark { generation } if generation == self.generation => Ok(self.clone()),
             Frame::Bookmark { generation: from } => Err(BrokenStream::Gap { from, have: self.generation }),
             Frame::Snapshot { state, digest } => state.checked(&digest),

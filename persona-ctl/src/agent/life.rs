@@ -133,7 +133,9 @@ impl Agent {
         if let Some(address) = self.reconciler.observed.as_ref().and_then(|observed| observed.address) {
             self.link.set_address(address).await;
         }
-        let has_news = newest.generation != Default::default() && newest != self.applied;
+        // A manager whose store went back asks what is in force before it sends what follows.
+        let is_older = newest.generation < self.applied.generation;
+        let has_news = newest.generation != Default::default() && newest != self.applied && !is_older;
         if has_news && self.take(&newest).await {
             return self.tell_state();
         }
@@ -190,7 +192,7 @@ impl Agent {
         let underlay_mtu = observed.map(Observed::underlay_mtu);
         let edges = self.edge_health();
         self.link.report_now(|outbox| {
-            outbox.report.applied = self.applied.generation;
+            outbox.set_in_force(&self.applied);
             outbox.report.rejected = self.rejected.clone();
             outbox.report.workloads = workloads;
             outbox.report.edges = Some(edges);

@@ -149,7 +149,9 @@ impl Edge {
             return self.say(&format!("{error:#}"));
         }
         self.link.set_address(observed.address).await;
-        let has_news = newest.generation != Default::default() && newest != self.applied;
+        // A manager whose store went back asks what is in force before it sends what follows.
+        let is_older = newest.generation < self.applied.generation;
+        let has_news = newest.generation != Default::default() && newest != self.applied && !is_older;
         if !(has_news && self.take(&newest, &observed)) {
             let applied = std::mem::take(&mut self.applied);
             let outcome = self.apply(&applied, &observed, MtuPolicy::Lower);

@@ -18,7 +18,7 @@ impl Edge {
     pub(super) fn tell_state(&self) {
         let edges = edge_health(&self.plan.peers, &self.surroundings.prober.health());
         self.link.report_now(|outbox| {
-            outbox.report.applied = self.applied.generation;
+            outbox.set_in_force(&self.applied);
             outbox.report.rejected = self.rejected.clone();
             outbox.report.edges = Some(edges);
         });

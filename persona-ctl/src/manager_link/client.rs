@@ -1,6 +1,5 @@
 //! Four requests over HTTP/2 and TLS: register, renew, watch, report; all but the first show the client certificate.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -13,6 +12,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
 use super::identity::IdentityError;
+use super::managers::{Manager, Managers};
 use crate::trust::{ClientIdentity, Trust, TrustError};
 
 /// Connecting takes at most this long.
@@ -74,42 +74,6 @@ pub enum LinkError {
     Refresh,
 }
 
-/// The managers, of which one is spoken to until it fails.
-#[derive(Debug)]
-pub(super) struct Managers {
-    urls: Vec<String>,
-    index: AtomicUsize,
-}
-
-impl Managers {
-    /// Checks the URLs.
-    pub(super) fn new(urls: Vec<String>) -> Result<Self, LinkError> {
-        let is_url = |url: &str| reqwest::Url::parse(url).is_ok_and(|url| url.scheme() == "https" && url.has_host());
-        match urls.iter().find(|url| !is_url(url)) {
-            Some(bad) => Err(LinkError::Url(bad.clone())),
-            None if urls.is_empty() => Err(LinkError::NoManager),
-            None => {
-                let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-                Ok(Self { urls, index: AtomicUsize::new(0) })
-            }
-        }
-    }
-
-    /// All of them.
-    pub(super) fn urls(&self) -> &[String] {
-        &self.urls
-    }
-
-    fn url(&self) -> &str {
-        &self.urls[self.index.load(Ordering::Relaxed) % self.urls.len()]
-    }
-
-    /// The next request goes to another manager, if there is one.
-    fn leave(&self) {
-        self.index.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// Speaks to a manager, as somebody or as nobody yet.
 #[derive(Debug, Clone)]
 pub(super) struct ManagerClient {
@@ -144,7 +108,7 @@ impl ManagerClient {
 
     /// Sends a report; returns the digest of the roots that the manager wants trusted.
     pub(super) async fn report(&self, managers: &Managers, report: &Report) -> Result<Option<String>, LinkError> {
-        let answer = self.post(managers, "report", "/v1/agent/report", report).await?;
+        let answer = self.post_to(managers, managers.current(), "report", "/v1/agent/report", report).await?;
         Ok(answer.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()).map(str::to_owned))
     }
 
@@ -153,8 +117,9 @@ impl ManagerClient {
         &self,
         managers: &Managers,
     ) -> Result<impl Stream<Item = Result<Frame, LinkError>> + Unpin + use<>, LinkError> {
-        let request = self.http.request(Method::GET, format!("{}/v1/agent/watch", managers.url()));
-        let answer = checked(managers, "watch", request.send().await).await?;
+        let manager = managers.current();
+        let request = self.http.request(Method::GET, format!("{}/v1/agent/watch", manager.url));
+        let answer = checked(managers, manager, "watch", request.send().await).await?;
         let bytes = answer.bytes_stream().map_err(std::io::Error::other);
         let lines = FramedRead::new(StreamReader::new(bytes), LinesCodec::new_with_max_length(FRAME_BYTES_MAX));
         Ok(lines.map(|line| {
@@ -170,28 +135,31 @@ impl ManagerClient {
         path: &str,
         question: &impl Serialize,
     ) -> Result<Registered, LinkError> {
-        let answer = self.post(managers, what, path, question).await?;
-        answer.json().await.map_err(|source| unreachable(managers, source))
+        let manager = managers.current();
+        let answer = self.post_to(managers, manager, what, path, question).await?;
+        answer.json().await.map_err(|source| unreachable(managers, manager, source))
     }
 
-    async fn post(
+    async fn post_to(
         &self,
         managers: &Managers,
+        manager: Manager<'_>,
         what: &'static str,
         path: &str,
         body: &impl Serialize,
     ) -> Result<Response, LinkError> {
-        let request = self.http.post(format!("{}{path}", managers.url())).json(body).timeout(ANSWER_TIMEOUT);
-        checked(managers, what, request.send().await).await
+        let request = self.http.post(format!("{}{path}", manager.url)).json(body).timeout(ANSWER_TIMEOUT);
+        checked(managers, manager, what, request.send().await).await
     }
 }
 
 async fn checked(
     managers: &Managers,
+    manager: Manager<'_>,
     what: &'static str,
     answer: Result<Response, reqwest::Error>,
 ) -> Result<Response, LinkError> {
-    let answer = answer.map_err(|source| unreachable(managers, source))?;
+    let answer = answer.map_err(|source| unreachable(managers, manager, source))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
@@ -201,35 +169,20 @@ async fn checked(
     if status == StatusCode::UNAUTHORIZED {
         return Err(LinkError::Unauthorized(detail));
     }
-    Err(LinkError::Refused { what, status, detail })
+    let error = LinkError::Refused { what, status, detail };
+    managers.judge(manager.number, &error);
+    Err(error)
 }
 
 /// A manager that does not answer is left for the next. One that ended the handshake does not like the certificate: in
 /// TLS 1.3 that shows as an alert on the first read, which reaches us in words only.
-fn unreachable(managers: &Managers, source: reqwest::Error) -> LinkError {
-    let url = managers.url().to_owned();
+fn unreachable(managers: &Managers, manager: Manager<'_>, source: reqwest::Error) -> LinkError {
+    let url = manager.url.to_owned();
     let error = LinkError::Unreachable { url, source };
     let text = super::link::chain(&error);
     if text.contains("received fatal alert") {
         return LinkError::Unauthorized(text);
     }
-    managers.leave();
+    managers.leave(manager.number);
     error
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_and_edges_go_to_managers_over_tls_only() {
-        let managers = |urls: &[&str]| Managers::new(urls.iter().map(|url| (*url).to_owned()).collect());
-        assert!(matches!(managers(&[]), Err(LinkError::NoManager)));
-        for bad in ["http://m:1", "m:1", "https://", "unix:/run/x"] {
-            assert!(matches!(managers(&["https://m:1", bad]), Err(LinkError::Url(url)) if url == bad), "{bad}");
-        }
-        let two = managers(&["https://m1:1/", "https://m2:1"]).unwrap();
-        let seen: Vec<String> = (0..3).map(|_| (two.url().to_owned(), two.leave()).0).collect();
-        assert_eq!(seen, ["https://m1:1", "https://m2:1", "https://m1:1"]);
-    }
 }

@@ -76,8 +76,15 @@ pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkE
     let session = Arc::new(Session::open(config)?);
     let (sender, desired) = watch::channel(DesiredState::default());
     let (snapshot_sender, snapshots) = watch::channel(0);
-    let sender = Senders { desired: sender, snapshots: snapshot_sender, refresh: Arc::default() };
-    let (outbox, wake, refresh) = (Arc::default(), Arc::default(), Arc::clone(&sender.refresh));
+    let (outbox, wake) = (Arc::<Mutex<Outbox>>::default(), Arc::<Notify>::default());
+    let sender = Senders {
+        desired: sender,
+        snapshots: snapshot_sender,
+        refresh: Arc::default(),
+        outbox: Arc::clone(&outbox),
+        wake: Arc::clone(&wake),
+    };
+    let refresh = Arc::clone(&sender.refresh);
     let link = Link { desired, snapshots, refresh, outbox, wake, session: Arc::clone(&session) };
     let (outbox, wake) = (Arc::clone(&link.outbox), Arc::clone(&link.wake));
     tokio::spawn({
@@ -95,12 +102,16 @@ struct Senders {
     desired: watch::Sender<DesiredState>,
     snapshots: watch::Sender<u64>,
     refresh: Arc<Notify>,
+    outbox: Arc<Mutex<Outbox>>,
+    wake: Arc<Notify>,
 }
 
 impl Session {
     /// One watch stream from its snapshot until it breaks, or until a new one is asked for.
     async fn watch_once(&self, senders: &Senders, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
-        let mut frames = self.ready().await?.watch(self.managers()).await?;
+        let client = self.ready().await?;
+        let manager = self.managers().current().number;
+        let mut frames = client.watch(self.managers()).await?;
         let opened = tokio::time::Instant::now();
         let mut state = DesiredState::default();
         loop {
@@ -108,8 +119,17 @@ impl Session {
                 frame = frames.next() => frame,
                 () = senders.refresh.notified() => return Err(LinkError::Refresh),
             };
-            let Some(frame) = frame else { return Err(LinkError::Stream("ended by the manager".into())) };
-            let frame = frame?;
+            let ended = || Err(LinkError::Stream("ended by the manager".into()));
+            let frame = frame.unwrap_or_else(ended).inspect_err(|_| self.managers().leave(manager))?;
+            if let Frame::Recall { incarnation } = frame {
+                tracing::warn!(
+                    store.incarnation = incarnation,
+                    "the manager's store went back; telling what is in force"
+                );
+                senders.outbox.lock().unwrap_or_else(PoisonError::into_inner).recall(incarnation);
+                senders.wake.notify_one();
+                continue;
+            }
             let is_whole = matches!(frame, Frame::Snapshot { .. });
             state = state.after(frame).map_err(|error| LinkError::Stream(error.to_string()))?;
             if opened.elapsed() > STREAM_LASTS {
@@ -173,7 +193,7 @@ async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify
                 continue;
             }
         }
-        if outbox.lock().unwrap_or_else(PoisonError::into_inner).has_events() {
+        if outbox.lock().unwrap_or_else(PoisonError::into_inner).has_more() {
             continue;
         }
         let interval = session.report_interval();

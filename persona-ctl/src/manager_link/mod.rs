@@ -7,6 +7,7 @@ mod backoff;
 mod client;
 mod identity;
 mod link;
+mod managers;
 mod outbox;
 mod session;
 mod state_file;

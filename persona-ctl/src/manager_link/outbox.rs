@@ -1,9 +1,14 @@
 //! What waits to be reported. Newer values replace older ones; events are bounded, the oldest give way.
+//!
+//! When the manager asks what is in force ([`Frame::Recall`](persona_core::wire::desired::Frame::Recall)), the answer goes
+//! out in parts, one with each report.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use persona_core::wire::agent::{AgentEvent, Report};
+use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Report};
+use persona_core::wire::desired::{DesiredState, Item};
 
 /// Most events that wait while the manager is away.
 const EVENT_COUNT_MAX: usize = 1_000;
@@ -17,6 +22,16 @@ pub struct Outbox {
     /// Everything but events, in its newest form.
     pub report: Report,
     events: VecDeque<AgentEvent>,
+    in_force: Option<Arc<[Item]>>,
+    recall: Option<Recall>,
+}
+
+/// A question of the manager's that is being answered.
+#[derive(Debug, Clone)]
+struct Recall {
+    incarnation: u32,
+    next_part: u32,
+    items: Option<Arc<[Item]>>,
 }
 
 impl Outbox {
@@ -29,10 +44,36 @@ impl Outbox {
         self.events.push_back(AgentEvent { time_ms: now_ms(), name: name.to_owned(), about, message });
     }
 
+    /// Says which state is in force, from now on.
+    pub fn set_in_force(&mut self, state: &DesiredState) {
+        if self.in_force.is_none() || self.report.applied != state.generation {
+            let is_held = |item: &&Item| matches!(item, Item::Lease(_) | Item::Subject(_) | Item::Edge(_));
+            self.in_force = Some(state.items.values().filter(is_held).cloned().collect());
+        }
+        self.report.applied = state.generation;
+    }
+
+    /// The manager asks what is in force; the answer goes out from the first part on.
+    pub(super) fn recall(&mut self, incarnation: u32) {
+        self.recall = Some(Recall { incarnation, next_part: 0, items: None });
+    }
+
     /// The report to send now. Its events stay here until [`sent`](Self::sent).
-    pub fn to_report(&self) -> Report {
+    pub fn to_report(&mut self) -> Report {
         let events = self.events.iter().take(EVENT_COUNT_PER_REPORT).cloned().collect();
-        Report { events, ..self.report.clone() }
+        Report { events, holdings: self.holdings(), ..self.report.clone() }
+    }
+
+    /// The next part of what is in force, all of it as it was when the first part went out.
+    fn holdings(&mut self) -> Option<Holdings> {
+        let recall = self.recall.as_mut()?;
+        // Before the first pass nothing is known to be in force; the answer waits for it.
+        let items = recall.items.get_or_insert(self.in_force.clone()?);
+        let first = recall.next_part as usize * HELD_ITEM_COUNT_MAX;
+        let rest = items.get(first..).unwrap_or_default();
+        let part = &rest[..rest.len().min(HELD_ITEM_COUNT_MAX)];
+        let is_last = rest.len() <= HELD_ITEM_COUNT_MAX;
+        Some(Holdings { incarnation: recall.incarnation, part: recall.next_part, is_last, items: part.to_vec() })
     }
 
     /// The manager has taken a report: its events need not be sent again.
@@ -43,11 +84,19 @@ impl Outbox {
                 self.events.pop_front();
             }
         }
+        let Some((recall, sent)) = self.recall.as_mut().zip(report.holdings.as_ref()) else { return };
+        // Asked anew meanwhile, the answer starts from its first part.
+        if (sent.incarnation, sent.part) == (recall.incarnation, recall.next_part) && recall.items.is_some() {
+            recall.next_part += 1;
+            if sent.is_last {
+                self.recall = None;
+            }
+        }
     }
 
-    /// Whether events still wait.
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
+    /// Whether more waits than the next report on its interval should carry.
+    pub fn has_more(&self) -> bool {
+        !self.events.is_empty() || self.recall.as_ref().is_some_and(|recall| recall.items.is_some())
     }
 }
 
@@ -58,6 +107,9 @@ pub(super) fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use persona_core::ids::{EdgeNumber, Generation};
+    use persona_core::wire::desired::{EdgeItem, ProbeItem};
+
     use super::*;
 
     #[test]
@@ -70,5 +122,37 @@ mod tests {
         assert_eq!(outbox.to_report().events[0].about, "5", "not lost when a report fails");
         outbox.sent(&report);
         assert_eq!(outbox.to_report().events[0].about, "205");
+    }
+
+    #[test]
+    fn what_is_in_force_is_told_in_parts_once_it_is_known() {
+        let mut outbox = Outbox::default();
+        outbox.recall(2);
+        assert_eq!(outbox.to_report().holdings, None, "nothing is known to be in force yet");
+        let mut state = DesiredState { generation: Generation::new(1, 9), ..DesiredState::default() };
+        for number in 0..=HELD_ITEM_COUNT_MAX {
+            state.insert(Item::Edge(edge(number)));
+        }
+        state.insert(Item::Probe(ProbeItem::default()));
+        outbox.set_in_force(&state);
+        let first = outbox.to_report();
+        let told = first.holdings.as_ref().unwrap();
+        assert_eq!((told.incarnation, told.part, told.is_last, told.items.len()), (2, 0, false, HELD_ITEM_COUNT_MAX));
+        assert_eq!(outbox.to_report().holdings, first.holdings, "not lost when a report fails");
+        outbox.sent(&first);
+        assert!(outbox.has_more());
+        let second = outbox.to_report();
+        let told = second.holdings.as_ref().unwrap();
+        assert_eq!((told.part, told.is_last, told.items.len()), (1, true, 1));
+        outbox.recall(2);
+        outbox.sent(&second);
+        assert_eq!(outbox.to_report().holdings.unwrap().part, 0, "asked anew, it is told from the first part");
+    }
+
+    fn edge(number: usize) -> EdgeItem {
+        let group = "fra".parse().unwrap();
+        let (name, address) = (format!("e{number}").parse().unwrap(), [10, 0, 0, 1].into());
+        let number = EdgeNumber(number as u16);
+        EdgeItem { name, number, group, address, weight: 100, in_service: true, draining: false }
     }
 }

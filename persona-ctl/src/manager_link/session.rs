@@ -12,9 +12,10 @@ use reqwest::StatusCode;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::RwLock;
 
-use super::client::{LinkError, ManagerClient, Managers};
+use super::client::{LinkError, ManagerClient};
 use super::identity::{Identity, Membership};
 use super::link::LinkConfig;
+use super::managers::Managers;
 use super::outbox::now_ms;
 use crate::trust::Trust;
 
