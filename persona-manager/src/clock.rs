@@ -98,6 +98,11 @@ impl StepWatch {
         *known = Some(offset);
         passage
     }
+
+    /// The next look is the first again: what the last one led to was not stored, or another manager decided meanwhile.
+    pub(crate) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 #[cfg(test)]
@@ -121,5 +126,7 @@ mod tests {
         for (monotonic_ms, now_ms, expected) in cases {
             assert_eq!(watch.look(Moment { monotonic_ms, now_ms }), expected, "{monotonic_ms} {now_ms}");
         }
+        watch.forget();
+        assert_eq!(watch.look(Moment { monotonic_ms: 90_060, now_ms: 1_091_249 }), Passage::Unknown);
     }
 }

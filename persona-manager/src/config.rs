@@ -6,8 +6,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::{StoreConfig, StoreLocation};
+
 /// Certificates end within a year, milliseconds; the first value that is too long.
 const CERTIFICATE_MS_MAX: u64 = 365 * 24 * 3_600_000 + 1;
+
+/// The directory of keys and the socket where the store is a database.
+pub(crate) const STATE_DIR_DEFAULT: &str = "/var/lib/persona/manager.state";
 
 /// The manager's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +20,12 @@ const CERTIFICATE_MS_MAX: u64 = 365 * 24 * 3_600_000 + 1;
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The SQLite file.
-    pub store: PathBuf,
+    /// Where the store is.
+    pub store: StoreConfig,
+    /// The URL under which other managers on the same database reach this one. None: where it listens.
+    pub advertise: Option<String>,
     /// The directory of the certificate authority's keys and the administrators' socket. None: the store's path with
-    /// `.state` in place of its extension.
+    /// `.state` in place of its extension, or [`STATE_DIR_DEFAULT`] for a database.
     pub state_dir: Option<PathBuf>,
     /// URLs under which nodes, edges and people reach the managers; join tokens carry them. Empty: where it listens.
     pub urls: Vec<String>,
@@ -51,7 +58,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
-            store: PathBuf::from("/var/lib/persona/manager.sqlite"),
+            store: PathBuf::from("/var/lib/persona/manager.sqlite").into(),
+            advertise: None,
             state_dir: None,
             urls: Vec::new(),
             names: Vec::new(),
@@ -77,9 +85,21 @@ pub enum ConfigError {
         "the manager would listen on {0} in plain HTTP, which is not loopback or private: leave `insecure_http` out, use a private address, or set `allow_public = true` (--allow-public) if something else encrypts"
     )]
     PublicBind(SocketAddr),
+    /// Managers could not tell each other from anybody else.
+    #[error(
+        "insecure_http does not go with a store in PostgreSQL: managers on one database pass requests on to each other over TLS; leave it out, or keep the store in a file"
+    )]
+    PlainDatabase,
+    /// Managers could not find each other.
+    #[error(
+        "advertise is missing: the manager listens on {0}, which tells other managers on the same database nothing; write https://HOST:PORT"
+    )]
+    AdvertiseMissing(SocketAddr),
     /// A URL that nobody could use.
-    #[error("urls has {given:?}; write {scheme}HOST:PORT, without a path")]
+    #[error("{key} has {given:?}; write {scheme}HOST:PORT, without a path")]
     Url {
+        /// Which key.
+        key: &'static str,
         /// What was given.
         given: String,
         /// How it must begin.
@@ -103,7 +123,10 @@ pub enum ConfigError {
 impl Config {
     /// The directory of keys and the socket.
     pub fn state_dir(&self) -> PathBuf {
-        self.state_dir.clone().unwrap_or_else(|| self.store.with_extension("state"))
+        self.state_dir.clone().unwrap_or_else(|| match &self.store.location {
+            StoreLocation::File(path) => path.with_extension("state"),
+            StoreLocation::Postgres(_) => STATE_DIR_DEFAULT.into(),
+        })
     }
 
     /// URLs of the managers when this one listens on `address`. Empty: an address of all interfaces says nothing.
@@ -116,14 +139,20 @@ impl Config {
         }
     }
 
+    /// The URL under which other managers reach this one, which listens on `address`.
+    pub(crate) fn advertise_at(&self, address: SocketAddr) -> String {
+        self.advertise.clone().unwrap_or_else(|| format!("https://{address}"))
+    }
+
     fn check_names(&self) -> Result<(), ConfigError> {
         let scheme = if self.insecure_http { "http://" } else { "https://" };
-        let is_url = |url: &&String| {
+        let is_url = |url: &str| {
             let host = url.strip_prefix(scheme).unwrap_or_default();
             !host.is_empty() && !host.contains(['/', ',', '@', '?', '#', ' '])
         };
-        if let Some(url) = self.urls.iter().find(|url| !is_url(url)) {
-            return Err(ConfigError::Url { given: url.clone(), scheme });
+        let urls = self.urls.iter().map(|url| ("urls", url)).chain(self.advertise.iter().map(|url| ("advertise", url)));
+        if let Some((key, url)) = urls.into_iter().find(|(_, url)| !is_url(url)) {
+            return Err(ConfigError::Url { key, given: url.clone(), scheme });
         }
         let is_name = |name: &&String| {
             let is_host = name.chars().all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '.');
@@ -135,11 +164,23 @@ impl Config {
         }
     }
 
+    fn check_database(&self, bound: SocketAddr) -> Result<(), ConfigError> {
+        match &self.store.location {
+            StoreLocation::File(_) => Ok(()),
+            StoreLocation::Postgres(_) if self.insecure_http => Err(ConfigError::PlainDatabase),
+            StoreLocation::Postgres(_) if bound.ip().is_unspecified() && self.advertise.is_none() => {
+                Err(ConfigError::AdvertiseMissing(bound))
+            }
+            StoreLocation::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Checks what the types cannot; `bound` is where it really listens.
     pub fn check(&self, bound: SocketAddr) -> Result<(), ConfigError> {
         if self.insecure_http && !self.allow_public && !is_private(bound.ip()) {
             return Err(ConfigError::PublicBind(bound));
         }
+        self.check_database(bound)?;
         self.check_names()?;
         let out_of_range = |key, given: u64, valid| Err(ConfigError::OutOfRange { key, given, valid });
         match self {
@@ -214,6 +255,25 @@ mod tests {
             assert!(Config { allow_public: true, ..plain }.check(bound).is_ok(), "{address}");
             assert!(Config::default().check(bound).is_ok(), "{address}");
         }
+    }
+
+    #[test]
+    fn managers_on_a_database_speak_tls() {
+        let bound = "127.0.0.1:1".parse().unwrap();
+        let Ok(location) = "postgres://h/db".parse::<StoreLocation>();
+        let config = Config { store: location.into(), insecure_http: true, ..Config::default() };
+        assert!(config.check(bound).unwrap_err().to_string().contains("insecure_http"));
+        let config = Config { insecure_http: false, ..config };
+        config.check(bound).unwrap();
+        assert_eq!(config.advertise_at(bound), "https://127.0.0.1:1");
+        assert_eq!(config.state_dir(), PathBuf::from(STATE_DIR_DEFAULT));
+        let everywhere = "0.0.0.0:1".parse().unwrap();
+        assert!(config.check(everywhere).unwrap_err().to_string().contains("advertise"));
+        let config = Config { advertise: Some("https://m:1".to_owned()), ..config };
+        config.check(everywhere).unwrap();
+        assert_eq!(config.advertise_at(everywhere), "https://m:1");
+        let config = Config { advertise: Some("http://m:1".to_owned()), ..config };
+        assert!(config.check(bound).unwrap_err().to_string().contains("advertise"));
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub(crate) enum Kind {
     NoPersonaFits,
     /// The manager has too much to do or stops.
     Busy,
+    /// The store cannot be written to.
+    StoreUnavailable,
+    /// The store has no room left.
+    StoreFull,
     /// The manager failed.
     Internal,
 }
@@ -61,6 +65,10 @@ impl Kind {
             Self::NoRoom => (StatusCode::CONFLICT, "no-room", "There is no room for this"),
             Self::NoPersonaFits => (StatusCode::CONFLICT, "no-persona-fits", "No persona can be worn"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The manager cannot do this now"),
+            Self::StoreUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store takes no changes now")
+            }
+            Self::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, "store-full", "The store has no room left"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The manager failed"),
         }
     }

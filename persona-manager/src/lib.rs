@@ -20,8 +20,10 @@ mod config;
 mod context;
 mod documents;
 mod error;
+mod forward;
 mod live;
 mod overrides;
+mod passed_on;
 mod revocation;
 mod server;
 #[cfg(test)]
@@ -39,13 +41,13 @@ use tokio_util::sync::CancellationToken;
 pub use authority::AuthorityError;
 pub use config::{Config, ConfigError};
 pub use server::SocketError;
-pub use store::StoreError;
+pub use store::{Backup, Migrated, Restored, StoreConfig, StoreError, StoreLocation, backup, migrate, restore};
 
 use crate::authority::{Authority, Tls};
 use crate::context::Context;
 use crate::live::Live;
 use crate::server::{AdminSocket, Listeners};
-use crate::store::{SqliteBackend, Store};
+use crate::store::Store;
 use crate::tasks::assignment::Assigner;
 
 /// A manager that cannot start.
@@ -103,11 +105,11 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let address = listener.local_addr().map_err(StartError::Listener)?;
     config.check(address)?;
     let (config, live) = (Arc::new(config), Arc::new(Live::default()));
-    let backend = SqliteBackend::open(&config.store)?;
-    let reader = SqliteBackend::open_reader(&config.store)?;
     let assigner = Assigner::new(config.clone(), live.clone());
-    let (store, writer) = Store::start(backend, reader, assigner.clone().into_pass())?;
-    store.change(|_| Ok(())).await.map_err(|refusal| StartError::FirstPass(refusal.detail().to_owned()))?;
+    let (store, writer) = open_store(config.clone(), address, assigner.clone().into_brain()).await?;
+    if store.standing().leads() {
+        store.change(|_| Ok(())).await.map_err(|refusal| StartError::FirstPass(refusal.detail().to_owned()))?;
+    }
     let authority = Authority::open(&config, address.ip(), &store).await?;
     let tls = match config.insecure_http {
         true => None,
@@ -120,7 +122,22 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let limits = Arc::new(access::Limits::new(config.rate_limit_per_sec));
     let context = Context { config, store, live, assigner, authority, limits, own_uid, urls, stop: stop.clone() };
     let driver = tokio::spawn(tasks::driver::run(context.clone()));
-    let server = tokio::spawn(server::serve(listeners, api::router(context.clone()), context.store.watch(), stop));
+    let router = forward::around(api::router(context.clone()), context.clone());
+    let server = tokio::spawn(server::serve(listeners, router, context.store.watch(), stop));
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
     Ok(Handle { address, tasks: vec![driver, server], writer })
+}
+
+/// Opening waits for disks and databases: not on the runtime's own threads.
+async fn open_store(
+    config: Arc<Config>,
+    address: SocketAddr,
+    brain: store::Brain,
+) -> Result<(Store, std::thread::JoinHandle<()>), StoreError> {
+    let advertise = config.advertise_at(address);
+    let open = move || {
+        let backend = store::open(&config.store, &advertise)?;
+        Store::start(backend, store::open_reader(&config.store)?, brain)
+    };
+    tokio::task::spawn_blocking(open).await.expect("opening a store does not panic")
 }

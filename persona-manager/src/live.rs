@@ -5,15 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use persona_core::ids::{EdgeName, Generation, LeaseId};
-use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, Rejection, Report};
+use persona_core::wire::agent::{Counters, EdgeHealth, Holdings, LeaseUse, Rejection, Report};
+use persona_core::wire::desired::Item;
 use persona_core::wire::limits::LimitReport;
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, StepWatch};
 use crate::store::AgentId;
+
+/// Items that one agent may hold: more than its tables have room for.
+const HELD_COUNT_MAX: usize = 4_000_000;
 
 /// What one agent last reported.
 #[derive(Debug, Clone)]
@@ -48,13 +53,25 @@ pub(crate) struct AgentLive {
     counted: u64,
 }
 
+/// Parts of what an agent holds that have come.
+#[derive(Default)]
+struct HeldParts {
+    /// The store incarnation that asked.
+    incarnation: u32,
+    /// The part that is next.
+    next: u32,
+    items: Vec<Item>,
+}
+
 /// What all agents last reported.
 pub(crate) struct Live {
     agents: Mutex<BTreeMap<AgentId, AgentLive>>,
     /// When agents registered since this manager started: nobody was silent before that either.
     registered: Mutex<BTreeMap<AgentId, u64>>,
+    /// Parts of what agents hold, until the last part comes.
+    holdings: Mutex<BTreeMap<AgentId, HeldParts>>,
     /// When this manager started: nobody was silent before.
-    pub started: u64,
+    started: AtomicU64,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -72,10 +89,24 @@ impl Default for Live {
 impl Live {
     /// Nothing is reported yet.
     pub(crate) fn at(clock: Clock) -> Self {
-        let started = clock.monotonic_ms();
-        let (agents, registered, steps, wake) =
-            (Mutex::default(), Mutex::default(), StepWatch::default(), Notify::new());
-        Self { agents, registered, started, clock, steps, wake }
+        let started = clock.monotonic_ms().into();
+        let (agents, registered, holdings) = Default::default();
+        let (steps, wake) = (StepWatch::default(), Notify::new());
+        Self { agents, registered, holdings, started, clock, steps, wake }
+    }
+
+    /// Since when agents report here: nobody was silent before.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Forgets everything: agents reported elsewhere until now, and decisions went by another clock.
+    pub(crate) fn start_anew(&self) {
+        self.agents().clear();
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.holdings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.started.store(self.clock.monotonic_ms(), Ordering::Relaxed);
+        self.steps.forget();
     }
 
     /// What all agents last reported.
@@ -104,6 +135,26 @@ impl Live {
             live.drained.retain(|id, _| is_lease(id));
             live.leases.retain(|id, _| is_lease(id));
         }
+    }
+
+    /// Takes a part of what an agent holds. Returns all of it with the last part; a part out of order starts anew with
+    /// the next first one.
+    pub(crate) fn take_holdings(&self, id: &AgentId, part: Holdings) -> Option<Vec<Item>> {
+        let mut all = self.holdings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = match (part.part, all.remove(id)) {
+            (0, _) => HeldParts { incarnation: part.incarnation, ..HeldParts::default() },
+            (_, before) => before?,
+        };
+        if (part.incarnation, part.part) != (held.incarnation, held.next) || held.items.len() > HELD_COUNT_MAX {
+            return None;
+        }
+        held.items.extend(part.items);
+        held.next += 1;
+        if part.is_last {
+            return Some(held.items);
+        }
+        all.insert(id.clone(), held);
+        None
     }
 
     /// Takes a report in. Returns a rejection that was not known before.

@@ -5,30 +5,40 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use persona_manager::Config;
+use persona_manager::{Config, StoreLocation};
 use tokio::net::TcpListener;
 
+use super::Output;
+use super::manager_store::StoreCommand;
 use crate::logging::LogFormat;
 use crate::{config, logging, shutdown};
 
 /// Arguments of `manager`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Flags and variables go over the file. Without a file, the defaults hold.
 
 Examples:
   persona-ctl manager --store ./manager.sqlite
-  persona-ctl manager --config /etc/persona/manager.toml --listen 10.0.0.1:7600")]
+  persona-ctl manager --config /etc/persona/manager.toml --listen 10.0.0.1:7600
+  persona-ctl manager backup --to /var/backups/persona/monday.sqlite
+  persona-ctl manager restore --from /var/backups/persona/monday.sqlite"
+)]
 pub(super) struct ManagerArgs {
+    /// Care for the store instead.
+    #[command(subcommand)]
+    command: Option<StoreCommand>,
     /// The configuration, a TOML file.
     #[arg(long, value_name = "FILE", env = "PERSONA_MANAGER_CONFIG")]
     config: Option<PathBuf>,
     /// Where to listen.
     #[arg(long, value_name = "ADDRESS:PORT", env = "PERSONA_MANAGER_LISTEN")]
     listen: Option<SocketAddr>,
-    /// The SQLite file.
-    #[arg(long, value_name = "FILE", env = "PERSONA_MANAGER_STORE")]
-    store: Option<PathBuf>,
+    /// The store: a SQLite file, or a postgres:// URL.
+    #[arg(long, value_name = "FILE|URL", env = "PERSONA_MANAGER_STORE")]
+    store: Option<StoreLocation>,
     /// Directory of the certificate authority's keys and the administrators' socket; by default beside the store.
     #[arg(long, value_name = "DIRECTORY", env = "PERSONA_MANAGER_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -50,7 +60,10 @@ pub(super) struct ManagerArgs {
 }
 
 impl ManagerArgs {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        if let Some(command) = self.command {
+            return command.run(output);
+        }
         logging::start(self.log_format);
         let config = self.resolve()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -62,7 +75,7 @@ impl ManagerArgs {
         let from_file = self.config.as_deref().map(config::load::<Config>).transpose()?;
         let mut config = from_file.unwrap_or_default();
         config.listen = self.listen.unwrap_or(config.listen);
-        config.store = self.store.unwrap_or(config.store);
+        config.store.location = self.store.unwrap_or(config.store.location);
         config.state_dir = self.state_dir.or(config.state_dir);
         config.urls = if self.url.is_empty() { config.urls } else { self.url };
         config.names = if self.name.is_empty() { config.names } else { self.name };
@@ -88,6 +101,7 @@ mod tests {
     fn args(config: Option<PathBuf>, listen: Option<&str>) -> ManagerArgs {
         let listen = listen.map(|address| address.parse().unwrap());
         ManagerArgs {
+            command: None,
             config,
             listen,
             store: None,
@@ -106,7 +120,7 @@ mod tests {
         let file = dir.path().join("manager.toml");
         std::fs::write(&file, "listen = '10.0.0.1:1'\nstore = '/s'\n").unwrap();
         let config = args(Some(file.clone()), Some("10.0.0.2:2")).resolve().unwrap();
-        assert_eq!((config.listen.to_string().as_str(), config.store), ("10.0.0.2:2", PathBuf::from("/s")));
+        assert_eq!((config.listen.to_string().as_str(), config.store), ("10.0.0.2:2", PathBuf::from("/s").into()));
         assert_eq!(args(None, None).resolve().unwrap(), Config::default());
         std::fs::write(&file, "lisen = '10.0.0.1:1'\n").unwrap();
         let error = args(Some(file), None).resolve().unwrap_err().to_string();

@@ -23,6 +23,7 @@ mod guard;
 mod lease;
 mod login;
 mod manager;
+mod manager_store;
 mod monitor;
 mod node;
 mod persona;
@@ -175,7 +176,7 @@ impl Cli {
             Command::Completions(args) => args.run(),
             Command::Login(args) => on_runtime(args.run(output)),
             Command::Context(command) => command.run(output),
-            Command::Manager(args) => args.run(),
+            Command::Manager(args) => args.run(output),
             Command::Agent(args) => args.run(access.manager),
             Command::Edge(args) if args.command.is_none() => args.run(access.manager),
             Command::Gateway(args) => args.run(output),
@@ -311,6 +312,11 @@ mod tests {
             ("manager --config m.toml --listen 127.0.0.1:0 --store s --allow-public --log-format json", true),
             ("manager --url https://m:1 --url https://n:1 --name m --state-dir s --insecure-http", true),
             ("manager --listen 7600", false),
+            ("manager backup --to b --store s -o json", true),
+            ("manager backup", false),
+            ("manager restore --from b --config m.toml", true),
+            ("manager migrate-store --to postgres://p@h/d", true),
+            ("manager migrate-store", false),
             ("agent --config a.toml --uplink eth0 --manager http://m:1", true),
             ("agent --uplink", false),
             ("edge --config e.toml --hook xdp", true),

@@ -12,7 +12,7 @@ pub(crate) fn with_manager<F: Future<Output = ()>>(test: impl FnOnce(String) -> 
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        let config = persona_manager::Config { store: dir.path().join("store.sqlite"), ..Default::default() };
+        let config = persona_manager::Config { store: dir.path().join("store.sqlite").into(), ..Default::default() };
         let manager = persona_manager::start(config, listener, stop.clone()).await.expect("the manager starts");
         test(format!("unix:{}", dir.path().join("store.state/admin.sock").display())).await;
         stop.cancel();

@@ -89,7 +89,11 @@ mod tests {
     #[test]
     fn each_has_its_own_bucket_and_strangers_share_one_per_site() {
         let limits = Limits::new(NonZeroU32::new(5).unwrap());
-        let peer = |address: &str| Peer { origin: Origin::Network(address.parse().unwrap()), certificate: None };
+        let peer = |address: &str| Peer {
+            origin: Origin::Network(address.parse().unwrap()),
+            certificate: None,
+            is_manager: false,
+        };
         let (one, neighbour, other) = (peer("[2001:db8::1]:1"), peer("[2001:db8::2]:1"), peer("10.0.0.1:1"));
         for _ in 0..10 {
             assert!(limits.check(&Caller::Nobody, &one).is_ok());

@@ -12,6 +12,8 @@ pub(crate) struct Peer {
     pub origin: Origin,
     /// Its client certificate, verified, if it is one of a node or an edge.
     pub certificate: Option<AgentCertificate>,
+    /// Whether its client certificate, verified, is another manager's: what that says of whom it passes on is so.
+    pub is_manager: bool,
 }
 
 /// From where a connection came.

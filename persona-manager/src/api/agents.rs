@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use persona_core::ids::{NodeName, SubjectId};
-use persona_core::wire::agent::{AgentEvent, ROOTS_HEADER, Rejection, Report, Role, WorkloadKind, WorkloadReport};
+use persona_core::wire::agent::{
+    AgentEvent, HELD_ITEM_COUNT_MAX, ROOTS_HEADER, Rejection, Report, Role, WorkloadKind, WorkloadReport,
+};
 use persona_core::wire::api::Problem;
 use persona_core::wire::desired::{DesiredState, Frame};
 use serde_json::json;
@@ -25,6 +27,7 @@ use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::store::{AgentId, Draft, Snapshot, WorkloadRecord};
+use crate::tasks::recovery;
 
 /// A stream on which nothing changed says so this often.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
@@ -41,7 +44,7 @@ const WORKLOAD_COUNT_MAX: usize = 4_096;
 pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> Response {
     let snapshots = context.store.watch();
     let registration_count = snapshots.borrow().agents.get(&agent.id).map_or(0, |agent| agent.registration_count);
-    let start = Watch { id: agent.id, registration_count, snapshots, sent: None, stop: context.stop };
+    let start = Watch { id: agent.id, registration_count, snapshots, sent: None, recalled: None, stop: context.stop };
     let frames = stream::unfold(start, async |mut watch| {
         let frame = watch.next_frame().await?;
         let mut line = serde_json::to_vec(&frame).expect("a frame has string keys only");
@@ -56,11 +59,13 @@ struct Watch {
     registration_count: u64,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     sent: Option<Arc<DesiredState>>,
+    /// The store incarnation that it was asked for, what it holds.
+    recalled: Option<u32>,
     stop: CancellationToken,
 }
 
 impl Watch {
-    /// The next frame. None: the manager stops, or the agent was deleted or registered again.
+    /// The next frame. None: the manager stops, another one knows better, or the agent was deleted or registered again.
     async fn next_frame(&mut self) -> Option<Frame> {
         loop {
             let snapshot = self.snapshots.borrow_and_update().clone();
@@ -68,12 +73,26 @@ impl Watch {
             if agent.registration_count != self.registration_count {
                 return None;
             }
-            if let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state)) {
+            if is_known_elsewhere_only(&snapshot, &self.id) {
+                return None;
+            }
+            let recall = recovery::is_awaited(&snapshot, &self.id).then_some(snapshot.incarnation);
+            if let Some(incarnation) = recall.filter(|_| self.recalled != recall) {
+                self.recalled = recall;
+                return Some(Frame::Recall { incarnation });
+            }
+            if recall.is_none()
+                && let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state))
+            {
                 return Some(frame);
             }
             tokio::select! {
                 changed = self.snapshots.changed() => changed.ok()?,
                 () = tokio::time::sleep(BOOKMARK_INTERVAL) => {
+                    if recall.is_some() {
+                        self.recalled = None;
+                        continue;
+                    }
                     let generation = self.sent.as_ref()?.generation;
                     return Some(Frame::Bookmark { generation });
                 }
@@ -93,6 +112,12 @@ impl Watch {
     }
 }
 
+/// Whether another manager has published a state that does not come out the same here: its agent goes on to that one.
+fn is_known_elsewhere_only(snapshot: &Snapshot, id: &AgentId) -> bool {
+    let is_mirror = !snapshot.desired.is_empty();
+    is_mirror && snapshot.publications.contains_key(id) && !snapshot.desired.contains_key(id)
+}
+
 /// Takes in what a node or an edge sees and did.
 #[utoipa::path(post, path = "/v1/agent/report", request_body = Report,
     responses((status = 204), (status = "4XX", body = Problem)))]
@@ -100,11 +125,20 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     let FromAgent { id, body } = agent;
     let mut report: Report = parse(&body)?;
     check(&id, &report)?;
+    recovery::check_plausible(&context.store.snapshot(), report.applied)?;
     let rejection = context.live.report(&id, &report, now_ms());
     let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
     let events = std::mem::take(&mut report.events);
-    if rejection.is_some() || workloads.is_some() || !events.is_empty() {
-        context.store.change(move |draft| note(draft, &id, rejection, workloads, events)).await?;
+    let held = report.holdings.take().and_then(|part| context.live.take_holdings(&id, part));
+    let applied = report.applied;
+    if rejection.is_some() || workloads.is_some() || !events.is_empty() || held.is_some() {
+        let change = move |draft: &mut Draft| {
+            if let Some(held) = held {
+                recovery::take_in(draft, &id, applied, &held);
+            }
+            note(draft, &id, rejection, workloads, events)
+        };
+        context.store.change(change).await?;
     }
     let roots = roots_digest(&context.store.snapshot());
     Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static(ROOTS_HEADER), roots)]).into_response())
@@ -122,6 +156,9 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
             Err(Refusal::invalid("workloads, drained, leases, limits and underlayMtu are for nodes: leave them out"))
         }
         Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
+        _ if report.holdings.as_ref().is_some_and(|part| part.items.len() > HELD_ITEM_COUNT_MAX) => {
+            Err(Refusal::invalid(format!("holdings has more than {HELD_ITEM_COUNT_MAX} items: send it in parts")))
+        }
         _ if report.events.len() > EVENT_COUNT_MAX => Err(Refusal::invalid(format!(
             "events has {} entries: send at most {EVENT_COUNT_MAX} and the rest with the next report",
             report.events.len()

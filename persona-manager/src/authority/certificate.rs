@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use persona_core::wire::agent::Role;
+use serde::{Deserialize, Serialize};
 use x509_parser::extensions::GeneralName;
 
 use crate::store::AgentId;
@@ -10,8 +11,12 @@ use crate::store::AgentId;
 /// The beginning of the URI that names a node or an edge: `persona:node/n1`.
 const URI_SCHEME: &str = "persona:";
 
+/// The URI of the client certificates that managers make for themselves.
+pub(super) const MANAGER_URI: &str = "persona:manager";
+
 /// A client certificate of a node or an edge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AgentCertificate {
     /// Whose it is.
     pub id: AgentId,
@@ -36,6 +41,13 @@ impl AgentCertificate {
     }
 }
 
+/// Whether a certificate in DER is a manager's own, for requests to other managers.
+pub(crate) fn is_manager(der: &[u8]) -> bool {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else { return false };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };
+    matches!(names.value.general_names.as_slice(), [GeneralName::URI(uri)] if *uri == MANAGER_URI)
+}
+
 /// The URI that names a node or an edge.
 pub(super) fn uri_of(id: &AgentId) -> String {
     format!("{URI_SCHEME}{id}")
@@ -57,7 +69,7 @@ mod tests {
     fn a_uri_names_its_agent() {
         let id = AgentId::edge("fra.1");
         assert_eq!(id_of(&uri_of(&id)), Some(id));
-        for bad in ["persona:person/x", "persona:node", "spiffe://x/node/n1", ""] {
+        for bad in [MANAGER_URI, "persona:manager/", "persona:person/x", "persona:node", "spiffe://x/node/n1", ""] {
             assert_eq!(id_of(bad), None, "{bad}");
         }
     }
@@ -65,5 +77,18 @@ mod tests {
     #[test]
     fn what_is_no_certificate_names_nobody() {
         assert_eq!(AgentCertificate::read(b"\x30\x03\x02\x01\x01"), None);
+        assert!(!is_manager(b"\x30\x03\x02\x01\x01"));
+    }
+
+    #[test]
+    fn only_the_one_that_a_manager_makes_for_itself_is_a_managers() {
+        let made = |uri: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+            params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+        };
+        let (manager, node) = (made(MANAGER_URI), made(&uri_of(&AgentId::edge("manager"))));
+        assert!(is_manager(&manager) && AgentCertificate::read(&manager).is_none());
+        assert!(!is_manager(&node) && AgentCertificate::read(&node).is_some());
     }
 }

@@ -13,14 +13,14 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
-use super::certificate::uri_of;
+use super::certificate::{MANAGER_URI, uri_of};
 use super::root::{BACKDATE_MS, Root};
 use super::{Authority, AuthorityError};
 use crate::error::Refusal;
 use crate::store::AgentId;
 
 /// How long a manager's own certificate is good for: 30 days, milliseconds. It is renewed after half of it.
-pub(super) const MANAGER_LIFETIME_MS: u64 = 30 * 24 * 3_600_000;
+pub(crate) const MANAGER_LIFETIME_MS: u64 = 30 * 24 * 3_600_000;
 
 /// A certificate signing request whose signature was checked.
 pub(crate) struct SigningRequest {
@@ -92,6 +92,22 @@ impl Authority {
         let certificate = params.signed_by(&key, &root.issuer)?;
         let chain = vec![certificate.der().clone(), root.der.clone()];
         Ok((chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+    }
+}
+
+impl Authority {
+    /// Makes a client certificate for this manager, for requests to others: the certificate, and its key.
+    pub(super) fn issue_between(
+        &self,
+        root: &Root,
+        now_ms: u64,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = named("persona manager", now_ms, now_ms + MANAGER_LIFETIME_MS);
+        params.subject_alt_names = vec![SanType::URI(MANAGER_URI.try_into()?)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &root.issuer)?;
+        Ok((vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
     }
 }
 

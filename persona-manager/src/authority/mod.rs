@@ -4,6 +4,7 @@
 //! is made once, by the manager that holds the store's lock. Nodes and edges make their own keys and send requests, of
 //! which nothing but the key is taken.
 
+mod between;
 mod certificate;
 mod issue;
 mod keys;
@@ -11,8 +12,9 @@ mod root;
 mod tls;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -21,11 +23,16 @@ use crate::clock::now_ms;
 use crate::config::Config;
 use crate::store::{RootRecord, RootState, Snapshot, Store};
 
-pub(crate) use certificate::AgentCertificate;
-pub(crate) use issue::SigningRequest;
+pub(crate) use between::client_config;
+pub(crate) use certificate::{AgentCertificate, is_manager};
+pub(crate) use issue::{MANAGER_LIFETIME_MS, SigningRequest};
 pub(crate) use keys::make_private_directory;
 pub(crate) use root::Root;
 pub(crate) use tls::Tls;
+
+/// A manager that follows waits at most this long for the first root, and looks after each pause.
+const ROOT_PATIENCE: Duration = Duration::from_secs(15);
+const ROOT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A certificate authority that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +47,7 @@ pub enum AuthorityError {
     },
     /// The key of a root that the store names is not there.
     #[error(
-        "the key of the store's root certificate is not there: bring {0} back from the backup that belongs to the store"
+        "the key of the store's root certificate is not there: bring {0} back from the backup that belongs to the store, or copy it from the state directory of another manager on the same database"
     )]
     KeyMissing(PathBuf),
     /// A key file holds something else.
@@ -74,18 +81,7 @@ impl Authority {
     pub(crate) async fn open(config: &Config, address: IpAddr, store: &Store) -> Result<Arc<Self>, AuthorityError> {
         let directory = config.state_dir();
         make_private_directory(&directory)?;
-        if store.snapshot().roots.is_empty() {
-            let made = Root::make(now_ms())?;
-            keys::write(&directory, &made)?;
-            let record = RootRecord::new(&made, now_ms(), RootState::Signing);
-            let put = move |draft: &mut crate::store::Draft| {
-                let message = "the first root certificate was made".to_owned();
-                draft.event("root.made", format!("root/{}", record.id), "manager", message, serde_json::json!({}));
-                draft.put(record);
-                Ok(())
-            };
-            store.change(put).await.map_err(|refusal| AuthorityError::Store(refusal.detail().to_owned()))?;
-        }
+        await_root(&directory, store).await?;
         let signing = read_signing(&directory, &store.snapshot())?;
         keys::write_roots(&directory, &store.snapshot())?;
         let addresses = if address.is_unspecified() { Vec::new() } else { vec![address] };
@@ -108,6 +104,34 @@ impl Authority {
     }
 }
 
+/// Makes the first root where this manager leads; where it follows, the one that leads is about to.
+async fn await_root(directory: &Path, store: &Store) -> Result<(), AuthorityError> {
+    let begun = Instant::now();
+    while store.snapshot().roots.is_empty() {
+        if store.standing().leads() {
+            return make_root(directory, store).await;
+        }
+        if begun.elapsed() > ROOT_PATIENCE {
+            return Err(AuthorityError::Store("the manager that leads has made none yet; try again".to_owned()));
+        }
+        tokio::time::sleep(ROOT_PAUSE).await;
+    }
+    Ok(())
+}
+
+async fn make_root(directory: &Path, store: &Store) -> Result<(), AuthorityError> {
+    let made = Root::make(now_ms())?;
+    keys::write(directory, &made)?;
+    let record = RootRecord::new(&made, now_ms(), RootState::Signing);
+    let put = move |draft: &mut crate::store::Draft| {
+        let message = "the first root certificate was made".to_owned();
+        draft.event("root.made", format!("root/{}", record.id), "manager", message, serde_json::json!({}));
+        draft.put(record);
+        Ok(())
+    };
+    store.change(put).await.map_err(|refusal| AuthorityError::Store(refusal.detail().to_owned()))
+}
+
 /// The certificates of all roots that are trusted, in PEM.
 pub(crate) fn trusted_pems(snapshot: &Snapshot) -> Vec<String> {
     snapshot.roots.values().map(|root| root.certificate.clone()).collect()
@@ -128,7 +152,7 @@ fn signing_record(snapshot: &Snapshot) -> Result<&RootRecord, AuthorityError> {
     signing.map(AsRef::as_ref).ok_or(AuthorityError::Root)
 }
 
-fn read_signing(directory: &std::path::Path, snapshot: &Snapshot) -> Result<Root, AuthorityError> {
+fn read_signing(directory: &Path, snapshot: &Snapshot) -> Result<Root, AuthorityError> {
     let record = signing_record(snapshot)?;
     let key = keys::read(directory, &record.id)?;
     let not_the_key = |_| AuthorityError::NotTheKey(keys::path(directory, &record.id));

@@ -11,8 +11,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::TlsAcceptor;
 
-use super::issue::MANAGER_LIFETIME_MS;
-use super::{Authority, AuthorityError, trusted_ders};
+use super::{Authority, AuthorityError, MANAGER_LIFETIME_MS, trusted_ders};
 use crate::store::{Records, RootRecord, Snapshot, Store};
 
 /// What the listener needs to accept TLS.

@@ -20,7 +20,7 @@ use tower::{ServiceExt as _, service_fn};
 use super::Accepted;
 use super::cut::reason_to_cut;
 use crate::access::Peer;
-use crate::authority::{AgentCertificate, Tls};
+use crate::authority::{AgentCertificate, Tls, is_manager};
 use crate::clock::now_ms;
 use crate::store::Snapshot;
 
@@ -58,7 +58,8 @@ impl Server {
         let stream = tokio::time::timeout(PATIENCE, tls.acceptor(now_ms()).accept(stream)).await??;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certificate = certificates.first().and_then(|certificate| AgentCertificate::read(certificate));
-        self.talk(stream, Peer { certificate, ..peer }, watcher).await
+        let is_manager = certificates.first().is_some_and(|certificate| is_manager(certificate));
+        self.talk(stream, Peer { certificate, is_manager, ..peer }, watcher).await
     }
 
     async fn talk<S>(self, stream: S, peer: Peer, watcher: Watcher) -> anyhow::Result<()>

@@ -85,11 +85,11 @@ pub(in crate::server) enum Accepted {
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
     let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
     let (stream, address) = listener.accept().await?;
-    Ok(Accepted::Network(stream, Peer { origin: Origin::Network(address), certificate: None }, slot))
+    Ok(Accepted::Network(stream, Peer { origin: Origin::Network(address), certificate: None, is_manager: false }, slot))
 }
 
 async fn accept_local(listener: &UnixListener) -> std::io::Result<Accepted> {
     let (stream, _) = listener.accept().await?;
     let uid = stream.peer_cred()?.uid();
-    Ok(Accepted::Local(stream, Peer { origin: Origin::Socket { uid }, certificate: None }))
+    Ok(Accepted::Local(stream, Peer { origin: Origin::Socket { uid }, certificate: None, is_manager: false }))
 }

@@ -11,7 +11,7 @@ const SOCKET_NAME: &str = "admin.sock";
 /// A socket that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the socket {path} cannot be listened on; its path may have 107 bytes: choose a shorter `state_dir` if it is longer"
+    "the socket {path} cannot be listened on; its path may have 107 bytes: choose a shorter `state_dir` if it is longer, and one for each manager"
 )]
 pub struct SocketError {
     /// Which.
@@ -28,9 +28,13 @@ pub(crate) struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens in the state directory. What an earlier manager left there is replaced: the store's lock is held.
+    /// Listens in the state directory. What an earlier manager left there is replaced, if
+    /// nobody answers there: managers on one database may be on one host.
     pub(crate) fn bind(state_dir: &Path) -> Result<Self, SocketError> {
         let path = state_dir.join(SOCKET_NAME);
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Err(SocketError { path, source: std::io::ErrorKind::AddrInUse.into() });
+        }
         let bound = remove_if_there(&path).and_then(|()| UnixListener::bind(&path)).and_then(|listener| {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map(|()| listener)
         });

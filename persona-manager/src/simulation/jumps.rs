@@ -31,6 +31,7 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         quarantine_ms: QUARANTINE_MS,
         generation: Generation::default(),
         fullness: Default::default(),
+        claim: Default::default(),
         state,
     };
     let record = SubjectRecord {

@@ -7,13 +7,19 @@ use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde_json::Value;
 
-use super::numbers::Numbers;
+use super::numbers::{NumberRecord, Numbers};
 use super::records::{AgentId, EventRecord, LeaseRecord};
-use super::snapshot::{Record, Snapshot, Write};
+use super::snapshot::{Record, Snapshot, Write, body_of};
 use crate::access::MANAGER;
 
 /// The largest VNI (24 bits).
 const VNI_MAX: u32 = (1 << 24) - 1;
+
+/// Numbers left out when the store has gone back, for those that were given in what was lost.
+const LEASES_SKIPPED: u64 = 1 << 32;
+const SUBJECTS_SKIPPED: u32 = 1 << 16;
+const VNIS_SKIPPED: u32 = 1 << 12;
+const EVENTS_SKIPPED: u64 = 1 << 32;
 
 /// A number that has run out; none is ever given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +87,7 @@ impl Draft {
     /// Stores a record; a record that is stored like that already is left alone by the caller.
     pub(crate) fn put<R: Record>(&mut self, record: R) {
         let key = record.key();
-        let body = serde_json::to_string(&record).expect("a record has string keys only");
+        let body = body_of(&record);
         self.writes.push(Write::Put { table: R::TABLE, key: R::key_text(&key), body });
         Arc::make_mut(R::records_mut(&mut self.snapshot)).insert(key, Arc::new(record));
     }
@@ -128,6 +134,28 @@ impl Draft {
     /// Shows the desired states that this draft implies.
     pub(crate) fn set_desired(&mut self, desired: BTreeMap<AgentId, Arc<DesiredState>>) {
         self.snapshot.desired = Arc::new(desired);
+    }
+
+    /// Begins a new incarnation of the store, after all that anybody has seen. Numbers go on far beyond those that may
+    /// have been given in what was lost; edge numbers are few and are learnt from those who hold them.
+    pub(crate) fn raise_incarnation(&mut self, above: u32) {
+        let incarnation = self.snapshot.incarnation.max(above) + 1;
+        self.snapshot.incarnation = incarnation;
+        self.writes.push(Write::Number(NumberRecord { name: "incarnation", value: incarnation.into() }));
+        let numbers = &mut self.snapshot.numbers;
+        numbers.lease += LEASES_SKIPPED;
+        numbers.subject = numbers.subject.saturating_add(SUBJECTS_SKIPPED);
+        numbers.vni = (numbers.vni + VNIS_SKIPPED).min(VNI_MAX);
+        self.snapshot.event_last += EVENTS_SKIPPED;
+    }
+
+    /// Somebody holds these numbers: they are given to nobody else.
+    pub(crate) fn skip_numbers(&mut self, held: Numbers) {
+        let numbers = &mut self.snapshot.numbers;
+        numbers.vni = numbers.vni.max(held.vni);
+        numbers.lease = numbers.lease.max(held.lease);
+        numbers.subject = numbers.subject.max(held.subject);
+        numbers.edge = numbers.edge.max(held.edge);
     }
 
     /// A VNI that was never given.

@@ -1,33 +1,52 @@
 //! Intended state: what people applied, who registered, who wears what, and which blocks are leased.
 //!
 //! Reads take a [`Snapshot`], which never changes. Writes are jobs on a [`Draft`] of the next one; a single writer
-//! thread runs them in order, commits those that came together in one transaction, and only then shows the new
-//! snapshot and answers. Nothing here knows HTTP, nothing but `sqlite` knows SQL.
+//! thread runs them in order, commits those that came together in one transaction, and only then shows the new snapshot
+//! and answers. On PostgreSQL only the manager that leads writes; the others show what it committed. Nothing here
+//! knows HTTP, nothing but the backends knows SQL.
 
+#[cfg(test)]
+mod conformance;
 mod draft;
+mod location;
+mod maintenance;
 mod numbers;
+mod persona_names;
+mod postgres;
 mod records;
 mod snapshot;
 mod sqlite;
+mod transfer;
 mod writer;
 
 pub(crate) use draft::Draft;
-pub(crate) use numbers::NumberRecord;
+pub use location::{StoreConfig, StoreLocation};
+pub use maintenance::{Backup, Restored, backup, restore};
+pub(crate) use numbers::{NumberRecord, Numbers};
+pub(crate) use persona_names::PersonaNames;
+pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
-    AccessTokenRecord, AgentDetails, AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord,
-    JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, Override, PublicationRecord, RevocationRecord,
-    RootRecord, RootState, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
+    AccessTokenRecord, AgentDetails, AgentId, AgentRecord, Claim, DocumentRecord, EdgeDetails, EdgeState, EventRecord,
+    HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, Override, PublicationRecord, RECOVERY_KEY,
+    RecoveryRecord, RevocationRecord, RootRecord, RootState, SETTINGS_KEY, SettingsRecord, SubjectRecord,
+    VersionRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;
-pub(crate) use writer::{Pass, Store};
+pub use transfer::{Migrated, migrate};
+pub(crate) use writer::{Brain, Desired, Pass, Store};
+
+use std::time::Duration;
+
+use rusqlite::ErrorCode;
+use tokio_postgres::error::SqlState;
 
 /// A store that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file is damaged.
     #[error(
-        "the store {path} is damaged ({finding}); restore it from a backup, or move it away to start empty: nodes and edges must then register again"
+        "the store {path} is damaged ({finding}); go back to a backup with `persona-ctl manager restore --from BACKUP`, or move it away to start empty: nodes and edges must then register again"
     )]
     Corrupt {
         /// Which file.
@@ -51,6 +70,12 @@ pub enum StoreError {
         /// Which file.
         path: String,
     },
+    /// A backup would replace a file.
+    #[error("{path} exists; name a file that does not")]
+    Exists {
+        /// Which file.
+        path: String,
+    },
     /// A record cannot be read.
     #[error("a record of table {table} in the store cannot be read")]
     Record {
@@ -70,19 +95,158 @@ pub enum StoreError {
     /// SQLite failed.
     #[error("the store failed")]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL failed.
+    #[error("the database failed")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The database says nothing.
+    #[error("the database did not answer for {seconds} seconds")]
+    Silent {
+        /// How long.
+        seconds: u64,
+    },
+    /// The URL of a database is not one that can be used.
+    #[error("the store's URL cannot be used: {detail}")]
+    Url {
+        /// What is wrong, and what would be valid.
+        detail: String,
+    },
+    /// The database only follows another one.
+    #[error("the database is a standby: name the one that takes changes")]
+    Standby,
+    /// A synchronous standby is asked for, and the database has none.
+    #[error(
+        "store.require_sync is set, but the database names no synchronous standby: set its synchronous_standby_names"
+    )]
+    NotSynchronous,
+    /// There is no way from the one to the other.
+    #[error(
+        "a store is carried from a SQLite file to a postgres:// URL, not from {from} to {to}; `manager restore` puts a backup into either"
+    )]
+    Direction {
+        /// From where.
+        from: String,
+        /// To where.
+        to: String,
+    },
+    /// There is something already.
+    #[error("the store {location} is not empty; name an empty database")]
+    NotEmpty {
+        /// Where.
+        location: String,
+    },
+    /// It did not arrive as it was.
+    #[error(
+        "what arrived in {location} is not what was sent; go on with the store that there was, and tell the developers"
+    )]
+    Different {
+        /// Where.
+        location: String,
+    },
+    /// Another manager leads.
+    #[error("another manager leads now")]
+    Fenced,
     /// The writer thread could not be started.
     #[error("the store's writer thread cannot be started")]
     Thread(#[source] std::io::Error),
 }
 
-/// What a store backend must do; SQLite is the one there is.
+/// What to do about changes that could not be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Free space.
+    Full,
+    /// Make it writable or reachable again.
+    Unavailable,
+    /// The same; and what became of the changes is not known.
+    Unknown,
+    /// Look at the cause.
+    Other,
+}
+
+impl StoreError {
+    /// What to do about it.
+    pub(crate) fn trouble(&self) -> Trouble {
+        let error = match self {
+            Self::Sqlite(error) => error,
+            Self::Postgres(error) if error.code() == Some(&SqlState::DISK_FULL) => return Trouble::Full,
+            Self::Fenced | Self::NotSynchronous | Self::Standby => return Trouble::Unavailable,
+            Self::Postgres(_) | Self::Silent { .. } => return Trouble::Unknown,
+            _ => return Trouble::Other,
+        };
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Trouble::Full,
+            Some(
+                ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::DatabaseBusy,
+            ) => Trouble::Unavailable,
+            _ => Trouble::Other,
+        }
+    }
+}
+
+/// Older events than this many are dropped.
+const EVENT_COUNT_MAX: u64 = 200_000;
+
+/// Whether a manager writes to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It does, and no other.
+    Leads {
+        /// Why the store is not what it was when somebody last led, if so.
+        went_back: Option<String>,
+    },
+    /// Another does.
+    Follows {
+        /// Where that one is reached.
+        leader: Option<String>,
+    },
+}
+
+impl Standing {
+    /// Whether this manager writes.
+    pub(crate) fn leads(&self) -> bool {
+        matches!(self, Self::Leads { .. })
+    }
+}
+
+/// What a store backend must do. The conformance suite says more, and runs on each.
 pub(crate) trait Backend: Send + 'static {
+    /// Takes the lead if nobody else has it. Until then nothing is committed.
+    fn stand(&mut self) -> Result<Standing, StoreError>;
+
     /// The last committed state.
     fn load(&mut self) -> Result<Snapshot, StoreError>;
 
-    /// Makes everything in `writes` and `events` durable, or nothing of it, and the revision with it.
+    /// What another manager committed since `known`. None: nothing.
+    fn catch_up(&mut self, known: &Snapshot) -> Result<Option<Snapshot>, StoreError>;
+
+    /// Waits until another manager may have committed something.
+    fn wait(&mut self, at_most: Duration);
+
+    /// Fails if this manager leads no more.
+    fn confirm(&mut self) -> Result<(), StoreError>;
+
+    /// Makes everything in `writes` and `events` durable, or nothing of it, and the revision with it. After a failure the
+    /// state is what [`load`](Self::load) says, once this manager [stands](Self::stand) again.
     fn commit(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError>;
 
     /// Events after number `since`, oldest first.
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError>;
+}
+
+/// Opens the backend of a location.
+pub(crate) fn open(config: &StoreConfig, advertise: &str) -> Result<Box<dyn Backend>, StoreError> {
+    Ok(match &config.location {
+        StoreLocation::File(path) => Box::new(SqliteBackend::open(path)?),
+        StoreLocation::Postgres(url) => {
+            Box::new(PostgresBackend::open(url, config.require_sync, advertise.to_owned())?)
+        }
+    })
+}
+
+/// Opens a second one, to read events while the first writes.
+pub(crate) fn open_reader(config: &StoreConfig) -> Result<Box<dyn Backend>, StoreError> {
+    Ok(match &config.location {
+        StoreLocation::File(path) => Box::new(SqliteBackend::open_reader(path)?),
+        StoreLocation::Postgres(url) => Box::new(PostgresBackend::open(url, false, String::new())?),
+    })
 }

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::numbers::Numbers;
 use super::records::{
-    AccessTokenRecord, AgentId, AgentRecord, DocumentRecord, JoinTokenRecord, LeaseRecord, PublicationRecord,
-    RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    AccessTokenRecord, AgentId, AgentRecord, DocumentRecord, HeardRecord, JoinTokenRecord, LeaseRecord,
+    PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord,
+    SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -52,6 +53,10 @@ pub(crate) struct Snapshot {
     pub access_tokens: Records<AccessTokenRecord>,
     /// Root certificates by id.
     pub roots: Records<RootRecord>,
+    /// The recovery under way, if there is one.
+    pub recovery: Records<RecoveryRecord>,
+    /// Who has said since what it holds.
+    pub heard: Records<HeardRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -146,6 +151,145 @@ pub(crate) enum Table {
     AccessTokens,
     /// [`RevocationRecord`].
     Revocations,
+    /// [`RecoveryRecord`].
+    Recovery,
+    /// [`HeardRecord`].
+    Heard,
+}
+
+impl Table {
+    /// Every table, in the order in which they are read.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Documents,
+        Self::Versions,
+        Self::Tokens,
+        Self::Agents,
+        Self::Workloads,
+        Self::Subjects,
+        Self::Leases,
+        Self::Publications,
+        Self::Settings,
+        Self::Roots,
+        Self::AccessTokens,
+        Self::Revocations,
+        Self::Recovery,
+        Self::Heard,
+    ];
+
+    /// Its name, the same in every backend.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Documents => "documents",
+            Self::Versions => "document_versions",
+            Self::Tokens => "join_tokens",
+            Self::Agents => "agents",
+            Self::Workloads => "workloads",
+            Self::Subjects => "subjects",
+            Self::Leases => "leases",
+            Self::Publications => "publications",
+            Self::Settings => "settings",
+            Self::Roots => "roots",
+            Self::AccessTokens => "access_tokens",
+            Self::Revocations => "revocations",
+            Self::Recovery => "recovery",
+            Self::Heard => "recovery_heard",
+        }
+    }
+}
+
+impl Snapshot {
+    /// Takes in a record as a backend has it.
+    pub(crate) fn take_in(&mut self, table: Table, body: &str) -> serde_json::Result<()> {
+        match table {
+            Table::Documents => insert::<DocumentRecord>(self, body),
+            Table::Versions => insert::<VersionRecord>(self, body),
+            Table::Tokens => insert::<JoinTokenRecord>(self, body),
+            Table::Agents => insert::<AgentRecord>(self, body),
+            Table::Workloads => insert::<WorkloadRecord>(self, body),
+            Table::Subjects => insert::<SubjectRecord>(self, body),
+            Table::Leases => insert::<LeaseRecord>(self, body),
+            Table::Publications => insert::<PublicationRecord>(self, body),
+            Table::Settings => insert::<SettingsRecord>(self, body),
+            Table::Roots => insert::<RootRecord>(self, body),
+            Table::AccessTokens => insert::<AccessTokenRecord>(self, body),
+            Table::Revocations => insert::<RevocationRecord>(self, body),
+            Table::Recovery => insert::<RecoveryRecord>(self, body),
+            Table::Heard => insert::<HeardRecord>(self, body),
+        }
+    }
+
+    /// Takes a record out, by its key as text.
+    pub(crate) fn take_out(&mut self, table: Table, key: &str) {
+        match table {
+            Table::Documents => remove::<DocumentRecord>(self, key),
+            Table::Versions => remove::<VersionRecord>(self, key),
+            Table::Tokens => remove::<JoinTokenRecord>(self, key),
+            Table::Agents => remove::<AgentRecord>(self, key),
+            Table::Workloads => remove::<WorkloadRecord>(self, key),
+            Table::Subjects => remove::<SubjectRecord>(self, key),
+            Table::Leases => remove::<LeaseRecord>(self, key),
+            Table::Publications => remove::<PublicationRecord>(self, key),
+            Table::Settings => remove::<SettingsRecord>(self, key),
+            Table::Roots => remove::<RootRecord>(self, key),
+            Table::AccessTokens => remove::<AccessTokenRecord>(self, key),
+            Table::Revocations => remove::<RevocationRecord>(self, key),
+            Table::Recovery => remove::<RecoveryRecord>(self, key),
+            Table::Heard => remove::<HeardRecord>(self, key),
+        }
+    }
+
+    /// Takes in a number as a backend has it; one that is not known here is a newer release's.
+    pub(crate) fn take_number(&mut self, name: &str, value: u64) {
+        match name {
+            "incarnation" => self.incarnation = value as u32,
+            "revision" => self.revision = value,
+            "next_vni" => self.numbers.vni = value as u32,
+            "next_lease" => self.numbers.lease = value,
+            "next_subject" => self.numbers.subject = value as u32,
+            "next_edge" => self.numbers.edge = value as u16,
+            _ => {}
+        }
+    }
+
+    /// Every record as it is stored: table, key, body.
+    pub(crate) fn records(&self) -> Vec<(Table, String, String)> {
+        let mut all = Vec::new();
+        collect(&self.documents, &mut all);
+        collect(&self.versions, &mut all);
+        collect(&self.tokens, &mut all);
+        collect(&self.agents, &mut all);
+        collect(&self.workloads, &mut all);
+        collect(&self.subjects, &mut all);
+        collect(&self.leases, &mut all);
+        collect(&self.publications, &mut all);
+        collect(&self.settings, &mut all);
+        collect(&self.roots, &mut all);
+        collect(&self.access_tokens, &mut all);
+        collect(&self.revocations, &mut all);
+        collect(&self.recovery, &mut all);
+        collect(&self.heard, &mut all);
+        all
+    }
+}
+
+fn insert<R: Record>(snapshot: &mut Snapshot, body: &str) -> serde_json::Result<()> {
+    let record: R = serde_json::from_str(body)?;
+    Arc::make_mut(R::records_mut(snapshot)).insert(record.key(), Arc::new(record));
+    Ok(())
+}
+
+fn remove<R: Record>(snapshot: &mut Snapshot, key: &str) {
+    let records = Arc::make_mut(R::records_mut(snapshot));
+    records.retain(|known, _| R::key_text(known) != key);
+}
+
+fn collect<R: Record>(records: &Records<R>, all: &mut Vec<(Table, String, String)>) {
+    all.extend(records.iter().map(|(key, record)| (R::TABLE, R::key_text(key), body_of(&**record))));
+}
+
+/// A record as it is stored.
+pub(super) fn body_of<R: Record>(record: &R) -> String {
+    serde_json::to_string(record).expect("a record has string keys only")
 }
 
 /// One change of a table.
@@ -236,3 +380,5 @@ record!(AccessTokenRecord, String, AccessTokens, access_tokens, |it| it.id.clone
 record!(RevocationRecord, String, Revocations, revocations, |it| it.public_key.clone(), |key| key.clone());
 record!(RootRecord, String, Roots, roots, |it| it.id.clone(), |key| key.clone());
 record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());
+record!(RecoveryRecord, &'static str, Recovery, recovery, |_it| RECOVERY_KEY, |key| (*key).to_owned());
+record!(HeardRecord, AgentId, Heard, heard, |it| it.agent.clone(), |key| key.to_string());

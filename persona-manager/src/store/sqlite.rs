@@ -1,27 +1,27 @@
 //! The SQLite backend: write-ahead log, every commit on disk before it is answered, checked at start.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::time::Duration;
 
 use persona_core::wire::desired::LeaseSpace;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
+use super::maintenance::with_suffix;
 use super::records::EventRecord;
-use super::snapshot::{Record, Snapshot, Table, Write};
-use super::{Backend, StoreError};
+use super::snapshot::{Snapshot, Table, Write};
+use super::{Backend, EVENT_COUNT_MAX, Standing, StoreError};
 
-/// Layouts in order; `user_version` says how many a file has seen. Forward only.
-const MIGRATIONS: [&str; 5] = [
-    include_str!("../../migrations/sqlite/0001_records.sql"),
-    include_str!("../../migrations/sqlite/0002_settings.sql"),
-    include_str!("../../migrations/sqlite/0003_roots.sql"),
-    include_str!("../../migrations/sqlite/0004_access_tokens.sql"),
-    include_str!("../../migrations/sqlite/0005_revocations.sql"),
+/// Layouts by their numbers, ascending; `user_version` is the number of the last one that a file has seen. Forward only.
+const MIGRATIONS: [(i64, &str); 7] = [
+    (1, include_str!("../../migrations/sqlite/0001_records.sql")),
+    (2, include_str!("../../migrations/sqlite/0002_settings.sql")),
+    (3, include_str!("../../migrations/sqlite/0003_roots.sql")),
+    (4, include_str!("../../migrations/sqlite/0004_access_tokens.sql")),
+    (5, include_str!("../../migrations/sqlite/0005_revocations.sql")),
+    (10, include_str!("../../migrations/sqlite/0010_recovery.sql")),
+    (11, include_str!("../../migrations/sqlite/0011_identity.sql")),
 ];
-
-/// Older events than this many are dropped.
-const EVENT_COUNT_MAX: u64 = 200_000;
 
 /// An open SQLite store.
 pub(crate) struct SqliteBackend {
@@ -33,20 +33,28 @@ pub(crate) struct SqliteBackend {
 impl SqliteBackend {
     /// Opens the store for writing, creates it if it is not there, checks it and brings its layout up to date.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let at_open = |source| StoreError::Open { path: path.display().to_string(), source };
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let at_open = |source| StoreError::Open { path: path.display().to_string(), source };
             std::fs::create_dir_all(parent).map_err(at_open)?;
         }
-        let lock = File::create(lock_path(path)).map_err(at_open)?;
-        if lock.try_lock().is_err() {
-            return Err(StoreError::InUse { path: path.display().to_string() });
-        }
+        let lock = lock(path)?;
+        Ok(Self { _lock: Some(lock), ..Self::open_alone(path)? })
+    }
+
+    /// As [`open`](Self::open), of a file that nobody else knows.
+    pub(super) fn open_alone(path: &Path) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
         check_integrity(&connection, path)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         migrate(&mut connection, path)?;
-        Ok(Self { connection, _lock: Some(lock) })
+        Ok(Self { connection, _lock: None })
+    }
+
+    /// Closes the store and leaves one file without a log beside it.
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        self.connection.pragma_update(None, "journal_mode", "delete")?;
+        self.connection.close().map_err(|(_, error)| error.into())
     }
 
     /// Opens a store that is open for writing elsewhere in this process, to read events.
@@ -57,51 +65,47 @@ impl SqliteBackend {
         Ok(Self { connection, _lock: None })
     }
 
-    fn meta(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        let query = "SELECT value FROM meta WHERE name = ?1";
-        let value = self.connection.query_row(query, [name], |row| row.get::<_, i64>(0)).optional()?;
-        Ok(value.map(|value| value as u64))
-    }
-
-    fn load_table<R: Record>(&self, snapshot: &mut Snapshot) -> Result<(), StoreError> {
-        let table = table_name(R::TABLE);
-        let mut statement = self.connection.prepare(&format!("SELECT body FROM {table}"))?;
+    fn load_table(&self, snapshot: &mut Snapshot, table: Table) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(&format!("SELECT body FROM {}", table.name()))?;
         let bodies = statement.query_map([], |row| row.get::<_, String>(0))?;
-        let records = Arc::make_mut(R::records_mut(snapshot));
         for body in bodies {
-            let record: R = serde_json::from_str(&body?).map_err(|source| StoreError::Record { table, source })?;
-            records.insert(record.key(), Arc::new(record));
+            snapshot.take_in(table, &body?).map_err(|source| StoreError::Record { table: table.name(), source })?;
         }
         Ok(())
     }
 }
 
 impl Backend for SqliteBackend {
+    /// Whoever holds the file leads.
+    fn stand(&mut self) -> Result<Standing, StoreError> {
+        Ok(Standing::Leads { went_back: None })
+    }
+
+    fn catch_up(&mut self, _known: &Snapshot) -> Result<Option<Snapshot>, StoreError> {
+        Ok(None)
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        std::thread::sleep(at_most);
+    }
+
+    fn confirm(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn load(&mut self) -> Result<Snapshot, StoreError> {
-        let mut snapshot = Snapshot {
-            incarnation: self.meta("incarnation")?.unwrap_or(1) as u32,
-            revision: self.meta("revision")?.unwrap_or(0),
-            ..Snapshot::default()
-        };
-        let numbers = &mut snapshot.numbers;
-        numbers.vni = self.meta("next_vni")?.map_or(numbers.vni, |value| value as u32);
-        numbers.lease = self.meta("next_lease")?.unwrap_or(numbers.lease);
-        numbers.subject = self.meta("next_subject")?.map_or(numbers.subject, |value| value as u32);
-        numbers.edge = self.meta("next_edge")?.map_or(numbers.edge, |value| value as u16);
+        let mut snapshot = Snapshot::default();
+        let mut statement = self.connection.prepare("SELECT name, value FROM meta")?;
+        let numbers = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        for number in numbers {
+            let (name, value) = number?;
+            snapshot.take_number(&name, value as u64);
+        }
         let query = "SELECT coalesce(max(number), 0) FROM events";
         snapshot.event_last = self.connection.query_row(query, [], |row| row.get::<_, i64>(0))? as u64;
-        self.load_table::<super::DocumentRecord>(&mut snapshot)?;
-        self.load_table::<super::VersionRecord>(&mut snapshot)?;
-        self.load_table::<super::JoinTokenRecord>(&mut snapshot)?;
-        self.load_table::<super::AgentRecord>(&mut snapshot)?;
-        self.load_table::<super::WorkloadRecord>(&mut snapshot)?;
-        self.load_table::<super::SubjectRecord>(&mut snapshot)?;
-        self.load_table::<super::LeaseRecord>(&mut snapshot)?;
-        self.load_table::<super::PublicationRecord>(&mut snapshot)?;
-        self.load_table::<super::SettingsRecord>(&mut snapshot)?;
-        self.load_table::<super::RootRecord>(&mut snapshot)?;
-        self.load_table::<super::AccessTokenRecord>(&mut snapshot)?;
-        self.load_table::<super::RevocationRecord>(&mut snapshot)?;
+        for table in Table::ALL {
+            self.load_table(&mut snapshot, table)?;
+        }
         Ok(snapshot)
     }
 
@@ -114,9 +118,10 @@ impl Backend for SqliteBackend {
         for event in events {
             insert_event(&transaction, event)?;
         }
-        if let Some(last) = events.last() {
-            let oldest = last.number.saturating_sub(EVENT_COUNT_MAX) as i64;
-            transaction.prepare("DELETE FROM events WHERE number <= ?1")?.execute([oldest])?;
+        if !events.is_empty() {
+            let newest = "SELECT number FROM events ORDER BY number DESC LIMIT 1 OFFSET ?1";
+            let sql = format!("DELETE FROM events WHERE number <= ({newest})");
+            transaction.prepare(&sql)?.execute([EVENT_COUNT_MAX as i64])?;
         }
         Ok(transaction.commit()?)
     }
@@ -141,13 +146,17 @@ impl Backend for SqliteBackend {
     }
 }
 
-fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
+/// Holds a store's path for this process. Whoever has it may write to the file or put another one in its place.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let file = File::create(with_suffix(path, ".lock"));
+    let file = file.map_err(|source| StoreError::Open { path: path.display().to_string(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StoreError::InUse { path: path.display().to_string() }),
+    }
 }
 
-fn check_integrity(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+pub(super) fn check_integrity(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let corrupt = |finding: String| StoreError::Corrupt { path: path.display().to_string(), finding };
     let finding = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
     match finding {
@@ -159,36 +168,19 @@ fn check_integrity(connection: &Connection, path: &Path) -> Result<(), StoreErro
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = MIGRATIONS.len() as i64;
+    let known = MIGRATIONS.iter().map(|(number, _)| *number).max().unwrap_or_default();
     if found > known {
         return Err(StoreError::TooNew { path: path.display().to_string(), found, known });
     }
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(found as usize) {
+    for (number, migration) in MIGRATIONS.iter().filter(|(number, _)| *number > found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", index as i64 + 1)?;
+        transaction.pragma_update(None, "user_version", number)?;
         transaction.commit()?;
     }
     let first_incarnation = "INSERT INTO meta VALUES ('incarnation', 1) ON CONFLICT DO NOTHING";
     connection.execute(first_incarnation, [])?;
     Ok(())
-}
-
-fn table_name(table: Table) -> &'static str {
-    match table {
-        Table::Documents => "documents",
-        Table::Versions => "document_versions",
-        Table::Tokens => "join_tokens",
-        Table::Agents => "agents",
-        Table::Workloads => "workloads",
-        Table::Subjects => "subjects",
-        Table::Leases => "leases",
-        Table::Publications => "publications",
-        Table::Settings => "settings",
-        Table::Roots => "roots",
-        Table::AccessTokens => "access_tokens",
-        Table::Revocations => "revocations",
-    }
 }
 
 fn put_meta(connection: &Connection, name: &str, value: u64) -> rusqlite::Result<()> {
@@ -200,13 +192,13 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     match write {
         Write::Number(number) => put_meta(connection, number.name, number.value),
         Write::Put { table, key, body } => {
-            let table = table_name(*table);
+            let table = table.name();
             let sql =
                 format!("INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = excluded.body");
             connection.prepare(&sql)?.execute([key, body]).map(drop)
         }
         Write::Delete { table, key } => {
-            let sql = format!("DELETE FROM {} WHERE key = ?1", table_name(*table));
+            let sql = format!("DELETE FROM {} WHERE key = ?1", table.name());
             connection.prepare(&sql)?.execute([key]).map(drop)
         }
         Write::Hold(lease) => {
@@ -240,4 +232,31 @@ fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Resul
             event.details.to_string()
         ])
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_any_earlier_layout_is_brought_up_to_date() {
+        // 10 was written beside 3 to 5: there are files with either, and with neither.
+        let histories: [&[i64]; 5] = [&[], &[1, 2], &[1, 2, 3, 4, 5], &[1, 2, 10], &[1, 2, 3, 4, 5, 10]];
+        for history in histories {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("store.sqlite");
+            let connection = Connection::open(&path).unwrap();
+            for (number, migration) in MIGRATIONS.iter().filter(|(number, _)| history.contains(number)) {
+                connection.execute_batch(migration).unwrap();
+                connection.pragma_update(None, "user_version", number).unwrap();
+            }
+            drop(connection);
+            let mut backend = SqliteBackend::open(&path).unwrap();
+            for table in Table::ALL {
+                let write = Write::Delete { table, key: "none".to_owned() };
+                backend.commit(1, &[write], &[]).unwrap_or_else(|error| panic!("{history:?} {table:?}: {error}"));
+            }
+            backend.load().unwrap();
+        }
+    }
 }

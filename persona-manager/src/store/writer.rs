@@ -1,20 +1,25 @@
 //! The one writer: a thread that runs jobs on a draft, commits those that came together, and shows the result.
 //!
 //! After the jobs of a batch a *pass* runs on the same draft: the assignment. So what a job changes and what follows
-//! from it become durable in one transaction and are published together.
+//! from it become durable in one transaction and are published together. While another manager leads, the thread shows
+//! what that one commits, with the desired states that follow from it, and takes no jobs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use persona_core::wire::desired::DesiredState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::draft::Draft;
-use super::records::EventRecord;
+use super::records::{AgentId, EventRecord};
 use super::snapshot::Snapshot;
-use super::{Backend, StoreError};
+use super::{Backend, Standing, StoreError, Trouble};
 use crate::access;
 use crate::clock::now_ms;
-use crate::error::Refusal;
+use crate::error::{Kind, Refusal};
+use crate::tasks::recovery;
 
 /// Jobs that may wait for the writer.
 const QUEUE_LENGTH_MAX: usize = 1024;
@@ -22,8 +27,26 @@ const QUEUE_LENGTH_MAX: usize = 1024;
 /// Jobs that one transaction may take.
 const BATCH_LENGTH_MAX: usize = 256;
 
+/// A manager that follows looks at least this often, and one that leads makes sure that it still does.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What runs on every draft after its jobs.
 pub(crate) type Pass = Box<dyn FnMut(&mut Draft) + Send>;
+
+/// The desired states that agents have.
+pub(crate) type Desired = BTreeMap<AgentId, Arc<DesiredState>>;
+
+/// What a store's thread is given beside the backend.
+pub(crate) struct Brain {
+    /// Runs on every draft after its jobs.
+    pub pass: Pass,
+    /// Computes the desired states that another manager has published.
+    pub mirror: Box<dyn FnMut(&Snapshot) -> Desired + Send>,
+    /// Told when this manager takes the lead: what it knows of agents is old.
+    pub begin: Box<dyn FnMut() + Send>,
+    /// Told when what a pass decided was not stored.
+    pub fail: Box<dyn FnMut() + Send>,
+}
 
 type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 type Job = Box<dyn FnOnce(&mut Draft) -> Answer + Send>;
@@ -33,23 +56,35 @@ type Job = Box<dyn FnOnce(&mut Draft) -> Answer + Send>;
 pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    standing: watch::Receiver<Standing>,
     reader: Arc<Mutex<Box<dyn Backend>>>,
 }
 
 impl Store {
     /// Loads the state and starts the writer thread. It ends when the last handle is gone.
     pub(crate) fn start(
-        mut backend: impl Backend,
-        reader: impl Backend,
-        pass: Pass,
+        mut backend: Box<dyn Backend>,
+        reader: Box<dyn Backend>,
+        brain: Brain,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
-        let (sender, snapshots) = watch::channel(Arc::new(backend.load()?));
+        let standing = backend.stand()?;
+        let mut snapshot = backend.load()?;
         let (jobs, queue) = mpsc::channel(QUEUE_LENGTH_MAX);
+        let mut brain = brain;
+        if !standing.leads() {
+            snapshot.desired = Arc::new((brain.mirror)(&snapshot));
+        }
+        let (snapshot_sender, snapshots) = watch::channel(Arc::new(snapshot));
+        let (standing_sender, standing) = watch::channel(standing);
+        let said = String::new();
+        let checked = Instant::now();
+        let writer =
+            Writer { backend, queue, snapshots: snapshot_sender, standing: standing_sender, brain, said, checked };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_batches(backend, queue, &sender, pass))
+            .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
-        Ok((Self { jobs, snapshots, reader: Arc::new(Mutex::new(Box::new(reader))) }, thread))
+        Ok((Self { jobs, snapshots, standing, reader: Arc::new(Mutex::new(reader)) }, thread))
     }
 
     /// The newest committed state.
@@ -62,11 +97,20 @@ impl Store {
         self.snapshots.clone()
     }
 
-    /// Runs `job` on the next draft, on behalf of whom the current task serves; its answer comes once everything is durable. A refusal leaves no trace.
+    /// Whether this manager writes.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Runs `job` on the next draft, on behalf of whom the current task serves; its answer comes once everything is
+    /// durable. A refusal leaves no trace.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Draft) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        if !self.standing.borrow().leads() {
+            return Err(refusal(Arc::new(StoreError::Fenced)));
+        }
         let (sender, answer) = oneshot::channel();
         let actor = access::actor();
         let job: Job = Box::new(move |draft| {
@@ -78,13 +122,13 @@ impl Store {
                 draft.roll_back(savepoint);
             }
             Box::new(move |committed| {
-                let outcome = committed.map_err(|error| Refusal::internal(anyhow::Error::new(error))).and(outcome);
+                let outcome = committed.map_err(refusal).and(outcome);
                 // The caller may have gone away; the change is made all the same.
                 _ = sender.send(outcome);
             })
         });
         self.jobs.try_send(job).map_err(|_| Refusal::busy("the store's queue is full; try again"))?;
-        answer.await.unwrap_or_else(|_| Err(Refusal::busy("the manager is stopping")))
+        answer.await.unwrap_or_else(|_| Err(Refusal::busy("the manager does not write to the store now; try again")))
     }
 
     /// Events after number `since`, oldest first.
@@ -96,52 +140,182 @@ impl Store {
     }
 }
 
-fn write_batches(
-    mut backend: impl Backend,
-    mut queue: mpsc::Receiver<Job>,
-    snapshots: &watch::Sender<Arc<Snapshot>>,
-    mut pass: Pass,
-) {
-    let mut batch = Vec::new();
-    while let Some(first) = queue.blocking_recv() {
-        batch.push(first);
+/// The thread's own.
+struct Writer {
+    backend: Box<dyn Backend>,
+    queue: mpsc::Receiver<Job>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    standing: watch::Sender<Standing>,
+    brain: Brain,
+    /// The trouble that was said last.
+    said: String,
+    /// When the lead was last confirmed.
+    checked: Instant,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let went_back = match &*self.standing.borrow() {
+            Standing::Leads { went_back } => Some(went_back.clone()),
+            Standing::Follows { .. } => None,
+        };
+        let mut leads = went_back.is_some();
+        if let Some(went_back) = went_back {
+            self.take_lead(went_back);
+        }
+        loop {
+            leads = match leads {
+                true => match self.lead() {
+                    Some(leads) => leads,
+                    None => return,
+                },
+                false => match self.follow() {
+                    Some(leads) => leads,
+                    None => return,
+                },
+            };
+        }
+    }
+
+    /// One batch. Returns whether this manager still leads; None: all handles are gone.
+    fn lead(&mut self) -> Option<bool> {
+        let mut batch = vec![self.queue.blocking_recv()?];
         while batch.len() < BATCH_LENGTH_MAX
-            && let Ok(job) = queue.try_recv()
+            && let Ok(job) = self.queue.try_recv()
         {
             batch.push(job);
         }
-        write_batch(&mut backend, batch.drain(..), snapshots, &mut pass);
-    }
-}
-
-fn write_batch(
-    backend: &mut impl Backend,
-    batch: impl Iterator<Item = Job>,
-    snapshots: &watch::Sender<Arc<Snapshot>>,
-    pass: &mut Pass,
-) {
-    let mut draft = Draft::new(&snapshots.borrow(), now_ms());
-    let answers: Vec<Answer> = batch.map(|job| job(&mut draft)).collect();
-    pass(&mut draft);
-    let (snapshot, writes, events) = draft.finish();
-    let committed = match writes.is_empty() && events.is_empty() {
-        true => Ok(()),
-        false => backend.commit(snapshot.revision, &writes, &events).map_err(Arc::new),
-    };
-    match &committed {
-        Ok(()) => show(snapshots, snapshot),
-        Err(error) => tracing::error!(error = ?error, "changes could not be stored; the state before them stays"),
-    }
-    answers.into_iter().for_each(|answer| answer(committed.clone()));
-}
-
-/// Shows a new snapshot; one that says nothing new wakes nobody.
-fn show(snapshots: &watch::Sender<Arc<Snapshot>>, new: Snapshot) {
-    snapshots.send_if_modified(|shown| {
-        let is_new = shown.revision != new.revision || !Arc::ptr_eq(&shown.desired, &new.desired);
-        if is_new {
-            *shown = Arc::new(new);
+        let outcome = self.write_batch(batch);
+        let is_ok = outcome.is_ok();
+        self.tell(outcome);
+        // The state before stays in force; on a database another manager may lead by now.
+        let leads = is_ok || matches!(self.backend.confirm(), Ok(()));
+        if !leads {
+            tracing::warn!("this manager leads no more");
+            self.standing.send_replace(Standing::Follows { leader: None });
         }
-        is_new
-    });
+        Some(leads)
+    }
+
+    /// Looks what the leader has committed, and whether there still is one. Returns whether this manager leads now.
+    fn follow(&mut self) -> Option<bool> {
+        // Nobody sends jobs to a manager that follows; some may have been under way.
+        loop {
+            match self.queue.try_recv() {
+                Ok(job) => drop(job),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            }
+        }
+        let outcome = self.backend.stand().and_then(|standing| {
+            if let Standing::Leads { went_back } = standing {
+                let snapshot = self.backend.load()?;
+                self.show(snapshot);
+                return Ok(Some(went_back));
+            }
+            self.standing.send_if_modified(|known| std::mem::replace(known, standing.clone()) != standing);
+            let known = self.snapshots.borrow().clone();
+            if let Some(mut newer) = self.backend.catch_up(&known)? {
+                newer.desired = Arc::new((self.brain.mirror)(&newer));
+                self.show(newer);
+            }
+            Ok(None)
+        });
+        match outcome {
+            Ok(Some(went_back)) => {
+                self.tell(Ok(()));
+                self.take_lead(went_back);
+                return Some(true);
+            }
+            Ok(None) => self.tell(Ok(())),
+            Err(error) => self.tell(Err(Arc::new(error))),
+        }
+        self.backend.wait(LOOK_INTERVAL);
+        Some(false)
+    }
+
+    fn take_lead(&mut self, went_back: Option<String>) {
+        (self.brain.begin)();
+        self.checked = Instant::now();
+        if let Some(reason) = &went_back {
+            let reason = reason.clone();
+            let job: Job = Box::new(move |draft| {
+                recovery::begin(draft, 0, &reason);
+                Box::new(|_| {})
+            });
+            let outcome = self.write_batch(vec![job]);
+            self.tell(outcome);
+        }
+        tracing::info!(store.revision = %self.snapshots.borrow().generation(), "this manager writes to the store");
+        self.standing.send_replace(Standing::Leads { went_back });
+    }
+
+    fn write_batch(&mut self, batch: Vec<Job>) -> Result<(), Arc<StoreError>> {
+        let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
+        let answers: Vec<Answer> = batch.into_iter().map(|job| job(&mut draft)).collect();
+        (self.brain.pass)(&mut draft);
+        let (snapshot, writes, events) = draft.finish();
+        let committed = match writes.is_empty() && events.is_empty() {
+            true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
+            true => self.backend.confirm(),
+            false => self.backend.commit(snapshot.revision, &writes, &events),
+        };
+        let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
+        if committed.is_ok() {
+            if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
+                self.checked = Instant::now();
+            }
+            self.show(snapshot);
+        }
+        answers.into_iter().for_each(|answer| answer(committed.clone()));
+        committed
+    }
+
+    /// Shows a new snapshot; one that says nothing new wakes nobody.
+    fn show(&self, new: Snapshot) {
+        self.snapshots.send_if_modified(|shown| {
+            let is_new = (shown.incarnation, shown.revision) != (new.incarnation, new.revision)
+                || !Arc::ptr_eq(&shown.desired, &new.desired);
+            if is_new {
+                *shown = Arc::new(new);
+            }
+            is_new
+        });
+    }
+
+    /// A pass runs several times a second: the same trouble is said once.
+    fn tell(&mut self, outcome: Result<(), Arc<StoreError>>) {
+        match outcome {
+            Ok(()) if self.said.is_empty() => {}
+            Ok(()) => {
+                tracing::info!("the store works again");
+                self.said.clear();
+            }
+            Err(error) => {
+                let text = format!("{error:?}");
+                if self.said != text {
+                    tracing::error!(error.cause = text, "the store failed; the state before stays in force");
+                    self.said = text;
+                }
+            }
+        }
+    }
+}
+
+/// What callers are told whose changes could not be stored.
+fn refusal(error: Arc<StoreError>) -> Refusal {
+    let unavailable = |detail: &str| Refusal::new(Kind::StoreUnavailable, detail);
+    match error.trouble() {
+        Trouble::Full => Refusal::new(
+            Kind::StoreFull,
+            "nothing of this was stored, for the store's disk is full: free space there, then try again",
+        ),
+        Trouble::Unavailable => unavailable(
+            "nothing of this was stored, for the store takes no changes from this manager now: its log has the cause; try again",
+        ),
+        Trouble::Unknown => unavailable(
+            "whether this was stored is not known, for the database did not answer: look before trying again",
+        ),
+        Trouble::Other => Refusal::internal(anyhow::Error::new(error)),
+    }
 }

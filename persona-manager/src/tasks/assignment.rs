@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use persona_core::ids::{GroupName, NodeName, SubjectId};
 use persona_core::wire::agent::Role;
-use persona_core::wire::desired::ProbeItem;
+use persona_core::wire::desired::{DesiredState, ProbeItem};
 use serde_json::json;
 
 use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
-use super::{clock_steps, desired, exhaustion, health, leases, removal, tell, wear};
+use super::{clock_steps, desired, exhaustion, health, leases, recovery, removal, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
-use crate::store::{Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
+use crate::store::{Brain, Desired, Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
 
 /// Decides assignments, with what decisions rest on beside the store.
 #[derive(Clone)]
@@ -36,9 +36,50 @@ impl Assigner {
         Box::new(move |draft: &mut Draft| self.run(draft))
     }
 
+    /// All that the store's thread needs.
+    pub(crate) fn into_brain(self) -> Brain {
+        let (mirror, live, steps) = (self.clone(), self.live.clone(), self.live.clone());
+        Brain {
+            pass: self.into_pass(),
+            mirror: Box::new(move |snapshot| mirror.mirror(snapshot)),
+            begin: Box::new(move || live.start_anew()),
+            // A step that was seen and not stored: the next pass takes the clock for new.
+            fail: Box::new(move || steps.steps.forget()),
+        }
+    }
+
+    /// The desired states that another manager has published. One that does not come out as published is left out, and
+    /// its agent is told nothing here until it does.
+    fn mirror(&self, snapshot: &Snapshot) -> Desired {
+        let mut draft = Draft::new(snapshot, 0);
+        let reports = self.reports();
+        let (facts, personas) = (Facts::of(snapshot, &reports), wear::personas_of(snapshot));
+        let outfit = |subject: SubjectId| {
+            let record = snapshot.subjects.get(&subject).map(Arc::as_ref);
+            let groups = facts.groups_from(subject.node(), &reports);
+            let outfit = wear::decide(snapshot, &personas, &facts, &groups, &subject, record);
+            (subject, outfit)
+        };
+        let outfits = subjects_of(snapshot).into_iter().map(outfit).collect();
+        let groups = reachable_groups(snapshot, &outfits);
+        desired::publish(&mut draft, self.probe(snapshot), &groups);
+        let is_published = |state: &Arc<DesiredState>| state.generation != draft.generation();
+        let states = draft.state().desired.iter().filter(|(_, state)| is_published(state));
+        let states: Desired = states.map(|(id, state)| (id.clone(), state.clone())).collect();
+        let left_out = snapshot.publications.keys().filter(|id| !states.contains_key(*id)).count();
+        if left_out > 0 {
+            tracing::warn!(
+                agent.count = left_out,
+                "desired states do not come out as the leading manager published them: these agents are sent there; give all managers one release and one configuration"
+            );
+        }
+        states
+    }
+
     fn run(&self, draft: &mut Draft) {
         clock_steps::follow(draft, &self.live);
         let reports = self.reports();
+        recovery::advance(draft, &reports);
         health::judge(draft, &reports);
         end_overrides(draft);
         let outfits = assign_all(draft, &reports);
@@ -167,6 +208,8 @@ fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
             // A host that nothing is said about keeps its own way out.
             None if !is_selected && matches!(subject, SubjectId::Node(_)) => None,
             Some(target) if !is_active(draft.state(), target) && record.item.is_some() => continue,
+            // What it would move to is not known to be free yet: it goes on with what it holds.
+            None if !draft.state().recovery.is_empty() && record.item.is_some() => continue,
             target => {
                 let active = target.as_ref().filter(|target| is_active(draft.state(), target));
                 let ids = active.into_iter().flat_map(NetworkTarget::leases);

@@ -9,6 +9,7 @@ use persona_core::units::Cidr;
 use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, NodeItem, PoolItem, ProbeItem};
 
+use super::recovery;
 use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
 
 /// Publishes what every node and edge shall be; a state that is what it was keeps its generation.
@@ -30,12 +31,15 @@ pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &BTreeMap<
 
 fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -> Arc<DesiredState> {
     if let Some(before) = draft.state().desired.get(id)
+        && before.generation.incarnation() == draft.state().incarnation
         && before.items == items
     {
         return before.clone();
     }
     // After a restart nothing is published yet: the stored digest tells whether the state is still the same.
-    if let Some(stored) = draft.state().publications.get(id) {
+    if let Some(stored) = draft.state().publications.get(id)
+        && stored.generation.incarnation() == draft.state().incarnation
+    {
         let same = DesiredState { generation: stored.generation, items: items.clone() };
         if same.digest() == stored.digest {
             return Arc::new(same);
@@ -76,7 +80,7 @@ impl World {
             leaving: BTreeSet::new(),
         };
         snapshot.agents.values().for_each(|agent| world.add_agent(agent));
-        for lease in snapshot.leases.values() {
+        for lease in snapshot.leases.values().filter(|lease| recovery::is_vouched(snapshot, lease)) {
             world.add_lease(lease);
         }
         for item in snapshot.subjects.values().filter_map(|subject| subject.item.as_ref()) {

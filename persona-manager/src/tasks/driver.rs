@@ -15,6 +15,9 @@ pub(crate) async fn run(context: Context) {
             () = tokio::time::sleep(TICK) => {}
             () = context.stop.cancelled() => return,
         }
+        if !context.store.standing().leads() {
+            continue; // The manager that leads does that.
+        }
         // An empty job: the pass that follows it does the work.
         if let Err(refusal) = context.store.change(|_| Ok(())).await {
             tracing::warn!(reason = refusal.detail(), "an assignment pass failed");

@@ -7,6 +7,7 @@ use persona_core::document::PoolSpec;
 use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName};
 use persona_core::lease::{Occupancy, PoolSpace};
 
+use super::recovery;
 use super::reports::Reports;
 use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
 
@@ -87,7 +88,10 @@ impl Facts {
     fn add_pools(&mut self, snapshot: &Snapshot) {
         for pool in snapshot.pools() {
             let space = space_of(&pool.spec);
-            let facts = pool_facts(pool.spec.group.clone(), &space, &self.occupancy);
+            let mut facts = pool_facts(pool.spec.group.clone(), &space, &self.occupancy);
+            if !recovery::is_open(snapshot, &pool.spec.group) {
+                (facts.best_free, facts.free_addresses, facts.free_prefixes) = (0, 0, 0);
+            }
             self.pools.insert(pool.metadata.name.clone(), facts);
             self.spaces.insert(pool.metadata.name.clone(), space);
         }

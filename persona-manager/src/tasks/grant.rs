@@ -10,8 +10,9 @@ use persona_core::wire::desired::AddressFamily;
 use serde_json::json;
 
 use super::facts::Facts;
+use super::recovery;
 use super::wear::Personas;
-use crate::store::{Draft, LeaseRecord, NetworkTarget, Snapshot, SubjectRecord};
+use crate::store::{Claim, Draft, LeaseRecord, NetworkTarget, Snapshot, SubjectRecord};
 
 /// The first pool of a persona of which the subject holds every lease that it needs.
 pub(super) fn held_pool<'a>(
@@ -118,6 +119,9 @@ fn grant(
     pick: &Pick,
     need: Need,
 ) -> Option<LeaseId> {
+    if !recovery::is_open(draft.state(), &pick.group) {
+        return None;
+    }
     // The decision saw enough room; nothing was granted in between.
     let space = facts.spaces.get(&pick.pool)?.allocate(need, &facts.occupancy).ok()?;
     let vni = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona)?.vni;
@@ -137,6 +141,7 @@ fn grant(
         quarantine_ms,
         generation: draft.generation(),
         fullness: Default::default(),
+        claim: Claim { incarnation: draft.state().incarnation, state: draft.generation() },
         state: LeaseState::Publishing,
     };
     let message = format!("{subject} leases {} of pool {}", lease.space, lease.pool);

@@ -10,6 +10,7 @@ use persona_core::units::Span;
 use persona_core::wire::desired::{DesiredState, ProbeItem};
 use serde_json::json;
 
+use super::recovery;
 use super::reports::Reports;
 use crate::store::{AgentId, Draft, LeaseRecord, Snapshot};
 
@@ -28,6 +29,9 @@ pub(super) fn advance(draft: &mut Draft, reports: &Reports, probe: ProbeItem) {
 }
 
 fn advance_one(draft: &mut Draft, reports: &Reports, edges: &Edges, lease: &LeaseRecord) {
+    if lease.state.is_at_edges() && !recovery::is_vouched(draft.state(), lease) {
+        return; // Whether anybody holds it is not known yet.
+    }
     let edges = edges.acks(lease);
     let node = reports.get(&AgentId::node(lease.subject.node()));
     let facts = LeaseFacts {
@@ -50,6 +54,7 @@ fn advance_one(draft: &mut Draft, reports: &Reports, edges: &Edges, lease: &Leas
             }
             draft.put(LeaseRecord { state, ..lease.clone() });
         }
+        LeaseStep::Free if !recovery::is_open(draft.state(), &lease.group) => {}
         LeaseStep::Free => {
             note(draft, lease, "freed", format!("lease {} is over, {} is free", lease.id, lease.space));
             draft.free_lease(lease.id);
@@ -107,13 +112,13 @@ impl Edges {
 /// A lease is wanted for new flows, or as long as the one that follows it is not active.
 fn is_wanted(snapshot: &Snapshot, lease: &LeaseRecord) -> bool {
     let Some(subject) = snapshot.subjects.get(&lease.subject) else { return false };
-    let Some(target) = &subject.target else { return false };
+    let in_use = subject.item.as_ref().and_then(|item| item.network.as_ref());
+    let in_use = in_use.is_some_and(|network| [network.lease, network.lease6].contains(&Some(lease.id)));
+    let Some(target) = &subject.target else { return in_use && !snapshot.recovery.is_empty() };
     let family = lease.space.family();
     if target.lease_of(family) == Some(lease.id) {
         return true;
     }
-    let in_use = subject.item.as_ref().and_then(|item| item.network.as_ref());
-    let in_use = in_use.is_some_and(|network| [network.lease, network.lease6].contains(&Some(lease.id)));
     in_use && !target.leases().all(|id| is_active(snapshot, id))
 }
 

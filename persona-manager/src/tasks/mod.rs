@@ -12,6 +12,7 @@ pub(crate) mod facts;
 mod grant;
 mod health;
 mod leases;
+pub(crate) mod recovery;
 pub(crate) mod removal;
 pub(crate) mod reports;
 pub(crate) mod room;

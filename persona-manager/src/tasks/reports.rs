@@ -33,7 +33,7 @@ impl Reports {
     pub(crate) fn of(live: &Live, silent_after_ms: u32, hold_max_ms: u32) -> Self {
         Self {
             agents: live.agents().clone(),
-            started: live.started,
+            started: live.started(),
             registered: live.registrations(),
             now: live.clock.monotonic_ms(),
             silent_after_ms: silent_after_ms.into(),

@@ -142,7 +142,7 @@ async fn joining_is_guarded() {
 async fn a_public_bind_and_a_damaged_store_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("manager.sqlite");
-    let config = Config { store: store.clone(), insecure_http: true, ..Config::default() };
+    let config = Config { store: store.clone().into(), insecure_http: true, ..Config::default() };
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let error = start(config.clone(), listener, CancellationToken::new()).await.err().unwrap();
     assert!(format!("{:#}", anyhow::Error::new(error)).contains("allow_public"));
@@ -156,7 +156,7 @@ async fn a_public_bind_and_a_damaged_store_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_managers_do_not_share_a_store() {
     let app = TestApp::new().await;
-    let config = Config { store: app.store(), ..Config::default() };
+    let config = Config { store: app.store().into(), ..Config::default() };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = start(config, listener, CancellationToken::new()).await.err().unwrap();
     assert!(format!("{:#}", anyhow::Error::new(error)).contains("in use by another manager"));

@@ -35,7 +35,7 @@ async fn the_authority_is_made_once_and_its_key_is_private() {
     assert_eq!(std::fs::read_to_string(state.join("roots.pem")).unwrap(), roots, "the same after a restart");
 
     std::fs::remove_file(&keys[0]).unwrap();
-    let config = Config { store: directory.path().join("manager.sqlite"), ..Config::default() };
+    let config = Config { store: directory.path().join("manager.sqlite").into(), ..Config::default() };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = start(config, listener, CancellationToken::new()).await.err().unwrap();
     let text = format!("{:#}", anyhow::Error::new(error));

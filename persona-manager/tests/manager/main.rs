@@ -4,9 +4,11 @@
 mod access;
 mod api;
 mod cuts;
+mod disk;
 mod families;
 mod identity;
 mod leases;
+mod recovery;
 mod removal;
 mod revocation;
 mod room;

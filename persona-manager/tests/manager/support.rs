@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use persona_core::wire::agent::{Registered, Report, Role};
+use persona_core::wire::agent::{Holdings, Registered, Report, Role};
 use persona_core::wire::api::{EventView, LeaseView, Page};
 use persona_core::wire::credential::Credential;
 use persona_core::wire::desired::{DesiredState, Frame, Item};
@@ -39,14 +39,16 @@ impl TestApp {
         Self::on_with(tempfile::tempdir().unwrap(), change).await
     }
 
-    async fn on(directory: tempfile::TempDir) -> Self {
+    /// A manager on the store in a directory.
+    pub(crate) async fn on(directory: tempfile::TempDir) -> Self {
         Self::on_with(directory, |_| ()).await
     }
 
     pub(crate) async fn on_with(directory: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let store = directory.path().join("manager.sqlite");
-        let mut config = Config { store, report_interval_ms: 500, silent_after_ms: 1_000, ..Config::default() };
+        let mut config =
+            Config { store: store.into(), report_interval_ms: 500, silent_after_ms: 1_000, ..Config::default() };
         change(&mut config);
         let scheme = if config.insecure_http { "http" } else { "https" };
         let stop = CancellationToken::new();
@@ -72,9 +74,7 @@ impl TestApp {
 
     /// A client that sends this bearer.
     pub(crate) fn with_bearer(&self, bearer: &str) -> reqwest::Client {
-        let value = format!("Bearer {bearer}").parse().unwrap();
-        let headers = [(reqwest::header::AUTHORIZATION, value)].into_iter().collect();
-        client_builder(&self.roots()).default_headers(headers).build().unwrap()
+        with_bearer(&self.roots(), bearer)
     }
 
     /// The roots that the manager wrote down for people, in PEM.
@@ -168,23 +168,39 @@ pub(crate) struct FakeAgent {
     pub(crate) certificate: String,
     pub(crate) roots: String,
     pub(crate) state: DesiredState,
+    /// The store incarnation that asked last what is in force here.
+    pub(crate) recalled: Option<u32>,
     stream: Option<reqwest::Response>,
     buffer: Vec<u8>,
 }
 
 impl FakeAgent {
     pub(crate) fn new(app: &TestApp, role: Role, name: &str, last_byte: u8, group: Option<&str>) -> Self {
+        Self::at(&app.nobody, &app.base, &app.roots(), role, name, last_byte, group)
+    }
+
+    /// One that speaks to the manager at a URL.
+    pub(crate) fn at(
+        http: &reqwest::Client,
+        base: &str,
+        roots: &str,
+        role: Role,
+        name: &str,
+        last_byte: u8,
+        group: Option<&str>,
+    ) -> Self {
         Self {
-            http: app.nobody.clone(),
-            base: app.base.clone(),
+            http: http.clone(),
+            base: base.to_owned(),
             role,
             name: name.to_owned(),
             address: Ipv4Addr::new(10, 9, 0, last_byte),
             group: group.map(str::to_owned),
             key: KeyPair::generate_for(&PKCS_ED25519).unwrap(),
             certificate: String::new(),
-            roots: app.roots(),
+            roots: roots.to_owned(),
             state: DesiredState::default(),
+            recalled: None,
             stream: None,
             buffer: Vec::new(),
         }
@@ -230,6 +246,14 @@ impl FakeAgent {
         assert_eq!(response.status().as_u16(), 204, "{}", response.text().await.unwrap());
     }
 
+    /// Answers what the manager asked, together with a report.
+    pub(crate) async fn tell_holdings(&self, report: Report) {
+        let incarnation = self.recalled.expect("it was asked");
+        let items = self.state.items.values().cloned().collect();
+        let holdings = Some(Holdings { incarnation, part: 0, is_last: true, items });
+        self.report(Report { holdings, ..report }).await;
+    }
+
     pub(crate) async fn watch(&mut self) {
         let response = self.request("GET", "/v1/agent/watch", Vec::new()).send().await.unwrap();
         assert_eq!(response.status().as_u16(), 200);
@@ -255,7 +279,16 @@ impl FakeAgent {
             self.buffer.extend(chunk.unwrap().expect("the stream goes on"));
         };
         let frame: Frame = serde_json::from_slice(&line).unwrap();
+        if let Frame::Recall { incarnation } = frame {
+            self.recalled = Some(incarnation);
+            return;
+        }
         self.state = self.state.after(frame).unwrap();
+    }
+
+    /// Takes in the frames that have come already.
+    pub(crate) async fn take_what_is_there(&mut self) {
+        while tokio::time::timeout(Duration::from_millis(5), self.next()).await.is_ok() {}
     }
 
     /// Follows the stream until the state is as wanted.
@@ -283,7 +316,14 @@ pub(crate) fn client(roots: &str, identity: Option<(&str, &KeyPair)>) -> reqwest
     builder.build().unwrap()
 }
 
-fn client_builder(roots: &str) -> reqwest::ClientBuilder {
+/// A client that trusts these roots and sends this bearer.
+pub(crate) fn with_bearer(roots: &str, bearer: &str) -> reqwest::Client {
+    let value = format!("Bearer {bearer}").parse().unwrap();
+    let headers = [(reqwest::header::AUTHORIZATION, value)].into_iter().collect();
+    client_builder(roots).default_headers(headers).build().unwrap()
+}
+
+pub(crate) fn client_builder(roots: &str) -> reqwest::ClientBuilder {
     // Another test of this process may have installed it already.
     _ = rustls::crypto::ring::default_provider().install_default();
     let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes()).unwrap();

@@ -20,8 +20,8 @@ mod prefer_ipv6;
 mod relay;
 mod steps;
 mod subjects;
-mod underlay_mtu;
 mod told;
+mod underlay_mtu;
 mod xdp;
 
 use persona_tests::findings::Findings;

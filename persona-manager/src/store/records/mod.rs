@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod documents;
 mod journal;
+mod recovery;
 mod revocations;
 mod roots;
 mod subjects;
@@ -16,6 +17,7 @@ pub(crate) use agents::{
 };
 pub(crate) use documents::{DocumentRecord, VersionRecord};
 pub(crate) use journal::{EventRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
+pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
 pub(crate) use roots::{RootRecord, RootState};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};

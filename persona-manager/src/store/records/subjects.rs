@@ -11,6 +11,8 @@ use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{AddressFamily, LeaseSpace, SubjectItem};
 use serde::{Deserialize, Serialize};
 
+use super::recovery::Claim;
+
 /// A workload as its node last reported it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkloadRecord {
@@ -113,6 +115,9 @@ pub(crate) struct LeaseRecord {
     /// How full its node says it is.
     #[serde(default)]
     pub fullness: Fullness,
+    /// On whose word it stands here.
+    #[serde(default)]
+    pub claim: Claim,
     /// Where it is in its life.
     pub state: LeaseState,
 }
