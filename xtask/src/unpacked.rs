@@ -24,7 +24,7 @@ struct Bundle {
 }
 
 /// Everything that is unpacked. `tests/src/peers` looks for them under the same names.
-const BUNDLES: [Bundle; 6] = [
+const BUNDLES: [Bundle; 7] = [
     Bundle { name: "nginx", packages: &["nginx", "nginx-core", "nginx-light"], programs: &["usr/sbin/nginx"] },
     Bundle { name: "wrk", packages: &["wrk"], programs: &["usr/bin/wrk"] },
     Bundle { name: "knot", packages: &["knot", "knot-dnsutils"], programs: &["usr/sbin/knotd", "usr/bin/kdig"] },
@@ -37,6 +37,15 @@ const BUNDLES: [Bundle; 6] = [
         name: "openssh",
         packages: &["openssh-server", "openssh-client"],
         programs: &["usr/sbin/sshd", "usr/bin/ssh", "usr/bin/scp", "usr/bin/ssh-keygen"],
+    },
+    Bundle {
+        name: "postgresql",
+        packages: &["postgresql-15", "postgresql-client-15"],
+        programs: &[
+            "usr/lib/postgresql/15/bin/postgres",
+            "usr/lib/postgresql/15/bin/initdb",
+            "usr/lib/postgresql/15/bin/psql",
+        ],
     },
     Bundle {
         name: "docker",
