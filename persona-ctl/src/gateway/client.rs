@@ -35,7 +35,7 @@ pub struct GatewayClient {
 impl GatewayClient {
     /// A client of the gateway on this socket.
     pub fn new(socket: &Path) -> Result<Self, GatewayClientError> {
-        let built = reqwest::Client::builder().no_proxy().unix_socket(socket).build();
+        let built = crate::trust::plain_http().unix_socket(socket).build();
         match built {
             Ok(http) => Ok(Self { http, socket: socket.to_owned() }),
             Err(source) => Err(GatewayClientError::Unreachable { socket: socket.to_owned(), source }),
