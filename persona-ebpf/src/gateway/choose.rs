@@ -4,6 +4,7 @@
 //!
 //! TCP in mid-stream without a record is treated as a new flow: where the table is what it was, it finds the instance that
 //! it had, at another gateway too; where not, whoever gets it resets it.
+#![expect(clippy::needless_borrows_for_generic_args, reason = "keys given by value are copied onto the stack")]
 
 use persona_common::drop::DropReason;
 use persona_common::flow::{ROW_WALK_MAX, ROW_WALK_STEP, TCP, row_of_hash};
