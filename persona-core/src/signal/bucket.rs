@@ -16,7 +16,7 @@ const STEP: f64 = 0.0015;
 const ASKED_SHARE: f64 = 0.05;
 
 /// The smaller, the finer it is there, at the expense of the rest.
-const SHARPNESS: f64 = 0.005;
+const SHARPNESS: f64 = 0.003;
 
 /// Width of a bucket of level 0, seconds; each level doubles it.
 pub(super) const BUCKET_SECONDS: u64 = 10;
@@ -112,8 +112,8 @@ impl Bucket {
     }
 }
 
-/// Joins the two neighbours whose union moves the least weight the least far, and rather far from the quantile that is
-/// asked for than near it. The last one stays.
+/// Joins the two neighbours whose union moves the least weight the least far, and much rather far from the quantile that
+/// is asked for than near it. The last one stays.
 fn join_cheapest(all: &mut [(i16, u16)], count: usize) -> usize {
     let total: f64 = all[..count].iter().map(|(_, weight)| f64::from(*weight)).sum();
     let (mut above, mut cheapest) = (0.0, (f64::INFINITY, 0));
@@ -122,7 +122,8 @@ fn join_cheapest(all: &mut [(i16, u16)], count: usize) -> usize {
         let gap = f64::from(all[index + 1].0) - f64::from(all[index].0);
         let (left, right) = (f64::from(all[index].1), f64::from(all[index + 1].1));
         let moved = gap * gap * left * right / (left + right);
-        let cost = moved / ((above / total - ASKED_SHARE).abs() + SHARPNESS);
+        let distance = (above / total - ASKED_SHARE).abs() + SHARPNESS;
+        let cost = moved / (distance * distance);
         if cost < cheapest.0 {
             cheapest = (cost, index);
         }
