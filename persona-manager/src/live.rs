@@ -41,7 +41,7 @@ pub(crate) struct AgentLive {
     pub owned: Vec<IpAddr>,
     /// What its data plane counted.
     pub counters: Counters,
-    /// Traffic between the last two reports that had counters.
+    /// Traffic between the last two reports that had counters. 0: none for [`QUIET_MS`].
     pub bits_per_sec: u64,
     /// Nodes: how full leases are.
     pub leases: BTreeMap<LeaseId, LeaseUse>,
@@ -51,6 +51,8 @@ pub(crate) struct AgentLive {
     pub limits: Vec<LimitReport>,
     /// When counters last came.
     counted: u64,
+    /// When they last said something new.
+    moved: u64,
 }
 
 /// Parts of what an agent holds that have come.
@@ -62,6 +64,9 @@ struct HeldParts {
     next: u32,
     items: Vec<Item>,
 }
+
+/// So long nothing must have moved before somebody counts as quiet, milliseconds: two reports may come close together.
+const QUIET_MS: u64 = 3_000;
 
 /// What all agents last reported.
 pub(crate) struct Live {
@@ -182,6 +187,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         None => old_edges,
         Some(edges) => edges.iter().map(|health| (health.edge.clone(), since(&old_edges, health, now))).collect(),
     };
+    let moved = moved(kept.as_ref(), report, now);
     AgentLive {
         seen: now,
         seen_ms: now_ms,
@@ -194,25 +200,36 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         leases: lease_uses(kept.as_ref(), report),
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
         limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
-        bits_per_sec: rate(before, report, now),
+        bits_per_sec: rate(before, report, moved, now),
+        moved,
         counted: kept.as_ref().filter(|_| report.counters.is_none()).map_or(now, |kept| kept.counted),
         counters: report.counters.clone().or(kept.map(|kept| kept.counters)).unwrap_or_default(),
     }
 }
 
-/// Bits per second between two reports with counters; one without leaves the last rate.
-fn rate(before: Option<&AgentLive>, report: &Report, now: u64) -> u64 {
-    let bytes =
-        |counters: &Counters| counters.personas.values().map(|it| it.egress_bytes + it.ingress_bytes).sum::<u64>();
+/// Bits per second between two reports with counters; one without leaves the last rate, and so does a pause.
+fn rate(before: Option<&AgentLive>, report: &Report, moved: u64, now: u64) -> u64 {
     match (before, &report.counters) {
         (None, _) => 0,
         (Some(before), None) => before.bits_per_sec,
+        (Some(before), Some(_)) if moved < now && now - moved < QUIET_MS => before.bits_per_sec,
         (Some(before), Some(counters)) => {
             let elapsed_ms = now.saturating_sub(before.counted).max(1);
             // Counters that went back were attached anew.
-            bytes(counters).saturating_sub(bytes(&before.counters)).saturating_mul(8_000) / elapsed_ms
+            byte_count(counters).saturating_sub(byte_count(&before.counters)).saturating_mul(8_000) / elapsed_ms
         }
     }
+}
+
+/// When counters last said something new.
+fn moved(before: Option<&AgentLive>, report: &Report, now: u64) -> u64 {
+    let Some(before) = before else { return now };
+    let is_same = |counters: &Counters| byte_count(counters) == byte_count(&before.counters);
+    if report.counters.as_ref().is_none_or(is_same) { before.moved } else { now }
+}
+
+fn byte_count(counters: &Counters) -> u64 {
+    counters.personas.values().map(|it| it.egress_bytes + it.ingress_bytes).sum()
 }
 
 fn since(old: &BTreeMap<EdgeName, (EdgeHealth, u64)>, health: &EdgeHealth, now: u64) -> (EdgeHealth, u64) {
@@ -237,4 +254,37 @@ fn differs(before: &AgentLive, after: &AgentLive) -> bool {
         || before.drained != after.drained
         || before.outside_alive != after.outside_alive
         || alive(before) != alive(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use persona_core::wire::agent::Traffic;
+
+    use super::*;
+
+    fn report(bytes: u64) -> Report {
+        let traffic = Traffic { ingress_bytes: bytes, ..Traffic::default() };
+        let counters = Counters { personas: [(1, traffic)].into(), ..Counters::default() };
+        Report { counters: Some(counters), ..Report::default() }
+    }
+
+    #[test]
+    fn a_rate_is_zero_only_after_a_pause() {
+        let mut live: Option<AgentLive> = None;
+        for (now, bytes, expected) in [
+            (0, 0, 0),
+            (1_000, 1_000, 8_000),
+            (1_010, 1_000, 8_000),
+            (2_000, 2_000, 8_080),
+            (3_000, 2_000, 8_080),
+            (4_999, 2_000, 8_080),
+            (5_000, 2_000, 0),
+            (6_000, 2_000, 0),
+            (7_000, 2_500, 4_000),
+        ] {
+            let after = merged(live.as_ref(), &report(bytes), now, now);
+            assert_eq!(after.bits_per_sec, expected, "at {now} ms");
+            live = Some(after);
+        }
+    }
 }

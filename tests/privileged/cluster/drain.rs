@@ -33,9 +33,6 @@ const MORE_BYTES: u64 = 4 << 20;
 /// The grace that a switch gives.
 const GRACE: &str = "6s";
 
-/// The longest gap that the end of an edge may make on a busy machine.
-const GAP_MAX: Duration = Duration::from_secs(2);
-
 /// Long enough for what is queued for a connection that was cut.
 const QUEUED_TIME: Duration = Duration::from_secs(2);
 
@@ -198,11 +195,7 @@ fn edge_is_deleted(world: &mut World, findings: &mut Findings) -> Result<()> {
     // Its process would go on knocking at the manager.
     world.kill_edge_process(&victim)?;
     findings.note("a deleted edge is gone from the list", &victim, true);
-    let (count, bytes) = load.counts()?;
-    // It may go while reports lag behind what still comes in through it, so a gap is allowed; an end of anything is not.
-    let is_well = count.lost() * 10 < count.sent && count.worst_gap < GAP_MAX;
-    findings.note("the download and most of the echo go on", format!("{}; {bytes} MiB", describe(count)), is_well);
-    Ok(())
+    load.finish(findings, "its going loses nothing")
 }
 
 /// Deletes an edge; that is refused while the last reports still show traffic there.
