@@ -172,10 +172,11 @@ fn probes_follow_the_setting(world: &World, findings: &mut Findings) -> Result<(
 /// Sets how edges are probed, and waits until the node does so.
 fn set_probe(world: &World, interval_ms: u32, multiplier: u8) -> Result<()> {
     let body = format!("{{\"intervalMs\": {interval_ms}, \"multiplier\": {multiplier}}}");
-    let url = format!("{}/v1/settings/probe", world.ctl.manager);
+    let socket = world.ctl.manager.strip_prefix("unix:").context("tests ask over the manager's own socket")?;
+    let url = "http://manager/v1/settings/probe";
     let mut curl = world.ctl.namespace.command("curl")?;
     curl.args(["--silent", "--show-error", "--fail", "--request", "PUT", "--header", "content-type: application/json"]);
-    let output = curl.args(["--data", &body, &url]).output()?;
+    let output = curl.args(["--data", &body, "--unix-socket", socket, url]).output()?;
     anyhow::ensure!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr).trim());
     let is_applied = |node: &NodeView| node.applied >= node.desired;
     world.ctl.wait_for("the node to probe so", &["node", "get", NODE], NOTICE_TIME, is_applied).map(drop)
