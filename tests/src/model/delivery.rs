@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use persona_common::drop::DropReason;
-use persona_common::encapsulation::WAIT_INWARD;
+use persona_common::encapsulation::{GATEWAY, WAIT_INWARD};
 use persona_ctl::dataplane::tables::{DeviceEntry, Filtering, LeaseSpace};
 
 use super::nat::Answer;
@@ -18,7 +18,8 @@ impl Node {
     /// A frame came in by the uplink.
     pub fn from_edge(&mut self, frame: &[u8], seen: &Seen) -> Verdict {
         let Some(found) = tunnel::read_loosely(frame) else { return judge_alien(seen) };
-        if Some(found.destination) != self.tables.underlay_address || found.is_control {
+        // A gateway's packets are for the programs that deliver for it.
+        if Some(found.destination) != self.tables.underlay_address || found.is_control || found.marker == GATEWAY {
             return judge_alien(seen);
         }
         if !self.tables.edges.iter().any(|edge| edge.address == found.source) {
