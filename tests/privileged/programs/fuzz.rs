@@ -40,7 +40,7 @@ use super::world::{LOOPBACK, World, is_privileged};
 const LEASED: Generation = Generation(3);
 const FRAME_COUNT_DEFAULT: u64 = 20_000;
 /// The same where the processor is emulated.
-const FRAME_COUNT_EMULATED: u64 = 200;
+const FRAME_COUNT_EMULATED: u64 = 100;
 /// The programs, their model, and what was counted.
 struct Chain {
     node: NodeDataplane,
