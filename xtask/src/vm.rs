@@ -23,8 +23,8 @@ pub(crate) use kernel::{find, install};
 /// What runs in a guest if nothing else is asked for. Nearly all of a test's time is the verifier's, for every program of
 /// a role: some six seconds under emulation on a quiet machine, and one to two minutes for a whole cluster (`cluster::guest`
 /// and `interop_`, which needs the kernel's geneve device, netem and fq).
-const TESTS: [&str; 8] =
-    ["verifier::", "programs::", "lifecycle::", "limits::", "netlink::", "slow_path::", "cluster::guest::", "interop_"];
+/// Whole systems (`cluster::guest::`, `interop_`) run there by name only until they are known to end in time over TLS.
+const TESTS: [&str; 6] = ["verifier::", "programs::", "lifecycle::", "limits::", "netlink::", "slow_path::"];
 
 /// What of that does not run there, with the reason beside it.
 const SKIPPED: [&str; 1] = ["peers::limits::"]; // a container engine and a guest of its own: neither is in the image
