@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod ctl;
 pub mod findings;
+pub mod interruption;
 pub mod kernel;
 pub mod ledger;
 pub mod load;

@@ -10,10 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use persona_tests::bench::measures::{self, Run};
 use persona_tests::bench::plots;
 use persona_tests::bench::report::{self, Machine};
+use persona_tests::interruption::{clean_up_on_signal, report_failures};
 use persona_tests::ledger::Ledger;
-
-/// The exit code of a run that was broken off.
-const INTERRUPTED: i32 = 130;
 
 /// Measures the data plane.
 #[derive(Debug, Parser)]
@@ -75,30 +73,4 @@ fn progress_bar(rounds: u32, measure_count: usize) -> ProgressBar {
         .with_style(style.expect("the template is valid").progress_chars("=> "));
     progress.enable_steady_tick(Duration::from_millis(200));
     progress
-}
-
-/// On Ctrl-C or SIGTERM everything is undone and the process ends, wherever it is.
-fn clean_up_on_signal(ledger: &Ledger) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let ledger = ledger.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no signal handler")?;
-    let (mut interrupt, mut terminate) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        });
-        eprintln!("\nbroken off; removing everything");
-        report_failures(&ledger);
-        std::process::exit(INTERRUPTED);
-    });
-    Ok(())
-}
-
-fn report_failures(ledger: &Ledger) {
-    for failure in ledger.undo_all() {
-        eprintln!("clean-up: {failure}");
-    }
 }

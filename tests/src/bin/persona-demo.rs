@@ -3,16 +3,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use persona_tests::findings::{Finding, Findings};
+use persona_tests::interruption::{clean_up_on_signal, report_failures};
 use persona_tests::ledger::Ledger;
 use persona_tests::steps;
 use persona_tests::world::{Hook, World};
-
-/// The exit code of a run that was broken off.
-const INTERRUPTED: i32 = 130;
 
 /// Shows the whole path on real packets.
 #[derive(Debug, Parser)]
@@ -69,32 +67,6 @@ fn spinner() -> ProgressBar {
     let progress = ProgressBar::new_spinner().with_style(style);
     progress.enable_steady_tick(Duration::from_millis(200));
     progress
-}
-
-/// On Ctrl-C or SIGTERM everything is undone and the process ends, wherever the steps are.
-fn clean_up_on_signal(ledger: &Ledger) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let ledger = ledger.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no signal handler")?;
-    let (mut interrupt, mut terminate) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        });
-        eprintln!("\nbroken off; removing everything");
-        report_failures(&ledger);
-        std::process::exit(INTERRUPTED);
-    });
-    Ok(())
-}
-
-fn report_failures(ledger: &Ledger) {
-    for failure in ledger.undo_all() {
-        eprintln!("clean-up: {failure}");
-    }
 }
 
 fn keep(world: World) -> Result<()> {
