@@ -27,7 +27,19 @@ const MIGRATIONS: [(i64, &str); 7] = [
 pub(crate) struct SqliteBackend {
     connection: Connection,
     /// Held while the writer lives, so that no second manager writes to the same file.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
+}
+
+/// A locked file. It is unlocked and not only closed: a child process that is just being started has it open too, until
+/// it runs another program.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the store's lock ends with the process only");
+        }
+    }
 }
 
 impl SqliteBackend {
@@ -147,11 +159,11 @@ impl Backend for SqliteBackend {
 }
 
 /// Holds a store's path for this process. Whoever has it may write to the file or put another one in its place.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<Lock, StoreError> {
     let file = File::create(with_suffix(path, ".lock"));
     let file = file.map_err(|source| StoreError::Open { path: path.display().to_string(), source })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(_) => Err(StoreError::InUse { path: path.display().to_string() }),
     }
 }
@@ -258,5 +270,17 @@ mod tests {
             }
             backend.load().unwrap();
         }
+    }
+
+    #[test]
+    fn a_lock_ends_although_a_child_that_is_being_started_has_it_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        let held = lock(&path).unwrap();
+        let inherited = held.0.try_clone().unwrap();
+        assert!(matches!(lock(&path), Err(StoreError::InUse { .. })));
+        drop(held);
+        lock(&path).unwrap();
+        drop(inherited);
     }
 }
