@@ -23,10 +23,13 @@ use super::sys;
 /// How often a program is offered to a verifier that a signal has interrupted.
 const LOAD_ATTEMPTS_MAX: u32 = 5;
 
-/// Loads a TC program of an object.
+/// Loads a TC program of an object, unless it is loaded already.
 pub(super) fn load_tc(ebpf: &mut Ebpf, program: &str) -> Result<(), DataplaneError> {
     let failed = |source| failed(program, "loading", source);
     let classifier = tc(ebpf, program);
+    if classifier.fd().is_ok() {
+        return Ok(());
+    }
     for _ in 1..LOAD_ATTEMPTS_MAX {
         match classifier.load() {
             // A pending signal ends a verification with EAGAIN; libbpf tries again as well.

@@ -5,9 +5,11 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use super::batch;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -109,7 +111,7 @@ impl MapBytes {
     }
 
     /// The key after this one; the first, if there is none.
-    pub(super) fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
+    fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
         let mut next = vec![0; self.shape.key_size as usize];
         let key = key.map_or(0, |key| self.checked(key, self.shape.key_size as usize).as_ptr() as u64);
         match self.request(BPF_MAP_GET_NEXT_KEY, key, next.as_mut_ptr() as u64) {
@@ -128,6 +130,27 @@ impl MapBytes {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Every entry. What comes or goes meanwhile may be left out.
+    pub(super) fn entries(&self) -> io::Result<Vec<EntryBytes>> {
+        let key_length = self.shape.key_size as usize;
+        if let Some((keys, values)) = batch::read_all(self.fd.as_fd(), key_length, self.value_length)? {
+            let values = values.chunks_exact(self.value_length).map(<[u8]>::to_vec);
+            return Ok(keys.chunks_exact(key_length).map(<[u8]>::to_vec).zip(values).collect());
+        }
+        let mut entries = Vec::new();
+        let mut key = self.next_key(None)?;
+        // A table that changes under us may start again from its beginning.
+        let mut left = self.shape.entry_count_max as usize * 2;
+        while let Some(current) = key {
+            if let Some(value) = self.get(&current)? {
+                entries.push((current.clone(), value));
+            }
+            left = left.saturating_sub(1);
+            key = if left == 0 { None } else { self.next_key(Some(&current))? };
+        }
+        Ok(entries)
     }
 
     /// Writes a value.

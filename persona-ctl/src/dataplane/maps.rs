@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
@@ -11,6 +12,7 @@ use persona_common::node::{SCOPE_BITS, ScopedAddress};
 use persona_common::traffic::TrafficCell;
 use persona_core::wire::agent::Traffic;
 
+use super::batch;
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
 
@@ -30,17 +32,24 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Map {
 pub(super) struct Cells<V: Pod> {
     name: &'static str,
     map: Array<MapData, V>,
+    /// The same map, for whole ranges at once.
+    fd: OwnedFd,
 }
 
 impl<V: Pod + PartialEq> Cells<V> {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
-        Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
+        Self::new(name, take(ebpf, name))
     }
 
     /// A handle of its own on a pinned map.
     pub(super) fn from_pin(pins: &PinDirectory, name: &'static str) -> Result<Self, DataplaneError> {
-        let map = Map::Array(MapData::from_pin(pins.maps.join(name)).map_err(read(name))?);
-        Ok(Self { name, map: map.try_into().map_err(read(name))? })
+        Self::new(name, Map::Array(MapData::from_pin(pins.maps.join(name)).map_err(read(name))?))
+    }
+
+    fn new(name: &'static str, map: Map) -> Result<Self, DataplaneError> {
+        let Map::Array(data) = &map else { unreachable!("the object's map {name} is an array") };
+        let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| read(name)(error.into()))?;
+        Ok(Self { name, map: map.try_into().map_err(read(name))?, fd })
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -60,15 +69,15 @@ impl<V: Pod + PartialEq> Cells<V> {
         if self.get(index)? == value { Ok(()) } else { self.set(index, value) }
     }
 
+    /// Writes cells from `first` on, whatever they hold.
+    pub(super) fn set_from(&mut self, first: u32, values: &[V]) -> Result<(), DataplaneError> {
+        batch::write_cells(self.fd.as_fd(), first, values).map_err(|error| written(self.name)(error.into()))
+    }
+
     /// All cells for which `is_used` holds.
     pub(super) fn used(&self, is_used: impl Fn(&V) -> bool) -> Result<Vec<(u32, V)>, DataplaneError> {
-        let mut cells = Vec::new();
-        for index in 0..self.len() {
-            let value = self.get(index)?;
-            if is_used(&value) {
-                cells.push((index, value));
-            }
-        }
+        let mut cells = batch::read_cells(self.fd.as_fd()).map_err(|error| read(self.name)(error.into()))?;
+        cells.retain(|(_, value)| is_used(value));
         Ok(cells)
     }
 }

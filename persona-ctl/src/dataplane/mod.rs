@@ -1,6 +1,7 @@
 //! The kernel side as user space sees it: load, attach, pin, fill and read the programs and maps of persona-ebpf.
 
 pub mod attach;
+mod batch;
 mod bpf_objects;
 pub mod bpffs;
 mod clsact;

@@ -73,7 +73,7 @@ impl NodeDataplane {
         let index = NodeIndex::recover(&maps)?;
         let is_first = !has_tables(&maps, &index)?;
         write_config(&mut maps, options, is_first)?;
-        for program in ["from_workload", "to_workload", "from_host", "from_edge", "guard"] {
+        for program in ["from_workload", "to_workload", "from_edge", "guard"] {
             attach::load_tc(&mut ebpf, program)?;
         }
         let (uplinks, cut, coexist) = (Vec::new(), Vec::new(), options.coexist);

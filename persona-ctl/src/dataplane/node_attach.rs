@@ -35,8 +35,17 @@ impl NodeDataplane {
         self.watch_host(has_host)
     }
 
+    /// Loads the program for the host's own subjects. It is the one that the verifier takes longest for, and most nodes
+    /// have no such subjects, so it is loaded when the first is there.
+    pub fn load_host_program(&mut self) -> Result<(), DataplaneError> {
+        attach::load_tc(&mut self.ebpf, HOST.0)
+    }
+
     /// Puts the program for the host's own subjects onto the uplinks, or takes it off.
     pub(super) fn watch_host(&mut self, is_wanted: bool) -> Result<(), DataplaneError> {
+        if is_wanted {
+            self.load_host_program()?;
+        }
         let ifindices = if is_wanted { self.uplinks.clone() } else { Vec::new() };
         for ifindex in &ifindices {
             self.attach(HOST, *ifindex)?;

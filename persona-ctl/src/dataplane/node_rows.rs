@@ -47,11 +47,9 @@ impl NodeDataplane {
 
     /// Writes rows into a group's spare half: only those that differ, where it is known what stands there.
     fn fill_spare(&mut self, key: u64, spare: u32, rows: &[u32]) -> Result<(), DataplaneError> {
-        let known = self.index.spare_rows.remove(&key);
-        for (at, pair) in rows.iter().enumerate() {
-            if known.as_ref().is_none_or(|known| known[at] != *pair) {
-                self.maps.maglev.set(spare + at as u32, *pair)?;
-            }
+        let Some(known) = self.index.spare_rows.remove(&key) else { return self.maps.maglev.set_from(spare, rows) };
+        for (at, pair) in rows.iter().enumerate().filter(|(at, pair)| known[*at] != **pair) {
+            self.maps.maglev.set(spare + at as u32, *pair)?;
         }
         Ok(())
     }
@@ -69,11 +67,8 @@ impl NodeDataplane {
     /// The rows that packets see, read once after a restart.
     fn rows_in_force(&mut self, key: u64, row_base: u32) -> Result<&[u32], DataplaneError> {
         if !self.index.group_rows.contains_key(&key) {
-            let mut rows = Vec::with_capacity(MAGLEV_ROW_COUNT as usize);
-            for row in row_base..row_base + MAGLEV_ROW_COUNT {
-                rows.push(self.maps.maglev.get(row)?);
-            }
-            self.index.group_rows.insert(key, rows.into());
+            let rows = (row_base..row_base + MAGLEV_ROW_COUNT).map(|row| self.maps.maglev.get(row));
+            self.index.group_rows.insert(key, rows.collect::<Result<_, _>>()?);
         }
         Ok(&self.index.group_rows[&key])
     }

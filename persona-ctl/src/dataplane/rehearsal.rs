@@ -174,6 +174,7 @@ impl Rehearsal {
 
     /// Runs a program on a frame that comes in by a device.
     pub fn play(&mut self, program: &'static str, ifindex: u32, frame: &[u8]) -> Result<Played, DataplaneError> {
+        attach::load_tc(&mut self.ebpf, program)?;
         let before = self.drops.totals()?;
         let classifier: &SchedClassifier = self
             .ebpf
@@ -231,11 +232,7 @@ fn load(pins: &PinDirectory, folder: &Path) -> Result<Ebpf, DataplaneError> {
         loader.map_pin_path(name, folder.join(name));
     }
     KernelFeatures::probe().tell(&mut loader);
-    let mut ebpf = loader.load(object::node()).map_err(DataplaneError::Load)?;
-    for program in ["from_workload", "from_host"] {
-        attach::load_tc(&mut ebpf, program)?;
-    }
-    Ok(ebpf)
+    loader.load(object::node()).map_err(DataplaneError::Load)
 }
 
 fn copy(pins: &PinDirectory, folder: &Path) -> Result<(), DataplaneError> {
@@ -256,17 +253,7 @@ fn copy(pins: &PinDirectory, folder: &Path) -> Result<(), DataplaneError> {
 }
 
 fn entries(pin: &Path) -> Result<Vec<EntryBytes>, DataplaneError> {
-    let map = MapBytes::open(pin).map_err(failed(pin, "opening"))?;
-    let mut entries = Vec::new();
-    let mut key = map.next_key(None).map_err(failed(pin, "reading"))?;
-    while let Some(current) = key {
-        // One that is gone meanwhile is left out.
-        if let Some(value) = map.get(&current).map_err(failed(pin, "reading"))? {
-            entries.push((current.clone(), value));
-        }
-        key = map.next_key(Some(&current)).map_err(failed(pin, "reading"))?;
-    }
-    Ok(entries)
+    MapBytes::open(pin).and_then(|map| map.entries()).map_err(failed(pin, "reading"))
 }
 
 fn clear(folder: &Path) -> Result<(), DataplaneError> {

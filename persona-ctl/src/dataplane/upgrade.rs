@@ -151,12 +151,9 @@ fn is_left(role: &str, version: u32, name: &str) -> bool {
 /// Copies what is there; entries that vanish meanwhile are left out. Zeros in arrays are there already.
 fn copy(old: &MapBytes, new: &MapBytes, convert: Convert) -> io::Result<usize> {
     let mut count = 0;
-    let mut key = old.next_key(None)?;
-    // A table that changes under us may start again from its beginning.
-    let mut left = old.shape.entry_count_max as usize * 2;
-    while let Some(current) = key {
-        let value = old.get(&current)?.filter(|value| value.iter().any(|byte| *byte != 0));
-        if let Some((key, value)) = value.and_then(|value| convert(&current, &value)) {
+    let used = old.entries()?.into_iter().filter(|(_, value)| value.iter().any(|byte| *byte != 0));
+    for (key, value) in used {
+        if let Some((key, value)) = convert(&key, &value) {
             match new.put(&key, &value) {
                 // A smaller array, or a full table.
                 Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {}
@@ -166,8 +163,6 @@ fn copy(old: &MapBytes, new: &MapBytes, convert: Convert) -> io::Result<usize> {
                 }
             }
         }
-        left = left.saturating_sub(1);
-        key = if left == 0 { None } else { old.next_key(Some(&current))? };
     }
     Ok(count)
 }

@@ -420,6 +420,7 @@ fn run(scene: Scene, underlay: &Underlay, seed: u64, group: &OwnGroup) {
     let node_tables = node_tables(scene, underlay, group.id());
     namespace.enter(|| {
         let mut node = world.node();
+        node.load_host_program().unwrap();
         node.apply(&node_tables).unwrap();
         for (edge, generation) in [(EDGE, LEASED), (OTHER_EDGE, LEASED), (STALE_EDGE, Generation(LEASED.0 - 1))] {
             node.set_edge_liveness(edge, true, generation).unwrap();
