@@ -32,6 +32,8 @@ while read -r argument; do
 done < /tests/arguments
 cd /root
 /tests/privileged "$@" < /dev/null 2>&1
-echo "guest: tests ended with status $?"
+status=$?
+times
+echo "guest: tests ended with status $status"
 sync
 poweroff -f
