@@ -4,9 +4,10 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use persona_common::drop::DropReason;
@@ -14,6 +15,7 @@ use persona_common::probe::GENEVE_PORT;
 use persona_ctl::slow_path::{
     Facts, Fate, Fates, Key, LeaseFacts, Outer, Rewrite, Role, SlowPath, SlowPathCounters, Way,
 };
+use persona_tests::ctl::patient;
 
 use crate::netlink::{in_namespace, ip};
 
@@ -23,6 +25,9 @@ const REMOTE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 const UDP_NO_CHECK6_RX: libc::c_int = 102;
 const WAIT: u8 = 2;
 const VNI: u32 = 0x0a_0b0c;
+
+/// How long what a test waits for may take.
+const STEP_TIME: Duration = Duration::from_secs(20);
 
 /// Everything goes to one tunnel end, once it is told so.
 struct Scripted {
@@ -44,9 +49,28 @@ fn tunnel(local: IpAddr) -> Fate {
     Fate::Tunnel { rewrite, outer, mtu: 1_400, class: 0 }
 }
 
+/// Says that it was asked, and keeps the slow path's thread until it may go on. Knows no first fragment.
+struct Held {
+    is_asked: Sender<()>,
+    goes_on: Receiver<()>,
+}
+
+impl Fates for Held {
+    fn find(&mut self, _key: &Key) -> Option<Fate> {
+        // Once the test's ends are gone there is nobody to tell, and nothing to wait for.
+        let _ = self.is_asked.send(());
+        let _ = self.goes_on.recv();
+        None
+    }
+}
+
 fn slow_path(is_known: &Arc<AtomicBool>, fate: Fate) -> (SlowPath, u32) {
+    start(Box::new(Scripted { is_known: Arc::clone(is_known), fate }))
+}
+
+fn start(fates: Box<dyn Fates>) -> (SlowPath, u32) {
     let facts = LeaseFacts { mtu: 1_400, class: 0 };
-    let mut slow_path = SlowPath::new(Role::Node, Box::new(Scripted { is_known: Arc::clone(is_known), fate }));
+    let mut slow_path = SlowPath::new(Role::Node, fates);
     let mut all = Facts::default();
     all.insert(LEASED, 10, 5, facts);
     slow_path.set_facts(all);
@@ -56,6 +80,12 @@ fn slow_path(is_known: &Arc<AtomicBool>, fate: Fate) -> (SlowPath, u32) {
 
 /// Puts a frame on a device, as a redirect does.
 fn put(ifindex: u32, frame: &[u8]) {
+    put_all(ifindex, &[frame.to_vec()]);
+}
+
+/// Puts frames on a device one after the other, by one socket: the end of each would wait for the kernel's readers, and
+/// a hundred of them take longer than a fragment may wait.
+fn put_all(ifindex: u32, frames: &[Vec<u8>]) {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: 0,
@@ -66,14 +96,17 @@ fn put(ifindex: u32, frame: &[u8]) {
         sll_addr: [0; 8],
     };
     let length = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: a socket of our own; frame and address live through the call, with their lengths.
-    let sent = unsafe {
-        let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
-        let sent = libc::sendto(socket, frame.as_ptr().cast(), frame.len(), 0, (&raw const address).cast(), length);
-        libc::close(socket);
-        sent
-    };
-    assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+    // SAFETY: socket takes three integers.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    assert!(socket >= 0, "{}", io::Error::last_os_error());
+    // SAFETY: a descriptor that was just made and that nobody else has.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    for frame in frames {
+        let (bytes, fd) = (frame.as_ptr().cast(), socket.as_raw_fd());
+        // SAFETY: frame and address live through the call, with their lengths.
+        let sent = unsafe { libc::sendto(fd, bytes, frame.len(), 0, (&raw const address).cast(), length) };
+        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+    }
 }
 
 /// The end of tunnels, which takes zero checksums.
@@ -150,7 +183,7 @@ fn receive(socket: &UdpSocket, length: usize) -> Vec<(usize, Vec<u8>)> {
 }
 
 fn wait_for(slow_path: &SlowPath, is_there: impl Fn(&SlowPathCounters) -> bool) -> SlowPathCounters {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + patient(STEP_TIME);
     loop {
         let counters = slow_path.counters();
         if is_there(&counters) {
@@ -192,10 +225,8 @@ fn fragments_wait_for_their_first_and_leave_in_order() {
             let (slow_path, ifindex) = slow_path(&is_known, tunnel(local));
             let socket = tunnel_end(local);
             let subject: IpAddr = subject.parse().unwrap();
-            for offset in [300_u16, 100, 200] {
-                let packet = inner(1, 0x2000 | offset, &[offset as u8; 800]);
-                put(ifindex, &frame(subject, local, [0x80, WAIT], 0, &packet));
-            }
+            let packets = [300_u16, 100, 200].map(|offset| inner(1, 0x2000 | offset, &[offset as u8; 800]));
+            put_all(ifindex, &packets.map(|packet| frame(subject, local, [0x80, WAIT], 0, &packet)));
             wait_for(&slow_path, |counters| counters.waited == 3);
             is_known.store(true, Ordering::Relaxed);
             let offsets: Vec<usize> = receive(&socket, 2_400).iter().map(|(offset, _)| *offset).collect();
@@ -211,11 +242,13 @@ fn what_waits_in_vain_and_what_is_absurd_is_counted() {
         let [local, _] = locals();
         let (slow_path, ifindex) = slow_path(&Arc::default(), tunnel(local));
         let subject: IpAddr = "0.0.1.44".parse().unwrap();
-        let put = |inner: &[u8]| put(ifindex, &frame(subject, local, [0x80, WAIT], 0, inner));
-        put(&inner(1, 0x2000 | 100, &[0; 800]));
-        put(&inner(1, 0x2000 | 150, &[0; 800]));
-        put(&inner(1, 0x2000 | 300, &[0; 801]));
-        put(&inner(1, 0x1fff, &[0; 800]));
+        let packets = [
+            inner(1, 0x2000 | 100, &[0; 800]),
+            inner(1, 0x2000 | 150, &[0; 800]),
+            inner(1, 0x2000 | 300, &[0; 801]),
+            inner(1, 0x1fff, &[0; 800]),
+        ];
+        put_all(ifindex, &packets.map(|packet| frame(subject, local, [0x80, WAIT], 0, &packet)));
         let counters = wait_for(&slow_path, |counters| counters.expired == 1);
         let count = |reason: DropReason| counters.drops.get(reason.name()).copied();
         assert_eq!(count(DropReason::FragmentTimeout), Some(1));
@@ -224,16 +257,24 @@ fn what_waits_in_vain_and_what_is_absurd_is_counted() {
     });
 }
 
+/// What comes while the thread is held waits in the device, and is taken off at once when it goes on: however long the
+/// frames took to come, none of them has waited too long before the last is there.
 #[test]
 fn what_the_queue_has_no_room_for_is_counted() {
     in_namespace(async |_| {
         let [local, _] = locals();
-        let (slow_path, ifindex) = slow_path(&Arc::default(), tunnel(local));
+        let (asked, is_asked) = channel();
+        let (go_on, goes_on) = channel::<()>();
+        let (slow_path, ifindex) = start(Box::new(Held { is_asked: asked, goes_on }));
+        // Gone before the slow path is, also when an assertion fails: its end waits for its thread.
+        let held = (is_asked, go_on);
         let subject: IpAddr = "0.0.1.44".parse().unwrap();
+        let large = |id| frame(subject, local, [0x80, WAIT], 0, &inner(id, 0x2000 | 100, &[7; 32_000]));
+        put(ifindex, &large(0));
+        held.0.recv().unwrap();
         // Together they are more than 4 MiB.
-        for id in 0..140 {
-            put(ifindex, &frame(subject, local, [0x80, WAIT], 0, &inner(id, 0x2000 | 100, &[7; 32_000])));
-        }
+        put_all(ifindex, &(1..=140).map(large).collect::<Vec<_>>());
+        drop(held);
         let full = DropReason::FragmentQueueFull.name();
         let counters = wait_for(&slow_path, |counters| counters.drops.get(full).is_some_and(|count| *count >= 5));
         assert!(counters.waited <= (4 << 20) / 32_000, "{counters:?}");
@@ -248,7 +289,7 @@ fn a_device_that_is_taken_away_is_made_again_and_goes_with_its_owner() {
     in_namespace(async |netlink| {
         let (mut slow_path, before) = slow_path(&Arc::default(), tunnel("127.0.0.1".parse().unwrap()));
         ip("link del persona-slow");
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patient(STEP_TIME);
         while slow_path.ifindex().is_some() {
             assert!(Instant::now() < deadline, "the thread notices");
             std::thread::sleep(Duration::from_millis(10));

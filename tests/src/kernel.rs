@@ -3,16 +3,39 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use crate::ctl::patient;
 use crate::netns::{Namespace, run};
+
+/// How long the kernel may take to give devices that came up what belongs to them.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// What a person would look at to see whether a host is as it was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);
 
 impl Snapshot {
+    /// Looks into namespaces that have just been made, once nothing more comes by itself: the kernel hears of a carrier,
+    /// and gives a device its link-local address and the routes of it, after the command that brought the device up.
+    pub fn take_settled(namespaces: &[&Namespace]) -> Result<Self> {
+        let start = Instant::now();
+        loop {
+            let mut waiting = Vec::new();
+            for namespace in namespaces {
+                waiting.extend(unsettled_devices(namespace)?);
+            }
+            if waiting.is_empty() {
+                return Self::take(namespaces);
+            }
+            let is_over = start.elapsed() > patient(SETTLE_TIME);
+            ensure!(!is_over, "devices that are up without a link-local address: {}", waiting.join(", "));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Looks into the given namespaces.
     pub fn take(namespaces: &[&Namespace]) -> Result<Self> {
         let mut lines = BTreeSet::new();
@@ -81,6 +104,20 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Devices that are up and have no local route of a link-local address yet: that route is the last thing that comes.
+fn unsettled_devices(namespace: &Namespace) -> Result<Vec<String>> {
+    let read = |arguments: &str| -> Result<Vec<serde_json::Value>> {
+        serde_json::from_str(&namespace.ip(arguments)?).with_context(|| format!("ip {arguments} printed no JSON"))
+    };
+    let routes = read("-6 -j route show table local type local")?;
+    let is_link_local = |route: &&serde_json::Value| route["dst"].as_str().is_some_and(|dst| dst.starts_with("fe80:"));
+    let settled: Vec<&str> = routes.iter().filter(is_link_local).filter_map(|route| route["dev"].as_str()).collect();
+    let links = read("-j link show up")?;
+    let names = links.iter().filter_map(|link| link["ifname"].as_str());
+    let waiting = names.filter(|name| *name != "lo" && !settled.contains(name));
+    Ok(waiting.map(|name| format!("{name} of {}", namespace.name)).collect())
 }
 
 /// One line per fact. What changes by itself (neighbours, counters, carrier) is left out.

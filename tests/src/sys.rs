@@ -78,6 +78,11 @@ pub fn enlarge_receive_buffer(socket: &UdpSocket) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
 }
 
+/// Bounds what may be under way to a TCP socket: at most twice as many bytes, for the kernel doubles them (socket(7)).
+pub fn limit_receive_buffer(socket: &std::net::TcpStream, bytes: u16) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes.into())
+}
+
 /// What a UDP sender does about datagrams larger than the path carries (ip(7), ipv6(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathMtu {

@@ -15,7 +15,7 @@ use super::{check, start};
 const ECHO_PACKETS_PER_SEC: u32 = 500;
 
 /// How long the agent and the manager may take to notice and to tell.
-const NOTICE_TIME: Duration = Duration::from_secs(10);
+const NOTICE_TIME: Duration = Duration::from_secs(30);
 
 /// Long enough for traffic to show whether it goes on.
 const LOOK_TIME: Duration = Duration::from_millis(1_500);

@@ -219,7 +219,7 @@ struct Load {
 impl Load {
     fn start(world: &World) -> Result<Self> {
         let echo = EchoClient::start(world.workload("w1"), ECHO_PACKETS_PER_SEC)?;
-        let download = Download::start(world.workload("w1"), "/endless")?;
+        let download = Download::start_fitting(world.workload("w1"), "/endless")?;
         download.wait_for_bytes(MORE_BYTES, STEP_TIME)?;
         Ok(Self { echo, download })
     }

@@ -10,7 +10,7 @@ use super::{check, start};
 #[test]
 fn traffic_leaves_under_the_lease_and_detach_leaves_no_trace() {
     check(Hook::Auto, |world, findings| {
-        let before = Snapshot::take(&world.namespaces.all()).unwrap();
+        let before = Snapshot::take_settled(&world.namespaces.all()).unwrap();
         start(world, findings);
         if !findings.all_ok() {
             return; // nothing that follows could say anything

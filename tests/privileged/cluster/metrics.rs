@@ -12,7 +12,7 @@ use persona_tests::world::{EDGES, Hook, INTERNET_ADDRESS, METRICS_ADDRESS, World
 use super::{check, start};
 
 /// Longer than a pass and a report together.
-const TELL_TIME: Duration = Duration::from_secs(15);
+const TELL_TIME: Duration = Duration::from_secs(30);
 
 /// Datagrams that nobody may send from there.
 const SPOOFED_COUNT: u64 = 5;

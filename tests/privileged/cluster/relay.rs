@@ -36,12 +36,19 @@ fn packets_to_a_node_that_an_edge_does_not_hear_go_once_through_a_peer() {
         if !findings.all_ok() {
             return; // nothing that follows could say anything
         }
-        findings.run("another node", |_| world.add_node(SECOND_NODE, &[W3]));
+        findings.run("another node", |_| add_node_that_hears(world));
         for cut in [Cut::Both, Cut::ToEdge, Cut::ToNode] {
             findings.run(&format!("{cut:?}"), |findings| path_is_cut(world, cut, findings));
         }
         findings.run("the processes", |_| world.check_processes());
     });
+}
+
+/// Until the other node hears the edge too, nobody would be left who does, and its peer would take over.
+fn add_node_that_hears(world: &mut World) -> Result<()> {
+    world.add_node(SECOND_NODE, &[W3])?;
+    let (question, heard) = (["node", "get", SECOND_NODE.name], view::hears_frankfurt);
+    world.ctl.wait_for("the other node to hear both edges", &question, NOTICE_TIME, heard).map(drop)
 }
 
 fn path_is_cut(world: &World, cut: Cut, findings: &mut Findings) -> Result<()> {

@@ -59,7 +59,7 @@ fn detach_leaves_no_trace() {
         return;
     }
     let place = Place::new();
-    let before = Snapshot::take(&[&place.host, &place.other]).unwrap();
+    let before = Snapshot::take_settled(&[&place.host, &place.other]).unwrap();
     drop(place.open(Hook::Tc));
     let holdings = Holdings::find(&[place.bpffs()]).unwrap();
     assert!(!holdings.maps.is_empty() && !holdings.programs.is_empty(), "{holdings:?}");

@@ -9,7 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::netns::Namespace;
+use crate::sys;
 use crate::world::INTERNET_ADDRESS;
+
+/// How long a connection may take to stand.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The receive buffer of a download that fits into a persona's queue: twice as many bytes may be under way, and the queue
+/// holds 256 KiB at the demo's rates.
+const FITTING_BYTES: u16 = 60_000;
 
 /// A read returns at least this often, so that a download can be stopped.
 const READ_TIME: Duration = Duration::from_millis(50);
@@ -40,11 +48,20 @@ impl Download {
         Self::start_from(INTERNET_ADDRESS.parse().expect("a constant address"), inside, path)
     }
 
+    /// Starts one that takes the persona's whole rate, but never fills its queue: no more is ever under way than the
+    /// queue holds. What else goes through the queue meanwhile is not dropped for its sake.
+    pub fn start_fitting(inside: &Namespace, path: &str) -> Result<Self> {
+        let stream = connect(INTERNET_ADDRESS.parse().expect("a constant address"), inside)?;
+        sys::limit_receive_buffer(&stream, FITTING_BYTES).context("the receive buffer cannot be limited")?;
+        Self::start_on(stream, path)
+    }
+
     /// Starts one from a server.
     pub fn start_from(server: IpAddr, inside: &Namespace, path: &str) -> Result<Self> {
-        let address = SocketAddr::new(server, 80);
-        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(5));
-        let stream = inside.run_inside(connect)?.with_context(|| format!("no connection to {address}"))?;
+        Self::start_on(connect(server, inside)?, path)
+    }
+
+    fn start_on(stream: TcpStream, path: &str) -> Result<Self> {
         stream.set_read_timeout(Some(READ_TIME))?;
         let now = Instant::now();
         let progress =
@@ -138,6 +155,12 @@ impl Drop for Download {
 
 fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
     progress.lock().expect("no holder of the lock panics")
+}
+
+fn connect(server: IpAddr, inside: &Namespace) -> Result<TcpStream> {
+    let address = SocketAddr::new(server, 80);
+    let connect = || TcpStream::connect_timeout(&address, CONNECT_TIME);
+    inside.run_inside(connect)?.with_context(|| format!("no connection to {address}"))
 }
 
 fn fetch(mut stream: TcpStream, path: &str, progress: &Mutex<Progress>) -> Result<()> {

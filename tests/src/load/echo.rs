@@ -17,7 +17,7 @@ use crate::world::{ECHO_PORT, INTERNET_ADDRESS};
 const RECEIVE_TIME: Duration = Duration::from_millis(50);
 
 /// How long answers may trail behind the last packet.
-const TRAIL_TIME: Duration = Duration::from_millis(500);
+const TRAIL_TIME: Duration = Duration::from_secs(2);
 
 /// An echo server on a thread.
 #[derive(Debug)]

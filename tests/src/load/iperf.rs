@@ -15,7 +15,7 @@ const UDP_PAYLOAD_BYTES: u32 = 1_200;
 pub const PORT: &str = "5201";
 
 /// How long a server may take to end after its only client has gone.
-const SERVER_END_TIME: Duration = Duration::from_secs(5);
+const SERVER_END_TIME: Duration = Duration::from_secs(20);
 
 /// A server for one run.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::process::Running;
 use crate::world::{EDGES, NODE, World};
 
 /// The kernel frees programs a moment after their last user is gone.
-const FREE_TIME: Duration = Duration::from_secs(5);
+const FREE_TIME: Duration = Duration::from_secs(20);
 
 /// Stops the agent and the edges cleanly, detaches them, and compares.
 pub fn run(world: &mut World, before: &Snapshot, findings: &mut Findings) -> Result<()> {

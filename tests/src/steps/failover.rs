@@ -20,10 +20,10 @@ const GAP_MAX: Duration = Duration::from_secs(1);
 const AFTER_KILL_TIME: Duration = Duration::from_millis(1_500);
 
 /// How long the manager may take to see that an edge is down, or up again.
-const NOTICE_TIME: Duration = Duration::from_secs(15);
+const NOTICE_TIME: Duration = Duration::from_secs(30);
 
 /// How long the first bytes may take.
-const WARM_UP_TIME: Duration = Duration::from_secs(10);
+const WARM_UP_TIME: Duration = Duration::from_secs(30);
 
 /// Kills the carrying edge again and again, by turns the one of the way out and the one of the way back.
 pub fn run(world: &mut World, kill_count: u32, findings: &mut Findings) -> Result<()> {

@@ -32,7 +32,7 @@ pub const SUBJECT: &str = "workload/n1/w1";
 
 /// Runs all steps in order. A step that breaks off does not keep the others from running.
 pub fn run_all(world: &mut World, kill_count: u32, findings: &mut Findings) -> Result<()> {
-    let before = Snapshot::take(&world.namespaces.all())?;
+    let before = Snapshot::take_settled(&world.namespaces.all())?;
     findings.run("1 registration", |findings| registration::run(world, findings));
     if !findings.all_ok() {
         return Ok(()); // nothing that follows could say anything

@@ -10,7 +10,7 @@ use crate::findings::Findings;
 use crate::world::{WORKLOADS, World};
 
 /// How long everything may take to register and come into force.
-const START_TIME: Duration = Duration::from_secs(20);
+const START_TIME: Duration = Duration::from_secs(60);
 
 /// Starts all roles and waits for the assignment.
 pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {

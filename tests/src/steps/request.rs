@@ -10,7 +10,7 @@ use crate::findings::Findings;
 use crate::world::World;
 
 /// How long a request may take to come into force.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
+const REQUEST_TIME: Duration = Duration::from_secs(30);
 
 /// The subject that asks.
 const SUBJECT: &str = "workload/n1/w2";

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use persona_core::wire::api::Status;
+use persona_core::wire::api::{NodeView, Status};
 
 use super::{SUBJECT, view};
 use crate::findings::Findings;
 use crate::load::echo::{EchoClient, EchoCount};
-use crate::world::World;
+use crate::world::{NODE, World};
 
 /// Echo packets per second.
 const ECHO_PACKETS_PER_SEC: u32 = 1_000;
@@ -17,7 +17,7 @@ const ECHO_PACKETS_PER_SEC: u32 = 1_000;
 const DEAD_TIME: Duration = Duration::from_millis(1_500);
 
 /// How long a role may take to be back.
-const RETURN_TIME: Duration = Duration::from_secs(15);
+const RETURN_TIME: Duration = Duration::from_secs(30);
 
 /// Kills both, one after the other.
 pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
@@ -52,8 +52,14 @@ fn kill_agent(world: &mut World, findings: &mut Findings) -> Result<()> {
     world.check_processes()?;
     let count = echo.finish();
     note_echo(findings, "the agent is killed (SIGKILL) and restarted: no packet lost", count);
-    let after = view::subject_traffic(world, SUBJECT)?;
-    let growth = after.egress_packets.saturating_sub(before.egress_packets);
+    // The manager knows the old figures until the new agent has reported its first.
+    let growth_of = |node: &NodeView| {
+        let all = node.counters.subjects.iter().filter(|entry| entry.subject.to_string() == SUBJECT);
+        all.map(|entry| entry.traffic.egress_packets).sum::<u64>().saturating_sub(before.egress_packets)
+    };
+    let has_grown = |node: &NodeView| growth_of(node) >= count.sent;
+    let (node, _) = world.ctl.wait_for("the counters to go on", &["node", "get", NODE], RETURN_TIME, has_grown)?;
+    let growth = growth_of(&node);
     let measured = format!("{} packets before, {growth} more after {} were sent", before.egress_packets, count.sent);
     findings.note("the counters go on", measured, before.egress_packets > 0 && growth >= count.sent);
     Ok(())

@@ -1,16 +1,20 @@
 //! What steps ask again and again, by the command line: leases, counters, who carries a flow, what the server sees.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use persona_core::wire::agent::Traffic;
 use persona_core::wire::api::{EdgeView, Explanation, LeaseView, NodeView};
 
+use crate::ctl::patient;
 use crate::world::{EDGES, INTERNET_ADDRESS, World};
 
-/// Longer than the time between two reports of an agent.
-const REPORT_TIME: Duration = Duration::from_millis(1_200);
+/// Longer than the time between two reports of an agent, and between two of its readings of counters.
+const REPORT_MS: u64 = 1_200;
+
+/// How long a report may take on a machine that is busy with something else.
+const REPORT_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes of the Ethernet header, which a queue counts too.
 const ETHERNET_BYTES: u64 = 14;
@@ -69,9 +73,9 @@ pub fn edges(world: &World) -> Result<Vec<EdgeView>> {
 /// A subject's counters at its node, once they stand still.
 pub fn subject_traffic(world: &World, subject: &str) -> Result<Traffic> {
     settled(|| {
-        let counters = node(world)?.counters;
-        let found = counters.subjects.into_iter().find(|entry| entry.subject.to_string() == subject);
-        Ok(found.map(|entry| entry.traffic).unwrap_or_default())
+        let node = node(world)?;
+        let found = node.counters.subjects.into_iter().find(|entry| entry.subject.to_string() == subject);
+        Ok((found.map(|entry| entry.traffic).unwrap_or_default(), node.seen_ms))
     })
 }
 
@@ -90,28 +94,43 @@ pub fn persona_traffic_at_edges(world: &World, vni: u32) -> Result<Traffic> {
     settled(|| {
         let all = edges(world)?;
         let of_persona = all.iter().filter_map(|edge| edge.counters.personas.get(&vni));
-        Ok(of_persona.fold(Traffic::default(), |sum, traffic| Traffic {
+        let sum = of_persona.fold(Traffic::default(), |sum, traffic| Traffic {
             egress_packets: sum.egress_packets + traffic.egress_packets,
             egress_bytes: sum.egress_bytes + traffic.egress_bytes,
             ingress_packets: sum.ingress_packets + traffic.ingress_packets,
             ingress_bytes: sum.ingress_bytes + traffic.ingress_bytes,
-        }))
+        });
+        let running = all.iter().filter(|edge| world.edges.contains_key(edge.name.as_str()));
+        Ok((sum, running.map(|edge| edge.seen_ms).min().context("no edge runs")?))
     })
 }
 
-/// Reads until two readings, a report apart, agree.
-fn settled(read: impl Fn() -> Result<Traffic>) -> Result<Traffic> {
-    std::thread::sleep(REPORT_TIME);
-    let mut last = read()?;
+/// Reads until two readings agree, of reports that were made after this was asked and at different times. A reading
+/// tells counters, and when the oldest report was made that it is of.
+fn settled(read: impl Fn() -> Result<(Traffic, u64)>) -> Result<Traffic> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
+    let (mut last, mut reported_ms) = read_after(&read, now.as_millis() as u64 + REPORT_MS)?;
     for _ in 0..SETTLE_ROUNDS_MAX {
-        std::thread::sleep(REPORT_TIME);
-        let next = read()?;
+        let (next, next_ms) = read_after(&read, reported_ms + REPORT_MS)?;
         if next == last {
             break;
         }
-        last = next;
+        (last, reported_ms) = (next, next_ms);
     }
     Ok(last)
+}
+
+/// Reads until every report is at least this young.
+fn read_after(read: impl Fn() -> Result<(Traffic, u64)>, after_ms: u64) -> Result<(Traffic, u64)> {
+    let start = Instant::now();
+    loop {
+        let (traffic, reported_ms) = read()?;
+        if reported_ms >= after_ms {
+            return Ok((traffic, reported_ms));
+        }
+        ensure!(start.elapsed() < patient(REPORT_TIME_MAX), "no report for {REPORT_TIME_MAX:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// The edge that carries most of a busy direction now: `in0` receives what nodes send out, `out0` what comes back.

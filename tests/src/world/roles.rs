@@ -14,7 +14,7 @@ use crate::netns::{Forwarding, Namespace, run};
 use crate::process::Running;
 
 /// How long the manager may take to answer.
-const MANAGER_START_TIME: Duration = Duration::from_secs(10);
+const MANAGER_START_TIME: Duration = Duration::from_secs(30);
 
 impl World {
     /// Starts the manager and waits until it answers.

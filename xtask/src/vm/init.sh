@@ -33,6 +33,7 @@ done < /tests/arguments
 cd /root
 /tests/privileged "$@" < /dev/null 2>&1
 status=$?
+echo "guest: time of the shell, and of the tests, in user mode and in the kernel"
 times
 echo "guest: tests ended with status $status"
 sync
