@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use persona_core::wire::api::{EventView, Explanation, NodeView, WorkloadView};
 use persona_tests::findings::Findings;
 use persona_tests::load::echo::{EchoClient, EchoCount};
+use persona_tests::sys::Signal;
 use persona_tests::world::{Hook, NODE, WORKLOADS, World};
 
 use super::{check, start};
@@ -62,8 +63,16 @@ fn device_vanishes(world: &World, findings: &mut Findings) -> Result<()> {
 fn state_is_rejected(world: &World, findings: &mut Findings) -> Result<()> {
     let before: NodeView = world.ctl.json(&["node", "get", NODE])?;
     let echo = start_echo(world, "w2")?;
-    world.namespaces.node.ip(SMALL_UNDERLAY_MTU)?;
-    world.ctl.text(&["switch", "workload/n1/w2", "tokyo-standard"])?;
+    // Frozen: a manager that has been told of the MTU refuses the switch itself.
+    let agent = world.agent.as_ref().context("no agent runs")?;
+    agent.signal(Signal::Stop)?;
+    let switched = world
+        .namespaces
+        .node
+        .ip(SMALL_UNDERLAY_MTU)
+        .and_then(|_| world.ctl.text(&["switch", "workload/n1/w2", "tokyo-standard"]));
+    agent.signal(Signal::Continue)?;
+    switched?;
     let is_rejected = |node: &NodeView| node.rejected.is_some();
     let (node, _) = world.ctl.wait_for("the rejection", &["node", "get", NODE], NOTICE_TIME, is_rejected)?;
     let rejection = node.rejected.context("waited for it")?;

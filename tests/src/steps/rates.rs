@@ -21,7 +21,7 @@ const TCP_PAYLOAD_SHARE: f64 = 0.9;
 
 /// Runs at most. One that shows too little is done again: on a busy machine a sender without a processor leaves the queue
 /// dry. A rate that is really too low shows in each of them, and too much is too much in any.
-const RUN_COUNT_MAX: u32 = 3;
+const RUN_COUNT_MAX: u32 = 8;
 
 /// Runs iperf3 four times.
 pub fn run(world: &mut World, findings: &mut Findings) -> Result<()> {
