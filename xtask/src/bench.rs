@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require_root()?;
     setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Benchmarks])?;
     let persona_ctl = binaries::build_persona_ctl()?;
-    let bench = binaries::build(&["build", "--package", "persona-tests", "--bin", "persona-bench"])?;
+    let bench = binaries::build("persona-tests", "persona-bench")?;
     let report = workspace_root().join("docs/benchmarks");
     let folder = workspace_root().join("target/xtask/bench");
     // The elevated program writes where nothing is kept: what is kept belongs to whoever runs this.

@@ -7,10 +7,49 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{as_root, cache_dir, cargo};
 
-/// Builds one target, the one that `arguments` name after `--bin` or `--test`, and returns its executable.
-pub(crate) fn build(arguments: &[&str]) -> Result<PathBuf> {
-    let name = arguments.iter().skip_while(|word| !["--bin", "--test"].contains(word)).nth(1);
-    let name = *name.with_context(|| format!("cargo {}: no target is named", arguments.join(" ")))?;
+/// What tests are built of, always the same: another choice of packages has other features, and so everything is built
+/// anew.
+pub(crate) const TESTED: [&str; 3] = ["--workspace", "--exclude", "persona-ebpf"];
+
+/// What the privileged tests need.
+#[derive(Debug)]
+pub(crate) struct Tests {
+    /// The test binary.
+    pub(crate) privileged: PathBuf,
+    /// `persona-ctl`, as its own tests have it.
+    pub(crate) persona_ctl: PathBuf,
+}
+
+impl Tests {
+    /// Builds both. A test of the command line brings its package's program along.
+    pub(crate) fn build() -> Result<Self> {
+        let targets = ["--no-run", "--test", "privileged", "--test", "command_line"];
+        let built = executables(&[&["test"], &TESTED[..], &targets].concat())?;
+        Ok(Self { privileged: built.of("privileged")?, persona_ctl: built.of("persona-ctl")? })
+    }
+
+    /// The test binary with root's rights.
+    pub(crate) fn elevated(&self, variables: &[String]) -> Result<Command> {
+        elevated(&self.privileged, &self.persona_ctl, variables)
+    }
+}
+
+/// Builds one program and returns its executable.
+pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf> {
+    executables(&["build", "--package", package, "--bin", program])?.of(program)
+}
+
+/// Executables by the name of their target.
+struct Executables(Vec<(String, PathBuf)>);
+
+impl Executables {
+    fn of(&self, target: &str) -> Result<PathBuf> {
+        let found = self.0.iter().find(|(name, _)| name == target);
+        found.map(|(_, path)| path.clone()).with_context(|| format!("cargo made no executable of {target}"))
+    }
+}
+
+fn executables(arguments: &[&str]) -> Result<Executables> {
     let mut command = cargo();
     command
         .args(arguments)
@@ -23,15 +62,15 @@ pub(crate) fn build(arguments: &[&str]) -> Result<PathBuf> {
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    // A test target brings its package's programs along, in any order.
-    let ours = messages.filter(|message| message["target"]["name"] == name);
-    let mut paths = ours.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    paths.next_back().with_context(|| format!("cargo {} made no executable", arguments.join(" ")))
+    let named = |message: serde_json::Value| {
+        Some((message["target"]["name"].as_str()?.to_owned(), message["executable"].as_str()?.into()))
+    };
+    Ok(Executables(messages.filter_map(named).collect()))
 }
 
 /// `persona-ctl`.
 pub(crate) fn build_persona_ctl() -> Result<PathBuf> {
-    build(&["build", "--package", "persona-ctl", "--bin", "persona-ctl"])
+    build("persona-ctl", "persona-ctl")
 }
 
 /// A finished binary with root's rights, told where `persona-ctl` and the cache are.

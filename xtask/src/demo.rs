@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require_root()?;
     setup::ensure(&[Purpose::Build, Purpose::Test])?;
     let persona_ctl = binaries::build_persona_ctl()?;
-    let demo = binaries::build(&["build", "--package", "persona-tests", "--bin", "persona-demo"])?;
+    let demo = binaries::build("persona-tests", "persona-demo")?;
     let mut command = binaries::elevated(&demo, &persona_ctl, &[])?;
     command.arg("--rounds").arg(args.rounds.to_string()).arg("--hook").arg(&args.hook);
     if args.keep {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::binaries;
+use crate::binaries::Tests;
 use crate::command::workspace_root;
 use crate::setup::{self, Purpose};
 
@@ -36,13 +36,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require_root()?;
     setup::ensure(&[Purpose::Build, Purpose::Test])?;
-    let persona_ctl = binaries::build_persona_ctl()?;
-    let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
+    let tests = Tests::build()?;
     let seed = args.seed.unwrap_or_else(clock_seed);
     println!("{} frames through every program, seed {seed}", args.frames);
     let frames = args.frames.div_ceil(WORLD_COUNT);
     let variables = [format!("PERSONA_TEST_FRAMES={frames}"), format!("PERSONA_TEST_SEED={seed}")];
-    let mut command = binaries::elevated(&tests, &persona_ctl, &variables)?;
+    let mut command = tests.elevated(&variables)?;
     command.args(["--test-threads=1", "--nocapture", TEST]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
     let output = BufReader::new(child.stdout.take().expect("it is piped"));

@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use crate::binaries;
+use crate::binaries::{TESTED, Tests};
 use crate::command::{cargo, show};
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
@@ -62,25 +62,22 @@ fn set_up(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests])
 }
 
-/// The whole-system package is left out of the first run: its test target wants root and has its own stage.
+/// The privileged test binary does not run among them (`test = false`): it wants root and has its own stage.
 fn unit_tests(args: &Args) -> Result<()> {
-    let filter = args.filter.as_slice();
     let mut workspace = cargo();
-    workspace.args(["test", "--workspace", "--exclude", "persona-ebpf", "--exclude", "persona-tests", "--"]);
+    // All packages to their end: one run shows all that fails.
+    workspace.arg("test").args(TESTED).args(["--no-fail-fast", "--"]);
     if !args.unprivileged {
         // Set-up has installed the tools: a test that misses one fails.
         workspace.env("PERSONA_REQUIRE_TOOLS", "1");
     }
-    show("the workspace's tests", workspace.args(filter))?;
-    let mut library = cargo();
-    show("the test library's tests", library.args(["test", "--package", "persona-tests", "--lib", "--"]).args(filter))
+    show("the workspace's tests", workspace.args(args.filter.as_slice()))
 }
 
 /// One test at a time: they share the machine's two cores, and figures such as gaps and rates are asserted.
 fn privileged_tests(args: &Args) -> Result<()> {
-    let persona_ctl = binaries::build_persona_ctl()?;
-    let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
-    let mut command = binaries::elevated(&tests, &persona_ctl, &[])?;
+    let tests = Tests::build()?;
+    let mut command = tests.elevated(&[])?;
     show("the privileged tests", command.arg("--test-threads=1").args(args.filter.as_slice()))
 }
 

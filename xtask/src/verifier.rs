@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::binaries;
+use crate::binaries::Tests;
 use crate::command::workspace_root;
 use crate::setup::{self, Purpose};
 use crate::vm::{self, Choice};
@@ -42,9 +42,8 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn on_this_host() -> Result<Vec<String>> {
-    let persona_ctl = binaries::build_persona_ctl()?;
-    let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
-    let mut command = binaries::elevated(&tests, &persona_ctl, &[])?;
+    let tests = Tests::build()?;
+    let mut command = tests.elevated(&[])?;
     command.args(["--test-threads=1", "--nocapture", TEST]).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("{command:?} does not start"))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();

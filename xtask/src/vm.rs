@@ -1,8 +1,8 @@
 //! `cargo xtask test --vm`: the privileged tests inside guests that run other kernels, all guests at once.
 //!
 //! The guests are QEMU's software emulation (no /dev/kvm, no root), some ten times slower than the host. What stays on the
-//! host only: `cluster::` but for one test, which judges gaps and rates of whole systems; `peers::` but for `interop_`, whose
-//! peers are services and containers that no image holds; `agent_`, which is about configuring hosts and not about kernels.
+//! host only: `cluster::`, `gateway::` and `peers::`, whole systems whose gaps, rates and peers a guest can't judge or hold;
+//! `agent_`, which is about configuring hosts and not about kernels.
 
 mod archive;
 mod guest;
@@ -15,21 +15,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::binaries;
+use crate::binaries::Tests;
 use guest::{Guest, Report};
 use kernel::{KERNELS, Kernel, KernelFiles};
 pub(crate) use kernel::{find, install};
 
 /// What runs in a guest if nothing else is asked for. Nearly all of a test's time is the verifier's, for every program of
-/// a role: some six seconds under emulation on a quiet machine, and one to two minutes for a whole cluster (`cluster::guest`
-/// and `interop_`, which needs the kernel's geneve device, netem and fq).
-/// Whole systems (`cluster::guest::`, `interop_`) run there by name only until they are known to end in time over TLS.
+/// a role: some four seconds under emulation on a quiet machine. A whole system (`cluster::guest`, `interop_`, which needs
+/// the kernel's geneve device, netem and fq) takes minutes, and runs there by name only.
 const TESTS: [&str; 6] = ["verifier::", "programs::", "lifecycle::", "limits::", "netlink::", "slow_path::"];
 
 /// What of that does not run there, with the reason beside it.
 const SKIPPED: [&str; 1] = ["peers::limits::"]; // a container engine and a guest of its own: neither is in the image
 
-/// How long one guest may take: some twenty-five minutes on a quiet machine, several times that on a busy one.
+/// How long one guest may take: some fifteen minutes on a quiet machine, several times that on a busy one.
 const GUEST_TIME_MAX: Duration = Duration::from_secs(5400);
 
 /// What a run of the guests is told.
@@ -52,9 +51,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<Vec<(&'static str, Vec<String>)
         let names = KERNELS.map(|kernel| kernel.name).join(", ");
         bail!("no kernel is called {:?}: there are {names}", choice.kernel.unwrap_or_default());
     }
-    let persona_ctl = binaries::build_persona_ctl()?;
-    let tests = binaries::build(&["test", "--package", "persona-tests", "--test", "privileged", "--no-run"])?;
-    let programs = image::Programs { tests, persona_ctl };
+    let programs = Tests::build()?;
     let images: Result<Vec<Image<'_>>> = kernels.iter().map(|kernel| Image::make(kernel, &programs, choice)).collect();
     let images = images?;
     let outcomes: Vec<(Result<Report>, Duration)> = thread::scope(|scope| {
@@ -90,7 +87,7 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    fn make(kernel: &'a Kernel, programs: &image::Programs, choice: &Choice<'_>) -> Result<Self> {
+    fn make(kernel: &'a Kernel, programs: &Tests, choice: &Choice<'_>) -> Result<Self> {
         let filters = choice.filter.map_or(TESTS.to_vec(), |filter| vec![filter]);
         let skips = SKIPPED.iter().flat_map(|name| ["--skip", name]);
         let shown = choice.shows_output.then_some("--nocapture");

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use super::archive::{Archive, fingerprint};
 use super::kernel::{Kernel, KernelFiles};
+use crate::binaries::Tests;
 use crate::command::{cache_dir, find_program, output_of, workspace_root};
 
 /// Programs of the host that the tests run in a guest.
@@ -29,17 +30,8 @@ const GROUPS: &str = "root:x:0:\ntcpdump:x:101:\nnogroup:x:65534:\n";
 const VARIABLES: &str = "export PERSONA_REQUIRE_PRIVILEGED=1 PERSONA_REQUIRE_INTEROP=1 PERSONA_TEST_EMULATED=1 \
                          PERSONA_CTL=/tests/persona-ctl PERSONA_CACHE=/cache\n";
 
-/// What the tests are made of.
-#[derive(Debug)]
-pub(super) struct Programs {
-    /// The privileged test binary.
-    pub(super) tests: PathBuf,
-    /// `persona-ctl`.
-    pub(super) persona_ctl: PathBuf,
-}
-
 /// Makes the image of one guest and says where it is.
-pub(super) fn build(kernel: &Kernel, files: &KernelFiles, programs: &Programs, arguments: &[&str]) -> Result<PathBuf> {
+pub(super) fn build(kernel: &Kernel, files: &KernelFiles, programs: &Tests, arguments: &[&str]) -> Result<PathBuf> {
     let shared = cache_dir()?.join("vm");
     let tools = tools_archive(&shared)?;
     let modules = modules_archive(&shared, kernel, files)?;
@@ -131,11 +123,11 @@ fn modules_archive(folder: &Path, kernel: &Kernel, files: &KernelFiles) -> Resul
 }
 
 /// The binaries without their line tables, which are most of them.
-fn tests_archive(folder: &Path, programs: &Programs, arguments: &[&str]) -> Result<PathBuf> {
+fn tests_archive(folder: &Path, programs: &Tests, arguments: &[&str]) -> Result<PathBuf> {
     let stripped = folder.join("stripped");
     fs::create_dir_all(&stripped).with_context(|| format!("{} cannot be made", stripped.display()))?;
     let mut needed = BTreeSet::new();
-    for (name, program) in [("privileged", &programs.tests), ("persona-ctl", &programs.persona_ctl)] {
+    for (name, program) in [("privileged", &programs.privileged), ("persona-ctl", &programs.persona_ctl)] {
         output_of(Command::new("strip").arg("--strip-debug").arg("-o").arg(stripped.join(name)).arg(program))?;
         needed.extend(libraries(program, None)?);
     }
