@@ -33,6 +33,11 @@ impl Step {
     fn first(subject: u32, from: u16) -> Self {
         Self { subject, from, price: 0, relieved: 0.0, hop: 0 }
     }
+
+    /// A hop further.
+    fn next(self, subject: u32, from: u16) -> Self {
+        Self { subject, from, hop: self.hop + 1, ..self }
+    }
 }
 
 /// A chain's end: how full the fuller of its first and last edge would be, how full the last, which that is, the step to
@@ -102,7 +107,6 @@ impl Search {
     /// Looks at who could leave an edge and whereto; notes the best end.
     fn expand(&mut self, state: &State<'_>, edge: u16, movers: Movers, most: f64, best: &mut Option<End>) {
         let Some(step) = self.steps[usize::from(edge)] else { return };
-        let arriving = Some(step.subject as usize).filter(|_| step.subject != u32::MAX);
         for member in &state.members[usize::from(edge)] {
             let leaving = *member as usize;
             let may_leave = movers == Movers::Anybody || state.is_free(leaving);
@@ -110,35 +114,29 @@ impl Search {
             if !may_leave || price > state.budget_left() {
                 continue;
             }
-            // Whoever comes instead must not make it fuller than it may be or is; where nobody comes, it must get emptier.
-            let now = state.fills[usize::from(edge)];
-            let helps = match arriving {
-                Some(arriving) => state.fill_after(edge, arriving, Some(leaving)).is_some_and(|it| it <= most.max(now)),
-                None => state.fill_without(edge, leaving) < now,
-            };
-            if !helps {
-                continue;
-            }
-            let relieved = if arriving.is_none() { state.fill_without(edge, leaving) } else { step.relieved };
-            let reach = Step { subject: *member, from: edge, price, relieved, hop: step.hop + 1 };
+            // Most of the time is spent here: everything else is worked out for those only who could get further.
+            let mut relieved = None;
             for candidate in &state.ground.subjects.candidates[leaving] {
                 let to = usize::from(candidate.edge);
                 let is_new = self.steps[to].is_none();
-                let is_rival = movers == Movers::Anybody && self.steps[to].is_some_and(|it| it.hop == reach.hop);
-                if !(is_new || is_rival) || !state.is_open(candidate.edge) {
+                let is_rival = || movers == Movers::Anybody && self.steps[to].is_some_and(|it| it.hop == step.hop + 1);
+                if !(is_new || is_rival()) || !state.is_open(candidate.edge) {
                     continue;
                 }
-                let is_end = state.takes(leaving, candidate.edge, most);
+                let reach = relieved.get_or_insert_with(|| leave(state, step, edge, leaving, most));
+                let Some(fill_left) = *reach else { break };
+                let reach = Step { relieved: fill_left, price, ..step.next(*member, edge) };
+                let end = state.fill_if_taken(leaving, candidate.edge, most);
                 // Policies about others are judged as things stand, which in the middle of a chain they do not.
-                if !is_end && state.is_coupled(leaving) {
+                if end.is_none() && state.is_coupled(leaving) {
                     continue;
                 }
                 if is_new {
                     self.steps[to] = Some(reach);
                     self.queue.push(candidate.edge);
                 }
-                if let Some(fill) = state.fill_with(leaving, candidate.edge).filter(|_| is_end) {
-                    let fuller = fill.max(relieved);
+                if let Some(fill) = end {
+                    let fuller = fill.max(reach.relieved);
                     if best.is_none_or(|(least, last, ..)| (fuller, fill) < (least, last)) {
                         *best = Some((fuller, fill, candidate.edge, reach));
                     }
@@ -166,4 +164,15 @@ impl Search {
         }
         true
     }
+}
+
+/// Whether it helps that a subject leaves an edge: how full the edge to relieve is then. Whoever comes instead must not make
+/// the edge fuller than it may be or is; where nobody comes, it must get emptier.
+fn leave(state: &State<'_>, step: Step, edge: u16, leaving: usize, most: f64) -> Option<f64> {
+    let now = state.fills[usize::from(edge)];
+    if step.subject == u32::MAX {
+        return Some(state.fill_without(edge, leaving)).filter(|fill| *fill < now);
+    }
+    let fill = state.fill_after(edge, step.subject as usize, Some(leaving))?;
+    (fill <= most.max(now)).then_some(step.relieved)
 }

@@ -72,8 +72,10 @@ impl<'a> NodeReader<'a> {
                 aparts.push((number, *self.values.entry((number, value.to_owned())).or_insert(next)));
             }
         }
+        let demand = amount_of(&subject.demand);
         SubjectFacts {
-            demand: amount_of(&subject.demand),
+            demand,
+            units: demand.map(|units| units as f64),
             personas: subject.personas.iter().map(|name| self.tables.persona_index[name]).collect(),
             requires: self.tables.wanted(&subject.requires),
             prefers: self.tables.wanted(&subject.prefers).mask,

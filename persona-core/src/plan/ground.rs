@@ -16,6 +16,8 @@ use crate::ids::{NodeName, SubjectId, WorkloadName};
 #[derive(Debug, Clone)]
 pub(super) struct SubjectFacts {
     pub(super) demand: Amount,
+    /// The same as fractions, which is what sizes are made of.
+    pub(super) units: [f64; 4],
     /// Numbers of its personas, the preferred one first.
     pub(super) personas: Vec<u16>,
     pub(super) requires: Wanted,
@@ -166,7 +168,9 @@ impl Ground {
 
     /// Writes down what a subject needs now.
     pub(super) fn set_demand(&mut self, subject: usize, demand: Demand) {
-        self.subjects.facts[subject].demand = amount_of(&demand);
+        let facts = &mut self.subjects.facts[subject];
+        facts.demand = amount_of(&demand);
+        facts.units = facts.demand.map(|units| units as f64);
         let id = &self.subjects.ids[subject];
         let at = self.fleet.nodes.partition_point(|node| node.name < *id.node());
         let node = &mut self.fleet.nodes[at];

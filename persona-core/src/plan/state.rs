@@ -143,8 +143,10 @@ impl<'a> State<'a> {
 
     /// What of an edge a subject takes in its fullest dimension.
     pub(super) fn size(&self, subject: usize, edge: u16) -> f64 {
-        let parts = self.ground.subjects.facts[subject].demand.iter().zip(&self.per_unit[usize::from(edge)]);
-        parts.map(|(units, per_unit)| *units as f64 * per_unit).fold(0.0, larger)
+        let units = &self.ground.subjects.facts[subject].units;
+        let per_unit = &self.per_unit[usize::from(edge)];
+        let parts: [f64; 4] = std::array::from_fn(|dimension| units[dimension] * per_unit[dimension]);
+        larger(larger(parts[0], parts[1]), larger(parts[2], parts[3]))
     }
 
     /// How good an edge is as things stand, thousandths of points.
@@ -154,9 +156,13 @@ impl<'a> State<'a> {
 
     /// Whether a subject may go to an edge if that gets no fuller than `most`.
     pub(super) fn takes(&self, subject: usize, edge: u16, most: f64) -> bool {
-        self.is_open(edge)
-            && self.fill_with(subject, edge).is_some_and(|fill| fill <= most)
-            && self.others_refuse(subject, edge).is_none()
+        self.fill_if_taken(subject, edge, most).is_some()
+    }
+
+    /// How full an edge gets with a subject that may go there if that is no fuller than `most`.
+    pub(super) fn fill_if_taken(&self, subject: usize, edge: u16, most: f64) -> Option<f64> {
+        let fill = self.fill_with(subject, edge).filter(|fill| self.is_open(edge) && *fill <= most)?;
+        self.others_refuse(subject, edge).is_none().then_some(fill)
     }
 
     /// Whether subjects are planned onto an edge.
