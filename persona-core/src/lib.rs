@@ -18,6 +18,7 @@ pub mod liveness;
 pub mod maglev;
 mod nearest;
 pub mod ownership;
+pub mod plan;
 pub mod predict;
 pub mod signal;
 pub mod units;

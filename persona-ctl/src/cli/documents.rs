@@ -57,7 +57,8 @@ pub(super) fn read_files(files: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
     if mistakes.is_empty() { Ok(documents) } else { Err(RefusedDocuments(mistakes).into()) }
 }
 
-fn read_text(path: &Path) -> anyhow::Result<(String, String)> {
+/// A file's text, or that of standard input, and what messages call it.
+pub(super) fn read_text(path: &Path) -> anyhow::Result<(String, String)> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;

@@ -33,6 +33,8 @@ mod removal;
 mod replay;
 mod request;
 mod role;
+mod simulate;
+mod simulate_table;
 mod status;
 mod switch;
 mod token;
@@ -48,6 +50,7 @@ use crate::gateway::GatewayClientError;
 use access::AccessArgs;
 use activation::RefusedCriterion;
 use documents::RefusedDocuments;
+use simulate::RefusedFleet;
 
 /// The exit code of what the manager or validation refuses.
 const EXIT_REFUSED: u8 = 3;
@@ -133,6 +136,7 @@ enum Command {
     /// Forecasts: measure them on a history.
     #[command(subcommand)]
     Forecast(forecast::ForecastCommand),
+    Simulate(simulate::SimulateArgs),
     /// Put a persona on a subject by hand.
     Switch(switch::SwitchArgs),
     /// Ask for capabilities; the manager chooses the persona.
@@ -186,6 +190,7 @@ impl Cli {
             Command::Monitor(args) => args.run(output),
             Command::Activation(command) => command.run(output),
             Command::Forecast(command) => command.run(output),
+            Command::Simulate(args) => args.run(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask(Session { client: ApiClient::open(&access.resolve()?)?, output })),
@@ -223,6 +228,7 @@ impl Command {
             | Self::Monitor(_)
             | Self::Activation(_)
             | Self::Forecast(_)
+            | Self::Simulate(_)
             | Self::Guard(_)
             | Self::Detach(_) => unreachable!("`execute` runs what needs no manager"),
         }
@@ -238,6 +244,7 @@ fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     let refused = error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
         || error.downcast_ref::<RefusedDocuments>().is_some()
         || error.downcast_ref::<RefusedCriterion>().is_some()
+        || error.downcast_ref::<RefusedFleet>().is_some()
         || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)));
     if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
 }
@@ -346,6 +353,9 @@ mod tests {
             ("monitor", true),
             ("monitor --drops --reason no-edge --count 3 --for 10s", true),
             ("monitor --reason bad-weather", false),
+            ("simulate -f fleet.yaml --kill fra1 --drain fra2 --add-nodes 5 --explain node/n1 -o json", true),
+            ("simulate --kill fra1", false),
+            ("simulate -f fleet.yaml --kill FRA", false),
             ("monitor --write a.pcapng tcp port 443 and host 10.1.0.2", true),
         ];
         for (line, is_right) in cases {

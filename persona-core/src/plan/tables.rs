@@ -1,0 +1,210 @@
+//! Edges, personas and policies of a fleet as numbers and bit masks, so that a pair is judged in nanoseconds.
+//!
+//! Edges are numbered in the order of their names. Nothing here depends on nodes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::fleet::{Capacity, Demand, Fleet, FleetEdge, FleetPersona, PathLimits, Service};
+use super::geometry::Point;
+use super::policy::{Apart, Rule};
+use super::score;
+use crate::ids::{Capability, EdgeName, GroupName, PersonaName};
+
+/// What is reserved: rate, packets, flows, leases.
+pub(super) type Amount = [u64; 4];
+
+/// What the parts of an [`Amount`] are called.
+pub(super) const DIMENSIONS: [&str; 4] = ["bits per second", "packets per second", "flows", "leases"];
+
+/// Which of them are leases.
+pub(super) const LEASES: usize = 3;
+
+/// Stands for a dimension without limit.
+pub(super) const UNLIMITED: u64 = u64::MAX;
+
+/// Policies that a fleet may have: a bit each.
+pub(super) const POLICY_COUNT_MAX: usize = 64;
+
+/// Different capabilities that its edges may offer: a bit each.
+pub(super) const CAPABILITY_COUNT_MAX: usize = 128;
+
+/// Edges that it may have, as in the data plane.
+pub(super) const EDGE_COUNT_MAX: usize = 65_000;
+
+/// An edge.
+#[derive(Debug, Clone)]
+pub(super) struct EdgeFacts {
+    pub(super) capacity: Amount,
+    /// What one unit of each dimension fills; 0 where there is no limit.
+    pub(super) per_unit: [f64; 4],
+    pub(super) group: u16,
+    pub(super) service: Service,
+    pub(super) capabilities: u128,
+    /// The policies whose selector of edges, or list of countries, it is in.
+    pub(super) policies: u64,
+    pub(super) point: Option<Point>,
+}
+
+/// A persona.
+#[derive(Debug, Clone)]
+pub(super) struct PersonaFacts {
+    pub(super) groups: Vec<u16>,
+    pub(super) requires: Wanted,
+    pub(super) prefers: u128,
+    pub(super) path: Option<PathLimits>,
+    /// Thousandths of points for each edge's distance from the content. Empty: it wants to be close to none.
+    pub(super) content_scores: Vec<i32>,
+}
+
+/// Capabilities that somebody asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) mask: u128,
+    /// Whether one of them is offered by no edge at all.
+    pub(super) has_unknown: bool,
+}
+
+/// Not too many subjects of a policy in one group.
+#[derive(Debug, Clone)]
+pub(super) struct ShareRule {
+    pub(super) policy: usize,
+    pub(super) group: Option<u16>,
+    pub(super) millionths: u32,
+}
+
+/// Not too many subjects with one value of a label on one edge.
+#[derive(Debug, Clone)]
+pub(super) struct ApartRule {
+    pub(super) policy: usize,
+    pub(super) rule: Apart,
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    pub(super) edges: Vec<EdgeFacts>,
+    pub(super) edge_index: HashMap<EdgeName, u16>,
+    pub(super) groups: BTreeMap<GroupName, u16>,
+    pub(super) edges_of_group: Vec<Vec<u16>>,
+    capabilities: BTreeMap<Capability, u32>,
+    pub(super) personas: Vec<PersonaFacts>,
+    pub(super) persona_index: HashMap<PersonaName, u16>,
+    pub(super) allow: u64,
+    pub(super) deny: u64,
+    pub(super) residency: u64,
+    pub(super) shares: Vec<ShareRule>,
+    pub(super) aparts: Vec<ApartRule>,
+}
+
+impl Tables {
+    /// The tables of a fleet that was checked and whose edges are sorted by name.
+    pub(super) fn new(fleet: &Fleet) -> Self {
+        let names = fleet.edges.iter().map(|edge| &edge.group).chain(fleet.personas.iter().flat_map(|it| &it.groups));
+        let mut groups: BTreeMap<GroupName, u16> = names.map(|name| (name.clone(), 0)).collect();
+        groups.values_mut().zip(0..).for_each(|(number, next)| *number = next);
+        let offered = fleet.edges.iter().flat_map(|edge| &edge.capabilities);
+        let mut capabilities: BTreeMap<Capability, u32> = offered.map(|name| (name.clone(), 0)).collect();
+        capabilities.values_mut().zip(0..).for_each(|(bit, next)| *bit = next);
+        let mut tables = Self {
+            edges: Vec::new(),
+            edge_index: fleet.edges.iter().map(|edge| edge.name.clone()).zip(0..).collect(),
+            edges_of_group: vec![Vec::new(); groups.len()],
+            groups,
+            capabilities,
+            personas: Vec::new(),
+            persona_index: fleet.personas.iter().map(|persona| persona.name.clone()).zip(0..).collect(),
+            allow: 0,
+            deny: 0,
+            residency: 0,
+            shares: Vec::new(),
+            aparts: Vec::new(),
+        };
+        tables.add_policies(fleet);
+        tables.edges = fleet.edges.iter().map(|edge| tables.edge_facts(fleet, edge)).collect();
+        for (edge, index) in tables.edges.iter().zip(0..) {
+            tables.edges_of_group[usize::from(edge.group)].push(index);
+        }
+        tables.personas = fleet.personas.iter().map(|persona| tables.persona_facts(fleet, persona)).collect();
+        tables
+    }
+
+    fn add_policies(&mut self, fleet: &Fleet) {
+        for (policy, it) in fleet.policies.iter().enumerate() {
+            let bit = 1_u64 << policy;
+            match &it.rule {
+                Rule::Allow(_) => self.allow |= bit,
+                Rule::Deny(_) => self.deny |= bit,
+                Rule::Residency(_) => self.residency |= bit,
+                Rule::MaxGroupShare(rule) => {
+                    let group = rule.group.as_ref().and_then(|group| self.groups.get(group)).copied();
+                    // A group that nobody knows holds nobody, so its share needs no watch.
+                    if group.is_some() || rule.group.is_none() {
+                        self.shares.push(ShareRule { policy, group, millionths: rule.share.millionths() });
+                    }
+                }
+                Rule::Apart(rule) => self.aparts.push(ApartRule { policy, rule: rule.clone() }),
+            }
+        }
+    }
+
+    fn edge_facts(&self, fleet: &Fleet, edge: &FleetEdge) -> EdgeFacts {
+        let country = edge.location.as_ref().map(|location| location.country.as_str());
+        let selects = |rule: &Rule| match rule {
+            Rule::Allow(selector) | Rule::Deny(selector) => selector.matches(edge),
+            Rule::Residency(countries) => country.is_some_and(|here| countries.iter().any(|it| it == here)),
+            Rule::MaxGroupShare(_) | Rule::Apart(_) => false,
+        };
+        let policies = fleet.policies.iter().enumerate().filter(|(_, policy)| selects(&policy.rule));
+        EdgeFacts {
+            capacity: capacity_of(&edge.capacity),
+            per_unit: per_unit(&edge.capacity),
+            group: self.groups[&edge.group],
+            service: edge.service,
+            capabilities: self.wanted(&edge.capabilities).mask,
+            policies: policies.fold(0, |mask, (bit, _)| mask | 1 << bit),
+            point: edge.location.as_ref().and_then(Point::of),
+        }
+    }
+
+    fn persona_facts(&self, fleet: &Fleet, persona: &FleetPersona) -> PersonaFacts {
+        let content = persona.content.as_ref();
+        let content = content.and_then(|name| fleet.contents.iter().find(|content| content.name == *name));
+        let score = |content| fleet.edges.iter().map(|edge| score::content_score(edge, content)).collect();
+        PersonaFacts {
+            groups: persona.groups.iter().map(|group| self.groups[group]).collect(),
+            requires: self.wanted(&persona.requires),
+            prefers: self.wanted(&persona.prefers).mask,
+            path: persona.path,
+            content_scores: content.map(score).unwrap_or_default(),
+        }
+    }
+
+    /// Writes down what an edge can carry now.
+    pub(super) fn set_capacity(&mut self, edge: usize, capacity: &Capacity) {
+        let facts = &mut self.edges[edge];
+        (facts.capacity, facts.per_unit) = (capacity_of(capacity), per_unit(capacity));
+    }
+
+    /// The bits of some capabilities.
+    pub(super) fn wanted(&self, capabilities: &[Capability]) -> Wanted {
+        capabilities.iter().fold(Wanted::default(), |wanted, name| match self.capabilities.get(name) {
+            Some(bit) => Wanted { mask: wanted.mask | 1 << bit, ..wanted },
+            None => Wanted { has_unknown: true, ..wanted },
+        })
+    }
+}
+
+fn per_unit(capacity: &Capacity) -> [f64; 4] {
+    capacity_of(capacity).map(|units| if units == UNLIMITED { 0.0 } else { 1.0 / units as f64 })
+}
+
+/// An edge's capacity as an amount.
+pub(super) fn capacity_of(capacity: &Capacity) -> Amount {
+    [capacity.rate.map(|rate| rate.0), capacity.packets_per_sec, capacity.flows, capacity.leases]
+        .map(|units| units.unwrap_or(UNLIMITED))
+}
+
+/// A demand as an amount.
+pub(super) fn amount_of(demand: &Demand) -> Amount {
+    [demand.rate.0, demand.packets_per_sec, demand.flows, demand.leases]
+}

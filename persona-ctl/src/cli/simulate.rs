@@ -1,0 +1,254 @@
+//! `persona-ctl simulate`: what a fleet's plan would be, and what would become of it. No manager is asked, nothing moves.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use persona_core::document::Format;
+use persona_core::ids::{EdgeName, NodeName, SubjectId};
+use persona_core::plan::{
+    Event, Fleet, FleetError, FleetNode, Outcome, Plan, Planner, Service, SubjectExplanation, WavePlan, parse_fleet,
+    parse_plan, waves,
+};
+use serde::Serialize;
+
+use super::Output;
+use super::documents::read_text;
+use super::simulate_table::tell;
+
+/// Nodes that can be added in one run.
+const ADDED_COUNT_MAX: u32 = 1_000_000;
+
+/// Say what a fleet's plan would be: what would move, what would be refused, how full each edge would get.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A fleet is YAML, JSON or TOML with personas, edges, nodes, policies; docs/planning.md has all keys and an example.\nWithout --plan, the fleet as it stands is planned from nothing first, and events are planned from there.\n\nExamples:\n  persona-ctl simulate -f fleet.yaml\n  persona-ctl simulate -f fleet.yaml --kill fra1 --explain workload/berlin/crm\n  persona-ctl simulate -f fleet.yaml --save-plan plan.json\n  persona-ctl simulate -f changed.yaml --plan plan.json -o json"
+)]
+pub(super) struct SimulateArgs {
+    /// The fleet; `-` is standard input.
+    #[arg(long, short, value_name = "FILE")]
+    file: PathBuf,
+    /// The plan that the fleet has now, as --save-plan writes it.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Let an edge die; may be given several times.
+    #[arg(long = "kill", value_name = "EDGE")]
+    kills: Vec<EdgeName>,
+    /// Empty an edge; may be given several times.
+    #[arg(long = "drain", value_name = "EDGE")]
+    drains: Vec<EdgeName>,
+    /// Let an edge that is out of service serve; may be given several times.
+    #[arg(long = "restore", value_name = "EDGE")]
+    restores: Vec<EdgeName>,
+    /// Let so many nodes join, each like one of the fleet's.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=i64::from(ADDED_COUNT_MAX)))]
+    add_nodes: u32,
+    /// Explain a subject's place: every edge, each filter's refusal, each score.
+    #[arg(long, value_name = "SUBJECT")]
+    explain: Option<SubjectId>,
+    /// Write the plan that comes out to a file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    save_plan: Option<PathBuf>,
+}
+
+/// A fleet or a plan with mistakes; a line each.
+#[derive(Debug)]
+pub(super) struct RefusedFleet {
+    file: String,
+    errors: Vec<FleetError>,
+}
+
+impl fmt::Display for RefusedFleet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.errors.len();
+        write!(formatter, "{count} {} in {}", if count == 1 { "mistake" } else { "mistakes" }, self.file)?;
+        self.errors.iter().try_for_each(|error| write!(formatter, "\n  {}: {error}", self.file))
+    }
+}
+
+impl std::error::Error for RefusedFleet {}
+
+/// What would happen.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Simulation {
+    pub(super) node_count: usize,
+    pub(super) subject_count: usize,
+    pub(super) edge_count: usize,
+    /// What was supposed to happen.
+    pub(super) events: Vec<String>,
+    #[serde(flatten)]
+    pub(super) outcome: Outcome,
+    #[serde(flatten)]
+    pub(super) waves: WavePlan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) explanation: Option<SubjectExplanation>,
+}
+
+impl SimulateArgs {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        let simulation = self.simulate()?;
+        output.show(&simulation, tell)
+    }
+
+    fn simulate(&self) -> anyhow::Result<Simulation> {
+        let (text, name) = read_text(&self.file)?;
+        let refused = |errors| RefusedFleet { file: name.clone(), errors };
+        let fleet = parse_fleet(&text, Format::from_path(&self.file)).map_err(refused)?;
+        let plan = self.plan.as_deref().map(read_plan).transpose()?;
+        let has_plan = plan.is_some();
+        let events = self.events(&fleet)?;
+        let mut planner = Planner::new(fleet, &plan.unwrap_or_default()).map_err(refused)?;
+        // What happens is planned from what was there before it.
+        let first = (!has_plan).then(|| planner.replan());
+        let told = self.told();
+        for event in events {
+            planner.apply(event).map_err(refused)?;
+        }
+        let outcome = match first {
+            Some(first) if told.is_empty() => first,
+            _ => planner.replan(),
+        };
+        let explanation = self
+            .explain
+            .as_ref()
+            .map(|subject| planner.explain(subject).with_context(|| format!("{name} has no subject {subject}")));
+        let explanation = explanation.transpose()?;
+        if let Some(path) = &self.save_plan {
+            save_plan(path, &planner.plan())?;
+        }
+        let fleet = planner.fleet();
+        Ok(Simulation {
+            node_count: fleet.nodes.len(),
+            subject_count: fleet.nodes.iter().map(|node| node.subjects.len()).sum(),
+            edge_count: fleet.edges.len(),
+            events: told,
+            waves: waves(&planner, &outcome),
+            outcome,
+            explanation,
+        })
+    }
+
+    fn events(&self, fleet: &Fleet) -> anyhow::Result<Vec<Event>> {
+        let service = |edges: &[EdgeName], service: Service| {
+            edges.iter().map(|edge| Event::Service(edge.clone(), service)).collect::<Vec<_>>()
+        };
+        let mut events = service(&self.kills, Service::Down);
+        events.extend(service(&self.drains, Service::Draining));
+        events.extend(service(&self.restores, Service::Serving));
+        events.extend(added_nodes(fleet, self.add_nodes)?.into_iter().map(|node| Event::Node(Box::new(node))));
+        Ok(events)
+    }
+
+    fn told(&self) -> Vec<String> {
+        let of = |edges: &[EdgeName], what: &str| edges.iter().map(|edge| format!("{edge} {what}")).collect::<Vec<_>>();
+        let mut told = of(&self.kills, "dies");
+        told.extend(of(&self.drains, "drains"));
+        told.extend(of(&self.restores, "serves"));
+        told.extend((self.add_nodes > 0).then(|| format!("{} nodes join", self.add_nodes)));
+        told
+    }
+}
+
+fn read_plan(path: &Path) -> anyhow::Result<Plan> {
+    let (text, file) = read_text(path)?;
+    Ok(parse_plan(&text, Format::from_path(path)).map_err(|errors| RefusedFleet { file, errors })?)
+}
+
+fn save_plan(path: &Path, plan: &Plan) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(plan)?;
+    std::fs::write(path, text + "\n").with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// New nodes, each like one of the fleet's in turn.
+fn added_nodes(fleet: &Fleet, count: u32) -> anyhow::Result<Vec<FleetNode>> {
+    if count > 0 && fleet.nodes.is_empty() {
+        anyhow::bail!(
+            "the fleet has no node that new ones could be like: write one, with the demand that each shall have"
+        );
+    }
+    let taken: std::collections::HashSet<&str> = fleet.nodes.iter().map(|node| node.name.as_str()).collect();
+    let names = (1_u64..).map(|number| format!("added-{number}")).filter(|name| !taken.contains(name.as_str()));
+    let like = fleet.nodes.iter().cycle();
+    let added = names.zip(like).take(count as usize).map(|(name, like)| {
+        let name: NodeName = name.parse().expect("letters, a hyphen and digits are a name");
+        FleetNode { name, ..like.clone() }
+    });
+    Ok(added.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLEET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../persona-core/tests/fleets/three-cities.yaml");
+
+    fn args(file: &Path) -> SimulateArgs {
+        SimulateArgs {
+            file: file.to_owned(),
+            plan: None,
+            kills: Vec::new(),
+            drains: Vec::new(),
+            restores: Vec::new(),
+            add_nodes: 0,
+            explain: None,
+            save_plan: None,
+        }
+    }
+
+    #[test]
+    fn the_example_is_planned_and_an_edge_dies() {
+        let fleet = Path::new(FLEET);
+        let simulation = args(fleet).simulate().unwrap();
+        assert_eq!((simulation.subject_count, simulation.outcome.refusals.len()), (8, 0));
+        let explain = Some("workload/berlin/crm".parse().unwrap());
+        let killed = SimulateArgs { kills: vec!["par1".parse().unwrap()], explain, ..args(fleet) }.simulate().unwrap();
+        assert!(killed.outcome.moves.iter().all(|it| it.to.as_str() != "par1"));
+        let told = tell(&killed);
+        assert!(told.contains("par1 dies") && told.contains("it is down"), "{told}");
+        let json = serde_json::to_value(&killed).unwrap();
+        assert!(json["explanation"]["considered"].as_array().is_some_and(|edges| edges.len() == 4), "{json}");
+    }
+
+    #[test]
+    fn a_saved_plan_is_where_the_next_run_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let saved = directory.path().join("plan.json");
+        SimulateArgs { save_plan: Some(saved.clone()), ..args(Path::new(FLEET)) }.simulate().unwrap();
+        let again = SimulateArgs { plan: Some(saved.clone()), ..args(Path::new(FLEET)) }.simulate().unwrap();
+        assert!(again.outcome.moves.is_empty(), "{:?}", again.outcome.moves);
+        let more = SimulateArgs { plan: Some(saved), add_nodes: 5, ..args(Path::new(FLEET)) }.simulate().unwrap();
+        assert_eq!((more.node_count, more.outcome.moves.iter().filter(|it| it.from.is_none()).count() > 0), (8, true));
+    }
+
+    #[test]
+    fn mistakes_name_the_file_the_path_and_what_would_be_valid() {
+        let directory = tempfile::tempdir().unwrap();
+        let cases = [
+            ("edges: [", "not valid YAML"),
+            ("{personas: [], edges: [], nodes: [], polices: []}", "did you mean policies?"),
+            (
+                "{personas: [], edges: [{name: a, group: g, capacity: {rate: 5}}], nodes: []}",
+                "edges[0].capacity.rate: invalid type",
+            ),
+            (
+                "{personas: [], edges: [{name: a, group: g, capacity: {leases: 0}}], nodes: []}",
+                "edges[0].capacity: 0 is no capacity",
+            ),
+            (
+                "{personas: [{name: eu, groups: [g]}], edges: [], nodes: [{name: n1, subjects: [{personas: [eo]}]}]}",
+                "nodes[0].subjects[0].personas[0]: there is no persona eo; did you mean eu?",
+            ),
+        ];
+        for (index, (text, expected)) in cases.into_iter().enumerate() {
+            let path = directory.path().join(format!("{index}.yaml"));
+            std::fs::write(&path, text).unwrap();
+            let error = args(&path).simulate().unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(&format!("{index}.yaml: ")), "{error}");
+        }
+        let edge = SimulateArgs { kills: vec!["fra9".parse().unwrap()], ..args(Path::new(FLEET)) };
+        let error = edge.simulate().unwrap_err().to_string();
+        assert!(error.contains("no edge fra9; did you mean fra1?"), "{error}");
+    }
+}
