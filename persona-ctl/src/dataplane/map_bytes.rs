@@ -17,10 +17,14 @@ const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
+const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_PER_CPU_HASH: u32 = 5;
 const MAP_TYPE_PER_CPU_ARRAY: u32 = 6;
 const MAP_TYPE_LRU_PER_CPU_HASH: u32 = 10;
 const MAP_TYPE_RING_BUFFER: u32 = 27;
+
+/// Maps in which every entry is there from the beginning.
+const MAP_TYPES_OF_CELLS: [u32; 2] = [MAP_TYPE_ARRAY, MAP_TYPE_PER_CPU_ARRAY];
 
 /// An entry of a map as it lies there: key and value, in the kernel's byte order.
 pub(super) type EntryBytes = (Vec<u8>, Vec<u8>);
@@ -132,25 +136,30 @@ impl MapBytes {
         }
     }
 
-    /// Every entry. What comes or goes meanwhile may be left out.
+    /// Every entry, but for cells of arrays that hold zeros. What comes or goes meanwhile may be left out.
     pub(super) fn entries(&self) -> io::Result<Vec<EntryBytes>> {
         let key_length = self.shape.key_size as usize;
         if let Some((keys, values)) = batch::read_all(self.fd.as_fd(), key_length, self.value_length)? {
-            let values = values.chunks_exact(self.value_length).map(<[u8]>::to_vec);
-            return Ok(keys.chunks_exact(key_length).map(<[u8]>::to_vec).zip(values).collect());
+            let entries = keys.chunks_exact(key_length).zip(values.chunks_exact(self.value_length));
+            let used = entries.filter(|(_, value)| self.is_used(value));
+            return Ok(used.map(|(key, value)| (key.to_vec(), value.to_vec())).collect());
         }
         let mut entries = Vec::new();
         let mut key = self.next_key(None)?;
         // A table that changes under us may start again from its beginning.
         let mut left = self.shape.entry_count_max as usize * 2;
         while let Some(current) = key {
-            if let Some(value) = self.get(&current)? {
+            if let Some(value) = self.get(&current)?.filter(|value| self.is_used(value)) {
                 entries.push((current.clone(), value));
             }
             left = left.saturating_sub(1);
             key = if left == 0 { None } else { self.next_key(Some(&current))? };
         }
         Ok(entries)
+    }
+
+    fn is_used(&self, value: &[u8]) -> bool {
+        !MAP_TYPES_OF_CELLS.contains(&self.shape.kind) || value.iter().any(|byte| *byte != 0)
     }
 
     /// Writes a value.

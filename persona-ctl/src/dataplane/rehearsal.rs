@@ -210,7 +210,7 @@ impl Rehearsal {
     }
 }
 
-/// Every entry of every map that a role has pinned, rings left out: map → (key, value). For support, and for tests that
+/// Every entry of every map that a role has pinned, rings and cells that hold zeros left out: map → (key, value). For support, and for tests that
 /// nothing changed.
 pub fn pinned_contents(bpffs: &Path, role: &str) -> Result<BTreeMap<String, Vec<EntryBytes>>, DataplaneError> {
     let pins = PinDirectory::existing(bpffs, role)?;
