@@ -21,14 +21,14 @@ use kernel::{KERNELS, Kernel, KernelFiles};
 pub(crate) use kernel::{find, install};
 
 /// What runs in a guest if nothing else is asked for. Nearly all of a test's time is the verifier's, for every program of
-/// a role: some four seconds under emulation on a quiet machine. A whole system (`cluster::guest`, `interop_`, which needs
+/// a role: four to thirteen seconds under emulation, by what else the machine does. A whole system (`cluster::guest`, `interop_`, which needs
 /// the kernel's geneve device, netem and fq) takes minutes, and runs there by name only.
 const TESTS: [&str; 6] = ["verifier::", "programs::", "lifecycle::", "limits::", "netlink::", "slow_path::"];
 
 /// What of that does not run there, with the reason beside it.
 const SKIPPED: [&str; 1] = ["peers::limits::"]; // a container engine and a guest of its own: neither is in the image
 
-/// How long one guest may take: some fifteen minutes on a quiet machine, several times that on a busy one.
+/// How long one guest may take: some thirty minutes with both on two cores, more beside other work.
 const GUEST_TIME_MAX: Duration = Duration::from_secs(5400);
 
 /// What a run of the guests is told.

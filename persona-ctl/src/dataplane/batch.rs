@@ -91,28 +91,17 @@ pub(super) fn read_cells<V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(u32, V)
 /// Writes cells of an array map, one after the other from `first` on.
 pub(super) fn write_cells<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &[V]) -> io::Result<()> {
     let keys: Vec<u32> = (first..).take(values.len()).collect();
-    let mut written = 0;
-    while written < keys.len() {
-        let mut batch = Batch {
-            cursor_in: 0,
-            cursor_out: 0,
-            keys: keys[written..].as_ptr() as u64,
-            values: values[written..].as_ptr() as u64,
-            count: (keys.len() - written) as u32,
-            fd: map.as_raw_fd() as u32,
-            element_flags: 0,
-            flags: 0,
-        };
-        match call(BPF_MAP_UPDATE_BATCH, &mut batch) {
-            Ok(()) => return Ok(()),
-            // A signal came; what is written is said.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted && batch.count > 0 => {
-                written += batch.count as usize
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    let mut batch = Batch {
+        cursor_in: 0,
+        cursor_out: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len() as u32,
+        fd: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    call(BPF_MAP_UPDATE_BATCH, &mut batch)
 }
 
 fn call(command: libc::c_long, batch: &mut Batch) -> io::Result<()> {
