@@ -129,13 +129,14 @@ impl Packet {
             return Ok(self);
         }
         let l4 = &bytes[self.l4_at.min(self.length)..self.length];
-        let echo = match self.protocol {
-            TCP | UDP => {
+        // One family's ICMP inside the other is any protocol.
+        let echo = match (self.protocol, self.source.is_ipv4()) {
+            (TCP | UDP, _) => {
                 (self.source_port, self.destination_port) = (short(l4, 0), short(l4, 2));
                 false
             }
-            ICMP => l4.first().is_some_and(|kind| *kind == 0 || *kind == 8),
-            ICMPV6 => l4.first().is_some_and(|kind| *kind == 128 || *kind == 129),
+            (ICMP, true) => l4.first().is_some_and(|kind| *kind == 0 || *kind == 8),
+            (ICMPV6, false) => l4.first().is_some_and(|kind| *kind == 128 || *kind == 129),
             _ => false,
         };
         if echo {
@@ -163,11 +164,11 @@ impl Packet {
     }
 
     fn is_l4_right(&self, l4: &[u8]) -> bool {
-        let (bytes, checksum_at) = match self.protocol {
-            TCP if l4.len() >= 20 => (l4, 16),
-            UDP if l4.len() >= 8 => (&l4[..usize::from(short(l4, 4)).clamp(8, l4.len())], 6),
-            ICMP if l4.len() >= 8 => return sum(l4, 0) == 0xffff,
-            ICMPV6 if l4.len() >= 4 => (l4, 2),
+        let (bytes, checksum_at) = match (self.protocol, self.source.is_ipv4()) {
+            (TCP, _) if l4.len() >= 20 => (l4, 16),
+            (UDP, _) if l4.len() >= 8 => (&l4[..usize::from(short(l4, 4)).clamp(8, l4.len())], 6),
+            (ICMP, true) if l4.len() >= 8 => return sum(l4, 0) == 0xffff,
+            (ICMPV6, false) if l4.len() >= 4 => (l4, 2),
             _ => return true,
         };
         if self.protocol == UDP && short(bytes, checksum_at) == 0 {
