@@ -4,14 +4,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use persona_ctl::dataplane::Hook;
 
 use super::namespace::Namespace;
-use super::path::{Chain, EGRESS, SERVER, WORKLOAD};
+use super::path::{Chain, Family};
 use super::world::is_privileged;
 
 const PORT: u16 = 7100;
@@ -44,13 +44,14 @@ fn receive(file: &File, mut stream: TcpStream) {
 
 /// Both ways over one connection each.
 fn transfer(chain: &Chain, file: &File) {
-    let listener = chain.server.enter(|| TcpListener::bind((SERVER, PORT)).unwrap());
-    let connect = || chain.workload.enter(|| TcpStream::connect((SERVER, PORT)).unwrap());
+    let server = chain.family.server();
+    let listener = chain.server.enter(|| TcpListener::bind((server, PORT)).unwrap());
+    let connect = || chain.workload.enter(|| TcpStream::connect((server, PORT)).unwrap());
     let (mut there, back) = (file.try_clone().unwrap(), file);
     std::thread::scope(|scope| {
         let server = scope.spawn(|| {
             let (upload, from) = listener.accept().unwrap();
-            assert_eq!(from.ip(), EGRESS);
+            assert!(chain.family.is_leased(from.ip()), "{from}");
             receive(&content(), upload);
             send(&content(), listener.accept().unwrap().0);
         });
@@ -61,17 +62,19 @@ fn transfer(chain: &Chain, file: &File) {
     there.rewind().unwrap();
 }
 
-/// Datagrams of many lengths there and back, with a checksum and without.
+/// Datagrams of many lengths there and back, with a checksum and, where one may do without, without.
 fn exchange(chain: &Chain) {
-    let bind = |namespace: &Namespace, address: Ipv4Addr, port: u16| {
+    let family = chain.family;
+    let bind = |namespace: &Namespace, address: IpAddr, port: u16| {
         let socket = namespace.enter(|| UdpSocket::bind((address, port)).unwrap());
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         socket
     };
-    let server = bind(&chain.server, SERVER, PORT);
-    for has_checksum in [true, false] {
-        let workload = bind(&chain.workload, WORKLOAD, 0);
-        workload.connect((SERVER, PORT)).unwrap();
+    let server = bind(&chain.server, family.server(), PORT);
+    let longest = if family == Family::V4 { 1_372 } else { 1_352 };
+    for has_checksum in [true, false].into_iter().filter(|has| *has || family == Family::V4) {
+        let workload = bind(&chain.workload, family.workload(), 0);
+        workload.connect((family.server(), PORT)).unwrap();
         for socket in [&server, &workload] {
             let without = libc::c_int::from(!has_checksum);
             // SAFETY: an open socket, and an integer that lives until the call returns.
@@ -81,12 +84,13 @@ fn exchange(chain: &Chain) {
             };
             assert_eq!(result, 0);
         }
-        for length in [0, 1, 2, 3, 17, 512, 1371, 1372] {
+        for length in [0, 1, 2, 3, 17, 512, longest - 1, longest] {
             let sent: Vec<u8> = (0..length).map(|at: u32| at as u8).collect();
             let mut buffer = [0; 2048];
             workload.send(&sent).unwrap();
             let (count, from) = server.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{length}: {error}"));
-            assert_eq!((&buffer[..count], from.ip()), (&sent[..], EGRESS.into()));
+            assert_eq!(&buffer[..count], &sent[..]);
+            assert!(family.is_leased(from.ip()), "{from}");
             server.send_to(&sent, from).unwrap();
             let count = workload.recv(&mut buffer).unwrap_or_else(|error| panic!("{length} back: {error}"));
             assert_eq!(buffer[..count], sent);
@@ -96,15 +100,14 @@ fn exchange(chain: &Chain) {
 
 /// Packets that a namespace's kernel has refused for their checksum.
 fn wrong_sums(namespace: &Namespace) -> u64 {
-    let output = String::from_utf8(namespace.run("cat /proc/net/snmp").stdout).unwrap();
-    let lines: Vec<Vec<&str>> = output.lines().map(|line| line.split_whitespace().collect()).collect();
-    let mut sum = 0;
-    for pair in lines.chunks(2) {
-        for (name, count) in pair[0].iter().zip(&pair[1]) {
-            sum += if name.contains("CsumErrors") { count.parse::<u64>().unwrap() } else { 0 };
-        }
-    }
-    sum
+    let read = |file: &str| String::from_utf8(namespace.run(&format!("cat /proc/net/{file}")).stdout).unwrap();
+    let text = read("snmp");
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let pairs = lines.chunks(2).flat_map(|pair| pair[0].iter().copied().zip(pair[1].iter().copied()));
+    let text6 = read("snmp6");
+    let pairs6 = text6.lines().filter_map(|line| line.split_once(char::is_whitespace));
+    let counts = pairs.chain(pairs6).filter(|(name, _)| name.contains("CsumErrors"));
+    counts.map(|(_, count)| count.trim().parse::<u64>().unwrap()).sum()
 }
 
 #[test]
@@ -113,31 +116,27 @@ fn every_offload_carries_every_byte() {
         return;
     }
     let file = content();
-    for (what, devices) in [
-        ("as veth has it", &[][..]),
-        ("the senders sum", &[("workload", "eth0"), ("server", "s0")]),
-        ("the last hop sums", &[("node", "w0"), ("edge", "o0")]),
-        ("the tunnel's ends sum", &[("node", "u0"), ("edge", "i0")]),
-    ] {
-        let chain = Chain::new();
-        for (role, device) in devices {
-            let namespace = match *role {
-                "workload" => &chain.workload,
-                "server" => &chain.server,
-                "node" => &chain.node,
-                _ => &chain.edge,
-            };
-            namespace.ethtool(&format!("{device} tx off"));
-        }
+    for family in Family::BOTH {
+        let chain = Chain::of(family);
         let node = chain.open_node();
         let edge = chain.open_edge(Hook::Tc);
-        exchange(&chain);
-        transfer(&chain, &file);
-        for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
-            assert_eq!(wrong_sums(namespace), 0, "{what}");
+        for (what, devices) in [
+            ("as veth has it", &[][..]),
+            ("the senders sum", &[(&chain.workload, "eth0"), (&chain.server, "s0")]),
+            ("the last hop sums", &[(&chain.node, "w0"), (&chain.edge, "o0")]),
+            ("the tunnel's ends sum", &[(&chain.node, "u0"), (&chain.edge, "i0")]),
+        ] {
+            let set = |state: &str| devices.iter().for_each(|(at, device)| at.ethtool(&format!("{device} tx {state}")));
+            set("off");
+            exchange(&chain);
+            transfer(&chain, &file);
+            for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
+                assert_eq!(wrong_sums(namespace), 0, "{family:?}, {what}");
+            }
+            let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
+            assert!(drops.0.is_empty() && drops.1.is_empty(), "{family:?}, {what}: {drops:?}");
+            set("on");
         }
-        let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
-        assert!(drops.0.is_empty() && drops.1.is_empty(), "{what}: {drops:?}");
     }
 }
 
@@ -162,30 +161,34 @@ fn batches_of_segments_stay_whole_in_the_tunnel() {
         return;
     }
     let file = content();
-    let chain = Chain::new();
-    let node = chain.open_node();
-    let edge = chain.open_edge(Hook::Tc);
-    let upload = |chain: &Chain, is_up: bool| {
-        let listener = chain.server.enter(|| TcpListener::bind((SERVER, PORT)).unwrap());
-        let before = traffic(&chain.node, "u0");
-        std::thread::scope(|scope| {
-            let server = scope.spawn(|| {
-                let stream = listener.accept().unwrap().0;
-                if is_up { receive(&content(), stream) } else { send(&content(), stream) }
+    for family in Family::BOTH {
+        let chain = Chain::of(family);
+        let node = chain.open_node();
+        let edge = chain.open_edge(Hook::Tc);
+        let server = family.server();
+        let transfer = |is_up: bool| {
+            let listener = chain.server.enter(|| TcpListener::bind((server, PORT)).unwrap());
+            let before = traffic(&chain.node, "u0");
+            std::thread::scope(|scope| {
+                let server_side = scope.spawn(|| {
+                    let stream = listener.accept().unwrap().0;
+                    if is_up { receive(&content(), stream) } else { send(&content(), stream) }
+                });
+                let stream = chain.workload.enter(|| TcpStream::connect((server, PORT)).unwrap());
+                if is_up {
+                    send(&file, stream)
+                } else {
+                    receive(&file, stream)
+                }
+                server_side.join().unwrap();
             });
-            let stream = chain.workload.enter(|| TcpStream::connect((SERVER, PORT)).unwrap());
-            if is_up {
-                send(&file, stream)
-            } else {
-                receive(&file, stream)
-            }
-            server.join().unwrap();
-        });
-        means(before, traffic(&chain.node, "u0"))
-    };
-    let ([_, up], [down, _]) = (upload(&chain, true), upload(&chain, false));
-    let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
-    assert!(up > 3_000 && down > 3_000, "mean tunnel packet: {up} bytes up, {down} bytes down; {drops:?}");
+            means(before, traffic(&chain.node, "u0"))
+        };
+        let ([_, up], [down, _]) = (transfer(true), transfer(false));
+        let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
+        let means = format!("mean tunnel packet: {up} bytes up, {down} bytes down");
+        assert!(up > 3_000 && down > 3_000, "{family:?}, {means}; {drops:?}");
+    }
 }
 
 #[test]
@@ -194,21 +197,24 @@ fn packets_of_the_full_size_in_pieces_of_memory_get_through() {
         return;
     }
     let file = content();
-    let chain = Chain::new();
-    // Scattered pages, and a packet per segment: none is one run of bytes, each is as large as may be.
-    for (namespace, device) in [(&chain.workload, "eth0"), (&chain.server, "s0")] {
-        namespace.ethtool(&format!("{device} sg on tx on tso off gso off gro off"));
+    for family in Family::BOTH {
+        let chain = Chain::of(family);
+        // Scattered pages, and a packet per segment: none is one run of bytes, each is as large as may be.
+        for (namespace, device) in [(&chain.workload, "eth0"), (&chain.server, "s0")] {
+            namespace.ethtool(&format!("{device} sg on tx on tso off gso off gro off"));
+        }
+        let node = chain.open_node();
+        let edge = chain.open_edge(Hook::Tc);
+        let before = traffic(&chain.workload, "eth0");
+        transfer(&chain, &file);
+        let [received, sent] = means(before, traffic(&chain.workload, "eth0"));
+        for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
+            assert_eq!(wrong_sums(namespace), 0, "{family:?}");
+        }
+        let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
+        assert!(drops.0.is_empty() && drops.1.is_empty(), "{family:?}, {drops:?}");
+        // Acknowledgements are among them; a batch would be larger than any packet.
+        let is_full = sent < 1_420 && received < 1_420 && sent + received > 1_400;
+        assert!(is_full, "{family:?}, {sent} sent, {received} received");
     }
-    let node = chain.open_node();
-    let edge = chain.open_edge(Hook::Tc);
-    let before = traffic(&chain.workload, "eth0");
-    transfer(&chain, &file);
-    let [received, sent] = means(before, traffic(&chain.workload, "eth0"));
-    for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
-        assert_eq!(wrong_sums(namespace), 0);
-    }
-    let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
-    assert!(drops.0.is_empty() && drops.1.is_empty(), "{drops:?}");
-    // Acknowledgements are among them; a batch would be larger than any packet.
-    assert!(sent < 1_420 && received < 1_420 && sent + received > 1_400, "{sent} sent, {received} received");
 }

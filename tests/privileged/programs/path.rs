@@ -1,6 +1,6 @@
 //! A workload, its node, an edge and a server in namespaces: real packets all the way, both ways.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,66 @@ use persona_ctl::dataplane::{
 use super::namespace::Namespace;
 use super::world::{chain, is_privileged};
 
-pub(super) const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const EDGE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-pub(super) const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const EGRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+const WORKLOAD6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
+const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
+const PREFIX6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0x77, 0, 0, 0, 0);
 const ECHO_PORT: u16 = 7007;
+
+/// The family of the packets and of their tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) fn workload(self) -> IpAddr {
+        self.of(WORKLOAD, WORKLOAD6)
+    }
+
+    pub(super) fn server(self) -> IpAddr {
+        self.of(SERVER, SERVER6)
+    }
+
+    fn node(self) -> IpAddr {
+        self.of(Ipv4Addr::new(10, 0, 0, 1), Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1))
+    }
+
+    fn edge(self) -> IpAddr {
+        self.of(Ipv4Addr::new(10, 0, 0, 2), Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2))
+    }
+
+    /// Whether the server sees a client under the lease.
+    pub(super) fn is_leased(self, client: IpAddr) -> bool {
+        match client {
+            IpAddr::V4(address) => self == Self::V4 && address == EGRESS,
+            IpAddr::V6(address) => self == Self::V6 && address.segments()[..4] == PREFIX6.segments()[..4],
+        }
+    }
+
+    fn space(self) -> LeaseSpace {
+        match self {
+            Self::V4 => LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks: vec![5, 8] },
+            Self::V6 => LeaseSpace::Prefix { prefix: PREFIX6 },
+        }
+    }
+
+    fn of(self, v4: Ipv4Addr, v6: Ipv6Addr) -> IpAddr {
+        match self {
+            Self::V4 => v4.into(),
+            Self::V6 => v6.into(),
+        }
+    }
+}
 
 /// Namespaces from left to right.
 pub(super) struct Chain {
+    pub(super) family: Family,
     pub(super) workload: Namespace,
     pub(super) node: Namespace,
     pub(super) edge: Namespace,
@@ -31,12 +82,30 @@ pub(super) struct Chain {
 
 impl Chain {
     pub(super) fn new() -> Self {
+        Self::of(Family::V4)
+    }
+
+    pub(super) fn of(family: Family) -> Self {
         let [workload, node, edge, server] = ["workload", "node", "edge", "server"].map(Namespace::new);
         workload.connect(("eth0", "10.1.0.2/24"), &node, ("w0", "10.1.0.1/24"));
         node.connect(("u0", "10.0.0.1/24"), &edge, ("i0", "10.0.0.2/24"));
         edge.connect(("o0", "192.0.2.2/24"), &server, ("s0", "192.0.2.1/24"));
         workload.ip("route add default via 10.1.0.1");
-        Self { workload, node, edge, server, directory: tempfile::tempdir().unwrap() }
+        if family == Family::V6 {
+            for (namespace, device, address) in [
+                (&workload, "eth0", "fd00:1::2/64"),
+                (&node, "w0", "fd00:1::1/64"),
+                (&node, "u0", "fd00:9::1/64"),
+                (&edge, "i0", "fd00:9::2/64"),
+                (&edge, "o0", "2001:db8:ffff::2/64"),
+                (&server, "s0", "2001:db8:ffff::1/64"),
+            ] {
+                namespace.ip(&format!("addr add {address} dev {device} nodad"));
+            }
+            workload.ip("route add default via fd00:1::1");
+            server.ip("route add 2001:db8:0:77::/64 via 2001:db8:ffff::2");
+        }
+        Self { family, workload, node, edge, server, directory: tempfile::tempdir().unwrap() }
     }
 
     pub(super) fn open_node(&self) -> NodeDataplane {
@@ -69,7 +138,7 @@ impl Chain {
         let mut edge =
             self.edge.enter(|| EdgeDataplane::open(&options)).unwrap_or_else(|error| panic!("{}", chain(&error)));
         edge.apply(&self.edge_tables()).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        edge.set_owned(EGRESS.into(), true).unwrap();
+        edge.set_owned(EGRESS.into(), self.family == Family::V4).unwrap();
         edge.set_outside_alive(true).unwrap();
         edge
     }
@@ -77,8 +146,9 @@ impl Chain {
     fn node_tables(&self) -> NodeTables {
         let subject = SubjectNumber(7);
         let group = "frankfurt".parse::<persona_core::ids::GroupName>().unwrap();
+        let (family, lease) = (self.family, Some(LeaseId(9)));
         NodeTables {
-            underlay_address: Some(NODE.into()),
+            underlay_address: Some(family.node()),
             slow_ifindex: None,
             subjects: vec![SubjectEntry {
                 number: subject,
@@ -88,8 +158,8 @@ impl Chain {
                     allow: AllowedProtocols { tcp: true, udp: true, icmp: true, other: false },
                     dscp: None,
                     egress_class: 0,
-                    lease: Some(LeaseId(9)),
-                    lease6: None,
+                    lease: lease.filter(|_| family == Family::V4),
+                    lease6: lease.filter(|_| family == Family::V6),
                     filtering: Filtering::default(),
                     bypass: vec![],
                 }),
@@ -98,7 +168,7 @@ impl Chain {
                 ifindex: self.node.ifindex("w0"),
                 subject: Some(subject),
                 address: Some(WORKLOAD),
-                prefix6: None,
+                prefix6: Some((WORKLOAD6, 128)),
                 vlan: None,
             }],
             cgroups: vec![],
@@ -107,7 +177,7 @@ impl Chain {
                 id: LeaseId(9),
                 subject,
                 vni: Vni(42),
-                space: LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks: vec![5, 8] },
+                space: family.space(),
                 configured: false,
                 group: group.clone(),
                 mtu: 1400,
@@ -115,39 +185,35 @@ impl Chain {
             }],
             edges: vec![EdgeEntry {
                 number: EdgeNumber(1),
-                address: EDGE.into(),
+                address: family.edge(),
                 ifindex: self.node.ifindex("u0"),
-                next_hop: EDGE.into(),
+                next_hop: family.edge(),
             }],
             groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
-            bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
+            bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24), (WORKLOAD6.into(), 64)],
             managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
         }
     }
 
     fn edge_tables(&self) -> EdgeTables {
-        let space = LeaseSpace::Ports { address: EGRESS, block_bits: 10, blocks: vec![5, 8] };
+        let family = self.family;
+        let hop = |device: &str, address, destination_mac| NextHopEntry {
+            ifindex: self.edge.ifindex(device),
+            address,
+            source_mac: self.edge.mac(device),
+            destination_mac: Some(destination_mac),
+        };
+        let outside = Some(hop("o0", family.server(), self.server.mac("s0")));
         EdgeTables {
             number: EdgeNumber(1),
-            underlay_address: Some(EDGE.into()),
+            underlay_address: Some(family.edge()),
             generation: Generation(1),
             addresses: vec![EgressAddressEntry { address: EGRESS, block_bits: 10 }],
-            leases: vec![EdgeLeaseEntry { space, node: NODE.into(), vni: Vni(42), mtu: 1400 }],
-            nodes: vec![NodeEntry {
-                address: NODE.into(),
-                next_hop: NextHopEntry {
-                    ifindex: self.edge.ifindex("i0"),
-                    address: NODE.into(),
-                    source_mac: self.edge.mac("i0"),
-                    destination_mac: Some(self.node.mac("u0")),
-                },
-            }],
-            outside: Some(NextHopEntry {
-                ifindex: self.edge.ifindex("o0"),
-                address: SERVER.into(),
-                source_mac: self.edge.mac("o0"),
-                destination_mac: Some(self.server.mac("s0")),
-            }),
+            prefixes: vec![(PREFIX6, 64)],
+            leases: vec![EdgeLeaseEntry { space: family.space(), node: family.node(), vni: Vni(42), mtu: 1400 }],
+            nodes: vec![NodeEntry { address: family.node(), next_hop: hop("i0", family.node(), self.node.mac("u0")) }],
+            outside: outside.clone().filter(|_| family == Family::V4),
+            outside6: outside.filter(|_| family == Family::V6),
             ..EdgeTables::default()
         }
     }
