@@ -8,9 +8,9 @@ use persona_ctl::dataplane::tables::*;
 
 use super::edge_frames::Tunnel;
 use super::frames::{MAC_A, MAC_B};
-use super::namespace::Namespace;
+use super::kept;
 use super::run::{Facts, TC_DROP, TC_NEXT, TC_REDIRECT, XDP_DROP, XDP_PASS, XDP_REDIRECT, new_drops, run_tc, run_xdp};
-use super::world::{LOOPBACK, World, is_privileged};
+use super::world::{LOOPBACK, is_privileged};
 
 pub(super) const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
@@ -119,13 +119,11 @@ pub(super) fn with_edge(underlay: Underlay, test: impl FnOnce(&mut EdgeDataplane
     if !is_privileged() {
         return;
     }
-    let namespace = Namespace::new("packets");
-    let world = World::new();
-    namespace.enter(|| {
-        let mut edge = world.edge();
+    kept::with_edge(|mut edge, _| {
         edge.apply(&underlay.tables()).unwrap();
         edge.set_outside_alive(true).unwrap();
         test(&mut edge);
+        edge
     });
 }
 

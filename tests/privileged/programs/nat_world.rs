@@ -12,9 +12,9 @@ use persona_ctl::dataplane::tables::*;
 use persona_ctl::dataplane::{NodeDataplane, NodeOptions};
 
 use super::frames::{Ip, ethernet, geneve};
-use super::namespace::Namespace;
+use super::kept;
 use super::run::{Facts, Outcome, TC_DROP, TC_REDIRECT, new_drops, run_tc};
-use super::world::{LOOPBACK, World, is_privileged};
+use super::world::{LOOPBACK, is_privileged};
 
 pub(super) const WORKLOAD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -120,15 +120,13 @@ pub(super) fn with_nat(wish: &Wish, test: impl FnOnce(&mut Nat) + Send) {
     if !is_privileged() {
         return;
     }
-    let namespace = Namespace::new("nat");
-    let world = World::new();
-    namespace.enter(|| {
+    kept::with_node(wish.adopt, |mut node, world| {
         let options = NodeOptions { adopt: wish.adopt, ..world.node_options() };
-        let mut node = NodeDataplane::open(&options).unwrap();
         node.apply(&wish.tables()).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
         let mut nat = Nat { node, bpffs: world.bpffs(), options };
         test(&mut nat);
+        nat.node
     });
 }
 

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use persona_common::addr::address6;
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
+use persona_ctl::dataplane::NodeDataplane;
 use persona_ctl::dataplane::tables::*;
-use persona_ctl::dataplane::{NodeDataplane, NodeOptions};
 
 use super::frames::ethernet;
 use super::frames6::{Ip6, kind_of, tunnel};
-use super::namespace::Namespace;
+use super::kept;
 use super::nat_world::advance;
 use super::run::{Facts, Outcome, TC_DROP, new_drops, run_tc};
-use super::world::{LOOPBACK, World, is_privileged};
+use super::world::{LOOPBACK, is_privileged};
 
 pub(super) const VNI: u32 = 42;
 pub(super) const MTU: u16 = 1400;
@@ -134,13 +134,11 @@ pub(super) fn with_adopting_node(
     if !is_privileged() {
         return;
     }
-    let namespace = Namespace::new("node6");
-    let world = World::new();
-    namespace.enter(|| {
-        let mut node = NodeDataplane::open(&NodeOptions { adopt, ..world.node_options() }).unwrap();
+    kept::with_node(adopt, |mut node, world| {
         node.apply(tables).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
         test(&mut node, &|secs| advance(&world.bpffs(), secs));
+        node
     });
 }
 
@@ -202,6 +200,8 @@ pub(super) fn told_at_a_bounded_rate(node: &NodeDataplane, run: impl Fn() -> Out
 /// The same, whoever tells.
 pub(super) fn told_until_dropped(drops: impl Fn() -> BTreeMap<String, u64>, is_dropped: impl Fn() -> bool) {
     const TRY_COUNT_MAX: u32 = 100_000;
+    // Whoever was told before: the bucket is full again after a token per millisecond.
+    std::thread::sleep(Duration::from_millis(200));
     let (before, started) = (drops(), Instant::now());
     let (mut told, mut refused) = (0u128, 0u64);
     for _ in 0..TRY_COUNT_MAX {
