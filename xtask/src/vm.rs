@@ -20,9 +20,8 @@ use guest::{Guest, Report};
 use kernel::{KERNELS, Kernel, KernelFiles};
 pub(crate) use kernel::{find, install};
 
-/// What runs in a guest if nothing else is asked for. Nearly all of a test's time is the verifier's, for every program of
-/// a role: four to thirteen seconds under emulation, by what else the machine does. A whole system (`cluster::guest`, `interop_`, which needs
-/// the kernel's geneve device, netem and fq) takes minutes, and runs there by name only.
+/// What runs in a guest if nothing else is asked for. A whole system takes minutes there, so `cluster::guest` and `interop_netem`, which
+/// holds what the manager tells of an underlay against what netem does to it, run there by name only.
 const TESTS: [&str; 6] = ["verifier::", "programs::", "lifecycle::", "limits::", "netlink::", "slow_path::"];
 
 /// What of that does not run there, with the reason beside it.

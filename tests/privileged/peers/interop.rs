@@ -8,21 +8,21 @@ use crate::cluster;
 
 /// A part of the kernel: its name, and a `tc` or `ip` command that only succeeds where it is there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part(&'static str, &'static str);
+pub(crate) struct Part(&'static str, &'static str);
 
 /// The geneve device that carries IP itself (Linux 5.18).
-pub(super) const GENEVE: Part =
+pub(crate) const GENEVE: Part =
     Part("the geneve device", "ip link add probe type geneve id 1 remote 192.0.2.1 innerprotoinherit");
 
 /// The queue that loses, delays, repeats and reorders.
-pub(super) const NETEM: Part = Part("netem", "tc qdisc add dev lo root netem loss 1%");
+pub(crate) const NETEM: Part = Part("netem", "tc qdisc add dev lo root netem loss 1%");
 
 /// Fair queueing, which sends each packet at its time.
-pub(super) const FQ: Part = Part("fq", "tc qdisc add dev lo root fq");
+pub(crate) const FQ: Part = Part("fq", "tc qdisc add dev lo root fq");
 
 /// Whether this kernel lacks a part. The guests' kernels are said to have all (`PERSONA_REQUIRE_INTEROP`), so that
 /// lacking one is a failure there.
-pub(super) fn lacks(part: Part) -> bool {
+pub(crate) fn lacks(part: Part) -> bool {
     if !cluster::may_run() {
         return true;
     }
@@ -42,7 +42,7 @@ pub(super) fn lacks(part: Part) -> bool {
 }
 
 /// Runs `tc` inside a namespace, with words split at blanks.
-pub(super) fn tc(inside: &Namespace, arguments: &str) -> Result<()> {
+pub(crate) fn tc(inside: &Namespace, arguments: &str) -> Result<()> {
     let output = inside.command("tc")?.args(arguments.split_whitespace()).output()?;
     if !output.status.success() {
         bail!("tc {arguments} in {}: {}", inside.name, String::from_utf8_lossy(&output.stderr).trim());

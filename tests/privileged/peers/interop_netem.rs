@@ -63,7 +63,7 @@ fn figures(world: &World, findings: &mut Findings) -> Result<()> {
 }
 
 /// A download and an upload, each whole, under the lease.
-pub(super) fn tcp(world: &World, findings: &mut Findings) -> Result<()> {
+fn tcp(world: &World, findings: &mut Findings) -> Result<()> {
     let (down, up, copy) = (world.path("www/down"), world.path("up"), world.path("down.copy"));
     content::write(&down, DOWN_BYTES, 71)?;
     content::write(&up, UP_BYTES, 73)?;

@@ -16,6 +16,7 @@ mod gateway_flows;
 mod gateway_packets;
 mod gateway_world;
 mod guard6;
+mod interop;
 mod kept;
 mod load;
 mod map_full;

@@ -34,6 +34,12 @@ impl Namespace {
         }
     }
 
+    /// Writes a setting, by its path below `/proc/sys`.
+    pub(super) fn write_sysctl(&self, name: &str, value: &str) {
+        let written = self.enter(|| std::fs::write(format!("/proc/sys/{name}"), value));
+        written.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
     /// Runs `ethtool -K` in the namespace.
     pub(super) fn ethtool(&self, arguments: &str) {
         let output = self.run(&format!("ethtool -K {arguments}"));

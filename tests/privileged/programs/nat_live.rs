@@ -15,12 +15,16 @@ use super::path::{Chain, Family};
 use super::world::is_privileged;
 
 const PORT: u16 = 7100;
-const LENGTH: usize = 6 << 20;
+
+/// Bytes that are carried each way; fewer where the processor is emulated (xtask says so).
+fn length() -> usize {
+    if std::env::var_os("PERSONA_TEST_EMULATED").is_some() { 2 << 20 } else { 6 << 20 }
+}
 
 /// A file of bytes in which a shift would show.
-fn content() -> File {
+pub(super) fn content() -> File {
     let mut file = tempfile::tempfile().unwrap();
-    let bytes: Vec<u8> = (0..LENGTH as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let bytes: Vec<u8> = (0..length() as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     file.write_all(&bytes).unwrap();
     file
 }
@@ -29,7 +33,7 @@ fn content() -> File {
 fn send(file: &File, mut stream: TcpStream) {
     let mut file = file;
     file.rewind().unwrap();
-    assert_eq!(std::io::copy(&mut file, &mut stream).unwrap(), LENGTH as u64);
+    assert_eq!(std::io::copy(&mut file, &mut stream).unwrap(), length() as u64);
 }
 
 fn receive(file: &File, mut stream: TcpStream) {
@@ -43,7 +47,7 @@ fn receive(file: &File, mut stream: TcpStream) {
 }
 
 /// Both ways over one connection each.
-fn transfer(chain: &Chain, file: &File) {
+pub(super) fn transfer(chain: &Chain, file: &File) {
     let server = chain.family.server();
     let listener = chain.server.enter(|| TcpListener::bind((server, PORT)).unwrap());
     let connect = || chain.workload.enter(|| TcpStream::connect((server, PORT)).unwrap());
@@ -63,7 +67,7 @@ fn transfer(chain: &Chain, file: &File) {
 }
 
 /// Datagrams of many lengths there and back, with a checksum and, where one may do without, without.
-fn exchange(chain: &Chain) {
+pub(super) fn exchange(chain: &Chain) {
     let family = chain.family;
     let bind = |namespace: &Namespace, address: IpAddr, port: u16| {
         let socket = namespace.enter(|| UdpSocket::bind((address, port)).unwrap());
@@ -73,7 +77,7 @@ fn exchange(chain: &Chain) {
     let server = bind(&chain.server, family.server(), PORT);
     let longest = if family == Family::V4 { 1_372 } else { 1_352 };
     for has_checksum in [true, false].into_iter().filter(|has| *has || family == Family::V4) {
-        let workload = bind(&chain.workload, family.workload(), 0);
+        let workload = bind(&chain.workload, chain.client, 0);
         workload.connect((family.server(), PORT)).unwrap();
         for socket in [&server, &workload] {
             let without = libc::c_int::from(!has_checksum);
@@ -99,7 +103,7 @@ fn exchange(chain: &Chain) {
 }
 
 /// Packets that a namespace's kernel has refused for their checksum.
-fn wrong_sums(namespace: &Namespace) -> u64 {
+pub(super) fn wrong_sums(namespace: &Namespace) -> u64 {
     let read = |file: &str| String::from_utf8(namespace.run(&format!("cat /proc/net/{file}")).stdout).unwrap();
     let text = read("snmp");
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();

@@ -31,7 +31,7 @@ pub(super) enum Family {
 impl Family {
     pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    pub(super) fn workload(self) -> IpAddr {
+    fn workload(self) -> IpAddr {
         self.of(WORKLOAD, WORKLOAD6)
     }
 
@@ -39,12 +39,17 @@ impl Family {
         self.of(SERVER, SERVER6)
     }
 
-    fn node(self) -> IpAddr {
+    pub(super) fn node(self) -> IpAddr {
         self.of(Ipv4Addr::new(10, 0, 0, 1), Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1))
     }
 
-    fn edge(self) -> IpAddr {
+    pub(super) fn edge(self) -> IpAddr {
         self.of(Ipv4Addr::new(10, 0, 0, 2), Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2))
+    }
+
+    /// An address of the lease.
+    pub(super) fn leased(self) -> IpAddr {
+        self.of(EGRESS, Ipv6Addr::from_bits(PREFIX6.to_bits() | 0x77))
     }
 
     /// Whether the server sees a client under the lease.
@@ -73,6 +78,8 @@ impl Family {
 /// Namespaces from left to right.
 pub(super) struct Chain {
     pub(super) family: Family,
+    /// The workload's own address.
+    pub(super) client: IpAddr,
     pub(super) workload: Namespace,
     pub(super) node: Namespace,
     pub(super) edge: Namespace,
@@ -105,7 +112,8 @@ impl Chain {
             workload.ip("route add default via fd00:1::1");
             server.ip("route add 2001:db8:0:77::/64 via 2001:db8:ffff::2");
         }
-        Self { family, workload, node, edge, server, directory: tempfile::tempdir().unwrap() }
+        let client = family.workload();
+        Self { family, client, workload, node, edge, server, directory: tempfile::tempdir().unwrap() }
     }
 
     pub(super) fn open_node(&self) -> NodeDataplane {
