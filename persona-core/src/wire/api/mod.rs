@@ -17,12 +17,14 @@
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
+//! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
 //! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
 //!
 //! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s.
 
 mod access;
 mod answer;
+mod audit;
 mod documents;
 mod explanation;
 mod fleet;
@@ -32,6 +34,7 @@ mod subjects;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
 pub use answer::{Page, Problem, ProblemPart};
+pub use audit::AuditCheckpoint;
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, EffectiveField, Explanation};
 pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};
