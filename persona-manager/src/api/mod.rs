@@ -3,6 +3,7 @@
 mod access_tokens;
 mod agents;
 mod apply;
+mod audit;
 mod bindings;
 mod edges;
 mod egress_pools;
@@ -100,6 +101,8 @@ pub(crate) fn router(context: Context) -> Router {
         .routes(routes!(explain::explain))
         .routes(routes!(status::status))
         .routes(routes!(events::events))
+        .routes(routes!(audit::entries))
+        .routes(routes!(audit::checkpoint))
         .split_for_parts();
     let document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
     check_table(&document);

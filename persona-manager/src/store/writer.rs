@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use persona_core::audit::EventHash;
 use persona_core::wire::desired::DesiredState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::draft::Draft;
 use super::records::{AgentId, EventRecord};
 use super::snapshot::Snapshot;
-use super::{Backend, Standing, StoreError, Trouble};
+use super::{Backend, Standing, StoreError, Trouble, audit};
 use crate::access;
 use crate::clock::now_ms;
 use crate::error::{Kind, Refusal};
@@ -78,8 +79,17 @@ impl Store {
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
         let checked = Instant::now();
-        let writer =
-            Writer { backend, queue, snapshots: snapshot_sender, standing: standing_sender, brain, said, checked };
+        let writer = Writer {
+            backend,
+            queue,
+            snapshots: snapshot_sender,
+            standing: standing_sender,
+            brain,
+            said,
+            checked,
+            process: crate::auth::random_hex::<8>(),
+            has_begun: false,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
@@ -140,6 +150,19 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The last event to be dropped for its age, and its hash. None: there are few enough.
+    pub(crate) async fn drop_point(&self, kept: audit::Kept) -> Result<Option<(u64, EventHash)>, Refusal> {
+        let (reader, snapshot) = (self.reader.clone(), self.snapshot());
+        let read = move || {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            audit::drop_point(reader.as_mut(), &snapshot, kept)
+        };
+        let point = tokio::task::spawn_blocking(read).await;
+        point.map_err(Refusal::internal_from)?.map_err(Refusal::internal_from)
+    }
+}
+
 /// The thread's own.
 struct Writer {
     backend: Box<dyn Backend>,
@@ -151,6 +174,10 @@ struct Writer {
     said: String,
     /// When the lead was last confirmed.
     checked: Instant,
+    /// A random name of this process, for its events.
+    process: String,
+    /// Whether it has said in the lead that it writes them.
+    has_begun: bool,
 }
 
 impl Writer {
@@ -236,6 +263,7 @@ impl Writer {
 
     fn take_lead(&mut self, went_back: Option<String>) {
         (self.brain.begin)();
+        self.has_begun = false;
         self.checked = Instant::now();
         if let Some(reason) = &went_back {
             let reason = reason.clone();
@@ -252,6 +280,17 @@ impl Writer {
 
     fn write_batch(&mut self, batch: Vec<Job>) -> Result<(), Arc<StoreError>> {
         let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
+        if !self.has_begun {
+            let unchained = audit::head(self.backend.as_mut(), draft.state()).map_err(Arc::new);
+            match unchained {
+                Ok((head, count)) => draft.begin_events(&self.process, head, count),
+                Err(error) => {
+                    // Jobs say what they would have answered; that they were not stored goes before it.
+                    batch.into_iter().for_each(|job| job(&mut draft)(Err(error.clone())));
+                    return Err(error);
+                }
+            }
+        }
         let answers: Vec<Answer> = batch.into_iter().map(|job| job(&mut draft)).collect();
         (self.brain.pass)(&mut draft);
         let (snapshot, writes, events) = draft.finish();
@@ -262,6 +301,7 @@ impl Writer {
         };
         let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
         if committed.is_ok() {
+            self.has_begun |= !events.is_empty();
             if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
                 self.checked = Instant::now();
             }

@@ -64,6 +64,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /v1/explain/{subject}", "vouad"),
     ("GET /v1/status", "vouad"),
     ("GET /v1/events", "vouad"),
+    ("GET /v1/audit/entries", "vouad"),
+    ("GET /v1/audit/checkpoint", "vouad"),
 ];
 
 /// Somebody who asks: the letters of what includes them, and their client.
