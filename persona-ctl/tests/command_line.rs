@@ -247,3 +247,34 @@ async fn take_out(ctl: &Ctl) {
     assert!(ctl.text("lease list --family ipv6").await.contains("no leases"));
     assert!(ctl.text("lease list --family ipv4").await.contains("203.0.113."));
 }
+
+#[test]
+fn the_chain_of_events_is_checked_and_a_checkpoint_of_it_kept() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let (documents, kept) = (dir.path().join("documents.yaml"), dir.path().join("kept.jsonl"));
+    std::fs::write(&documents, DOCUMENTS).expect("a file can be written");
+    let kept = kept.display();
+    world::with_manager(|manager| async move {
+        let ctl = Ctl { manager: manager.clone() };
+        ctl.text(&format!("persona apply -f {}", documents.display())).await;
+        assert!(ctl.text("audit verify").await.ends_with("the chain is whole\n"));
+        ctl.text(&format!("audit export --since 2 --to {kept}")).await;
+        let (code, said) = ctl.refusal(&format!("audit export --to {kept}")).await;
+        assert!(code == Some(1) && said.contains("exists"), "{said}");
+        ctl.text("binding delete everyone").await;
+        let told = ctl.text(&format!("audit verify --against {kept}")).await;
+        assert!(told.contains("goes on from"), "{told}");
+        let report: persona_core::audit::AuditReport = ctl.json("audit verify").await;
+        assert!(report.is_whole() && report.process_count == 1, "{report:?}");
+
+        let socket = std::path::Path::new(manager.strip_prefix("unix:").expect("a socket"));
+        let store = socket.ancestors().nth(2).expect("the store is beside it").join("store.sqlite");
+        let offline = format!("audit verify --offline --store {}", store.display());
+        assert!(ctl.text(&offline).await.ends_with("the chain is whole\n"));
+        let changed = std::fs::read_to_string(kept.to_string()).expect("it was written");
+        std::fs::write(kept.to_string(), changed.replacen("\"number\":4", "\"number\":5", 1)).expect("it can be");
+        let output = ctl.run(&format!("{offline} --against {kept}")).await;
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(3) && told.contains("diverged"), "{told}");
+    });
+}

@@ -1,11 +1,13 @@
 //! One method per row of the API's table. Lists follow their pages to the end.
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
-    AccessTokenSecret, AccessTokenView, Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView,
-    EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken,
-    NodeView, PersonaView, PoolView, Revoke, Rollback, Roots, Status, Switch, SwitchEnd, WhoAmI, WorkloadView,
+    AccessTokenSecret, AccessTokenView, Applied, Apply, AssignmentView, AuditCheckpoint, CapabilityRequest,
+    DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView,
+    NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, Revoke, Rollback, Roots, Status, Switch, SwitchEnd,
+    WhoAmI, WorkloadView,
 };
 use reqwest::Method;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -16,6 +18,9 @@ use super::http::{ApiClient, read};
 
 /// The longest line of an event stream, bytes.
 const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// Events that are asked for at a time to be checked.
+const AUDIT_PAGE_LENGTH: u32 = 1_000;
 
 impl ApiClient {
     /// Stores documents, all or none; with `dry_run` it only says what would happen.
@@ -240,6 +245,17 @@ impl ApiClient {
     pub async fn events(&self, since: Option<u64>) -> Result<Vec<EventView>, ClientError> {
         let since = since.map(|number| ("since", number.to_string()));
         self.list(&["events"], since.as_slice()).await
+    }
+
+    /// Events after number `since` with their hashes, oldest first.
+    pub async fn audit_entries(&self, since: u64) -> Result<Vec<AuditEntry>, ClientError> {
+        let query = [("since", since.to_string()), ("limit", AUDIT_PAGE_LENGTH.to_string())];
+        self.list(&["audit", "entries"], &query).await
+    }
+
+    /// The newest event, signed now.
+    pub async fn audit_checkpoint(&self) -> Result<AuditCheckpoint, ClientError> {
+        self.get(&["audit", "checkpoint"]).await
     }
 
     /// Events after number `since` (absent: from now), and every later one as it happens.
