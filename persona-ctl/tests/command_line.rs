@@ -249,6 +249,37 @@ async fn take_out(ctl: &Ctl) {
 }
 
 #[test]
+fn what_was_read_is_applied_unless_others_changed_it_meanwhile() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let (documents, read) = (dir.path().join("documents.yaml"), dir.path().join("read.yaml"));
+    std::fs::write(&documents, DOCUMENTS).expect("a file can be written");
+    world::with_manager(|manager| async move {
+        let ctl = Ctl { manager };
+        let apply = format!("persona apply -f {}", documents.display());
+        ctl.text(&apply).await;
+        assert_eq!(ctl.text(&apply).await.matches("unchanged").count(), 5, "a file that says the same");
+        let text = ctl.text("persona get tokyo -o yaml").await;
+        std::fs::write(&read, &text).expect("a file can be written");
+        let again = format!("persona apply -f {}", read.display());
+        assert!(ctl.text(&again).await.contains("unchanged"), "get | apply changes nothing");
+        let changed = DOCUMENTS.replace("mtu: 1300", "mtu: 1320");
+        std::fs::write(&documents, changed).expect("a file can be written");
+        assert!(
+            ctl.text(&apply).await.contains("updated"),
+            "a file that names no version is a change of what is there"
+        );
+        std::fs::write(&read, text.replace("1300", "1310")).expect("a file can be written");
+        let (code, said) = ctl.refusal(&again).await;
+        assert!(code == Some(3) && said.contains("was changed since you read it"), "{said}");
+        assert!(ctl.text(&format!("persona diff -f {}", documents.display())).await.contains("say the same"));
+        assert!(ctl.text(&format!("{again} --force-conflicts")).await.contains("updated"));
+        ctl.text("persona rollback tokyo").await;
+        ctl.text("binding delete everyone").await;
+        ctl.text("persona delete tokyo").await;
+    });
+}
+
+#[test]
 fn the_chain_of_events_is_checked_and_a_checkpoint_of_it_kept() {
     let dir = tempfile::tempdir().expect("a directory can be made");
     let (documents, kept) = (dir.path().join("documents.yaml"), dir.path().join("kept.jsonl"));

@@ -30,6 +30,7 @@ mod server;
 mod simulation;
 mod store;
 mod tasks;
+mod versions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

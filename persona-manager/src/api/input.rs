@@ -1,16 +1,21 @@
 //! Extractors whose refusals say what would be valid.
 
+use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use persona_core::ids::{InvalidSubject, SubjectId};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::Caller;
 use crate::auth::certificate_missing;
 use crate::context::Context;
-use crate::error::Refusal;
+use crate::error::{Refusal, etag};
 use crate::store::AgentId;
+use crate::versions::Expected;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -48,6 +53,30 @@ impl FromRequest<Context> for FromAgent {
             return Err(certificate_missing());
         };
         Ok(Self { id, body: read(request, context).await? })
+    }
+}
+
+/// What a change expects of the document that it changes.
+pub(super) struct IfMatch(pub(super) Expected);
+
+impl FromRequestParts<Context> for IfMatch {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, Refusal> {
+        Expected::of(&parts.headers).map(Self)
+    }
+}
+
+/// One document, with its version as the ETag.
+pub(super) struct Tagged<T>(pub(super) String, pub(super) T);
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let Self(resource_version, view) = self;
+        let mut response = Json(view).into_response();
+        if let Some(tag) = etag(&resource_version) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
     }
 }
 

@@ -257,7 +257,7 @@ async fn write(http: reqwest::Client, base: String, told: Arc<Mutex<Told>>, writ
         let rate = round * 1_000_000 + number * 2 + 1; // odd: it is shown in the unit in which it is written
         let mut document = persona(&name, "fra", &[]);
         document["spec"]["qos"]["egressRate"] = json!(format!("{rate}kbit"));
-        let request = http.post(format!("{base}/v1/apply")).json(&json!({ "documents": [document] }));
+        let request = http.post(format!("{base}{APPLY}")).json(&json!({ "documents": [document] }));
         let Ok(answer) = request.send().await else { return };
         if answer.status() != 200 {
             return;

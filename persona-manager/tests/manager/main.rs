@@ -14,3 +14,4 @@ mod removal;
 mod revocation;
 mod room;
 mod support;
+mod versions;

@@ -2,7 +2,7 @@
 //!
 //! | method, path | body → answer |
 //! |---|---|
-//! | `POST /v1/apply?dryRun=` | [`Apply`] → [`Applied`] |
+//! | `POST /v1/apply?dryRun=&forceConflicts=` | [`Apply`] → [`Applied`] |
 //! | `GET /v1/personas` · `/{name}?version=` · `/{name}/versions` | → [`PersonaView`]s |
 //! | `POST /v1/personas/{name}/rollback` · `DELETE /v1/personas/{name}` | [`Rollback`] → [`PersonaView`] |
 //! | `GET /v1/bindings` · `/{name}` · `DELETE` | → [`DocumentView`] |
@@ -20,7 +20,8 @@
 //! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
 //! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
 //!
-//! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s.
+//! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s. One document has an `ETag`, which
+//! `DELETE` and `rollback` need in `If-Match` (428 without, 412 with another); `*` is any.
 
 mod access;
 mod answer;
