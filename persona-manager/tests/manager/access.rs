@@ -130,7 +130,7 @@ async fn every_route_of_the_document_is_known_here() {
             known.retain(|it| *it != route);
         }
     }
-    assert_eq!(known, ["GET /metrics", "GET /v1/openapi.json"], "the others are in the document");
+    assert_eq!(known, Vec::<String>::new(), "every route is in the document");
 }
 
 #[tokio::test(flavor = "multi_thread")]
