@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     VersionConflict,
     /// It is not said which version was read.
     VersionMissing,
+    /// Its idempotency key came with another request.
+    KeyReused,
     /// It is in use.
     InUse,
     /// There is no room for it.
@@ -72,6 +74,9 @@ impl Kind {
             }
             Self::VersionMissing => {
                 (StatusCode::PRECONDITION_REQUIRED, "version-missing", "Say which version you have read")
+            }
+            Self::KeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key is another request's")
             }
             Self::InUse => (StatusCode::CONFLICT, "in-use", "This is in use"),
             Self::NoRoom => (StatusCode::CONFLICT, "no-room", "There is no room for this"),

@@ -22,6 +22,7 @@ mod documents;
 mod error;
 mod forward;
 mod live;
+mod once;
 mod overrides;
 mod passed_on;
 mod revocation;

@@ -14,6 +14,7 @@ use crate::access::Caller;
 use crate::auth::certificate_missing;
 use crate::context::Context;
 use crate::error::{Refusal, etag};
+use crate::once::Once;
 use crate::store::AgentId;
 use crate::versions::Expected;
 
@@ -53,6 +54,19 @@ impl FromRequest<Context> for FromAgent {
             return Err(certificate_missing());
         };
         Ok(Self { id, body: read(request, context).await? })
+    }
+}
+
+/// A JSON body that may come again under the same idempotency key.
+pub(super) struct KeyedBody<T>(pub(super) T, pub(super) Option<Once>);
+
+impl<T: DeserializeOwned> FromRequest<Context> for KeyedBody<T> {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
+        let sender = request.extensions().get::<Caller>().map(ToString::to_string).unwrap_or_default();
+        let (what, headers) = (format!("{} {}", request.method(), request.uri().path()), request.headers().clone());
+        let body = read(request, context).await?;
+        Ok(Self(parse(&body)?, Once::of(&headers, &sender, &what, &body)?))
     }
 }
 

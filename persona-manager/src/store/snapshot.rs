@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use super::numbers::Numbers;
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
-    JoinTokenRecord, LeaseRecord, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord,
-    SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord,
+    RootRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -62,6 +62,8 @@ pub(crate) struct Snapshot {
     pub heard: Records<HeardRecord>,
     /// What stands for the events that were dropped.
     pub audit_stub: Records<AuditStubRecord>,
+    /// Answers that were given under idempotency keys.
+    pub once: Records<OnceRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -162,11 +164,13 @@ pub(crate) enum Table {
     Heard,
     /// [`AuditStubRecord`].
     AuditStub,
+    /// [`OnceRecord`].
+    Once,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -182,6 +186,7 @@ impl Table {
         Self::Recovery,
         Self::Heard,
         Self::AuditStub,
+        Self::Once,
     ];
 
     /// Its name, the same in every backend.
@@ -202,6 +207,7 @@ impl Table {
             Self::Recovery => "recovery",
             Self::Heard => "recovery_heard",
             Self::AuditStub => "audit_stub",
+            Self::Once => "once",
         }
     }
 }
@@ -225,6 +231,7 @@ impl Snapshot {
             Table::Recovery => insert::<RecoveryRecord>(self, body),
             Table::Heard => insert::<HeardRecord>(self, body),
             Table::AuditStub => insert::<AuditStubRecord>(self, body),
+            Table::Once => insert::<OnceRecord>(self, body),
         }
     }
 
@@ -246,6 +253,7 @@ impl Snapshot {
             Table::Recovery => remove::<RecoveryRecord>(self, key),
             Table::Heard => remove::<HeardRecord>(self, key),
             Table::AuditStub => remove::<AuditStubRecord>(self, key),
+            Table::Once => remove::<OnceRecord>(self, key),
         }
     }
 
@@ -280,6 +288,7 @@ impl Snapshot {
         collect(&self.recovery, &mut all);
         collect(&self.heard, &mut all);
         collect(&self.audit_stub, &mut all);
+        collect(&self.once, &mut all);
         all
     }
 }
@@ -397,3 +406,4 @@ record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |k
 record!(RecoveryRecord, &'static str, Recovery, recovery, |_it| RECOVERY_KEY, |key| (*key).to_owned());
 record!(HeardRecord, AgentId, Heard, heard, |it| it.agent.clone(), |key| key.to_string());
 record!(AuditStubRecord, &'static str, AuditStub, audit_stub, |_it| AUDIT_STUB_KEY, |key| (*key).to_owned());
+record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());

@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod documents;
 mod journal;
+mod once;
 mod recovery;
 mod revocations;
 mod roots;
@@ -18,6 +19,7 @@ pub(crate) use agents::{
 };
 pub(crate) use documents::{DocumentRecord, VersionRecord};
 pub(crate) use journal::{AUDIT_STUB_KEY, AuditStubRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
+pub(crate) use once::OnceRecord;
 pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
 pub(crate) use roots::{RootRecord, RootState};
