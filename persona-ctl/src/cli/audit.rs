@@ -28,8 +28,8 @@ const READ_COUNT_MAX: u32 = 3;
 pub(super) enum AuditCommand {
     /// Check every event and every signature, and say which event was altered, removed, inserted or moved.
     ///
-    /// The end of the chain can be cut off, and all of it written anew, by whoever has both the store and the fleet's key;
-    /// a checkpoint kept elsewhere (`audit export`) shows that.
+    /// Who can write to the store can cut the end off, and who has the fleet's key too can write all of it anew: a checkpoint
+    /// kept elsewhere (`audit export`) shows that.
     #[command(
         after_help = "Examples:\n  persona-ctl audit verify\n  persona-ctl audit verify --against /mnt/usb/audit-monday.jsonl\n  persona-ctl audit verify --offline --store backup.sqlite --roots roots.pem\n\nExit codes: 0 whole, 1 not checked, 3 something is wrong."
     )]
