@@ -10,7 +10,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::{Authority, AuthorityError};
+use super::{Authority, AuthorityError, Root};
 use crate::auth::sha256_hex;
 
 /// The public keys of roots by the roots' ids.
@@ -48,14 +48,51 @@ impl Authority {
     /// Signs the chain of events up to one of them.
     pub(crate) fn seal(
         &self,
+        event: (u64, EventHash),
+        purpose: SealPurpose,
+        now_ms: u64,
+    ) -> Result<AuditSeal, AuthorityError> {
+        self.signing().seal(event, purpose, now_ms)
+    }
+}
+
+impl Root {
+    /// Signs the chain of events up to one of them.
+    pub(crate) fn seal(
+        &self,
         (number, hash): (u64, EventHash),
         purpose: SealPurpose,
         now_ms: u64,
     ) -> Result<AuditSeal, AuthorityError> {
-        let root = self.signing();
-        let mut seal = AuditSeal { number, hash, time_ms: now_ms, root: root.id.clone(), signature: String::new() };
-        let signature = root.issuer.key().sign(&seal.statement(purpose))?;
+        let mut seal = AuditSeal { number, hash, time_ms: now_ms, root: self.id.clone(), signature: String::new() };
+        let signature = self.issuer.key().sign(&seal.statement(purpose))?;
         seal.signature = STANDARD.encode(signature);
         Ok(seal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_is_good_for_its_event_its_purpose_and_under_its_root_only() {
+        let (root, other) = (Root::make(1_790_000_000_000).unwrap(), Root::make(1_790_000_000_000).unwrap());
+        let keys = SealKeys::read(&[root.certificate.as_str(), &other.certificate].concat()).unwrap();
+        let seal = root.seal((7, EventHash([1; 32])), SealPurpose::Head, 9).unwrap();
+        assert!(keys.is_signed(&seal, SealPurpose::Head));
+        assert!(!keys.is_signed(&seal, SealPurpose::Stub));
+        assert!(!keys.clone().only(&other.id).is_signed(&seal, SealPurpose::Head));
+        for forged in [
+            AuditSeal { number: 8, ..seal.clone() },
+            AuditSeal { hash: EventHash([2; 32]), ..seal.clone() },
+            AuditSeal { time_ms: 10, ..seal.clone() },
+            AuditSeal { root: other.id.clone(), ..seal.clone() },
+            AuditSeal { signature: "nonsense".to_owned(), ..seal.clone() },
+            AuditSeal { signature: String::new(), ..seal },
+        ] {
+            assert!(!keys.is_signed(&forged, SealPurpose::Head), "{forged:?}");
+        }
+        assert!(SealKeys::read("").is_err() && SealKeys::read("nonsense").is_err());
     }
 }

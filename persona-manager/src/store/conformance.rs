@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use persona_core::audit::{AuditSeal, EventHash, FindingKind};
 use persona_core::document::Kind;
 use persona_core::ids::{LeaseId, SubjectId};
 use persona_core::lease::LeaseState;
@@ -20,10 +19,9 @@ use serde_json::json;
 use self::postgres_server::PostgresServer;
 use super::snapshot::{Table, Write};
 use super::*;
-use crate::authority::SealKeys;
 
 /// A store that can be opened again and again.
-trait Place {
+pub(super) trait Place {
     fn config(&self) -> StoreConfig;
 
     /// Does something to it behind the manager's back.
@@ -103,8 +101,8 @@ const CHECKS: [fn(&dyn Place); 9] = [
     no_port_and_no_prefix_is_held_twice,
     events_come_in_order_and_in_pages,
     any_text_comes_back_as_it_was,
-    what_was_done_to_stored_events_is_found,
-    dropped_events_are_signed_for,
+    conformance_chain::what_was_done_to_stored_events_is_found,
+    conformance_chain::dropped_events_are_signed_for,
     any_sequence_of_writes_leaves_what_a_map_would_hold,
 ];
 
@@ -227,85 +225,6 @@ fn any_text_comes_back_as_it_was(place: &dyn Place) {
     }
     // What an agent says must not stop the store, whatever it is.
     backend.commit(9, &[], &[event(9, "a\0b")]).unwrap();
-}
-
-/// Commits events in several transactions, as a process that begins to write.
-fn write_chain(backend: &mut dyn Backend, count: u64) -> Snapshot {
-    let mut state = backend.load().unwrap();
-    for revision in 1..=count {
-        let mut draft = Draft::new(&state, 1_000 * revision);
-        if revision == 1 {
-            draft.begin_events("p1", EventHash::GENESIS, 0);
-        }
-        draft.event(
-            "x.happened",
-            "a\0b",
-            "test",
-            format!("Größe ' {revision}"),
-            json!({ "half": 0.1 + 0.2, "n": revision }),
-        );
-        let (next, writes, events) = draft.finish();
-        backend.commit(next.revision, &writes, &events).unwrap();
-        state = next;
-    }
-    state
-}
-
-fn what_was_done_to_stored_events_is_found(place: &dyn Place) {
-    let mut backend = place.open();
-    write_chain(backend.as_mut(), 9);
-    drop(backend);
-    let found = || -> Vec<(FindingKind, u64, u64)> {
-        let report = verify_audit(&place.config(), &SealKeys::default(), &[]).unwrap();
-        assert_eq!(report.process_count, 1);
-        report.findings.iter().map(|it| (it.kind, it.first, it.last)).collect()
-    };
-    assert_eq!(found(), []);
-    place.tamper("CREATE TABLE saved AS SELECT * FROM events");
-    let swap = "UPDATE events SET number = 99 WHERE number = 4; UPDATE events SET number = 4 WHERE number = 5;
-        UPDATE events SET number = 5 WHERE number = 99";
-    let insert = "UPDATE events SET number = -number WHERE number >= 6; UPDATE events SET number = 1 - number WHERE number < 0;
-        INSERT INTO events SELECT 6, time_ms, name, about, actor, message, details, previous, hash FROM events WHERE number = 3";
-    type Found = &'static [(FindingKind, u64, u64)];
-    let cases: [(&str, Found); 8] = [
-        ("UPDATE events SET actor = 'somebody' WHERE number = 4", &[(FindingKind::Altered, 4, 4)]),
-        ("UPDATE events SET details = '{\"n\": 3}' WHERE number = 4", &[(FindingKind::Altered, 4, 4)]),
-        ("UPDATE events SET time_ms = time_ms + 1 WHERE number = 1", &[(FindingKind::Altered, 1, 1)]),
-        ("DELETE FROM events WHERE number IN (4, 5)", &[(FindingKind::Removed, 4, 5)]),
-        ("DELETE FROM events WHERE number <= 3", &[(FindingKind::Removed, 1, 3)]),
-        (swap, &[(FindingKind::Moved, 4, 4), (FindingKind::Moved, 5, 5)]),
-        (insert, &[(FindingKind::Inserted, 6, 6), (FindingKind::Moved, 7, 11)]),
-        ("UPDATE events SET hash = NULL, previous = NULL WHERE number = 4", &[(FindingKind::Bare, 4, 4)]),
-    ];
-    for (statements, expected) in cases {
-        place.tamper(statements);
-        let report = verify_audit(&place.config(), &SealKeys::default(), &[]).unwrap();
-        let found: Vec<_> = report.findings.iter().map(|it| (it.kind, it.first, it.last)).collect();
-        assert_eq!(found, expected, "{statements}");
-        place.tamper("DELETE FROM events; INSERT INTO events SELECT * FROM saved");
-    }
-    place.tamper("DROP TABLE saved");
-    assert_eq!(found(), []);
-}
-
-fn dropped_events_are_signed_for(place: &dyn Place) {
-    let mut backend = place.open();
-    let state = write_chain(backend.as_mut(), 9);
-    let few = Kept { count: 8, slack: 2 };
-    assert_eq!(super::audit::drop_point(backend.as_mut(), &state, few).unwrap(), None);
-    let kept = Kept { count: 4, slack: 2 };
-    let (number, hash) = super::audit::drop_point(backend.as_mut(), &state, kept).unwrap().unwrap();
-    assert_eq!((number, state.event_last), (6, 10));
-    let mut draft = Draft::new(&state, 1);
-    draft.drop_events(AuditSeal { number, hash, time_ms: 1, root: String::new(), signature: String::new() });
-    let (next, writes, events) = draft.finish();
-    backend.commit(next.revision, &writes, &events).unwrap();
-    let left: Vec<u64> = backend.events_after(0, 99).unwrap().iter().map(|event| event.number).collect();
-    assert_eq!(left, [7, 8, 9, 10]);
-    drop(backend);
-    let report = verify_audit(&place.config(), &SealKeys::default(), &[]).unwrap();
-    let kinds: Vec<_> = report.findings.iter().map(|it| it.kind).collect();
-    assert_eq!((kinds, report.pruned_to), (vec![FindingKind::Signature], Some(6)), "nobody signed that");
 }
 
 fn any_sequence_of_writes_leaves_what_a_map_would_hold(place: &dyn Place) {

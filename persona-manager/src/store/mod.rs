@@ -8,6 +8,8 @@
 mod audit;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod conformance_chain;
 mod draft;
 mod location;
 mod maintenance;
