@@ -31,7 +31,7 @@ pub(super) enum AuditCommand {
     /// Who can write to the store can cut the end off, and who has the fleet's key too can write all of it anew: a checkpoint
     /// kept elsewhere (`audit export`) shows that.
     #[command(
-        after_help = "Examples:\n  persona-ctl audit verify\n  persona-ctl audit verify --against /mnt/usb/audit-monday.jsonl\n  persona-ctl audit verify --offline --store backup.sqlite --roots roots.pem\n\nExit codes: 0 whole, 1 not checked, 3 something is wrong."
+        after_help = "Examples:\n  persona-ctl audit verify\n  persona-ctl audit verify --against /media/usb/audit-monday.jsonl\n  persona-ctl audit verify --offline --store backup.sqlite --roots roots.pem\n\nExit codes: 0 whole, 1 not checked, 3 something is wrong."
     )]
     Verify(VerifyArgs),
     /// Write a signed checkpoint, and the events since one if asked for, to be kept where the manager cannot write.
