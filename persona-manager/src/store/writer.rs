@@ -88,7 +88,7 @@ impl Store {
             said,
             checked,
             process: crate::auth::random_hex::<8>(),
-            has_begun: false,
+            opening: Opening::Unknown,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -176,8 +176,18 @@ struct Writer {
     checked: Instant,
     /// A random name of this process, for its events.
     process: String,
-    /// Whether it has said in the lead that it writes them.
-    has_begun: bool,
+    opening: Opening,
+}
+
+/// What this process's first event in the lead follows.
+#[derive(Clone, Copy)]
+enum Opening {
+    /// It was not looked up yet.
+    Unknown,
+    /// This hash, of which so many of the newest events have none of their own.
+    After(EventHash, u64),
+    /// It is written.
+    Done,
 }
 
 impl Writer {
@@ -263,7 +273,7 @@ impl Writer {
 
     fn take_lead(&mut self, went_back: Option<String>) {
         (self.brain.begin)();
-        self.has_begun = false;
+        self.opening = Opening::Unknown;
         self.checked = Instant::now();
         if let Some(reason) = &went_back {
             let reason = reason.clone();
@@ -280,16 +290,10 @@ impl Writer {
 
     fn write_batch(&mut self, batch: Vec<Job>) -> Result<(), Arc<StoreError>> {
         let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
-        if !self.has_begun {
-            let unchained = audit::head(self.backend.as_mut(), draft.state()).map_err(Arc::new);
-            match unchained {
-                Ok((head, count)) => draft.begin_events(&self.process, head, count),
-                Err(error) => {
-                    // Jobs say what they would have answered; that they were not stored goes before it.
-                    batch.into_iter().for_each(|job| job(&mut draft)(Err(error.clone())));
-                    return Err(error);
-                }
-            }
+        if let Err(error) = self.begin_events(&mut draft) {
+            // Jobs say what they would have answered; that they were not stored goes before it.
+            batch.into_iter().for_each(|job| job(&mut draft)(Err(error.clone())));
+            return Err(error);
         }
         let answers: Vec<Answer> = batch.into_iter().map(|job| job(&mut draft)).collect();
         (self.brain.pass)(&mut draft);
@@ -301,7 +305,9 @@ impl Writer {
         };
         let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
         if committed.is_ok() {
-            self.has_begun |= !events.is_empty();
+            if !events.is_empty() {
+                self.opening = Opening::Done;
+            }
             if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
                 self.checked = Instant::now();
             }
@@ -309,6 +315,18 @@ impl Writer {
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
         committed
+    }
+
+    /// Has the first event of this process in the lead say so.
+    fn begin_events(&mut self, draft: &mut Draft) -> Result<(), Arc<StoreError>> {
+        if let Opening::Unknown = self.opening {
+            let (head, unchained) = audit::head(self.backend.as_mut(), draft.state()).map_err(Arc::new)?;
+            self.opening = Opening::After(head, unchained);
+        }
+        if let Opening::After(head, unchained) = self.opening {
+            draft.begin_events(&self.process, head, unchained);
+        }
+        Ok(())
     }
 
     /// Shows a new snapshot; one that says nothing new wakes nobody.
