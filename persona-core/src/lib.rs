@@ -6,6 +6,7 @@
 
 pub mod activate;
 pub mod assign;
+pub mod audit;
 pub mod capacity;
 pub mod compose;
 pub mod document;

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use persona_core::document::{Document, Format, parse_documents};
 use persona_core::wire::agent::Role;
 use persona_core::wire::api::{Apply, NewJoinToken, Rollback, Switch};
-use persona_ctl::client::{ApiClient, ClientError};
+use persona_ctl::client::{ApiClient, Applying, ClientError};
 use tokio::net::TcpListener;
 
 mod world;
@@ -60,13 +60,13 @@ fn a_join_token_shows_its_secret_once_and_can_be_revoked() {
 fn documents_are_versioned_and_taken_back() {
     with_manager(|client| async move {
         let first = documents(&format!("{POOL}---\n{}", persona("10mbit")));
-        let dry = client.apply(&first, true).await.unwrap();
+        let dry = client.apply(&first, Applying { dry_run: true, ..Applying::default() }).await.unwrap();
         assert!(dry.results.iter().all(|result| result.outcome == "created"), "{dry:?}");
         assert!(client.personas().await.unwrap().is_empty(), "a dry run stores nothing");
-        let applied = client.apply(&first, false).await.unwrap();
+        let applied = client.apply(&first, Applying::default()).await.unwrap();
         assert!(applied.results[1].warnings.iter().any(|warning| warning.contains("activation")), "{applied:?}");
-        assert_eq!(client.apply(&first, false).await.unwrap().results[1].outcome, "unchanged");
-        let second = client.apply(&documents(&persona("20mbit")), false).await.unwrap();
+        assert_eq!(client.apply(&first, Applying::default()).await.unwrap().results[1].outcome, "unchanged");
+        let second = client.apply(&documents(&persona("20mbit")), Applying::default()).await.unwrap();
         assert_eq!((second.results[0].outcome.as_str(), second.results[0].version), ("updated", 2));
 
         let (old, new) = (client.persona("eu", Some(1)).await.unwrap(), client.persona("eu", None).await.unwrap());
@@ -91,7 +91,7 @@ fn refusals_come_back_whole() {
         assert_eq!(unknown.problem().map(|problem| problem.status), Some(404), "{unknown}");
         let mut wrong = documents(&persona("10mbit"));
         wrong.documents[0]["spec"]["network"]["mtu"] = 100.into();
-        let refused = client.apply(&wrong, false).await.unwrap_err();
+        let refused = client.apply(&wrong, Applying::default()).await.unwrap_err();
         let parts = refused.problem().map(|problem| problem.errors.clone()).unwrap_or_default();
         assert!(parts.iter().any(|part| part.path.contains("spec.network.mtu")), "{refused}");
         let subject = "workload/n1/web".parse().unwrap();
@@ -104,7 +104,7 @@ fn refusals_come_back_whole() {
 fn events_can_be_listed_and_followed() {
     with_manager(|client| async move {
         let mut followed = std::pin::pin!(client.follow_events(None).await.unwrap());
-        client.apply(&documents(POOL), false).await.unwrap();
+        client.apply(&documents(POOL), Applying::default()).await.unwrap();
         let next = tokio::time::timeout(Duration::from_secs(5), followed.try_next()).await;
         let event = next.expect("an event within five seconds").unwrap().expect("the stream goes on");
         let listed = client.events(None).await.unwrap();

@@ -247,3 +247,65 @@ async fn take_out(ctl: &Ctl) {
     assert!(ctl.text("lease list --family ipv6").await.contains("no leases"));
     assert!(ctl.text("lease list --family ipv4").await.contains("203.0.113."));
 }
+
+#[test]
+fn what_was_read_is_applied_unless_others_changed_it_meanwhile() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let (documents, read) = (dir.path().join("documents.yaml"), dir.path().join("read.yaml"));
+    std::fs::write(&documents, DOCUMENTS).expect("a file can be written");
+    world::with_manager(|manager| async move {
+        let ctl = Ctl { manager };
+        let apply = format!("persona apply -f {}", documents.display());
+        ctl.text(&apply).await;
+        assert_eq!(ctl.text(&apply).await.matches("unchanged").count(), 5, "a file that says the same");
+        let text = ctl.text("persona get tokyo -o yaml").await;
+        std::fs::write(&read, &text).expect("a file can be written");
+        let again = format!("persona apply -f {}", read.display());
+        assert!(ctl.text(&again).await.contains("unchanged"), "get | apply changes nothing");
+        let changed = DOCUMENTS.replace("mtu: 1300", "mtu: 1320");
+        std::fs::write(&documents, changed).expect("a file can be written");
+        assert!(
+            ctl.text(&apply).await.contains("updated"),
+            "a file that names no version is a change of what is there"
+        );
+        std::fs::write(&read, text.replace("1300", "1310")).expect("a file can be written");
+        let (code, said) = ctl.refusal(&again).await;
+        assert!(code == Some(3) && said.contains("was changed since you read it"), "{said}");
+        assert!(ctl.text(&format!("persona diff -f {}", documents.display())).await.contains("say the same"));
+        assert!(ctl.text(&format!("{again} --force-conflicts")).await.contains("updated"));
+        ctl.text("persona rollback tokyo").await;
+        ctl.text("binding delete everyone").await;
+        ctl.text("persona delete tokyo").await;
+    });
+}
+
+#[test]
+fn the_chain_of_events_is_checked_and_a_checkpoint_of_it_kept() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let (documents, kept) = (dir.path().join("documents.yaml"), dir.path().join("kept.jsonl"));
+    std::fs::write(&documents, DOCUMENTS).expect("a file can be written");
+    let kept = kept.display();
+    world::with_manager(|manager| async move {
+        let ctl = Ctl { manager: manager.clone() };
+        ctl.text(&format!("persona apply -f {}", documents.display())).await;
+        assert!(ctl.text("audit verify").await.ends_with("the chain is whole\n"));
+        ctl.text(&format!("audit export --since 2 --to {kept}")).await;
+        let (code, said) = ctl.refusal(&format!("audit export --to {kept}")).await;
+        assert!(code == Some(1) && said.contains("exists"), "{said}");
+        ctl.text("binding delete everyone").await;
+        let told = ctl.text(&format!("audit verify --against {kept}")).await;
+        assert!(told.contains("goes on from"), "{told}");
+        let report: persona_core::audit::AuditReport = ctl.json("audit verify").await;
+        assert!(report.is_whole() && report.process_count == 1, "{report:?}");
+
+        let socket = std::path::Path::new(manager.strip_prefix("unix:").expect("a socket"));
+        let store = socket.ancestors().nth(2).expect("the store is beside it").join("store.sqlite");
+        let offline = format!("audit verify --offline --store {}", store.display());
+        assert!(ctl.text(&offline).await.ends_with("the chain is whole\n"));
+        let changed = std::fs::read_to_string(kept.to_string()).expect("it was written");
+        std::fs::write(kept.to_string(), changed.replacen("\"number\":4", "\"number\":5", 1)).expect("it can be");
+        let output = ctl.run(&format!("{offline} --against {kept}")).await;
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(3) && told.contains("diverged"), "{told}");
+    });
+}

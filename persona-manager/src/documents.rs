@@ -11,15 +11,33 @@ use crate::error::{Kind as RefusalKind, Refusal};
 use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
 use crate::tasks::reports::Reports;
 use crate::tasks::room::findings;
+use crate::versions::{self, Expected};
+
+/// What becomes of documents that were changed since they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conflicts {
+    /// They are refused.
+    Refuse,
+    /// They go over what is there.
+    Override,
+}
 
 /// Stores documents; each that is what it was stays as it is.
-pub(crate) fn apply(draft: &mut Draft, reports: &Reports, documents: &[Document]) -> Result<Applied, Refusal> {
+pub(crate) fn apply(
+    draft: &mut Draft,
+    reports: &Reports,
+    documents: &[Document],
+    conflicts: Conflicts,
+) -> Result<Applied, Refusal> {
     let mut seen = BTreeSet::new();
     for document in documents {
         if !seen.insert((document.kind(), document.name())) {
             let detail = format!("{} {} is given twice in one call", document.kind(), document.name());
             return Err(Refusal::invalid(detail));
         }
+    }
+    if conflicts == Conflicts::Refuse {
+        documents.iter().try_for_each(|document| versions::check_applied(draft.state(), document))?;
     }
     let mut results = Vec::new();
     for document in documents {
@@ -35,10 +53,10 @@ pub(crate) fn apply(draft: &mut Draft, reports: &Reports, documents: &[Document]
         for finding in findings {
             match finding.severity {
                 Severity::Warning => result.warnings.push(format!("{}: {}", finding.path, finding.message)),
-                Severity::Refusal => refusals.push(ProblemPart {
-                    path: format!("{} {}: {}", document.kind(), document.name(), finding.path),
-                    detail: finding.message,
-                }),
+                Severity::Refusal => {
+                    let path = format!("{} {}: {}", document.kind(), document.name(), finding.path);
+                    refusals.push(ProblemPart::new(path, finding.message));
+                }
             }
         }
     }
@@ -54,8 +72,14 @@ pub(crate) fn no_room(detail: String, parts: Vec<ProblemPart>) -> Refusal {
 }
 
 /// Makes an older version's content a new version. Returns the version in force.
-pub(crate) fn roll_back(draft: &mut Draft, kind: Kind, name: &str, to: Option<u32>) -> Result<u32, Refusal> {
+pub(crate) fn roll_back(
+    draft: &mut Draft,
+    (kind, name): (Kind, &str),
+    to: Option<u32>,
+    expected: &Expected,
+) -> Result<u32, Refusal> {
     let record = existing(draft.state(), kind, name)?;
+    expected.check(draft.state(), kind, name)?;
     let latest = record.latest;
     let to = match to {
         Some(to) => to,
@@ -75,8 +99,9 @@ pub(crate) fn roll_back(draft: &mut Draft, kind: Kind, name: &str, to: Option<u3
 }
 
 /// Deletes a document that nothing needs. Its versions stay as history.
-pub(crate) fn delete(draft: &mut Draft, kind: Kind, name: &str) -> Result<(), Refusal> {
+pub(crate) fn delete(draft: &mut Draft, kind: Kind, name: &str, expected: &Expected) -> Result<(), Refusal> {
     let record = existing(draft.state(), kind, name)?;
+    expected.check(draft.state(), kind, name)?;
     let users = users(draft.state(), kind, name);
     if !users.is_empty() {
         let detail = format!("{kind} {name} is in use: {}; change that first", users.join("; "));
@@ -130,8 +155,9 @@ fn store(draft: &mut Draft, document: &Document) -> Result<AppliedDocument, Refu
             parsed: Default::default(),
         });
     }
-    let warnings = document.warnings();
-    Ok(AppliedDocument { kind: kind.to_string(), name, outcome: outcome.to_owned(), version, warnings })
+    let resource_version = versions::current(draft.state(), kind, &name).unwrap_or_default();
+    let (outcome, warnings) = (outcome.to_owned(), document.warnings());
+    Ok(AppliedDocument { kind: kind.to_string(), name, outcome, version, resource_version, warnings })
 }
 
 fn vni_of(

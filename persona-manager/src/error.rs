@@ -13,6 +13,8 @@ pub(crate) struct Refusal {
     detail: String,
     parts: Vec<ProblemPart>,
     cause: Option<anyhow::Error>,
+    /// The version in force, for the answer's ETag.
+    current: Option<String>,
 }
 
 /// The kinds of refusals.
@@ -32,6 +34,12 @@ pub(crate) enum Kind {
     TooMany,
     /// It contradicts what is there.
     Conflict,
+    /// It was changed since it was read.
+    VersionConflict,
+    /// It is not said which version was read.
+    VersionMissing,
+    /// Its idempotency key came with another request.
+    KeyReused,
     /// It is in use.
     InUse,
     /// There is no room for it.
@@ -61,6 +69,15 @@ impl Kind {
             }
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests come from you"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "This contradicts what is there"),
+            Self::VersionConflict => {
+                (StatusCode::PRECONDITION_FAILED, "version-conflict", "It was changed since you read it")
+            }
+            Self::VersionMissing => {
+                (StatusCode::PRECONDITION_REQUIRED, "version-missing", "Say which version you have read")
+            }
+            Self::KeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key is another request's")
+            }
             Self::InUse => (StatusCode::CONFLICT, "in-use", "This is in use"),
             Self::NoRoom => (StatusCode::CONFLICT, "no-room", "There is no room for this"),
             Self::NoPersonaFits => (StatusCode::CONFLICT, "no-persona-fits", "No persona can be worn"),
@@ -77,7 +94,7 @@ impl Kind {
 impl Refusal {
     /// A refusal of a kind; `detail` says what is wrong and what would be valid.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), parts: Vec::new(), cause: None }
+        Self { kind, detail: detail.into(), parts: Vec::new(), cause: None, current: None }
     }
 
     /// The input is wrong.
@@ -116,6 +133,12 @@ impl Refusal {
         self
     }
 
+    /// The same with the version that is in force.
+    pub(crate) fn with_current(mut self, resource_version: &str) -> Self {
+        self.current = Some(resource_version.to_owned());
+        self
+    }
+
     /// What is wrong.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
@@ -137,6 +160,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, name, title) = self.kind.http();
+        let current = self.current.as_deref().and_then(etag);
         let (detail, errors) = self.into_shown();
         let problem = Problem {
             kind: format!("/problems/{name}"),
@@ -147,9 +171,17 @@ impl IntoResponse for Refusal {
         };
         let body = serde_json::to_vec(&problem).expect("a problem has string keys only");
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some(current) = current {
+            response.headers_mut().insert(header::ETAG, current);
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
+}
+
+/// A document's version as an ETag.
+pub(crate) fn etag(resource_version: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("\"{resource_version}\"")).ok()
 }

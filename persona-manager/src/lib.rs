@@ -22,6 +22,7 @@ mod documents;
 mod error;
 mod forward;
 mod live;
+mod once;
 mod overrides;
 mod passed_on;
 mod revocation;
@@ -30,18 +31,21 @@ mod server;
 mod simulation;
 mod store;
 mod tasks;
+mod versions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use authority::AuthorityError;
+pub use authority::{AuthorityError, SealKeys};
 pub use config::{Config, ConfigError};
 pub use server::SocketError;
-pub use store::{Backup, Migrated, Restored, StoreConfig, StoreError, StoreLocation, backup, migrate, restore};
+pub use store::{
+    Backup, Migrated, Restored, StoreConfig, StoreError, StoreLocation, backup, migrate, restore, verify_audit,
+};
 
 use crate::authority::{Authority, Tls};
 use crate::context::Context;
@@ -77,6 +81,9 @@ pub enum StartError {
 pub struct Handle {
     address: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
+    /// Signs the chain of events once nothing more happens.
+    audit: JoinHandle<()>,
+    quiet: DropGuard,
     writer: std::thread::JoinHandle<()>,
 }
 
@@ -88,14 +95,20 @@ impl Handle {
 
     /// Waits until it has stopped and everything is stored.
     pub async fn stopped(self) {
-        for task in self.tasks {
-            if let Err(error) = task.await {
-                tracing::error!(error.cause = %error, "a task of the manager failed");
-            }
-        }
-        let writer = self.writer;
+        let Self { tasks, audit, quiet, writer, .. } = self;
+        wait_for(tasks).await;
+        drop(quiet);
+        wait_for([audit]).await;
         if !matches!(tokio::task::spawn_blocking(move || writer.join()).await, Ok(Ok(()))) {
             tracing::error!("the store's writer failed");
+        }
+    }
+}
+
+async fn wait_for(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::error!(error.cause = %error, "a task of the manager failed");
         }
     }
 }
@@ -121,11 +134,13 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let urls = config.urls_at(address).into();
     let limits = Arc::new(access::Limits::new(config.rate_limit_per_sec));
     let context = Context { config, store, live, assigner, authority, limits, own_uid, urls, stop: stop.clone() };
+    let quiet = CancellationToken::new();
+    let audit = tokio::spawn(tasks::audit::run(context.clone(), quiet.clone()));
     let driver = tokio::spawn(tasks::driver::run(context.clone()));
     let router = forward::around(api::router(context.clone()), context.clone());
     let server = tokio::spawn(server::serve(listeners, router, context.store.watch(), stop));
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
-    Ok(Handle { address, tasks: vec![driver, server], writer })
+    Ok(Handle { address, tasks: vec![driver, server], audit, quiet: quiet.drop_guard(), writer })
 }
 
 /// Opening waits for disks and databases: not on the runtime's own threads.

@@ -143,7 +143,7 @@ fn check_room(draft: &Draft, assigner: &Assigner, subject: &SubjectId, outfit: &
     let findings = findings_for(draft.state(), &assigner.reports(), persona.document, subject);
     let Some(first) = findings.first() else { return Ok(()) };
     let detail = format!("{subject} cannot wear {}: {}", pick.persona, first.message);
-    let part = |finding: &Finding| ProblemPart { path: finding.path.to_owned(), detail: finding.message.clone() };
+    let part = |finding: &Finding| ProblemPart::new(finding.path, finding.message.clone());
     Err(no_room(detail, findings.iter().map(part).collect()))
 }
 
@@ -164,7 +164,7 @@ fn check_allowed(outfit: &Outfit, subject: &SubjectId, persona: &PersonaName) ->
 fn no_persona_fits(outfit: &Outfit, detail: String) -> Refusal {
     let parts = outfit.decision.considered.iter().filter(|it| !it.refusals.is_empty()).map(|it| {
         let hint = it.hint.as_ref().map(|hint| format!("; to change that: {hint}")).unwrap_or_default();
-        ProblemPart { path: it.persona.to_string(), detail: format!("{}{hint}", it.refusals.join("; ")) }
+        ProblemPart::new(it.persona.to_string(), format!("{}{hint}", it.refusals.join("; ")))
     });
     Refusal::new(Kind::NoPersonaFits, detail).with_parts(parts.collect())
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::RESOURCE_VERSION;
+
 /// One path that is different.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Change {
@@ -13,7 +15,7 @@ pub struct Change {
     pub after: Option<Value>,
 }
 
-/// Every path at which two values differ, in the order of their keys. Lists are compared item by item.
+/// Every path at which two values differ, in the order of their keys; not which stored version a document was read from. Lists are compared item by item.
 pub fn diff(before: &Value, after: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
     compare("", Some(before), Some(after), &mut changes);
@@ -24,8 +26,9 @@ fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &
     match (before, after) {
         (before, after) if before == after => {}
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
+            let is_told = |key: &&String| path != "metadata" || *key != RESOURCE_VERSION;
             let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
-            for key in keys {
+            for key in keys.filter(is_told) {
                 let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 compare(&inner, old.get(key), new.get(key), changes);
             }

@@ -17,6 +17,9 @@ use super::pool::PoolDocument;
 /// The version of the document format.
 pub const API_VERSION: &str = "persona/v1";
 
+/// The key of a document's metadata that says from which stored version it was read.
+pub const RESOURCE_VERSION: &str = "resourceVersion";
+
 /// A document's name and what people hang on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +32,9 @@ pub struct Metadata<Name> {
     /// For people and tools; nothing here looks at them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// The stored version that this was read from, as `get` shows it: storing it is refused if there is a newer one.
+    #[serde(default, rename = "resourceVersion", skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
 }
 
 /// What kind of document.
@@ -101,7 +107,18 @@ impl Document {
         }
     }
 
-    /// The canonical form: keys sorted, units as short as they go, nothing that was not written.
+    /// The stored version that it was read from, if it says so.
+    pub fn resource_version(&self) -> Option<&str> {
+        let version = match self {
+            Self::Persona(document) => &document.metadata.resource_version,
+            Self::Binding(document) => &document.metadata.resource_version,
+            Self::EgressPool(document) => &document.metadata.resource_version,
+        };
+        version.as_deref()
+    }
+
+    /// The canonical form: keys sorted, units as short as they go, nothing that was not written, and not which version
+    /// it was read from.
     pub fn to_json(&self) -> Value {
         let body = match self {
             Self::Persona(document) => serde_json::to_value(document),
@@ -109,6 +126,9 @@ impl Document {
             Self::EgressPool(document) => serde_json::to_value(document),
         };
         let mut value = body.expect("a document has string keys and finite numbers");
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.remove(RESOURCE_VERSION);
+        }
         value["apiVersion"] = API_VERSION.into();
         value["kind"] = self.kind().as_str().into();
         sorted(value)

@@ -22,7 +22,7 @@ mod sections;
 pub use binding::{BindingDocument, BindingSpec, FlapBudget, Selector, SelectorKind};
 pub use check_persona::PORTS_PER_SUBJECT_MAX;
 pub use diff::{Change, diff};
-pub use envelope::{API_VERSION, Document, Kind, Metadata, json_schema};
+pub use envelope::{API_VERSION, Document, Kind, Metadata, RESOURCE_VERSION, json_schema};
 pub(crate) use envelope::{digest_of, sorted};
 pub use network::{
     Assign, EdgeChoice, Egress, Family, Filtering, Impair, Location, MTU_DEFAULT, Network, Normalise,

@@ -49,12 +49,24 @@ pub(super) fn read_files(files: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
     let (mut documents, mut mistakes) = (Vec::new(), Vec::new());
     for path in files {
         let (text, name) = read_text(path)?;
-        match parse_documents(&text, Format::from_path(path), &name) {
+        let (text, format) = match shown_document(&text) {
+            Some(document) => (document, Format::Yaml),
+            None => (text, Format::from_path(path)),
+        };
+        match parse_documents(&text, format, &name) {
             Ok(found) => documents.extend(found),
             Err(found) => mistakes.extend(found),
         }
     }
     if mistakes.is_empty() { Ok(documents) } else { Err(RefusedDocuments(mistakes).into()) }
+}
+
+/// The document in what `get -o yaml` or `get -o json` printed, if the text is that.
+fn shown_document(text: &str) -> Option<String> {
+    // What is no single value, or has an envelope of its own, is read where its lines are known.
+    let view: serde_json::Value = serde_saphyr::from_str(text).ok()?;
+    let document = view.get("document").filter(|_| view.get("apiVersion").is_none() && view.get("name").is_some())?;
+    serde_saphyr::to_string(document).ok()
 }
 
 /// A file's text, or that of standard input, and what messages call it.
@@ -72,6 +84,26 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_get_printed_is_read_as_the_document_in_it() {
+        let document = json!({ "apiVersion": "persona/v1", "kind": "Persona",
+            "metadata": { "name": "eu", "resourceVersion": "3-ab" }, "spec": { "qos": { "egressRate": "20mbit" } } });
+        let view = json!({ "name": "eu", "version": 3, "document": document });
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("view.yaml", serde_saphyr::to_string(&view).unwrap()),
+            ("view.json", view.to_string()),
+            ("document.yaml", serde_saphyr::to_string(&document).unwrap()),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let documents = read_files(&[path]).unwrap();
+            assert_eq!(documents.len(), 1, "{name}");
+            assert_eq!((documents[0].name(), documents[0].resource_version()), ("eu", Some("3-ab")), "{name}");
+        }
+    }
 
     #[test]
     fn mistakes_of_all_files_are_told_together() {

@@ -14,6 +14,7 @@ use super::documents::read_files;
 use super::persona::as_yaml;
 use super::persona_file::apply;
 use super::print::{listed, show_done, table_of};
+use crate::client::Applying;
 
 /// What to do with egress pools.
 #[derive(Debug, Subcommand)]
@@ -69,7 +70,10 @@ pub(super) struct AddArgs {
 impl EgressCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::Add(args) => apply(session, &args.documents()?, args.dry_run).await,
+            Self::Add(args) => {
+                let how = Applying { dry_run: args.dry_run, force_conflicts: false };
+                apply(session, &args.documents()?, how).await
+            }
             Self::List => session.output.show(&session.client.egress_pools().await?, |pools| list(pools)),
             Self::Get { name } => {
                 let view = session.client.egress_pool(name.as_str()).await?;

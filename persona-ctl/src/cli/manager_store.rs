@@ -40,11 +40,21 @@ pub(super) struct StoreArgs {
 
 impl StoreArgs {
     /// The flag or variable, else what the file says, else the default.
-    fn resolve(self) -> Result<StoreConfig, config::ConfigError> {
-        let from_file = self.config.as_deref().map(config::load::<Config>).transpose()?;
-        let mut store = from_file.unwrap_or_default().store;
-        store.location = self.store.unwrap_or(store.location);
-        Ok(store)
+    pub(super) fn resolve(self) -> Result<StoreConfig, config::ConfigError> {
+        Ok(self.config()?.store)
+    }
+
+    /// Where that store's manager keeps its keys and roots.
+    pub(super) fn state_dir(&self) -> Result<PathBuf, config::ConfigError> {
+        Ok(self.config()?.state_dir())
+    }
+
+    fn config(&self) -> Result<Config, config::ConfigError> {
+        let mut config = self.config.as_deref().map(config::load::<Config>).transpose()?.unwrap_or_default();
+        if let Some(store) = &self.store {
+            config.store.location = store.clone();
+        }
+        Ok(config)
     }
 }
 

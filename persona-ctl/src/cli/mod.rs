@@ -6,6 +6,7 @@ mod access;
 mod access_tokens;
 mod activation;
 mod agent;
+mod audit;
 mod binding;
 mod completions;
 mod detach;
@@ -49,6 +50,7 @@ use crate::client::{ApiClient, ClientError};
 use crate::gateway::GatewayClientError;
 use access::AccessArgs;
 use activation::RefusedCriterion;
+use audit::BrokenChain;
 use documents::RefusedDocuments;
 use simulate::RefusedFleet;
 
@@ -147,6 +149,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Show what happened.
     Events(events::EventsArgs),
+    /// The chain of events: check it, keep a checkpoint of it.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     Monitor(monitor::MonitorArgs),
     Doctor(doctor::DoctorArgs),
     Guard(guard::GuardArgs),
@@ -180,6 +185,7 @@ impl Cli {
             Command::Completions(args) => args.run(),
             Command::Login(args) => on_runtime(args.run(output)),
             Command::Context(command) => command.run(output),
+            Command::Audit(command) => command.run(access, output),
             Command::Manager(args) => args.run(output),
             Command::Agent(args) => args.run(access.manager),
             Command::Edge(args) if args.command.is_none() => args.run(access.manager),
@@ -218,6 +224,7 @@ impl Command {
             Self::Status(args) => args.run(&session).await,
             Self::Events(args) => args.run(&session).await,
             Self::Completions(_)
+            | Self::Audit(_)
             | Self::Manager(_)
             | Self::Login(_)
             | Self::Context(_)
@@ -245,6 +252,7 @@ fn exit_code_of(error: &anyhow::Error) -> ExitCode {
         || error.downcast_ref::<RefusedDocuments>().is_some()
         || error.downcast_ref::<RefusedCriterion>().is_some()
         || error.downcast_ref::<RefusedFleet>().is_some()
+        || error.downcast_ref::<BrokenChain>().is_some()
         || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)));
     if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
 }
@@ -315,6 +323,10 @@ mod tests {
             ("explain packet 10.0.0.5:1234 tcp 93.184.216.34:443 --size 1450", true),
             ("explain packet 10.0.0.5 tcp 93.184.216.34:443", false),
             ("events --follow --since 12", true),
+            ("audit verify --against a --against b -o json", true),
+            ("audit verify --offline --store s --roots r", true),
+            ("audit export --since 0 --to f", true),
+            ("audit", false),
             ("completions bash", true),
             ("manager --config m.toml --listen 127.0.0.1:0 --store s --allow-public --log-format json", true),
             ("manager --url https://m:1 --url https://n:1 --name m --state-dir s --insecure-http", true),

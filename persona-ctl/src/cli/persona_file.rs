@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use persona_core::document::{Change, Document, Kind, diff};
+use persona_core::document::{Change, Document, Kind, RESOURCE_VERSION, diff};
 use persona_core::wire::api::{Applied, Apply};
 use serde_json::Value;
 
@@ -11,12 +11,12 @@ use super::documents::{Files, read_files};
 use super::persona::NameAtVersion;
 use super::print::table_of;
 use super::{Output, Session};
-use crate::client::ClientError;
+use crate::client::{Applying, ClientError};
 
 /// Arguments of `persona apply`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  persona-ctl persona apply -f personas.yaml -f pools.toml\n  generate | persona-ctl persona apply -f - --dry-run"
+    after_help = "Examples:\n  persona-ctl persona apply -f personas.yaml -f pools.toml\n  generate | persona-ctl persona apply -f - --dry-run\n  persona-ctl persona get eu -o yaml > eu.yaml        then edit it; apply refuses it if others changed eu meanwhile"
 )]
 pub(super) struct ApplyArgs {
     #[command(flatten)]
@@ -24,6 +24,9 @@ pub(super) struct ApplyArgs {
     /// Say what would happen, change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Go over what others have changed since the documents were read (their `metadata.resourceVersion`).
+    #[arg(long)]
+    force_conflicts: bool,
 }
 
 /// Arguments of `persona diff`.
@@ -44,21 +47,31 @@ pub(super) struct DiffArgs {
 
 impl ApplyArgs {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        apply(session, &self.files.read()?, self.dry_run).await
+        let how = Applying { dry_run: self.dry_run, force_conflicts: self.force_conflicts };
+        apply(session, &self.files.read()?, how).await
     }
 }
 
 /// Stores documents and says what became of each; warnings go to standard error.
-pub(super) async fn apply(session: &Session, documents: &[Document], dry_run: bool) -> anyhow::Result<()> {
-    let apply = Apply { documents: documents.iter().map(Document::to_json).collect() };
-    let applied = session.client.apply(&apply, dry_run).await?;
-    session.output.show(&applied, |applied| tell_applied(applied, dry_run))?;
+pub(super) async fn apply(session: &Session, documents: &[Document], how: Applying) -> anyhow::Result<()> {
+    let apply = Apply { documents: documents.iter().map(as_read).collect() };
+    let applied = session.client.apply(&apply, how).await?;
+    session.output.show(&applied, |applied| tell_applied(applied, how.dry_run))?;
     if session.output == Output::Table {
         for result in &applied.results {
             result.warnings.iter().for_each(|warning| eprintln!("warning: {} {}: {warning}", result.kind, result.name));
         }
     }
     Ok(())
+}
+
+/// A document with the stored version that it was read from, if it says so.
+fn as_read(document: &Document) -> Value {
+    let mut value = document.to_json();
+    if let Some(version) = document.resource_version() {
+        value["metadata"][RESOURCE_VERSION] = version.into();
+    }
+    value
 }
 
 fn tell_applied(applied: &Applied, dry_run: bool) -> String {
@@ -92,7 +105,7 @@ impl ValidateArgs {
 
     /// Checks files by what apply would refuse or warn of; nothing is stored.
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        apply(session, &self.files.read()?, true).await
+        apply(session, &self.files.read()?, Applying { dry_run: true, force_conflicts: true }).await
     }
 }
 

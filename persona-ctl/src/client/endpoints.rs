@@ -1,27 +1,39 @@
 //! One method per row of the API's table. Lists follow their pages to the end.
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
-    AccessTokenSecret, AccessTokenView, Applied, Apply, AssignmentView, CapabilityRequest, DocumentView, EdgeView,
-    EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken,
-    NodeView, PersonaView, PoolView, Revoke, Rollback, Roots, Status, Switch, SwitchEnd, WhoAmI, WorkloadView,
+    AccessTokenSecret, AccessTokenView, Applied, Apply, AssignmentView, AuditCheckpoint, CapabilityRequest,
+    DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView,
+    NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, Revoke, Rollback, Roots, Status, Switch, SwitchEnd,
+    WhoAmI, WorkloadView,
 };
 use reqwest::Method;
+use reqwest::header::IF_MATCH;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
 use super::error::ClientError;
 use super::http::{ApiClient, read};
+use super::versions::Applying;
 
 /// The longest line of an event stream, bytes.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
+/// Events that are asked for at a time to be checked.
+const AUDIT_PAGE_LENGTH: u32 = 1_000;
+
 impl ApiClient {
-    /// Stores documents, all or none; with `dry_run` it only says what would happen.
-    pub async fn apply(&self, apply: &Apply, dry_run: bool) -> Result<Applied, ClientError> {
-        let query = [("dryRun", dry_run.to_string())];
-        let request = self.request(Method::POST, &["apply"], &query).json(apply);
+    /// Stores documents, all or none. Those that do not say from which stored version they were read are taken to be
+    /// changes of what is stored now.
+    pub async fn apply(&self, apply: &Apply, how: Applying) -> Result<Applied, ClientError> {
+        let mut apply = apply.clone();
+        if !how.force_conflicts {
+            self.fill_versions(&mut apply.documents).await?;
+        }
+        let query = [("dryRun", how.dry_run.to_string()), ("forceConflicts", how.force_conflicts.to_string())];
+        let request = self.request(Method::POST, &["apply"], &query).json(&apply);
         read(self.answer(request).await?).await
     }
 
@@ -44,12 +56,14 @@ impl ApiClient {
 
     /// Makes an old version's content the newest version.
     pub async fn rollback_persona(&self, name: &str, rollback: &Rollback) -> Result<PersonaView, ClientError> {
-        self.post(&["personas", name, "rollback"], rollback).await
+        let tag = self.tag_of(&["personas", name]).await?;
+        let request = self.request(Method::POST, &["personas", name, "rollback"], &[]).header(IF_MATCH, tag);
+        read(self.answer(request.json(rollback)).await?).await
     }
 
     /// Deletes a persona that nobody wears.
     pub async fn delete_persona(&self, name: &str) -> Result<(), ClientError> {
-        self.delete(&["personas", name]).await
+        self.delete_as_read(&["personas", name]).await
     }
 
     /// Every binding.
@@ -64,7 +78,7 @@ impl ApiClient {
 
     /// Deletes a binding; who wore something only by it wears it no longer.
     pub async fn delete_binding(&self, name: &str) -> Result<(), ClientError> {
-        self.delete(&["bindings", name]).await
+        self.delete_as_read(&["bindings", name]).await
     }
 
     /// Every egress pool.
@@ -79,7 +93,7 @@ impl ApiClient {
 
     /// Deletes an egress pool that nothing is leased from.
     pub async fn delete_egress_pool(&self, name: &str) -> Result<(), ClientError> {
-        self.delete(&["egress-pools", name]).await
+        self.delete_as_read(&["egress-pools", name]).await
     }
 
     /// Every node.
@@ -240,6 +254,17 @@ impl ApiClient {
     pub async fn events(&self, since: Option<u64>) -> Result<Vec<EventView>, ClientError> {
         let since = since.map(|number| ("since", number.to_string()));
         self.list(&["events"], since.as_slice()).await
+    }
+
+    /// Events after number `since` with their hashes, oldest first.
+    pub async fn audit_entries(&self, since: u64) -> Result<Vec<AuditEntry>, ClientError> {
+        let query = [("since", since.to_string()), ("limit", AUDIT_PAGE_LENGTH.to_string())];
+        self.list(&["audit", "entries"], &query).await
+    }
+
+    /// The newest event, signed now.
+    pub async fn audit_checkpoint(&self) -> Result<AuditCheckpoint, ClientError> {
+        self.get(&["audit", "checkpoint"]).await
     }
 
     /// Events after number `since` (absent: from now), and every later one as it happens.

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_told_with_its_parts() {
-        let part = |path: &str, detail: &str| ProblemPart { path: path.into(), detail: detail.into() };
+        let part = |path: &str, detail: &str| ProblemPart::new(path, detail);
         let problem = Problem {
             kind: "/problems/invalid-input".into(),
             title: "The input is not valid".into(),

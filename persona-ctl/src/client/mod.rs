@@ -7,7 +7,9 @@ mod contexts;
 mod endpoints;
 mod error;
 mod http;
+mod versions;
 
 pub use contexts::{Context, ContextError, Contexts};
 pub use error::ClientError;
 pub use http::{Access, ApiClient, MANAGER_DEFAULT};
+pub use versions::Applying;

@@ -12,4 +12,6 @@ pub(crate) use current::{MANAGER, actor};
 pub(crate) use gate::gate;
 pub(crate) use limits::Limits;
 pub(crate) use peer::{Origin, Peer};
-pub(crate) use table::who_may;
+#[cfg(test)]
+pub(crate) use table::ROUTES;
+pub(crate) use table::{Who, who_may};

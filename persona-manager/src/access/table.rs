@@ -82,6 +82,8 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("GET", "/v1/explain/{*subject}", READ),
     ("GET", "/v1/status", READ),
     ("GET", "/v1/events", READ),
+    ("GET", "/v1/audit/entries", READ),
+    ("GET", "/v1/audit/checkpoint", READ),
 ];
 
 /// Who may use a route. None: it is not in the table.

@@ -6,13 +6,14 @@ use axum::http::StatusCode;
 use persona_core::wire::api::{AccessTokenSecret, AccessTokenView, NewAccessToken, Page, Problem};
 use serde_json::json;
 
-use super::input::{Body, Params};
+use super::input::{KeyedBody, Params};
 use super::join_tokens::new_credential;
 use super::page::{PageParams, page};
 use crate::auth::sha256_hex;
 use crate::context::Context;
 use crate::error::Refusal;
-use crate::store::AccessTokenRecord;
+use crate::once;
+use crate::store::{AccessTokenRecord, Draft};
 
 /// The longest life of a token: a year.
 const TTL_MS_MAX: u64 = 366 * 24 * 3_600_000;
@@ -22,17 +23,19 @@ const NAME_LENGTH_MAX: usize = 63;
 
 /// Makes an access token; its secret is shown only here.
 #[utoipa::path(post, path = "/v1/access-tokens", request_body = NewAccessToken,
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Random: the same request under the same key is done once and answered the same, for a day")),
     responses((status = 201, body = AccessTokenSecret), (status = "4XX", body = Problem)))]
 pub(super) async fn create(
     State(context): State<Context>,
-    Body(new): Body<NewAccessToken>,
+    KeyedBody(new, once): KeyedBody<NewAccessToken>,
 ) -> Result<(StatusCode, Json<AccessTokenSecret>), Refusal> {
     check(&new)?;
     let credential = new_credential(&context)?;
     let hash = sha256_hex(credential.bearer().as_bytes());
     let NewAccessToken { name, role, ttl_ms } = new;
     let (id, token) = (credential.id.clone(), credential.to_string());
-    let made = context.store.change(move |draft| {
+    let make = move |draft: &mut Draft| {
         let (created_ms, created_by) = (draft.now_ms(), draft.actor().to_string());
         let expires_ms = created_ms + ttl_ms;
         let details = json!({ "name": name, "role": role, "expiresMs": expires_ms });
@@ -40,7 +43,8 @@ pub(super) async fn create(
         draft.event("access-token.created", format!("access-token/{id}"), draft.actor(), message, details);
         draft.put(AccessTokenRecord { id: id.clone(), hash, name, role, created_ms, created_by, expires_ms });
         Ok(AccessTokenSecret { id, token, expires_ms })
-    });
+    };
+    let made = context.store.change(move |draft| once::make(draft, once.as_ref(), make));
     Ok((StatusCode::CREATED, Json(made.await?)))
 }
 

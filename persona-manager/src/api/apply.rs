@@ -5,11 +5,12 @@ use axum::extract::State;
 use persona_core::document::Document;
 use persona_core::wire::api::{Applied, Apply, Problem, ProblemPart};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::input::{Body, Params};
 use crate::clock::now_ms;
 use crate::context::Context;
-use crate::documents;
+use crate::documents::{self, Conflicts};
 use crate::error::Refusal;
 use crate::store::Draft;
 
@@ -24,9 +25,13 @@ pub(super) struct ApplyParams {
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
+    /// Go over documents that were changed since they were read.
+    #[serde(default)]
+    force_conflicts: bool,
 }
 
-/// Stores documents, all or none; each that differs from the newest version becomes a new one.
+/// Stores documents, all or none; each that differs from the newest version becomes a new one. What is stored already needs
+/// the `metadata.resourceVersion` that it was read with.
 #[utoipa::path(post, path = "/v1/apply", params(ApplyParams), request_body = Apply,
     responses((status = 200, body = Applied), (status = "4XX", body = Problem)))]
 pub(super) async fn apply(
@@ -34,27 +39,36 @@ pub(super) async fn apply(
     Params(params): Params<ApplyParams>,
     Body(request): Body<Apply>,
 ) -> Result<Json<Applied>, Refusal> {
-    let documents = read(request)?;
+    let documents = read(&request)?;
     let reports = context.assigner.reports();
+    let conflicts = if params.force_conflicts { Conflicts::Override } else { Conflicts::Refuse };
     let applied = match params.dry_run {
-        true => documents::apply(&mut Draft::new(&context.store.snapshot(), now_ms()), &reports, &documents)?,
-        false => context.store.change(move |draft| documents::apply(draft, &reports, &documents)).await?,
+        true => {
+            let mut draft = Draft::new(&context.store.snapshot(), now_ms());
+            documents::apply(&mut draft, &reports, &documents, conflicts)?
+        }
+        false => context.store.change(move |draft| documents::apply(draft, &reports, &documents, conflicts)).await?,
     };
     Ok(Json(applied))
 }
 
-fn read(request: Apply) -> Result<Vec<Document>, Refusal> {
+fn read(request: &Apply) -> Result<Vec<Document>, Refusal> {
     let count = request.documents.len();
     if !(1..=DOCUMENT_COUNT_MAX).contains(&count) {
         return Err(Refusal::invalid(format!("documents has {count} entries; send 1 to {DOCUMENT_COUNT_MAX}")));
     }
     let (mut documents, mut parts) = (Vec::new(), Vec::new());
-    for (index, value) in request.documents.into_iter().enumerate() {
-        match Document::from_json(value) {
+    for (index, value) in request.documents.iter().enumerate() {
+        match Document::from_json(value.clone()) {
             Ok(document) => documents.push(document),
             Err(errors) => parts.extend(errors.into_iter().map(|error| {
                 let path = format!("documents[{index}].{}", error.path);
-                ProblemPart { path: path.trim_end_matches('.').to_owned(), detail: error.message }
+                let pointer = format!("/documents/{index}{}", pointer(value, &error.path));
+                ProblemPart {
+                    path: path.trim_end_matches('.').to_owned(),
+                    pointer: Some(pointer),
+                    detail: error.message,
+                }
             })),
         }
     }
@@ -63,4 +77,58 @@ fn read(request: Apply) -> Result<Vec<Document>, Refusal> {
     }
     let first = format!("{}: {}", parts[0].path, parts[0].detail);
     Err(Refusal::invalid(format!("{} problems; the first: {first}", parts.len())).with_parts(parts))
+}
+
+/// The JSON pointer to the part that a path such as `spec.firewall[0].ports` names, or to the nearest that is there. Keys may
+/// have dots: the longest that fits is meant.
+fn pointer(mut value: &Value, path: &str) -> String {
+    let mut pointer = String::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let found = match value {
+            Value::Object(object) => {
+                let fits = |key: &&String| {
+                    rest.strip_prefix(key.as_str()).is_some_and(|it| it.is_empty() || it.starts_with(['.', '[']))
+                };
+                object.keys().filter(fits).max_by_key(|key| key.len()).map(|key| (key.clone(), key.len()))
+            }
+            Value::Array(_) => {
+                let index = rest.strip_prefix('[').and_then(|it| it.split_once(']'));
+                index.map(|(index, _)| (index.to_owned(), index.len() + 2))
+            }
+            _ => None,
+        };
+        let Some((key, length)) = found else { return pointer };
+        let inner = match value {
+            Value::Array(items) => key.parse().ok().and_then(|index: usize| items.get(index)),
+            _ => value.get(&key),
+        };
+        let Some(inner) = inner else { return pointer };
+        pointer.push('/');
+        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+        (value, rest) = (inner, rest[length..].trim_start_matches('.'));
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_leads_to_the_nearest_part_that_is_there() {
+        let body =
+            serde_json::json!({ "spec": { "a": [{ "b": 1 }, 2] }, "metadata": { "labels": { "x.y/z": "v", "x": 1 } } });
+        for (path, expected) in [
+            ("spec.a[0].b", "/spec/a/0/b"),
+            ("spec.a[7].b", "/spec/a"),
+            ("spec.none.c", "/spec"),
+            ("metadata.labels.x.y/z", "/metadata/labels/x.y~1z"),
+            ("", ""),
+            ("kind", ""),
+        ] {
+            assert_eq!(pointer(&body, path), expected, "{path}");
+            assert!(body.pointer(expected).is_some(), "{expected}");
+        }
+    }
 }

@@ -6,12 +6,13 @@ use axum::http::StatusCode;
 use persona_core::document::Kind;
 use persona_core::wire::api::{DocumentView, Page, Problem};
 
-use super::input::Params;
+use super::input::{IfMatch, Params, Tagged};
 use super::page::{PageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
-use crate::store::VersionRecord;
+use crate::store::{Snapshot, VersionRecord};
+use crate::versions;
 
 /// All bindings at their newest version.
 #[utoipa::path(get, path = "/v1/bindings", params(PageParams), responses((status = 200, body = Page<DocumentView>)))]
@@ -20,7 +21,8 @@ pub(super) async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<DocumentView>>, Refusal> {
     let snapshot = context.store.snapshot();
-    page(&params, snapshot.latest(Kind::Binding).map(|version| (version.name.clone(), view(version)))).map(Json)
+    page(&params, snapshot.latest(Kind::Binding).map(|version| (version.name.clone(), view(&snapshot, version))))
+        .map(Json)
 }
 
 /// One binding.
@@ -29,26 +31,32 @@ pub(super) async fn list(
 pub(super) async fn get(
     State(context): State<Context>,
     Path(name): Path<String>,
-) -> Result<Json<DocumentView>, Refusal> {
+) -> Result<Tagged<DocumentView>, Refusal> {
     let snapshot = context.store.snapshot();
     let record = documents::existing(&snapshot, Kind::Binding, &name)?;
     let version = snapshot.version(Kind::Binding, &name, record.latest);
-    version.map(|version| Json(view(version))).ok_or_else(|| Refusal::not_found(format!("there is no Binding {name}")))
+    let view = version.map(|version| Tagged(versions::resource_version(version), view(&snapshot, version)));
+    view.ok_or_else(|| Refusal::not_found(format!("there is no Binding {name}")))
 }
 
 /// Deletes a binding; its subjects wear what other layers say.
-#[utoipa::path(delete, path = "/v1/bindings/{name}", params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/v1/bindings/{name}",
+    params(("name" = String, Path), ("If-Match" = String, Header, description = "The ETag of the document as it was read, or *")),
     responses((status = 204), (status = "4XX", body = Problem)))]
-pub(super) async fn delete(State(context): State<Context>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
-    context.store.change(move |draft| documents::delete(draft, Kind::Binding, &name)).await?;
+pub(super) async fn delete(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode, Refusal> {
+    context.store.change(move |draft| documents::delete(draft, Kind::Binding, &name, &expected)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(version: &VersionRecord) -> DocumentView {
+fn view(snapshot: &Snapshot, version: &VersionRecord) -> DocumentView {
     DocumentView {
         name: version.name.clone(),
         version: version.version,
         created_ms: version.created_ms,
-        document: version.document.clone(),
+        document: versions::shown(snapshot, version),
     }
 }

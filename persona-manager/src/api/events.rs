@@ -54,14 +54,20 @@ pub(super) async fn events(
         let since = since.unwrap_or_else(|| context.store.snapshot().event_last);
         return Ok(follow(context, caller, since));
     }
-    let limit = params.limit.unwrap_or(100);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Refusal::invalid(format!("limit is {limit}; use 1 to {LIMIT_MAX}")));
-    }
+    let limit = checked_limit(params.limit)?;
     let records = context.store.events_after(since.unwrap_or(0), limit).await?;
     let is_full = records.len() == limit as usize;
     let next_page_token = records.last().filter(|_| is_full).map(|last| last.number.to_string());
     Ok(Json(Page { items: records.into_iter().map(view).collect(), next_page_token }).into_response())
+}
+
+/// How many events a page has at most.
+pub(super) fn checked_limit(limit: Option<u32>) -> Result<u32, Refusal> {
+    let limit = limit.unwrap_or(100);
+    match (1..=LIMIT_MAX).contains(&limit) {
+        true => Ok(limit),
+        false => Err(Refusal::invalid(format!("limit is {limit}; use 1 to {LIMIT_MAX}"))),
+    }
 }
 
 fn follow(context: Context, caller: Caller, since: u64) -> Response {
@@ -117,6 +123,6 @@ fn view(record: EventRecord) -> EventView {
         about: record.about,
         actor: record.actor,
         message: record.message,
-        details: record.details,
+        details: serde_json::from_str(&record.details).unwrap_or_default(),
     }
 }

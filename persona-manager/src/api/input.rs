@@ -1,16 +1,22 @@
 //! Extractors whose refusals say what would be valid.
 
+use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use persona_core::ids::{InvalidSubject, SubjectId};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::Caller;
 use crate::auth::certificate_missing;
 use crate::context::Context;
-use crate::error::Refusal;
+use crate::error::{Refusal, etag};
+use crate::once::Once;
 use crate::store::AgentId;
+use crate::versions::Expected;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -48,6 +54,43 @@ impl FromRequest<Context> for FromAgent {
             return Err(certificate_missing());
         };
         Ok(Self { id, body: read(request, context).await? })
+    }
+}
+
+/// A JSON body that may come again under the same idempotency key.
+pub(super) struct KeyedBody<T>(pub(super) T, pub(super) Option<Once>);
+
+impl<T: DeserializeOwned> FromRequest<Context> for KeyedBody<T> {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
+        let sender = request.extensions().get::<Caller>().map(ToString::to_string).unwrap_or_default();
+        let (what, headers) = (format!("{} {}", request.method(), request.uri().path()), request.headers().clone());
+        let body = read(request, context).await?;
+        Ok(Self(parse(&body)?, Once::of(&headers, &sender, &what, &body)?))
+    }
+}
+
+/// What a change expects of the document that it changes.
+pub(super) struct IfMatch(pub(super) Expected);
+
+impl FromRequestParts<Context> for IfMatch {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, Refusal> {
+        Expected::of(&parts.headers).map(Self)
+    }
+}
+
+/// One document, with its version as the ETag.
+pub(super) struct Tagged<T>(pub(super) String, pub(super) T);
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let Self(resource_version, view) = self;
+        let mut response = Json(view).into_response();
+        if let Some(tag) = etag(&resource_version) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
     }
 }
 

@@ -9,12 +9,13 @@ use persona_core::wire::api::{JoinTokenSecret, JoinTokenView, NewJoinToken, Page
 use persona_core::wire::credential::Credential;
 use serde_json::json;
 
-use super::input::{Body, Params};
+use super::input::{KeyedBody, Params};
 use super::page::{PageParams, page};
 use crate::auth::{random_hex, sha256_hex};
 use crate::context::Context;
 use crate::error::Refusal;
-use crate::store::JoinTokenRecord;
+use crate::once;
+use crate::store::{Draft, JoinTokenRecord};
 
 /// The longest life of a token: 30 days.
 const TTL_MS_MAX: u64 = 30 * 24 * 3_600_000;
@@ -24,15 +25,17 @@ const USES_MAX: u32 = 10_000;
 
 /// Makes a join token; its secret is shown only here.
 #[utoipa::path(post, path = "/v1/join-tokens", request_body = NewJoinToken,
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Random: the same request under the same key is done once and answered the same, for a day")),
     responses((status = 201, body = JoinTokenSecret), (status = "4XX", body = Problem)))]
 pub(super) async fn create(
     State(context): State<Context>,
-    Body(new): Body<NewJoinToken>,
+    KeyedBody(new, once): KeyedBody<NewJoinToken>,
 ) -> Result<(StatusCode, Json<JoinTokenSecret>), Refusal> {
     check(&new)?;
     let credential = new_credential(&context)?;
     let (id, token, hash) = (credential.id.clone(), credential.to_string(), sha256_hex(credential.bearer().as_bytes()));
-    let made = context.store.change(move |draft| {
+    let make = move |draft: &mut Draft| {
         let expires_ms = draft.now_ms() + new.ttl_ms;
         let NewJoinToken { role, name, uses, labels, .. } = new;
         let details = json!({ "role": role, "name": name, "uses": uses, "labels": labels, "expiresMs": expires_ms });
@@ -45,7 +48,8 @@ pub(super) async fn create(
         );
         draft.put(JoinTokenRecord { id: id.clone(), hash, role, name, uses, labels, keys: Vec::new(), expires_ms });
         Ok(JoinTokenSecret { id, token, expires_ms })
-    });
+    };
+    let made = context.store.change(move |draft| once::make(draft, once.as_ref(), make));
     Ok((StatusCode::CREATED, Json(made.await?)))
 }
 

@@ -26,6 +26,8 @@ type Gauges = Family<Labels, Gauge>;
 type Reals = Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
 
 /// What operators watch, in the OpenMetrics text format.
+#[utoipa::path(get, path = "/metrics",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, Refusal> {
     let (snapshot, reports) = (context.store.snapshot(), context.assigner.reports());
     let text = render(&snapshot, &reports).map_err(Refusal::internal_from)?;

@@ -3,6 +3,7 @@
 mod access_tokens;
 mod agents;
 mod apply;
+mod audit;
 mod bindings;
 mod edges;
 mod egress_pools;
@@ -15,6 +16,7 @@ mod join_tokens;
 mod leases;
 mod metrics;
 mod nodes;
+mod openapi;
 mod page;
 mod personas;
 mod register;
@@ -25,16 +27,18 @@ mod switch;
 mod views;
 mod workloads;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
-use axum::{Json, Router};
+use axum::{Extension, Router};
+use serde_json::Value;
 use tower_http::limit::RequestBodyLimitLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::{gate, who_may};
+use crate::access::gate;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 
@@ -44,17 +48,26 @@ const BODY_LENGTH_MAX: usize = 8 << 20;
 /// A request that takes longer than this is given up; streams are not bound by it.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Persona manager",
-    description = "Personas, who wears them, and what carries them. Nodes and edges come with client certificates, people and programs with `Authorization: Bearer` and an access token.",
-    license(name = "MIT OR Apache-2.0")
-))]
-struct Document;
-
 /// Everything that the manager serves.
 pub(crate) fn router(context: Context) -> Router {
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, document) = documented();
+    router
+        .fallback(async || {
+            Refusal::not_found("there is nothing at this path; GET /v1/openapi.json lists what there is")
+        })
+        .method_not_allowed_fallback(async || {
+            Refusal::new(Kind::MethodNotAllowed, "GET /v1/openapi.json lists each path's methods")
+        })
+        .layer(Extension(document))
+        .layer(axum::middleware::from_fn_with_state(context.clone(), gate))
+        .layer(RequestBodyLimitLayer::new(BODY_LENGTH_MAX))
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME_MAX))
+        .with_state(context)
+}
+
+/// Every route, and the document that describes them.
+fn documented() -> (Router<Context>, Arc<Value>) {
+    let (router, document) = OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(register::register))
@@ -100,43 +113,64 @@ pub(crate) fn router(context: Context) -> Router {
         .routes(routes!(explain::explain))
         .routes(routes!(status::status))
         .routes(routes!(events::events))
+        .routes(routes!(audit::entries))
+        .routes(routes!(audit::checkpoint))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(openapi::served))
         .split_for_parts();
-    let document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
-    check_table(&document);
-    let document = with_plain_wildcards(document);
-    router
-        .route("/metrics", axum::routing::get(metrics::metrics))
-        .route("/v1/openapi.json", axum::routing::get(async move || Json(document)))
-        .fallback(async || {
-            Refusal::not_found("there is nothing at this path; GET /v1/openapi.json lists what there is")
-        })
-        .method_not_allowed_fallback(async || {
-            Refusal::new(Kind::MethodNotAllowed, "GET /v1/openapi.json lists each path's methods")
-        })
-        .layer(axum::middleware::from_fn_with_state(context.clone(), gate))
-        .layer(RequestBodyLimitLayer::new(BODY_LENGTH_MAX))
-        .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME_MAX))
-        .with_state(context)
-}
-
-/// Every route has an entry in the table of who may use it; one without would be for nobody.
-fn check_table(document: &serde_json::Value) {
-    let paths = document["paths"].as_object().into_iter().flatten();
-    let routes = paths.flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(it, _)| (path, it)));
-    for (path, method) in routes {
-        let is_there = method.to_uppercase().parse().is_ok_and(|method| who_may(&method, path).is_some());
-        debug_assert!(is_there, "{method} {path} is not in access/table.rs");
-    }
-}
-
-/// OpenAPI knows no wildcards: `{*subject}` becomes `{subject}`.
-fn with_plain_wildcards(mut document: serde_json::Value) -> serde_json::Value {
-    if let Some(paths) = document["paths"].as_object_mut() {
-        *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
-    }
-    document
+    (router, Arc::new(openapi::finished(document)))
 }
 
 /// The content type of streams of JSON lines.
 const NDJSON: [(header::HeaderName, &str); 2] =
     [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{ROUTES, Who};
+
+    #[test]
+    fn the_document_describes_every_route_of_the_table_and_no_other() {
+        let (_, document) = documented();
+        let paths = document["paths"].as_object().unwrap();
+        let described = |(path, item): (&String, &Value)| -> Vec<String> {
+            let methods = item.as_object().unwrap().keys();
+            methods.map(|method| format!("{} {path}", method.to_uppercase())).collect()
+        };
+        let mut described: Vec<String> = paths.iter().flat_map(described).collect();
+        let mut known: Vec<String> =
+            ROUTES.iter().map(|(method, path, _)| format!("{method} {}", path.replace("{*", "{"))).collect();
+        described.sort();
+        known.sort();
+        assert_eq!(described, known);
+        for (method, path, who) in ROUTES {
+            let operation = &paths[&path.replace("{*", "{")][method.to_lowercase()];
+            let security = operation["security"].as_array().unwrap();
+            assert_eq!(security.is_empty(), *who == Who::Everybody, "{method} {path}");
+            assert!(operation["summary"].is_string(), "{method} {path} says what it does");
+            assert!(operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2')));
+        }
+    }
+
+    #[test]
+    fn what_the_document_refers_to_is_in_it() {
+        fn references(value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(object) => {
+                    found.extend(object.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                    object.values().for_each(|inner| references(inner, found));
+                }
+                Value::Array(items) => items.iter().for_each(|inner| references(inner, found)),
+                _ => {}
+            }
+        }
+        let (_, document) = documented();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 50, "{}", found.len());
+        for reference in found {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+        }
+    }
+}

@@ -7,12 +7,13 @@ use persona_core::document::Kind;
 use persona_core::wire::api::{Page, PersonaView, Problem, Rollback};
 use serde::Deserialize;
 
-use super::input::{Body, Params};
+use super::input::{Body, IfMatch, Params, Tagged};
 use super::page::{PageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
 use crate::store::{DocumentRecord, Snapshot, VersionRecord};
+use crate::versions;
 
 /// Which version.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -42,8 +43,8 @@ pub(super) async fn get(
     State(context): State<Context>,
     Path(name): Path<String>,
     Params(params): Params<VersionParams>,
-) -> Result<Json<PersonaView>, Refusal> {
-    one(&context.store.snapshot(), &name, params.version).map(Json)
+) -> Result<Tagged<PersonaView>, Refusal> {
+    one(&context.store.snapshot(), &name, params.version)
 }
 
 /// Every version of a persona, oldest first; also of one that was deleted.
@@ -62,24 +63,32 @@ pub(super) async fn versions(
 }
 
 /// Makes an older version's content the newest version.
-#[utoipa::path(post, path = "/v1/personas/{name}/rollback", params(("name" = String, Path)), request_body = Rollback,
+#[utoipa::path(post, path = "/v1/personas/{name}/rollback", params(("name" = String, Path), ("If-Match" = String, Header, description = "The ETag of the document as it was read, or *")), request_body = Rollback,
     responses((status = 200, body = PersonaView), (status = "4XX", body = Problem)))]
 pub(super) async fn rollback(
     State(context): State<Context>,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
     Body(request): Body<Rollback>,
-) -> Result<Json<PersonaView>, Refusal> {
+) -> Result<Tagged<PersonaView>, Refusal> {
     let persona = name.clone();
-    let change = context.store.change(move |draft| documents::roll_back(draft, Kind::Persona, &persona, request.to));
+    let change = context
+        .store
+        .change(move |draft| documents::roll_back(draft, (Kind::Persona, &persona), request.to, &expected));
     let version = change.await?;
-    one(&context.store.snapshot(), &name, Some(version)).map(Json)
+    one(&context.store.snapshot(), &name, Some(version))
 }
 
 /// Deletes a persona that nobody wears and no binding names.
-#[utoipa::path(delete, path = "/v1/personas/{name}", params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/v1/personas/{name}",
+    params(("name" = String, Path), ("If-Match" = String, Header, description = "The ETag of the document as it was read, or *")),
     responses((status = 204), (status = "4XX", body = Problem)))]
-pub(super) async fn delete(State(context): State<Context>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
-    context.store.change(move |draft| documents::delete(draft, Kind::Persona, &name)).await?;
+pub(super) async fn delete(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode, Refusal> {
+    context.store.change(move |draft| documents::delete(draft, Kind::Persona, &name, &expected)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -88,12 +97,13 @@ fn recorded<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a DocumentRecord
     record.map(AsRef::as_ref).ok_or_else(|| Refusal::not_found(format!("there is no Persona named {name}")))
 }
 
-fn one(snapshot: &Snapshot, name: &str, version: Option<u32>) -> Result<PersonaView, Refusal> {
+fn one(snapshot: &Snapshot, name: &str, version: Option<u32>) -> Result<Tagged<PersonaView>, Refusal> {
     let (version, latest) = match version {
         Some(version) => (version, recorded(snapshot, name)?.latest),
         None => documents::existing(snapshot, Kind::Persona, name).map(|record| (record.latest, record.latest))?,
     };
-    let stored = snapshot.version(Kind::Persona, name, version).and_then(|version| view(snapshot, version));
+    let stored = snapshot.version(Kind::Persona, name, version);
+    let stored = stored.and_then(|version| Some(Tagged(versions::resource_version(version), view(snapshot, version)?)));
     stored.ok_or_else(|| Refusal::not_found(format!("persona {name} has no version {version}; it has 1 to {latest}")))
 }
 
@@ -110,6 +120,6 @@ fn view(snapshot: &Snapshot, version: &VersionRecord) -> Option<PersonaView> {
         digest: version.digest.clone(),
         created_ms: version.created_ms,
         wearers: snapshot.subjects.values().filter(|record| wears(record)).count() as u32,
-        document: version.document.clone(),
+        document: versions::shown(snapshot, version),
     })
 }

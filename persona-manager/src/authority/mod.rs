@@ -9,6 +9,7 @@ mod certificate;
 mod issue;
 mod keys;
 mod root;
+mod seal;
 mod tls;
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub(crate) use certificate::{AgentCertificate, is_manager};
 pub(crate) use issue::{MANAGER_LIFETIME_MS, SigningRequest};
 pub(crate) use keys::make_private_directory;
 pub(crate) use root::Root;
+pub use seal::SealKeys;
 pub(crate) use tls::Tls;
 
 /// A manager that follows waits at most this long for the first root, and looks after each pause.

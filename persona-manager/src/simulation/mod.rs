@@ -163,7 +163,7 @@ fn a_day_of_churn_leaks_nothing_and_leases_nothing_twice() {
     const PERSONAS: [&str; 4] = ["frankfurt", "tokyo", "six", "whole"];
     let mut manager = Manager::new();
     let reports = manager.assigner.reports();
-    manager.change(|draft| documents::apply(draft, &reports, &documents())).unwrap();
+    manager.change(|draft| documents::apply(draft, &reports, &documents(), documents::Conflicts::Refuse)).unwrap();
     let (mut dice, mut ledger) = (Dice(20_260_101), Ledger::default());
     let mut fleet = Fleet::join(&mut manager, 4, 3);
     let (start_ms, mut step_count, mut restart_count, mut switch_count) = (manager.elapsed_ms(), 0, 0, 0);

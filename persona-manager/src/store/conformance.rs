@@ -21,8 +21,11 @@ use super::snapshot::{Table, Write};
 use super::*;
 
 /// A store that can be opened again and again.
-trait Place {
+pub(super) trait Place {
     fn config(&self) -> StoreConfig;
+
+    /// Does something to it behind the manager's back.
+    fn tamper(&self, statements: &str);
 
     /// Opens it, and leads.
     fn open(&self) -> Box<dyn Backend> {
@@ -47,11 +50,19 @@ impl Place for SqlitePlace {
     fn config(&self) -> StoreConfig {
         self.0.path().join("store.sqlite").into()
     }
+
+    fn tamper(&self, statements: &str) {
+        rusqlite::Connection::open(self.0.path().join("store.sqlite")).unwrap().execute_batch(statements).unwrap();
+    }
 }
 
 impl Place for PostgresServer {
     fn config(&self) -> StoreConfig {
         StoreLocation::Postgres(self.url()).into()
+    }
+
+    fn tamper(&self, statements: &str) {
+        self.sql_in_store(statements);
     }
 }
 
@@ -83,13 +94,15 @@ fn postgres_conforms() {
     }
 }
 
-const CHECKS: [fn(&dyn Place); 7] = [
+const CHECKS: [fn(&dyn Place); 9] = [
     an_empty_store_is_empty,
     what_is_committed_is_there_when_it_is_opened_again,
     a_commit_is_whole_or_nothing,
     no_port_and_no_prefix_is_held_twice,
     events_come_in_order_and_in_pages,
     any_text_comes_back_as_it_was,
+    conformance_chain::what_was_done_to_stored_events_is_found,
+    conformance_chain::dropped_events_are_signed_for,
     any_sequence_of_writes_leaves_what_a_map_would_hold,
 ];
 
@@ -123,14 +136,14 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let found = backend.load().unwrap();
     assert_eq!(found.generation(), made.generation());
     assert_eq!((found.incarnation, found.numbers), (7, made.numbers));
-    assert_eq!((found.records(), found.records().len()), (made.records(), 10));
+    assert_eq!((found.records(), found.records().len()), (made.records(), 11));
     assert!(found.numbers.vni > vni.0);
     assert_eq!(backend.events_after(0, 10).unwrap(), events);
     let writes = [Write::Delete { table: Table::Agents, key: "node/n1".into() }];
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 9));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 10));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
@@ -338,7 +351,7 @@ fn a_store_is_carried_to_postgres_and_back_and_loses_nothing() {
     assert!(matches!(migrate(&file, &server.config()), Err(StoreError::InUse { .. })), "a manager runs on it");
     drop(sqlite);
     let migrated = migrate(&file, &server.config()).unwrap();
-    assert_eq!((migrated.revision.as_str(), migrated.record_count, migrated.event_count), ("1.7", 7, 2));
+    assert_eq!((migrated.revision.as_str(), migrated.record_count, migrated.event_count), ("1.7", 8, 2));
     assert!(matches!(migrate(&file, &server.config()), Err(StoreError::NotEmpty { .. })));
     let mut there = server.open();
     assert_eq!((there.load().unwrap().records(), there.events_after(0, 9).unwrap()), (made.records(), events.clone()));
@@ -381,7 +394,8 @@ fn put_and_hold(lease: &LeaseRecord) -> Vec<Write> {
 
 fn event(number: u64, message: &str) -> EventRecord {
     let (name, about, actor, message) = ("e.f".into(), "store".into(), "test".into(), message.to_owned());
-    EventRecord { number, time_ms: 1, name, about, actor, message, details: json!({ "a": [1, null, "b"] }) }
+    let details = r#"{"a":[1,null,"b"]}"#.to_owned();
+    EventRecord { number, time_ms: 1, name, about, actor, message, details, previous: None, hash: None }
 }
 
 fn agent(name: &str) -> AgentRecord {
@@ -406,6 +420,8 @@ fn put_identities(draft: &mut Draft) {
     let role = persona_core::wire::api::AccessRole::Viewer;
     let (hash, name, created_by) = (id.clone(), "ann".to_owned(), "uid/0".to_owned());
     draft.put(AccessTokenRecord { id, hash, name, role, created_ms: 1, created_by, expires_ms: 2 });
+    let (id, sender, request, answer) = ("0a".to_owned(), "uid/0".to_owned(), "1b".to_owned(), "AA==".to_owned());
+    draft.put(OnceRecord { id, sender, request, answer, made_ms: 1 });
     let (public_key, agent, actor) = ("AA==".to_owned(), AgentId::edge("e1"), "uid/0".to_owned());
     draft.put(RevocationRecord { public_key, agent, revoked_ms: 1, actor, reason: "lost".to_owned() });
 }

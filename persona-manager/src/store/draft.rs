@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use persona_core::audit::{AuditSeal, BEGUN_EVENT, Begun, EventHash};
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde_json::Value;
 
 use super::numbers::{NumberRecord, Numbers};
-use super::records::{AgentId, EventRecord, LeaseRecord};
+use super::records::{AgentId, AuditStubRecord, EventRecord, LeaseRecord};
 use super::snapshot::{Record, Snapshot, Write, body_of};
 use crate::access::MANAGER;
 
@@ -37,6 +38,8 @@ pub(crate) struct Draft {
     now_ms: u64,
     base: Numbers,
     actor: Arc<str>,
+    /// The newest event before this process began to write, if it does so here.
+    begun_after: Option<(u64, Option<EventHash>)>,
 }
 
 /// Where a draft was, to go back there.
@@ -51,7 +54,8 @@ impl Draft {
     pub(crate) fn new(base: &Snapshot, now_ms: u64) -> Self {
         let mut snapshot = base.clone();
         snapshot.revision += 1;
-        Self { snapshot, writes: Vec::new(), events: Vec::new(), now_ms, base: base.numbers, actor: MANAGER.into() }
+        let (writes, events, actor) = (Vec::new(), Vec::new(), MANAGER.into());
+        Self { snapshot, writes, events, now_ms, base: base.numbers, actor, begun_after: None }
     }
 
     /// The state as it will be.
@@ -120,15 +124,40 @@ impl Draft {
         details: Value,
     ) {
         self.snapshot.event_last += 1;
-        self.events.push(EventRecord {
+        let mut event = EventRecord {
             number: self.snapshot.event_last,
             time_ms: self.now_ms,
             name: name.to_owned(),
-            about: about.to_string(),
-            actor: actor.to_string(),
-            message,
-            details,
-        });
+            about: stored_text(about.to_string()),
+            actor: stored_text(actor.to_string()),
+            message: stored_text(message),
+            details: details.to_string(),
+            previous: None,
+            hash: None,
+        };
+        if let Some(head) = self.snapshot.event_head {
+            self.snapshot.event_head = Some(event.link(head));
+        }
+        self.events.push(event);
+    }
+
+    /// Begins to write events as a process of this name, after `unchained` events without a hash of which `head` is the
+    /// last one's. If nothing happens, nothing has begun.
+    pub(super) fn begin_events(&mut self, process: &str, head: EventHash, unchained: u64) {
+        let (last, before) = (self.snapshot.event_last, self.snapshot.event_head);
+        self.snapshot.event_head = Some(head);
+        let release = env!("CARGO_PKG_VERSION").to_owned();
+        let begun = Begun { process: process.to_owned(), release, unchained };
+        let details = serde_json::to_value(begun).expect("it has string keys only");
+        let message = "another process writes events from here on".to_owned();
+        self.event(BEGUN_EVENT, format!("process/{process}"), MANAGER, message, details);
+        self.begun_after = Some((last, before));
+    }
+
+    /// Drops events up to that of `seal`, which stands for them from now on.
+    pub(crate) fn drop_events(&mut self, seal: AuditSeal) {
+        self.writes.push(Write::DropEvents(seal.number));
+        self.put(AuditStubRecord { seal });
     }
 
     /// Shows the desired states that this draft implies.
@@ -199,6 +228,12 @@ impl Draft {
 
     /// The new snapshot, its writes and its events; without a change there is no new revision.
     pub(crate) fn finish(mut self) -> (Snapshot, Vec<Write>, Vec<EventRecord>) {
+        if let Some((last, head)) = self.begun_after
+            && self.events.len() == 1
+        {
+            self.events.clear();
+            (self.snapshot.event_last, self.snapshot.event_head) = (last, head);
+        }
         if self.snapshot.numbers != self.base {
             self.writes.extend(self.snapshot.numbers.records().map(Write::Number));
         }
@@ -207,4 +242,9 @@ impl Draft {
         }
         (self.snapshot, self.writes, self.events)
     }
+}
+
+/// A text as every backend stores it: PostgreSQL's hold no NUL, and what agents say may. Hashes are over what is stored.
+fn stored_text(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }

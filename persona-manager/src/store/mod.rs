@@ -5,8 +5,11 @@
 //! and answers. On PostgreSQL only the manager that leads writes; the others show what it committed. Nothing here
 //! knows HTTP, nothing but the backends knows SQL.
 
+mod audit;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod conformance_chain;
 mod draft;
 mod location;
 mod maintenance;
@@ -19,6 +22,8 @@ mod sqlite;
 mod transfer;
 mod writer;
 
+pub(crate) use audit::Kept;
+pub use audit::verify_audit;
 pub(crate) use draft::Draft;
 pub use location::{StoreConfig, StoreLocation};
 pub use maintenance::{Backup, Restored, backup, restore};
@@ -26,10 +31,10 @@ pub(crate) use numbers::{NumberRecord, Numbers};
 pub(crate) use persona_names::PersonaNames;
 pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
-    AccessTokenRecord, AgentDetails, AgentId, AgentRecord, Claim, DocumentRecord, EdgeDetails, EdgeState, EventRecord,
-    HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, Override, PublicationRecord, RECOVERY_KEY,
-    RecoveryRecord, RevocationRecord, RootRecord, RootState, SETTINGS_KEY, SettingsRecord, SubjectRecord,
-    VersionRecord, WorkloadRecord, weight_default,
+    AUDIT_STUB_KEY, AccessTokenRecord, AgentDetails, AgentId, AgentRecord, Claim, DocumentRecord, EdgeDetails,
+    EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, OnceRecord,
+    Override, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, RootState, SETTINGS_KEY,
+    SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;
@@ -183,9 +188,6 @@ impl StoreError {
     }
 }
 
-/// Older events than this many are dropped.
-const EVENT_COUNT_MAX: u64 = 200_000;
-
 /// Whether a manager writes to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -229,8 +231,11 @@ pub(crate) trait Backend: Send + 'static {
     /// state is what [`load`](Self::load) says, once this manager [stands](Self::stand) again.
     fn commit(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError>;
 
-    /// Events after number `since`, oldest first.
+    /// Events after number `since`, oldest first, as they were stored to the byte.
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError>;
+
+    /// The number of the newest event of which `count` are younger. None: there are fewer.
+    fn event_before_newest(&mut self, count: u64) -> Result<Option<u64>, StoreError>;
 }
 
 /// Opens the backend of a location.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use persona_core::audit::EventHash;
 use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
 use persona_core::ids::{Generation, LeaseId, SubjectId, Vni};
 use persona_core::wire::desired::DesiredState;
@@ -11,9 +12,9 @@ use serde::de::DeserializeOwned;
 
 use super::numbers::Numbers;
 use super::records::{
-    AccessTokenRecord, AgentId, AgentRecord, DocumentRecord, HeardRecord, JoinTokenRecord, LeaseRecord,
-    PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord,
-    SubjectRecord, VersionRecord, WorkloadRecord,
+    AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
+    JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord,
+    RootRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -27,6 +28,8 @@ pub(crate) struct Snapshot {
     pub revision: u64,
     /// The newest event's number.
     pub event_last: u64,
+    /// Its hash. None: it has none, or there is no event.
+    pub event_head: Option<EventHash>,
     /// The next numbers to give.
     pub numbers: Numbers,
     /// Documents by kind and name.
@@ -57,6 +60,10 @@ pub(crate) struct Snapshot {
     pub recovery: Records<RecoveryRecord>,
     /// Who has said since what it holds.
     pub heard: Records<HeardRecord>,
+    /// What stands for the events that were dropped.
+    pub audit_stub: Records<AuditStubRecord>,
+    /// Answers that were given under idempotency keys.
+    pub once: Records<OnceRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -155,11 +162,15 @@ pub(crate) enum Table {
     Recovery,
     /// [`HeardRecord`].
     Heard,
+    /// [`AuditStubRecord`].
+    AuditStub,
+    /// [`OnceRecord`].
+    Once,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -174,6 +185,8 @@ impl Table {
         Self::Revocations,
         Self::Recovery,
         Self::Heard,
+        Self::AuditStub,
+        Self::Once,
     ];
 
     /// Its name, the same in every backend.
@@ -193,6 +206,8 @@ impl Table {
             Self::Revocations => "revocations",
             Self::Recovery => "recovery",
             Self::Heard => "recovery_heard",
+            Self::AuditStub => "audit_stub",
+            Self::Once => "once",
         }
     }
 }
@@ -215,6 +230,8 @@ impl Snapshot {
             Table::Revocations => insert::<RevocationRecord>(self, body),
             Table::Recovery => insert::<RecoveryRecord>(self, body),
             Table::Heard => insert::<HeardRecord>(self, body),
+            Table::AuditStub => insert::<AuditStubRecord>(self, body),
+            Table::Once => insert::<OnceRecord>(self, body),
         }
     }
 
@@ -235,6 +252,8 @@ impl Snapshot {
             Table::Revocations => remove::<RevocationRecord>(self, key),
             Table::Recovery => remove::<RecoveryRecord>(self, key),
             Table::Heard => remove::<HeardRecord>(self, key),
+            Table::AuditStub => remove::<AuditStubRecord>(self, key),
+            Table::Once => remove::<OnceRecord>(self, key),
         }
     }
 
@@ -268,6 +287,8 @@ impl Snapshot {
         collect(&self.revocations, &mut all);
         collect(&self.recovery, &mut all);
         collect(&self.heard, &mut all);
+        collect(&self.audit_stub, &mut all);
+        collect(&self.once, &mut all);
         all
     }
 }
@@ -317,6 +338,8 @@ pub(crate) enum Write {
     Hold(Arc<LeaseRecord>),
     /// A lease whose port ranges are free.
     Free(LeaseId),
+    /// Events up to this number are dropped.
+    DropEvents(u64),
 }
 
 /// A kind of record that the store keeps.
@@ -382,3 +405,5 @@ record!(RootRecord, String, Roots, roots, |it| it.id.clone(), |key| key.clone())
 record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());
 record!(RecoveryRecord, &'static str, Recovery, recovery, |_it| RECOVERY_KEY, |key| (*key).to_owned());
 record!(HeardRecord, AgentId, Heard, heard, |it| it.agent.clone(), |key| key.to_string());
+record!(AuditStubRecord, &'static str, AuditStub, audit_stub, |_it| AUDIT_STUB_KEY, |key| (*key).to_owned());
+record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());

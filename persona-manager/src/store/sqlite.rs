@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use persona_core::wire::desired::LeaseSpace;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::maintenance::with_suffix;
-use super::records::EventRecord;
+use super::records::{EventRecord, read_hash};
 use super::snapshot::{Snapshot, Table, Write};
-use super::{Backend, EVENT_COUNT_MAX, Standing, StoreError};
+use super::{Backend, Standing, StoreError};
 
 /// Layouts by their numbers, ascending; `user_version` is the number of the last one that a file has seen. Forward only.
-const MIGRATIONS: [(i64, &str); 7] = [
+const MIGRATIONS: [(i64, &str); 9] = [
     (1, include_str!("../../migrations/sqlite/0001_records.sql")),
     (2, include_str!("../../migrations/sqlite/0002_settings.sql")),
     (3, include_str!("../../migrations/sqlite/0003_roots.sql")),
@@ -21,6 +21,8 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (5, include_str!("../../migrations/sqlite/0005_revocations.sql")),
     (10, include_str!("../../migrations/sqlite/0010_recovery.sql")),
     (11, include_str!("../../migrations/sqlite/0011_identity.sql")),
+    (30, include_str!("../../migrations/sqlite/0030_audit.sql")),
+    (31, include_str!("../../migrations/sqlite/0031_once.sql")),
 ];
 
 /// An open SQLite store.
@@ -113,8 +115,12 @@ impl Backend for SqliteBackend {
             let (name, value) = number?;
             snapshot.take_number(&name, value as u64);
         }
-        let query = "SELECT coalesce(max(number), 0) FROM events";
-        snapshot.event_last = self.connection.query_row(query, [], |row| row.get::<_, i64>(0))? as u64;
+        let query = "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1";
+        let newest =
+            self.connection.query_row(query, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?)));
+        if let Some((number, hash)) = newest.optional()? {
+            (snapshot.event_last, snapshot.event_head) = (number as u64, read_hash(hash));
+        }
         for table in Table::ALL {
             self.load_table(&mut snapshot, table)?;
         }
@@ -130,20 +136,15 @@ impl Backend for SqliteBackend {
         for event in events {
             insert_event(&transaction, event)?;
         }
-        if !events.is_empty() {
-            let newest = "SELECT number FROM events ORDER BY number DESC LIMIT 1 OFFSET ?1";
-            let sql = format!("DELETE FROM events WHERE number <= ({newest})");
-            transaction.prepare(&sql)?.execute([EVENT_COUNT_MAX as i64])?;
-        }
         Ok(transaction.commit()?)
     }
 
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT number, time_ms, name, about, actor, message, details FROM events WHERE number > ?1 ORDER BY number LIMIT ?2",
+            "SELECT number, time_ms, name, about, actor, message, details, previous, hash FROM events \
+             WHERE number > ?1 ORDER BY number LIMIT ?2",
         )?;
         let rows = statement.query_map(params![since as i64, limit], |row| {
-            let details: String = row.get(6)?;
             Ok(EventRecord {
                 number: row.get::<_, i64>(0)? as u64,
                 time_ms: row.get::<_, i64>(1)? as u64,
@@ -151,10 +152,18 @@ impl Backend for SqliteBackend {
                 about: row.get(3)?,
                 actor: row.get(4)?,
                 message: row.get(5)?,
-                details: serde_json::from_str(&details).unwrap_or_default(),
+                details: row.get(6)?,
+                previous: read_hash(row.get(7)?),
+                hash: read_hash(row.get(8)?),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn event_before_newest(&mut self, count: u64) -> Result<Option<u64>, StoreError> {
+        let query = "SELECT number FROM events ORDER BY number DESC LIMIT 1 OFFSET ?1";
+        let number = self.connection.query_row(query, [count as i64], |row| row.get::<_, i64>(0));
+        Ok(number.optional()?.map(|number| number as u64))
     }
 }
 
@@ -224,6 +233,9 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
             }
             Ok(())
         }
+        Write::DropEvents(number) => {
+            connection.prepare("DELETE FROM events WHERE number <= ?1")?.execute([*number as i64]).map(drop)
+        }
         Write::Free(id) => {
             let mut statement = connection.prepare("DELETE FROM lease_blocks WHERE lease = ?1")?;
             statement.execute([id.to_string()]).map(drop)
@@ -232,7 +244,7 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
 }
 
 fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut statement = connection.prepare("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
     statement
         .execute(params![
             event.number as i64,
@@ -241,7 +253,9 @@ fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Resul
             event.about,
             event.actor,
             event.message,
-            event.details.to_string()
+            event.details,
+            event.previous.map(String::from),
+            event.hash.map(String::from),
         ])
         .map(drop)
 }

@@ -77,7 +77,9 @@ pub(super) fn go_back(to: &StoreConfig, file: &Path) -> Result<(Snapshot, Snapsh
     let there = target.load()?;
     let mut base = old.clone();
     base.revision = base.revision.max(there.revision);
+    // Its events stay: the chain goes on from the newest there, and what stands for dropped ones stays too.
     base.event_last = base.event_last.max(there.event_last);
+    (base.event_head, base.audit_stub) = (there.event_head, there.audit_stub.clone());
     let mut draft = Draft::new(&base, now_ms());
     recovery::begin(&mut draft, there.incarnation, &format!("the store was restored from {}", file.display()));
     let (new, _, events) = draft.finish();

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use persona_core::audit::EventHash;
 use persona_core::wire::desired::DesiredState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::draft::Draft;
 use super::records::{AgentId, EventRecord};
 use super::snapshot::Snapshot;
-use super::{Backend, Standing, StoreError, Trouble};
+use super::{Backend, Standing, StoreError, Trouble, audit};
 use crate::access;
 use crate::clock::now_ms;
 use crate::error::{Kind, Refusal};
@@ -78,8 +79,17 @@ impl Store {
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
         let checked = Instant::now();
-        let writer =
-            Writer { backend, queue, snapshots: snapshot_sender, standing: standing_sender, brain, said, checked };
+        let writer = Writer {
+            backend,
+            queue,
+            snapshots: snapshot_sender,
+            standing: standing_sender,
+            brain,
+            said,
+            checked,
+            process: crate::auth::random_hex::<8>(),
+            opening: Opening::Unknown,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
@@ -140,6 +150,19 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The last event to be dropped for its age, and its hash. None: there are few enough.
+    pub(crate) async fn drop_point(&self, kept: audit::Kept) -> Result<Option<(u64, EventHash)>, Refusal> {
+        let (reader, snapshot) = (self.reader.clone(), self.snapshot());
+        let read = move || {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            audit::drop_point(reader.as_mut(), &snapshot, kept)
+        };
+        let point = tokio::task::spawn_blocking(read).await;
+        point.map_err(Refusal::internal_from)?.map_err(Refusal::internal_from)
+    }
+}
+
 /// The thread's own.
 struct Writer {
     backend: Box<dyn Backend>,
@@ -151,6 +174,20 @@ struct Writer {
     said: String,
     /// When the lead was last confirmed.
     checked: Instant,
+    /// A random name of this process, for its events.
+    process: String,
+    opening: Opening,
+}
+
+/// What this process's first event in the lead follows.
+#[derive(Clone, Copy)]
+enum Opening {
+    /// It was not looked up yet.
+    Unknown,
+    /// This hash, of which so many of the newest events have none of their own.
+    After(EventHash, u64),
+    /// It is written.
+    Done,
 }
 
 impl Writer {
@@ -236,6 +273,7 @@ impl Writer {
 
     fn take_lead(&mut self, went_back: Option<String>) {
         (self.brain.begin)();
+        self.opening = Opening::Unknown;
         self.checked = Instant::now();
         if let Some(reason) = &went_back {
             let reason = reason.clone();
@@ -252,6 +290,11 @@ impl Writer {
 
     fn write_batch(&mut self, batch: Vec<Job>) -> Result<(), Arc<StoreError>> {
         let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
+        if let Err(error) = self.begin_events(&mut draft) {
+            // Jobs say what they would have answered; that they were not stored goes before it.
+            batch.into_iter().for_each(|job| job(&mut draft)(Err(error.clone())));
+            return Err(error);
+        }
         let answers: Vec<Answer> = batch.into_iter().map(|job| job(&mut draft)).collect();
         (self.brain.pass)(&mut draft);
         let (snapshot, writes, events) = draft.finish();
@@ -262,6 +305,9 @@ impl Writer {
         };
         let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
         if committed.is_ok() {
+            if !events.is_empty() {
+                self.opening = Opening::Done;
+            }
             if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
                 self.checked = Instant::now();
             }
@@ -269,6 +315,18 @@ impl Writer {
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
         committed
+    }
+
+    /// Has the first event of this process in the lead say so.
+    fn begin_events(&mut self, draft: &mut Draft) -> Result<(), Arc<StoreError>> {
+        if let Opening::Unknown = self.opening {
+            let (head, unchained) = audit::head(self.backend.as_mut(), draft.state()).map_err(Arc::new)?;
+            self.opening = Opening::After(head, unchained);
+        }
+        if let Opening::After(head, unchained) = self.opening {
+            draft.begin_events(&self.process, head, unchained);
+        }
+        Ok(())
     }
 
     /// Shows a new snapshot; one that says nothing new wakes nobody.

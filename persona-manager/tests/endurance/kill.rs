@@ -15,7 +15,7 @@ use persona_core::ids::LeaseId;
 use persona_core::wire::agent::{Report, Role};
 use persona_core::wire::api::{LeaseView, Page};
 use persona_core::wire::desired::{Frame, Item};
-use persona_manager::{Config, StoreLocation, start};
+use persona_manager::{Config, SealKeys, StoreLocation, start, verify_audit};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -237,6 +237,19 @@ impl Scene {
     }
 }
 
+impl Scene {
+    /// What was killed at any moment left a chain of events that is whole.
+    fn check_chain(&self, store: &str) {
+        let roots = std::fs::read_to_string(self.states[0].path().join("roots.pem")).unwrap();
+        let Ok(location) = store.parse::<StoreLocation>();
+        // In a thread of its own: a store waits for its database.
+        let verified =
+            std::thread::spawn(move || verify_audit(&location.into(), &SealKeys::read(&roots).unwrap(), &[]));
+        let report = verified.join().unwrap().unwrap();
+        assert!(report.is_whole() && report.process_count > 1, "{report:?}");
+    }
+}
+
 /// Applies a persona of its own with ever other rates, and notes what was acknowledged.
 async fn write(http: reqwest::Client, base: String, told: Arc<Mutex<Told>>, writer: usize, round: u64) {
     let name = format!("w{writer}");
@@ -244,7 +257,7 @@ async fn write(http: reqwest::Client, base: String, told: Arc<Mutex<Told>>, writ
         let rate = round * 1_000_000 + number * 2 + 1; // odd: it is shown in the unit in which it is written
         let mut document = persona(&name, "fra", &[]);
         document["spec"]["qos"]["egressRate"] = json!(format!("{rate}kbit"));
-        let request = http.post(format!("{base}/v1/apply")).json(&json!({ "documents": [document] }));
+        let request = http.post(format!("{base}{APPLY}")).json(&json!({ "documents": [document] }));
         let Ok(answer) = request.send().await else { return };
         if answer.status() != 200 {
             return;
@@ -332,6 +345,7 @@ async fn endure(store: &str, manager_count: usize) {
         scene.wait_until_it_writes().await;
         scene.check().await;
     }
+    scene.check_chain(store);
     let told = scene.told.lock().unwrap();
     let count: usize = told.acknowledged.values().map(Vec::len).sum();
     let newest = scene.node.state.items.values().chain(scene.edge.state.items.values());

@@ -48,7 +48,7 @@ fn mount(arguments: &[&str], folder: &Path) -> bool {
 }
 
 async fn apply(app: &TestApp, documents: Vec<Value>) -> (u16, Value) {
-    app.post("/v1/apply", json!({ "documents": documents })).await
+    app.post(APPLY, json!({ "documents": documents })).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

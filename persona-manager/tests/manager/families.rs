@@ -153,7 +153,7 @@ async fn a_next_hop_belongs_to_one_group_and_to_nobody_itself() {
     app.apply(vec![dual_pool("fra")]).await;
     let mut other = dual_pool("tyo");
     other["spec"]["addresses"] = json!(["2001:db8:9::/64"]);
-    let (status, body) = app.post("/v1/apply", json!({ "documents": [other] })).await;
+    let (status, body) = app.post(APPLY, json!({ "documents": [other] })).await;
     assert_eq!(status, 409, "{body}");
     assert!(body["detail"].as_str().unwrap().contains("one group answers for it"), "{body}");
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod cuts;
 mod disk;
 mod families;
@@ -13,3 +14,4 @@ mod removal;
 mod revocation;
 mod room;
 mod support;
+mod versions;

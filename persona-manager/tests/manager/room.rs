@@ -56,7 +56,7 @@ async fn what_cannot_fit_is_refused_before_it_is_written() {
         ),
     ];
     for (document, expected) in refused {
-        for path in ["/v1/apply?dryRun=true", "/v1/apply"] {
+        for path in ["/v1/apply?forceConflicts=true&dryRun=true", APPLY] {
             let (status, body) = app.post(path, json!({ "documents": [document.clone()] })).await;
             assert_eq!((status, body["type"].as_str()), (409, Some("/problems/no-room")), "{body}");
             assert!(body["detail"].as_str().unwrap().contains(expected), "{body}");
@@ -98,14 +98,14 @@ async fn blocks_and_cells_that_no_table_holds_are_refused_and_ports_of_a_node_ar
         (asking("narrow", 64 * 65), "65 blocks of 64 ports are needed of pool narrow, a lease has at most 64: 1 are"),
         (cells, "port blocks and /64, an edge carries"),
     ] {
-        let (status, body) = app.post("/v1/apply", json!({ "documents": [document] })).await;
+        let (status, body) = app.post(APPLY, json!({ "documents": [document] })).await;
         assert_eq!((status, body["type"].as_str()), (409, Some("/problems/no-room")), "{body}");
         assert!(body["detail"].as_str().unwrap().contains(expected), "{body}");
     }
     let names: Vec<String> = (0..9).map(|index| format!("w{index}")).chain(["web".to_owned()]).collect();
     node.report(workloads(&names)).await;
     eventually("ten leases", async || app.leases().await.len() == 10).await;
-    let (status, body) = app.post("/v1/apply", json!({ "documents": [asking("wide", 63 * 1_024)] })).await;
+    let (status, body) = app.post(APPLY, json!({ "documents": [asking("wide", 63 * 1_024)] })).await;
     let warnings = body["results"][0]["warnings"].to_string();
     assert_eq!(status, 200, "{body}");
     // Ten leases of one block stand already, ten of 63 are to come.
@@ -120,7 +120,7 @@ async fn wearers_without_room_are_counted_in_a_warning() {
     eventually("ten leases", async || app.leases().await.len() == 10).await;
     // 4 addresses of 63 blocks, 10 of them in use: 30 blocks fit twice into each.
     let larger = with_network("frankfurt", json!({ "egress": { "pools": ["fra"], "portsPerSubject": 30_720 } }));
-    let (status, body) = app.post("/v1/apply?dryRun=true", json!({ "documents": [larger] })).await;
+    let (status, body) = app.post("/v1/apply?forceConflicts=true&dryRun=true", json!({ "documents": [larger] })).await;
     let warnings = body["results"][0]["warnings"].to_string();
     assert_eq!(status, 200, "{body}");
     assert!(

@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 /// Whatever is waited for must come within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Applies documents whatever version is there.
+pub(crate) const APPLY: &str = "/v1/apply?forceConflicts=true";
+
 /// A running manager.
 pub(crate) struct TestApp {
     /// An administrator's.
@@ -102,9 +105,10 @@ impl TestApp {
         directory
     }
 
-    /// Sends a request; returns status and JSON body.
+    /// Sends a request, whatever version of a document is there; returns status and JSON body.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.base));
+        let request = request.header("if-match", "*");
         let request = match body {
             Some(body) => request.json(&body),
             None => request,
@@ -126,7 +130,7 @@ impl TestApp {
     }
 
     pub(crate) async fn apply(&self, documents: Vec<Value>) -> Value {
-        let (status, body) = self.post("/v1/apply", json!({ "documents": documents })).await;
+        let (status, body) = self.post(APPLY, json!({ "documents": documents })).await;
         assert_eq!(status, 200, "{body}");
         body
     }

@@ -32,6 +32,13 @@ pub struct Problem {
     pub errors: Vec<ProblemPart>,
 }
 
+impl ProblemPart {
+    /// A part of no body that was sent.
+    pub fn new(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { path: path.into(), pointer: None, detail: detail.into() }
+    }
+}
+
 /// One wrong part of the input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -39,6 +46,9 @@ pub struct Problem {
 pub struct ProblemPart {
     /// Where, as a path in the document such as `spec.network.mtu`, or empty.
     pub path: String,
+    /// Where in the body that was sent, as a JSON pointer (RFC 6901): the nearest part that is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
     /// What is wrong and what would be valid.
     pub detail: String,
 }

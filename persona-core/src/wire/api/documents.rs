@@ -9,7 +9,8 @@ use crate::ids::{PersonaName, PoolName, Vni};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Apply {
-    /// Documents as JSON objects (`apiVersion`, `kind`, `metadata`, `spec`).
+    /// Documents as JSON objects (`apiVersion`, `kind`, `metadata`, `spec`). One that is stored already needs the
+    /// `metadata.resourceVersion` that it was read with (428 otherwise), and it must be the newest (412).
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
     pub documents: Vec<serde_json::Value>,
 }
@@ -36,6 +37,9 @@ pub struct AppliedDocument {
     pub outcome: String,
     /// The version in force afterwards.
     pub version: u32,
+    /// The same as documents name it in `metadata.resourceVersion`, and as the ETag of the document has it.
+    #[serde(default)]
+    pub resource_version: String,
     /// Sections that are stored but not enforced by this release, and other things worth knowing.
     pub warnings: Vec<String>,
 }

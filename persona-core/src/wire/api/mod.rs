@@ -2,7 +2,7 @@
 //!
 //! | method, path | body → answer |
 //! |---|---|
-//! | `POST /v1/apply?dryRun=` | [`Apply`] → [`Applied`] |
+//! | `POST /v1/apply?dryRun=&forceConflicts=` | [`Apply`] → [`Applied`] |
 //! | `GET /v1/personas` · `/{name}?version=` · `/{name}/versions` | → [`PersonaView`]s |
 //! | `POST /v1/personas/{name}/rollback` · `DELETE /v1/personas/{name}` | [`Rollback`] → [`PersonaView`] |
 //! | `GET /v1/bindings` · `/{name}` · `DELETE` | → [`DocumentView`] |
@@ -17,12 +17,15 @@
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
+//! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
 //! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
 //!
-//! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s.
+//! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s. One document has an `ETag`, which
+//! `DELETE` and `rollback` need in `If-Match` (428 without, 412 with another); `*` is any.
 
 mod access;
 mod answer;
+mod audit;
 mod documents;
 mod explanation;
 mod fleet;
@@ -32,6 +35,7 @@ mod subjects;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
 pub use answer::{Page, Problem, ProblemPart};
+pub use audit::AuditCheckpoint;
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, EffectiveField, Explanation};
 pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use persona_core::wire::desired::LeaseSpace;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
+use crate::store::StoreError;
 use crate::store::records::{EventRecord, LeaseRecord};
 use crate::store::snapshot::{Table, Write};
-use crate::store::{EVENT_COUNT_MAX, StoreError};
 
 /// Deleted records are remembered for this many revisions, for managers that follow.
 const TOMBSTONE_REVISIONS: i64 = 10_000;
@@ -40,6 +41,7 @@ pub(super) async fn commit(
     put_records(&transaction, &net, revision).await?;
     put_leases(&transaction, &net).await?;
     put_events(&transaction, events).await?;
+    drop_events(&transaction, &net).await?;
     if revision.is_multiple_of(1_000) {
         prune_tombstones(&transaction, revision as i64 - TOMBSTONE_REVISIONS).await?;
     }
@@ -65,6 +67,8 @@ struct Net<'a> {
     records: BTreeMap<(Table, &'a str), Option<&'a str>>,
     freed: BTreeSet<i64>,
     held: BTreeMap<i64, &'a LeaseRecord>,
+    /// Events up to this one are dropped.
+    dropped: Option<i64>,
 }
 
 impl<'a> Net<'a> {
@@ -76,6 +80,7 @@ impl<'a> Net<'a> {
                 Write::Put { table, key, body } => _ = net.records.insert((*table, key), Some(body)),
                 Write::Delete { table, key } => _ = net.records.insert((*table, key), None),
                 Write::Hold(lease) => _ = net.held.insert(lease.id.0 as i64, lease),
+                Write::DropEvents(number) => net.dropped = net.dropped.max(Some(*number as i64)),
                 Write::Free(id) => {
                     net.held.remove(&(id.0 as i64));
                     net.freed.insert(id.0 as i64);
@@ -150,13 +155,21 @@ async fn put_events(transaction: &Transaction<'_>, events: &[EventRecord]) -> Re
     };
     let (names, abouts) = (texts(|event| &event.name), texts(|event| &event.about));
     let (actors, messages) = (texts(|event| &event.actor), texts(|event| &event.message));
-    let details: Vec<String> = events.iter().map(|event| event.details.to_string()).collect();
+    let details = texts(|event| &event.details);
+    let previous: Vec<Option<String>> = events.iter().map(|event| event.previous.map(String::from)).collect();
+    let hashes: Vec<Option<String>> = events.iter().map(|event| event.hash.map(String::from)).collect();
     let sql = "INSERT INTO events SELECT * FROM \
-        unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])";
-    transaction.execute(sql, &[&numbers, &times, &names, &abouts, &actors, &messages, &details]).await?;
-    let newest = "SELECT number FROM events ORDER BY number DESC LIMIT 1 OFFSET $1";
-    let sql = format!("DELETE FROM events WHERE number <= ({newest})");
-    transaction.execute(&sql, &[&(EVENT_COUNT_MAX as i64)]).await?;
+        unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])";
+    let parameters: [&(dyn ToSql + Sync); 9] =
+        [&numbers, &times, &names, &abouts, &actors, &messages, &details, &previous, &hashes];
+    transaction.execute(sql, &parameters).await?;
+    Ok(())
+}
+
+async fn drop_events(transaction: &Transaction<'_>, net: &Net<'_>) -> Result<(), StoreError> {
+    if let Some(number) = net.dropped {
+        transaction.execute("DELETE FROM events WHERE number <= $1", &[&number]).await?;
+    }
     Ok(())
 }
 

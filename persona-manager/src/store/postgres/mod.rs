@@ -24,7 +24,10 @@ const LEADER_LOCK: i64 = 0x0070_6572_736f_6e61;
 const LAYOUT_LOCK: i64 = LEADER_LOCK + 1;
 
 /// Layouts by their numbers, ascending. Forward only.
-const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("../../../migrations/postgres/0001_records.sql"))];
+const MIGRATIONS: [(i64, &str); 2] = [
+    (1, include_str!("../../../migrations/postgres/0001_records.sql")),
+    (30, include_str!("../../../migrations/postgres/0030_audit.sql")),
+];
 
 /// A database that does not answer for this long is given up.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -147,6 +150,10 @@ impl Backend for PostgresBackend {
 
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError> {
         self.on_session(async |session| read::events_after(&session.client, since, limit).await)
+    }
+
+    fn event_before_newest(&mut self, count: u64) -> Result<Option<u64>, StoreError> {
+        self.on_session(async |session| read::event_before_newest(&session.client, count).await)
     }
 }
 

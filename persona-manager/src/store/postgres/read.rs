@@ -3,7 +3,7 @@
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 use crate::store::StoreError;
-use crate::store::records::EventRecord;
+use crate::store::records::{EventRecord, read_hash};
 use crate::store::snapshot::{Snapshot, Table};
 
 /// The last committed state.
@@ -36,7 +36,7 @@ pub(super) async fn catch_up(client: &mut Client, known: &Snapshot) -> Result<Op
 
 /// Events after number `since`, oldest first.
 pub(super) async fn events_after(client: &Client, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError> {
-    let query = "SELECT number, time_ms, name, about, actor, message, details FROM events \
+    let query = "SELECT number, time_ms, name, about, actor, message, details, previous, hash FROM events \
         WHERE number > $1 ORDER BY number LIMIT $2";
     let rows = client.query(query, &[&(since as i64), &i64::from(limit)]).await?;
     Ok(rows.iter().map(event).collect())
@@ -50,8 +50,17 @@ fn event(row: &Row) -> EventRecord {
         about: row.get(3),
         actor: row.get(4),
         message: row.get(5),
-        details: serde_json::from_str(row.get(6)).unwrap_or_default(),
+        details: row.get(6),
+        previous: read_hash(row.get(7)),
+        hash: read_hash(row.get(8)),
     }
+}
+
+/// The number of the newest event of which `count` are younger.
+pub(super) async fn event_before_newest(client: &Client, count: u64) -> Result<Option<u64>, StoreError> {
+    let query = "SELECT number FROM events ORDER BY number DESC LIMIT 1 OFFSET $1";
+    let row = client.query_opt(query, &[&(count as i64)]).await?;
+    Ok(row.map(|row| row.get::<_, i64>(0) as u64))
 }
 
 /// A transaction that sees one moment.
@@ -70,8 +79,11 @@ async fn read_meta(transaction: &Transaction<'_>, snapshot: &mut Snapshot) -> Re
             name => snapshot.take_number(name, value as u64),
         }
     }
-    let row = transaction.query_one("SELECT coalesce(max(number), 0) FROM events", &[]).await?;
-    snapshot.event_last = row.get::<_, i64>(0) as u64;
+    let query = "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1";
+    (snapshot.event_last, snapshot.event_head) = match transaction.query_opt(query, &[]).await? {
+        Some(row) => (row.get::<_, i64>(0) as u64, read_hash(row.get(1))),
+        None => (0, None),
+    };
     Ok(pruned)
 }
 

@@ -1,5 +1,6 @@
 //! What was published, set, and happened.
 
+use persona_core::audit::AuditSeal;
 use persona_core::ids::Generation;
 use persona_core::wire::desired::ProbeItem;
 use serde::{Deserialize, Serialize};
@@ -28,21 +29,12 @@ pub(crate) struct SettingsRecord {
     pub probe: Option<ProbeItem>,
 }
 
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct EventRecord {
-    /// Ascending, without gaps.
-    pub number: u64,
-    /// When.
-    pub time_ms: u64,
-    /// A dotted name.
-    pub name: String,
-    /// What it is about.
-    pub about: String,
-    /// Who did it.
-    pub actor: String,
-    /// A sentence for people.
-    pub message: String,
-    /// Before and after.
-    pub details: serde_json::Value,
+/// The key of the one record of what was dropped.
+pub(crate) const AUDIT_STUB_KEY: &str = "stub";
+
+/// What stands for the events that were dropped for their age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditStubRecord {
+    /// The last of them, signed.
+    pub seal: AuditSeal,
 }

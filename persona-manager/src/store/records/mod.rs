@@ -4,11 +4,13 @@ mod access;
 mod agents;
 mod documents;
 mod journal;
+mod once;
 mod recovery;
 mod revocations;
 mod roots;
 mod subjects;
 
+pub(crate) use persona_core::audit::AuditEntry as EventRecord;
 pub(crate) use persona_core::health::EdgeState;
 
 pub(crate) use access::AccessTokenRecord;
@@ -16,8 +18,14 @@ pub(crate) use agents::{
     AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, weight_default,
 };
 pub(crate) use documents::{DocumentRecord, VersionRecord};
-pub(crate) use journal::{EventRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
+pub(crate) use journal::{AUDIT_STUB_KEY, AuditStubRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
+pub(crate) use once::OnceRecord;
 pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
 pub(crate) use roots::{RootRecord, RootState};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};
+
+/// A hash as a backend has it. What is none counts as missing, which checking the chain finds.
+pub(super) fn read_hash(text: Option<String>) -> Option<persona_core::audit::EventHash> {
+    text?.parse().ok()
+}

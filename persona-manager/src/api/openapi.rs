@@ -1,0 +1,52 @@
+//! The document that describes the API: made from the handlers, and from the table of who may use what.
+
+use std::sync::Arc;
+
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+
+use crate::access::{Who, who_may};
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Persona manager",
+    description = "Personas, who wears them, and what carries them. Nodes and edges come with client certificates, people and programs with `Authorization: Bearer` and an access token.",
+    license(name = "MIT OR Apache-2.0")
+))]
+pub(super) struct Document;
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, body = Object)))]
+pub(super) async fn served(Extension(document): Extension<Arc<Value>>) -> Json<Value> {
+    Json(Value::clone(&document))
+}
+
+/// The document as it is served: who may use what is added, and wildcards are plain.
+pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
+    let mut document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
+    document["components"]["securitySchemes"] = json!({
+        "accessToken": { "type": "http", "scheme": "bearer", "description": "Of people and programs." },
+        "clientCertificate": { "type": "mutualTLS", "description": "Of nodes and edges." },
+    });
+    let Some(paths) = document["paths"].as_object_mut() else { return document };
+    for (path, item) in paths.iter_mut() {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            let who = method.to_uppercase().parse().ok().and_then(|method| who_may(&method, path));
+            debug_assert!(who.is_some(), "{method} {path} is not in access/table.rs");
+            operation["security"] = who.map_or_else(|| json!([]), security);
+        }
+    }
+    // OpenAPI knows no wildcards.
+    *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    document
+}
+
+fn security(who: Who) -> Value {
+    match who {
+        Who::Everybody => json!([]),
+        Who::Agents => json!([{ "clientCertificate": [] }]),
+        Who::Known => json!([{ "accessToken": [] }, { "clientCertificate": [] }]),
+        Who::Roles(_) => json!([{ "accessToken": [] }]),
+    }
+}
