@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use persona_core::activate::RuleSet;
 use persona_core::capacity::Severity;
 use persona_core::document::{Document, Kind, PoolDocument};
 use persona_core::wire::api::{Applied, AppliedDocument, ProblemPart};
@@ -11,6 +12,7 @@ use crate::error::{Kind as RefusalKind, Refusal};
 use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
 use crate::tasks::reports::Reports;
 use crate::tasks::room::findings;
+use crate::tasks::wear::personas_of;
 
 /// Stores documents; each that is what it was stays as it is.
 pub(crate) fn apply(draft: &mut Draft, reports: &Reports, documents: &[Document]) -> Result<Applied, Refusal> {
@@ -27,6 +29,7 @@ pub(crate) fn apply(draft: &mut Draft, reports: &Reports, documents: &[Document]
     }
     let state = draft.state().clone();
     check_pools(&state)?;
+    check_rules(&state)?;
     let mut refusals = Vec::new();
     for (document, result) in documents.iter().zip(&mut results) {
         result.warnings.extend(dangling(&state, document));
@@ -71,6 +74,7 @@ pub(crate) fn roll_back(draft: &mut Draft, kind: Kind, name: &str, to: Option<u3
     };
     let stored = store(draft, document)?;
     check_pools(draft.state())?;
+    check_rules(draft.state())?;
     Ok(stored.version)
 }
 
@@ -194,6 +198,21 @@ fn check_next_hop6(snapshot: &Snapshot, pool: &PoolDocument, earlier: &[&PoolDoc
             agent.id
         ))),
     }
+}
+
+/// The rules of a binding's personas are judged together: there is a bound to how much they may compare.
+fn check_rules(snapshot: &Snapshot) -> Result<(), Refusal> {
+    let personas = personas_of(snapshot);
+    for binding in snapshot.bindings() {
+        let named = binding.spec.named_personas().into_iter().filter_map(|name| {
+            let (version, document) = personas.get(name)?;
+            Some((name.clone(), *version, &document.spec))
+        });
+        if let Err(error) = RuleSet::new(named) {
+            return Err(Refusal::invalid(format!("binding {}: {error}", binding.metadata.name)));
+        }
+    }
+    Ok(())
 }
 
 /// Names that a document mentions and that do not exist.

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod activation;
 mod api;
 mod auth;
 mod authority;
@@ -24,6 +25,7 @@ mod forward;
 mod live;
 mod overrides;
 mod passed_on;
+mod pushed;
 mod revocation;
 mod server;
 #[cfg(test)]

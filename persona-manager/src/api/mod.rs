@@ -1,6 +1,7 @@
 //! The HTTP API under `/v1`: one file per resource. A handler reads its input, calls one function, shapes the answer.
 
 mod access_tokens;
+mod activation;
 mod agents;
 mod apply;
 mod bindings;
@@ -20,6 +21,7 @@ mod personas;
 mod register;
 mod request;
 mod settings;
+mod signals;
 mod status;
 mod switch;
 mod views;
@@ -97,6 +99,9 @@ pub(crate) fn router(context: Context) -> Router {
         .routes(routes!(switch::take_back))
         .routes(routes!(request::request))
         .routes(routes!(request::take_back))
+        .routes(routes!(signals::push))
+        .routes(routes!(signals::list, signals::withdraw))
+        .routes(routes!(activation::status))
         .routes(routes!(explain::explain))
         .routes(routes!(status::status))
         .routes(routes!(events::events))

@@ -13,7 +13,7 @@ use super::numbers::Numbers;
 use super::records::{
     AccessTokenRecord, AgentId, AgentRecord, DocumentRecord, HeardRecord, JoinTokenRecord, LeaseRecord,
     PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord,
-    SubjectRecord, VersionRecord, WorkloadRecord,
+    SignalRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -57,6 +57,8 @@ pub(crate) struct Snapshot {
     pub recovery: Records<RecoveryRecord>,
     /// Who has said since what it holds.
     pub heard: Records<HeardRecord>,
+    /// What was pushed, by subject and name.
+    pub signals: Records<SignalRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -155,11 +157,13 @@ pub(crate) enum Table {
     Recovery,
     /// [`HeardRecord`].
     Heard,
+    /// [`SignalRecord`].
+    Signals,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -174,6 +178,7 @@ impl Table {
         Self::Revocations,
         Self::Recovery,
         Self::Heard,
+        Self::Signals,
     ];
 
     /// Its name, the same in every backend.
@@ -193,6 +198,7 @@ impl Table {
             Self::Revocations => "revocations",
             Self::Recovery => "recovery",
             Self::Heard => "recovery_heard",
+            Self::Signals => "signals",
         }
     }
 }
@@ -215,6 +221,7 @@ impl Snapshot {
             Table::Revocations => insert::<RevocationRecord>(self, body),
             Table::Recovery => insert::<RecoveryRecord>(self, body),
             Table::Heard => insert::<HeardRecord>(self, body),
+            Table::Signals => insert::<SignalRecord>(self, body),
         }
     }
 
@@ -235,6 +242,7 @@ impl Snapshot {
             Table::Revocations => remove::<RevocationRecord>(self, key),
             Table::Recovery => remove::<RecoveryRecord>(self, key),
             Table::Heard => remove::<HeardRecord>(self, key),
+            Table::Signals => remove::<SignalRecord>(self, key),
         }
     }
 
@@ -268,6 +276,7 @@ impl Snapshot {
         collect(&self.revocations, &mut all);
         collect(&self.recovery, &mut all);
         collect(&self.heard, &mut all);
+        collect(&self.signals, &mut all);
         all
     }
 }
@@ -382,3 +391,6 @@ record!(RootRecord, String, Roots, roots, |it| it.id.clone(), |key| key.clone())
 record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());
 record!(RecoveryRecord, &'static str, Recovery, recovery, |_it| RECOVERY_KEY, |key| (*key).to_owned());
 record!(HeardRecord, AgentId, Heard, heard, |it| it.agent.clone(), |key| key.to_string());
+record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.clone(), it.name.clone()), |key| {
+    format!("{} {}", key.0, key.1)
+});

@@ -13,7 +13,7 @@ use super::snapshot::{Snapshot, Table, Write};
 use super::{Backend, EVENT_COUNT_MAX, Standing, StoreError};
 
 /// Layouts by their numbers, ascending; `user_version` is the number of the last one that a file has seen. Forward only.
-const MIGRATIONS: [(i64, &str); 7] = [
+const MIGRATIONS: [(i64, &str); 8] = [
     (1, include_str!("../../migrations/sqlite/0001_records.sql")),
     (2, include_str!("../../migrations/sqlite/0002_settings.sql")),
     (3, include_str!("../../migrations/sqlite/0003_roots.sql")),
@@ -21,6 +21,7 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (5, include_str!("../../migrations/sqlite/0005_revocations.sql")),
     (10, include_str!("../../migrations/sqlite/0010_recovery.sql")),
     (11, include_str!("../../migrations/sqlite/0011_identity.sql")),
+    (20, include_str!("../../migrations/sqlite/0020_signals.sql")),
 ];
 
 /// An open SQLite store.

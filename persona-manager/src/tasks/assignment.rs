@@ -13,7 +13,7 @@ use serde_json::json;
 use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
-use super::{clock_steps, desired, exhaustion, health, leases, recovery, removal, tell, wear};
+use super::{activation, clock_steps, desired, exhaustion, health, leases, recovery, removal, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::{Brain, Desired, Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
@@ -82,6 +82,7 @@ impl Assigner {
         recovery::advance(draft, &reports);
         health::judge(draft, &reports);
         end_overrides(draft);
+        activation::advance(draft, &self.live);
         let outfits = assign_all(draft, &reports);
         leases::advance(draft, &reports, self.probe(draft.state()));
         exhaustion::note(draft, &reports);
@@ -143,7 +144,7 @@ fn end_overrides(draft: &mut Draft) {
 }
 
 /// Every subject that there is, nodes first: what a node wears is its workloads' default.
-fn subjects_of(snapshot: &Snapshot) -> Vec<SubjectId> {
+pub(crate) fn subjects_of(snapshot: &Snapshot) -> Vec<SubjectId> {
     let nodes = snapshot.agents.keys().filter(|id| id.role == Role::Node);
     let nodes = nodes.filter_map(|id| id.name.parse::<NodeName>().ok().map(SubjectId::Node));
     nodes.chain(snapshot.workloads.keys().cloned()).collect()
@@ -165,8 +166,8 @@ fn assign_all(draft: &mut Draft, reports: &Reports) -> BTreeMap<SubjectId, Outfi
 fn forget_vanished(draft: &mut Draft, present: &BTreeSet<&SubjectId>) {
     let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().cloned().collect();
     for record in subjects.iter().filter(|record| !present.contains(&record.subject)) {
-        let (sections, target, unassigned, item) = (BTreeMap::new(), None, None, None);
-        let after = SubjectRecord { sections, target, unassigned, item, ..(**record).clone() };
+        let (sections, target, unassigned, item, activation) = (BTreeMap::new(), None, None, None, None);
+        let after = SubjectRecord { sections, target, unassigned, item, activation, ..(**record).clone() };
         if after != **record {
             draft.put(after);
         }

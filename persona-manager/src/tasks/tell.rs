@@ -23,7 +23,9 @@ fn protocol_numbers(network: &Network) -> Vec<u8> {
 pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<String, SectionAssignment> {
     let section = |(section, origin): (&Section, &Origin)| {
         let pick = outfit.decision.pick.as_ref().filter(|pick| pick.persona == origin.persona);
+        let activated = record.activation.as_ref().map(|it| it.reason.clone());
         let reason = match (origin.layer, pick) {
+            (Layer::Activation, _) if activated.is_some() => activated.unwrap_or_default(),
             (_, Some(pick)) => pick.reason.clone(),
             (Layer::Manual, _) => "switched by hand".to_owned(),
             _ => format!("the default of binding {}", outfit.bindings.join(", ")),
