@@ -246,6 +246,7 @@ fn users(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<String> {
             let wears = |record: &crate::store::SubjectRecord| {
                 record.sections.values().any(|section| section.persona.as_str() == name)
                     || record.manual.as_ref().is_some_and(|manual| manual.value.as_str() == name)
+                    || record.triggered.as_ref().is_some_and(|triggered| triggered.value.as_str() == name)
             };
             let wearers = snapshot.subjects.values().filter(|record| wears(record));
             bindings.chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()

@@ -199,7 +199,7 @@ impl State {
             let group = self.groups.entry(Arc::clone(&list)).or_insert_with(|| Group::new(&list, &personas));
             let trouble = group.trouble.clone();
             turns.extend(trouble.map(|trouble| Turn::Unjudged { subject: key.1.clone(), trouble }));
-            let judged = match before {
+            let mut judged = match before {
                 Some(mut judged) => {
                     let old = (Arc::clone(&judged.list), judged.index);
                     judged.change(group, list, &key.1, now.steady_ms);
@@ -211,6 +211,7 @@ impl State {
                     Judged::join(group, list, &key.1, record, now.steady_ms)
                 }
             };
+            self.tell_latest(&key, &mut judged);
             self.subjects.insert(key, judged);
         }
         gone.into_values().for_each(|judged| self.leave((judged.list, judged.index)));
@@ -223,6 +224,12 @@ impl State {
         self.looked_ms = 0;
         self.pushed = Records::default();
         turns
+    }
+
+    /// What was measured last is known under a new list too.
+    fn tell_latest(&self, key: &Key, judged: &mut Judged) {
+        let host = self.measured.get(&(key.0.clone(), SubjectId::Node(key.0.clone())));
+        host.map(of_host).iter().chain(self.measured.get(key)).for_each(|measured| judged.record(measured));
     }
 
     fn leave(&mut self, (list, index): (Arc<List>, persona_core::activate::SubjectIndex)) {

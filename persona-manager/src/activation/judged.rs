@@ -1,11 +1,11 @@
 //! One subject that is judged: its board, what was pushed about it, and what was decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use persona_core::activate::{Decision, Kept, Moment, SubjectIndex};
 use persona_core::document::Section;
-use persona_core::ids::SubjectId;
+use persona_core::ids::{PersonaName, SubjectId};
 use persona_core::signal::{Board, Pushed, Reading, STALE_AFTER_DEFAULT_MS, SignalName};
 use serde_json::{Value, json};
 
@@ -95,8 +95,19 @@ impl Judged {
         let kept = group.fleet.keep(self.index);
         let sections: BTreeMap<Section, _> =
             kept.worn.iter().map(|(section, persona)| (*section, group.name_of(*persona))).collect();
+        let came = |name: &PersonaName| {
+            decision.changes.iter().any(|change| change.after.is_some_and(|index| group.name_of(index) == *name))
+        };
+        let mut before = self.decided.take().unwrap_or_default().reasons;
+        let reason = |name: &PersonaName| {
+            let kept = before.remove(name).filter(|_| !came(name));
+            (name.clone(), kept.unwrap_or_else(|| decision.reason.clone()))
+        };
+        let worn: BTreeSet<&PersonaName> = sections.values().collect();
+        let reasons = worn.into_iter().map(reason).collect();
         self.decided = Some(ActivationRecord {
             sections,
+            reasons,
             rules: rules_of(group, &kept),
             reason: decision.reason.clone(),
             since_ms: now.wall_ms,

@@ -10,6 +10,9 @@ use crate::activation::Turn;
 use crate::live::Live;
 use crate::store::{ActivationRecord, Draft, SignalRecord, SubjectRecord};
 
+/// Why somebody who is no longer judged wears nothing by activation.
+const GONE: &str = "it is gone, or none of the personas that it may wear has rules any more";
+
 /// Ends what is over, judges what changed, and writes what follows into the draft.
 pub(super) fn advance(draft: &mut Draft, live: &Live) {
     end_signals(draft);
@@ -54,7 +57,7 @@ fn note(
     told: &Value,
 ) {
     let (old, new) = (personas_of(before), personas_of(after));
-    let reason = after.map_or("none of the personas that it may wear has rules any more", |after| &after.reason);
+    let reason = after.map_or(GONE, |after| &after.reason);
     for persona in old.union(&new) {
         let (was, is) = (sections_of(before, persona), sections_of(after, persona));
         let (name, what) = match (was.is_empty(), is.is_empty()) {

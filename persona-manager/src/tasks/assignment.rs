@@ -137,6 +137,12 @@ fn end_overrides(draft: &mut Draft) {
             let message = format!("the request for {} is over", record.subject);
             draft.event("request.ended", &record.subject, "manager", message, json!({}));
         }
+        if let Some(triggered) = record.triggered.as_ref().filter(|triggered| is_over(triggered.until_ms)) {
+            after.triggered = None;
+            let message =
+                format!("the activation of {} that was triggered for {} is over", triggered.value, record.subject);
+            draft.event("activation.ended", &record.subject, "manager", message, json!({ "persona": triggered.value }));
+        }
         if after != *record {
             draft.put(after);
         }

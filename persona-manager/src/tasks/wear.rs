@@ -14,6 +14,9 @@ use super::reports::Reports;
 use super::tell::{note_change, sections, why_nothing};
 use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
 
+/// Why a persona is worn whose activation was triggered.
+pub(super) const TRIGGERED: &str = "its activation was triggered";
+
 /// A decision about one subject, with what it was made from.
 pub(crate) struct Outfit {
     /// How the network section was decided.
@@ -53,7 +56,7 @@ pub(super) fn decide(
     let no_capabilities = Vec::new();
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
     let manual = record.and_then(|record| record.manual.as_ref()).map(|manual| &manual.value);
-    let activation = record.and_then(|record| record.activation.as_deref());
+    let activated = record.map(|record| activated(personas, record)).unwrap_or_default();
     let decision = choose(&Question {
         candidates: &candidates,
         groups,
@@ -61,10 +64,7 @@ pub(super) fn decide(
         worn: record.and_then(|record| record.target.as_ref()).map(|target| &target.persona),
         // A persona without a network section leaves this one to the layers below.
         manual: manual.filter(|name| personas.get(name).is_some_and(|(_, it)| it.spec.network.is_some())),
-        activated: activation.and_then(|it| {
-            let persona = it.sections.get(&Section::Network)?;
-            Some(Activated { persona, reason: &it.reason })
-        }),
+        activated: activated.get(&Section::Network).copied(),
         requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
         wants: node.map_or(&no_capabilities, |node| &node.capabilities),
     });
@@ -72,7 +72,11 @@ pub(super) fn decide(
     let chosen = Chosen {
         pick: decision.pick.as_ref(),
         manual: manual.filter(|name| allowed.contains(name)),
-        activated: activation.into_iter().flat_map(|it| &it.sections).filter(|it| allowed.contains(it.1)).collect(),
+        activated: activated
+            .iter()
+            .map(|(section, it)| (*section, it.persona))
+            .filter(|(_, persona)| allowed.contains(persona))
+            .collect(),
     };
     let layers = layers(personas, &bindings, &chosen);
     Outfit {
@@ -87,6 +91,19 @@ pub(super) fn decide(
 pub(crate) fn bindings_of<'a>(snapshot: &'a Snapshot, subject: &SubjectId) -> Vec<&'a BindingDocument> {
     let labels = labels_of(snapshot, subject);
     snapshot.bindings().filter(|binding| selector_matches(&binding.spec.selector, subject, &labels)).collect()
+}
+
+/// What a subject wears by activation: what was triggered, and for the other sections what criteria decided.
+fn activated<'a>(personas: &Personas<'a>, record: &'a SubjectRecord) -> BTreeMap<Section, Activated<'a>> {
+    let decided = record.activation.iter().flat_map(|it| {
+        it.sections.iter().map(|(section, persona)| (*section, Activated { persona, reason: it.reason_of(persona) }))
+    });
+    let triggered = record.triggered.iter().flat_map(|it| {
+        let sections = personas.get(&it.value).into_iter().flat_map(|(_, document)| document.spec.sections());
+        sections.map(|section| (section, Activated { persona: &it.value, reason: TRIGGERED }))
+    });
+    // What comes later in the chain replaces what came before.
+    decided.chain(triggered.filter(|(section, _)| *section != Section::Activation)).collect()
 }
 
 /// Whether a subject's node is being emptied.
@@ -162,8 +179,8 @@ struct Chosen<'a> {
     pick: Option<&'a Pick>,
     /// By a person.
     manual: Option<&'a PersonaName>,
-    /// By criteria, per section.
-    activated: Vec<(&'a Section, &'a PersonaName)>,
+    /// By criteria or a trigger, per section.
+    activated: Vec<(Section, &'a PersonaName)>,
 }
 
 fn layers<'a>(
@@ -181,8 +198,8 @@ fn layers<'a>(
         let is_picked = chosen.pick.is_some_and(|pick| pick.persona == manual.persona);
         layers.extend(if is_picked { vec![manual] } else { without_network(&manual) });
     }
-    let activated = chosen.activated.iter().filter(|(section, _)| **section != Section::Network);
-    layers.extend(activated.filter_map(|(section, name)| layer(Layer::Activation, Some(**section), name)));
+    let activated = chosen.activated.iter().filter(|(section, _)| *section != Section::Network);
+    layers.extend(activated.filter_map(|(section, name)| layer(Layer::Activation, Some(*section), name)));
     let per_section = bindings.iter().flat_map(|binding| &binding.spec.defaults);
     let others = per_section.filter(|(section, _)| **section != Section::Network);
     layers.extend(others.filter_map(|(section, name)| layer(Layer::Binding, Some(*section), name)));
@@ -234,6 +251,7 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         number: draft.next_subject_number(),
         manual: None,
         request: None,
+        triggered: None,
         activation: None,
         sections: BTreeMap::new(),
         target: None,

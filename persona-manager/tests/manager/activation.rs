@@ -140,6 +140,13 @@ async fn measured_signals_of_the_workload_and_of_its_host_decide() {
     node.report(samples(&[host(0.95), own(Some(0.9))])).await;
     let status = status_of(&app).await;
     assert!(status["personas"][0]["rules"][0]["verdict"].as_str().unwrap().contains("off by 0.05"), "{status}");
+    app.apply(vec![
+        sized("later", 1, json!([{ "when": "cpu.utilisation > 2 * 1 - 1" }])),
+        binding_with(json!({ "personas": ["busy", "later"] })),
+    ])
+    .await;
+    let told = status_of(&app).await["personas"][0]["rules"][0]["verdict"].as_str().unwrap().to_owned();
+    assert!(told.contains("off by 0.05"), "what was measured is known under a new list too: {told}");
     node.report(samples(&[host(0.5), (Some("nobody"), "cpu.utilisation", Some(0.9))])).await;
     until_worn(&app, "resources", "busy by activation").await;
     node.report(samples(&[own(Some(0.7))])).await;
@@ -191,6 +198,11 @@ async fn every_layer_stands_in_its_place() {
     edges[2].until("lease 2", |state| has_lease(state, 2)).await;
     edges[2].report(alive()).await;
     node.until("lease 2", |state| lease_of(state, WEB) == Some(2)).await;
+
+    push(&app, "external.night", 2.0, 600_000).await;
+    let sections = &app.get(&format!("/v1/explain/{WEB}")).await["assignment"]["sections"];
+    assert!(sections["network"]["reason"].as_str().unwrap().contains("external.rush > 0 (1)"), "{sections}");
+    push(&app, "external.night", 1.0, 600_000).await;
 
     // A request and a person stand above, and what they do not have is left to criteria.
     let body = json!({ "subject": WEB, "capabilities": ["low-latency"] });
@@ -347,4 +359,44 @@ async fn rules_that_cannot_be_judged_together_are_refused_when_they_are_applied(
     ];
     let (status, answer) = app.post("/v1/apply", json!({ "documents": documents })).await;
     assert!(status == 400 && answer["detail"].as_str().unwrap().contains("at most 128"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_triggered_activation_stands_above_criteria_until_its_time_is_over() {
+    let when = |signal: &str| json!([{ "when": format!("external.{signal} > 0") }]);
+    let documents = vec![
+        sized("night", 3, when("night")),
+        sized("training", 8, when("training")),
+        sized("other", 1, json!([])),
+        binding_with(json!({ "personas": ["night", "training"] })),
+    ];
+    let (app, _node) = scene(documents).await;
+    push(&app, "external.night", 1.0, 600_000).await;
+    assert_eq!(worn_in(&app, "resources").await, "night by activation");
+    let trigger = async |persona: &str, for_ms: Option<u64>| {
+        app.post("/v1/activation", json!({ "subject": WEB, "persona": persona, "forMs": for_ms })).await
+    };
+    let (status, answer) = trigger("training", Some(1_000)).await;
+    let worn = &answer["sections"]["resources"];
+    assert_eq!((status, &worn["persona"], &worn["layer"]), (200, &json!("training"), &json!("activation")), "{answer}");
+    assert!(worn["untilMs"].as_u64().is_some() && worn["reason"].as_str().unwrap().contains("triggered"), "{worn}");
+    until_worn(&app, "resources", "night by activation").await;
+    assert_eq!(trigger("training", None).await.0, 200);
+    let (status, _) = app.call("DELETE", &format!("/v1/activation/{WEB}"), None).await;
+    assert_eq!((status, worn_in(&app, "resources").await.as_str()), (200, "night by activation"));
+    assert_eq!(app.call("DELETE", &format!("/v1/activation/{WEB}"), None).await.0, 404);
+    for (persona, expected) in [("other", 409), ("nobody", 404)] {
+        assert_eq!(trigger(persona, None).await.0, expected, "{persona}");
+    }
+    let told: Vec<_> = events_named(&app, "activation.").await.into_iter().map(|it| it.0).collect();
+    assert_eq!(
+        told,
+        [
+            "activation.entered",
+            "activation.triggered",
+            "activation.ended",
+            "activation.triggered",
+            "activation.taken-back"
+        ]
+    );
 }

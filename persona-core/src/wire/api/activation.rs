@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::activate::PersonaStory;
-use crate::ids::SubjectId;
+use crate::ids::{PersonaName, SubjectId};
 
 /// `POST /v1/signals`: another system says something about a subject, for a while.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +57,19 @@ pub struct SignalView {
     pub by: Option<String>,
     /// How old the value is, milliseconds.
     pub age_ms: u64,
+}
+
+/// `POST /v1/activation`: a persona is put on in the layer of activation, whatever its criteria say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Trigger {
+    /// On whom.
+    pub subject: SubjectId,
+    /// The persona, in every section that it has.
+    pub persona: PersonaName,
+    /// For how long, milliseconds. Absent: until released.
+    pub for_ms: Option<u64>,
 }
 
 /// `GET /v1/activation/{subject}`: what criteria make of a subject.

@@ -17,6 +17,7 @@
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
 //! | `POST /v1/signals` · `GET/DELETE /v1/signals/{subject}` · `GET /v1/activation/{subject}` | [`PushSignal`] → [`SignalsView`] · [`ActivationView`] |
+//! | `POST /v1/activation` · `DELETE /v1/activation/{subject}` | [`Trigger`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
 //! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
 //!
@@ -33,7 +34,7 @@ mod status;
 mod subjects;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
-pub use activation::{ActivationView, PushSignal, SignalEnd, SignalView, SignalsView};
+pub use activation::{ActivationView, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
 pub use answer::{Page, Problem, ProblemPart};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, EffectiveField, Explanation};

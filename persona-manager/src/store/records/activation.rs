@@ -30,12 +30,21 @@ pub(crate) struct ActivationRecord {
     pub sections: BTreeMap<Section, PersonaName>,
     /// The rules of these personas that are in.
     pub rules: Vec<RuleIn>,
-    /// Why, a sentence for people.
+    /// Why each of these personas came to be worn, sentences for people.
+    pub reasons: BTreeMap<PersonaName, String>,
+    /// Why it was last switched.
     pub reason: String,
     /// Since when it wears that.
     pub since_ms: u64,
     /// When it was switched lately, as far as its flap budget asks.
     pub switches_ms: Vec<u64>,
+}
+
+impl ActivationRecord {
+    /// Why a persona is worn.
+    pub(crate) fn reason_of(&self, persona: &PersonaName) -> &str {
+        self.reasons.get(persona).unwrap_or(&self.reason)
+    }
 }
 
 /// A rule that is in.

@@ -34,6 +34,9 @@ pub(crate) struct SubjectRecord {
     pub manual: Option<Override<PersonaName>>,
     /// The request in force.
     pub request: Option<Override<Vec<Capability>>>,
+    /// The activation that was triggered, and is in force whatever criteria say.
+    #[serde(default)]
+    pub triggered: Option<Override<PersonaName>>,
     /// What its criteria decided.
     #[serde(default)]
     pub activation: Option<Box<ActivationRecord>>,
