@@ -4,14 +4,15 @@ use std::fmt;
 
 use clap::{Args, Subcommand};
 use persona_core::activate::{Criterion, CriterionError};
-use persona_core::ids::SubjectId;
+use persona_core::ids::{PersonaName, SubjectId};
 use persona_core::signal::{MEASURED, SignalInfo};
 use persona_core::units::Span;
-use persona_core::wire::api::ActivationView;
+use persona_core::wire::api::{ActivationView, Trigger};
 use serde::Serialize;
 
 use super::print::{listed, table_of, utc};
 use super::replay::{ReplayArgs, tell_story};
+use super::switch::Wait;
 use super::{Output, Session};
 
 /// What to do with criteria.
@@ -23,6 +24,10 @@ pub(super) enum ActivationCommand {
     Replay(ReplayArgs),
     /// Say what a subject's criteria see, what they wait for, and what is worn for them.
     Status(StatusArgs),
+    /// Put a persona on whatever its criteria say: above them, below requests and switches by hand.
+    Trigger(TriggerArgs),
+    /// Release what was triggered: criteria decide again.
+    Release(ReleaseArgs),
     /// List the signals that criteria may name.
     Signals,
 }
@@ -43,6 +48,30 @@ pub(super) struct CheckArgs {
 pub(super) struct StatusArgs {
     /// Who: node/NAME or workload/NODE/NAME.
     subject: SubjectId,
+}
+
+/// Arguments of `activation trigger`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  persona-ctl activation trigger workload/n1/web ai-training-node --for 2h --wait")]
+pub(super) struct TriggerArgs {
+    /// Who: node/NAME or workload/NODE/NAME.
+    subject: SubjectId,
+    /// The persona, in every section that it has.
+    persona: PersonaName,
+    /// For how long, such as 2h. Without it: until it is released.
+    #[arg(long = "for", value_name = "TIME")]
+    duration: Option<Span>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Arguments of `activation release`.
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArgs {
+    /// Who: node/NAME or workload/NODE/NAME.
+    subject: SubjectId,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// A criterion that is refused; prints where.
@@ -80,7 +109,7 @@ struct SignalView {
 impl ActivationCommand {
     /// Whether it needs no manager.
     pub(super) fn is_offline(&self) -> bool {
-        !matches!(self, Self::Status(_))
+        matches!(self, Self::Check(_) | Self::Replay(_) | Self::Signals)
     }
 
     /// Answers without a manager.
@@ -89,13 +118,22 @@ impl ActivationCommand {
             Self::Check(args) => args.run(output),
             Self::Replay(args) => args.run(output),
             Self::Signals => show_signals(output),
-            Self::Status(_) => unreachable!("`is_offline` was asked"),
+            Self::Status(_) | Self::Trigger(_) | Self::Release(_) => unreachable!("`is_offline` was asked"),
         }
     }
 
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
             Self::Status(args) => session.output.show(&session.client.activation(&args.subject).await?, told),
+            Self::Trigger(TriggerArgs { subject, persona, duration, wait }) => {
+                let trigger = Trigger { subject: subject.clone(), persona, for_ms: duration.map(|span| span.0) };
+                let answer = session.client.trigger_activation(&trigger).await?;
+                wait.show(session, &subject, Some(answer)).await
+            }
+            Self::Release(ReleaseArgs { subject, wait }) => {
+                let answer = session.client.release_activation(&subject).await?;
+                wait.show(session, &subject, answer).await
+            }
             offline => offline.run_offline(session.output),
         }
     }

@@ -6,7 +6,7 @@ use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, CapabilityRequest,
     DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView,
     NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, PushSignal, Revoke, Rollback, Roots, SignalsView,
-    Status, Switch, SwitchEnd, WhoAmI, WorkloadView,
+    Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
 };
 use reqwest::Method;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -245,6 +245,16 @@ impl ApiClient {
     /// What criteria make of a subject.
     pub async fn activation(&self, subject: &SubjectId) -> Result<ActivationView, ClientError> {
         self.get(&["activation", &subject.to_string()]).await
+    }
+
+    /// Puts a persona on in the layer of activation, whatever its criteria say.
+    pub async fn trigger_activation(&self, trigger: &Trigger) -> Result<AssignmentView, ClientError> {
+        self.post(&["activation"], trigger).await
+    }
+
+    /// Releases a triggered activation: criteria decide again.
+    pub async fn release_activation(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
+        self.release(&["activation", &subject.to_string()], &[]).await
     }
 
     /// How a subject's assignment came about.
