@@ -5,10 +5,12 @@
 //! Subjects come and go; one that was judged elsewhere before goes on with what it wears ([`Kept`]).
 
 mod membership;
+mod pace;
 
 use std::collections::VecDeque;
 
 pub use membership::Kept;
+pub use pace::Pace;
 
 use super::cells::Truths;
 use super::clock::Moment;
@@ -81,7 +83,7 @@ struct Subject {
 pub struct Fleet {
     set: RuleSet,
     budget: FlapBudget,
-    change_count_per_minute: Option<u32>,
+    pace: Pace,
     /// Values by subject and source; those of clocks are the fleet's.
     values: Vec<f64>,
     cells: Vec<u16>,
@@ -92,7 +94,6 @@ pub struct Fleet {
     rules: Vec<RuleState>,
     /// When each subject is looked at again; 0 is now.
     due_ms: Vec<u64>,
-    changes: VecDeque<u64>,
     /// Subjects of which a rule came in or went out since that was asked for.
     moved: Vec<usize>,
     /// Places that nobody has.
@@ -109,7 +110,7 @@ impl Fleet {
         Self {
             set,
             budget,
-            change_count_per_minute,
+            pace: Pace::new(change_count_per_minute),
             values: Vec::new(),
             cells: Vec::new(),
             clock_values,
@@ -118,7 +119,6 @@ impl Fleet {
             subjects: Vec::new(),
             rules: Vec::new(),
             due_ms: Vec::new(),
-            changes: VecDeque::new(),
             moved: Vec::new(),
             vacant: Vec::new(),
         }
@@ -181,6 +181,14 @@ impl Fleet {
                 decisions.extend(self.decide(subject, now.steady_ms));
             }
         }
+        decisions
+    }
+
+    /// The same at a pace that several fleets share, instead of this one's own.
+    pub fn evaluate_within(&mut self, now: Moment, pace: &mut Pace) -> Vec<Decision> {
+        std::mem::swap(&mut self.pace, pace);
+        let decisions = self.evaluate(now);
+        std::mem::swap(&mut self.pace, pace);
         decisions
     }
 
@@ -293,25 +301,14 @@ impl Fleet {
             let oldest = switches.front().copied().unwrap_or(now_ms);
             return Outcome::HeldByBudget(oldest.saturating_add(self.budget.per.0).max(now_ms + 1));
         }
-        while self.changes.front().is_some_and(|at| at + MINUTE_MS <= now_ms) {
-            self.changes.pop_front();
-        }
-        match self.change_count_per_minute {
-            Some(count) if self.changes.len() >= count as usize => {
-                let oldest = self.changes.front().copied().unwrap_or(now_ms);
-                Outcome::HeldByPace((oldest + MINUTE_MS).max(now_ms + 1))
-            }
-            _ => Outcome::Switched,
-        }
+        self.pace.held_until(now_ms).map_or(Outcome::Switched, Outcome::HeldByPace)
     }
 
     fn record_switch(&mut self, subject: usize, wanted: Worn, now_ms: u64) {
         let subject = &mut self.subjects[subject];
         subject.worn = wanted;
         subject.switches.push_back(now_ms);
-        if self.change_count_per_minute.is_some() {
-            self.changes.push_back(now_ms);
-        }
+        self.pace.note(now_ms);
     }
 
     /// What a subject wears by activation, in the order of the sections.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use persona_core::activate::{Decision, Moment, Outcome};
+use persona_core::activate::{Decision, Moment, Outcome, Pace};
 use persona_core::ids::{NodeName, SubjectId};
 use persona_core::wire::signals::SampleBatch;
 use serde_json::Value;
@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) measured: BTreeMap<Key, Measured>,
     /// What the steady clock shows when the monotonic one shows 0.
     origin_ms: Option<u64>,
+    /// How fast the whole fleet may change.
+    pace: Pace,
     looked_ms: u64,
     listed: Option<Listed>,
     pushed: Records<SignalRecord>,
@@ -121,7 +123,13 @@ impl Activations {
 
     /// Forgets everything: another manager judged until now.
     pub(crate) fn start_anew(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        *state = State { pace: Pace::new(state.pace.count()), ..State::default() };
+    }
+
+    /// Bounds how many subjects are switched in a minute. None: any number.
+    pub(crate) fn set_pace(&self, count: Option<u32>) {
+        self.lock().pace = Pace::new(count);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -255,10 +263,10 @@ impl State {
     }
 
     fn judge(&mut self, now: Moment) -> Vec<Turn> {
-        let Self { groups, subjects, .. } = self;
+        let Self { groups, subjects, pace, .. } = self;
         let mut turns = Vec::new();
         for group in groups.values_mut().filter(|group| group.trouble.is_none()) {
-            let decisions = group.fleet.evaluate(now);
+            let decisions = group.fleet.evaluate_within(now, pace);
             let moved = group.fleet.take_moved();
             let key_of = |subject: &SubjectId| (subject.node().clone(), subject.clone());
             for decision in decisions {

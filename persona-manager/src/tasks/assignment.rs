@@ -3,6 +3,7 @@
 //! It takes no hint about what changed, may run twice, and writes only what differs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use persona_core::ids::{GroupName, NodeName, SubjectId};
@@ -28,6 +29,7 @@ pub(crate) struct Assigner {
 impl Assigner {
     /// An assigner.
     pub(crate) fn new(config: Arc<Config>, live: Arc<Live>) -> Self {
+        live.activations.set_pace(config.activation_changes_per_minute.map(NonZeroU32::get));
         Self { config, live }
     }
 

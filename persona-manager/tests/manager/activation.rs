@@ -400,3 +400,17 @@ async fn a_triggered_activation_stands_above_criteria_until_its_time_is_over() {
         ]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_changes_no_faster_than_it_may() {
+    let app = TestApp::with(|config| config.activation_changes_per_minute = std::num::NonZeroU32::new(1)).await;
+    let rules = json!([{ "when": "host.cpu.usage > 1" }]);
+    app.apply(vec![sized("busy", 9, rules), binding_with(json!({ "personas": ["busy"] }))]).await;
+    let node = app.join(Role::Node, "n1", 1, None).await;
+    node.report(workloads(&["web".to_owned(), "db".to_owned()])).await;
+    node.report(samples(&[(None, "cpu.usage", Some(2.0))])).await;
+    eventually("one is held back", async || events_named(&app, "activation.held-back").await.len() == 1).await;
+    let held = &events_named(&app, "activation.held-back").await[0].1;
+    assert!(held.contains("too many subjects change"), "{held}");
+    assert_eq!(events_named(&app, "activation.entered").await.len(), 1);
+}

@@ -382,3 +382,17 @@ fn subjects_come_and_go_and_a_place_has_no_memory_of_who_had_it() {
     world.go_to(3_702);
     assert_eq!(world.wears(), ["resources:web"], "clocks that have turned are known to who comes later");
 }
+
+#[test]
+fn several_fleets_share_one_pace() {
+    let list = [("web", "resources: {pids: 5}", "{ when: 'true' }")];
+    let mut fleets = [fleet_of(&list, generous(), None), fleet_of(&list, generous(), None)];
+    let mut pace = Pace::new(Some(1));
+    fleets.iter_mut().for_each(|fleet| _ = fleet.add());
+    let mut outcomes = |seconds: u64| -> Vec<Outcome> {
+        let now = Moment::of(seconds * 1_000);
+        fleets.iter_mut().flat_map(|fleet| fleet.evaluate_within(now, &mut pace)).map(|it| it.outcome).collect()
+    };
+    assert_eq!(outcomes(1), [Outcome::Switched, Outcome::HeldByPace(61_000)]);
+    assert_eq!((outcomes(60), outcomes(61)), (vec![], vec![Outcome::Switched]));
+}
