@@ -20,6 +20,7 @@ pub mod path_mtu;
 pub mod probe;
 pub mod replay;
 pub mod shutdown;
+pub mod signals;
 pub mod slow_path;
 pub mod trace;
 pub mod trust;

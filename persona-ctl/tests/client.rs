@@ -22,7 +22,7 @@ fn persona(rate: &str) -> String {
     format!(
         "apiVersion: persona/v1\nkind: Persona\nmetadata: {{ name: eu }}\nspec:\n  capabilities: [low-latency]\n  \
          network: {{ egress: {{ pools: [fra] }} }}\n  qos: {{ egressRate: {rate} }}\n  \
-         activation: [{{ when: 'external.training > 0' }}]\n"
+         software: [{{ package: nginx }}]\n"
     )
 }
 
@@ -64,7 +64,7 @@ fn documents_are_versioned_and_taken_back() {
         assert!(dry.results.iter().all(|result| result.outcome == "created"), "{dry:?}");
         assert!(client.personas().await.unwrap().is_empty(), "a dry run stores nothing");
         let applied = client.apply(&first, Applying::default()).await.unwrap();
-        assert!(applied.results[1].warnings.iter().any(|warning| warning.contains("activation")), "{applied:?}");
+        assert!(applied.results[1].warnings.iter().any(|warning| warning.contains("software")), "{applied:?}");
         assert_eq!(client.apply(&first, Applying::default()).await.unwrap().results[1].outcome, "unchanged");
         let second = client.apply(&documents(&persona("20mbit")), Applying::default()).await.unwrap();
         assert_eq!((second.results[0].outcome.as_str(), second.results[0].version), ("updated", 2));

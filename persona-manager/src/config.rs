@@ -48,6 +48,8 @@ pub struct Config {
     pub silent_after_ms: u32,
     /// An edge that comes and goes is held back for longer each time, at most this long, milliseconds.
     pub hold_max_ms: u32,
+    /// How many subjects criteria may switch in a minute, all together; the others wait. None: any number.
+    pub activation_changes_per_minute: Option<NonZeroU32>,
     /// Time between health probes, milliseconds.
     pub probe_interval_ms: u32,
     /// An edge is dead when nothing was heard from it for this many probe intervals.
@@ -71,6 +73,7 @@ impl Default for Config {
             report_interval_ms: 1_000,
             silent_after_ms: 5_000,
             hold_max_ms: persona_core::health::HOLD_MAX_MS as u32,
+            activation_changes_per_minute: None,
             probe_interval_ms: 50,
             probe_multiplier: 3,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use persona_core::activate::RuleSet;
 use persona_core::capacity::Severity;
 use persona_core::document::{Document, Kind, PoolDocument};
 use persona_core::wire::api::{Applied, AppliedDocument, ProblemPart};
@@ -11,6 +12,7 @@ use crate::error::{Kind as RefusalKind, Refusal};
 use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
 use crate::tasks::reports::Reports;
 use crate::tasks::room::findings;
+use crate::tasks::wear::personas_of;
 use crate::versions::{self, Expected};
 
 /// What becomes of documents that were changed since they were read.
@@ -45,6 +47,7 @@ pub(crate) fn apply(
     }
     let state = draft.state().clone();
     check_pools(&state)?;
+    check_rules(&state)?;
     let mut refusals = Vec::new();
     for (document, result) in documents.iter().zip(&mut results) {
         result.warnings.extend(dangling(&state, document));
@@ -95,6 +98,7 @@ pub(crate) fn roll_back(
     };
     let stored = store(draft, document)?;
     check_pools(draft.state())?;
+    check_rules(draft.state())?;
     Ok(stored.version)
 }
 
@@ -222,6 +226,21 @@ fn check_next_hop6(snapshot: &Snapshot, pool: &PoolDocument, earlier: &[&PoolDoc
     }
 }
 
+/// The rules of a binding's personas are judged together: there is a bound to how much they may compare.
+fn check_rules(snapshot: &Snapshot) -> Result<(), Refusal> {
+    let personas = personas_of(snapshot);
+    for binding in snapshot.bindings() {
+        let named = binding.spec.named_personas().into_iter().filter_map(|name| {
+            let (version, document) = personas.get(name)?;
+            Some((name.clone(), *version, &document.spec))
+        });
+        if let Err(error) = RuleSet::new(named) {
+            return Err(Refusal::invalid(format!("binding {}: {error}", binding.metadata.name)));
+        }
+    }
+    Ok(())
+}
+
 /// Names that a document mentions and that do not exist.
 fn dangling(snapshot: &Snapshot, document: &Document) -> Vec<String> {
     let missing = |kind, name: &str| snapshot.document(kind, name).is_none();
@@ -253,6 +272,7 @@ fn users(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<String> {
             let wears = |record: &crate::store::SubjectRecord| {
                 record.sections.values().any(|section| section.persona.as_str() == name)
                     || record.manual.as_ref().is_some_and(|manual| manual.value.as_str() == name)
+                    || record.triggered.as_ref().is_some_and(|triggered| triggered.value.as_str() == name)
             };
             let wearers = snapshot.subjects.values().filter(|record| wears(record));
             bindings.chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod activation;
 mod api;
 mod auth;
 mod authority;
@@ -25,6 +26,7 @@ mod live;
 mod once;
 mod overrides;
 mod passed_on;
+mod pushed;
 mod revocation;
 mod server;
 #[cfg(test)]

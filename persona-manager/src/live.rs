@@ -14,6 +14,7 @@ use persona_core::wire::desired::Item;
 use persona_core::wire::limits::LimitReport;
 use tokio::sync::Notify;
 
+use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
 use crate::store::AgentId;
 
@@ -77,6 +78,8 @@ pub(crate) struct Live {
     holdings: Mutex<BTreeMap<AgentId, HeldParts>>,
     /// When this manager started: nobody was silent before.
     started: AtomicU64,
+    /// What criteria are judged by.
+    pub activations: Activations,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -95,9 +98,9 @@ impl Live {
     /// Nothing is reported yet.
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
-        let (agents, registered, holdings) = Default::default();
+        let (agents, registered, holdings, activations) = Default::default();
         let (steps, wake) = (StepWatch::default(), Notify::new());
-        Self { agents, registered, holdings, started, clock, steps, wake }
+        Self { agents, registered, holdings, activations, started, clock, steps, wake }
     }
 
     /// Since when agents report here: nobody was silent before.
@@ -112,6 +115,7 @@ impl Live {
         self.holdings.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.started.store(self.clock.monotonic_ms(), Ordering::Relaxed);
         self.steps.forget();
+        self.activations.start_anew();
     }
 
     /// What all agents last reported.

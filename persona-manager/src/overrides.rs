@@ -79,6 +79,28 @@ pub(crate) fn request(
     Ok(changed)
 }
 
+/// Puts a persona on in the layer of activation, whatever its criteria say. Returns whether that changed what is worn.
+pub(crate) fn trigger(
+    draft: &mut Draft,
+    assigner: &Assigner,
+    subject: &SubjectId,
+    triggered: Override<PersonaName>,
+) -> Result<bool, Refusal> {
+    let before = known(draft, assigner, subject)?;
+    let persona = triggered.value.clone();
+    if draft.state().document(DocumentKind::Persona, persona.as_str()).is_none() {
+        return Err(Refusal::not_found(format!("there is no persona {persona}: apply it first")));
+    }
+    let details = json!({ "persona": persona, "untilMs": triggered.until_ms });
+    draft.put(SubjectRecord { triggered: Some(triggered), ..before.clone() });
+    let outfit = assigner.assign(draft, subject);
+    check_allowed(&outfit, subject, &persona)?;
+    check_room(draft, assigner, subject, &outfit)?;
+    let message = format!("the activation of {persona} was triggered for {subject}");
+    draft.event("activation.triggered", subject, draft.actor(), message, details);
+    Ok(is_changed(draft, subject, &before))
+}
+
 /// Takes a switch or a request back; `take` empties its field and says what it was. Bounds old flows like [`switch`].
 pub(crate) fn end(
     draft: &mut Draft,

@@ -2,10 +2,17 @@
 //!
 //! Only what changed is looked at: a value that leaves its cell, a clock that turns a minute, a time that is due. Decisions are
 //! held back by a flap budget per subject and by a pace for all; what is held back is told once and comes when it may.
+//! Subjects come and go; one that was judged elsewhere before goes on with what it wears ([`Kept`]).
+
+mod membership;
+mod pace;
 
 use std::collections::VecDeque;
 
-use super::cells::{CELL_UNKNOWN, Truths};
+pub use membership::Kept;
+pub use pace::Pace;
+
+use super::cells::Truths;
 use super::clock::Moment;
 use super::rule::RuleState;
 use super::rule_set::RuleSet;
@@ -63,6 +70,10 @@ struct Subject {
     truths: Truths,
     worn: Worn,
     is_held: bool,
+    /// Nobody has this place; who comes next takes it.
+    is_vacant: bool,
+    /// It is among those that moved.
+    has_moved: bool,
     /// Times of its latest switches, at most as many as the budget has.
     switches: VecDeque<u64>,
 }
@@ -72,7 +83,7 @@ struct Subject {
 pub struct Fleet {
     set: RuleSet,
     budget: FlapBudget,
-    change_count_per_minute: Option<u32>,
+    pace: Pace,
     /// Values by subject and source; those of clocks are the fleet's.
     values: Vec<f64>,
     cells: Vec<u16>,
@@ -83,7 +94,10 @@ pub struct Fleet {
     rules: Vec<RuleState>,
     /// When each subject is looked at again; 0 is now.
     due_ms: Vec<u64>,
-    changes: VecDeque<u64>,
+    /// Subjects of which a rule came in or went out since that was asked for.
+    moved: Vec<usize>,
+    /// Places that nobody has.
+    vacant: Vec<usize>,
 }
 
 /// One minute.
@@ -96,7 +110,7 @@ impl Fleet {
         Self {
             set,
             budget,
-            change_count_per_minute,
+            pace: Pace::new(change_count_per_minute),
             values: Vec::new(),
             cells: Vec::new(),
             clock_values,
@@ -105,26 +119,14 @@ impl Fleet {
             subjects: Vec::new(),
             rules: Vec::new(),
             due_ms: Vec::new(),
-            changes: VecDeque::new(),
+            moved: Vec::new(),
+            vacant: Vec::new(),
         }
     }
 
     /// The rules.
     pub fn rule_set(&self) -> &RuleSet {
         &self.set
-    }
-
-    /// Adds a subject that wears nothing and of which nothing is known.
-    pub fn add(&mut self) -> SubjectIndex {
-        let index = self.subjects.len();
-        let mut truths = Truths::default();
-        self.set.cells.iter().for_each(|cells| cells.put(CELL_UNKNOWN, &mut truths));
-        self.subjects.push(Subject { truths, worn: [NOBODY; 7], is_held: false, switches: VecDeque::new() });
-        self.values.resize(self.values.len() + self.set.sources.len(), f64::NAN);
-        self.cells.resize(self.cells.len() + self.set.sources.len(), CELL_UNKNOWN);
-        self.rules.resize(self.rules.len() + self.set.rules.len(), RuleState::default());
-        self.due_ms.push(0);
-        SubjectIndex(index)
     }
 
     /// A source's value of a subject; NaN is unknown. Nothing is decided before [`Self::evaluate`].
@@ -145,6 +147,9 @@ impl Fleet {
 
     /// Recomputes the comparisons that are more than a threshold and read the source.
     fn compute(&mut self, subject: usize, source: usize) {
+        if self.subjects[subject].is_vacant {
+            return;
+        }
         let before = self.subjects[subject].truths;
         let mut truths = before;
         for bit in &self.set.computed[source] {
@@ -179,9 +184,33 @@ impl Fleet {
         decisions
     }
 
+    /// The same at a pace that several fleets share, instead of this one's own.
+    pub fn evaluate_within(&mut self, now: Moment, pace: &mut Pace) -> Vec<Decision> {
+        std::mem::swap(&mut self.pace, pace);
+        let decisions = self.evaluate(now);
+        std::mem::swap(&mut self.pace, pace);
+        decisions
+    }
+
     /// When the next subject wants to be looked at although nothing changes. Clocks turn once a minute besides.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.due_ms.iter().min().copied().filter(|due| *due < u64::MAX)
+    }
+
+    /// Whether something changed for a subject, or its time has come.
+    pub fn is_due(&self, SubjectIndex(subject): SubjectIndex, now_ms: u64) -> bool {
+        self.due_ms[subject] <= now_ms
+    }
+
+    /// Whether a wish of a subject is held back.
+    pub fn is_held_back(&self, SubjectIndex(subject): SubjectIndex) -> bool {
+        self.subjects[subject].is_held
+    }
+
+    /// How often a subject was switched within the time of the flap budget.
+    pub fn switch_count(&self, SubjectIndex(subject): SubjectIndex, now_ms: u64) -> usize {
+        let switches = self.subjects[subject].switches.iter();
+        switches.filter(|at| at.saturating_add(self.budget.per.0) > now_ms).count()
     }
 
     fn turn_clocks(&mut self, wall_ms: u64) {
@@ -205,18 +234,24 @@ impl Fleet {
             (0..self.subjects.len()).for_each(|subject| self.compute(subject, source));
         }
         if self.clock_truths != before {
-            self.due_ms.fill(0);
+            let places = self.due_ms.iter_mut().zip(&self.subjects);
+            places.filter(|(_, subject)| !subject.is_vacant).for_each(|(due, _)| *due = 0);
         }
     }
 
     fn decide(&mut self, subject: usize, now_ms: u64) -> Option<Decision> {
         let truths = self.truths(subject);
         let start = subject * self.set.rules.len();
-        let mut due = u64::MAX;
+        let (mut due, mut has_moved) = (u64::MAX, false);
         for (rule, state) in self.set.rules.iter().zip(&mut self.rules[start..]) {
             let enter = rule.when.truth(&truths);
             let leave = rule.leave.as_ref().map_or(!enter, |leave| leave.truth(&truths));
+            let was_in = state.is_in();
             due = due.min(state.step(&rule.timing, enter, leave, now_ms).unwrap_or(u64::MAX));
+            has_moved |= state.is_in() != was_in;
+        }
+        if has_moved && !std::mem::replace(&mut self.subjects[subject].has_moved, true) {
+            self.moved.push(subject);
         }
         let wanted = self.wanted(subject);
         let before = self.subjects[subject].worn;
@@ -266,25 +301,14 @@ impl Fleet {
             let oldest = switches.front().copied().unwrap_or(now_ms);
             return Outcome::HeldByBudget(oldest.saturating_add(self.budget.per.0).max(now_ms + 1));
         }
-        while self.changes.front().is_some_and(|at| at + MINUTE_MS <= now_ms) {
-            self.changes.pop_front();
-        }
-        match self.change_count_per_minute {
-            Some(count) if self.changes.len() >= count as usize => {
-                let oldest = self.changes.front().copied().unwrap_or(now_ms);
-                Outcome::HeldByPace((oldest + MINUTE_MS).max(now_ms + 1))
-            }
-            _ => Outcome::Switched,
-        }
+        self.pace.held_until(now_ms).map_or(Outcome::Switched, Outcome::HeldByPace)
     }
 
     fn record_switch(&mut self, subject: usize, wanted: Worn, now_ms: u64) {
         let subject = &mut self.subjects[subject];
         subject.worn = wanted;
         subject.switches.push_back(now_ms);
-        if self.change_count_per_minute.is_some() {
-            self.changes.push_back(now_ms);
-        }
+        self.pace.note(now_ms);
     }
 
     /// What a subject wears by activation, in the order of the sections.

@@ -26,7 +26,7 @@ mod truth;
 pub use clock::Moment;
 pub use compile::{Criterion, CriterionError};
 pub use expr::Expr;
-pub use fleet::{Decision, Fleet, Outcome, SectionChange, SubjectIndex};
+pub use fleet::{Decision, Fleet, Kept, Outcome, Pace, SectionChange, SubjectIndex};
 pub use formula::{Comparison, Source};
 pub use parse::{DEPTH_MAX, LENGTH_MAX, NODE_COUNT_MAX, parse};
 pub use rule::{STALE_AFTER_DEFAULT, Timing};

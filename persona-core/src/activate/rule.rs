@@ -87,6 +87,11 @@ pub(super) struct RuleState {
 }
 
 impl RuleState {
+    /// One that comes in now.
+    pub(super) fn entered(now_ms: u64) -> Self {
+        Self { phase: Phase::In, phase_ms: now_ms, changed_ms: now_ms, ..Self::default() }
+    }
+
     /// Whether its persona may be worn.
     pub(super) fn is_in(&self) -> bool {
         matches!(self.phase, Phase::In | Phase::Leaving)

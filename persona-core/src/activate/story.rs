@@ -1,6 +1,6 @@
 //! Why: a sentence for each switch, and for each subject the story of every rule with every value that it saw.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 use super::fleet::{Fleet, Outcome, SectionChange, SubjectIndex};
@@ -12,7 +12,8 @@ use crate::document::{OnUnknown, Section};
 use crate::units::Span;
 
 /// One comparison and what it saw.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
     /// The comparison.
@@ -26,7 +27,8 @@ pub struct Seen {
 }
 
 /// One rule.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RuleStory {
     /// Its `when`.
@@ -44,12 +46,14 @@ pub struct RuleStory {
 }
 
 /// One persona of the list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PersonaStory {
     /// `persona@version`.
     pub persona: String,
     /// Sections in which it is worn.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub worn: Vec<Section>,
     /// Its rules, in order.
     pub rules: Vec<RuleStory>,

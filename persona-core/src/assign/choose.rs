@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::question::{Candidate, GroupFacts, PoolFacts, Question};
+use super::question::{Activated, Candidate, GroupFacts, PoolFacts, Question};
 use super::score;
 use crate::compose::Layer;
 use crate::document::{Family, Network, PersonaSpec};
@@ -95,6 +95,7 @@ fn judge<'a>(question: &'a Question<'a>, candidate: &'a Candidate<'a>) -> Judged
         return judged;
     };
     judged.obstacles.extend(missing_capabilities(question, candidate, spec));
+    judged.obstacles.extend(unmet_criteria(question, candidate));
     match place(question, candidate, network) {
         Err(obstacle) => judged.obstacles.push(obstacle),
         Ok((pool, facts, is_full)) => {
@@ -124,6 +125,16 @@ fn missing_capabilities(question: &Question<'_>, candidate: &Candidate<'_>, spec
     let list = missing.join(", ");
     let hint = format!("add {list} to spec.capabilities of {} if that is true, or ask for less", candidate.persona);
     (!missing.is_empty()).then(|| lasting(format!("it lacks the capabilities {list}"), hint))
+}
+
+/// A persona with rules is worn while one of them is in; a person or a request may put it on all the same.
+fn unmet_criteria(question: &Question<'_>, candidate: &Candidate<'_>) -> Option<Obstacle> {
+    let is_asked_for = question.manual == Some(candidate.persona) || !question.requested.is_empty();
+    let is_activated = question.activated.is_some_and(|activated| activated.persona == candidate.persona);
+    let waits = candidate.is_conditional && !is_asked_for && !is_activated;
+    let hint =
+        "persona-ctl activation status says what they wait for; switch by hand, or make it its binding's default";
+    waits.then(|| lasting("none of its activation criteria lets it be worn".into(), hint.into()))
 }
 
 /// The pool to lease from: the one held, else the first with room, else the first at all with what is wrong.
@@ -204,9 +215,11 @@ fn group_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Op
 fn pick(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>]) -> Option<Pick> {
     let (pool, facts) = chosen.place?;
     let candidate = chosen.candidate;
+    let is_activated = question.activated.is_some_and(|activated| activated.persona == candidate.persona);
     let layer = match () {
         () if question.manual == Some(candidate.persona) => Layer::Manual,
         () if !question.requested.is_empty() => Layer::Request,
+        () if is_activated => Layer::Activation,
         () => candidate.layer,
     };
     let is_stopgap = !chosen.is_able();
@@ -230,6 +243,14 @@ fn reason(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>], i
         return "switched by hand".to_owned();
     }
     let mut parts = Vec::new();
+    match question.activated {
+        Some(activated) if activated.persona == chosen.candidate.persona => parts.push(activated.reason.to_owned()),
+        Some(Activated { persona, .. }) => {
+            let wanted = judged.iter().find(|other| other.candidate.persona == persona && !other.is_able());
+            parts.extend(wanted.map(|_| format!("{persona}, whose criteria hold, cannot be worn")));
+        }
+        None => {}
+    }
     if let Some(manual) = question.manual.and_then(|name| judged.iter().find(|other| other.candidate.persona == name)) {
         parts.push(format!("{}, which was switched by hand, cannot be worn", manual.candidate.persona));
     }

@@ -11,4 +11,4 @@ mod question;
 mod score;
 
 pub use choose::{Decision, Pick, choose};
-pub use question::{Candidate, GroupFacts, PoolFacts, Question};
+pub use question::{Activated, Candidate, GroupFacts, PoolFacts, Question};

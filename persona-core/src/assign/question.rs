@@ -21,10 +21,21 @@ pub struct Question<'a> {
     pub worn: Option<&'a PersonaName>,
     /// What a person switched it to.
     pub manual: Option<&'a PersonaName>,
+    /// What its criteria chose.
+    pub activated: Option<Activated<'a>>,
     /// Capabilities that an application requested.
     pub requested: &'a [Capability],
     /// Capabilities that the subject's node wants, good to have.
     pub wants: &'a [Capability],
+}
+
+/// A persona whose criteria hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Activated<'a> {
+    /// Which.
+    pub persona: &'a PersonaName,
+    /// Why, a sentence for people.
+    pub reason: &'a str,
 }
 
 /// A persona that a subject may wear.
@@ -44,6 +55,8 @@ pub struct Candidate<'a> {
     pub required: &'a [Capability],
     /// Capabilities that its binding prefers.
     pub preferred: &'a [Capability],
+    /// Whether it is worn only while its criteria hold, or if somebody asks for it.
+    pub is_conditional: bool,
     /// The pool of a lease that the subject holds under it and may go on with.
     pub held: Option<&'a PoolName>,
 }

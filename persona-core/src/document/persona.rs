@@ -100,7 +100,7 @@ impl Section {
 
     /// Whether this release makes it true. The others are stored only, and `apply` says so.
     pub fn is_enforced(self) -> bool {
-        matches!(self, Self::Network | Self::Qos | Self::Resources)
+        matches!(self, Self::Network | Self::Qos | Self::Resources | Self::Activation)
     }
 }
 

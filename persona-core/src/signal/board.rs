@@ -3,7 +3,7 @@
 //! Measured signals have a [`Window`] each, external ones a value with a lifetime. Forecasts are made of five-minute
 //! means, by smoothing, for signals of which somebody asks for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::SignalName;
 use super::external::{PUSHED_COUNT_MAX, PushError, Pushed};
@@ -35,6 +35,8 @@ struct Outlook {
 pub struct Board {
     windows: BTreeMap<SignalName, Box<Window>>,
     pushed: BTreeMap<SignalName, Pushed>,
+    /// Signals among those read that were pushed at some time: without a live value they are unknown.
+    once_pushed: BTreeSet<SignalName>,
     outlooks: BTreeMap<SignalName, Box<Outlook>>,
     stale_after_ms: u64,
 }
@@ -42,15 +44,24 @@ pub struct Board {
 impl Board {
     /// A board that keeps what these inputs read, and takes a signal for unknown after so long without a sample.
     pub fn new<'a>(inputs: impl IntoIterator<Item = &'a Input>, stale_after_ms: u64) -> Self {
-        let mut board =
-            Self { windows: BTreeMap::new(), pushed: BTreeMap::new(), outlooks: BTreeMap::new(), stale_after_ms };
-        for input in inputs {
-            board.windows.entry(input.signal.clone()).or_default();
-            if matches!(input.reading, Reading::Predicted(_)) {
-                board.outlooks.entry(input.signal.clone()).or_insert_with(|| Box::new(Outlook::new()));
+        let (windows, pushed, once_pushed, outlooks) = Default::default();
+        let mut board = Self { windows, pushed, once_pushed, outlooks, stale_after_ms };
+        board.keep_reading(inputs);
+        board
+    }
+
+    /// Other inputs are read from now on: what none of them reads is forgotten, the rest goes on.
+    pub fn keep_reading<'a>(&mut self, inputs: impl IntoIterator<Item = &'a Input>) {
+        let (mut windows, mut outlooks) = (std::mem::take(&mut self.windows), std::mem::take(&mut self.outlooks));
+        for Input { signal, reading } in inputs {
+            let window = windows.remove(signal).unwrap_or_default();
+            self.windows.entry(signal.clone()).or_insert(window);
+            if matches!(reading, Reading::Predicted(_)) {
+                let outlook = outlooks.remove(signal).unwrap_or_else(|| Box::new(Outlook::new()));
+                self.outlooks.entry(signal.clone()).or_insert(outlook);
             }
         }
-        board
+        self.once_pushed.retain(|signal| self.windows.contains_key(signal));
     }
 
     /// Takes a sample. False: nothing reads this signal.
@@ -70,9 +81,21 @@ impl Board {
         if self.pushed.len() >= PUSHED_COUNT_MAX && !self.pushed.contains_key(signal) {
             return Err(PushError::TooMany(signal.clone()));
         }
-        self.pushed.insert(signal.clone(), pushed);
-        self.record(signal, now_ms, value);
+        self.put_pushed(signal, now_ms, pushed);
         Ok(())
+    }
+
+    /// Takes a value that was pushed before, here or elsewhere, and goes on counting until its end.
+    pub fn put_pushed(&mut self, signal: &SignalName, now_ms: u64, pushed: Pushed) {
+        self.pushed.insert(signal.clone(), pushed);
+        if self.record(signal, now_ms, pushed.value) {
+            self.once_pushed.insert(signal.clone());
+        }
+    }
+
+    /// Forgets a pushed value.
+    pub fn withdraw(&mut self, signal: &SignalName) {
+        self.pushed.remove(signal);
     }
 
     /// What a reading says now. None: unknown, because it is missing, stale or not seen for long enough.
@@ -82,7 +105,10 @@ impl Board {
             return pushed.at(now_ms);
         }
         let window = self.windows.get(&input.signal)?;
-        let is_alive = pushed.map_or_else(|| self.is_fresh(window, now_ms), |pushed| pushed.at(now_ms).is_some());
+        let is_alive = match pushed {
+            Some(pushed) => pushed.at(now_ms).is_some(),
+            None => !self.once_pushed.contains(&input.signal) && self.is_fresh(window, now_ms),
+        };
         if !is_alive {
             return None;
         }
@@ -169,6 +195,22 @@ mod tests {
         assert!(push(&mut board, "external.b", 1.0, 5_000).unwrap_err().contains("one signal too many"));
         push(&mut board, "external.a1", 2.0, 5_000).unwrap();
         assert!(board.push(&"external.b".parse().unwrap(), 5_000, 1.0, 5_000).is_ok(), "the others are dead by then");
+    }
+
+    #[test]
+    fn what_is_still_read_goes_on_when_other_inputs_are_read() {
+        let (cpu, memory) = (input("cpu.usage", Reading::Last), input("memory.bytes", Reading::Last));
+        let surge = input("external.surge", Reading::Last);
+        let mut board = Board::new([&cpu], STALE_AFTER_DEFAULT_MS);
+        board.record(&cpu.signal, 1_000, 0.5);
+        board.put_pushed(&surge.signal, 1_000, Pushed { value: 3.0, until_ms: 1_500 });
+        board.keep_reading([&memory, &cpu, &cpu]);
+        assert_eq!((board.read(&cpu, 1_100), board.read(&memory, 1_100)), (Some(0.5), None));
+        assert_eq!((board.read(&surge, 1_499), board.read(&surge, 1_500)), (Some(3.0), None));
+        board.keep_reading([&memory, &surge]);
+        board.put_pushed(&surge.signal, 1_100, Pushed { value: 3.0, until_ms: 9_000 });
+        board.withdraw(&surge.signal);
+        assert_eq!((board.read(&cpu, 1_100), board.read(&surge, 1_100)), (None, None));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub const MEASURED: &[SignalInfo] = &[
     plain("memory.bytes", Unit::BYTES, "memory in use"),
     plain("memory.oom_kills", Unit::PER_SECOND, "processes killed for want of memory"),
     share("memory.pressure", "share of time in which something waited for memory (PSI, some)"),
-    share("memory.usage", "memory in use, as a share of what is permitted"),
+    share("memory.usage", "memory in use that cannot be dropped at once, as a share of what is permitted"),
     plain("memory.working_set", Unit::BYTES, "memory in use that cannot be dropped at once"),
     plain("network.connections", Unit::PER_SECOND, "new connections, either way: the request rate"),
     plain("network.drops", Unit::PER_SECOND, "packets dropped"),

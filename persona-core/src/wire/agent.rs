@@ -10,6 +10,7 @@ use super::desired::Item;
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
 use crate::units::Cidr;
 use crate::wire::limits::LimitReport;
+use crate::wire::signals::SampleBatch;
 
 /// The header of every answer to a node or an edge: a digest of the roots that it shall trust. Whoever trusts others
 /// renews its certificate at once, and gets them with it.
@@ -131,6 +132,9 @@ pub struct Report {
     /// Nodes: the limits of every workload, wanted and actual. Absent: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<LimitReport>>,
+    /// Nodes: what was measured since the last report that was taken, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SampleBatch>,
     /// Things that happened since the last report, oldest first.
     #[serde(default)]
     pub events: Vec<AgentEvent>,

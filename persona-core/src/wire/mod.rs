@@ -10,4 +10,5 @@ pub mod credential;
 pub mod desired;
 mod items;
 pub mod limits;
+pub mod signals;
 mod space;

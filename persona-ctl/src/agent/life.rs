@@ -1,11 +1,12 @@
 //! The agent from start to stop: what wakes a pass, and what each pass leads to.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use persona_core::ids::{EdgeNumber, SubjectId};
+use persona_core::ids::{EdgeNumber, SubjectId, WorkloadName};
 use persona_core::liveness::Verdict;
 use persona_core::wire::agent::{Register, Rejection, Role};
 use persona_core::wire::desired::DesiredState;
@@ -22,12 +23,13 @@ use super::report;
 use super::telling::Telling;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
 use crate::host;
-use crate::limits::Keeper;
-use crate::manager_link::{self, Link, LinkConfig, StateFile};
+use crate::limits::{InstanceConfig, Keeper};
+use crate::manager_link::{self, Link, LinkConfig, Reporter, StateFile};
 use crate::netlink::{self, Netlink, Notices};
 use crate::packet_log::{self, Follower};
 use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
+use crate::signals::Meter;
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,6 +74,7 @@ struct Agent {
     said: String,
     telling: Telling,
     limits: Keeper,
+    meter: Meter,
     standing: Standing,
     full_leases: Standing,
     cuts: Cuts,
@@ -98,6 +101,7 @@ impl Agent {
         let telling = Telling::start(&config.file, &config.bpffs, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let limits = start_limits(&config, stop);
+        let meter = start_meter(&config, link.reporter(), stop);
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
         let path_mtus = PathMtus::listen(&changed).context("errors of routers cannot be listened for")?;
@@ -116,6 +120,7 @@ impl Agent {
             said,
             telling,
             limits,
+            meter,
             standing,
             full_leases: Standing::default(),
             cuts: Cuts::default(),
@@ -284,6 +289,7 @@ impl Agent {
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);
                 counters.cut_flows = self.cuts.flow_count;
+                self.meter.turn(Arc::new(counters.clone()));
                 self.link.report_next(|outbox| {
                     outbox.report.drained = drained;
                     outbox.report.counters = Some(counters);
@@ -327,9 +333,16 @@ fn options(config: &AgentConfig, observed: &Observed) -> NodeOptions {
 }
 
 fn start_limits(config: &AgentConfig, stop: &CancellationToken) -> Keeper {
+    Keeper::start(instances_of(config), config.file.limits.clone(), &config.state_dir, stop)
+}
+
+fn start_meter(config: &AgentConfig, reporter: Reporter, stop: &CancellationToken) -> Meter {
+    Meter::start(config.name.clone(), instances_of(config), config.file.limits.clone(), reporter, stop)
+}
+
+fn instances_of(config: &AgentConfig) -> BTreeMap<WorkloadName, Option<InstanceConfig>> {
     let workloads = config.file.workload.iter();
-    let instances = workloads.map(|workload| (workload.name().clone(), workload.instance())).collect();
-    Keeper::start(instances, config.file.limits.clone(), &config.state_dir, stop)
+    workloads.map(|workload| (workload.name().clone(), workload.instance())).collect()
 }
 
 fn start_prober(

@@ -7,7 +7,7 @@ use persona_core::wire::api::{Considered, Explanation, LeaseView};
 use super::explain_packet::ExplainPacketArgs;
 use super::print::table_of;
 use super::switch::assignment_text;
-use super::{Output, Session};
+use super::{Output, Session, activation};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -62,9 +62,12 @@ fn tell(explanation: &Explanation) -> String {
         let value = field.value.as_str().map_or_else(|| field.value.to_string(), str::to_owned);
         [field.path.clone(), value, field.persona.clone(), field.layer.clone()]
     });
+    let activation = explanation.activation.as_ref();
+    let activation = activation.map(|view| format!("\n\nBy activation:\n{}", activation::told(view)));
     format!(
-        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}\n\n{}",
+        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}\n\n{}",
         assignment_text(&explanation.assignment),
+        activation.unwrap_or_default(),
         table_of(&["FIELD", "VALUE", "FROM", "BY"], fields, "no field is in force")
     )
 }

@@ -34,6 +34,7 @@ mod removal;
 mod replay;
 mod request;
 mod role;
+mod signal;
 mod simulate;
 mod simulate_table;
 mod status;
@@ -132,9 +133,12 @@ enum Command {
     Context(login::ContextCommand),
     /// Say as whom the manager knows you.
     Whoami,
-    /// Criteria: check them, replay them over a history.
+    /// Criteria: check them, replay them over a history, see what they make of a subject.
     #[command(subcommand)]
     Activation(activation::ActivationCommand),
+    /// Signals: push what only you know, list what is known of a subject.
+    #[command(subcommand)]
+    Signal(signal::SignalCommand),
     /// Forecasts: measure them on a history.
     #[command(subcommand)]
     Forecast(forecast::ForecastCommand),
@@ -194,7 +198,7 @@ impl Cli {
             Command::Guard(args) => args.run(output),
             Command::Detach(args) => args.run(output),
             Command::Monitor(args) => args.run(output),
-            Command::Activation(command) => command.run(output),
+            Command::Activation(command) if command.is_offline() => command.run_offline(output),
             Command::Forecast(command) => command.run(output),
             Command::Simulate(args) => args.run(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
@@ -221,6 +225,8 @@ impl Command {
             Self::Switch(args) => args.run(&session).await,
             Self::Request(args) => args.run(&session).await,
             Self::Explain(args) => args.run(&session).await,
+            Self::Activation(command) => command.run(&session).await,
+            Self::Signal(command) => command.run(&session).await,
             Self::Status(args) => args.run(&session).await,
             Self::Events(args) => args.run(&session).await,
             Self::Completions(_)
@@ -233,7 +239,6 @@ impl Command {
             | Self::Gateway(_)
             | Self::Doctor(_)
             | Self::Monitor(_)
-            | Self::Activation(_)
             | Self::Forecast(_)
             | Self::Simulate(_)
             | Self::Guard(_)
@@ -360,6 +365,19 @@ mod tests {
             ("activation replay --trace t.csv -f p.yaml --stale-after 1m --explain-at 1772366400", true),
             ("activation replay -f p.yaml", false),
             ("activation signals -o json", true),
+            ("activation status workload/n1/web", true),
+            ("activation status", false),
+            ("activation trigger workload/n1/web surge --for 2h --wait", true),
+            ("activation trigger workload/n1/web", false),
+            ("activation release workload/n1/web", true),
+            ("signal push workload/n1/web external.surge 1 --for 5m", true),
+            ("signal push workload/n1/web external.rate -80% --for 5m", false),
+            ("signal push workload/n1/web external.rate 200mbit --for 5m", true),
+            ("signal push workload/n1/web external.surge 1", false),
+            ("signal push workload/n1/web external.Surge 1 --for 5m", false),
+            ("signal push workload/n1/web external.surge high --for 5m", false),
+            ("signal list node/n1 -o json", true),
+            ("signal withdraw workload/n1/web external.surge", true),
             ("forecast backtest --trace t.csv --step 5m --horizon 1h --per-series", true),
             ("forecast backtest", false),
             ("monitor", true),

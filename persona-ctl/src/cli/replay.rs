@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use persona_core::activate::{RuleSet, Story};
+use persona_core::activate::{PersonaStory, RuleSet};
 use persona_core::document::{BindingDocument, Document, FlapBudget, PersonaDocument};
 use persona_core::ids::BindingName;
 use persona_core::units::Span;
@@ -127,7 +127,7 @@ fn tell(replay: &Replay, with_story: bool) -> String {
         .iter()
         .map(|(persona, worn_ms)| format!("{persona} {} ({:.1} %)", short_time(*worn_ms), share(*worn_ms)));
     let summary = format!("{count} switches in {}; worn: {}", short_time(length_ms), listed(worn));
-    let story = replay.story.as_ref().filter(|_| with_story).map(tell_story);
+    let story = replay.story.as_ref().filter(|_| with_story).map(|story| tell_story(&story.personas));
     format!("{switches}\n\n{summary}{}", story.map(|story| format!("\n\n{story}")).unwrap_or_default())
 }
 
@@ -140,8 +140,9 @@ fn sides(changes: &[ReplayedChange]) -> (String, String) {
     (side(|change| &change.before), side(|change| &change.after))
 }
 
-fn tell_story(story: &Story) -> String {
-    let rows = story.personas.iter().flat_map(|persona| {
+/// Every rule with its verdict and what it saw.
+pub(super) fn tell_story(personas: &[PersonaStory]) -> String {
+    let rows = personas.iter().flat_map(|persona| {
         persona.rules.iter().map(|rule| {
             let seen = rule.seen.iter().map(|seen| format!("{} ({})", seen.comparison, seen.value));
             let worn = listed(&persona.worn);

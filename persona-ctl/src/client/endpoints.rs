@@ -4,10 +4,10 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
-    AccessTokenSecret, AccessTokenView, Applied, Apply, AssignmentView, AuditCheckpoint, CapabilityRequest,
-    DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView, LeaseView,
-    NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, Revoke, Rollback, Roots, Status, Switch, SwitchEnd,
-    WhoAmI, WorkloadView,
+    AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint,
+    CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView,
+    LeaseView, NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, PushSignal, Revoke, Rollback, Roots,
+    SignalsView, Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
 };
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
@@ -238,6 +238,36 @@ impl ApiClient {
     /// Takes a request back.
     pub async fn release_request(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
         self.release(&["request", &subject.to_string()], &[]).await
+    }
+
+    /// Says something about a subject, for a while; returns everything that is known of it.
+    pub async fn push_signal(&self, push: &PushSignal) -> Result<SignalsView, ClientError> {
+        self.post(&["signals"], push).await
+    }
+
+    /// Everything that is known of a subject.
+    pub async fn signals(&self, subject: &SubjectId) -> Result<SignalsView, ClientError> {
+        self.get(&["signals", &subject.to_string()]).await
+    }
+
+    /// Takes a pushed signal back.
+    pub async fn withdraw_signal(&self, subject: &SubjectId, name: &str) -> Result<(), ClientError> {
+        self.delete_with(&["signals", &subject.to_string()], &[("name", name.to_owned())]).await
+    }
+
+    /// What criteria make of a subject.
+    pub async fn activation(&self, subject: &SubjectId) -> Result<ActivationView, ClientError> {
+        self.get(&["activation", &subject.to_string()]).await
+    }
+
+    /// Puts a persona on in the layer of activation, whatever its criteria say.
+    pub async fn trigger_activation(&self, trigger: &Trigger) -> Result<AssignmentView, ClientError> {
+        self.post(&["activation"], trigger).await
+    }
+
+    /// Releases a triggered activation: criteria decide again.
+    pub async fn release_activation(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
+        self.release(&["activation", &subject.to_string()], &[]).await
     }
 
     /// How a subject's assignment came about.

@@ -9,7 +9,7 @@ use super::error::LimitError;
 const NO_DISKS: [&str; 6] = ["loop", "ram", "zram", "sr", "fd", "nbd"];
 
 /// Every whole disk below a folder like /sys/block, as `MAJOR:MINOR`.
-pub(super) fn disks(sys_block: &Path) -> Vec<String> {
+pub(crate) fn disks(sys_block: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(sys_block).into_iter().flatten().filter_map(Result::ok);
     let is_disk = |name: &str| {
         !NO_DISKS

@@ -1,4 +1,4 @@
-//! What an instance uses, read once from its control groups: plain numbers, totals since the group was made.
+//! What an instance uses and may use, read once from its control groups: plain numbers, totals since the group was made.
 
 use std::path::Path;
 
@@ -13,14 +13,22 @@ pub struct Measurements {
     pub cpu_us: Option<u64>,
     /// Time that it was held back by its quota, microseconds.
     pub cpu_throttled_us: Option<u64>,
-    /// Share of the last 10 s in which some process waited for a processor, percent (v2 with PSI).
-    pub cpu_pressure: Option<f64>,
+    /// Enforcement periods of its quota in which something ran.
+    pub period_count: Option<u64>,
+    /// Those in which the quota held it back.
+    pub throttled_period_count: Option<u64>,
+    /// Processors that its quota permits. Absent: no quota.
+    pub cpu_permitted: Option<f64>,
+    /// Time in which some process waited for a processor, microseconds (v2 with PSI).
+    pub cpu_stalled_us: Option<u64>,
     /// Memory in use, bytes, caches included.
     pub memory_bytes: Option<u64>,
     /// Memory in use without caches that can be dropped at once, bytes.
     pub working_set_bytes: Option<u64>,
-    /// Share of the last 10 s in which some process waited for memory, percent (v2 with PSI).
-    pub memory_pressure: Option<f64>,
+    /// Memory that it may have at most, bytes. Absent: no limit.
+    pub memory_permitted_bytes: Option<u64>,
+    /// Time in which some process waited for memory, microseconds (v2 with PSI).
+    pub memory_stalled_us: Option<u64>,
     /// Processes that were killed for want of memory.
     pub oom_kill_count: Option<u64>,
     /// Bytes read from disks.
@@ -31,6 +39,8 @@ pub struct Measurements {
     pub read_count: Option<u64>,
     /// Writes to disks.
     pub write_count: Option<u64>,
+    /// Time in which some process waited for a disk, microseconds (v2 with PSI).
+    pub io_stalled_us: Option<u64>,
     /// Processes and threads.
     pub pid_count: Option<u64>,
 }
@@ -61,24 +71,39 @@ fn row(text: &str, key: &str) -> Option<u64> {
     value_of(text, Some(key))?.parse().ok()
 }
 
-/// `some avg10=1.23 avg60=…` (Documentation/accounting/psi.rst). A kernel without PSI has no such file.
-fn pressure(path: &Path) -> Option<f64> {
+/// `some avg10=1.23 avg60=… total=12345` (Documentation/accounting/psi.rst), in microseconds. A kernel without PSI has no
+/// such file.
+pub(crate) fn stalled_us(path: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
-    value_of(&text, Some("some"))?.split_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok())
+    value_of(&text, Some("some"))?.split_whitespace().find_map(|word| word.strip_prefix("total=")?.parse().ok())
 }
 
 fn cpu_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
     let text = read(&folder.join("cpu.stat"))?;
     found.cpu_us = row(&text, "usage_usec");
     found.cpu_throttled_us = row(&text, "throttled_usec");
-    found.cpu_pressure = pressure(&folder.join("cpu.pressure"));
+    found.period_count = row(&text, "nr_periods");
+    found.throttled_period_count = row(&text, "nr_throttled");
+    found.cpu_permitted = permitted(&std::fs::read_to_string(folder.join("cpu.max")).unwrap_or_default());
+    found.cpu_stalled_us = stalled_us(&folder.join("cpu.pressure"));
     Ok(())
+}
+
+/// A quota and its period, such as `200000 100000`, as processors. None: `max`, or −1.
+fn permitted(text: &str) -> Option<f64> {
+    let mut words = text.split_whitespace();
+    let (quota, period) = (words.next()?.parse::<u64>().ok()?, words.next()?.parse::<u64>().ok()?);
+    (period > 0).then(|| quota as f64 / period as f64)
 }
 
 /// The processor time itself is the cpuacct controller's, which may be mounted beside or together with cpu.
 fn cpu_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
     let text = read(&folder.join("cpu.stat"))?;
     found.cpu_throttled_us = row(&text, "throttled_time").map(|ns| ns / 1_000);
+    found.period_count = row(&text, "nr_periods");
+    found.throttled_period_count = row(&text, "nr_throttled");
+    let of = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+    found.cpu_permitted = permitted(&format!("{} {}", of("cpu.cfs_quota_us"), of("cpu.cfs_period_us")));
     let beside = folder.to_string_lossy().replacen("/cpu/", "/cpuacct/", 1);
     let places = [folder.join("cpuacct.usage"), Path::new(&beside).join("cpuacct.usage")];
     let usage = places.iter().find_map(|path| std::fs::read_to_string(path).ok());
@@ -90,13 +115,18 @@ fn memory_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> 
     found.memory_bytes = number(&folder.join("memory.current"))?;
     let inactive = row(&read(&folder.join("memory.stat"))?, "inactive_file").unwrap_or(0);
     found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
-    found.memory_pressure = pressure(&folder.join("memory.pressure"));
+    let permitted = std::fs::read_to_string(folder.join("memory.max")).unwrap_or_default();
+    found.memory_permitted_bytes = permitted.trim().parse().ok();
+    found.memory_stalled_us = stalled_us(&folder.join("memory.pressure"));
     found.oom_kill_count = row(&read(&folder.join("memory.events"))?, "oom_kill");
     Ok(())
 }
 
 fn memory_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
     found.memory_bytes = number(&folder.join("memory.usage_in_bytes"))?;
+    // Without a limit it is a number that is larger than any machine.
+    let permitted = std::fs::read_to_string(folder.join("memory.limit_in_bytes")).unwrap_or_default();
+    found.memory_permitted_bytes = permitted.trim().parse().ok();
     let inactive = row(&read(&folder.join("memory.stat"))?, "total_inactive_file").unwrap_or(0);
     found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
     found.oom_kill_count = row(&read(&folder.join("memory.oom_control"))?, "oom_kill");
@@ -111,6 +141,7 @@ fn io_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
     };
     (found.read_bytes, found.written_bytes) = (Some(sum("rbytes=")), Some(sum("wbytes=")));
     (found.read_count, found.write_count) = (Some(sum("rios=")), Some(sum("wios=")));
+    found.io_stalled_us = stalled_us(&folder.join("io.pressure"));
     Ok(())
 }
 
@@ -144,7 +175,9 @@ mod tests {
     #[test]
     fn both_versions_tell_the_same() {
         let v2 = folder(&[
-            ("cpu.stat", "usage_usec 5000\nthrottled_usec 70\n"),
+            ("cpu.stat", "usage_usec 5000\nnr_periods 9\nnr_throttled 1\nthrottled_usec 70\n"),
+            ("cpu.max", "150000 100000\n"),
+            ("memory.max", "8192\n"),
             ("cpu.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=9\n"),
             ("memory.current", "1000\n"),
             ("memory.stat", "anon 5\ninactive_file 400\n"),
@@ -154,7 +187,10 @@ mod tests {
         ]);
         let found = measure(&places(v2.path(), Version::V2, &["cpu", "memory", "io", "pids"])).unwrap();
         let v1 = folder(&[
-            ("cpu.stat", "nr_throttled 1\nthrottled_time 70000\n"),
+            ("cpu.stat", "nr_periods 9\nnr_throttled 1\nthrottled_time 70000\n"),
+            ("cpu.cfs_quota_us", "150000\n"),
+            ("cpu.cfs_period_us", "100000\n"),
+            ("memory.limit_in_bytes", "8192\n"),
             ("cpuacct.usage", "5000000\n"),
             ("memory.usage_in_bytes", "1000\n"),
             ("memory.stat", "inactive_file 1\ntotal_inactive_file 400\n"),
@@ -164,8 +200,15 @@ mod tests {
             ("pids.current", "3\n"),
         ]);
         let other = measure(&places(v1.path(), Version::V1, &["cpu", "memory", "blkio", "pids"])).unwrap();
-        assert_eq!(found.cpu_pressure, Some(1.5));
-        assert_eq!(Measurements { cpu_pressure: None, ..found }, other);
+        assert_eq!((found.cpu_stalled_us, found.cpu_permitted), (Some(9), Some(1.5)));
+        assert_eq!(Measurements { cpu_stalled_us: None, ..found }, other);
         assert_eq!((other.working_set_bytes, other.oom_kill_count, other.cpu_us), (Some(600), Some(2), Some(5_000)));
+    }
+
+    #[test]
+    fn no_quota_permits_everything() {
+        for text in ["max 100000", "-1 100000", "", "5 0"] {
+            assert_eq!(permitted(text), None, "{text}");
+        }
     }
 }

@@ -46,7 +46,27 @@ pub struct Link {
     session: Arc<Session>,
 }
 
+/// Changes what is reported, from another task.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    outbox: Arc<Mutex<Outbox>>,
+    wake: Arc<Notify>,
+}
+
+impl Reporter {
+    /// As [`Link::report_now`].
+    pub fn report_now(&self, change: impl FnOnce(&mut Outbox)) {
+        change(&mut self.outbox.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_one();
+    }
+}
+
 impl Link {
+    /// Something that reports from another task.
+    pub fn reporter(&self) -> Reporter {
+        Reporter { outbox: Arc::clone(&self.outbox), wake: Arc::clone(&self.wake) }
+    }
+
     /// Registers again, from another underlay address.
     pub async fn set_address(&self, address: IpAddr) {
         if self.session.set_address(address).await {

@@ -13,6 +13,6 @@ mod session;
 mod state_file;
 
 pub use client::LinkError;
-pub use link::{Link, LinkConfig, start};
+pub use link::{Link, LinkConfig, Reporter, start};
 pub use outbox::Outbox;
 pub use state_file::StateFile;

@@ -1,14 +1,15 @@
-//! What waits to be reported. Newer values replace older ones; events are bounded, the oldest give way.
+//! What waits to be reported. Newer values replace older ones; events and samples are bounded, the oldest give way.
 //!
 //! When the manager asks what is in force ([`Frame::Recall`](persona_core::wire::desired::Frame::Recall)), the answer goes
 //! out in parts, one with each report.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Report};
 use persona_core::wire::desired::{DesiredState, Item};
+use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
 
 /// Most events that wait while the manager is away.
 const EVENT_COUNT_MAX: usize = 1_000;
@@ -22,6 +23,11 @@ pub struct Outbox {
     /// Everything but events, in its newest form.
     pub report: Report,
     events: VecDeque<AgentEvent>,
+    /// What was measured and when, numbered.
+    samples: VecDeque<(u64, Instant, SampleBatch)>,
+    sample_number: u64,
+    /// The newest batch in the report that is under way.
+    samples_under_way: Option<u64>,
     in_force: Option<Arc<[Item]>>,
     recall: Option<Recall>,
 }
@@ -44,6 +50,15 @@ impl Outbox {
         self.events.push_back(AgentEvent { time_ms: now_ms(), name: name.to_owned(), about, message });
     }
 
+    /// Adds what was measured now.
+    pub fn push_samples(&mut self, batch: SampleBatch) {
+        if self.samples.len() == SAMPLE_BATCH_COUNT_MAX {
+            self.samples.pop_front();
+        }
+        self.sample_number += 1;
+        self.samples.push_back((self.sample_number, Instant::now(), batch));
+    }
+
     /// Says which state is in force, from now on.
     pub fn set_in_force(&mut self, state: &DesiredState) {
         if self.in_force.is_none() || self.report.applied != state.generation {
@@ -61,7 +76,13 @@ impl Outbox {
     /// The report to send now. Its events stay here until [`sent`](Self::sent).
     pub fn to_report(&mut self) -> Report {
         let events = self.events.iter().take(EVENT_COUNT_PER_REPORT).cloned().collect();
-        Report { events, holdings: self.holdings(), ..self.report.clone() }
+        self.samples_under_way = self.samples.back().map(|(number, ..)| *number);
+        let samples = self.samples.iter().map(|(_, at, batch)| {
+            let age_ms = u32::try_from(at.elapsed().as_millis()).unwrap_or(u32::MAX);
+            SampleBatch { age_ms, ..batch.clone() }
+        });
+        let samples = samples.collect();
+        Report { events, samples, holdings: self.holdings(), ..self.report.clone() }
     }
 
     /// The next part of what is in force, all of it as it was when the first part went out.
@@ -83,6 +104,9 @@ impl Outbox {
             if self.events.front() == Some(event) {
                 self.events.pop_front();
             }
+        }
+        if let Some(last) = self.samples_under_way.take() {
+            self.samples.retain(|(number, ..)| *number > last);
         }
         let Some((recall, sent)) = self.recall.as_mut().zip(report.holdings.as_ref()) else { return };
         // Asked anew meanwhile, the answer starts from its first part.
@@ -122,6 +146,20 @@ mod tests {
         assert_eq!(outbox.to_report().events[0].about, "5", "not lost when a report fails");
         outbox.sent(&report);
         assert_eq!(outbox.to_report().events[0].about, "205");
+    }
+
+    #[test]
+    fn samples_wait_for_a_manager_that_takes_them_but_not_for_ever() {
+        let mut outbox = Outbox::default();
+        let batch = |name: &str| SampleBatch { signals: vec![name.to_owned()], ..SampleBatch::default() };
+        (0..SAMPLE_BATCH_COUNT_MAX + 3).for_each(|index| outbox.push_samples(batch(&index.to_string())));
+        let lost = outbox.to_report();
+        assert_eq!((lost.samples.len(), lost.samples[0].signals[0].as_str()), (SAMPLE_BATCH_COUNT_MAX, "3"));
+        let report = outbox.to_report();
+        assert_eq!(report.samples.len(), SAMPLE_BATCH_COUNT_MAX, "a report that failed is sent again");
+        outbox.push_samples(batch("new"));
+        outbox.sent(&report);
+        assert_eq!(outbox.to_report().samples.iter().map(|it| it.signals[0].as_str()).collect::<Vec<_>>(), ["new"]);
     }
 
     #[test]

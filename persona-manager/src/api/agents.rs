@@ -16,6 +16,7 @@ use persona_core::wire::agent::{
 };
 use persona_core::wire::api::Problem;
 use persona_core::wire::desired::{DesiredState, Frame};
+use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::authority::roots_digest;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
+use crate::overrides::check_exists;
 use crate::store::{AgentId, Draft, Snapshot, WorkloadRecord};
 use crate::tasks::recovery;
 
@@ -34,6 +36,9 @@ const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Events that one report may carry.
 const EVENT_COUNT_MAX: usize = 256;
+
+/// Signals of which one batch of samples may tell.
+const SIGNAL_COUNT_MAX: usize = 64;
 
 /// Workloads that one node may report.
 const WORKLOAD_COUNT_MAX: usize = 4_096;
@@ -127,6 +132,7 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     check(&id, &report)?;
     recovery::check_plausible(&context.store.snapshot(), report.applied)?;
     let rejection = context.live.report(&id, &report, now_ms());
+    take_samples(&context, &id, &report.samples);
     let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
     let events = std::mem::take(&mut report.events);
     let held = report.holdings.take().and_then(|part| context.live.take_holdings(&id, part));
@@ -149,12 +155,13 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         || !report.drained.is_empty()
         || !report.leases.is_empty()
         || report.limits.is_some()
+        || !report.samples.is_empty()
         || report.underlay_mtu.is_some();
     let is_edge_only = report.outside_alive.is_some() || report.owned.is_some();
     match id.role {
-        Role::Edge if is_node_only => {
-            Err(Refusal::invalid("workloads, drained, leases, limits and underlayMtu are for nodes: leave them out"))
-        }
+        Role::Edge if is_node_only => Err(Refusal::invalid(
+            "workloads, drained, leases, limits, samples and underlayMtu are for nodes: leave them out",
+        )),
         Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
         _ if report.holdings.as_ref().is_some_and(|part| part.items.len() > HELD_ITEM_COUNT_MAX) => {
             Err(Refusal::invalid(format!("holdings has more than {HELD_ITEM_COUNT_MAX} items: send it in parts")))
@@ -166,7 +173,41 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         _ if report.limits.as_ref().is_some_and(|limits| limits.len() > WORKLOAD_COUNT_MAX) => Err(Refusal::invalid(
             format!("limits has more entries than a node may have workloads, {WORKLOAD_COUNT_MAX}"),
         )),
-        _ => check_workloads(id, report.workloads.as_deref().unwrap_or_default()),
+        _ if report.samples.len() > SAMPLE_BATCH_COUNT_MAX => Err(Refusal::invalid(format!(
+            "samples has {} batches: send at most {SAMPLE_BATCH_COUNT_MAX}",
+            report.samples.len()
+        ))),
+        _ => report
+            .samples
+            .iter()
+            .try_for_each(check_samples)
+            .and(check_workloads(id, report.workloads.as_deref().unwrap_or_default())),
+    }
+}
+
+fn check_samples(batch: &SampleBatch) -> Result<(), Refusal> {
+    let is_too_much = batch.rows.len() > WORKLOAD_COUNT_MAX + 1 || batch.signals.len() > SIGNAL_COUNT_MAX;
+    let is_table = batch.rows.iter().all(|row| row.values.len() == batch.signals.len());
+    match (is_too_much, is_table) {
+        (true, _) => Err(Refusal::invalid(format!(
+            "a batch of samples has at most {} rows and {SIGNAL_COUNT_MAX} signals",
+            WORKLOAD_COUNT_MAX + 1
+        ))),
+        (_, false) => Err(Refusal::invalid("every row of a batch of samples has a value, or null, for each signal")),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps what was measured of what is known to be on the node, and has a pass look if that changes something.
+fn take_samples(context: &Context, id: &AgentId, samples: &[SampleBatch]) {
+    let Ok(node) = id.name.parse::<NodeName>() else { return };
+    if samples.is_empty() {
+        return;
+    }
+    let snapshot = context.store.snapshot();
+    let is_known = |subject: &SubjectId| check_exists(&snapshot, subject).is_ok();
+    if context.live.activations.record(&node, samples, is_known, context.live.clock.moment()) {
+        context.live.wake.notify_one();
     }
 }
 

@@ -30,5 +30,6 @@ pub(super) async fn explain(
     };
     let (lease, lease6) = (lease_of(assignment.lease), lease_of(assignment.lease6));
     let (considered, effective) = (outfit.decision.considered, outfit.effective.fields());
-    Ok(Json(Explanation { assignment, lease, lease6, considered, effective }))
+    let activation = context.live.activations.view(&subject, context.live.clock.moment());
+    Ok(Json(Explanation { assignment, lease, lease6, considered, activation, effective }))
 }

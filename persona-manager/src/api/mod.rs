@@ -1,6 +1,7 @@
 //! The HTTP API under `/v1`: one file per resource. A handler reads its input, calls one function, shapes the answer.
 
 mod access_tokens;
+mod activation;
 mod agents;
 mod apply;
 mod audit;
@@ -22,6 +23,7 @@ mod personas;
 mod register;
 mod request;
 mod settings;
+mod signals;
 mod status;
 mod switch;
 mod views;
@@ -110,6 +112,10 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(switch::take_back))
         .routes(routes!(request::request))
         .routes(routes!(request::take_back))
+        .routes(routes!(signals::push))
+        .routes(routes!(signals::list, signals::withdraw))
+        .routes(routes!(activation::trigger))
+        .routes(routes!(activation::status, activation::release))
         .routes(routes!(explain::explain))
         .routes(routes!(status::status))
         .routes(routes!(events::events))

@@ -39,6 +39,8 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         number: SubjectNumber(1),
         manual: None,
         request: None,
+        triggered: None,
+        activation: None,
         sections: Default::default(),
         target: None,
         unassigned: None,

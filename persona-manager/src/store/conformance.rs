@@ -121,6 +121,7 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     draft.put(HeardRecord { agent: agent("n1").id });
     draft.put(RecoveryRecord { incarnation: 1, since_ms: 7, reason: "a test".into() });
     draft.put(SettingsRecord::default());
+    draft.put(signal("external.surge"));
     put_identities(&mut draft);
     draft.grant_lease(lease(1, ports([203, 0, 113, 1], 10, &[1, 2])));
     draft.grant_lease(lease(2, prefix("2001:db8:1::")));
@@ -136,14 +137,14 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let found = backend.load().unwrap();
     assert_eq!(found.generation(), made.generation());
     assert_eq!((found.incarnation, found.numbers), (7, made.numbers));
-    assert_eq!((found.records(), found.records().len()), (made.records(), 11));
+    assert_eq!((found.records(), found.records().len()), (made.records(), 12));
     assert!(found.numbers.vni > vni.0);
-    assert_eq!(backend.events_after(0, 10).unwrap(), events);
+    assert_eq!(backend.events_after(0, 11).unwrap(), events);
     let writes = [Write::Delete { table: Table::Agents, key: "node/n1".into() }];
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 10));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 11));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
@@ -424,6 +425,11 @@ fn put_identities(draft: &mut Draft) {
     draft.put(OnceRecord { id, sender, request, answer, made_ms: 1 });
     let (public_key, agent, actor) = ("AA==".to_owned(), AgentId::edge("e1"), "uid/0".to_owned());
     draft.put(RevocationRecord { public_key, agent, revoked_ms: 1, actor, reason: "lost".to_owned() });
+}
+
+fn signal(name: &str) -> SignalRecord {
+    let (subject, by) = (SubjectId::Node("n1".parse().unwrap()), "access/lb".to_owned());
+    SignalRecord { subject, name: name.to_owned(), value: 0.1, pushed_ms: 1, until_ms: 2, by }
 }
 
 fn ports(address: [u8; 4], block_bits: u8, blocks: &[u16]) -> LeaseSpace {

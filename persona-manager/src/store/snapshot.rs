@@ -14,7 +14,7 @@ use super::numbers::Numbers;
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
     JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord,
-    RootRecord, SETTINGS_KEY, SettingsRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -64,6 +64,8 @@ pub(crate) struct Snapshot {
     pub audit_stub: Records<AuditStubRecord>,
     /// Answers that were given under idempotency keys.
     pub once: Records<OnceRecord>,
+    /// What was pushed, by subject and name.
+    pub signals: Records<SignalRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -166,11 +168,13 @@ pub(crate) enum Table {
     AuditStub,
     /// [`OnceRecord`].
     Once,
+    /// [`SignalRecord`].
+    Signals,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -187,6 +191,7 @@ impl Table {
         Self::Heard,
         Self::AuditStub,
         Self::Once,
+        Self::Signals,
     ];
 
     /// Its name, the same in every backend.
@@ -208,6 +213,7 @@ impl Table {
             Self::Heard => "recovery_heard",
             Self::AuditStub => "audit_stub",
             Self::Once => "once",
+            Self::Signals => "signals",
         }
     }
 }
@@ -232,6 +238,7 @@ impl Snapshot {
             Table::Heard => insert::<HeardRecord>(self, body),
             Table::AuditStub => insert::<AuditStubRecord>(self, body),
             Table::Once => insert::<OnceRecord>(self, body),
+            Table::Signals => insert::<SignalRecord>(self, body),
         }
     }
 
@@ -254,6 +261,7 @@ impl Snapshot {
             Table::Heard => remove::<HeardRecord>(self, key),
             Table::AuditStub => remove::<AuditStubRecord>(self, key),
             Table::Once => remove::<OnceRecord>(self, key),
+            Table::Signals => remove::<SignalRecord>(self, key),
         }
     }
 
@@ -289,6 +297,7 @@ impl Snapshot {
         collect(&self.heard, &mut all);
         collect(&self.audit_stub, &mut all);
         collect(&self.once, &mut all);
+        collect(&self.signals, &mut all);
         all
     }
 }
@@ -407,3 +416,6 @@ record!(RecoveryRecord, &'static str, Recovery, recovery, |_it| RECOVERY_KEY, |k
 record!(HeardRecord, AgentId, Heard, heard, |it| it.agent.clone(), |key| key.to_string());
 record!(AuditStubRecord, &'static str, AuditStub, audit_stub, |_it| AUDIT_STUB_KEY, |key| (*key).to_owned());
 record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());
+record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.clone(), it.name.clone()), |key| {
+    format!("{} {}", key.0, key.1)
+});

@@ -3,6 +3,7 @@
 //! It takes no hint about what changed, may run twice, and writes only what differs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use persona_core::ids::{GroupName, NodeName, SubjectId};
@@ -13,7 +14,7 @@ use serde_json::json;
 use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
-use super::{clock_steps, desired, exhaustion, health, leases, recovery, removal, tell, wear};
+use super::{activation, clock_steps, desired, exhaustion, health, leases, recovery, removal, tell, wear};
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::{Brain, Desired, Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
@@ -28,6 +29,7 @@ pub(crate) struct Assigner {
 impl Assigner {
     /// An assigner.
     pub(crate) fn new(config: Arc<Config>, live: Arc<Live>) -> Self {
+        live.activations.set_pace(config.activation_changes_per_minute.map(NonZeroU32::get));
         Self { config, live }
     }
 
@@ -82,6 +84,7 @@ impl Assigner {
         recovery::advance(draft, &reports);
         health::judge(draft, &reports);
         end_overrides(draft);
+        activation::advance(draft, &self.live);
         let outfits = assign_all(draft, &reports);
         leases::advance(draft, &reports, self.probe(draft.state()));
         exhaustion::note(draft, &reports);
@@ -136,6 +139,12 @@ fn end_overrides(draft: &mut Draft) {
             let message = format!("the request for {} is over", record.subject);
             draft.event("request.ended", &record.subject, "manager", message, json!({}));
         }
+        if let Some(triggered) = record.triggered.as_ref().filter(|triggered| is_over(triggered.until_ms)) {
+            after.triggered = None;
+            let message =
+                format!("the activation of {} that was triggered for {} is over", triggered.value, record.subject);
+            draft.event("activation.ended", &record.subject, "manager", message, json!({ "persona": triggered.value }));
+        }
         if after != *record {
             draft.put(after);
         }
@@ -143,7 +152,7 @@ fn end_overrides(draft: &mut Draft) {
 }
 
 /// Every subject that there is, nodes first: what a node wears is its workloads' default.
-fn subjects_of(snapshot: &Snapshot) -> Vec<SubjectId> {
+pub(crate) fn subjects_of(snapshot: &Snapshot) -> Vec<SubjectId> {
     let nodes = snapshot.agents.keys().filter(|id| id.role == Role::Node);
     let nodes = nodes.filter_map(|id| id.name.parse::<NodeName>().ok().map(SubjectId::Node));
     nodes.chain(snapshot.workloads.keys().cloned()).collect()
@@ -165,8 +174,8 @@ fn assign_all(draft: &mut Draft, reports: &Reports) -> BTreeMap<SubjectId, Outfi
 fn forget_vanished(draft: &mut Draft, present: &BTreeSet<&SubjectId>) {
     let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().cloned().collect();
     for record in subjects.iter().filter(|record| !present.contains(&record.subject)) {
-        let (sections, target, unassigned, item) = (BTreeMap::new(), None, None, None);
-        let after = SubjectRecord { sections, target, unassigned, item, ..(**record).clone() };
+        let (sections, target, unassigned, item, activation) = (BTreeMap::new(), None, None, None, None);
+        let after = SubjectRecord { sections, target, unassigned, item, activation, ..(**record).clone() };
         if after != **record {
             draft.put(after);
         }

@@ -323,6 +323,8 @@ fn keep_item(draft: &mut Draft, item: &SubjectItem) {
         number: item.number,
         manual: None,
         request: None,
+        triggered: None,
+        activation: None,
         sections: Default::default(),
         target: None,
         unassigned: None,

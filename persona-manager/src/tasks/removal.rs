@@ -54,6 +54,8 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
         let bare = SubjectRecord {
             manual: None,
             request: None,
+            triggered: None,
+            activation: None,
             target: None,
             unassigned: None,
             item: None,

@@ -10,7 +10,7 @@ use persona_core::wire::desired::{SubjectItem, SubjectNetwork, SubjectQos};
 use persona_core::wire::limits::SubjectResources;
 use serde_json::json;
 
-use super::wear::Outfit;
+use super::wear::{Outfit, TRIGGERED};
 use crate::store::{Draft, LeaseRecord, SubjectRecord};
 
 fn protocol_numbers(network: &Network) -> Vec<u8> {
@@ -23,14 +23,21 @@ fn protocol_numbers(network: &Network) -> Vec<u8> {
 pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<String, SectionAssignment> {
     let section = |(section, origin): (&Section, &Origin)| {
         let pick = outfit.decision.pick.as_ref().filter(|pick| pick.persona == origin.persona);
-        let reason = match (origin.layer, pick) {
+        let activation = record.activation.as_ref().filter(|_| origin.layer == Layer::Activation);
+        let triggered =
+            record.triggered.as_ref().filter(|it| origin.layer == Layer::Activation && it.value == origin.persona);
+        let activated = activation.map(|activation| activation.reason_of(&origin.persona));
+        let activated = triggered.map(|_| TRIGGERED).or(activated);
+        let otherwise = || match (origin.layer, pick) {
             (_, Some(pick)) => pick.reason.clone(),
             (Layer::Manual, _) => "switched by hand".to_owned(),
             _ => format!("the default of binding {}", outfit.bindings.join(", ")),
         };
+        let reason = activated.map_or_else(otherwise, str::to_owned);
         let until_ms = match origin.layer {
             Layer::Manual => record.manual.as_ref().and_then(|manual| manual.until_ms),
             Layer::Request => record.request.as_ref().and_then(|request| request.until_ms),
+            Layer::Activation => triggered.and_then(|triggered| triggered.until_ms),
             _ => None,
         };
         let assignment = SectionAssignment {

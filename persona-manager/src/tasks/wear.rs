@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use persona_core::assign::{Candidate, Decision, GroupFacts, Pick, Question, choose};
+use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, choose};
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
@@ -13,6 +13,9 @@ use super::grant::{held_pool, target};
 use super::reports::Reports;
 use super::tell::{note_change, sections, why_nothing};
 use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
+
+/// Why a persona is worn whose activation was triggered.
+pub(super) const TRIGGERED: &str = "its activation was triggered";
 
 /// A decision about one subject, with what it was made from.
 pub(crate) struct Outfit {
@@ -27,10 +30,10 @@ pub(crate) struct Outfit {
 }
 
 /// The personas at their newest version, by name.
-pub(super) type Personas<'a> = BTreeMap<&'a PersonaName, (u32, &'a PersonaDocument)>;
+pub(crate) type Personas<'a> = BTreeMap<&'a PersonaName, (u32, &'a PersonaDocument)>;
 
 /// The personas of a snapshot.
-pub(super) fn personas_of(snapshot: &Snapshot) -> Personas<'_> {
+pub(crate) fn personas_of(snapshot: &Snapshot) -> Personas<'_> {
     snapshot.personas().map(|entry| (&entry.document.metadata.name, (entry.version, entry.document))).collect()
 }
 
@@ -43,9 +46,7 @@ pub(super) fn decide(
     subject: &SubjectId,
     record: Option<&SubjectRecord>,
 ) -> Outfit {
-    let labels = labels_of(snapshot, subject);
-    let bindings: Vec<&BindingDocument> =
-        snapshot.bindings().filter(|binding| selector_matches(&binding.spec.selector, subject, &labels)).collect();
+    let bindings = bindings_of(snapshot, subject);
     let node_persona = node_persona(snapshot, subject);
     let mut candidates = candidates(snapshot, personas, facts, subject, &bindings, node_persona.as_ref());
     if is_draining(snapshot, subject) && record.is_none_or(|record| record.target.is_none()) {
@@ -55,6 +56,7 @@ pub(super) fn decide(
     let no_capabilities = Vec::new();
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
     let manual = record.and_then(|record| record.manual.as_ref()).map(|manual| &manual.value);
+    let activated = record.map(|record| activated(personas, record)).unwrap_or_default();
     let decision = choose(&Question {
         candidates: &candidates,
         groups,
@@ -62,17 +64,46 @@ pub(super) fn decide(
         worn: record.and_then(|record| record.target.as_ref()).map(|target| &target.persona),
         // A persona without a network section leaves this one to the layers below.
         manual: manual.filter(|name| personas.get(name).is_some_and(|(_, it)| it.spec.network.is_some())),
+        activated: activated.get(&Section::Network).copied(),
         requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
         wants: node.map_or(&no_capabilities, |node| &node.capabilities),
     });
     let allowed: Vec<PersonaName> = candidates.iter().map(|candidate| candidate.persona.clone()).collect();
-    let layers = layers(personas, &bindings, decision.pick.as_ref(), manual.filter(|name| allowed.contains(name)));
+    let chosen = Chosen {
+        pick: decision.pick.as_ref(),
+        manual: manual.filter(|name| allowed.contains(name)),
+        activated: activated
+            .iter()
+            .map(|(section, it)| (*section, it.persona))
+            .filter(|(_, persona)| allowed.contains(persona))
+            .collect(),
+    };
+    let layers = layers(personas, &bindings, &chosen);
     Outfit {
         effective: compose(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
         allowed,
     }
+}
+
+/// The bindings that select a subject, by name.
+pub(crate) fn bindings_of<'a>(snapshot: &'a Snapshot, subject: &SubjectId) -> Vec<&'a BindingDocument> {
+    let labels = labels_of(snapshot, subject);
+    snapshot.bindings().filter(|binding| selector_matches(&binding.spec.selector, subject, &labels)).collect()
+}
+
+/// What a subject wears by activation: what was triggered, and for the other sections what criteria decided.
+fn activated<'a>(personas: &Personas<'a>, record: &'a SubjectRecord) -> BTreeMap<Section, Activated<'a>> {
+    let decided = record.activation.iter().flat_map(|it| {
+        it.sections.iter().map(|(section, persona)| (*section, Activated { persona, reason: it.reason_of(persona) }))
+    });
+    let triggered = record.triggered.iter().flat_map(|it| {
+        let sections = personas.get(&it.value).into_iter().flat_map(|(_, document)| document.spec.sections());
+        sections.map(|section| (section, Activated { persona: &it.value, reason: TRIGGERED }))
+    });
+    // What comes later in the chain replaces what came before.
+    decided.chain(triggered.filter(|(section, _)| *section != Section::Activation)).collect()
 }
 
 /// Whether a subject's node is being emptied.
@@ -113,6 +144,8 @@ fn candidates<'a>(
         }
         let known = personas.get(name);
         let held = known.and_then(|(_, persona)| held_pool(snapshot, facts, subject, persona));
+        let has_rules = known.is_some_and(|(_, persona)| persona.spec.activation.iter().flatten().next().is_some());
+        let is_default = bindings.iter().any(|binding| binding.spec.default_for(Section::Network) == Some(name));
         candidates.push(Candidate {
             persona: name,
             version: known.map_or(0, |(version, _)| *version),
@@ -121,6 +154,7 @@ fn candidates<'a>(
             position: candidates.len(),
             required,
             preferred,
+            is_conditional: has_rules && !is_default,
             held,
         });
     };
@@ -139,11 +173,20 @@ fn candidates<'a>(
     candidates
 }
 
+/// What was chosen for a subject above its bindings' defaults.
+struct Chosen<'a> {
+    /// By the decision about the network section.
+    pick: Option<&'a Pick>,
+    /// By a person.
+    manual: Option<&'a PersonaName>,
+    /// By criteria or a trigger, per section.
+    activated: Vec<(Section, &'a PersonaName)>,
+}
+
 fn layers<'a>(
     personas: &Personas<'a>,
     bindings: &[&'a BindingDocument],
-    pick: Option<&Pick>,
-    manual: Option<&PersonaName>,
+    chosen: &Chosen<'_>,
 ) -> Vec<LayeredPersona<'a>> {
     let layer = |layer, only, name: &PersonaName| {
         let (version, document) = personas.get(name)?;
@@ -151,14 +194,18 @@ fn layers<'a>(
         Some(LayeredPersona { layer, only, persona: name.clone(), version: *version, spec })
     };
     let mut layers = Vec::new();
-    if let Some(manual) = manual.and_then(|name| layer(Layer::Manual, None, name)) {
-        let is_picked = pick.is_some_and(|pick| pick.persona == manual.persona);
+    if let Some(manual) = chosen.manual.and_then(|name| layer(Layer::Manual, None, name)) {
+        let is_picked = chosen.pick.is_some_and(|pick| pick.persona == manual.persona);
         layers.extend(if is_picked { vec![manual] } else { without_network(&manual) });
     }
+    let activated = chosen.activated.iter().filter(|(section, _)| *section != Section::Network);
+    layers.extend(activated.filter_map(|(section, name)| layer(Layer::Activation, Some(*section), name)));
     let per_section = bindings.iter().flat_map(|binding| &binding.spec.defaults);
     let others = per_section.filter(|(section, _)| **section != Section::Network);
     layers.extend(others.filter_map(|(section, name)| layer(Layer::Binding, Some(*section), name)));
-    layers.extend(pick.and_then(|pick| layer(pick.layer, None, &pick.persona)));
+    // Criteria choose per section: only the network section follows from this choice.
+    let only = |pick: &Pick| (pick.layer == Layer::Activation).then_some(Section::Network);
+    layers.extend(chosen.pick.and_then(|pick| layer(pick.layer, only(pick), &pick.persona)));
     let defaults = bindings.iter().filter_map(|binding| binding.spec.default.as_ref());
     let below = defaults.filter_map(|name| layer(Layer::Binding, None, name));
     layers.extend(below.flat_map(|layered| without_network(&layered)));
@@ -204,6 +251,8 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         number: draft.next_subject_number(),
         manual: None,
         request: None,
+        triggered: None,
+        activation: None,
         sections: BTreeMap::new(),
         target: None,
         unassigned: None,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its support module")]
 
 mod access;
+mod activation;
 mod api;
 mod audit;
 mod cuts;

@@ -145,7 +145,7 @@ fn wait_for(world: &World, subject: &str, is_enough: impl Fn(&LimitReport) -> bo
     }
 }
 
-fn wait_for_state(world: &World, subject: &str, state: LimitState) -> Result<LimitReport> {
+pub(super) fn wait_for_state(world: &World, subject: &str, state: LimitState) -> Result<LimitReport> {
     wait_for(world, subject, |report| report.state == state)
 }
 
@@ -178,7 +178,7 @@ fn folder_of(group: &str, controller: &str) -> Result<PathBuf> {
 }
 
 /// Every file of a group that limits are written to, with its bytes.
-fn limit_files(group: &str) -> Result<BTreeMap<PathBuf, String>> {
+pub(super) fn limit_files(group: &str) -> Result<BTreeMap<PathBuf, String>> {
     let mut files = BTreeMap::new();
     for controller in ["cpu", "memory", "blkio", "pids"] {
         let Ok(folder) = folder_of(group, controller) else { continue };
@@ -198,14 +198,20 @@ fn limit_files(group: &str) -> Result<BTreeMap<PathBuf, String>> {
     Ok(files)
 }
 
-fn differences(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>) -> String {
+pub(super) fn differences(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>) -> String {
     let other = before.iter().filter(|(path, text)| after.get(*path) != Some(text));
     let told: Vec<String> =
         other.map(|(path, text)| format!("{}: {text:?} {:?}", path.display(), after.get(path))).collect();
     if told.is_empty() { format!("{} files, none differs", before.len()) } else { told.join("; ") }
 }
 
-fn note_kernel(findings: &mut Findings, group: &str, controller: &str, files: &[&str], expected: &str) -> Result<()> {
+pub(super) fn note_kernel(
+    findings: &mut Findings,
+    group: &str,
+    controller: &str,
+    files: &[&str],
+    expected: &str,
+) -> Result<()> {
     let folder = folder_of(group, controller)?;
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(folder.join(file)).ok());
     let text = texts.map(|text| text.trim().to_owned()).next().context("the kernel has none of the files")?;

@@ -340,3 +340,59 @@ fn first_match_without_state_is_by_values_alone() {
         assert_eq!(fleet.rule_set().first_match(&values), expected, "{values:?}");
     }
 }
+
+#[test]
+fn who_goes_on_elsewhere_keeps_what_it_wears_and_the_rules_that_are_in() {
+    let list = [("web", "resources: {pids: 5}", "{ when: 'external.surge > 0' }, { when: 'cpu.utilisation > 0.8' }")];
+    let mut before = World::new(&list, FlapBudget { count: 2, per: Span(600_000) });
+    before.see("cpu.utilisation", 0.9);
+    before.go_to(10);
+    let kept = before.fleet.keep(before.subject);
+    assert_eq!((&kept.rules, &kept.switches), (&vec![(0, 1)], &vec![10_000]));
+    let mut after = World::new(&list, FlapBudget { count: 2, per: Span(600_000) });
+    after.fleet.resume(after.subject, &kept, 20_000);
+    after.go_to(20);
+    assert_eq!((after.wears(), after.told.len()), (vec!["resources:web".to_owned()], 0), "nothing is known yet");
+    after.see("cpu.utilisation", 0.5);
+    after.go_to(21);
+    assert_eq!(after.wears(), Vec::<String>::new(), "the rule that never was in does not hold it");
+    after.see("cpu.utilisation", 0.9);
+    after.go_to(22);
+    assert!(after.told.last().unwrap().contains("flap budget"), "two switches were made: {:?}", after.told);
+}
+
+#[test]
+fn subjects_come_and_go_and_a_place_has_no_memory_of_who_had_it() {
+    let list = [("web", "resources: {pids: 5}", "{ when: 'cpu.utilisation > 0.8 && hour() + 0 >= 0' }")];
+    let mut world = World::new(&list, generous());
+    world.see("cpu.utilisation", 0.9);
+    world.go_to(1);
+    assert_eq!(world.fleet.take_moved(), [world.subject]);
+    assert_eq!(world.fleet.take_moved(), []);
+    let other = world.fleet.add();
+    world.fleet.remove(world.subject);
+    world.go_to(3_700);
+    assert_eq!(world.told.len(), 1, "who is gone is not decided about when the clock turns");
+    let next = world.fleet.add();
+    assert_eq!(next, world.subject);
+    assert_eq!((world.wears(), other == next), (vec![], false));
+    world.go_to(3_701);
+    assert_eq!(world.wears(), Vec::<String>::new());
+    world.see("cpu.utilisation", 0.9);
+    world.go_to(3_702);
+    assert_eq!(world.wears(), ["resources:web"], "clocks that have turned are known to who comes later");
+}
+
+#[test]
+fn several_fleets_share_one_pace() {
+    let list = [("web", "resources: {pids: 5}", "{ when: 'true' }")];
+    let mut fleets = [fleet_of(&list, generous(), None), fleet_of(&list, generous(), None)];
+    let mut pace = Pace::new(Some(1));
+    fleets.iter_mut().for_each(|fleet| _ = fleet.add());
+    let mut outcomes = |seconds: u64| -> Vec<Outcome> {
+        let now = Moment::of(seconds * 1_000);
+        fleets.iter_mut().flat_map(|fleet| fleet.evaluate_within(now, &mut pace)).map(|it| it.outcome).collect()
+    };
+    assert_eq!(outcomes(1), [Outcome::Switched, Outcome::HeldByPace(61_000)]);
+    assert_eq!((outcomes(60), outcomes(61)), (vec![], vec![Outcome::Switched]));
+}

@@ -55,6 +55,8 @@ fn world() -> World {
 struct Ask<'a> {
     worn: Option<&'a str>,
     manual: Option<&'a str>,
+    activated: Option<&'a str>,
+    conditional: Option<&'a str>,
     requested: &'a str,
     preferred: &'a str,
 }
@@ -62,7 +64,7 @@ struct Ask<'a> {
 fn answer(world: &World, ask: Ask<'_>) -> Decision {
     let (requested, preferred) = (capabilities(ask.requested), capabilities(ask.preferred));
     let parse = |name: Option<&str>| name.map(|name| name.parse::<PersonaName>().unwrap());
-    let (worn, manual) = (parse(ask.worn), parse(ask.manual));
+    let (worn, manual, activated) = (parse(ask.worn), parse(ask.manual), parse(ask.activated));
     let pool_names: Vec<PoolName> = world.names.iter().map(|name| name.as_str().parse().unwrap()).collect();
     let candidates: Vec<_> = (0..world.names.len())
         .map(|index| Candidate {
@@ -73,6 +75,7 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
             position: index,
             required: &[],
             preferred: &preferred,
+            is_conditional: ask.conditional == Some(world.names[index].as_str()),
             held: (worn.as_ref() == Some(&world.names[index])).then_some(&pool_names[index]),
         })
         .collect();
@@ -82,6 +85,7 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
         pools: &world.pools,
         worn: worn.as_ref(),
         manual: manual.as_ref(),
+        activated: activated.as_ref().map(|persona| Activated { persona, reason: "external.surge > 0 (1)" }),
         requested: &requested,
         wants: &[],
     })
@@ -189,4 +193,30 @@ fn every_candidate_is_accounted_for() {
     assert!(text("gone").0.contains("no such persona"));
     assert!(text("plain").0.contains("no network section"));
     assert!(text("gone").1.contains("apply a persona named gone"));
+}
+
+#[test]
+fn criteria_stand_above_the_order_and_below_requests_and_people() {
+    let world = world();
+    let conditional = Ask { conditional: Some("tyo"), ..Ask::default() };
+    let active = Ask { activated: Some("tyo"), ..conditional };
+    let asked = |requested| Ask { requested, ..conditional };
+    let cases = [
+        (conditional, "fra", Layer::Binding),
+        (active, "tyo", Layer::Activation),
+        (Ask { worn: Some("fra"), ..active }, "tyo", Layer::Activation),
+        (Ask { worn: Some("tyo"), ..conditional }, "fra", Layer::Binding),
+        (Ask { manual: Some("fra"), ..active }, "fra", Layer::Manual),
+        (Ask { manual: Some("tyo"), ..conditional }, "tyo", Layer::Manual),
+        (asked("low-latency"), "tyo", Layer::Request),
+    ];
+    for (ask, persona, layer) in cases {
+        let pick = answer(&world, ask).pick.unwrap();
+        assert_eq!((pick.persona.as_str(), pick.layer), (persona, layer), "{}", pick.reason);
+    }
+    assert!(answer(&world, active).pick.unwrap().reason.starts_with("external.surge > 0 (1)"));
+    let only_fra =
+        World { groups: [("fra".parse().unwrap(), world.groups[&"fra".parse().unwrap()].clone())].into(), ..world };
+    let pick = answer(&only_fra, active).pick.unwrap();
+    assert!(pick.reason.contains("tyo, whose criteria hold, cannot be worn"), "{}", pick.reason);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::activation::ActivationView;
 use super::subjects::{AssignmentView, LeaseView};
 use crate::ids::PersonaName;
 
@@ -20,6 +21,9 @@ pub struct Explanation {
     pub lease6: Option<LeaseView>,
     /// Every persona that was considered for the network section, best first.
     pub considered: Vec<Considered>,
+    /// What criteria make of it. Absent: no persona that it may wear has rules.
+    #[serde(default)]
+    pub activation: Option<ActivationView>,
     /// Every field of the effective persona: path, value, and the persona and layer that it comes from.
     pub effective: Vec<EffectiveField>,
 }

@@ -16,6 +16,8 @@
 //! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
+//! | `POST /v1/signals` · `GET/DELETE /v1/signals/{subject}` · `GET /v1/activation/{subject}` | [`PushSignal`] → [`SignalsView`] · [`ActivationView`] |
+//! | `POST /v1/activation` · `DELETE /v1/activation/{subject}` | [`Trigger`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
 //! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
 //! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
@@ -24,6 +26,7 @@
 //! `DELETE` and `rollback` need in `If-Match` (428 without, 412 with another); `*` is any.
 
 mod access;
+mod activation;
 mod answer;
 mod audit;
 mod documents;
@@ -34,6 +37,7 @@ mod status;
 mod subjects;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
+pub use activation::{ActivationView, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
 pub use answer::{Page, Problem, ProblemPart};
 pub use audit::AuditCheckpoint;
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};

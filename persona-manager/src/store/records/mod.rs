@@ -1,6 +1,7 @@
 //! The records that the store keeps, each valid by construction and serialised as JSON.
 
 mod access;
+mod activation;
 mod agents;
 mod documents;
 mod journal;
@@ -14,6 +15,7 @@ pub(crate) use persona_core::audit::AuditEntry as EventRecord;
 pub(crate) use persona_core::health::EdgeState;
 
 pub(crate) use access::AccessTokenRecord;
+pub(crate) use activation::{ActivationRecord, RuleIn, SignalRecord};
 pub(crate) use agents::{
     AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, weight_default,
 };

@@ -11,6 +11,7 @@ use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{AddressFamily, LeaseSpace, SubjectItem};
 use serde::{Deserialize, Serialize};
 
+use super::activation::ActivationRecord;
 use super::recovery::Claim;
 
 /// A workload as its node last reported it.
@@ -33,6 +34,12 @@ pub(crate) struct SubjectRecord {
     pub manual: Option<Override<PersonaName>>,
     /// The request in force.
     pub request: Option<Override<Vec<Capability>>>,
+    /// The activation that was triggered, and is in force whatever criteria say.
+    #[serde(default)]
+    pub triggered: Option<Override<PersonaName>>,
+    /// What its criteria decided.
+    #[serde(default)]
+    pub activation: Option<Box<ActivationRecord>>,
     /// What it shall wear, per section.
     pub sections: BTreeMap<String, SectionAssignment>,
     /// Its network section and lease, as decided; in force once the lease is active.

@@ -1,0 +1,98 @@
+//! Signals that are pushed and seen, and what criteria make of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::activate::PersonaStory;
+use crate::ids::{PersonaName, SubjectId};
+
+/// `POST /v1/signals`: another system says something about a subject, for a while.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PushSignal {
+    /// About whom.
+    pub subject: SubjectId,
+    /// The signal, such as `external.surge`.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+    /// How long it counts, milliseconds: 1,000 to a week.
+    pub for_ms: u64,
+}
+
+/// `DELETE /v1/signals/{subject}`: the query.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignalEnd {
+    /// The signal, such as `external.surge`.
+    pub name: String,
+}
+
+/// `GET /v1/signals/{subject}`: everything that is known of a subject now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SignalsView {
+    /// Of whom.
+    pub subject: SubjectId,
+    /// Pushed and measured ones, by name.
+    pub signals: Vec<SignalView>,
+}
+
+/// One signal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SignalView {
+    /// Its name.
+    pub name: String,
+    /// Its newest value, in its unit.
+    pub value: f64,
+    /// The value with its unit, rounded, for people.
+    pub shown: String,
+    /// Pushed ones: until when it counts. Absent: it is measured.
+    pub until_ms: Option<u64>,
+    /// Pushed ones: who said so.
+    pub by: Option<String>,
+    /// How old the value is, milliseconds.
+    pub age_ms: u64,
+}
+
+/// `POST /v1/activation`: a persona is put on in the layer of activation, whatever its criteria say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Trigger {
+    /// On whom.
+    pub subject: SubjectId,
+    /// The persona, in every section that it has.
+    pub persona: PersonaName,
+    /// For how long, milliseconds. Absent: until released.
+    pub for_ms: Option<u64>,
+}
+
+/// `GET /v1/activation/{subject}`: what criteria make of a subject.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ActivationView {
+    /// Of whom.
+    pub subject: SubjectId,
+    /// Every persona with rules that it may wear, in order, with every rule and what it sees.
+    pub personas: Vec<PersonaStory>,
+    /// Why it wears by activation what it wears. Absent: nothing.
+    pub reason: Option<String>,
+    /// Since when. Absent: it wears nothing by activation.
+    pub since_ms: Option<u64>,
+    /// What holds a switch back, if something does.
+    pub held_back: Option<String>,
+    /// How often it was switched within the time of its flap budget.
+    pub switch_count: u32,
+    /// How often it may be.
+    pub switch_count_max: u32,
+    /// That time, milliseconds.
+    pub switch_span_ms: u64,
+    /// Why its rules are not looked at, if they cannot be.
+    pub trouble: Option<String>,
+}

@@ -1,0 +1,100 @@
+//! A look at a workload's instance, from its control groups.
+
+use std::time::{Duration, Instant};
+
+use super::host::HostSize;
+use super::look::{Look, Looks, Values};
+use crate::limits::{InstanceConfig, LimitsConfig, Measurements, Place, find, measure};
+
+/// An instance that was not found, or is gone, is looked for again after this time: runtimes take theirs to answer.
+const FIND_INTERVAL: Duration = Duration::from_secs(5);
+
+/// One workload's instance.
+#[derive(Debug)]
+pub(super) struct Instance {
+    config: InstanceConfig,
+    places: Option<Vec<Place>>,
+    looked_for: Option<Instant>,
+    looks: Looks,
+}
+
+impl Instance {
+    /// Nothing is looked at yet.
+    pub(super) fn new(config: InstanceConfig) -> Self {
+        Self { config, places: None, looked_for: None, looks: Looks::default() }
+    }
+
+    /// What it uses now. Blocks for as long as a runtime takes to answer.
+    pub(super) fn turn(&mut self, limits: &LimitsConfig, size: HostSize) -> Values {
+        let found = self.find(limits).and_then(|places| measure(&places).ok());
+        match found {
+            Some(measured) => self.looks.next(Instant::now(), look_of(&measured, size)),
+            None => {
+                self.places = None;
+                self.looks.start_anew();
+                Values::new()
+            }
+        }
+    }
+
+    fn find(&mut self, limits: &LimitsConfig) -> Option<Vec<Place>> {
+        let is_due = self.looked_for.is_none_or(|at| at.elapsed() >= FIND_INTERVAL);
+        if self.places.is_none() && is_due {
+            self.looked_for = Some(Instant::now());
+            // Why it is not found is told where limits are kept.
+            self.places = find(&self.config, limits).ok().map(|found| found.whereabouts.places);
+        }
+        self.places.clone()
+    }
+}
+
+/// What control groups tell, as signals. Without limits of its own an instance may use the host's all.
+fn look_of(measured: &Measurements, size: HostSize) -> Look {
+    let mut look = Look::default();
+    let seconds = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
+    let number = |value: Option<u64>| value.map(|value| value as f64);
+    look.total("cpu.usage", seconds(measured.cpu_us));
+    look.cpu_permitted = match (measured.cpu_permitted, size.cpu_count) {
+        (Some(quota), Some(count)) => Some(quota.min(count)),
+        (quota, count) => quota.or(count),
+    };
+    look.share("cpu.throttling", measured.throttled_period_count, measured.period_count);
+    look.total("cpu.pressure", seconds(measured.cpu_stalled_us));
+    look.level("memory.bytes", number(measured.memory_bytes));
+    look.level("memory.working_set", number(measured.working_set_bytes));
+    let permitted =
+        measured.memory_permitted_bytes.into_iter().chain(size.memory_bytes).min().filter(|bytes| *bytes > 0);
+    let usage = measured.working_set_bytes.zip(permitted);
+    look.level("memory.usage", usage.map(|(used, permitted)| (used as f64 / permitted as f64).min(1.0)));
+    look.total("memory.pressure", seconds(measured.memory_stalled_us));
+    look.total("memory.oom_kills", number(measured.oom_kill_count));
+    look.total("io.read_bytes", number(measured.read_bytes));
+    look.total("io.write_bytes", number(measured.written_bytes));
+    look.total("io.read_operations", number(measured.read_count));
+    look.total("io.write_operations", number(measured.write_count));
+    look.total("io.pressure", seconds(measured.io_stalled_us));
+    look
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_what_is_permitted_and_of_the_host_where_nothing_limits() {
+        let size = HostSize { cpu_count: Some(4.0), memory_bytes: Some(1_000) };
+        let of = |cpu_permitted, memory_permitted_bytes| {
+            let working_set_bytes = Some(200);
+            let look = look_of(
+                &Measurements { cpu_permitted, memory_permitted_bytes, working_set_bytes, ..Measurements::default() },
+                size,
+            );
+            (look.cpu_permitted, look.levels.iter().find(|(name, _)| *name == "memory.usage").map(|(_, value)| *value))
+        };
+        assert_eq!(of(None, None), (Some(4.0), Some(0.2)));
+        assert_eq!(of(Some(0.5), Some(250)), (Some(0.5), Some(0.8)));
+        assert_eq!(of(Some(9.0), Some(u64::MAX)), (Some(4.0), Some(0.2)));
+        let nothing = look_of(&Measurements::default(), HostSize::default());
+        assert_eq!(nothing, Look::default(), "what is not told is missing, not zero");
+    }
+}

@@ -1,0 +1,182 @@
+//! Measures everything once a turn, in a thread that may block, and puts what it found into the next report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use persona_core::ids::{NodeName, SubjectId, WorkloadName};
+use persona_core::wire::agent::{Counters, Traffic};
+use persona_core::wire::signals::{SampleBatch, SampleRow};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::host;
+use super::instance::Instance;
+use super::look::{Look, Looks, Values};
+use crate::limits::{InstanceConfig, LimitsConfig, disks};
+use crate::manager_link::Reporter;
+
+/// What the data plane counted, and when that was read.
+type Counted = Option<(Instant, Arc<Counters>)>;
+
+/// Measures a node and its workloads.
+#[derive(Debug)]
+pub struct Meter {
+    counted: watch::Sender<Counted>,
+}
+
+impl Meter {
+    /// Starts to measure, a batch with every [`turn`](Self::turn). Ends with `stop`.
+    pub fn start(
+        node: NodeName,
+        instances: BTreeMap<WorkloadName, Option<InstanceConfig>>,
+        limits: LimitsConfig,
+        reporter: Reporter,
+        stop: &CancellationToken,
+    ) -> Self {
+        let disks = disks(&limits.sys_block);
+        let instances =
+            instances.into_iter().filter_map(|(name, config)| Some((name, Instance::new(config?)))).collect();
+        let (host, traffic) = Default::default();
+        let round = Round { node, host, disks, instances, traffic, limits };
+        let (counted, receiver) = watch::channel(None);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(run(round, receiver, reporter)));
+        Self { counted }
+    }
+
+    /// Measures now, or when the last turn is over; with what the data plane counted so far.
+    pub fn turn(&self, counters: Arc<Counters>) {
+        self.counted.send_replace(Some((Instant::now(), counters)));
+    }
+}
+
+async fn run(mut round: Round, mut counted: watch::Receiver<Counted>, reporter: Reporter) {
+    while counted.changed().await.is_ok() {
+        let Some((at, counters)) = counted.borrow_and_update().clone() else { continue };
+        let done = tokio::task::spawn_blocking(move || {
+            let batch = round.turn(at, &counters);
+            (round, batch)
+        });
+        let batch = match done.await {
+            Ok((same, batch)) => {
+                round = same;
+                batch
+            }
+            Err(error) => return tracing::error!(%error, "signals are no longer measured until the next start"),
+        };
+        reporter.report_now(|outbox| outbox.push_samples(batch));
+    }
+}
+
+/// Everything that is measured, and what it was the last time.
+#[derive(Debug)]
+struct Round {
+    node: NodeName,
+    host: Looks,
+    disks: Vec<String>,
+    instances: BTreeMap<WorkloadName, Instance>,
+    traffic: BTreeMap<Option<WorkloadName>, Looks>,
+    limits: LimitsConfig,
+}
+
+impl Round {
+    fn turn(&mut self, at: Instant, counters: &Counters) -> SampleBatch {
+        let (look, size) = host::look_at(Path::new("/proc"), &self.disks);
+        let mut rows: BTreeMap<Option<WorkloadName>, Values> = BTreeMap::new();
+        rows.insert(None, self.host.next(Instant::now(), look));
+        for (name, instance) in &mut self.instances {
+            rows.insert(Some(name.clone()), instance.turn(&self.limits, size));
+        }
+        for (workload, look) in traffic_of(&self.node, counters) {
+            let values = self.traffic.entry(workload.clone()).or_default().next(at, look);
+            rows.entry(workload).or_default().extend(values);
+        }
+        table_of(rows)
+    }
+}
+
+/// What the data plane counted of each workload, and under no name of all subjects of the node together.
+fn traffic_of(node: &NodeName, counters: &Counters) -> BTreeMap<Option<WorkloadName>, Look> {
+    let mut all: BTreeMap<Option<WorkloadName>, Traffic> = BTreeMap::new();
+    for subject in &counters.subjects {
+        let own = match &subject.subject {
+            SubjectId::Workload(of, name) if of == node => Some(Some(name.clone())),
+            _ => None,
+        };
+        for key in own.into_iter().chain([None]) {
+            let sum = all.entry(key).or_default();
+            sum.egress_bytes += subject.traffic.egress_bytes;
+            sum.egress_packets += subject.traffic.egress_packets;
+            sum.ingress_bytes += subject.traffic.ingress_bytes;
+            sum.ingress_packets += subject.traffic.ingress_packets;
+        }
+    }
+    let mut looks: BTreeMap<Option<WorkloadName>, Look> =
+        all.into_iter().map(|(key, traffic)| (key, look_of(&traffic))).collect();
+    // Drops are counted by reason, not by subject.
+    let drops: u64 = counters.drops.values().sum();
+    looks.entry(None).or_default().total("network.drops", Some(drops as f64));
+    looks
+}
+
+fn look_of(traffic: &Traffic) -> Look {
+    let mut look = Look::default();
+    look.total("network.egress_bytes", Some(traffic.egress_bytes as f64));
+    look.total("network.egress_packets", Some(traffic.egress_packets as f64));
+    look.total("network.ingress_bytes", Some(traffic.ingress_bytes as f64));
+    look.total("network.ingress_packets", Some(traffic.ingress_packets as f64));
+    look.total("network.processed_bytes", Some((traffic.egress_bytes + traffic.ingress_bytes) as f64));
+    look
+}
+
+/// A column per signal that somebody has.
+fn table_of(rows: BTreeMap<Option<WorkloadName>, Values>) -> SampleBatch {
+    let names: BTreeSet<&'static str> = rows.values().flat_map(|values| values.keys().copied()).collect();
+    let row = |(workload, values): (Option<WorkloadName>, Values)| SampleRow {
+        workload,
+        values: names.iter().map(|name| values.get(name).map(|value| *value as f32)).collect(),
+    };
+    let rows = rows.into_iter().filter(|(_, values)| !values.is_empty()).map(row).collect();
+    SampleBatch { age_ms: 0, signals: names.iter().map(|name| (*name).to_owned()).collect(), rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use persona_core::wire::agent::SubjectCounters;
+
+    use super::*;
+
+    #[test]
+    fn traffic_is_told_per_workload_and_of_the_node_as_a_whole() {
+        let counted = |subject: &str, bytes| SubjectCounters {
+            subject: subject.parse().unwrap(),
+            traffic: Traffic { egress_bytes: bytes, ingress_bytes: 1, ..Traffic::default() },
+        };
+        let subjects = vec![counted("workload/n1/web", 10), counted("node/n1", 5)];
+        let counters = Counters { subjects, drops: [("no-edge".to_owned(), 3)].into(), ..Counters::default() };
+        let looks = traffic_of(&"n1".parse().unwrap(), &counters);
+        let total = |key: Option<&str>, name| {
+            let look = &looks[&key.map(|key| key.parse().unwrap())];
+            look.totals.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        };
+        assert_eq!(
+            (total(Some("web"), "network.egress_bytes"), total(Some("web"), "network.drops")),
+            (Some(10.0), None)
+        );
+        assert_eq!((total(None, "network.processed_bytes"), total(None, "network.drops")), (Some(17.0), Some(3.0)));
+    }
+
+    #[test]
+    fn a_table_has_a_column_for_each_signal_and_null_where_there_is_none() {
+        let rows = [
+            (None, Values::from([("cpu.usage", 0.5)])),
+            (Some("web".parse().unwrap()), Values::from([("memory.bytes", 7.0)])),
+            (Some("gone".parse().unwrap()), Values::new()),
+        ];
+        let batch = table_of(rows.into());
+        assert_eq!(batch.signals, ["cpu.usage", "memory.bytes"]);
+        assert_eq!((&batch.rows[0].values, &batch.rows[1].values), (&vec![Some(0.5), None], &vec![None, Some(7.0)]));
+        assert_eq!(batch.rows.len(), 2);
+    }
+}

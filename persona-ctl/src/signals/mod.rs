@@ -1,0 +1,13 @@
+//! What a node measures of itself and of its workloads, once a second, as signals of the catalogue.
+//!
+//! ```text
+//!   /proc, control groups, data plane's counters ─► looks ─two of them─► rates ─► batch ─► report
+//! ```
+//! A source that is not there is a signal that is missing, never zero. `rates` is pure; the others only read.
+
+mod host;
+mod instance;
+mod look;
+mod meter;
+
+pub use meter::Meter;

@@ -1,0 +1,316 @@
+//! Everything that is judged, under one lock: samples come in with reports, a turn is made with each pass.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use persona_core::activate::{Decision, Moment, Outcome, Pace};
+use persona_core::ids::{NodeName, SubjectId};
+use persona_core::wire::signals::SampleBatch;
+use serde_json::Value;
+
+use super::judged::Judged;
+use super::list::{Group, List};
+use super::samples::{Measured, of_host, rows_of};
+use crate::clock;
+use crate::store::{ActivationRecord, AgentRecord, DocumentRecord, Records, SignalRecord, Snapshot, WorkloadRecord};
+use crate::tasks::assignment::subjects_of;
+use crate::tasks::wear::personas_of;
+
+/// Every subject is looked at again after this time, for what only time changes, milliseconds.
+const LOOK_INTERVAL_MS: u64 = 1_000;
+
+/// What a turn came to for one subject.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// What it wears by activation is not what the store says.
+    Decided {
+        /// Who.
+        subject: SubjectId,
+        /// What the store shall say.
+        record: Option<ActivationRecord>,
+        /// What the switch rests on.
+        told: Value,
+    },
+    /// A wish is held back, told once.
+    HeldBack {
+        /// Who.
+        subject: SubjectId,
+        /// Why, a sentence for people.
+        reason: String,
+    },
+    /// Its rules cannot be judged, told once.
+    Unjudged {
+        /// Who.
+        subject: SubjectId,
+        /// Why.
+        trouble: String,
+    },
+}
+
+/// Everything that is judged.
+#[derive(Debug, Default)]
+pub(crate) struct Activations(Mutex<State>);
+
+/// By node, so that a report finds its own.
+pub(super) type Key = (NodeName, SubjectId);
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) groups: BTreeMap<Arc<List>, Group>,
+    pub(super) subjects: BTreeMap<Key, Judged>,
+    pub(super) measured: BTreeMap<Key, Measured>,
+    /// What the steady clock shows when the monotonic one shows 0.
+    origin_ms: Option<u64>,
+    /// How fast the whole fleet may change.
+    pace: Pace,
+    looked_ms: u64,
+    listed: Option<Listed>,
+    pushed: Records<SignalRecord>,
+}
+
+/// What lists were made from.
+#[derive(Debug)]
+struct Listed {
+    documents: Records<DocumentRecord>,
+    workloads: Records<WorkloadRecord>,
+    agents: Records<AgentRecord>,
+}
+
+impl Listed {
+    fn of(snapshot: &Snapshot) -> Self {
+        let (documents, workloads, agents) =
+            (snapshot.documents.clone(), snapshot.workloads.clone(), snapshot.agents.clone());
+        Self { documents, workloads, agents }
+    }
+
+    fn is_of(&self, snapshot: &Snapshot) -> bool {
+        Arc::ptr_eq(&self.documents, &snapshot.documents)
+            && Arc::ptr_eq(&self.workloads, &snapshot.workloads)
+            && Arc::ptr_eq(&self.agents, &snapshot.agents)
+    }
+}
+
+impl Activations {
+    /// Takes in what a node measured, of subjects that it is known to have. Returns whether a pass should look at what
+    /// that changes.
+    pub(crate) fn record(
+        &self,
+        node: &NodeName,
+        batches: &[SampleBatch],
+        is_known: impl Fn(&SubjectId) -> bool,
+        clock: clock::Moment,
+    ) -> bool {
+        let mut state = self.lock();
+        let now = state.moment(clock);
+        let rows = batches.iter().flat_map(|batch| rows_of(node, batch, now.steady_ms));
+        for (subject, measured) in rows.filter(|(subject, _)| is_known(subject)) {
+            state.take(node, &subject, measured);
+        }
+        state.look_at(node, now)
+    }
+
+    /// Judges everything that changed, and says what follows. What was said and not stored is said again.
+    pub(crate) fn turn(&self, snapshot: &Snapshot, clock: clock::Moment) -> Vec<Turn> {
+        let mut state = self.lock();
+        let now = state.moment(clock);
+        let mut turns = state.follow_lists(snapshot, now);
+        state.follow_pushed(snapshot, now);
+        state.look_at_all(now);
+        turns.extend(state.judge(now));
+        turns.extend(state.differences(snapshot));
+        turns
+    }
+
+    /// Forgets everything: another manager judged until now.
+    pub(crate) fn start_anew(&self) {
+        let mut state = self.lock();
+        *state = State { pace: Pace::new(state.pace.count()), ..State::default() };
+    }
+
+    /// Bounds how many subjects are switched in a minute. None: any number.
+    pub(crate) fn set_pace(&self, count: Option<u32>) {
+        self.lock().pace = Pace::new(count);
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The steady clock begins with what people's clocks say, and is not set afterwards.
+    pub(super) fn moment(&mut self, clock: clock::Moment) -> Moment {
+        let origin_ms = *self.origin_ms.get_or_insert(clock.now_ms.saturating_sub(clock.monotonic_ms));
+        Moment { wall_ms: clock.now_ms, steady_ms: origin_ms.saturating_add(clock.monotonic_ms) }
+    }
+
+    fn take(&mut self, node: &NodeName, subject: &SubjectId, measured: Measured) {
+        let key = (node.clone(), subject.clone());
+        if let Some(judged) = self.subjects.get_mut(&key) {
+            judged.record(&measured);
+        }
+        if matches!(subject, SubjectId::Node(_)) {
+            let host = of_host(&measured);
+            self.of_node(node).for_each(|(_, judged)| judged.record(&host));
+        }
+        self.measured.insert(key, measured);
+    }
+
+    fn of_node<'a>(&'a mut self, node: &'a NodeName) -> impl Iterator<Item = (&'a Key, &'a mut Judged)> {
+        // A node comes before its workloads.
+        let first = (node.clone(), SubjectId::Node(node.clone()));
+        self.subjects.range_mut(first..).take_while(move |((of, _), _)| of == node)
+    }
+
+    fn look_at(&mut self, node: &NodeName, now: Moment) -> bool {
+        let Self { groups, subjects, .. } = self;
+        let first = (node.clone(), SubjectId::Node(node.clone()));
+        let mut is_due = false;
+        for (_, judged) in subjects.range(first..).take_while(|((of, _), _)| of == node) {
+            let Some(group) = groups.get_mut(&judged.list) else { continue };
+            judged.look(group, now.steady_ms);
+            is_due |= group.fleet.is_due(judged.index, now.steady_ms);
+        }
+        is_due
+    }
+
+    fn look_at_all(&mut self, now: Moment) {
+        if now.steady_ms < self.looked_ms.saturating_add(LOOK_INTERVAL_MS) {
+            return;
+        }
+        self.looked_ms = now.steady_ms;
+        for judged in self.subjects.values() {
+            if let Some(group) = self.groups.get_mut(&judged.list) {
+                judged.look(group, now.steady_ms);
+            }
+        }
+    }
+
+    /// Has every subject under the list that documents and labels give it now.
+    fn follow_lists(&mut self, snapshot: &Snapshot, now: Moment) -> Vec<Turn> {
+        if self.listed.as_ref().is_some_and(|listed| listed.is_of(snapshot)) {
+            return Vec::new();
+        }
+        self.listed = Some(Listed::of(snapshot));
+        let personas = personas_of(snapshot);
+        let (mut gone, mut turns) = (std::mem::take(&mut self.subjects), Vec::new());
+        for subject in subjects_of(snapshot) {
+            let key = (subject.node().clone(), subject);
+            let Some(list) = List::of(snapshot, &personas, &key.1).map(Arc::new) else { continue };
+            let before = gone.remove(&key);
+            if let Some(judged) = before.as_ref()
+                && judged.list == list
+            {
+                self.subjects.extend(before.map(|judged| (key, judged)));
+                continue;
+            }
+            let group = self.groups.entry(Arc::clone(&list)).or_insert_with(|| Group::new(&list, &personas));
+            let trouble = group.trouble.clone();
+            turns.extend(trouble.map(|trouble| Turn::Unjudged { subject: key.1.clone(), trouble }));
+            let mut judged = match before {
+                Some(mut judged) => {
+                    let old = (Arc::clone(&judged.list), judged.index);
+                    judged.change(group, list, &key.1, now.steady_ms);
+                    self.leave(old);
+                    judged
+                }
+                None => {
+                    let record = snapshot.subjects.get(&key.1).and_then(|record| record.activation.as_deref().cloned());
+                    Judged::join(group, list, &key.1, record, now.steady_ms)
+                }
+            };
+            self.tell_latest(&key, &mut judged);
+            self.subjects.insert(key, judged);
+        }
+        gone.into_values().for_each(|judged| self.leave((judged.list, judged.index)));
+        self.groups.retain(|_, group| !group.members.is_empty());
+        let is_there = |(_, subject): &Key| match subject {
+            SubjectId::Node(_) => true,
+            SubjectId::Workload(..) => snapshot.workloads.contains_key(subject),
+        };
+        self.measured.retain(|key, _| is_there(key));
+        self.looked_ms = 0;
+        self.pushed = Records::default();
+        turns
+    }
+
+    /// What was measured last is known under a new list too.
+    fn tell_latest(&self, key: &Key, judged: &mut Judged) {
+        let host = self.measured.get(&(key.0.clone(), SubjectId::Node(key.0.clone())));
+        host.map(of_host).iter().chain(self.measured.get(key)).for_each(|measured| judged.record(measured));
+    }
+
+    fn leave(&mut self, (list, index): (Arc<List>, persona_core::activate::SubjectIndex)) {
+        if let Some(group) = self.groups.get_mut(&list) {
+            group.leave(index);
+        }
+    }
+
+    fn follow_pushed(&mut self, snapshot: &Snapshot, now: Moment) {
+        if Arc::ptr_eq(&self.pushed, &snapshot.signals) {
+            return;
+        }
+        self.pushed = snapshot.signals.clone();
+        for ((_, subject), judged) in &mut self.subjects {
+            let first = (subject.clone(), String::new());
+            let own = snapshot.signals.range(first..).take_while(|((of, _), _)| of == subject);
+            let own: Vec<&Arc<SignalRecord>> = own.map(|(_, record)| record).collect();
+            let is_changed = judged.take_pushed(&own, now);
+            if let Some(group) = self.groups.get_mut(&judged.list).filter(|_| is_changed) {
+                judged.look(group, now.steady_ms);
+            }
+        }
+    }
+
+    fn judge(&mut self, now: Moment) -> Vec<Turn> {
+        let Self { groups, subjects, pace, .. } = self;
+        let mut turns = Vec::new();
+        for group in groups.values_mut().filter(|group| group.trouble.is_none()) {
+            let decisions = group.fleet.evaluate_within(now, pace);
+            let moved = group.fleet.take_moved();
+            let key_of = |subject: &SubjectId| (subject.node().clone(), subject.clone());
+            for decision in decisions {
+                let Some(key) = group.members.get(&decision.subject).map(key_of) else { continue };
+                let Some(judged) = subjects.get_mut(&key) else { continue };
+                turns.extend(take_decision(judged, group, decision, now, key.1));
+            }
+            for key in moved.iter().filter_map(|index| group.members.get(index)).map(key_of) {
+                if let Some(judged) = subjects.get_mut(&key) {
+                    judged.note_rules(group);
+                }
+            }
+        }
+        turns
+    }
+
+    /// Where the store does not say what was decided.
+    fn differences(&self, snapshot: &Snapshot) -> Vec<Turn> {
+        let stored = snapshot.subjects.values().filter_map(|record| {
+            let key = (record.subject.node().clone(), record.subject.clone());
+            let judged = self.subjects.get(&key);
+            let decided = judged.and_then(|judged| judged.decided.as_ref());
+            (record.activation.as_deref() != decided).then(|| Turn::Decided {
+                subject: record.subject.clone(),
+                record: decided.cloned(),
+                told: judged.map(|judged| judged.told.clone()).unwrap_or_default(),
+            })
+        });
+        stored.collect()
+    }
+}
+
+fn take_decision(
+    judged: &mut Judged,
+    group: &Group,
+    decision: Decision,
+    now: Moment,
+    subject: SubjectId,
+) -> Option<Turn> {
+    if decision.outcome == Outcome::Switched {
+        judged.switch(group, &decision, now);
+        return None;
+    }
+    let reason = decision.reason;
+    judged.held_back = Some(reason.clone());
+    Some(Turn::HeldBack { subject, reason })
+}

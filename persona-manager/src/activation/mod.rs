@@ -1,0 +1,16 @@
+//! Signals come in, criteria are judged, and what they come to is handed to the pass.
+//!
+//! ```text
+//!   reports: samples ──► board of each subject ──► fleet of all under one list ──► pass: record, event, assignment
+//!   store: pushed values ──┘                              └──► story: explain, status
+//! ```
+//! All of it is in the memory of the manager that leads. What is worn, why, and which rules are in is kept with the
+//! subject in the store, so that whoever leads next goes on from there; how long something held already starts anew.
+
+mod activations;
+mod judged;
+mod list;
+mod samples;
+mod view;
+
+pub(crate) use activations::{Activations, Turn};

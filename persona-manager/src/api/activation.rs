@@ -1,0 +1,57 @@
+//! What criteria make of a subject, and activations that are triggered whatever they say.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use persona_core::wire::api::{ActivationView, AssignmentView, Problem, Trigger};
+use serde_json::json;
+
+use super::input::{Body, subject};
+use super::switch::{answer, end};
+use crate::context::Context;
+use crate::error::Refusal;
+use crate::overrides::{self, check_exists};
+use crate::store::{Override, SubjectRecord};
+
+/// Every persona with rules that a subject may wear, what each rule sees and waits for, and what is worn for it.
+#[utoipa::path(get, path = "/v1/activation/{*subject}", params(("subject" = String, Path)),
+    responses((status = 200, body = ActivationView), (status = "4XX", body = Problem)))]
+pub(super) async fn status(
+    State(context): State<Context>,
+    Path(text): Path<String>,
+) -> Result<Json<ActivationView>, Refusal> {
+    let subject = subject(&text)?;
+    check_exists(&context.store.snapshot(), &subject)?;
+    let view = context.live.activations.view(&subject, context.live.clock.moment());
+    view.map(Json).ok_or_else(|| {
+        Refusal::not_found(format!(
+            "no persona that {subject} may wear has rules: give one spec.activation, and name it in a binding that selects it"
+        ))
+    })
+}
+
+/// Puts a persona on in the layer of activation: above criteria, below requests and switches by hand.
+#[utoipa::path(post, path = "/v1/activation", request_body = Trigger,
+    responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
+pub(super) async fn trigger(
+    State(context): State<Context>,
+    Body(request): Body<Trigger>,
+) -> Result<Json<AssignmentView>, Refusal> {
+    let Trigger { subject, persona, for_ms } = request;
+    let (assigner, who) = (context.assigner.clone(), subject.clone());
+    let change = context.store.change(move |draft| {
+        let until_ms = for_ms.map(|for_ms| draft.now_ms().saturating_add(for_ms));
+        overrides::trigger(draft, &assigner, &who, Override { value: persona, until_ms })
+    });
+    answer(&context, &subject, change.await?)
+}
+
+/// Releases a triggered activation: criteria decide again.
+#[utoipa::path(delete, path = "/v1/activation/{*subject}", params(("subject" = String, Path)),
+    responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
+pub(super) async fn release(
+    State(context): State<Context>,
+    Path(text): Path<String>,
+) -> Result<Json<AssignmentView>, Refusal> {
+    let take = |record: &mut SubjectRecord| record.triggered.take().map(|ended| json!({ "persona": ended.value }));
+    end(&context, &text, "activation", None, take).await
+}
