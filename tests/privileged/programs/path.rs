@@ -92,6 +92,7 @@ impl Chain {
                     lease6: None,
                     filtering: Filtering::default(),
                     bypass: vec![],
+                    normalise: Normalisation::default(),
                 }),
             }],
             devices: vec![DeviceEntry {
