@@ -1,6 +1,7 @@
 //! Real peers as traffic through a whole cluster: manager, agent and edges as processes, servers and clients that others
 //! wrote at both ends. Each test looks at what arrived and at who the server says its client is.
 
+mod appearance;
 pub(crate) mod container;
 mod dns;
 mod guard;
