@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod icmp_limit;
 pub mod maps;
 pub mod node;
+pub mod normalise;
 #[cfg(feature = "user")]
 mod pod;
 pub mod probe;

@@ -75,6 +75,12 @@ pub const SUBJECT_IS_HOST: u32 = 256;
 pub const SUBJECT_HAS_CONFIGURED: u32 = 512;
 /// [`Subject::flags`]: it has bypass prefixes of its own.
 pub const SUBJECT_HAS_BYPASS: u32 = 1024;
+/// [`Subject::flags`]: its packets leave the edge with [`crate::normalise::HOPS_OUTSIDE`] hops, however many they had.
+pub const SUBJECT_SETS_HOPS: u32 = 2048;
+/// [`Subject::flags`]: neither identifications nor flow labels of its own leave.
+pub const SUBJECT_SETS_ID: u32 = 4096;
+/// [`Subject::flags`]: no connection that it opens or takes offers timestamps.
+pub const SUBJECT_STRIPS_TIMESTAMPS: u32 = 8192;
 
 /// A subject that lives on the node. Map `SUBJECTS`, by an index that user space gives.
 #[repr(C)]

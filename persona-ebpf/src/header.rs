@@ -96,6 +96,12 @@ impl Ipv6 {
         let others = self.version_class_label & !0x0ff0_0000u32.to_be();
         self.version_class_label = others | ((class as u32) << 20).to_be();
     }
+
+    /// Says that the packet belongs to no flow that has a label (RFC 6437 §2).
+    #[inline(always)]
+    pub fn clear_flow_label(&mut self) {
+        self.version_class_label &= 0xfff0_0000u32.to_be();
+    }
 }
 
 #[repr(C)]

@@ -243,11 +243,16 @@ impl Packet {
         if self.ip.ttl <= 1 {
             return Err(DropReason::TtlExpired);
         }
-        let word = |ttl: u8, protocol: u8| u16::from_ne_bytes([ttl, protocol]);
-        let (from, to) = (word(self.ip.ttl, self.ip.protocol), word(self.ip.ttl - 1, self.ip.protocol));
-        self.ip.ttl -= 1;
-        self.ip.checksum = replace_word(self.ip.checksum, from, to);
+        self.set_ttl(self.ip.ttl - 1);
         Ok(())
+    }
+
+    /// Sets the time to live. The caller writes the header back.
+    #[inline(always)]
+    pub fn set_ttl(&mut self, ttl: u8) {
+        let word = |ttl: u8| u16::from_ne_bytes([ttl, self.ip.protocol]);
+        self.ip.checksum = replace_word(self.ip.checksum, word(self.ip.ttl), word(ttl));
+        self.ip.ttl = ttl;
     }
 
     /// Sets the type of service. The caller writes the header back.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use persona_common::drop::DropReason;
 use persona_common::probe::GENEVE_PORT;
 use persona_ctl::slow_path::{
-    Facts, Fate, Fates, Key, LeaseFacts, Outer, Rewrite, Role, SlowPath, SlowPathCounters, Way,
+    Facts, Fate, Fates, Hops, Key, LeaseFacts, Outer, Rewrite, Role, SlowPath, SlowPathCounters, Way,
 };
 use persona_tests::ctl::patient;
 
@@ -44,7 +44,7 @@ impl Fates for Scripted {
 
 fn tunnel(local: IpAddr) -> Fate {
     let rewrite =
-        Rewrite { source: Some(LEASED.into()), id: Some(5 << 10 | 1), counts_hop: true, ..Rewrite::default() };
+        Rewrite { source: Some(LEASED.into()), id: Some(5 << 10 | 1), hops: Hops::Count, ..Rewrite::default() };
     let outer = Outer { vni: VNI, ..Outer::new(local, local, 0xc001) };
     Fate::Tunnel { rewrite, outer, mtu: 1_400, class: 0 }
 }

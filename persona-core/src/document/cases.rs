@@ -131,8 +131,16 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             "encryption of tunnels is not enforced",
         ),
         (
-            persona("network: { egress: { pools: [a] }, privacy: { normalise: [ttl] } }"),
-            "normalising headers is not enforced",
+            persona("network: { egress: { pools: [a] }, privacy: { normalise: [ttl, tcp-options] } }"),
+            "spec.network.privacy.normalise[1]: another order of TCP options is not enforced by this release; leave it out, or write ttl, ip-id, dscp or tcp-timestamps",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, privacy: { normalise: [ttl, ip-id, ttl] } }"),
+            "spec.network.privacy.normalise[2]: is there twice",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, privacy: { normalise: [hops] } }"),
+            "unknown value hops; valid values: dscp, ip-id, tcp-options, tcp-timestamps, ttl",
         ),
         (
             persona("network: { egress: { pools: [a] }, impair: { delay: 40ms } }"),

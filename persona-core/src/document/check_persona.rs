@@ -1,7 +1,7 @@
 //! What no type can say about a persona: see [`super::check`].
 
 use super::check::{DECIMALS_ADVICE, Problems, is_short_decimal};
-use super::network::{Assign, Family, Impair, MTU_DEFAULT, Network, Privacy};
+use super::network::{Assign, Family, Impair, MTU_DEFAULT, Network, Normalise, Privacy};
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
 use super::qos::{EnforceAt, Qos};
@@ -38,7 +38,11 @@ pub(super) fn persona_hints(spec: &PersonaSpec) -> Vec<String> {
     let portless = protocols.iter().find(|protocol| !protocol.has_ports()).map(|protocol| {
         format!("spec.network.protocols has {protocol}: protocols without ports are told from others, not from each other; one lets all of them pass")
     });
-    icmp.into_iter().chain(portless).collect()
+    let hops = network.normalise().contains(&Normalise::Ttl).then(|| {
+        "spec.network.privacy.normalise has ttl: a traceroute shows the node and then the destination, nothing between"
+            .to_owned()
+    });
+    icmp.into_iter().chain(portless).chain(hops).collect()
 }
 
 impl Problems {
@@ -167,8 +171,16 @@ impl Problems {
             "encryption of tunnels",
             "write false or leave it out",
         );
-        let normalise = !privacy.normalise.is_empty();
-        self.refuse_unenforced(normalise, "spec.network.privacy.normalise", "normalising headers", "leave it out");
+        let path = "spec.network.privacy.normalise";
+        self.no_duplicates(path, &privacy.normalise);
+        for (index, field) in privacy.normalise.iter().enumerate() {
+            self.refuse_unenforced(
+                *field == Normalise::TcpOptions,
+                &format!("{path}[{index}]"),
+                "another order of TCP options",
+                "leave it out, or write ttl, ip-id, dscp or tcp-timestamps",
+            );
+        }
     }
 
     fn impair(&mut self, _: &Impair) {

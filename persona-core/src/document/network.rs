@@ -73,6 +73,11 @@ impl Network {
         self.edges.as_ref().and_then(|edges| edges.group.as_ref())
     }
 
+    /// What of its wearers' hosts is hidden.
+    pub fn normalise(&self) -> &[Normalise] {
+        self.privacy.as_ref().map_or(&[], |privacy| &privacy.normalise)
+    }
+
     /// How long flows may go on after their subject has left the persona, milliseconds. None: until they end.
     pub fn grace_ms(&self) -> Option<u64> {
         self.egress.grace.map(|grace| grace.0)
@@ -182,24 +187,25 @@ pub struct Privacy {
     /// Whether tunnels are encrypted. Not enforced by this release and therefore refused when true.
     #[serde(default)]
     pub encrypt: bool,
-    /// Header fields to make alike. Not enforced by this release and therefore refused when not empty.
+    /// Header fields that shall not betray the host, of all that goes out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub normalise: Vec<Normalise>,
 }
 
 /// A header field that can betray a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalise {
-    /// Time to live, hop limit.
+    /// Time to live, hop limit: 64 where the packet leaves its edge.
     Ttl,
-    /// IP identification.
+    /// IPv4 identification: zero, or out of the lease's range where the packet may be cut. IPv6 flow label: zero.
     IpId,
-    /// TCP timestamps.
+    /// TCP timestamps: never offered, in either direction.
     TcpTimestamps,
-    /// Order of TCP options.
+    /// Order of TCP options. Not enforced by this release and therefore refused.
     TcpOptions,
-    /// DSCP.
+    /// DSCP: what `qos` sets, else zero.
     Dscp,
 }
 

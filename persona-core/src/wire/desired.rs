@@ -12,7 +12,7 @@ use crate::ids::Generation;
 
 pub use super::items::{EdgeItem, LeaseItem, NodeItem, PoolItem, ProbeItem, SubjectItem, SubjectNetwork, SubjectQos};
 pub use super::space::{AddressFamily, LeaseSpace, PREFIX_LENGTH, WHOLE_ADDRESS_BITS};
-pub use crate::document::{Assign, Filtering};
+pub use crate::document::{Assign, Filtering, Normalise};
 
 /// All that one node or one edge shall be, at one generation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

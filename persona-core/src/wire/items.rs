@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::SubjectResources;
 use super::space::LeaseSpace;
-use crate::document::{Assign, Filtering};
+use crate::document::{Assign, Filtering, Normalise};
 use crate::ids::{
     EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
     Vni,
@@ -96,6 +96,9 @@ pub struct SubjectNetwork {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub bypass: Vec<Cidr>,
+    /// What of the subject's host its packets shall not betray.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub normalise: Vec<Normalise>,
 }
 
 /// Rates and marks that a subject wears.

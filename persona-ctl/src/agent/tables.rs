@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
 use persona_core::wire::desired::{
-    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, ProbeItem, SubjectItem, SubjectNetwork,
+    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, Normalise, ProbeItem, SubjectItem, SubjectNetwork,
 };
 
 use super::budget::{self, Budget, MtuPolicy};
@@ -20,7 +20,7 @@ use super::observe::Observed;
 use super::places::{Places, managed_ranges};
 use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
 use crate::dataplane::tables::{
-    AllowedProtocols, EdgeEntry, GroupTable, LeaseEntry, NodeTables, SubjectEgress, SubjectEntry,
+    AllowedProtocols, EdgeEntry, GroupTable, LeaseEntry, NodeTables, Normalisation, SubjectEgress, SubjectEntry,
 };
 
 /// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
@@ -271,12 +271,13 @@ impl<'a> Parts<'a> {
             vni: network.vni,
             mtu,
             allow: self.allowed(item, network)?,
-            dscp: item.qos.dscp,
+            dscp: item.qos.dscp.or(network.normalise.contains(&Normalise::Dscp).then_some(0)),
             egress_class: queues.egress_classes.get(&item.number).copied().unwrap_or(0),
             lease: network.lease,
             lease6: network.lease6,
             filtering: network.filtering,
             bypass: network.bypass.iter().map(|range| (range.address(), range.prefix_length())).collect(),
+            normalise: normalisation(&network.normalise),
         })
     }
 
@@ -384,6 +385,15 @@ fn build_rows(edges: &[(EdgeNumber, String, u16)]) -> Vec<(EdgeNumber, EdgeNumbe
     let edges: Vec<(EdgeNumber, &str, u16)> =
         edges.iter().map(|(number, name, weight)| (*number, name.as_str(), *weight)).collect();
     maglev::build(&edges)
+}
+
+/// What the programs hide themselves; a DSCP is hidden by setting one.
+fn normalisation(fields: &[Normalise]) -> Normalisation {
+    Normalisation {
+        hops: fields.contains(&Normalise::Ttl),
+        id: fields.contains(&Normalise::IpId),
+        timestamps: fields.contains(&Normalise::TcpTimestamps),
+    }
 }
 
 #[cfg(test)]

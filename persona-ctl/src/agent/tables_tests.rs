@@ -68,6 +68,7 @@ fn subject(mtu: u16, lease: u64) -> SubjectItem {
         assign: Default::default(),
         filtering: Default::default(),
         bypass: Vec::new(),
+        normalise: Vec::new(),
     };
     let qos = SubjectQos { egress_bps: Some(8_000_000), ..Default::default() };
     let subject = "workload/n1/w1".parse().unwrap();
@@ -177,6 +178,26 @@ fn protocols_without_ports_pass_under_a_whole_address() {
     let plan = build_of(vec![Item::Edge(edge("e1", 1)), Item::Subject(odd), Item::Lease(whole_address)]).unwrap();
     let egress = plan.tables.subjects[0].network.clone().unwrap();
     assert_eq!(egress.allow, AllowedProtocols { icmp: true, other: true, ..AllowedProtocols::default() });
+}
+
+#[test]
+fn what_a_persona_hides_is_told_to_the_programs() {
+    use Normalise::{Dscp, IpId, TcpTimestamps, Ttl};
+    let nothing = Normalisation::default();
+    for (fields, own_dscp, hidden, dscp) in [
+        (vec![], None, nothing, None),
+        (vec![Ttl], None, Normalisation { hops: true, ..nothing }, None),
+        (vec![IpId], Some(46), Normalisation { id: true, ..nothing }, Some(46)),
+        (vec![TcpTimestamps, Dscp], None, Normalisation { timestamps: true, ..nothing }, Some(0)),
+        (vec![Dscp], Some(46), nothing, Some(46)),
+    ] {
+        let mut worn = subject(1_400, 9);
+        worn.network.as_mut().unwrap().normalise = fields.clone();
+        worn.qos.dscp = own_dscp;
+        let items = vec![Item::Edge(edge("e1", 1)), Item::Subject(worn), Item::Lease(lease(9, "workload/n1/w1"))];
+        let egress = build_of(items).unwrap().tables.subjects[0].network.clone().unwrap();
+        assert_eq!((egress.normalise, egress.dscp), (hidden, dscp), "{fields:?}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::error::DataplaneError;
 use super::maps::{Cells, Table};
 use super::node_fates::{address6_from, fragment_key};
 use super::sys;
-use crate::slow_path::{Fate, Fates, Key, Outer, Rewrite, Way};
+use crate::slow_path::{Fate, Fates, Hops, Key, Outer, Rewrite, Way};
 
 /// Reads an edge's table of fragments.
 pub struct EdgeFates {
@@ -73,7 +73,7 @@ impl EdgeFates {
         let ends = address6_from(config.underlay_address).zip(address6_from(node.address));
         let Some((from, to)) = ends else { return Ok(Some(Fate::Drop(DropReason::Unleased))) };
         let outer = Outer { vni: block.vni, ..Outer::new(from, to, entropy_port) };
-        let rewrite = Rewrite { counts_hop: true, ..Rewrite::default() };
+        let rewrite = Rewrite { hops: Hops::Count, ..Rewrite::default() };
         Ok(Some(Fate::Tunnel { rewrite, outer, mtu: block.mtu as u16, class: 0 }))
     }
 

@@ -8,13 +8,17 @@ use persona_common::drop::DropReason;
 use persona_common::flow::{ROW_WALK_MAX, ROW_WALK_STEP, entropy_port, row_of_hash};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::MAGLEV_ROW_COUNT;
-use persona_common::node::{EdgeHop, Group, Lease, Liveness, NodeConfig, SUBJECT_IS_HOST, SUBJECT_SETS_DSCP, Subject};
+use persona_common::node::{
+    EdgeHop, Group, Lease, Liveness, NodeConfig, SUBJECT_IS_HOST, SUBJECT_SETS_DSCP, SUBJECT_SETS_HOPS,
+    SUBJECT_SETS_ID, Subject,
+};
+use persona_common::normalise::HOPS_TO_EDGE;
 
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
 use super::maps::{Cells, Table, address6};
 use super::sys;
-use crate::slow_path::{Fate, Fates, Key, Outer, Rewrite, Way};
+use crate::slow_path::{Fate, Fates, Hops, Key, Outer, Rewrite, Way};
 
 /// Reads a node's table of fragments.
 pub struct NodeFates {
@@ -73,7 +77,8 @@ impl NodeFates {
             source: address6_from(value.address),
             id: key.source.is_ipv4().then_some(value.id as u16),
             dscp: (subject.flags & SUBJECT_SETS_DSCP != 0).then_some(subject.dscp as u8),
-            counts_hop: true,
+            hops: if subject.flags & SUBJECT_SETS_HOPS != 0 { Hops::Become(HOPS_TO_EDGE) } else { Hops::Count },
+            clears_flow_label: subject.flags & SUBJECT_SETS_ID != 0,
             ..Rewrite::default()
         };
         let ends = address6_from(config.underlay_address).zip(address6_from(edge.address));

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use persona_common::node::{
     SUBJECT_FILTERS_BY_REMOTE, SUBJECT_HAS_BYPASS, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP,
-    SUBJECT_IS_HOST, SUBJECT_OTHER, SUBJECT_PRESENT, SUBJECT_SETS_DSCP, SUBJECT_TCP, SUBJECT_UDP, Subject,
+    SUBJECT_IS_HOST, SUBJECT_OTHER, SUBJECT_PRESENT, SUBJECT_SETS_DSCP, SUBJECT_SETS_HOPS, SUBJECT_SETS_ID,
+    SUBJECT_STRIPS_TIMESTAMPS, SUBJECT_TCP, SUBJECT_UDP, Subject,
 };
 use persona_core::ids::{LeaseId, SubjectNumber};
 
@@ -46,6 +47,9 @@ fn put_network(index: &NodeIndex, cell: &mut Subject, network: &SubjectEgress) {
         (network.dscp.is_some(), SUBJECT_SETS_DSCP),
         (network.filtering == Filtering::AddressAndPortDependent, SUBJECT_FILTERS_BY_REMOTE),
         (!network.bypass.is_empty(), SUBJECT_HAS_BYPASS),
+        (network.normalise.hops, SUBJECT_SETS_HOPS),
+        (network.normalise.id, SUBJECT_SETS_ID),
+        (network.normalise.timestamps, SUBJECT_STRIPS_TIMESTAMPS),
     ];
     set(cell, &bits);
 }

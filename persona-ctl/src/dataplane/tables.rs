@@ -66,6 +66,19 @@ pub struct SubjectEgress {
     pub filtering: Filtering,
     /// Destinations that pass by this persona, beside the host's list.
     pub bypass: Vec<(IpAddr, u8)>,
+    /// What is hidden of its packets.
+    pub normalise: Normalisation,
+}
+
+/// What of its host a subject's packets don't show outside. (A DSCP is hidden by setting one.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Normalisation {
+    /// How many hops they began with and have gone: TTL and hop limit.
+    pub hops: bool,
+    /// Their identifications and flow labels.
+    pub id: bool,
+    /// The host's clock in TCP's timestamps.
+    pub timestamps: bool,
 }
 
 /// Protocols that a persona lets pass.

@@ -30,7 +30,7 @@ pub use fate::{Fate, Fates};
 pub use frame::Outer;
 pub use keeper::Keeper;
 pub use queue::{Key, Way};
-pub use rewrite::Rewrite;
+pub use rewrite::{Hops, Rewrite};
 
 use worker::{Shared, State, Worker};
 

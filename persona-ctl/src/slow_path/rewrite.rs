@@ -22,8 +22,22 @@ pub struct Rewrite {
     pub id: Option<u16>,
     /// Another DSCP, 0 to 63; ECN is kept.
     pub dscp: Option<u8>,
-    /// Whether a hop is counted.
-    pub counts_hop: bool,
+    /// What becomes of the hops that it has left.
+    pub hops: Hops,
+    /// IPv6: whether it goes on without a flow label.
+    pub clears_flow_label: bool,
+}
+
+/// What becomes of the hops that a packet has left (TTL, hop limit). One that has none left is refused either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hops {
+    /// They stay.
+    #[default]
+    Keep,
+    /// One less.
+    Count,
+    /// So many, however many there were.
+    Become(u8),
 }
 
 impl Rewrite {
@@ -64,6 +78,10 @@ impl Rewrite {
             packet[0] = packet[0] & 0xf0 | class >> 4;
             packet[1] = packet[1] & 0x0f | class << 4;
         }
+        if self.clears_flow_label {
+            packet[1] &= 0xf0;
+            packet[2..4].fill(0);
+        }
         for (address, at) in [(self.source, 8), (self.destination, 24)] {
             match address {
                 Some(IpAddr::V6(address)) => packet[at..at + 16].copy_from_slice(&address.octets()),
@@ -75,13 +93,12 @@ impl Rewrite {
     }
 
     fn count_hop(&self, hops: &mut u8) -> Result<(), DropReason> {
-        if !self.counts_hop {
-            return Ok(());
-        }
-        if *hops <= 1 {
-            return Err(DropReason::TtlExpired);
-        }
-        *hops -= 1;
+        *hops = match self.hops {
+            Hops::Keep => *hops,
+            Hops::Count | Hops::Become(_) if *hops <= 1 => return Err(DropReason::TtlExpired),
+            Hops::Count => *hops - 1,
+            Hops::Become(hops) => hops,
+        };
         Ok(())
     }
 }
@@ -103,7 +120,8 @@ mod tests {
             destination: Some(destination.parse().unwrap()),
             id: Some(0x1234),
             dscp: Some(46),
-            counts_hop: true,
+            hops: Hops::Count,
+            clears_flow_label: false,
         }
     }
 
@@ -129,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn what_betrays_a_host_is_hidden() {
+        let hiding = |rewrite: Rewrite| Rewrite { hops: Hops::Become(65), clears_flow_label: true, ..rewrite };
+        let mut ipv4 = ipv4_packet(&[1, 1, 1, 0], 7, 0x2001, &[9; 16]);
+        hiding(rewrite("192.0.2.1", "192.0.2.2")).apply(&mut ipv4).unwrap();
+        assert_eq!((ipv4[8], header_checksum(&ipv4[..24])), (65, [0, 0]));
+        let mut ipv6 = ipv6_fragment(7, 8, true, &[9; 16]);
+        ipv6[1..4].copy_from_slice(&[0x2a, 0xbc, 0xde]);
+        hiding(rewrite("2001:db8::5", "2001:db8::6")).apply(&mut ipv6).unwrap();
+        assert_eq!((traffic_class(&ipv6), ipv6[1] & 15, &ipv6[2..4], ipv6[7]), (46 << 2 | 2, 0, &[0, 0][..], 65));
+    }
+
+    #[test]
     fn what_cannot_go_on_is_refused_with_its_reason() {
         let mut last_hop = ipv4_packet(&[], 7, 0x2001, &[9; 16]);
         last_hop[8] = 1;
@@ -137,6 +167,12 @@ mod tests {
             ("the last hop", last_hop.clone(), rewrite("192.0.2.1", "192.0.2.2"), Err(DropReason::TtlExpired)),
             ("the other family", ipv4_packet(&[], 7, 1, &[9; 16]), family, Err(DropReason::Malformed)),
             ("half a header", vec![0x60; 39], family, Err(DropReason::Malformed)),
+            (
+                "the last hop, hidden",
+                last_hop.clone(),
+                Rewrite { hops: Hops::Become(65), ..Rewrite::default() },
+                Err(DropReason::TtlExpired),
+            ),
             ("no hop is counted", last_hop, Rewrite::default(), Ok(())),
         ];
         for (what, mut packet, rewrite, expected) in cases {

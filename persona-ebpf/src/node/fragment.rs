@@ -34,11 +34,17 @@ pub fn outward_scope(subject_index: u32) -> u32 {
 /// The passage of a packet that is or will be cut.
 #[inline(always)]
 pub fn passage(packet: &Packet, lease: &Lease, lease_index: u32, external_port: u16) -> Result<Passage, DropReason> {
+    let id = next_id(lease, lease_index, external_port, 1)?;
+    Ok(Passage { id, hash: passage_hash(packet, lease.address, id) })
+}
+
+/// The next id of a port's block, for one packet or for as many as segmentation will make of one.
+#[inline(always)]
+pub fn next_id(lease: &Lease, lease_index: u32, external_port: u16, packet_count: u32) -> Result<u16, DropReason> {
     let counter = FRAGMENT_COUNTERS.get_ptr_mut(lease_index).ok_or(DropReason::Kernel)?;
     // SAFETY: an aligned u32 in the map, valid for this run.
-    let counter = atomic::add(unsafe { &mut *counter }, 1);
-    let id = block_id(external_port, lease.block_bits, counter);
-    Ok(Passage { id, hash: passage_hash(packet, lease.address, id) })
+    let counter = atomic::add(unsafe { &mut *counter }, packet_count);
+    Ok(block_id(external_port, lease.block_bits, counter))
 }
 
 /// The hash of all fragments under an id: they stay in order and with one edge.

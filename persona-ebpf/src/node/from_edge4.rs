@@ -14,6 +14,7 @@ use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 
 use crate::deliver::to_subject;
+use crate::handshake::Terms;
 use crate::maps::{self, SUBJECT_TRAFFIC, SUBJECTS};
 use crate::read::read;
 use crate::receive::{self, Recipient};
@@ -120,6 +121,7 @@ fn deliver(
     count_persona(lease.persona_index, Direction::Inward, packets, bytes);
     frame.decapsulate(outer)?;
     packet.move_to(ETHERNET_LENGTH);
-    rewrite_destination(frame, packet, Side { address: recipient.address, port: recipient.port }, lease.mtu)?;
+    let to = Side { address: recipient.address, port: recipient.port };
+    rewrite_destination(frame, packet, to, Terms::of(lease, subject))?;
     to_subject(frame, outer, subject, &mapped(packet.ip.destination))
 }

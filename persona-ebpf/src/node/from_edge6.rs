@@ -16,6 +16,7 @@ use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Part};
 use persona_ebpf::packet6::Packet6;
 
+use crate::handshake::Terms;
 use crate::maps::{self, SUBJECT_TRAFFIC};
 use crate::records::{self, Held};
 use crate::{deliver, fragment6, slow_path, translate6};
@@ -113,7 +114,8 @@ fn carry(
     count_persona(lease.persona_index, Direction::Inward, packets, bytes);
     frame.decapsulate(outer)?;
     packet.move_to(ETHERNET_LENGTH);
-    translate6::rewrite_destination(frame, packet, lease, local, (class & !ECN_MASK) | ecn)?;
+    let terms = Terms::of(lease, subject);
+    translate6::rewrite_destination(frame, packet, terms, local, (class & !ECN_MASK) | ecn)?;
     deliver::to_subject(frame, outer, subject, &local)
 }
 

@@ -31,7 +31,7 @@ use crate::read::read;
 use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot, new_mapping, slot_mut};
 use crate::rewrite::rewrite_source;
 use crate::towards::is_answer;
-use crate::{share, slow_path, tell};
+use crate::{normalise, share, slow_path, tell};
 
 /// How a packet leaves: under which lease and port, by which edge.
 #[repr(C, align(8))]
@@ -114,6 +114,7 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
         }
         departure.port = packet.local_port;
         departure.hash = configured4::hash(&packet);
+        departure.lease_index = held.index;
         held.lease
     } else if packet.kind == Kind::Error || packet.part == Part::Later {
         let found = if packet.kind == Kind::Error {
@@ -167,6 +168,7 @@ fn depart(
     departure: &mut Departure,
 ) -> Result<(), DropReason> {
     departure.port = mapping.external_port;
+    departure.lease_index = mapping.lease_index;
     if packet.part == Part::First || must_be_cut(frame, packet, mapping.lease) {
         let passage = fragment::passage(packet, mapping.lease, mapping.lease_index, mapping.external_port)?;
         if packet.part == Part::First {
@@ -292,13 +294,15 @@ fn send(
     if packet.ip.ttl <= 1 {
         return refuse(frame, packet, origin, TTL_EXPIRED);
     }
-    packet.count_hop()?;
+    normalise::count_hop(packet, subject)?;
     let packets = packet.packet_count(frame);
     let bytes = packet.byte_count(packets);
     add(&SUBJECT_TRAFFIC, origin.subject_index, Direction::Outward, packets, bytes);
     count_persona(lease.persona_index, Direction::Outward, packets, bytes);
     if departure.is_cut != 0 {
         packet.set_id(departure.id);
+    } else {
+        normalise::hide_id(packet, subject, lease, (departure.lease_index, departure.port), packets)?;
     }
     rewrite_source(frame, packet, subject, lease, departure.port)?;
     path::send_to_edge(frame, &packet.inner(), subject, lease, departure.hash, exit)

@@ -11,15 +11,16 @@ use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE
 use aya_ebpf::programs::TcContext;
 use persona_common::drop::DropReason;
 use persona_common::flow::{TCP, UDP};
-use persona_common::node::{Lease, SUBJECT_SETS_DSCP, Subject};
+use persona_common::node::{Lease, Subject};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::TCP_SYN;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 use persona_ebpf::tc::replace_checksum;
 
-use crate::clamp::{FIXED_HEADERS_LENGTH_V4, clamp_mss};
+use crate::handshake::{self, FIXED_HEADERS_LENGTH_V4, Terms};
 use crate::icmp_error;
+use crate::normalise::set_dscp;
 
 /// What the subject's side of a packet becomes.
 #[derive(Clone, Copy)]
@@ -42,18 +43,19 @@ pub fn rewrite_source(
 
 /// Makes a packet to a lease one to its workload.
 #[inline(always)]
-pub fn rewrite_destination(frame: &TcContext, packet: &mut Packet, to: Side, mtu: u32) -> Result<(), DropReason> {
+pub fn rewrite_destination(frame: &TcContext, packet: &mut Packet, to: Side, terms: Terms) -> Result<(), DropReason> {
     if packet.kind == Kind::Error {
         icmp_error::translate(frame, packet, Direction::Inward, to)?;
     }
-    unpack(rewrite_destination_apart(frame, packet, to.address, to.port, mtu)).map(|_| ())
+    unpack(rewrite_destination_apart(frame, packet, to.address, to.port, terms)).map(|_| ())
 }
 
 /// A function of its own, as the stack is short.
 #[inline(never)]
 fn rewrite_source_apart(frame: &TcContext, packet: &mut Packet, subject: &Subject, lease: &Lease, port: u16) -> u64 {
     let to = Side { address: lease.address, port };
-    let rewritten = rewrite_inside(frame, packet, Direction::Outward, packet.ip.source, to, lease.mtu);
+    let terms = Terms::of(lease, subject);
+    let rewritten = rewrite_inside(frame, packet, Direction::Outward, packet.ip.source, to, terms);
     packet.set_source(to.address);
     set_dscp(packet, subject);
     pack(rewritten.and_then(|()| frame.write(packet.at, packet.ip)).map(|()| 0))
@@ -61,31 +63,21 @@ fn rewrite_source_apart(frame: &TcContext, packet: &mut Packet, subject: &Subjec
 
 /// A function of its own, as the stack is short.
 #[inline(never)]
-fn rewrite_destination_apart(frame: &TcContext, packet: &mut Packet, address: u32, port: u16, mtu: u32) -> u64 {
+fn rewrite_destination_apart(frame: &TcContext, packet: &mut Packet, address: u32, port: u16, terms: Terms) -> u64 {
     let to = Side { address, port };
-    let rewritten = rewrite_inside(frame, packet, Direction::Inward, packet.ip.destination, to, mtu);
+    let rewritten = rewrite_inside(frame, packet, Direction::Inward, packet.ip.destination, to, terms);
     packet.set_destination(to.address);
     pack(rewritten.and_then(|()| frame.write(packet.at, packet.ip)).map(|()| 0))
 }
 
-/// Sets the DSCP that the persona asks for. The caller writes the header back.
+/// Holds a SYN or SYN-ACK to what the persona lets connections ask for.
 #[inline(always)]
-pub fn set_dscp(packet: &mut Packet, subject: &Subject) {
-    if subject.flags & SUBJECT_SETS_DSCP != 0 {
-        // The lower two bits are ECN's (RFC 3168 §5).
-        packet.set_tos((subject.dscp as u8) << 2 | (packet.ip.tos & 3));
-    }
-}
-
-/// Lowers the MSS of a SYN or SYN-ACK to what an IPv4 packet of `mtu` bytes carries.
-#[inline(always)]
-pub fn clamp(frame: &TcContext, packet: &Packet, mtu: u32) -> Result<(), DropReason> {
+fn hold_handshake(frame: &TcContext, packet: &Packet, terms: Terms) -> Result<(), DropReason> {
     let options_length = packet.headers_length.wrapping_sub(packet.ip_header_length() + 20);
     if packet.tcp_flags & TCP_SYN == 0 || options_length == 0 || packet.kind != Kind::Flow {
         return Ok(());
     }
-    let limit = mtu.saturating_sub(FIXED_HEADERS_LENGTH_V4);
-    if clamp_mss(frame, packet.l4_at(), options_length, limit) == 0 { Ok(()) } else { Err(DropReason::Kernel) }
+    handshake::hold(frame, packet.l4_at(), options_length, packet.tcp_flags, FIXED_HEADERS_LENGTH_V4, terms)
 }
 
 /// Rewrites all behind the IP header whose address was `from`. A later fragment has nothing there; what an
@@ -97,7 +89,7 @@ fn rewrite_inside(
     direction: Direction,
     from: u32,
     to: Side,
-    mtu: u32,
+    terms: Terms,
 ) -> Result<(), DropReason> {
     if packet.part == Part::Later || packet.kind == Kind::Portless {
         return Ok(());
@@ -108,7 +100,7 @@ fn rewrite_inside(
             Direction::Inward => Ok(()),
         };
     }
-    clamp(frame, packet, mtu)?;
+    hold_handshake(frame, packet, terms)?;
     rewrite_transport(frame, packet, direction, from, to)
 }
 

@@ -5,7 +5,7 @@
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
-use persona_common::node::{LEASE_HAS_INNER_PREFIX, Lease, SUBJECT_SETS_DSCP, Subject};
+use persona_common::node::{LEASE_HAS_INNER_PREFIX, Lease, Subject};
 use persona_common::translation::{adjustment, translate};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{Ipv6, TCP_SYN};
@@ -13,11 +13,9 @@ use persona_ebpf::packet::{Kind, Part};
 use persona_ebpf::packet6::{Packet6, sum_difference};
 use persona_ebpf::tc::update_sum;
 
-use crate::clamp::clamp_mss;
+use crate::handshake::{self, FIXED_HEADERS_LENGTH_V6, Terms};
 use crate::maps::HOST_ADDRESSES;
-
-/// Bytes of IPv6 and TCP headers without options (RFC 6691 §2).
-const FIXED_HEADERS_LENGTH_V6: u32 = 60;
+use crate::normalise::header6;
 
 /// Offset of an address in an IPv6 header.
 const SOURCE_AT: usize = 8;
@@ -76,17 +74,14 @@ pub fn rewrite_source(
     lease: &Lease,
     source: Address6,
 ) -> Result<(), DropReason> {
-    clamp(frame, packet, lease.mtu)?;
+    hold_handshake(frame, packet, Terms::of(lease, subject))?;
     if packet.kind == Kind::Error {
         // What it embeds was sent to the workload.
         frame.write(packet.embedded_at() + DESTINATION_AT, source)?;
     }
     let mut ip = packet.ip;
     ip.source = source;
-    if subject.flags & SUBJECT_SETS_DSCP != 0 {
-        // The lower two bits are ECN's (RFC 3168 §5).
-        ip.set_traffic_class((subject.dscp as u8) << 2 | (ip.traffic_class() & 3));
-    }
+    header6(&mut ip, subject);
     write(frame, packet, ip)
 }
 
@@ -95,11 +90,11 @@ pub fn rewrite_source(
 pub fn rewrite_destination(
     frame: &TcContext,
     packet: &mut Packet6,
-    lease: &Lease,
+    terms: Terms,
     destination: Address6,
     class: u8,
 ) -> Result<(), DropReason> {
-    clamp(frame, packet, lease.mtu)?;
+    hold_handshake(frame, packet, terms)?;
     if packet.kind == Kind::Error {
         frame.write(packet.embedded_at() + SOURCE_AT, destination)?;
     }
@@ -120,9 +115,9 @@ fn write(frame: &TcContext, packet: &mut Packet6, ip: Ipv6) -> Result<(), DropRe
     Ok(())
 }
 
-/// Lowers the MSS of a SYN to what the MTU allows.
+/// Holds a SYN or SYN-ACK to what the persona lets connections ask for.
 #[inline(always)]
-fn clamp(frame: &TcContext, packet: &Packet6, mtu: u32) -> Result<(), DropReason> {
+fn hold_handshake(frame: &TcContext, packet: &Packet6, terms: Terms) -> Result<(), DropReason> {
     if packet.tcp_flags & TCP_SYN == 0 || packet.kind != Kind::Flow || packet.part != Part::Whole {
         return Ok(());
     }
@@ -130,6 +125,5 @@ fn clamp(frame: &TcContext, packet: &Packet6, mtu: u32) -> Result<(), DropReason
     if options_length == 0 {
         return Ok(());
     }
-    let limit = mtu.saturating_sub(FIXED_HEADERS_LENGTH_V6);
-    if clamp_mss(frame, packet.l4_at(), options_length, limit) == 0 { Ok(()) } else { Err(DropReason::Kernel) }
+    handshake::hold(frame, packet.l4_at(), options_length, packet.tcp_flags, FIXED_HEADERS_LENGTH_V6, terms)
 }

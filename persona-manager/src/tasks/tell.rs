@@ -104,6 +104,7 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
             assign: network.assign(),
             filtering: network.filtering(),
             bypass: network.bypass.clone(),
+            normalise: network.normalise().to_vec(),
         })
     });
     let qos = effective.sections.qos.as_ref().map(|qos| SubjectQos {

@@ -2,6 +2,7 @@
 //! wrote at both ends. Each test looks at what arrived and at who the server says its client is.
 
 mod activation;
+mod appearance;
 pub(crate) mod container;
 mod dns;
 mod guard;

@@ -25,6 +25,9 @@ const BLOCK_BITS: u8 = 6;
 /// The blocks of every lease of ports.
 const BLOCKS: [u16; 2] = [80, 83];
 
+/// All that a persona can hide.
+const HIDDEN: Normalisation = Normalisation { hops: true, id: true, timestamps: true };
+
 fn ipv6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
@@ -74,6 +77,11 @@ impl Scene {
     /// The device that stands for the slow path's: what is redirected goes nowhere in a test run.
     fn slow_ifindex(self) -> Option<u32> {
         (self == Self::Configured).then_some(LOOPBACK)
+    }
+
+    /// Whether the persona of the subject at this place hides what betrays its host.
+    fn hides(self, place: usize) -> bool {
+        (self == Self::Configured) == (place == 0)
     }
 
     /// Whether the subject at this place has its leases on its own interface.
@@ -126,7 +134,7 @@ fn group() -> GroupName {
 }
 
 /// The persona of the subject at this place; they differ in what can differ.
-fn subject(place: usize) -> SubjectEntry {
+fn subject(scene: Scene, place: usize) -> SubjectEntry {
     let [lease, lease6] = lease_ids(place);
     let egress = SubjectEgress {
         vni: VNIS[place],
@@ -138,6 +146,7 @@ fn subject(place: usize) -> SubjectEntry {
         lease6: Some(lease6),
         filtering: [Filtering::EndpointIndependent, Filtering::AddressAndPortDependent][place],
         bypass: [vec![], persona_bypass()][place].clone(),
+        normalise: if scene.hides(place) { HIDDEN } else { Normalisation::default() },
     };
     SubjectEntry { number: SUBJECTS[place], network: Some(egress) }
 }
@@ -152,7 +161,7 @@ pub(super) fn node_tables(scene: Scene, underlay: &Underlay, cgroup: u64) -> Nod
     NodeTables {
         slow_ifindex: scene.slow_ifindex(),
         underlay_address: Some(underlay.node),
-        subjects: vec![subject(0), subject(1)],
+        subjects: vec![subject(scene, 0), subject(scene, 1)],
         devices: vec![DeviceEntry {
             ifindex: LOOPBACK,
             subject: Some(SUBJECTS[0]),

@@ -39,6 +39,7 @@ mod node6_world;
 mod node_edges;
 mod node_packets;
 mod node_reasons;
+mod normalise;
 mod own_group;
 mod packet_log;
 mod path;

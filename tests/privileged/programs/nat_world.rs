@@ -56,6 +56,7 @@ impl Default for Wish {
             lease6: None,
             filtering: Filtering::default(),
             bypass: vec![],
+            normalise: Normalisation::default(),
         };
         Self { block_bits: 10, blocks: vec![5], egress, slow_ifindex: None, configured: false, adopt: Duration::ZERO }
     }

@@ -88,6 +88,7 @@ pub(super) fn tables(underlay: Underlay) -> NodeTables {
         lease6: Some(LeaseId(9)),
         filtering: Filtering::EndpointIndependent,
         bypass: vec![],
+        normalise: Normalisation::default(),
     };
     NodeTables {
         underlay_address: Some(underlay.node),

@@ -44,6 +44,7 @@ pub(super) fn tables() -> NodeTables {
         lease6: None,
         filtering: Filtering::default(),
         bypass: vec![],
+        normalise: Normalisation::default(),
     };
     NodeTables {
         underlay_address: Some(NODE.into()),

@@ -170,6 +170,7 @@ impl Chain {
                     lease6: lease.filter(|_| family == Family::V6),
                     filtering: Filtering::default(),
                     bypass: vec![],
+                    normalise: Normalisation::default(),
                 }),
             }],
             devices: vec![DeviceEntry {

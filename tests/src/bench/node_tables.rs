@@ -73,6 +73,7 @@ pub fn tables(devices: &[u32], blocks_per_lease: u16, uplink: u32) -> Result<Nod
             lease6: None,
             filtering: Filtering::default(),
             bypass: vec![],
+            normalise: Normalisation::default(),
         }),
     };
     let lease = |worker: Worker| LeaseEntry {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use persona_common::drop::DropReason;
 use persona_common::encapsulation::{GATEWAY, WAIT_INWARD};
-use persona_ctl::dataplane::tables::{DeviceEntry, Filtering, LeaseSpace};
+use persona_ctl::dataplane::tables::{DeviceEntry, Filtering, LeaseSpace, Normalisation};
 
 use super::nat::Answer;
 use super::node::{Node, differs, ensure, is_own_source, translated};
@@ -79,7 +79,9 @@ impl Node {
             let inner = translated(got.destination, *prefix).map(IpAddr::V6);
             ensure(inner == Some(packet.destination), || format!("{} became {}", packet.destination, got.destination))?;
         }
-        let change = Change { side: Side::Destination, to, id: None, dscp: None, mtu: lease.mtu, hops: 1 };
+        let timestamps = self.egress(lease.subject).is_some_and(|egress| egress.normalise.timestamps);
+        let hidden = Normalisation { timestamps, ..Normalisation::default() };
+        let change = Change { side: Side::Destination, to, id: None, dscp: None, mtu: lease.mtu, hops: 1, hidden };
         let mut expected = changed(&packet, found.inner, &change);
         let ecn = ecn_at_exit(super::wire::ecn(&expected), found.tos);
         set_ecn(&mut expected, ecn);

@@ -389,7 +389,10 @@ impl Node {
                 ensure(*holder == packet.source, || format!("{} stands for {holder} already", sent.source))?;
             }
         }
-        let change = Change { side: Side::Source, to, id, dscp: egress.dscp, mtu, hops: 1 };
+        if egress.normalise.id && packet.source.is_ipv4() && packet.part == Part::Whole && id.is_none() {
+            id = Some(judge_hidden_id(&lease, bytes, short(found.inner, 4))?);
+        }
+        let change = Change { side: Side::Source, to, id, dscp: egress.dscp, mtu, hops: 1, hidden: egress.normalise };
         let expected = changed(packet, bytes, &change);
         ensure(is_same(packet, &expected, found.inner), || differs(&expected, found.inner))?;
         ensure(found.tos == inner_tos(found.inner), || "outer and inner type of service differ".to_owned())?;
@@ -567,6 +570,18 @@ pub(super) fn translated(from: IpAddr, prefix: Ipv6Addr) -> Option<Ipv6Addr> {
     let adjustment = translation::adjustment([from[0], from[1]], [to[0], to[1]]);
     let out = translation::translate(from, [to[0], to[1]], adjustment)?;
     Some(Ipv6Addr::from(persona_common::addr::octets6(out)))
+}
+
+/// The id of a whole packet whose own is hidden: none where it may not be cut, else one that the lease's ports vouch for.
+fn judge_hidden_id(lease: &LeaseEntry, bytes: &[u8], found: u16) -> Result<u16, String> {
+    if short(bytes, 6) & 0x4000 != 0 {
+        return Ok(0);
+    }
+    if let LeaseSpace::Ports { block_bits, blocks, .. } = &lease.space {
+        let is_leased = blocks.iter().any(|block| u32::from(found) >> block_bits == u32::from(*block));
+        ensure(is_leased, || format!("id {found} is in none of the blocks {blocks:?}"))?;
+    }
+    Ok(found)
 }
 
 fn inner_tos(bytes: &[u8]) -> u8 {

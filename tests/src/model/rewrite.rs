@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use persona_common::normalise::HOPS_TO_EDGE;
+use persona_ctl::dataplane::tables::Normalisation;
+
 use super::packet::{ICMP, ICMPV6, Packet, Part, TCP, UDP};
 use super::wire::{put, same_checksum, short, sum, updated};
 
@@ -23,6 +26,25 @@ pub struct Change {
     pub mtu: u16,
     /// Hops that are counted.
     pub hops: u8,
+    /// What is hidden beside; the id of IPv4 is [`Self::id`].
+    pub hidden: Normalisation,
+}
+
+/// What connections may ask for.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    mss: u16,
+    hides_timestamps: bool,
+}
+
+impl Change {
+    fn hops_left(&self, hops: u8) -> u8 {
+        if self.hidden.hops { HOPS_TO_EDGE } else { hops.wrapping_sub(self.hops) }
+    }
+
+    fn terms(&self, headers_length: u16) -> Terms {
+        Terms { mss: self.mtu.saturating_sub(headers_length), hides_timestamps: self.hidden.timestamps }
+    }
 }
 
 /// Which end of a packet.
@@ -99,7 +121,7 @@ fn write(out: &mut [u8], at: usize, bytes: &[u8], checksum_at: Option<usize>) {
 
 fn change_v4(packet: &Packet, out: &mut [u8], change: &Change) {
     let header_sum = Some(10);
-    let ttl = [out[8].wrapping_sub(change.hops), out[9]];
+    let ttl = [change.hops_left(out[8]), out[9]];
     write(out, 8, &ttl, header_sum);
     if let Some(dscp) = change.dscp {
         let word = [out[0], dscp << 2 | out[1] & 3];
@@ -122,7 +144,7 @@ fn change_l4(packet: &Packet, out: &mut [u8], change: &Change, address_before: &
     let port = change.to.1.to_be_bytes();
     match packet.protocol {
         TCP if out.len() >= at + 20 => {
-            clamp(packet, out, change.mtu.saturating_sub(40));
+            hold(packet, out, change.terms(40));
             let checksum = updated(short(out, at + 16), sum(address_before, 0), sum(&octets(change.to.0), 0));
             put(out, at + 16, checksum);
             write(out, port_at, &port, Some(at + 16));
@@ -179,7 +201,11 @@ fn change_embedded(packet: &Packet, out: &mut [u8], change: &Change) {
 }
 
 fn change_v6(packet: &Packet, out: &mut [u8], change: &Change) {
-    out[7] = out[7].wrapping_sub(change.hops);
+    out[7] = change.hops_left(out[7]);
+    if change.hidden.id {
+        out[1] &= 0xf0;
+        out[2..4].fill(0);
+    }
     if let Some(dscp) = change.dscp {
         let word = short(out, 0);
         put(out, 0, word & 0xf03f | u16::from(dscp) << 6);
@@ -192,7 +218,7 @@ fn change_v6(packet: &Packet, out: &mut [u8], change: &Change) {
     }
     // A SYN in fragments isn't looked into: nobody sends one who wants an answer.
     if packet.protocol == TCP && packet.part == Part::Whole && out.len() >= packet.l4_at + 20 {
-        clamp(packet, out, change.mtu.saturating_sub(60));
+        hold(packet, out, change.terms(60));
     }
     if packet.is_icmp_error(out) {
         let embedded_at = packet.l4_at + 8 + if change.side == Side::Source { 24 } else { 8 };
@@ -203,35 +229,44 @@ fn change_v6(packet: &Packet, out: &mut [u8], change: &Change) {
     }
 }
 
-/// Lowers the MSS of a SYN (RFC 9293 §3.7.1).
-fn clamp(packet: &Packet, out: &mut [u8], limit: u16) {
+/// Lowers the MSS of a SYN or SYN-ACK (RFC 9293 §3.7.1), and takes timestamps out of a SYN.
+fn hold(packet: &Packet, out: &mut [u8], terms: Terms) {
     let at = packet.l4_at;
     let header_length = usize::from(out[at + 12] >> 4) * 4;
-    if out[at + 13] & 2 == 0 || header_length <= 20 || at + header_length > out.len() {
+    let flags = out[at + 13];
+    if flags & 2 == 0 || header_length <= 20 || at + header_length > out.len() {
         return;
     }
-    let (mut option_at, end) = (at + 20, at + header_length);
-    for _ in 0..12 {
-        if option_at + 4 > end {
-            return;
-        }
-        match (out[option_at], out[option_at + 1]) {
-            (0, _) => return,
-            (1, _) => option_at += 1,
-            (2, 4) => {
-                let mss = short(out, option_at + 2);
-                if mss > limit {
-                    // At an odd offset the words of the sum lie across; the sum over the whole header is the same.
-                    let removed = sum(&out[at..end], 0);
-                    put(out, option_at + 2, limit);
-                    let added = sum(&out[at..end], 0);
-                    let checksum = updated(short(out, at + 16), removed, added);
-                    put(out, at + 16, checksum);
-                }
-                return;
+    let end = at + header_length;
+    // At an odd offset the words of the sum lie across; the sum over the whole header is the same.
+    let removed = sum(&out[at..end], 0);
+    rewrite_options(&mut out[at + 20..end], terms.mss, terms.hides_timestamps && flags & 16 == 0);
+    let added = sum(&out[at..end], 0);
+    let checksum = updated(short(out, at + 16), removed, added);
+    put(out, at + 16, checksum);
+}
+
+fn rewrite_options(options: &mut [u8], limit: u16, hides_timestamps: bool) {
+    let (mut at, mut mss_at) = (0, None);
+    while at + 4 <= options.len() {
+        let (kind, size) = (options[at], usize::from(options[at + 1]));
+        match kind {
+            0 => break,
+            1 => {
+                at += 1;
+                continue;
             }
-            (2, _) | (_, 0 | 1) => return,
-            (_, size) => option_at += usize::from(size),
+            _ if size < 2 => break,
+            2 if size == 4 && mss_at.is_none() => mss_at = (short(options, at + 2) != 0).then_some(at + 2),
+            8 if size == 10 && hides_timestamps && at + 10 <= options.len() => options[at..at + 10].fill(1),
+            _ => {}
         }
+        if kind == 2 && size == 4 && !hides_timestamps {
+            break;
+        }
+        at += size;
+    }
+    if let Some(mss_at) = mss_at.filter(|at| short(options, *at) > limit) {
+        put(options, mss_at, limit);
     }
 }

@@ -8,5 +8,6 @@ pub mod guest;
 pub mod knot;
 pub mod nginx;
 pub mod openssh;
+pub mod p0f;
 pub mod programs;
 pub mod wrk;
