@@ -32,7 +32,7 @@ enum Task {
     Test(test::Args),
     /// Instructions that each kernel's verifier looks at, written to docs/benchmarks/verifier.json.
     Verifier,
-    /// Millions of random and mutated frames through every program, held against a model of them; some ten minutes.
+    /// Millions of random and mutated frames through every program, held against a model of them; some twenty minutes.
     Soak(soak::Args),
     /// Speed, ours beside the kernel's own way, written to docs/benchmarks/.
     Bench(bench::Args),

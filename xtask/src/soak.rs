@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require_root()?;
     setup::ensure(&[Purpose::Build, Purpose::Test])?;
-    let tests = Tests::build()?;
+    let tests = Tests::build_optimised()?;
     let seed = args.seed.unwrap_or_else(clock_seed);
     println!("{} frames through every program, seed {seed}", args.frames);
     let frames = args.frames.div_ceil(WORLD_COUNT);
