@@ -53,12 +53,14 @@ type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 type Job = Box<dyn FnOnce(&mut Draft) -> Answer + Send>;
 
 /// A handle to the store; clones share it.
+///
+/// The reader goes before the queue: once the writer has ended, nobody has the store's files open.
 #[derive(Clone)]
 pub(crate) struct Store {
+    reader: Arc<Mutex<Box<dyn Backend>>>,
     jobs: mpsc::Sender<Job>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     standing: watch::Receiver<Standing>,
-    reader: Arc<Mutex<Box<dyn Backend>>>,
 }
 
 impl Store {
