@@ -46,9 +46,18 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 
 /// The processor time that the calling thread has used.
 pub fn thread_time() -> io::Result<Duration> {
+    clock_time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The coarse monotonic clock, as `bpf_ktime_get_coarse_ns` gives it.
+pub fn coarse_time() -> io::Result<Duration> {
+    clock_time(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+fn clock_time(clock: libc::clockid_t) -> io::Result<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure outlives the call, which fills it.
-    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })?;
+    check(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 

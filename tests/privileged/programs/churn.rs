@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue};
-use persona_common::node::NodeConfig;
 use persona_common::record::{Record, RecordKey};
 use persona_common::share::{SharedFlow, SharedKey};
 use persona_core::ids::{EdgeNumber, Generation, LeaseId};
@@ -14,6 +13,7 @@ use persona_ctl::dataplane::tables::*;
 use persona_tests::model::generate::{Random, frame, packet, reply, turned_around};
 use persona_tests::model::tunnel;
 
+use super::clock::Clock;
 use super::frames::{ethernet, geneve};
 use super::fuzz_world::{EDGE4, NODE4, Scene, node_tables, underlays, workload_places};
 use super::namespace::Namespace;
@@ -49,6 +49,7 @@ fn leases(number: u16, like: &[LeaseEntry]) -> Vec<LeaseEntry> {
 
 struct Day {
     node: NodeDataplane,
+    clock: Clock,
     tables: NodeTables,
     /// Held, oldest first; the last one is for new flows.
     held: VecDeque<Vec<LeaseEntry>>,
@@ -83,13 +84,6 @@ impl Day {
             self.returned += over.iter().filter(|is_over| **is_over).count() as u32;
             self.apply();
         }
-    }
-
-    fn advance(&self, secs: u32) {
-        let mut cells: Array<MapData, NodeConfig> = Map::Array(self.pinned("NODE_CONFIG")).try_into().unwrap();
-        let mut config = cells.get(&0, 0).unwrap();
-        config.clock_offset_secs += secs;
-        cells.set(0, config, 0).unwrap();
     }
 
     fn pinned(&self, name: &str) -> MapData {
@@ -165,14 +159,16 @@ fn nothing_is_left_of_a_day_of_flows_and_leases() {
         let tables = NodeTables { subjects: tables.subjects[..1].to_vec(), ..tables };
         let maps = world.bpffs().join("node").join("maps");
         let held = VecDeque::new();
-        let mut day = Day { node: world.node(), tables, held, maps, random: Random::new(24), returned: 0 };
+        let (node, random) = (world.node(), Random::new(24));
+        let clock = Clock::new(&world.bpffs());
+        let mut day = Day { node, clock, tables, held, maps, random, returned: 0 };
         day.switch(0);
         let (mut removed, mut most) = (0, [0; 2]);
         for step in 1..=STEP_COUNT {
             for _ in 0..PACKETS_PER_STEP {
                 day.traffic();
             }
-            day.advance(STEP_SECS);
+            day.clock.advance(STEP_SECS);
             if step % SWEEP_STEPS == 0 {
                 let swept = day.node.sweep().unwrap();
                 removed += swept.removed_flow_count + swept.removed_mapping_count;
@@ -195,7 +191,7 @@ fn nothing_is_left_of_a_day_of_flows_and_leases() {
         );
         assert!(removed > 1_000 && left > 0, "there was no traffic to speak of");
         assert!(most[1] < most[0] * 3 / 2, "the tables grow");
-        day.advance(SILENCE_SECS);
+        day.clock.advance(SILENCE_SECS);
         let swept = day.node.sweep().unwrap();
         assert_eq!(swept.live_flow_count, 0);
         assert_eq!(day.entry_counts().map(|(_, count)| count), [0; 4], "{:?}", day.entry_counts());

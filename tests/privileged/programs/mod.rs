@@ -2,6 +2,7 @@
 
 mod churn;
 mod classify_devices;
+mod clock;
 mod edge_answers;
 mod edge_families;
 mod edge_fragments;

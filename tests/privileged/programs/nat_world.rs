@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::MapData;
 use persona_common::PERSONA_MARK;
-use persona_common::node::NodeConfig;
 use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_ctl::dataplane::tables::*;
 use persona_ctl::dataplane::{NodeDataplane, NodeOptions};
 
+use super::clock::Clock;
 use super::frames::{Ip, ethernet, geneve};
 use super::kept;
 use super::run::{Facts, Outcome, TC_DROP, TC_REDIRECT, new_drops, run_tc};
@@ -112,6 +112,7 @@ impl Wish {
 pub(super) struct Nat {
     pub(super) node: NodeDataplane,
     pub(super) bpffs: PathBuf,
+    pub(super) clock: Clock,
     /// How it was opened.
     pub(super) options: NodeOptions,
 }
@@ -125,7 +126,7 @@ pub(super) fn with_nat(wish: &Wish, test: impl FnOnce(&mut Nat) + Send) {
         let options = NodeOptions { adopt: wish.adopt, ..world.node_options() };
         node.apply(&wish.tables()).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        let mut nat = Nat { node, bpffs: world.bpffs(), options };
+        let mut nat = Nat { node, bpffs: world.bpffs(), clock: Clock::new(&world.bpffs()), options };
         test(&mut nat);
         nat.node
     });
@@ -139,17 +140,19 @@ impl Nat {
 
     /// Lets time pass for the programs.
     pub(super) fn advance(&self, secs: u32) {
-        advance(&self.bpffs, secs);
+        self.clock.advance(secs);
     }
 
     /// Runs `from_workload` on a packet.
     pub(super) fn run_out(&self, packet: &[u8]) -> Outcome {
+        self.clock.hold();
         run_tc(self.node.programs(), "from_workload", &ethernet(0x0800, packet), Facts::default())
     }
 
     /// Runs `from_edge` on a packet in a tunnel of the edge.
     pub(super) fn run_in(&self, packet: &[u8]) -> Outcome {
         let frame = ethernet(0x0800, &geneve(EDGE, NODE, 50_000, VNI, packet));
+        self.clock.hold();
         run_tc(self.node.programs(), "from_edge", &frame, Facts::default())
     }
 
@@ -214,14 +217,6 @@ impl Nat {
 /// A map of the node, by its pin.
 pub(super) fn pinned(bpffs: &Path, name: &str) -> MapData {
     MapData::from_pin(bpffs.join("node").join("maps").join(name)).unwrap()
-}
-
-/// Lets time pass for the node's programs.
-pub(super) fn advance(bpffs: &Path, secs: u32) {
-    let mut cells: Array<MapData, NodeConfig> = Map::Array(pinned(bpffs, "NODE_CONFIG")).try_into().unwrap();
-    let mut config = cells.get(&0, 0).unwrap();
-    config.clock_offset_secs += secs;
-    cells.set(0, config, 0).unwrap();
 }
 
 /// The source port of a packet without options.

@@ -10,10 +10,10 @@ use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumbe
 use persona_ctl::dataplane::NodeDataplane;
 use persona_ctl::dataplane::tables::*;
 
+use super::clock::Clock;
 use super::frames::ethernet;
 use super::frames6::{Ip6, kind_of, tunnel};
 use super::kept;
-use super::nat_world::advance;
 use super::run::{Facts, Outcome, TC_DROP, new_drops, run_tc};
 use super::world::{LOOPBACK, is_privileged};
 
@@ -138,7 +138,8 @@ pub(super) fn with_adopting_node(
     kept::with_node(adopt, |mut node, world| {
         node.apply(tables).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        test(&mut node, &|secs| advance(&world.bpffs(), secs));
+        let clock = Clock::new(&world.bpffs());
+        test(&mut node, &|secs| clock.advance(secs));
         node
     });
 }
