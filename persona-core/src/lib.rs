@@ -12,6 +12,7 @@ pub mod compose;
 pub mod document;
 pub mod gateway;
 pub mod health;
+pub mod hex;
 pub mod ids;
 pub mod lease;
 pub mod limit;

@@ -3,6 +3,7 @@
 //! Secrets are 256 random bits; only their SHA-256 is stored. A certificate alone is not enough: its key must be the one
 //! that is registered now, so that whoever registered anew or was deleted is out at once.
 
+use persona_core::hex;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::authority::AgentCertificate;
@@ -13,17 +14,12 @@ use crate::store::{AgentId, Snapshot};
 pub(crate) fn random_hex<const N: usize>() -> String {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes");
-    hex(&bytes)
+    hex::encode(&bytes)
 }
 
 /// SHA-256 in hex.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
-}
-
-/// Bytes in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// Compares without telling by time where two values differ.

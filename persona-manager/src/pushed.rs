@@ -53,8 +53,7 @@ pub(crate) fn withdraw(draft: &mut Draft, subject: &SubjectId, name: &SignalName
 }
 
 fn alive_count(snapshot: &Snapshot, subject: &SubjectId, now_ms: u64) -> usize {
-    let own = snapshot.signals.range((subject.clone(), String::new())..);
-    own.take_while(|((of, _), _)| of == subject).filter(|(_, record)| record.until_ms > now_ms).count()
+    snapshot.signals_of(subject).filter(|record| record.until_ms > now_ms).count()
 }
 
 fn invalid(error: PushError) -> Refusal {

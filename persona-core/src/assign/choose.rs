@@ -130,8 +130,7 @@ fn missing_capabilities(question: &Question<'_>, candidate: &Candidate<'_>, spec
 /// A persona with rules is worn while one of them is in; a person or a request may put it on all the same.
 fn unmet_criteria(question: &Question<'_>, candidate: &Candidate<'_>) -> Option<Obstacle> {
     let is_asked_for = question.manual == Some(candidate.persona) || !question.requested.is_empty();
-    let is_activated = question.activated.is_some_and(|activated| activated.persona == candidate.persona);
-    let waits = candidate.is_conditional && !is_asked_for && !is_activated;
+    let waits = candidate.is_conditional && !is_asked_for && !question.has_activated(candidate.persona);
     let hint =
         "persona-ctl activation status says what they wait for; switch by hand, or make it its binding's default";
     waits.then(|| lasting("none of its activation criteria lets it be worn".into(), hint.into()))
@@ -215,11 +214,10 @@ fn group_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Op
 fn pick(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>]) -> Option<Pick> {
     let (pool, facts) = chosen.place?;
     let candidate = chosen.candidate;
-    let is_activated = question.activated.is_some_and(|activated| activated.persona == candidate.persona);
     let layer = match () {
         () if question.manual == Some(candidate.persona) => Layer::Manual,
         () if !question.requested.is_empty() => Layer::Request,
-        () if is_activated => Layer::Activation,
+        () if question.has_activated(candidate.persona) => Layer::Activation,
         () => candidate.layer,
     };
     let is_stopgap = !chosen.is_able();

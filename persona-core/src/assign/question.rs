@@ -29,6 +29,13 @@ pub struct Question<'a> {
     pub wants: &'a [Capability],
 }
 
+impl Question<'_> {
+    /// Whether its criteria chose this persona.
+    pub(super) fn has_activated(&self, persona: &PersonaName) -> bool {
+        self.activated.is_some_and(|activated| activated.persona == persona)
+    }
+}
+
 /// A persona whose criteria hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Activated<'a> {

@@ -41,11 +41,10 @@ pub(super) fn terms(
     let wished = candidate.preferred.iter().chain(question.wants);
     let met = wished.filter(|capability| spec.capabilities.contains(capability)).count();
     let distance = group.rtt_us.map_or(0.0, |rtt| f64::from(rtt) / 10_000.0 * DISTANCE_PER_10_MS);
-    let is_activated = question.activated.is_some_and(|activated| activated.persona == candidate.persona);
     let terms = [
         ("manual", if question.manual == Some(candidate.persona) { MANUAL } else { 0.0 }),
         ("satisfiesRequest", if is_worn && !question.requested.is_empty() { SATISFIES_REQUEST } else { 0.0 }),
-        ("activated", if is_activated { ACTIVATED } else { 0.0 }),
+        ("activated", if question.has_activated(candidate.persona) { ACTIVATED } else { 0.0 }),
         ("order", candidate.position as f64 * ORDER),
         ("preferred", met as f64 * PREFERRED),
         ("load", group.load().min(1.0) * LOAD),

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hex;
+
 /// The hash of an event and of all before it; written as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -24,7 +26,7 @@ impl EventHash {
 
 impl fmt::Display for EventHash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        hex::write(formatter, &self.0)
     }
 }
 
@@ -37,14 +39,9 @@ impl fmt::Debug for EventHash {
 impl FromStr for EventHash {
     type Err = InvalidHash;
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        if text.len() != 64 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(InvalidHash);
-        }
-        let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| InvalidHash)?;
-        }
-        Ok(Self(bytes))
+        // One spelling only.
+        let is_lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        hex::decode_32(text).filter(|_| is_lower).map(Self).ok_or(InvalidHash)
     }
 }
 

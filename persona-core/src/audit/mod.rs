@@ -22,7 +22,7 @@ mod walk;
 pub use compare::Exported;
 pub use entry::{AuditEntry, Begun};
 pub use hash::EventHash;
-pub use report::{AuditReport, Finding, FindingKind};
+pub use report::{AuditReport, Finding, FindingKind, events};
 pub use seal::{AuditSeal, SealPurpose};
 pub use walk::Walk;
 

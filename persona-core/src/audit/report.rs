@@ -80,7 +80,7 @@ impl Finding {
     }
 }
 
-/// `event 7`, or `events 7 to 9`.
-pub(super) fn events((first, last): (u64, u64)) -> String {
+/// A range of events in words: `event 7`, or `events 7 to 9`.
+pub fn events((first, last): (u64, u64)) -> String {
     if first == last { format!("event {first}") } else { format!("events {first} to {last}") }
 }

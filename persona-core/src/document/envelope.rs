@@ -157,7 +157,7 @@ fn warning_of(section: Section) -> String {
 
 /// SHA-256 of a canonical JSON value, in hex.
 pub(crate) fn digest_of(value: &Value) -> String {
-    Sha256::digest(value.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(&Sha256::digest(value.to_string()))
 }
 
 /// The value with the keys of every object in ascending order.

@@ -128,4 +128,9 @@ impl PersonaSpec {
     pub fn sections(&self) -> impl Iterator<Item = Section> + '_ {
         Section::ALL.into_iter().filter(|section| self.has(*section))
     }
+
+    /// Whether it has activation rules.
+    pub fn has_rules(&self) -> bool {
+        self.activation.iter().flatten().next().is_some()
+    }
 }

@@ -20,7 +20,7 @@ pub const ROOTS_HEADER: &str = "persona-roots";
 pub fn roots_digest<'a>(roots: impl IntoIterator<Item = &'a str>) -> String {
     let mut roots: Vec<&str> = roots.into_iter().map(str::trim).collect();
     roots.sort_unstable();
-    Sha256::digest(roots.join("\n")).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(&Sha256::digest(roots.join("\n")))
 }
 
 /// What registers.

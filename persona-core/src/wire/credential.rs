@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::hex;
+
 /// The name that every manager's certificate has, whatever its addresses are. Clients of the fleet's own CA check this
 /// one: that CA gives certificates for servers to managers only.
 pub const MANAGER_NAME: &str = "manager.persona.internal";
@@ -54,7 +56,7 @@ impl Credential {
 
 impl fmt::Display for Pin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        hex::write(formatter, &self.0)
     }
 }
 
@@ -67,18 +69,8 @@ impl fmt::Debug for Pin {
 impl FromStr for Pin {
     type Err = InvalidCredential;
     fn from_str(text: &str) -> Result<Self, InvalidCredential> {
-        let digits: Option<Vec<u8>> = text.chars().map(|it| it.to_digit(16).map(|digit| digit as u8)).collect();
-        let bytes: Option<Vec<u8>> = digits.map(|digits| digits.chunks(2).map(joined).collect());
-        bytes
-            .filter(|_| text.len() == 64)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(Self)
-            .ok_or(InvalidCredential::Pin)
+        hex::decode_32(text).map(Self).ok_or(InvalidCredential::Pin)
     }
-}
-
-fn joined(digits: &[u8]) -> u8 {
-    digits.iter().fold(0, |byte, digit| byte << 4 | digit)
 }
 
 impl fmt::Display for Credential {

@@ -119,7 +119,7 @@ impl DesiredState {
     /// SHA-256 over the canonical JSON of generation and items, in hex.
     pub fn digest(&self) -> String {
         let text = serde_json::to_vec(self).expect("a desired state has string keys only");
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex::encode(&Sha256::digest(text))
     }
 
     /// Adds an item, replacing one with the same key.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use persona_core::audit::{AuditEntry, AuditReport, AuditSeal, Exported, Walk};
+use persona_core::audit::{self, AuditEntry, AuditReport, AuditSeal, Exported, Walk};
 use persona_core::wire::api::AuditCheckpoint;
 use persona_manager::{SealKeys, verify_audit};
 use serde::{Deserialize, Serialize};
@@ -213,9 +213,8 @@ fn tell(report: &AuditReport) -> String {
     lines.extend(report.notes.iter().cloned());
     let told: BTreeSet<_> = report.findings.iter().map(|it| (it.first, it.last, it.kind, &it.detail)).collect();
     lines.extend(told.into_iter().map(|(first, last, kind, detail)| {
-        let which = if first == last { format!("event {first}") } else { format!("events {first} to {last}") };
         let kind = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
-        format!("{which}: {}: {detail}", kind.unwrap_or_default())
+        format!("{}: {}: {detail}", audit::events((first, last)), kind.unwrap_or_default())
     }));
     lines.extend(report.is_whole().then(|| "the chain is whole".to_owned()));
     lines.join("\n")

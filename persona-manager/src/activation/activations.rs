@@ -252,9 +252,7 @@ impl State {
         }
         self.pushed = snapshot.signals.clone();
         for ((_, subject), judged) in &mut self.subjects {
-            let first = (subject.clone(), String::new());
-            let own = snapshot.signals.range(first..).take_while(|((of, _), _)| of == subject);
-            let own: Vec<&Arc<SignalRecord>> = own.map(|(_, record)| record).collect();
+            let own: Vec<&Arc<SignalRecord>> = snapshot.signals_of(subject).collect();
             let is_changed = judged.take_pushed(&own, now);
             if let Some(group) = self.groups.get_mut(&judged.list).filter(|_| is_changed) {
                 judged.look(group, now.steady_ms);

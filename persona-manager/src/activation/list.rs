@@ -26,8 +26,7 @@ impl List {
         let mut found: Vec<(PersonaName, u32)> = Vec::new();
         for name in bindings.iter().flat_map(|binding| binding.spec.named_personas()) {
             let Some((version, document)) = personas.get(name) else { continue };
-            let has_rules = document.spec.activation.iter().flatten().next().is_some();
-            if has_rules && !found.iter().any(|(known, _)| known == name) {
+            if document.spec.has_rules() && !found.iter().any(|(known, _)| known == name) {
                 found.push((name.clone(), *version));
             }
         }

@@ -34,11 +34,10 @@ impl Activations {
     pub(crate) fn signals(&self, snapshot: &Snapshot, subject: &SubjectId, clock: clock::Moment) -> Vec<SignalView> {
         let mut state = self.lock();
         let now = state.moment(clock);
-        let pushed = snapshot.signals.range((subject.clone(), String::new())..);
-        let pushed = pushed.take_while(|((of, _), _)| of == subject).filter(|(_, it)| it.until_ms > now.wall_ms);
+        let pushed = snapshot.signals_of(subject).filter(|it| it.until_ms > now.wall_ms);
         let mut views: Vec<SignalView> = pushed
-            .map(|((_, name), record)| SignalView {
-                name: name.clone(),
+            .map(|record| SignalView {
+                name: record.name.clone(),
                 value: record.value,
                 shown: Unit::NONE.show(record.value),
                 until_ms: Some(record.until_ms),

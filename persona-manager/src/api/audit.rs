@@ -11,7 +11,6 @@ use super::input::Params;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::Refusal;
-use crate::store::AUDIT_STUB_KEY;
 
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -48,6 +47,5 @@ pub(super) async fn checkpoint(State(context): State<Context>) -> Result<Json<Au
     let head = snapshot.event_head.map(|hash| (snapshot.event_last, hash));
     let head = head.ok_or_else(|| Refusal::not_found("no event has a hash yet: the first change begins the chain"))?;
     let checkpoint = context.authority.seal(head, SealPurpose::Head, now_ms()).map_err(Refusal::internal_from)?;
-    let stub = snapshot.audit_stub.get(AUDIT_STUB_KEY).map(|stub| stub.seal.clone());
-    Ok(Json(AuditCheckpoint { checkpoint, stub }))
+    Ok(Json(AuditCheckpoint { checkpoint, stub: snapshot.audit_stub().cloned() }))
 }

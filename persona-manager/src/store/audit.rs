@@ -3,7 +3,7 @@
 
 use persona_core::audit::{AuditReport, EventHash, Exported, Walk};
 
-use super::{AUDIT_STUB_KEY, Backend, EventRecord, Snapshot, StoreConfig, StoreError};
+use super::{Backend, EventRecord, Snapshot, StoreConfig, StoreError};
 use crate::authority::SealKeys;
 
 /// Events that are read at a time.
@@ -15,8 +15,7 @@ pub(super) fn head(backend: &mut dyn Backend, snapshot: &Snapshot) -> Result<(Ev
     if let Some(head) = snapshot.event_head {
         return Ok((head, 0));
     }
-    let stub = snapshot.audit_stub.get(AUDIT_STUB_KEY).map(|stub| &stub.seal);
-    let (mut since, mut head) = stub.map_or((0, EventHash::GENESIS), |seal| (seal.number, seal.hash));
+    let (mut since, mut head) = start(snapshot);
     let mut unchained = 0;
     loop {
         let events = backend.events_after(since, EVENTS_PER_READ)?;
@@ -56,8 +55,7 @@ fn hash_at(backend: &mut dyn Backend, snapshot: &Snapshot, number: u64) -> Resul
     if let Some(hash) = backend.events_after(number - 1, 1)?.first().and_then(|event| event.hash) {
         return Ok(hash);
     }
-    let stub = snapshot.audit_stub.get(AUDIT_STUB_KEY).map(|stub| &stub.seal);
-    let (mut since, mut head) = stub.map_or((0, EventHash::GENESIS), |seal| (seal.number, seal.hash));
+    let (mut since, mut head) = start(snapshot);
     while since < number {
         let events = backend.events_after(since, EVENTS_PER_READ)?;
         for event in events.iter().filter(|event| event.number <= number) {
@@ -72,7 +70,7 @@ fn hash_at(backend: &mut dyn Backend, snapshot: &Snapshot, number: u64) -> Resul
 pub fn verify_audit(store: &StoreConfig, keys: &SealKeys, kept: &[Exported]) -> Result<AuditReport, StoreError> {
     let mut backend = super::open_reader(store)?;
     let snapshot = backend.load()?;
-    let stub = snapshot.audit_stub.get(AUDIT_STUB_KEY).map(|stub| stub.seal.clone());
+    let stub = snapshot.audit_stub().cloned();
     let mut since = stub.as_ref().map_or(0, |stub| stub.number);
     let mut walk = Walk::new(stub, |seal, purpose| keys.is_signed(seal, purpose));
     loop {
@@ -83,6 +81,11 @@ pub fn verify_audit(store: &StoreConfig, keys: &SealKeys, kept: &[Exported]) -> 
             _ => return Ok(walk.finish(kept)),
         }
     }
+}
+
+/// Before the first event that is there: its number, and the hash that the chain goes on from.
+fn start(snapshot: &Snapshot) -> (u64, EventHash) {
+    snapshot.audit_stub().map_or((0, EventHash::GENESIS), |seal| (seal.number, seal.hash))
 }
 
 /// An event's hash, or the one that it would have after `previous`.

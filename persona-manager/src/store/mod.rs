@@ -31,10 +31,10 @@ pub(crate) use numbers::{NumberRecord, Numbers};
 pub(crate) use persona_names::PersonaNames;
 pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
-    AUDIT_STUB_KEY, AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, Claim, DocumentRecord,
-    EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails,
-    OnceRecord, Override, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, RootState,
-    RuleIn, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
+    AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, Claim, DocumentRecord, EdgeDetails,
+    EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, OnceRecord,
+    Override, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, RootState, RuleIn,
+    SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use persona_core::audit::EventHash;
+use persona_core::audit::{AuditSeal, EventHash};
 use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
 use persona_core::ids::{Generation, LeaseId, SubjectId, Vni};
 use persona_core::wire::desired::DesiredState;
@@ -74,6 +74,17 @@ impl Snapshot {
     /// The snapshot's revision as a generation.
     pub(crate) fn generation(&self) -> Generation {
         Generation::new(self.incarnation, self.revision)
+    }
+
+    /// What stands for the events that were dropped. None: none was.
+    pub(crate) fn audit_stub(&self) -> Option<&AuditSeal> {
+        self.audit_stub.get(AUDIT_STUB_KEY).map(|stub| &stub.seal)
+    }
+
+    /// What was pushed about a subject, by name, also what is over by now.
+    pub(crate) fn signals_of(&self, subject: &SubjectId) -> impl Iterator<Item = &Arc<SignalRecord>> {
+        let all = self.signals.range((subject.clone(), String::new())..);
+        all.take_while(move |((of, _), _)| of == subject).map(|(_, record)| record)
     }
 
     /// A document that is not deleted.

@@ -144,7 +144,7 @@ fn candidates<'a>(
         }
         let known = personas.get(name);
         let held = known.and_then(|(_, persona)| held_pool(snapshot, facts, subject, persona));
-        let has_rules = known.is_some_and(|(_, persona)| persona.spec.activation.iter().flatten().next().is_some());
+        let has_rules = known.is_some_and(|(_, persona)| persona.spec.has_rules());
         let is_default = bindings.iter().any(|binding| binding.spec.default_for(Section::Network) == Some(name));
         candidates.push(Candidate {
             persona: name,

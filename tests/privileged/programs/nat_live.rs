@@ -102,8 +102,15 @@ pub(super) fn exchange(chain: &Chain) {
     }
 }
 
+/// Checks that no kernel on the way has refused a packet for its checksum.
+pub(super) fn assert_right_sums(chain: &Chain, what: &str) {
+    for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
+        assert_eq!(wrong_sums(namespace), 0, "{:?}, {what}", chain.family);
+    }
+}
+
 /// Packets that a namespace's kernel has refused for their checksum.
-pub(super) fn wrong_sums(namespace: &Namespace) -> u64 {
+fn wrong_sums(namespace: &Namespace) -> u64 {
     let read = |file: &str| String::from_utf8(namespace.run(&format!("cat /proc/net/{file}")).stdout).unwrap();
     let text = read("snmp");
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -134,9 +141,7 @@ fn every_offload_carries_every_byte() {
             set("off");
             exchange(&chain);
             transfer(&chain, &file);
-            for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
-                assert_eq!(wrong_sums(namespace), 0, "{family:?}, {what}");
-            }
+            assert_right_sums(&chain, what);
             let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
             assert!(drops.0.is_empty() && drops.1.is_empty(), "{family:?}, {what}: {drops:?}");
             set("on");
@@ -212,9 +217,7 @@ fn packets_of_the_full_size_in_pieces_of_memory_get_through() {
         let before = traffic(&chain.workload, "eth0");
         transfer(&chain, &file);
         let [received, sent] = means(before, traffic(&chain.workload, "eth0"));
-        for namespace in [&chain.workload, &chain.node, &chain.edge, &chain.server] {
-            assert_eq!(wrong_sums(namespace), 0, "{family:?}");
-        }
+        assert_right_sums(&chain, "scattered");
         let drops = (node.counters().unwrap().drops, edge.counters().unwrap().drops);
         assert!(drops.0.is_empty() && drops.1.is_empty(), "{family:?}, {drops:?}");
         // Acknowledgements are among them; a batch would be larger than any packet.
