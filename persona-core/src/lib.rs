@@ -11,6 +11,7 @@ pub mod capacity;
 pub mod compose;
 pub mod document;
 pub mod gateway;
+pub mod geofeed;
 pub mod health;
 pub mod hex;
 pub mod ids;

@@ -17,7 +17,7 @@ const DOCUMENTS: &str = "
 apiVersion: persona/v1
 kind: EgressPool
 metadata: { name: fra }
-spec: { addresses: [198.51.100.0/30], group: frankfurt }
+spec: { addresses: [198.51.100.0/30], group: frankfurt, location: { country: DE, city: Frankfurt } }
 ---
 apiVersion: persona/v1
 kind: EgressPool
@@ -202,6 +202,7 @@ fn a_day_at_the_command_line() {
             ("workload list", "tokyo@1"),
             ("lease list", "203.0.113."),
             ("egress list", "198.51.100.0/30"),
+            ("egress geofeed", "198.51.100.0/30,DE,,Frankfurt,"),
             ("binding list", "every workload"),
             ("persona list", "low-latency"),
             ("persona history tokyo", "1"),

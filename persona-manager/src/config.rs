@@ -42,6 +42,8 @@ pub struct Config {
     pub rate_limit_per_sec: NonZeroU32,
     /// Whether it may listen on a public address in plain HTTP.
     pub allow_public: bool,
+    /// Whether anybody may read where egress addresses are: the geofeed, RFC 8805, at `/v1/geofeed`.
+    pub publish_geofeed: bool,
     /// How often nodes and edges report at least, milliseconds.
     pub report_interval_ms: u32,
     /// A node or an edge that did not report for this long is down, milliseconds.
@@ -70,6 +72,7 @@ impl Default for Config {
             certificate_grace_ms: 7 * 24 * 3_600_000,
             rate_limit_per_sec: const { NonZeroU32::new(100).unwrap() },
             allow_public: false,
+            publish_geofeed: false,
             report_interval_ms: 1_000,
             silent_after_ms: 5_000,
             hold_max_ms: persona_core::health::HOLD_MAX_MS as u32,

@@ -44,8 +44,16 @@ const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(2);
 const BODY_LENGTH_MAX: usize = 16 << 20;
 
 /// Paths that every manager answers by itself.
-const OWN_PATHS: [&str; 7] =
-    ["/healthz", "/readyz", "/v1/agent/watch", "/v1/audit/entries", "/v1/events", "/v1/openapi.json", "/v1/schema"];
+const OWN_PATHS: [&str; 8] = [
+    "/healthz",
+    "/readyz",
+    "/v1/agent/watch",
+    "/v1/audit/entries",
+    "/v1/events",
+    "/v1/geofeed",
+    "/v1/openapi.json",
+    "/v1/schema",
+];
 
 #[derive(Clone)]
 struct Forwarder {

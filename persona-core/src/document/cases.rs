@@ -14,7 +14,7 @@ spec:
   capabilities: [low-latency, privacy]
   network:
     egress: { pools: [eu-frankfurt], family: ipv4, portsPerSubject: 2048 }
-    location: { country: DE, city: Frankfurt, latitude: 50.11, longitude: 8.68 }
+    location: { country: DE, region: DE-HE, city: Frankfurt, latitude: 50.11, longitude: 8.68 }
     mtu: 1400
     protocols: [tcp, udp, icmp]
     edges: { group: frankfurt, spread: 2 }
@@ -149,6 +149,14 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
         (
             persona("network: { egress: { pools: [a] }, location: { country: Germany } }"),
             "an ISO 3166-1 code such as DE",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, location: { country: DE, region: FR-75 } }"),
+            "spec.network.location.region: \"FR-75\" is no part of DE: write an ISO 3166-2 code such as DE-HE",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, location: { country: DE, city: 'Halle # Saale' } }"),
+            "spec.network.location.city: write a name without '#'",
         ),
         (persona("activation: [ { when: '' } ]"), "spec.activation[0].when: column 1: write a criterion"),
         (

@@ -167,6 +167,7 @@ impl Problems {
             format!("{path}.country"),
             format!("{:?} is no country: write an ISO 3166-1 code such as DE", location.country),
         );
+        self.place_names(path, location);
         let within = |value: Option<f64>, limit: f64| value.is_none_or(|value| (-limit..=limit).contains(&value));
         self.refuse_if(!within(location.latitude, 90.0), format!("{path}.latitude"), "write -90 to 90 degrees");
         self.refuse_if(!within(location.longitude, 180.0), format!("{path}.longitude"), "write -180 to 180 degrees");
@@ -175,6 +176,28 @@ impl Problems {
         }
         let half = location.latitude.is_some() != location.longitude.is_some();
         self.refuse_if(half, path, "latitude and longitude belong together: write both or none");
+    }
+
+    fn place_names(&mut self, path: &str, location: &Location) {
+        let is_part = |region: &str| {
+            let part =
+                region.strip_prefix(&location.country).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+            let is_code = part.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+            (1..=3).contains(&part.len()) && is_code
+        };
+        let region = location.region.as_deref().unwrap_or_default();
+        self.refuse_if(
+            location.region.is_some() && !is_part(region),
+            format!("{path}.region"),
+            format!("{region:?} is no part of {}: write an ISO 3166-2 code such as DE-HE", location.country),
+        );
+        let is_name =
+            |city: &String| !city.trim().is_empty() && !city.contains(|it: char| it == '#' || it.is_control());
+        self.refuse_if(
+            !location.city.as_ref().is_none_or(is_name),
+            format!("{path}.city"),
+            "write a name without '#' and control characters, which a geofeed could not carry",
+        );
     }
 
     pub(super) fn no_duplicates<T: PartialEq>(&mut self, path: &str, items: &[T]) {

@@ -157,6 +157,10 @@ pub struct Location {
     /// ISO 3166-1 alpha-2 code.
     #[schemars(regex(pattern = "^[A-Z]{2}$"))]
     pub country: String,
+    /// ISO 3166-2 code of a part of the country.
+    #[schemars(regex(pattern = "^[A-Z]{2}-[A-Z0-9]{1,3}$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// Its city.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub city: Option<String>,

@@ -58,7 +58,8 @@ mod tests {
 
     fn point(latitude: f64, longitude: f64) -> Point {
         let country = "DE".to_owned();
-        let location = Location { country, city: None, latitude: Some(latitude), longitude: Some(longitude) };
+        let location =
+            Location { country, region: None, city: None, latitude: Some(latitude), longitude: Some(longitude) };
         Point::of(&location).unwrap()
     }
 

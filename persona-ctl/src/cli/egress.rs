@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use persona_core::document::{API_VERSION, Document, Kind};
+use persona_core::document::{API_VERSION, Document, Kind, PoolDocument};
+use persona_core::geofeed;
 use persona_core::ids::{GroupName, PoolName};
 use persona_core::units::{Cidr, Span};
 use persona_core::wire::api::PoolView;
 use serde_json::{Value, json};
 
 use super::Session;
-use super::documents::read_files;
+use super::documents::{RefusedDocuments, read_files};
 use super::persona::as_yaml;
 use super::persona_file::apply;
 use super::print::{listed, show_done, table_of};
@@ -28,6 +29,11 @@ pub(super) enum EgressCommand {
         /// The pool.
         name: PoolName,
     },
+    /// Print where the pools' addresses are, as a geofeed (RFC 8805) to put on a web server.
+    #[command(
+        after_help = "Pools without a location are left out and named on standard error. A manager with publish_geofeed = true\nserves the same text to everybody at /v1/geofeed.\n\nExample:\n  persona-ctl egress geofeed > /var/www/html/geofeed.csv"
+    )]
+    Geofeed,
     /// Delete an egress pool that nothing is leased from.
     Delete {
         /// The pool.
@@ -59,8 +65,17 @@ pub(super) struct AddArgs {
     /// How long a returned block rests before it is leased again, such as 4m.
     #[arg(long, value_name = "TIME")]
     quarantine: Option<Span>,
+    /// Where its addresses are: an ISO 3166-1 code such as DE.
+    #[arg(long, value_name = "CODE")]
+    country: Option<String>,
+    /// The part of the country: an ISO 3166-2 code such as DE-HE.
+    #[arg(long, value_name = "CODE", requires = "country")]
+    region: Option<String>,
+    /// The city.
+    #[arg(long, value_name = "NAME", requires = "country")]
+    city: Option<String>,
     /// Read EgressPool documents from this file.
-    #[arg(long = "file", short = 'f', value_name = "FILE", conflicts_with_all = ["name", "address", "group", "block_size", "quarantine", "next_hop6"])]
+    #[arg(long = "file", short = 'f', value_name = "FILE", conflicts_with_all = ["name", "address", "group", "block_size", "quarantine", "next_hop6", "country"])]
     files: Vec<PathBuf>,
     /// Say what would happen, change nothing.
     #[arg(long)]
@@ -80,6 +95,15 @@ impl EgressCommand {
                 let table =
                     |view: &PoolView| format!("{}\n\n{}", list(std::slice::from_ref(view)), as_yaml(&view.document));
                 session.output.show(&view, table)
+            }
+            Self::Geofeed => {
+                let documents: Vec<Value> =
+                    session.client.egress_pools().await?.into_iter().map(|view| view.document).collect();
+                let feed = geofeed::geofeed(&pools_of(documents)?);
+                for name in &feed.unplaced {
+                    eprintln!("left out: egress pool {name} has no location");
+                }
+                session.output.show(&json!({ "geofeed": feed.text, "unplaced": feed.unplaced }), |_| feed.text.clone())
             }
             Self::Delete { name } => {
                 session.client.delete_egress_pool(name.as_str()).await?;
@@ -112,10 +136,25 @@ impl AddArgs {
         if let Some(quarantine) = self.quarantine {
             spec["quarantine"] = quarantine.to_string().into();
         }
+        if let Some(country) = &self.country {
+            let named = [("country", Some(country)), ("region", self.region.as_ref()), ("city", self.city.as_ref())];
+            let place = named.into_iter().filter_map(|(key, name)| Some((key.to_owned(), name?.clone().into())));
+            spec["location"] = Value::Object(place.collect());
+        }
         let document =
             json!({ "apiVersion": API_VERSION, "kind": "EgressPool", "metadata": { "name": name }, "spec": spec });
-        Ok(vec![Document::from_json(document).map_err(super::documents::RefusedDocuments::new)?])
+        Ok(vec![Document::from_json(document).map_err(RefusedDocuments::new)?])
     }
+}
+
+fn pools_of(documents: Vec<Value>) -> Result<Vec<PoolDocument>, RefusedDocuments> {
+    let parsed = documents.into_iter().map(|document| Document::from_json(document).map_err(RefusedDocuments::new));
+    let documents: Vec<Document> = parsed.collect::<Result<_, _>>()?;
+    let pool = |document| match document {
+        Document::EgressPool(pool) => Some(pool),
+        _ => None,
+    };
+    Ok(documents.into_iter().filter_map(pool).collect())
 }
 
 fn list(pools: &[PoolView]) -> String {

@@ -56,6 +56,7 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("GET", "/v1/egress-pools", READ),
     ("GET", "/v1/egress-pools/{name}", READ),
     ("DELETE", "/v1/egress-pools/{name}", WRITE),
+    ("GET", "/v1/geofeed", Who::Everybody),
     ("GET", "/v1/nodes", READ),
     ("GET", "/v1/nodes/{name}", READ),
     ("DELETE", "/v1/nodes/{name}", OPERATE),

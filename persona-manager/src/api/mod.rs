@@ -10,6 +10,7 @@ mod edges;
 mod egress_pools;
 mod events;
 mod explain;
+mod geofeed;
 mod health;
 mod identity;
 mod input;
@@ -92,6 +93,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(bindings::get, bindings::delete))
         .routes(routes!(egress_pools::list))
         .routes(routes!(egress_pools::get, egress_pools::delete))
+        .routes(routes!(geofeed::geofeed))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::delete))
         .routes(routes!(nodes::drain))

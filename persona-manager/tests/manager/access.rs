@@ -38,6 +38,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /v1/egress-pools", "vouad"),
     ("GET /v1/egress-pools/{name}", "vouad"),
     ("DELETE /v1/egress-pools/{name}", "ud"),
+    ("GET /v1/geofeed", "e"),
     ("GET /v1/nodes", "vouad"),
     ("GET /v1/nodes/{name}", "vouad"),
     ("DELETE /v1/nodes/{name}", "od"),

@@ -109,6 +109,25 @@ async fn everything_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_geofeed_is_there_for_everybody_where_it_is_published() {
+    let mut frankfurt = pool("fra", "198.51.100.0/30");
+    frankfurt["spec"]["location"] = json!({ "country": "DE", "region": "DE-HE", "city": "Frankfurt" });
+    for publish_geofeed in [false, true] {
+        let app = TestApp::with(|config| config.publish_geofeed = publish_geofeed).await;
+        app.apply(vec![frankfurt.clone(), pool("nowhere", "192.0.2.0/30")]).await;
+        let response = app.nobody.get(format!("{}/v1/geofeed", app.base)).send().await.unwrap();
+        let (status, kind) = (response.status().as_u16(), response.headers()["content-type"].clone());
+        let text = response.text().await.unwrap();
+        if publish_geofeed {
+            assert_eq!((status, kind.to_str().unwrap()), (200, "text/csv; charset=utf-8"));
+            assert_eq!(text, "198.51.100.0/30,DE,DE-HE,Frankfurt,\n");
+        } else {
+            assert!(status == 404 && text.contains("publish_geofeed"), "{status} {text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn joining_is_guarded() {
     let app = TestApp::new().await;
     let node = app.join(Role::Node, "n1", 1, None).await;
