@@ -106,3 +106,42 @@ fn nobody_gets_in_without_a_token_and_nothing_is_said_to_a_stranger() {
         assert!(code == Some(3) && why.contains("access tokens with the role viewer"), "{why}");
     });
 }
+
+#[test]
+fn contexts_and_tokens_outlive_a_rotation_and_a_context_takes_the_new_root() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let [root, alice, bob] = ["root", "alice", "bob"].map(|name| home(directory.path(), name));
+    world::with_manager(|socket| async move {
+        let mut tokens = Vec::new();
+        for person in [&alice, &bob] {
+            let token =
+                root.text(&format!("--manager {socket} access create --name a --role viewer --ttl 1h"), "").await;
+            person.text("login", &token).await;
+            tokens.push(token);
+        }
+        let local = |line: &str| format!("--manager {socket} authority {line}");
+        let (code, why) = root.refusal(&local("retire --reason none"), "").await;
+        assert!(code == Some(1) && why.contains("authority rotate"), "{why}");
+        let told = root.text(&local("rotate --reason yearly"), "").await;
+        assert!(told.contains("signing") && told.contains("nobody: it can be retired"), "{told}");
+
+        // Logged in before, by a root that signs no more: the token's pin leads in too.
+        let output = alice.run("status", "", &[]).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("root certificates have changed"), "{said}");
+        assert!(alice.run("status", "", &[]).await.stderr.is_empty(), "it is said once");
+        let (carol, file) = (home(&root.home, "carol"), root.home.join("token"));
+        std::fs::write(&file, &tokens[1]).expect("a file can be written");
+        let file = [("PERSONA_TOKEN_FILE", file.to_str().expect("a path of ours"))];
+        assert!(carol.run("whoami", "", &file).await.status.success());
+
+        root.text(&local("retire --reason yearly"), "").await;
+        alice.text("status", "").await;
+        assert!(root.text(&local("show"), "").await.contains("retired"));
+        let (code, _) = bob.refusal("status", "").await;
+        assert_eq!(code, Some(1), "who asked nothing in between logs in anew");
+        let output = carol.run("whoami", "", &file).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("older than the manager's root"), "{said}");
+    });
+}

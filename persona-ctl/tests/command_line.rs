@@ -220,8 +220,25 @@ fn a_day_at_the_command_line() {
         take_out(&ctl).await;
         let explained: Explanation = ctl.json("explain workload/n1/web").await;
         assert!(explained.effective.iter().any(|field| field.path == "network.mtu" && field.persona == "tokyo@1"));
+        rotate(&ctl).await;
         stop.cancel();
     });
+}
+
+/// A new root takes over: nodes and edges renew by themselves, so that the one before can go, and are still there after.
+async fn rotate(ctl: &Ctl) {
+    ctl.text("authority rotate --reason yearly").await;
+    let (code, why) = ctl.refusal("authority retire --reason yearly").await;
+    assert!(code == Some(3) && why.contains("node/n1"), "{why}");
+    let renewed = async {
+        while !ctl.text("authority show").await.contains("nobody: it can be retired") {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), renewed).await.expect("they renew");
+    ctl.text("authority retire --reason yearly").await;
+    let back: AssignmentView = ctl.json("request workload/n1/web --release --wait").await;
+    assert!(back.in_force && back.changed, "agents acknowledge under the new root alone");
 }
 
 /// Weighs, drains and deletes what is there, as far as that may be; the node and the edges stay.

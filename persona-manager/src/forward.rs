@@ -125,7 +125,7 @@ impl Forwarder {
             return Ok(line.http.clone());
         }
         let authority = &self.context.authority;
-        let config = authority.follow(&snapshot).and_then(|()| client_config(authority, &snapshot, now_ms));
+        let config = authority.follow(&self.context.store).and_then(|()| client_config(authority, &snapshot, now_ms));
         let http = client(config.map_err(Refusal::internal_from)?)?;
         *line = Some(Line { http: http.clone(), roots: snapshot.roots.clone(), made_ms: now_ms });
         Ok(http)

@@ -139,10 +139,11 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let quiet = CancellationToken::new();
     let audit = tokio::spawn(tasks::audit::run(context.clone(), quiet.clone()));
     let driver = tokio::spawn(tasks::driver::run(context.clone()));
+    let roots = tokio::spawn(tasks::roots::run(context.clone()));
     let router = forward::around(api::router(context.clone()), context.clone());
     let server = tokio::spawn(server::serve(listeners, router, context.store.watch(), stop));
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
-    Ok(Handle { address, tasks: vec![driver, server], audit, quiet: quiet.drop_guard(), writer })
+    Ok(Handle { address, tasks: vec![driver, roots, server], audit, quiet: quiet.drop_guard(), writer })
 }
 
 /// Opening waits for disks and databases: not on the runtime's own threads.

@@ -76,7 +76,8 @@ mod tests {
             (Origin::Socket { uid: 7 }, Origin::Socket { uid: 8 }),
             (Origin::Socket { uid: 8 }, Origin::Socket { uid: NOBODY_UID }),
         ];
-        let certificate = AgentCertificate { id: AgentId::edge("f1"), public_key: "AA==".to_owned(), expires_ms: 9 };
+        let certificate =
+            AgentCertificate { id: AgentId::edge("f1"), public_key: "AA==".to_owned(), expires_ms: 9, issuer: None };
         for (here, there) in cases {
             let certificate = matches!(here, Origin::Network(_)).then(|| certificate.clone());
             let peer = Peer { origin: here, certificate: certificate.clone(), is_manager: false };

@@ -12,10 +12,7 @@ const REASON_LENGTH_MAX: usize = 1_000;
 
 /// Revokes the key of a node or an edge. What it holds stays leased until it is deleted.
 pub(crate) fn revoke(draft: &mut Draft, id: &AgentId, order: &Revoke) -> Result<(), Refusal> {
-    let reason = order.reason.trim();
-    if !(1..=REASON_LENGTH_MAX).contains(&reason.len()) {
-        return Err(Refusal::invalid(format!("reason is empty or longer than {REASON_LENGTH_MAX} bytes: say why")));
-    }
+    let reason = checked_reason(&order.reason)?;
     let Some(agent) = draft.state().agents.get(id).cloned() else {
         return Err(Refusal::not_found(format!("there is no {id}: nothing of it could come in")));
     };
@@ -33,4 +30,13 @@ pub(crate) fn revoke(draft: &mut Draft, id: &AgentId, order: &Revoke) -> Result<
         reason: reason.to_owned(),
     });
     Ok(())
+}
+
+/// What somebody gave as the reason of a grave order, without spaces around it; there must be one.
+pub(crate) fn checked_reason(reason: &str) -> Result<&str, Refusal> {
+    let reason = reason.trim();
+    if (1..=REASON_LENGTH_MAX).contains(&reason.len()) {
+        return Ok(reason);
+    }
+    Err(Refusal::invalid(format!("reason is empty or longer than {REASON_LENGTH_MAX} bytes: say why")))
 }

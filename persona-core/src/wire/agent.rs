@@ -12,8 +12,8 @@ use crate::units::Cidr;
 use crate::wire::limits::LimitReport;
 use crate::wire::signals::SampleBatch;
 
-/// The header of every answer to a node or an edge: a digest of the roots that it shall trust. Whoever trusts others
-/// renews its certificate at once, and gets them with it.
+/// The header of answers to nodes and edges, and to who comes with an access token: a digest of the roots that they shall
+/// trust. Nodes and edges that trust others renew their certificate at once, and get them with it.
 pub const ROOTS_HEADER: &str = "persona-roots";
 
 /// The digest that stands in [`ROOTS_HEADER`]: SHA-256 in hex over the roots in PEM, in any order.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use persona_core::wire::agent::roots_digest;
 use persona_core::wire::credential::Credential;
 
-use crate::client::{Access, Contexts, MANAGER_DEFAULT};
+use crate::client::{Access, ApiClient, Context, Contexts, MANAGER_DEFAULT};
 use crate::trust::Trust;
 
 /// The socket of a manager that runs with default paths.
@@ -50,18 +51,50 @@ impl AccessArgs {
 }
 
 impl AccessArgs {
+    /// The name of the context that says how the manager is asked. None: a flag or a variable does, or this host.
+    pub(super) fn context(&self) -> anyhow::Result<Option<String>> {
+        if self.token_file.is_some() || self.manager.is_some() || self.ca_file.is_some() {
+            return Ok(None);
+        }
+        Ok(self.contexts()?.and_then(|contexts| self.context.clone().or(contexts.current)))
+    }
+
+    fn contexts(&self) -> anyhow::Result<Option<Contexts>> {
+        match Contexts::path() {
+            Ok(path) => Ok(Some(Contexts::load(&path)?)),
+            Err(_) if self.context.is_none() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// What a context says; a flag for the roots goes over it.
     fn of_context(&self) -> anyhow::Result<Option<Access>> {
-        let contexts = match Contexts::path() {
-            Ok(path) => Contexts::load(&path)?,
-            Err(_) if self.context.is_none() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(contexts) = self.contexts()? else { return Ok(None) };
         let Some(context) = contexts.find(self.context.as_deref())? else { return Ok(None) };
         let access = context.access().context("the context's token is not valid: log in again")?;
         let roots = self.ca_file.as_deref().map(read_roots).transpose()?;
         Ok(Some(Access { trust: roots.or(access.trust), ..access }))
     }
+}
+
+/// Keeps the roots that the manager wants trusted, if those of the context are others by now.
+pub(super) async fn take_over_roots(name: &str, client: &ApiClient) -> anyhow::Result<()> {
+    let Some(wanted) = client.roots_digest() else { return Ok(()) };
+    let path = Contexts::path()?;
+    let is_other = |context: &Context| {
+        !context.roots.is_empty() && roots_digest(context.roots.iter().map(String::as_str)) != wanted
+    };
+    if !Contexts::load(&path)?.contexts.get(name).is_some_and(is_other) {
+        return Ok(());
+    }
+    let roots = client.roots().await?.roots;
+    let mut contexts = Contexts::load(&path)?;
+    if let Some(context) = contexts.contexts.get_mut(name).filter(|_| !roots.is_empty()) {
+        context.roots = roots;
+        contexts.store(&path)?;
+        eprintln!("context {name}: the fleet's root certificates have changed, the new ones are kept");
+    }
+    Ok(())
 }
 
 /// The manager of this host.

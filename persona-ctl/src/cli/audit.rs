@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use persona_core::audit::{self, AuditEntry, AuditReport, AuditSeal, Exported, Walk};
-use persona_core::wire::api::AuditCheckpoint;
+use persona_core::wire::api::{AuditCheckpoint, Roots};
 use persona_manager::{SealKeys, verify_audit};
 use serde::{Deserialize, Serialize};
 
@@ -162,12 +162,14 @@ async fn verify(client: &ApiClient, keys: &SealKeys, kept: Vec<Exported>) -> any
 
 /// The keys of the roots that this client trusts; on the manager's own socket, those that it names.
 async fn keys_of(client: &ApiClient, access: &Access) -> anyhow::Result<SealKeys> {
-    let told = async || Ok::<_, anyhow::Error>(SealKeys::read(&client.roots().await?.roots.concat())?);
-    match &access.trust {
-        Some(Trust::Roots(roots)) => Ok(SealKeys::read(&roots.concat())?),
-        Some(Trust::Pin(pin)) => Ok(told().await?.only(&pin.to_string())),
-        None => told().await,
-    }
+    let Roots { roots: told, retired } = client.roots().await?;
+    let told = || SealKeys::read(&told.concat());
+    let keys = match &access.trust {
+        Some(Trust::Roots(roots)) => SealKeys::read(&roots.concat())?,
+        Some(Trust::Pin(pin)) => told()?.only(&pin.to_string()),
+        None => told()?,
+    };
+    Ok(keys.and_retired(&retired))
 }
 
 fn read_keys(path: &Path) -> anyhow::Result<SealKeys> {

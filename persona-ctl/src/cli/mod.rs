@@ -7,6 +7,7 @@ mod access_tokens;
 mod activation;
 mod agent;
 mod audit;
+mod authority;
 mod binding;
 mod completions;
 mod detach;
@@ -126,6 +127,9 @@ enum Command {
     /// Access tokens: who may ask the manager for what.
     #[command(subcommand)]
     Access(access_tokens::AccessCommand),
+    /// The certificate authority: its roots, and one taking over from another.
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
     /// Keep an access token, and ask its manager from now on.
     Login(login::LoginArgs),
     /// Managers that were logged in at.
@@ -203,12 +207,23 @@ impl Cli {
             Command::Simulate(args) => args.run(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
-            command => on_runtime(command.ask(Session { client: ApiClient::open(&access.resolve()?)?, output })),
+            command => on_runtime(command.ask_as(access, output)),
         }
     }
 }
 
 impl Command {
+    /// Asks the manager; a context takes over the fleet's roots if those have changed.
+    async fn ask_as(self, access: AccessArgs, output: Output) -> anyhow::Result<()> {
+        let context = access.context()?;
+        let client = ApiClient::open(&access.resolve()?)?;
+        self.ask(Session { client: client.clone(), output }).await?;
+        match context {
+            Some(name) => access::take_over_roots(&name, &client).await,
+            None => Ok(()),
+        }
+    }
+
     /// Commands that ask the manager.
     async fn ask(self, session: Session) -> anyhow::Result<()> {
         match self {
@@ -221,6 +236,7 @@ impl Command {
             Self::Lease(command) => command.run(&session).await,
             Self::Token(command) => command.run(&session).await,
             Self::Access(command) => command.run(&session).await,
+            Self::Authority(command) => command.run(&session).await,
             Self::Whoami => session.output.show(&session.client.whoami().await?, login::told),
             Self::Switch(args) => args.run(&session).await,
             Self::Request(args) => args.run(&session).await,
@@ -296,6 +312,11 @@ mod tests {
             ("node list --output xml", false),
             ("workload get workload/n1/web", true),
             ("workload get node/n1", false),
+            ("authority show", true),
+            ("authority rotate", false),
+            ("authority rotate --reason yearly --keep-key", true),
+            ("authority retire --reason yearly", true),
+            ("authority retire ab12 --reason stolen --force", true),
             ("lease get 12", true),
             ("lease list --subject workload/n1/web", true),
             ("egress add -f pool.toml", true),

@@ -4,10 +4,10 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::wire::api::{
-    AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint,
+    AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint, AuthorityView,
     CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView,
-    LeaseView, NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, PushSignal, Revoke, Rollback, Roots,
-    SignalsView, Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
+    LeaseView, NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, PushSignal, Retire, Revoke, Rollback,
+    Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
 };
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
@@ -213,6 +213,21 @@ impl ApiClient {
     /// The roots that the manager's certificate verifies under.
     pub async fn roots(&self) -> Result<Roots, ClientError> {
         self.get(&["roots"]).await
+    }
+
+    /// The fleet's roots, and who would be cut off without each.
+    pub async fn authority(&self) -> Result<AuthorityView, ClientError> {
+        self.get(&["authority"]).await
+    }
+
+    /// Makes a new root, which signs from now on.
+    pub async fn rotate_authority(&self, rotate: &Rotate) -> Result<AuthorityView, ClientError> {
+        self.post(&["authority", "rotate"], rotate).await
+    }
+
+    /// Takes a root out of trust.
+    pub async fn retire_root(&self, id: &str, retire: &Retire) -> Result<AuthorityView, ClientError> {
+        self.post(&["authority", "roots", id, "retire"], retire).await
     }
 
     /// Puts a persona on a subject by hand.

@@ -1,7 +1,9 @@
 //! Requests and answers: paths, pages, problems and time limits.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use persona_core::wire::agent::ROOTS_HEADER;
 use persona_core::wire::api::{AssignmentView, Page};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -42,6 +44,8 @@ pub struct ApiClient {
     /// Where it is, as people wrote it.
     place: String,
     pub(super) http: reqwest::Client,
+    /// The digest of the roots that it shall trust, as the manager last said.
+    roots_digest: Arc<Mutex<Option<String>>>,
 }
 
 /// The path of one resource, as segments below `/v1`.
@@ -83,7 +87,12 @@ impl ApiClient {
             builder = builder.default_headers(bearer(token)?);
         }
         let http = builder.build().map_err(|_| invalid())?;
-        Ok(Self { base, place, http })
+        Ok(Self { base, place, http, roots_digest: Arc::default() })
+    }
+
+    /// The digest of the roots that whoever asks shall trust ([`ROOTS_HEADER`]), as the manager last said.
+    pub fn roots_digest(&self) -> Option<String> {
+        self.roots_digest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn url(&self, path: Path<'_>, query: Query<'_>) -> Url {
@@ -170,6 +179,9 @@ impl ApiClient {
         let request = request.map_err(unreachable)?;
         let url = request.url().to_string();
         let response = client.execute(request).await.map_err(unreachable)?;
+        if let Some(digest) = response.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()) {
+            *self.roots_digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest.to_owned());
+        }
         let status = response.status();
         if status.is_success() {
             return Ok(response);

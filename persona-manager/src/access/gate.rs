@@ -6,11 +6,13 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use persona_core::wire::agent::ROOTS_HEADER;
 
 use super::caller::Caller;
 use super::current::acting;
 use super::peer::Peer;
 use super::table::who_may;
+use crate::authority::roots_digest;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
@@ -19,9 +21,13 @@ use crate::error::{Kind, Refusal};
 pub(crate) async fn gate(State(context): State<Context>, mut request: Request, next: Next) -> Response {
     match admit(&context, &request) {
         Ok(caller) => {
-            let actor = caller.to_string();
+            let (actor, has_token) = (caller.to_string(), matches!(caller, Caller::Token { .. }));
             request.extensions_mut().insert(caller);
-            acting(actor, next.run(request)).await
+            let mut response = acting(actor, next.run(request)).await;
+            if has_token && let Ok(digest) = roots_digest(&context.store.snapshot()).parse() {
+                response.headers_mut().insert(ROOTS_HEADER, digest);
+            }
+            response
         }
         Err(refused) => *refused,
     }

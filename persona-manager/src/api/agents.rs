@@ -28,7 +28,7 @@ use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::overrides::check_exists;
-use crate::store::{AgentId, Draft, Snapshot, WorkloadRecord};
+use crate::store::{AgentId, AgentRecord, Draft, Snapshot, WorkloadRecord};
 use crate::tasks::recovery;
 
 /// A stream on which nothing changed says so this often.
@@ -127,12 +127,13 @@ fn is_known_elsewhere_only(snapshot: &Snapshot, id: &AgentId) -> bool {
 #[utoipa::path(post, path = "/v1/agent/report", request_body = Report,
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> Result<Response, Refusal> {
-    let FromAgent { id, body } = agent;
+    let FromAgent { id, issuer, body } = agent;
     let mut report: Report = parse(&body)?;
     check(&id, &report)?;
     recovery::check_plausible(&context.store.snapshot(), report.applied)?;
     let rejection = context.live.report(&id, &report, now_ms());
     take_samples(&context, &id, &report.samples);
+    note_issuer(&context, &id, issuer).await?;
     let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
     let events = std::mem::take(&mut report.events);
     let held = report.holdings.take().and_then(|part| context.live.take_holdings(&id, part));
@@ -148,6 +149,23 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     }
     let roots = roots_digest(&context.store.snapshot());
     Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static(ROOTS_HEADER), roots)]).into_response())
+}
+
+/// Notes under which root the certificate is that an agent comes with, once for each: it has kept what came with it.
+async fn note_issuer(context: &Context, id: &AgentId, issuer: Option<String>) -> Result<(), Refusal> {
+    let snapshot = context.store.snapshot();
+    let is_noted = |agent: &Arc<AgentRecord>| agent.certificate_issuer == issuer;
+    if issuer.is_none() || snapshot.agents.get(id).is_none_or(is_noted) {
+        return Ok(());
+    }
+    let id = id.clone();
+    let note = move |draft: &mut Draft| {
+        if let Some(agent) = draft.state().agents.get(&id).cloned() {
+            draft.put(AgentRecord { certificate_issuer: issuer, ..(*agent).clone() });
+        }
+        Ok(())
+    };
+    context.store.change(note).await
 }
 
 fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {

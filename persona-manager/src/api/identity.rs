@@ -5,7 +5,7 @@ use axum::{Extension, Json};
 use persona_core::wire::api::{Problem, Roots, WhoAmI};
 
 use crate::access::Caller;
-use crate::authority::trusted_pems;
+use crate::authority::{retired_roots, trusted_pems};
 use crate::context::Context;
 
 /// As whom the manager knows the sender.
@@ -17,5 +17,6 @@ pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Json<WhoAmI>
 /// The root certificates that managers' certificates verify under.
 #[utoipa::path(get, path = "/v1/roots", responses((status = 200, body = Roots)))]
 pub(super) async fn roots(State(context): State<Context>) -> Json<Roots> {
-    Json(Roots { roots: trusted_pems(&context.store.snapshot()) })
+    let snapshot = context.store.snapshot();
+    Json(Roots { roots: trusted_pems(&snapshot), retired: retired_roots(&snapshot) })
 }

@@ -10,7 +10,7 @@ use persona_core::ids::{InvalidSubject, SubjectId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::access::Caller;
+use crate::access::{Caller, Peer};
 use crate::auth::certificate_missing;
 use crate::context::Context;
 use crate::error::{Refusal, etag};
@@ -43,6 +43,8 @@ impl<T: DeserializeOwned> FromRequestParts<Context> for Params<T> {
 pub(super) struct FromAgent {
     /// Who.
     pub(super) id: AgentId,
+    /// The key identifier of the root under which its certificate is.
+    pub(super) issuer: Option<String>,
     /// The body.
     pub(super) body: Bytes,
 }
@@ -53,7 +55,9 @@ impl FromRequest<Context> for FromAgent {
         let Some(Caller::Agent(id)) = request.extensions().get::<Caller>().cloned() else {
             return Err(certificate_missing());
         };
-        Ok(Self { id, body: read(request, context).await? })
+        let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref());
+        let issuer = certificate.and_then(|certificate| certificate.issuer.clone());
+        Ok(Self { id, issuer, body: read(request, context).await? })
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<JoinTokenSecret>), Refusal> {
     check(&new)?;
     let credential = new_credential(&context)?;
+    let root = credential.pin.map(|pin| pin.to_string());
     let (id, token, hash) = (credential.id.clone(), credential.to_string(), sha256_hex(credential.bearer().as_bytes()));
     let make = move |draft: &mut Draft| {
         let expires_ms = draft.now_ms() + new.ttl_ms;
@@ -46,7 +47,8 @@ pub(super) async fn create(
             "a join token was made".into(),
             details,
         );
-        draft.put(JoinTokenRecord { id: id.clone(), hash, role, name, uses, labels, keys: Vec::new(), expires_ms });
+        let keys = Vec::new();
+        draft.put(JoinTokenRecord { id: id.clone(), hash, role, name, uses, labels, keys, expires_ms, root });
         Ok(JoinTokenSecret { id, token, expires_ms })
     };
     let made = context.store.change(move |draft| once::make(draft, once.as_ref(), make));

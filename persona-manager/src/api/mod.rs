@@ -5,6 +5,7 @@ mod activation;
 mod agents;
 mod apply;
 mod audit;
+mod authority;
 mod bindings;
 mod edges;
 mod egress_pools;
@@ -83,6 +84,9 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(access_tokens::revoke))
         .routes(routes!(identity::whoami))
         .routes(routes!(identity::roots))
+        .routes(routes!(authority::authority))
+        .routes(routes!(authority::rotate))
+        .routes(routes!(authority::retire_root))
         .routes(routes!(health::schema))
         .routes(routes!(apply::apply))
         .routes(routes!(personas::list))

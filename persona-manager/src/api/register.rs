@@ -52,7 +52,7 @@ pub(super) async fn register(
 #[utoipa::path(post, path = "/v1/agent/renew", request_body = Renew,
     responses((status = 200, body = Registered), (status = "4XX", body = Problem)))]
 pub(super) async fn renew(State(context): State<Context>, agent: FromAgent) -> Result<Json<Registered>, Refusal> {
-    let FromAgent { id, body } = agent;
+    let FromAgent { id, body, .. } = agent;
     let request: Renew = parse(&body)?;
     let signing_request = SigningRequest::read(&request.csr)?;
     let (key, lifetime_ms) = (signing_request.public_key(), context.config.certificate_lifetime_ms);
@@ -153,8 +153,9 @@ fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<
     draft.put(AgentRecord {
         id: id.clone(),
         public_key: applicant.public_key.clone(),
-        registration_count: before.map_or(0, |before| before.registration_count) + 1,
+        registration_count: before.as_ref().map_or(0, |before| before.registration_count) + 1,
         certificate_expires_ms,
+        certificate_issuer: before.and_then(|before| before.certificate_issuer.clone()),
         address: request.address,
         capabilities: request.capabilities,
         labels,

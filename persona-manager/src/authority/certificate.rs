@@ -2,9 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use persona_core::hex;
 use persona_core::wire::agent::Role;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use crate::store::AgentId;
 
@@ -24,6 +27,9 @@ pub(crate) struct AgentCertificate {
     pub public_key: String,
     /// When it ends: a connection may live longer.
     pub expires_ms: u64,
+    /// The key identifier of the root that signed it, in hex.
+    #[serde(default)]
+    pub issuer: Option<String>,
 }
 
 impl AgentCertificate {
@@ -37,8 +43,29 @@ impl AgentCertificate {
         })?;
         let public_key = STANDARD.encode(&certificate.public_key().subject_public_key.data);
         let expires_ms = u64::try_from(certificate.validity().not_after.timestamp()).ok()? * 1_000;
-        Some(Self { id, public_key, expires_ms })
+        let issuer = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(issuer) => Some(hex::encode(issuer.key_identifier.as_ref()?.0)),
+            _ => None,
+        });
+        Some(Self { id, public_key, expires_ms, issuer })
     }
+}
+
+/// The identifier of a certificate's own key, in hex, by which certificates under it name it (RFC 5280 §4.2.1.2).
+pub(super) fn subject_key_id(der: &[u8]) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(hex::encode(id.0)),
+        _ => None,
+    })
+}
+
+/// When a certificate in PEM ends, milliseconds since 1970; 0 for what is no certificate.
+pub(crate) fn ends_ms(pem: &str) -> u64 {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap_or_else(|_| Vec::new().into());
+    let read = x509_parser::parse_x509_certificate(&der);
+    let ends = read.map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp());
+    u64::try_from(ends).unwrap_or(0) * 1_000
 }
 
 /// Whether a certificate in DER is a manager's own, for requests to other managers.

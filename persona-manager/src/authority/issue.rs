@@ -10,6 +10,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKey, PublicKeyData as _, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
@@ -17,7 +18,7 @@ use super::certificate::{MANAGER_URI, uri_of};
 use super::root::{BACKDATE_MS, Root};
 use super::{Authority, AuthorityError};
 use crate::error::Refusal;
-use crate::store::AgentId;
+use crate::store::{AgentId, Snapshot};
 
 /// How long a manager's own certificate is good for: 30 days, milliseconds. It is renewed after half of it.
 pub(crate) const MANAGER_LIFETIME_MS: u64 = 30 * 24 * 3_600_000;
@@ -71,10 +72,12 @@ impl Authority {
         Ok(Issued { certificate: certificate.pem(), expires_ms })
     }
 
-    /// Makes a server certificate for this manager: the chain up to the root, and its key.
+    /// Makes a server certificate for this manager, and its key: the chain goes up to every root that is trusted, for tokens
+    /// pin one of them and agents may not know them all yet.
     pub(super) fn issue_manager(
         &self,
         root: &Root,
+        snapshot: &Snapshot,
         now_ms: u64,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -90,7 +93,7 @@ impl Authority {
             names.chain(addresses.map(|it| Ok(SanType::IpAddress(it)))).collect::<Result<_, _>>()?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &root.issuer)?;
-        let chain = vec![certificate.der().clone(), root.der.clone()];
+        let chain = [vec![certificate.der().clone(), root.der.clone()], crosses(snapshot, root)?].concat();
         Ok((chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
     }
 }
@@ -109,6 +112,16 @@ impl Authority {
         let certificate = params.signed_by(&key, &root.issuer)?;
         Ok((vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
     }
+}
+
+/// The way from the root that signs to the one before, while that is trusted: a certificate of the one's key by the other,
+/// and the other.
+fn crosses(snapshot: &Snapshot, signing: &Root) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+    let cross = snapshot.roots.get(&signing.id).and_then(|record| record.cross.as_ref());
+    let before = cross.and_then(|cross| snapshot.roots.get(&cross.by)).filter(|before| before.is_trusted());
+    let pems = cross.zip(before).map(|(cross, before)| [cross.certificate.clone(), before.certificate.clone()]);
+    let read = |pem: String| CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| AuthorityError::Root);
+    pems.into_iter().flatten().map(read).collect()
 }
 
 fn named(name: &str, now_ms: u64, expires_ms: u64) -> CertificateParams {

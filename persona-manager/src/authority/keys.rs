@@ -1,8 +1,15 @@
-//! The authority's files: a key per root that only the manager may read, and the trusted roots for everybody.
+//! The authority's files: a key per root that only the manager may read, and the trusted roots for everybody. And a key
+//! on its way to another manager's files, sealed.
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{AuthorityError, Root, trusted_pems};
 use crate::store::Snapshot;
@@ -53,4 +60,54 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
         std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     });
     written.map_err(in_file)
+}
+
+/// What keys are sealed for; nothing else is ever encrypted with what comes of it.
+const SEAL_SALT: &[u8] = b"persona root key 1";
+
+/// The key of a root, sealed with the key of another (ChaCha20-Poly1305, RFC 8439, under a key by HKDF, RFC 5869).
+pub(super) fn seal(root: &Root, opener: &Root) -> Result<String, AuthorityError> {
+    let mut nonce = [0; NONCE_LEN];
+    SystemRandom::new().fill(&mut nonce).map_err(|_| AuthorityError::Sealed)?;
+    let mut text = root.key_pem().into_bytes();
+    let key = seal_key(opener, &root.id)?;
+    let associated = Aad::from(root.id.as_bytes());
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), associated, &mut text)
+        .map_err(|_| AuthorityError::Sealed)?;
+    Ok(STANDARD.encode([nonce.as_slice(), &text].concat()))
+}
+
+/// Opens what [`seal`] made of the key of the root with this id.
+pub(super) fn unseal(text: &str, id: &str, opener: &Root) -> Result<String, AuthorityError> {
+    let mut bytes = STANDARD.decode(text).map_err(|_| AuthorityError::Sealed)?;
+    let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN).ok_or(AuthorityError::Sealed)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| AuthorityError::Sealed)?;
+    let opened = seal_key(opener, id)?.open_in_place(nonce, Aad::from(id.as_bytes()), sealed);
+    let opened = opened.map_err(|_| AuthorityError::Sealed)?;
+    String::from_utf8(opened.to_vec()).map_err(|_| AuthorityError::Sealed)
+}
+
+fn seal_key(opener: &Root, id: &str) -> Result<LessSafeKey, AuthorityError> {
+    let secret = Salt::new(HKDF_SHA256, SEAL_SALT).extract(&opener.key_der());
+    let info = [id.as_bytes()];
+    let key = secret.expand(&info, &CHACHA20_POLY1305).map_err(|_| AuthorityError::Sealed)?;
+    Ok(LessSafeKey::new(UnboundKey::from(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_key_opens_with_the_root_that_it_is_sealed_with_only() {
+        let [root, opener, other] = [1, 2, 3].map(|hour| Root::make(hour * 3_600_000).unwrap());
+        let text = seal(&root, &opener).unwrap();
+        assert_eq!(unseal(&text, &root.id, &opener).unwrap(), root.key_pem());
+        assert!(!String::from_utf8_lossy(&STANDARD.decode(&text).unwrap()).contains("PRIVATE"));
+        assert_ne!(seal(&root, &opener).unwrap(), text, "a nonce of its own");
+        assert!(unseal(&text, &root.id, &other).is_err() && unseal(&text, &other.id, &opener).is_err());
+        for bad in ["", "nonsense", &text[4..], &text[..text.len() - 4]] {
+            assert!(matches!(unseal(bad, &root.id, &opener), Err(AuthorityError::Sealed)), "{bad}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod issue;
 mod keys;
 mod root;
 mod seal;
+mod succession;
 mod tls;
 
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use persona_core::wire::api::RetiredRoot;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -25,11 +27,12 @@ use crate::config::Config;
 use crate::store::{RootRecord, RootState, Snapshot, Store};
 
 pub(crate) use between::client_config;
-pub(crate) use certificate::{AgentCertificate, is_manager};
+pub(crate) use certificate::{AgentCertificate, ends_ms, is_manager};
 pub(crate) use issue::{MANAGER_LIFETIME_MS, SigningRequest};
 pub(crate) use keys::make_private_directory;
 pub(crate) use root::Root;
 pub use seal::SealKeys;
+pub(crate) use succession::{agents_under, retire, succeed, tokens_under};
 pub(crate) use tls::Tls;
 
 /// A manager that follows waits at most this long for the first root, and looks after each pause.
@@ -55,6 +58,11 @@ pub enum AuthorityError {
     /// A key file holds something else.
     #[error("{0} does not hold the key of the store's root certificate: bring it back from the backup")]
     NotTheKey(PathBuf),
+    /// The store's sealed key of the newest root is not that key.
+    #[error(
+        "the key of the newest root certificate cannot be opened as the store has it: copy it from the state directory of the manager that made it"
+    )]
+    Sealed,
     /// The store names no root, or one that cannot be read.
     #[error("the store's root certificate cannot be read: restore the store from a backup")]
     Root,
@@ -96,13 +104,14 @@ impl Authority {
         self.signing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes over what the store says of roots.
-    pub(crate) fn follow(&self, snapshot: &Snapshot) -> Result<(), AuthorityError> {
-        if signing_record(snapshot)?.id != self.signing().id {
-            let root = Arc::new(read_signing(&self.directory, snapshot)?);
-            *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = root;
+    /// Takes over what the store says of roots by now. Whoever else is about to waits: both write the same files.
+    pub(crate) fn follow(&self, store: &Store) -> Result<(), AuthorityError> {
+        let mut signing = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = store.snapshot();
+        if signing_record(&snapshot)?.id != signing.id {
+            *signing = Arc::new(read_signing(&self.directory, &snapshot)?);
         }
-        keys::write_roots(&self.directory, snapshot)
+        keys::write_roots(&self.directory, &snapshot)
     }
 }
 
@@ -136,17 +145,30 @@ async fn make_root(directory: &Path, store: &Store) -> Result<(), AuthorityError
 
 /// The certificates of all roots that are trusted, in PEM.
 pub(crate) fn trusted_pems(snapshot: &Snapshot) -> Vec<String> {
-    snapshot.roots.values().map(|root| root.certificate.clone()).collect()
+    trusted(snapshot).map(|root| root.certificate.clone()).collect()
+}
+
+fn trusted(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<RootRecord>> {
+    snapshot.roots.values().filter(|root| root.is_trusted())
+}
+
+/// Roots that are trusted no more, and what their successors say of them.
+pub(crate) fn retired_roots(snapshot: &Snapshot) -> Vec<RetiredRoot> {
+    let retired = snapshot.roots.values().filter(|root| !root.is_trusted());
+    let view = |root: &Arc<RootRecord>| {
+        Some(RetiredRoot { certificate: root.certificate.clone(), succession: root.succession.clone()? })
+    };
+    retired.filter_map(view).collect()
 }
 
 /// The digest of the trusted roots, for [`persona_core::wire::agent::ROOTS_HEADER`].
 pub(crate) fn roots_digest(snapshot: &Snapshot) -> String {
-    persona_core::wire::agent::roots_digest(snapshot.roots.values().map(|root| root.certificate.as_str()))
+    persona_core::wire::agent::roots_digest(trusted(snapshot).map(|root| root.certificate.as_str()))
 }
 
 fn trusted_ders(snapshot: &Snapshot) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let read = |root: &Arc<RootRecord>| CertificateDer::from_pem_slice(root.certificate.as_bytes());
-    snapshot.roots.values().map(read).collect::<Result<_, _>>().map_err(|_| AuthorityError::Root)
+    trusted(snapshot).map(read).collect::<Result<_, _>>().map_err(|_| AuthorityError::Root)
 }
 
 fn signing_record(snapshot: &Snapshot) -> Result<&RootRecord, AuthorityError> {
@@ -156,6 +178,19 @@ fn signing_record(snapshot: &Snapshot) -> Result<&RootRecord, AuthorityError> {
 
 fn read_signing(directory: &Path, snapshot: &Snapshot) -> Result<Root, AuthorityError> {
     let record = signing_record(snapshot)?;
+    match (read_root(directory, record), &record.sealed_key) {
+        (Err(AuthorityError::KeyMissing(_)), Some(sealed)) => {
+            let opener = snapshot.roots.get(&sealed.by).ok_or(AuthorityError::Root)?;
+            let key = keys::unseal(&sealed.text, &record.id, &read_root(directory, opener)?)?;
+            let root = Root::read(&record.certificate, &key).map_err(|_| AuthorityError::Sealed)?;
+            keys::write(directory, &root)?;
+            Ok(root)
+        }
+        (read, _) => read,
+    }
+}
+
+fn read_root(directory: &Path, record: &RootRecord) -> Result<Root, AuthorityError> {
     let key = keys::read(directory, &record.id)?;
     let not_the_key = |_| AuthorityError::NotTheKey(keys::path(directory, &record.id));
     Root::read(&record.certificate, &key).map_err(not_the_key)

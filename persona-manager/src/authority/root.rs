@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::issue::{date, serial};
 use crate::auth::{random_hex, sha256_hex};
+use crate::store::Cross;
 
 /// How long a root is good for: ten years, milliseconds.
 const LIFETIME_MS: u64 = 10 * 365 * 24 * 3_600_000;
@@ -33,17 +34,18 @@ impl Root {
     /// Makes a new root.
     pub(crate) fn make(now_ms: u64) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
         // The number tells roots of one fleet, and of several, apart in error messages of other programs.
-        params.distinguished_name.push(DnType::CommonName, format!("Persona root {}", random_hex::<4>()));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(serial());
-        params.not_before = date(now_ms.saturating_sub(BACKDATE_MS));
-        params.not_after = date(now_ms + LIFETIME_MS);
-        let certificate = params.self_signed(&key)?;
+        let certificate = params(&format!("Persona root {}", random_hex::<4>()), now_ms).self_signed(&key)?;
         Self::new(certificate.pem(), certificate.der().clone(), key)
+    }
+
+    /// A certificate of this root's name and key under another root.
+    pub(super) fn cross_signed_by(&self, other: &Root, now_ms: u64) -> Result<Cross, rcgen::Error> {
+        let unreadable = || rcgen::Error::CouldNotParseCertificate;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&self.der).map_err(|_| unreadable())?;
+        let name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        let certificate = params(name.ok_or_else(unreadable)?, now_ms).signed_by(self.issuer.key(), &other.issuer)?;
+        Ok(Cross { by: other.id.clone(), certificate: certificate.pem() })
     }
 
     /// Reads a root; the key must belong to the certificate.
@@ -70,10 +72,28 @@ impl Root {
         Pin(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
+    /// Its key in DER, for what is sealed with it only.
+    pub(super) fn key_der(&self) -> Vec<u8> {
+        self.issuer.key().serialize_der()
+    }
+
     /// Its key in PEM, for the key file only.
     pub(super) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
+}
+
+fn params(name: &str, now_ms: u64) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    // One below: the certificate of the root that follows.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(serial());
+    params.not_before = date(now_ms.saturating_sub(BACKDATE_MS));
+    params.not_after = date(now_ms + LIFETIME_MS);
+    params
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use persona_core::audit::{AuditSeal, EventHash, SealPurpose};
+use persona_core::wire::api::{RetiredRoot, Succession};
 use rcgen::SigningKey as _;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rustls::pki_types::CertificateDer;
@@ -15,7 +16,14 @@ use crate::auth::sha256_hex;
 
 /// The public keys of roots by the roots' ids.
 #[derive(Debug, Clone, Default)]
-pub struct SealKeys(BTreeMap<String, Vec<u8>>);
+pub struct SealKeys(BTreeMap<String, SealKey>);
+
+#[derive(Debug, Clone)]
+struct SealKey {
+    bytes: Vec<u8>,
+    /// The last event that it counts for. None: it counts for all.
+    until_event: Option<u64>,
+}
 
 impl SealKeys {
     /// Reads root certificates in PEM; a text may hold several.
@@ -24,7 +32,8 @@ impl SealKeys {
         for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let der = der.map_err(|_| AuthorityError::Root)?;
             let (_, certificate) = x509_parser::parse_x509_certificate(&der).map_err(|_| AuthorityError::Root)?;
-            keys.insert(sha256_hex(&der), certificate.public_key().subject_public_key.data.to_vec());
+            let bytes = certificate.public_key().subject_public_key.data.to_vec();
+            keys.insert(sha256_hex(&der), SealKey { bytes, until_event: None });
         }
         if keys.is_empty() { Err(AuthorityError::Root) } else { Ok(Self(keys)) }
     }
@@ -35,12 +44,45 @@ impl SealKeys {
         self
     }
 
+    /// Adds retired roots that one of these, or one of those added, vouches for; others are left out.
+    pub fn and_retired(mut self, retired: &[RetiredRoot]) -> Self {
+        let mut left: Vec<&RetiredRoot> = retired.iter().collect();
+        loop {
+            let (vouched, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|root| self.vouches_for(root));
+            if vouched.is_empty() {
+                return self;
+            }
+            for root in vouched {
+                let Ok(Self(keys)) = Self::read(&root.certificate) else { continue };
+                let until_event = Some(root.succession.until_event);
+                for (id, key) in keys {
+                    self.0.entry(id).or_insert(SealKey { until_event, ..key });
+                }
+            }
+            left = others;
+        }
+    }
+
+    fn vouches_for(&self, RetiredRoot { certificate, succession }: &RetiredRoot) -> bool {
+        let Ok(der) = CertificateDer::from_pem_slice(certificate.as_bytes()) else { return false };
+        let (Some(key), Ok(signature)) = (self.0.get(&succession.by), STANDARD.decode(&succession.signature)) else {
+            return false;
+        };
+        key.verify(&Succession::statement(&sha256_hex(&der), succession.until_event), &signature)
+    }
+
     /// Whether one of the roots signed a seal for this purpose.
     pub fn is_signed(&self, seal: &AuditSeal, purpose: SealPurpose) -> bool {
         let (Some(key), Ok(signature)) = (self.0.get(&seal.root), STANDARD.decode(&seal.signature)) else {
             return false;
         };
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(&seal.statement(purpose), &signature).is_ok()
+        key.until_event.is_none_or(|last| seal.number <= last) && key.verify(&seal.statement(purpose), &signature)
+    }
+}
+
+impl SealKey {
+    fn verify(&self, statement: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.bytes).verify(statement, signature).is_ok()
     }
 }
 
@@ -94,5 +136,27 @@ mod tests {
             assert!(!keys.is_signed(&forged, SealPurpose::Head), "{forged:?}");
         }
         assert!(SealKeys::read("").is_err() && SealKeys::read("nonsense").is_err());
+    }
+
+    #[test]
+    fn a_retired_root_counts_as_far_as_its_successor_says_and_not_by_its_own_word() {
+        let [oldest, old, root] = [1, 2, 3].map(|hour| Root::make(hour * 3_600_000).unwrap());
+        let retired = |root: &Root, until_event, by: &Root| RetiredRoot {
+            certificate: root.certificate.clone(),
+            succession: by.succeeds(&root.id, until_event).unwrap(),
+        };
+        let seal = |root: &Root, number| root.seal((number, EventHash([1; 32])), SealPurpose::Head, 9).unwrap();
+        let keys = |retired: &[RetiredRoot]| SealKeys::read(&root.certificate).unwrap().and_retired(retired);
+        let chain = keys(&[retired(&oldest, 5, &old), retired(&old, 9, &root)]);
+        for (root, number, is_good) in
+            [(&oldest, 5, true), (&oldest, 6, false), (&old, 9, true), (&old, 10, false), (&root, 99, true)]
+        {
+            assert_eq!(chain.is_signed(&seal(root, number), SealPurpose::Head), is_good, "{number}");
+        }
+        let mut forged = retired(&old, 9, &root);
+        forged.succession.until_event = 10;
+        for unproven in [forged, retired(&old, 9, &old), retired(&old, 9, &oldest)] {
+            assert!(!keys(&[unproven]).is_signed(&seal(&old, 9), SealPurpose::Head));
+        }
     }
 }

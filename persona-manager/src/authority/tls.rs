@@ -43,7 +43,7 @@ impl Tls {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = now_ms.saturating_sub(current.made_ms) > MANAGER_LIFETIME_MS / 2;
         if is_old || !Arc::ptr_eq(&current.roots, &snapshot.roots) {
-            let made = self.authority.follow(&snapshot).and_then(|()| acceptor(&self.authority, &snapshot, now_ms));
+            let made = self.authority.follow(&self.store).and_then(|()| acceptor(&self.authority, &snapshot, now_ms));
             match made {
                 Ok(acceptor) => {
                     *current = Current { acceptor, roots: snapshot.roots.clone(), made_ms: now_ms };
@@ -63,7 +63,7 @@ fn acceptor(authority: &Authority, snapshot: &Snapshot, now_ms: u64) -> Result<T
     let provider = Arc::new(default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let verifier = verifier.allow_unauthenticated().build().map_err(|_| AuthorityError::Root)?;
-    let (chain, key) = authority.issue_manager(&authority.signing(), now_ms)?;
+    let (chain, key) = authority.issue_manager(&authority.signing(), snapshot, now_ms)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)

@@ -212,6 +212,7 @@ fn register(draft: &mut Draft, id: &AgentId, byte: u8, group: Option<&str>) {
         id: id.clone(),
         public_key: String::new(),
         registration_count: 0,
+        certificate_issuer: None,
         certificate_expires_ms: 0,
         address: [10, 0, 0, byte].into(),
         capabilities: Vec::new(),

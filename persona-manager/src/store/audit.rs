@@ -4,7 +4,7 @@
 use persona_core::audit::{AuditReport, EventHash, Exported, Walk};
 
 use super::{Backend, EventRecord, Snapshot, StoreConfig, StoreError};
-use crate::authority::SealKeys;
+use crate::authority::{SealKeys, retired_roots};
 
 /// Events that are read at a time.
 const EVENTS_PER_READ: u32 = 10_000;
@@ -70,6 +70,7 @@ fn hash_at(backend: &mut dyn Backend, snapshot: &Snapshot, number: u64) -> Resul
 pub fn verify_audit(store: &StoreConfig, keys: &SealKeys, kept: &[Exported]) -> Result<AuditReport, StoreError> {
     let mut backend = super::open_reader(store)?;
     let snapshot = backend.load()?;
+    let keys = keys.clone().and_retired(&retired_roots(&snapshot));
     let stub = snapshot.audit_stub().cloned();
     let mut since = stub.as_ref().map_or(0, |stub| stub.number);
     let mut walk = Walk::new(stub, |seal, purpose| keys.is_signed(seal, purpose));

@@ -405,6 +405,7 @@ fn agent(name: &str) -> AgentRecord {
         public_key: String::new(),
         registration_count: 1,
         certificate_expires_ms: 2,
+        certificate_issuer: None,
         address: [10, 0, 0, 1].into(),
         capabilities: Vec::new(),
         labels: BTreeMap::new(),
@@ -417,7 +418,15 @@ fn agent(name: &str) -> AgentRecord {
 /// One record of each kind that says who may come.
 fn put_identities(draft: &mut Draft) {
     let (id, certificate) = ("aa".to_owned(), "PEM".to_owned());
-    draft.put(RootRecord { id: id.clone(), certificate, made_ms: 1, state: RootState::Signing });
+    draft.put(RootRecord {
+        id: id.clone(),
+        certificate,
+        made_ms: 1,
+        state: RootState::Signing,
+        cross: None,
+        sealed_key: None,
+        succession: None,
+    });
     let role = persona_core::wire::api::AccessRole::Viewer;
     let (hash, name, created_by) = (id.clone(), "ann".to_owned(), "uid/0".to_owned());
     draft.put(AccessTokenRecord { id, hash, name, role, created_ms: 1, created_by, expires_ms: 2 });

@@ -18,5 +18,6 @@ pub(crate) mod recovery;
 pub(crate) mod removal;
 pub(crate) mod reports;
 pub(crate) mod room;
+pub(crate) mod roots;
 mod tell;
 pub(crate) mod wear;

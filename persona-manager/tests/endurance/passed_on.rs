@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Starts a manager in this process.
-async fn manager(store: &str, state: &Path, stop: &CancellationToken) -> Result<Handle, StartError> {
+pub(crate) async fn manager(store: &str, state: &Path, stop: &CancellationToken) -> Result<Handle, StartError> {
     let Ok(store) = store.parse::<StoreLocation>();
     let config = Config { store: store.into(), state_dir: Some(state.to_owned()), ..Config::default() };
     start(config, TcpListener::bind("127.0.0.1:0").await.unwrap(), stop.clone()).await

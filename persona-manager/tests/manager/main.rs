@@ -14,5 +14,6 @@ mod recovery;
 mod removal;
 mod revocation;
 mod room;
+mod rotation;
 mod support;
 mod versions;

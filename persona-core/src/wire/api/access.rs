@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::RetiredRoot;
 use serde::{Deserialize, Serialize};
 
 /// What somebody may do.
@@ -98,4 +99,7 @@ pub struct WhoAmI {
 pub struct Roots {
     /// The root certificates that managers' certificates verify under, in PEM.
     pub roots: Vec<String>,
+    /// Those that are trusted no more, for who checks old events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<RetiredRoot>,
 }

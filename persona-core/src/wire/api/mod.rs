@@ -14,6 +14,7 @@
 //! | `GET/PUT /v1/settings/probe` | [`super::desired::ProbeItem`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
 //! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |
+//! | `GET /v1/authority` · `POST /v1/authority/rotate` · `/roots/{id}/retire` | [`Rotate`] · [`Retire`] → [`AuthorityView`] |
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
 //! | `POST /v1/signals` · `GET/DELETE /v1/signals/{subject}` · `GET /v1/activation/{subject}` | [`PushSignal`] → [`SignalsView`] · [`ActivationView`] |
@@ -29,6 +30,7 @@ mod access;
 mod activation;
 mod answer;
 mod audit;
+mod authority;
 mod documents;
 mod explanation;
 mod fleet;
@@ -40,6 +42,7 @@ pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken,
 pub use activation::{ActivationView, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
 pub use answer::{Page, Problem, ProblemPart};
 pub use audit::AuditCheckpoint;
+pub use authority::{AuthorityView, Retire, RetiredRoot, RootState, RootView, Rotate, Succession};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, EffectiveField, Explanation};
 pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};

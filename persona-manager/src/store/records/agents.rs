@@ -60,6 +60,9 @@ pub(crate) struct JoinTokenRecord {
     pub keys: Vec<String>,
     /// When it expires.
     pub expires_ms: u64,
+    /// The root that it pins.
+    #[serde(default)]
+    pub root: Option<String>,
 }
 
 /// A registered node or edge.
@@ -75,6 +78,9 @@ pub(crate) struct AgentRecord {
     /// When its newest certificate ends.
     #[serde(default)]
     pub certificate_expires_ms: u64,
+    /// The key identifier of the root under which the certificate is that it last came with, in hex.
+    #[serde(default)]
+    pub certificate_issuer: Option<String>,
     /// Its underlay address.
     pub address: IpAddr,
     /// Capabilities it wants or offers.

@@ -24,7 +24,7 @@ pub(crate) use journal::{AUDIT_STUB_KEY, AuditStubRecord, PublicationRecord, SET
 pub(crate) use once::OnceRecord;
 pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
-pub(crate) use roots::{RootRecord, RootState};
+pub(crate) use roots::{Cross, RootRecord, RootState, SealedKey};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};
 
 /// A hash as a backend has it. What is none counts as missing, which checking the chain finds.

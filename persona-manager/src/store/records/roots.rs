@@ -1,5 +1,6 @@
 //! Root certificates of the fleet.
 
+use persona_core::wire::api::Succession;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::Root;
@@ -15,6 +16,39 @@ pub(crate) struct RootRecord {
     pub made_ms: u64,
     /// What it is used for.
     pub state: RootState,
+    /// For whoever trusts the root that signed before and not this one yet.
+    #[serde(default)]
+    pub cross: Option<Cross>,
+    /// Its key, for other managers on the same database.
+    #[serde(default)]
+    pub sealed_key: Option<SealedKey>,
+    /// What the root says that has followed it.
+    #[serde(default)]
+    pub succession: Option<Succession>,
+}
+
+/// A certificate of a root's key under the root that signed before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cross {
+    /// The root that signed it.
+    pub by: String,
+    /// The certificate in PEM.
+    pub certificate: String,
+}
+
+/// A root's key, sealed with the key of another root, which every manager has.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedKey {
+    /// The root whose key opens it.
+    pub by: String,
+    /// Nonce and ciphertext in standard Base64.
+    pub text: String,
+}
+
+impl std::fmt::Debug for SealedKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "SealedKey(by {})", self.by)
+    }
 }
 
 /// What a root is used for.
@@ -22,13 +56,28 @@ pub(crate) struct RootRecord {
 pub(crate) enum RootState {
     /// It is trusted and signs new certificates. There is one.
     Signing,
-    /// It is trusted: it signed before, or will next.
+    /// It is trusted: it signed before.
     Trusted,
+    /// It is trusted no more; its certificate is kept for what it signed of events.
+    Retired,
 }
 
 impl RootRecord {
+    /// Whether it is one that managers and agents trust.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.state != RootState::Retired
+    }
+
     /// The record of a root.
     pub(crate) fn new(root: &Root, made_ms: u64, state: RootState) -> Self {
-        Self { id: root.id.clone(), certificate: root.certificate.clone(), made_ms, state }
+        Self {
+            id: root.id.clone(),
+            certificate: root.certificate.clone(),
+            made_ms,
+            state,
+            cross: None,
+            sealed_key: None,
+            succession: None,
+        }
     }
 }
