@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use persona_core::wire::api::{AuthorityView, Problem, Retire, RootState as ShownState, RootView, Rotate};
 
 use super::input::Body;
-use crate::authority::{agents_under, ends_ms, retire, succeed, tokens_under};
+use crate::authority::{agents_under, ends_ms, followed_by_next, retire, succeed, tokens_under};
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::Refusal;
@@ -26,6 +26,7 @@ pub(super) async fn rotate(
     Body(request): Body<Rotate>,
 ) -> Result<Json<AuthorityView>, Refusal> {
     let reason = checked_reason(&request.reason)?.to_owned();
+    followed_by_next(&context.store.snapshot())?;
     let successor = context.authority.make_successor(request.share_key, now_ms()).map_err(Refusal::internal_from)?;
     context.store.change(move |draft| succeed(draft, successor, &reason)).await?;
     followed(&context)

@@ -43,12 +43,17 @@ impl AgentCertificate {
         })?;
         let public_key = STANDARD.encode(&certificate.public_key().subject_public_key.data);
         let expires_ms = u64::try_from(certificate.validity().not_after.timestamp()).ok()? * 1_000;
-        let issuer = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(issuer) => Some(hex::encode(issuer.key_identifier.as_ref()?.0)),
-            _ => None,
-        });
-        Some(Self { id, public_key, expires_ms, issuer })
+        Some(Self { id, public_key, expires_ms, issuer: issuer_of(der) })
     }
+}
+
+/// The identifier of the key that signed a certificate, in hex (RFC 5280 §4.2.1.1).
+pub(crate) fn issuer_of(der: &[u8]) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(issuer) => Some(hex::encode(issuer.key_identifier.as_ref()?.0)),
+        _ => None,
+    })
 }
 
 /// The identifier of a certificate's own key, in hex, by which certificates under it name it (RFC 5280 §4.2.1.2).

@@ -27,12 +27,12 @@ use crate::config::Config;
 use crate::store::{RootRecord, RootState, Snapshot, Store};
 
 pub(crate) use between::client_config;
-pub(crate) use certificate::{AgentCertificate, ends_ms, is_manager};
+pub(crate) use certificate::{AgentCertificate, ends_ms, is_manager, issuer_of};
 pub(crate) use issue::{MANAGER_LIFETIME_MS, SigningRequest};
 pub(crate) use keys::make_private_directory;
 pub(crate) use root::Root;
 pub use seal::SealKeys;
-pub(crate) use succession::{agents_under, retire, succeed, tokens_under};
+pub(crate) use succession::{agents_under, followed_by_next, is_trusted_issuer, retire, succeed, tokens_under};
 pub(crate) use tls::Tls;
 
 /// A manager that follows waits at most this long for the first root, and looks after each pause.

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
 
-use super::{Authority, AuthorityError, Root, keys};
+use super::{Authority, AuthorityError, Root, keys, signing_record, trusted};
 use crate::error::{Kind, Refusal};
 use crate::store::{Draft, RootRecord, RootState, SealedKey, Snapshot};
 
@@ -40,14 +40,7 @@ impl Authority {
 /// Puts a new root in the place of the one that signs.
 pub(crate) fn succeed(draft: &mut Draft, successor: Successor, reason: &str) -> Result<(), Refusal> {
     let Successor { record, root } = successor;
-    let trusted: Vec<RootRecord> =
-        draft.state().roots.values().filter(|it| it.is_trusted()).map(|it| (**it).clone()).collect();
-    let [before] = trusted.as_slice() else {
-        let old = trusted.iter().find(|it| it.state == RootState::Trusted).map_or("", |it| it.id.as_str());
-        return Err(Refusal::conflict(format!(
-            "a rotation is under way: retire root {old} first (persona-ctl authority retire {old})"
-        )));
-    };
+    let before = followed_by_next(draft.state())?.clone();
     if record.cross.as_ref().is_some_and(|cross| cross.by != before.id) {
         return Err(Refusal::conflict("another root has begun to sign meanwhile: look at it, and ask again"));
     }
@@ -56,9 +49,20 @@ pub(crate) fn succeed(draft: &mut Draft, successor: Successor, reason: &str) -> 
         "keyShared": record.sealed_key.is_some() });
     draft.event("root.rotated", format!("root/{}", record.id), draft.actor(), message, details);
     let succession = root.succeeds(&before.id, draft.state().event_last).map_err(Refusal::internal_from)?;
-    draft.put(RootRecord { state: RootState::Trusted, succession: Some(succession), ..before.clone() });
+    draft.put(RootRecord { state: RootState::Trusted, succession: Some(succession), ..before });
     draft.put(record);
     Ok(())
+}
+
+/// The root that the next one follows; there is none while a rotation is under way.
+pub(crate) fn followed_by_next(snapshot: &Snapshot) -> Result<&RootRecord, Refusal> {
+    if let Some(old) = trusted(snapshot).find(|root| root.state == RootState::Trusted) {
+        return Err(Refusal::conflict(format!(
+            "a rotation is under way: retire root {} first (persona-ctl authority retire)",
+            old.id
+        )));
+    }
+    signing_record(snapshot).map_err(Refusal::internal_from)
 }
 
 /// Takes a root out of trust.
@@ -109,6 +113,11 @@ pub(crate) fn agents_under(snapshot: &Snapshot, root: &RootRecord, ended_ms: u64
     let is_under = |shown: &Option<String>| shown.as_ref().is_none_or(|shown| *shown == key_id);
     let agents = snapshot.agents.values().filter(|agent| is_under(&agent.certificate_issuer));
     agents.filter(|agent| agent.certificate_expires_ms > ended_ms).map(|agent| agent.id.to_string()).collect()
+}
+
+/// Whether certificates are let in whose signing key has this identifier, in hex.
+pub(crate) fn is_trusted_issuer(snapshot: &Snapshot, issuer: &str) -> bool {
+    trusted(snapshot).any(|root| key_id_of(&root.certificate).is_none_or(|key_id| key_id == issuer))
 }
 
 /// Join tokens that pin this root and may still be used.

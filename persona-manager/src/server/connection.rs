@@ -20,7 +20,7 @@ use tower::{ServiceExt as _, service_fn};
 use super::Accepted;
 use super::cut::reason_to_cut;
 use crate::access::Peer;
-use crate::authority::{AgentCertificate, Tls, is_manager};
+use crate::authority::{AgentCertificate, Tls, is_manager, issuer_of};
 use crate::clock::now_ms;
 use crate::store::Snapshot;
 
@@ -42,7 +42,7 @@ impl Server {
             let (Accepted::Local(_, peer) | Accepted::Network(_, peer, _)) = &accepted;
             let from = peer.origin;
             let outcome = match accepted {
-                Accepted::Local(stream, peer) => self.talk(stream, peer, watcher).await,
+                Accepted::Local(stream, peer) => self.talk(stream, peer, None, watcher).await,
                 Accepted::Network(stream, peer, _slot) => self.greet(stream, peer, watcher).await,
             };
             if let Err(error) = outcome {
@@ -54,20 +54,21 @@ impl Server {
     async fn greet(self, stream: TcpStream, peer: Peer, watcher: Watcher) -> anyhow::Result<()> {
         // Frames of a watch stream are small and must not wait for an acknowledgement; best effort.
         _ = stream.set_nodelay(true);
-        let Some(tls) = &self.tls else { return self.talk(stream, peer, watcher).await };
+        let Some(tls) = &self.tls else { return self.talk(stream, peer, None, watcher).await };
         let stream = tokio::time::timeout(PATIENCE, tls.acceptor(now_ms()).accept(stream)).await??;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certificate = certificates.first().and_then(|certificate| AgentCertificate::read(certificate));
         let is_manager = certificates.first().is_some_and(|certificate| is_manager(certificate));
-        self.talk(stream, Peer { certificate, is_manager, ..peer }, watcher).await
+        let issuer = certificates.first().and_then(|certificate| issuer_of(certificate));
+        self.talk(stream, Peer { certificate, is_manager, ..peer }, issuer, watcher).await
     }
 
-    async fn talk<S>(self, stream: S, peer: Peer, watcher: Watcher) -> anyhow::Result<()>
+    async fn talk<S>(self, stream: S, peer: Peer, issuer: Option<String>, watcher: Watcher) -> anyhow::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router;
-        let cut = reason_to_cut(peer.certificate.clone(), self.snapshots);
+        let cut = reason_to_cut(peer.certificate.clone(), issuer, self.snapshots);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let router = router.clone();

@@ -1,30 +1,47 @@
-//! When a connection of a node or an edge has to end although both sides are content: its certificate ends, or its key
-//! is revoked.
+//! When a connection with a client certificate has to end although both sides are content: the certificate of a node or
+//! an edge ends, its key is revoked, or nobody trusts the root any more under which it is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::authority::AgentCertificate;
+use crate::authority::{AgentCertificate, is_trusted_issuer};
 use crate::clock::now_ms;
 use crate::store::Snapshot;
 
 /// Waits for the reason to cut a connection; forever where there is no certificate.
 pub(super) async fn reason_to_cut(
     certificate: Option<AgentCertificate>,
+    issuer: Option<String>,
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
 ) -> &'static str {
-    let Some(certificate) = certificate else { return std::future::pending().await };
-    let left = Duration::from_millis(certificate.expires_ms.saturating_sub(now_ms()));
-    let mut end = std::pin::pin!(tokio::time::sleep(left));
+    let Some(issuer) = issuer else { return std::future::pending().await };
+    let mut end = std::pin::pin!(end_of(certificate.as_ref()));
+    let mut roots = None;
     loop {
-        if snapshots.borrow_and_update().revocations.contains_key(&certificate.public_key) {
+        let snapshot = snapshots.borrow_and_update().clone();
+        if certificate.as_ref().is_some_and(|it| snapshot.revocations.contains_key(&it.public_key)) {
             return "its key was revoked";
+        }
+        if !roots.as_ref().is_some_and(|known| Arc::ptr_eq(known, &snapshot.roots)) {
+            if !is_trusted_issuer(&snapshot, &issuer) {
+                return "the root of its certificate was retired";
+            }
+            roots = Some(snapshot.roots.clone());
         }
         tokio::select! {
             () = &mut end => return "its certificate ended",
             changed = snapshots.changed() => if changed.is_err() { std::future::pending().await },
         }
+    }
+}
+
+async fn end_of(certificate: Option<&AgentCertificate>) {
+    match certificate {
+        Some(certificate) => {
+            tokio::time::sleep(Duration::from_millis(certificate.expires_ms.saturating_sub(now_ms()))).await;
+        }
+        None => std::future::pending().await,
     }
 }

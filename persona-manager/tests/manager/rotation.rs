@@ -76,7 +76,8 @@ async fn a_root_takes_over_and_the_one_before_is_retired_once_nobody_needs_it() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_under_a_retired_root_is_let_in_no_more_and_force_is_told() {
     let app = TestApp::new().await;
-    let node = app.join(Role::Node, "n1", 1, None).await;
+    let mut node = app.join(Role::Node, "n1", 1, None).await;
+    node.watch().await;
     let old = roots(&app).await.remove(0);
     for path in ["/v1/authority/rotate".to_owned(), format!("/v1/authority/roots/{}/retire", old.id)] {
         let (status, body) = app.post(&path, json!({ "reason": " " })).await;
@@ -88,6 +89,7 @@ async fn a_certificate_under_a_retired_root_is_let_in_no_more_and_force_is_told(
     assert_eq!(app.post("/v1/authority/rotate", json!({ "reason": WHY })).await.0, 200);
     let force = json!({ "reason": WHY, "force": true });
     assert_eq!(app.post(&format!("/v1/authority/roots/{}/retire", old.id), force).await.0, 200);
+    assert!(node.stream_ends().await, "connections under it are cut");
     // It trusts the new root, but shows a certificate under the old one.
     assert_eq!(report(&client(&app.roots(), Some((&node.certificate, &node.key))), &node).await, None);
     let events = app.events().await;
