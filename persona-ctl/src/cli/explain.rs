@@ -50,7 +50,8 @@ impl ExplainArgs {
     }
 }
 
-fn tell(explanation: &Explanation) -> String {
+/// An explanation for people.
+pub(super) fn tell(explanation: &Explanation) -> String {
     let leases: Vec<String> = explanation.lease.iter().chain(&explanation.lease6).map(tell_lease).collect();
     let lease = if leases.is_empty() { "no lease".to_owned() } else { leases.join("\n") };
     let lease =

@@ -41,6 +41,7 @@ mod simulate_table;
 mod status;
 mod switch;
 mod token;
+mod top;
 mod wait;
 mod workload;
 
@@ -155,6 +156,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say how things stand.
     Status(status::StatusArgs),
+    /// Watch nodes, edges, personas and subjects with their rates, in a terminal.
+    Top(top::TopArgs),
     /// Show what happened.
     Events(events::EventsArgs),
     /// The chain of events: check it, keep a checkpoint of it.
@@ -244,6 +247,7 @@ impl Command {
             Self::Activation(command) => command.run(&session).await,
             Self::Signal(command) => command.run(&session).await,
             Self::Status(args) => args.run(&session).await,
+            Self::Top(args) => args.run(&session).await,
             Self::Events(args) => args.run(&session).await,
             Self::Completions(_)
             | Self::Audit(_)
