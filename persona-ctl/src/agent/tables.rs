@@ -20,7 +20,8 @@ use super::observe::Observed;
 use super::places::{Places, managed_ranges};
 use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
 use crate::dataplane::tables::{
-    AllowedProtocols, EdgeEntry, GroupTable, LeaseEntry, NodeTables, Normalisation, SubjectEgress, SubjectEntry,
+    AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
+    SubjectEntry,
 };
 
 /// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
@@ -278,6 +279,7 @@ impl<'a> Parts<'a> {
             filtering: network.filtering,
             bypass: network.bypass.iter().map(|range| (range.address(), range.prefix_length())).collect(),
             normalise: normalisation(&network.normalise),
+            impair: Impairment::default(),
         })
     }
 

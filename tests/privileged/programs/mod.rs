@@ -17,6 +17,7 @@ mod gateway_flows;
 mod gateway_packets;
 mod gateway_world;
 mod guard6;
+mod impair;
 mod interop;
 mod kept;
 mod load;
