@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use persona_core::ids::SubjectNumber;
 use persona_core::wire::desired::SubjectQos;
 
-use crate::netlink::htb::HtbClass;
+use crate::netlink::htb::{HtbClass, Leaf};
 use crate::netlink::{HANDLE_MAJOR, Shaper};
 
 /// Bytes that a packet has on any device beside IP: Ethernet.
@@ -96,7 +96,7 @@ fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClas
     let outer = u128::from(inner_bytes_per_sec) * u128::from(mtu + overhead_bytes) / u128::from(mtu);
     let outer = u64::try_from(outer).unwrap_or(u64::MAX).max(1);
     let burst = subject.qos.burst_bytes.unwrap_or(0).max(outer / TICKS_PER_SEC + mtu + overhead_bytes);
-    HtbClass::new(outer, burst, queue_bytes(outer))
+    HtbClass::new(outer, burst, Leaf::Fifo(queue_bytes(outer)))
 }
 
 fn queue_bytes(bytes_per_sec: u64) -> u32 {
