@@ -18,6 +18,7 @@ mod gateway_packets;
 mod gateway_world;
 mod guard6;
 mod impair;
+mod impair_live;
 mod interop;
 mod kept;
 mod load;
