@@ -1,13 +1,14 @@
 //! What no type can say about a persona: see [`super::check`].
 
 use super::check::{DECIMALS_ADVICE, Problems, is_short_decimal};
-use super::network::{Assign, Family, Impair, MTU_DEFAULT, Network, Normalise, Privacy};
+use super::check_impair::impair_hints;
+use super::network::{Assign, Family, MTU_DEFAULT, Network, Normalise, Privacy};
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
 use super::qos::{EnforceAt, Qos};
 use super::sections::{ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources};
 use crate::activate::Criterion;
-use crate::units::{BitRate, Share, Span};
+use crate::units::{BitRate, Span};
 
 /// Ports of an address that can be leased: all from 1,024 up.
 pub const PORTS_PER_SUBJECT_MAX: u32 = 64_512;
@@ -23,12 +24,6 @@ const BYPASS_COUNT_MAX: usize = 64;
 
 /// Longest time in a rule of activation.
 const RULE_SPAN_MAX: Span = Span(30 * 86_400_000);
-
-/// Longest delay on purpose.
-const DELAY_MAX: Span = Span(10_000);
-
-/// Most that a delay strays: netem holds it in 31 bits of nanoseconds.
-const JITTER_MAX: Span = Span(2_000);
 
 /// Smallest rate that a queue can keep: below, one full packet takes longer than a second.
 const RATE_MIN: BitRate = BitRate(64_000);
@@ -50,30 +45,6 @@ pub(super) fn persona_hints(spec: &PersonaSpec) -> Vec<String> {
     });
     let impaired = network.impair.iter().flat_map(impair_hints);
     icmp.into_iter().chain(portless).chain(hops).chain(impaired).collect()
-}
-
-/// What somebody who reads only the persona's name would not expect.
-fn impair_hints(impair: &Impair) -> Vec<String> {
-    let span = |span: Option<Span>| span.unwrap_or_default();
-    let loss = impair.loss.filter(|loss| loss.millionths() > 0).map(|loss| {
-        format!("spec.network.impair.loss: {loss} of the packets are lost on purpose, in each direction, and counted as impaired")
-    });
-    let delay = (span(impair.delay).0 > 0).then(|| {
-        let delay = span(impair.delay);
-        format!(
-            "spec.network.impair.delay is {delay} in each direction: a round trip takes {} longer",
-            Span(delay.0 * 2)
-        )
-    });
-    let netem = impair.needs_netem().then(|| {
-        "spec.network.impair: delay and duplicate need netem in the nodes' kernels; a node without it keeps its last state and says so"
-            .to_owned()
-    });
-    let jitter = (span(impair.jitter).0 > 0).then(|| {
-        "spec.network.impair.jitter: packets overtake each other where the delay strays by more than their distance"
-            .to_owned()
-    });
-    loss.into_iter().chain(delay).chain(jitter).chain(netem).collect()
 }
 
 impl Problems {
@@ -214,46 +185,6 @@ impl Problems {
         }
     }
 
-    fn impair(&mut self, impair: &Impair) {
-        let span = |span: Option<Span>| span.unwrap_or_default();
-        let is_there = |share: Option<Share>| share.is_some_and(|share| share.millionths() > 0);
-        let (delay, jitter) = (span(impair.delay), span(impair.jitter));
-        let is_nothing = delay.0 == 0 && !is_there(impair.loss) && !is_there(impair.duplicate);
-        self.refuse_if(
-            is_nothing && jitter.0 == 0 && !is_there(impair.reorder) && impair.rate.is_none(),
-            "spec.network.impair",
-            "nothing is impaired: write delay, loss, duplicate or rate, such as loss: 0.1%, or leave impair out",
-        );
-        self.refuse_if(
-            delay > DELAY_MAX,
-            "spec.network.impair.delay",
-            format!("{delay} is longer than packets are held: write at most {DELAY_MAX}"),
-        );
-        self.jitter(delay, jitter);
-        self.refuse_if(
-            is_there(impair.reorder) && delay.0 == 0,
-            "spec.network.impair.reorder",
-            "packets are reordered by not delaying them: write delay too, such as 40ms",
-        );
-        self.rate("spec.network.impair.rate", impair.rate);
-    }
-
-    fn jitter(&mut self, delay: Span, jitter: Span) {
-        let path = "spec.network.impair.jitter";
-        let is_alone = jitter.0 > 0 && delay.0 == 0;
-        self.refuse_if(is_alone, path, "there is no delay that could stray: write delay too, such as 40ms");
-        self.refuse_if(
-            !is_alone && jitter > delay,
-            path,
-            format!("{jitter} is more than the delay, and no packet leaves before it comes: write at most {delay}"),
-        );
-        self.refuse_if(
-            jitter > JITTER_MAX,
-            path,
-            format!("{jitter} is more than delays stray: write at most {JITTER_MAX}"),
-        );
-    }
-
     fn qos(&mut self, qos: &Qos, mtu: u16) {
         self.rate("spec.qos.egressRate", qos.egress_rate);
         self.rate("spec.qos.ingressRate", qos.ingress_rate);
@@ -277,7 +208,7 @@ impl Problems {
         self.refuse_unenforced(elsewhere, "spec.qos.enforceAt", "shaping at the edge", "write node");
     }
 
-    fn rate(&mut self, path: &str, rate: Option<BitRate>) {
+    pub(super) fn rate(&mut self, path: &str, rate: Option<BitRate>) {
         if let Some(rate) = rate.filter(|rate| *rate < RATE_MIN) {
             let advice = format!("write at least {RATE_MIN}, or leave it out for no limit");
             self.refuse_if(true, path, format!("{rate} is too low to queue for: {advice}"));
