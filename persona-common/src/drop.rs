@@ -116,6 +116,8 @@ drop_reasons! {
     NoInstance = "no-instance",
     /// A reply of an instance that the flow has been moved away from.
     FlowMoved = "flow-moved",
+    /// Lost on purpose: the persona asks for a worse network.
+    Impaired = "impaired",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

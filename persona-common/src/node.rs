@@ -82,6 +82,13 @@ pub const SUBJECT_SETS_ID: u32 = 4096;
 /// [`Subject::flags`]: no connection that it opens or takes offers timestamps.
 pub const SUBJECT_STRIPS_TIMESTAMPS: u32 = 8192;
 
+/// [`Subject::flags`]: its packets take [`DELAYED_CLASS`] on the way to its device.
+pub const SUBJECT_IS_DELAYED: u32 = 16384;
+
+/// `skb->priority` of packets to a subject that is delayed: the only class of the queue on its device. What is no packet
+/// of the persona names no class and is not delayed.
+pub const DELAYED_CLASS: u32 = 0x7e50_0001;
+
 /// A subject that lives on the node. Map `SUBJECTS`, by an index that user space gives.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -98,13 +105,38 @@ pub struct Subject {
     pub egress_class: u32,
     /// The device that leads to it; 0: none.
     pub ifindex: u32,
-    /// DSCP to set, 0 to 63.
-    pub dscp: u32,
+    /// DSCP to set, 0 to 63, and what share of packets is lost: see [`dscp_and_loss`].
+    pub dscp_and_loss: u32,
     /// The tag that its device wants, as in [`Device::vlan`]; 0: none.
     pub vlan: u32,
 }
 
 const _: () = assert!(size_of::<Subject>() == 32 && align_of::<Subject>() == 4);
+
+/// [`Subject::dscp_and_loss`]: DSCP in the lower eight bits, millionths of packets that are lost above them.
+pub const fn dscp_and_loss(dscp: u8, loss_millionths: u32) -> u32 {
+    dscp as u32 | loss_millionths << 8
+}
+
+impl Subject {
+    /// DSCP to set, 0 to 63.
+    #[inline(always)]
+    pub const fn dscp(&self) -> u8 {
+        self.dscp_and_loss as u8
+    }
+
+    /// How many of a million packets are lost on purpose.
+    #[inline(always)]
+    pub const fn loss_millionths(&self) -> u32 {
+        self.dscp_and_loss >> 8
+    }
+}
+
+/// Whether a packet is lost: `random` is any number, each as likely as another.
+#[inline(always)]
+pub const fn is_lost(loss_millionths: u32, random: u32) -> bool {
+    (random as u64 * 1_000_000) >> 32 < loss_millionths as u64
+}
 
 /// A block within a [`Lease`].
 #[repr(C)]
@@ -274,3 +306,30 @@ pub struct Group {
 }
 
 const _: () = assert!(size_of::<Group>() == 16 && align_of::<Group>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dscp_and_loss_share_a_word() {
+        for (dscp, loss) in [(0, 0), (63, 1), (46, 1_000_000), (0, 999_999)] {
+            let subject = Subject { dscp_and_loss: dscp_and_loss(dscp, loss), ..Subject::default() };
+            assert_eq!((subject.dscp(), subject.loss_millionths()), (dscp, loss));
+        }
+    }
+
+    #[test]
+    fn so_many_numbers_lose_a_packet_as_the_share_says() {
+        for (millionths, random, lost) in [
+            (0, 0, false),
+            (1, 0, true),
+            (1, 4_295, false),
+            (500_000, (1 << 31) - 1, true),
+            (500_000, 1 << 31, false),
+            (1_000_000, u32::MAX, true),
+        ] {
+            assert_eq!(is_lost(millionths, random), lost, "{millionths} {random}");
+        }
+    }
+}

@@ -213,8 +213,14 @@ struct Module {
     cost: &'static str,
 }
 
-const MODULES: [Module; 5] = [
+const MODULES: [Module; 6] = [
     Module { name: "htb", file: "sch_htb", option: "CONFIG_NET_SCH_HTB", cost: "personas with a rate are rejected" },
+    Module {
+        name: "netem",
+        file: "sch_netem",
+        option: "CONFIG_NET_SCH_NETEM",
+        cost: "personas that delay, repeat or reorder packets (impair) are rejected; loss and rate work",
+    },
     Module {
         name: "fq",
         file: "sch_fq",

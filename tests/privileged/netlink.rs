@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 
-use persona_ctl::netlink::htb::HtbClass;
+use persona_ctl::netlink::htb::{HtbClass, Leaf};
+use persona_ctl::netlink::netem::Netem;
 use persona_ctl::netlink::{HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper};
+
+use crate::peers::interop;
 
 /// Runs `test` on a thread with a network namespace of its own, which goes with the thread.
 pub(crate) fn in_namespace(test: impl AsyncFnOnce(Netlink) + Send + 'static) {
@@ -43,7 +46,7 @@ async fn index_of(netlink: &Netlink, name: &str) -> u32 {
 }
 
 fn shaper(classes: &[(u16, u64)]) -> Shaper {
-    let class = |(minor, rate): &(u16, u64)| (*minor, HtbClass::new(*rate, 30_000, 262_144));
+    let class = |(minor, rate): &(u16, u64)| (*minor, HtbClass::new(*rate, 30_000, Leaf::Fifo(262_144)));
     Shaper { default_minor: 0, classes: classes.iter().map(class).collect() }
 }
 
@@ -164,5 +167,108 @@ fn a_queue_of_somebody_else_is_left_alone() {
         let refused = netlink.raise_shaper(up0, &shaper(&[(2, 1_000_000)])).await;
         assert!(matches!(refused, Err(NetlinkError::ForeignQdisc { major: 1, .. })), "{refused:?}");
         assert!(netlink.shapers().await.unwrap().is_empty(), "not ours, so not shown: {HANDLE_MAJOR:x}");
+    });
+}
+
+fn delaying(netem: Netem) -> Shaper {
+    Shaper { default_minor: 0, classes: [(2, HtbClass::new(12_500_000_000, 50_000_000, Leaf::Netem(netem)))].into() }
+}
+
+fn tc(arguments: &str) {
+    let status = Command::new("tc").args(arguments.split_whitespace()).status().unwrap();
+    assert!(status.success(), "tc {arguments}");
+}
+
+/// Two subjects' queues: one that uses all there is, and one that only repeats.
+const FULL: Netem = Netem {
+    latency_ns: 10_000_000_000,
+    jitter_ns: 2_000_000_000,
+    duplicate: 0,
+    reorder: u32::MAX / 4,
+    limit_packets: 1 << 20,
+};
+const PLAIN: Netem = Netem { latency_ns: 40_000_000, jitter_ns: 0, duplicate: 0, reorder: 0, limit_packets: 1_000 };
+const TWICE: Netem = Netem { latency_ns: 0, jitter_ns: 0, duplicate: u32::MAX / 100, reorder: 0, limit_packets: 1_000 };
+
+#[test]
+fn whether_the_kernel_can_delay_is_told_without_changing_anything() {
+    let has_netem = !interop::lacks(interop::NETEM);
+    in_namespace(async move |netlink| {
+        make_veth();
+        assert_eq!(netlink.has_netem().await.unwrap(), has_netem);
+        assert!(netlink.shapers().await.unwrap().is_empty());
+        let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", "lo"]).output().unwrap();
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("netem"));
+        let up0 = index_of(&netlink, "up0").await;
+        let outcome = netlink.raise_shaper(up0, &delaying(PLAIN)).await;
+        assert_eq!(outcome.is_ok(), has_netem, "{outcome:?}");
+    });
+}
+
+#[test]
+fn delaying_queues_are_made_changed_and_repaired() {
+    if interop::lacks(interop::NETEM) {
+        return;
+    }
+    in_namespace(async |netlink| {
+        make_veth();
+        let up0 = index_of(&netlink, "up0").await;
+        for netem in [PLAIN, FULL, TWICE, PLAIN] {
+            let wanted = delaying(netem);
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, wanted.clone())]));
+            // Some of it can be set back in place, some only by another queue.
+            for meddling in ["loss 5%", "delay 1ms", "corrupt 1%", "rate 1mbit", "delay 40ms slot 1ms 2ms", "limit 5"] {
+                let was = leaf_handle();
+                tc(&format!("qdisc change dev up0 parent 7e50:2 handle {was} netem {meddling}"));
+                assert_ne!(netlink.shapers().await.unwrap()[&up0], wanted, "{meddling}");
+                netlink.raise_shaper(up0, &wanted).await.unwrap();
+                assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted, "{meddling}");
+            }
+            tc("qdisc replace dev up0 parent 7e50:2 pfifo limit 9");
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted);
+        }
+        let fifo = shaper(&[(2, 12_500_000_000)]);
+        netlink.raise_shaper(up0, &fifo).await.unwrap();
+        assert_eq!(netlink.shapers().await.unwrap()[&up0], fifo);
+        netlink.remove_shaper(up0).await.unwrap();
+        assert!(netlink.shapers().await.unwrap().is_empty());
+    });
+}
+
+fn leaf_handle() -> String {
+    let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", "up0"]).output().unwrap();
+    let queues: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let leaf = queues.as_array().unwrap().iter().find(|queue| queue["kind"] == "netem").unwrap();
+    leaf["handle"].as_str().unwrap().to_owned()
+}
+
+/// Several subjects of a node delay, and one of them repeats: some kernels refuse that in one tree of queues.
+#[test]
+fn delaying_queues_of_several_subjects_stand_beside_each_other() {
+    if interop::lacks(interop::NETEM) {
+        return;
+    }
+    in_namespace(async |netlink| {
+        make_veth();
+        let up0 = index_of(&netlink, "up0").await;
+        let mut wanted = delaying(PLAIN);
+        wanted.classes.insert(3, HtbClass::new(12_500_000_000, 50_000_000, Leaf::Netem(FULL)));
+        netlink.raise_shaper(up0, &wanted).await.unwrap();
+        assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted);
+        let twice = HtbClass::new(1_000_000, 30_000, Leaf::Netem(TWICE));
+        wanted.classes.insert(4, twice);
+        match netlink.raise_shaper(up0, &wanted).await {
+            Ok(()) => assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted),
+            Err(NetlinkError::MixedNetem { ifindex }) => assert_eq!(ifindex, up0),
+            Err(error) => panic!("{error}"),
+        }
+        // Alone it may stand everywhere, also where the others only now cease to delay.
+        let mut alone = shaper(&[(3, 12_500_000_000), (9, 1_000_000)]);
+        alone.classes.insert(4, twice);
+        netlink.trim_shaper(up0, &alone).await.unwrap();
+        netlink.raise_shaper(up0, &alone).await.unwrap();
+        assert_eq!(netlink.shapers().await.unwrap()[&up0], alone);
     });
 }

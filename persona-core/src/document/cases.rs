@@ -143,9 +143,38 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             "unknown value hops; valid values: dscp, ip-id, tcp-options, tcp-timestamps, ttl",
         ),
         (
-            persona("network: { egress: { pools: [a] }, impair: { delay: 40ms } }"),
-            "impair is not enforced by this release",
+            persona("network: { egress: { pools: [a] }, impair: { loss: 0%, delay: 0ms } }"),
+            "spec.network.impair: nothing is impaired: write delay, loss, duplicate or rate",
         ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { delay: 11s } }"),
+            "spec.network.impair.delay: 11s is longer than packets are held: write at most 10s",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { jitter: 5ms } }"),
+            "spec.network.impair.jitter: there is no delay that could stray: write delay too",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { delay: 4ms, jitter: 5ms } }"),
+            "spec.network.impair.jitter: 5ms is more than the delay, and no packet leaves before it comes: write at most 4ms",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { delay: 5s, jitter: 3s } }"),
+            "spec.network.impair.jitter: 3s is more than delays stray: write at most 2s",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { loss: 1%, reorder: 5% } }"),
+            "spec.network.impair.reorder: packets are reordered by not delaying them: write delay too",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { rate: 8kbit } }"),
+            "spec.network.impair.rate: 8kbit is too low to queue for: write at least 64kbit",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, impair: { loss: 101% } }"),
+            "\"101%\" is not a share: write a number from 0% to 100%",
+        ),
+        (persona("network: { egress: { pools: [a] }, impair: { duplicat: 1% } }"), "did you mean duplicate?"),
         (
             persona("network: { egress: { pools: [a] }, location: { country: Germany } }"),
             "an ISO 3166-1 code such as DE",
@@ -237,6 +266,9 @@ fn both_families_and_every_way_of_assigning_are_read() {
             "network: { egress: { pools: [a], family: prefer-ipv6, filtering: address-and-port-dependent, portsPerSubject: 64 }, mtu: 1280 }",
         ),
         persona("network: { egress: { pools: [a] }, bypass: [10.0.0.0/8, 'fd00::/8', 192.0.2.1] }"),
+        persona(
+            "network: { egress: { pools: [a] }, impair: { delay: 10s, jitter: 2s, loss: 0.1%, duplicate: 1%, reorder: 100%, rate: 64kbit } }",
+        ),
         pool(
             "addresses: [198.51.100.0/24, '2001:db8:1::/48', '2001:db8:2::/64']\n  group: g\n  nextHop6: '2001:db8::1'",
         ),

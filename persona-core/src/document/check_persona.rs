@@ -1,7 +1,8 @@
 //! What no type can say about a persona: see [`super::check`].
 
 use super::check::{DECIMALS_ADVICE, Problems, is_short_decimal};
-use super::network::{Assign, Family, Impair, MTU_DEFAULT, Network, Normalise, Privacy};
+use super::check_impair::impair_hints;
+use super::network::{Assign, Family, MTU_DEFAULT, Network, Normalise, Privacy};
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
 use super::qos::{EnforceAt, Qos};
@@ -42,7 +43,8 @@ pub(super) fn persona_hints(spec: &PersonaSpec) -> Vec<String> {
         "spec.network.privacy.normalise has ttl: a traceroute shows the node and then the destination, nothing between"
             .to_owned()
     });
-    icmp.into_iter().chain(portless).chain(hops).collect()
+    let impaired = network.impair.iter().flat_map(impair_hints);
+    icmp.into_iter().chain(portless).chain(hops).chain(impaired).collect()
 }
 
 impl Problems {
@@ -183,20 +185,9 @@ impl Problems {
         }
     }
 
-    fn impair(&mut self, _: &Impair) {
-        self.refuse_unenforced(true, "spec.network.impair", "impair", "leave it out");
-    }
-
     fn qos(&mut self, qos: &Qos, mtu: u16) {
-        let rates = [("egressRate", qos.egress_rate), ("ingressRate", qos.ingress_rate)];
-        for (key, rate) in rates.into_iter().filter_map(|(key, rate)| Some((key, rate?))) {
-            let path = format!("spec.qos.{key}");
-            self.refuse_if(
-                rate < RATE_MIN,
-                path,
-                format!("{rate} is too low to queue for: write at least {RATE_MIN}, or leave it out for no limit"),
-            );
-        }
+        self.rate("spec.qos.egressRate", qos.egress_rate);
+        self.rate("spec.qos.ingressRate", qos.ingress_rate);
         if let Some(burst) = qos.burst {
             let too_small = burst.0 < u64::from(mtu);
             self.refuse_if(
@@ -215,6 +206,13 @@ impl Problems {
         self.refuse_unenforced(qos.shared.is_some(), "spec.qos.shared", "a total for all wearers", "leave it out");
         let elsewhere = matches!(qos.enforce_at, Some(EnforceAt::Edge | EnforceAt::Both));
         self.refuse_unenforced(elsewhere, "spec.qos.enforceAt", "shaping at the edge", "write node");
+    }
+
+    pub(super) fn rate(&mut self, path: &str, rate: Option<BitRate>) {
+        if let Some(rate) = rate.filter(|rate| *rate < RATE_MIN) {
+            let advice = format!("write at least {RATE_MIN}, or leave it out for no limit");
+            self.refuse_if(true, path, format!("{rate} is too low to queue for: {advice}"));
+        }
     }
 
     fn resources(&mut self, resources: &Resources) {

@@ -7,6 +7,7 @@ mod binding;
 #[cfg(test)]
 mod cases;
 mod check;
+mod check_impair;
 mod check_persona;
 mod diff;
 mod envelope;

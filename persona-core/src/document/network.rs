@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::Protocol;
 use crate::ids::{GroupName, PoolName};
-use crate::units::{Cidr, Share, Span};
+use crate::units::{BitRate, Cidr, Share, Span};
 
 /// Largest inner IP packet where a persona says nothing, bytes: fits Geneve into 1,500 with room to spare.
 pub const MTU_DEFAULT: u16 = 1_400;
@@ -213,17 +213,34 @@ pub enum Normalise {
     Dscp,
 }
 
-/// An artificially worse network, to test an application as if it were elsewhere. Refused by this release.
+/// A network that is made worse on purpose, to test an application as if it were elsewhere: per subject, in each direction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Impair {
-    /// Added to every packet.
+    /// Added to every packet, in each direction: a round trip takes twice as long. At most 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
-    /// Variation of the delay.
+    /// How far the delay strays to either side, evenly. At most the delay, and at most 2s. Packets may overtake each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Span>,
-    /// Packets that are dropped.
+    /// Packets that are dropped by chance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Share>,
+    /// Packets that go twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<Share>,
+    /// Packets that are not delayed and so overtake others. Needs a delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reorder: Option<Share>,
+    /// Inner IP bytes in each direction, beside the rates of `qos`: the lower one counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<BitRate>,
+}
+
+impl Impair {
+    /// Whether the kernel's netem is needed for it; loss and a rate need none.
+    pub fn needs_netem(&self) -> bool {
+        let is_delayed = self.delay.is_some_and(|delay| delay.0 > 0);
+        is_delayed || self.duplicate.is_some_and(|share| share.millionths() > 0)
+    }
 }

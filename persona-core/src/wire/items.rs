@@ -11,7 +11,7 @@ use crate::ids::{
     EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
     Vni,
 };
-use crate::units::Cidr;
+use crate::units::{Cidr, Share};
 
 /// An edge, as nodes and its peers need to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,14 @@ pub struct SubjectItem {
     pub digest: String,
 }
 
+impl SubjectItem {
+    /// Whether it takes one of the node's classes on the uplink.
+    pub fn needs_class(&self) -> bool {
+        let impair = self.network.as_ref().and_then(|network| network.impair);
+        self.qos.egress_bps.is_some() || impair.is_some_and(|impair| impair.needs_queue())
+    }
+}
+
 /// The network section that a subject wears.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -99,6 +107,41 @@ pub struct SubjectNetwork {
     /// What of the subject's host its packets shall not betray.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub normalise: Vec<Normalise>,
+    /// What is made worse on purpose. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impair: Option<SubjectImpair>,
+}
+
+/// What is made worse of a subject's packets on purpose, in each direction. A rate stands with the other rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectImpair {
+    /// Added to each, milliseconds.
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// How far the delay strays to either side, milliseconds.
+    #[serde(default)]
+    pub jitter_ms: u64,
+    /// What share of them is lost.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub loss: Share,
+    /// What share of them goes twice.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub duplicate: Share,
+    /// What share of them is not delayed and so overtakes others.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub reorder: Share,
+}
+
+impl SubjectImpair {
+    /// Whether a queue of the kernel's is needed for it (netem); loss needs none.
+    pub fn needs_queue(&self) -> bool {
+        self.delay_ms > 0 || self.duplicate.millionths() > 0
+    }
 }
 
 /// Rates and marks that a subject wears.

@@ -36,6 +36,15 @@ pub(super) enum PassError {
     /// The state makes no sense here.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Packets cannot be delayed or repeated here.
+    #[error(
+        "personas of {} delay or repeat packets, and this kernel lacks netem (CONFIG_NET_SCH_NETEM, module sch_netem): load or install it, or leave delay and duplicate out of spec.network.impair; loss and rate need no netem",
+        subjects.join(", ")
+    )]
+    NoNetem {
+        /// Whose personas do.
+        subjects: Vec<String>,
+    },
     /// The queues were not taken.
     #[error(transparent)]
     Queues(#[from] NetlinkError),
@@ -64,6 +73,10 @@ pub(super) struct Reconciler {
     cache: MaglevCache,
     configurer: Configurer,
     has_lost_uplink: bool,
+    /// Whether netem has been seen. It is asked for anew until it is there: a module can be loaded at any time.
+    has_netem: bool,
+    /// The device on which the kernel refused a mix; it will again.
+    refuses_mix: Option<u32>,
     pub slow_path: Keeper,
     path_mtus: PathMtus,
 }
@@ -76,7 +89,7 @@ impl Reconciler {
         prober: Prober,
         path_mtus: PathMtus,
     ) -> Self {
-        let (observed, plan, cache, configurer, has_lost_uplink) = Default::default();
+        let (observed, plan, cache, configurer, has_lost_uplink, has_netem, refuses_mix) = Default::default();
         let slow_path = Keeper::new(Role::Node);
         Self {
             config,
@@ -88,6 +101,8 @@ impl Reconciler {
             cache,
             configurer,
             has_lost_uplink,
+            has_netem,
+            refuses_mix,
             slow_path,
             path_mtus,
         }
@@ -152,7 +167,8 @@ impl Reconciler {
     }
 
     async fn apply_plan(&mut self, plan: &NodePlan, observed: &Observed) -> Result<(), PassError> {
-        self.raise_queues(plan).await?;
+        self.require_netem(plan).await?;
+        self.provide_queues(plan).await?;
         self.configurer.withdraw(&self.netlink, &observed.links, &plan.configured).await;
         self.wait_for_edges(plan).await;
         tokio::task::block_in_place(|| lock(&self.dataplane).apply(&plan.tables))?;
@@ -185,6 +201,37 @@ impl Reconciler {
             note(&"host", &error);
         }
         notes
+    }
+
+    /// Nothing is touched for a plan whose queues the kernel does not have.
+    async fn require_netem(&mut self, plan: &NodePlan) -> Result<(), PassError> {
+        if let Some(ifindex) = self.refuses_mix.filter(|_| plan.queues.is_mixed) {
+            return Err(NetlinkError::MixedNetem { ifindex }.into());
+        }
+        if self.has_netem || plan.queues.delayed.is_empty() {
+            return Ok(());
+        }
+        self.has_netem = self.netlink.has_netem().await?;
+        if self.has_netem {
+            return Ok(());
+        }
+        let names = plan.queues.delayed.iter().filter_map(|number| plan.subjects.get(number));
+        Err(PassError::NoNetem { subjects: names.map(|subject| subject.to_string()).collect() })
+    }
+
+    /// A queue that has to go may be what one that repeats cannot stand beside: then it goes first.
+    async fn provide_queues(&mut self, plan: &NodePlan) -> Result<(), NetlinkError> {
+        match self.raise_queues(plan).await {
+            Err(NetlinkError::MixedNetem { .. }) if !plan.queues.is_mixed => {
+                self.trim_queues(plan).await?;
+                self.raise_queues(plan).await
+            }
+            Err(error @ NetlinkError::MixedNetem { ifindex }) => {
+                self.refuses_mix = Some(ifindex);
+                Err(error)
+            }
+            outcome => outcome,
+        }
     }
 
     /// Queues and classes come before the programs name them …

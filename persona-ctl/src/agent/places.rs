@@ -158,6 +158,12 @@ impl Places<'_> {
                 let message = format!("ingressRate of {subject} is not held: it has no device of its own for a queue");
                 notes.push(Note::new("qos.unenforced", subject, message));
             }
+            if network.impair.is_some_and(|impair| impair.needs_queue()) && !has_own_device {
+                let message = format!(
+                    "packets to {subject} are neither delayed nor repeated, only those from it: it has no device of its own for a queue"
+                );
+                notes.push(Note::new("impair.unenforced", subject, message));
+            }
             if let Some(link) = self.own_device(subject).and_then(|ifindex| self.observed.link(ifindex))
                 && link.mtu < u32::from(network.mtu)
             {

@@ -1,20 +1,26 @@
-//! The queues that hold subjects to their rates: upwards on the uplink, downwards on the workload's own device.
+//! The queues that hold subjects to their rates and delay their packets: upwards on the uplink, downwards on the workload's
+//! own device.
 //!
 //! A persona's rate counts inner IP bytes, HTB counts what it sees on the device. So the rate is scaled by the share of
-//! a full packet; streams of small packets get a little less than their rate, never more.
+//! a full packet; streams of small packets get a little less than their rate, never more. Downwards a subject that is not
+//! delayed has one class for all that goes to its device; of one that is, only the persona's packets name the class.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use persona_common::node::DELAYED_CLASS;
 use persona_core::ids::SubjectNumber;
-use persona_core::wire::desired::SubjectQos;
+use persona_core::units::Share;
+use persona_core::wire::desired::{SubjectImpair, SubjectQos};
 
-use crate::netlink::htb::HtbClass;
+use crate::netlink::htb::{HtbClass, Leaf};
+use crate::netlink::netem::Netem;
 use crate::netlink::{HANDLE_MAJOR, Shaper};
 
 /// Bytes that a packet has on any device beside IP: Ethernet.
 const DEVICE_OVERHEAD_BYTES: u64 = 14;
 /// The only class of a workload's device.
 const DEVICE_MINOR: u16 = 1;
+const _: () = assert!(DELAYED_CLASS == (HANDLE_MAJOR as u32) << 16 | DEVICE_MINOR as u32);
 /// Class minors of subjects are 1 to this.
 const MINOR_MAX: u16 = 0xfffe;
 /// A queue holds this much time of its rate.
@@ -27,6 +33,15 @@ const QUEUE_MS_MAX: u64 = 200;
 const QUEUE_BYTES_FLOOR: u64 = 65_536 + 4_096;
 /// Timer ticks per second that a class must be able to live from.
 const TICKS_PER_SEC: u64 = 250;
+/// The rate of a subject that is delayed and has none: no device here is faster, so it holds nothing back.
+const UNHELD_BITS_PER_SEC: u64 = 100_000_000_000;
+/// Without a rate a delay has room for so many packets a second, more than a processor sends …
+const UNHELD_PACKETS_PER_SEC: u64 = 1_000_000;
+/// … and with one for packets of so many bytes at the rate, beside what queues for the rate.
+const DELAYED_PACKET_BYTES: u64 = 200;
+/// Bounds of a delaying queue, packets: a burst fits, and memory has an end.
+const DELAYED_PACKETS_MIN: u64 = 1_000;
+const DELAYED_PACKETS_MAX: u64 = 1 << 20;
 
 /// A subject's rates and where they are enforced.
 #[derive(Debug, Clone)]
@@ -37,6 +52,8 @@ pub(super) struct ShapedSubject {
     pub mtu: u16,
     /// Its rates.
     pub qos: SubjectQos,
+    /// What is made worse.
+    pub impair: SubjectImpair,
     /// Its device, for a workload that is attached.
     pub device: Option<u32>,
 }
@@ -48,12 +65,16 @@ pub(super) struct QueuePlan {
     pub shapers: BTreeMap<u32, Shaper>,
     /// Subject → `skb->priority`.
     pub egress_classes: BTreeMap<SubjectNumber, u32>,
+    /// Subjects whose packets netem delays or repeats.
+    pub delayed: BTreeSet<SubjectNumber>,
+    /// Whether it repeats some, and delays or repeats others too: some kernels refuse that.
+    pub is_mixed: bool,
 }
 
-/// More subjects have an upward rate than a device can have classes.
+/// More subjects have an upward rate or a delay than a device can have classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no class is left on the uplink for a subject's egressRate: at most {MINOR_MAX} subjects of a node can have one"
+    "no class is left on the uplink for a subject's egressRate or delay: at most {MINOR_MAX} subjects of a node can have one"
 )]
 pub(super) struct OutOfClasses;
 
@@ -67,19 +88,25 @@ pub(super) fn plan(
     let mut plan = QueuePlan::default();
     let mut minors = BTreeMap::new();
     for subject in subjects {
-        if let Some(rate_bps) = subject.qos.egress_bps {
+        let is_delayed = subject.impair.needs_queue();
+        let unheld = is_delayed.then_some(UNHELD_BITS_PER_SEC);
+        plan.delayed.extend(is_delayed.then_some(subject.number));
+        if let Some(rate_bps) = subject.qos.egress_bps.or(unheld) {
             let minor = free_minor(&minors, subject.number).ok_or(OutOfClasses)?;
             minors.insert(minor, subject.number);
             let class = class(rate_bps, subject, uplink_overhead_bytes);
             plan.shapers.entry(uplink).or_default().classes.insert(minor, class);
             plan.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));
         }
-        if let (Some(rate_bps), Some(device)) = (subject.qos.ingress_bps, subject.device) {
+        if let (Some(rate_bps), Some(device)) = (subject.qos.ingress_bps.or(unheld), subject.device) {
             let class = class(rate_bps, subject, DEVICE_OVERHEAD_BYTES);
-            let shaper = Shaper { default_minor: DEVICE_MINOR, classes: [(DEVICE_MINOR, class)].into() };
+            let default_minor = if is_delayed { 0 } else { DEVICE_MINOR };
+            let shaper = Shaper { default_minor, classes: [(DEVICE_MINOR, class)].into() };
             plan.shapers.insert(device, shaper);
         }
     }
+    let repeats = subjects.iter().any(|subject| subject.impair.duplicate.millionths() > 0);
+    plan.is_mixed = repeats && plan.delayed.len() > 1;
     Ok(plan)
 }
 
@@ -96,7 +123,38 @@ fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClas
     let outer = u128::from(inner_bytes_per_sec) * u128::from(mtu + overhead_bytes) / u128::from(mtu);
     let outer = u64::try_from(outer).unwrap_or(u64::MAX).max(1);
     let burst = subject.qos.burst_bytes.unwrap_or(0).max(outer / TICKS_PER_SEC + mtu + overhead_bytes);
-    HtbClass::new(outer, burst, queue_bytes(outer))
+    let leaf = if subject.impair.needs_queue() {
+        let limit_packets = if rate_bps == UNHELD_BITS_PER_SEC {
+            delayed_packets(&subject.impair, UNHELD_PACKETS_PER_SEC, 0)
+        } else {
+            delayed_packets(&subject.impair, outer / DELAYED_PACKET_BYTES, u64::from(queue_bytes(outer)) / mtu)
+        };
+        Leaf::Netem(netem(&subject.impair, limit_packets))
+    } else {
+        Leaf::Fifo(queue_bytes(outer))
+    };
+    HtbClass::new(outer, burst, leaf)
+}
+
+/// What a delaying queue must hold: all that comes while the first of it is delayed, and what queues for the rate behind it.
+fn delayed_packets(impair: &SubjectImpair, packets_per_sec: u64, queued: u64) -> u32 {
+    let in_flight = packets_per_sec.saturating_mul(impair.delay_ms + impair.jitter_ms) / 1_000;
+    in_flight.saturating_add(queued).clamp(DELAYED_PACKETS_MIN, DELAYED_PACKETS_MAX) as u32
+}
+
+fn netem(impair: &SubjectImpair, limit_packets: u32) -> Netem {
+    Netem {
+        latency_ns: impair.delay_ms * 1_000_000,
+        jitter_ns: impair.jitter_ms * 1_000_000,
+        duplicate: probability(impair.duplicate),
+        reorder: probability(impair.reorder),
+        limit_packets,
+    }
+}
+
+/// A share as netem counts it: of [`u32::MAX`].
+fn probability(share: Share) -> u32 {
+    (u64::from(share.millionths()) * u64::from(u32::MAX) / u64::from(Share::WHOLE)) as u32
 }
 
 fn queue_bytes(bytes_per_sec: u64) -> u32 {
@@ -111,7 +169,80 @@ mod tests {
 
     fn subject(number: u32, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> ShapedSubject {
         let qos = SubjectQos { egress_bps, ingress_bps, ..Default::default() };
-        ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, device: Some(100 + number) }
+        let impair = SubjectImpair::default();
+        ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair, device: Some(100 + number) }
+    }
+
+    fn delayed(subject: ShapedSubject, delay_ms: u64, jitter_ms: u64) -> ShapedSubject {
+        ShapedSubject { impair: SubjectImpair { delay_ms, jitter_ms, ..Default::default() }, ..subject }
+    }
+
+    fn netem_of(class: &HtbClass) -> Netem {
+        let Leaf::Netem(netem) = class.leaf else { panic!("{class:?} delays nothing") };
+        netem
+    }
+
+    #[test]
+    fn a_delay_needs_queues_both_ways_for_the_personas_packets_only() {
+        let plan = plan(1, 36, &[delayed(subject(1, None, None), 40, 5)]).unwrap();
+        let (up, down) = (&plan.shapers[&1], &plan.shapers[&101]);
+        assert_eq!((up.default_minor, down.default_minor), (0, 0), "what names no class passes");
+        assert_eq!(plan.egress_classes[&SubjectNumber(1)], 0x7e50_0002);
+        assert_eq!(plan.delayed, [SubjectNumber(1)].into());
+        for class in [up.classes[&2], down.classes[&1]] {
+            assert!(class.rate_bytes_per_sec > 12_500_000_000, "held back by nothing: {class:?}");
+            let netem = netem_of(&class);
+            assert_eq!((netem.latency_ns, netem.jitter_ns), (40_000_000, 5_000_000));
+            assert_eq!((netem.duplicate, netem.reorder, netem.limit_packets), (0, 0, 45_000));
+        }
+    }
+
+    #[test]
+    fn a_delay_and_a_rate_share_a_class() {
+        let held = delayed(subject(1, Some(10_000_000), Some(80_000_000)), 40, 0);
+        let plan = plan(1, 36, &[held]).unwrap();
+        let rates = [plan.shapers[&1].classes[&2], plan.shapers[&101].classes[&1]];
+        assert_eq!(rates.map(|class| class.rate_bytes_per_sec), [1_294_642, 10_100_000]);
+        assert_eq!(rates.map(|class| netem_of(&class).limit_packets), [1_000, 2_207]);
+    }
+
+    #[test]
+    fn packets_repeated_beside_delayed_ones_are_told() {
+        let twice = |mut subject: ShapedSubject| {
+            subject.impair.duplicate = "1%".parse().unwrap();
+            subject
+        };
+        let (one, other) = (subject(1, None, None), delayed(subject(2, None, None), 40, 0));
+        for (subjects, is_mixed) in [
+            (vec![twice(one.clone()), other.clone()], true),
+            (vec![twice(other.clone()), delayed(one.clone(), 5, 0)], true),
+            (vec![twice(one.clone())], false),
+            (vec![one.clone(), twice(other.clone())], false),
+            (vec![delayed(one, 5, 0), other], false),
+        ] {
+            assert_eq!(plan(1, 36, &subjects).unwrap().is_mixed, is_mixed, "{subjects:?}");
+        }
+    }
+
+    #[test]
+    fn room_for_delayed_packets_has_bounds() {
+        let impair = |delay_ms, jitter_ms| SubjectImpair { delay_ms, jitter_ms, ..Default::default() };
+        for (impair, per_sec, queued, expected) in [
+            (impair(0, 0), UNHELD_PACKETS_PER_SEC, 0, 1_000),
+            (impair(100, 20), UNHELD_PACKETS_PER_SEC, 0, 120_000),
+            (impair(10_000, 2_000), UNHELD_PACKETS_PER_SEC, 0, 1 << 20),
+            (impair(100, 0), 40_000, 500, 4_500),
+            (impair(u64::MAX / 2, 0), u64::MAX, u64::MAX, 1 << 20),
+        ] {
+            assert_eq!(delayed_packets(&impair, per_sec, queued), expected, "{impair:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_counted_as_netem_counts_them() {
+        for (share, expected) in [("0%", 0), ("100%", u32::MAX), ("50%", u32::MAX / 2), ("0.1%", 4_294_967)] {
+            assert_eq!(probability(share.parse().unwrap()), expected, "{share}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
 use persona_core::wire::desired::{
-    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, Normalise, ProbeItem, SubjectItem, SubjectNetwork,
+    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, Normalise, ProbeItem, SubjectImpair, SubjectItem,
+    SubjectNetwork,
 };
 
 use super::budget::{self, Budget, MtuPolicy};
@@ -20,7 +21,8 @@ use super::observe::Observed;
 use super::places::{Places, managed_ranges};
 use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
 use crate::dataplane::tables::{
-    AllowedProtocols, EdgeEntry, GroupTable, LeaseEntry, NodeTables, Normalisation, SubjectEgress, SubjectEntry,
+    AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
+    SubjectEntry,
 };
 
 /// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
@@ -244,7 +246,8 @@ impl<'a> Parts<'a> {
         let shaped = self.subjects.values().filter_map(|item| {
             let network = item.network.as_ref()?;
             let device = places.own_device(&item.subject);
-            Some(ShapedSubject { number: item.number, mtu: network.mtu, qos: item.qos.clone(), device })
+            let (number, mtu, qos) = (item.number, network.mtu, item.qos.clone());
+            Some(ShapedSubject { number, mtu, qos, impair: network.impair.unwrap_or_default(), device })
         });
         shaped.collect()
     }
@@ -278,6 +281,7 @@ impl<'a> Parts<'a> {
             filtering: network.filtering,
             bypass: network.bypass.iter().map(|range| (range.address(), range.prefix_length())).collect(),
             normalise: normalisation(&network.normalise),
+            impair: impairment(network.impair.unwrap_or_default()),
         })
     }
 
@@ -394,6 +398,11 @@ fn normalisation(fields: &[Normalise]) -> Normalisation {
         id: fields.contains(&Normalise::IpId),
         timestamps: fields.contains(&Normalise::TcpTimestamps),
     }
+}
+
+/// What the programs do themselves; delays are queues.
+fn impairment(impair: SubjectImpair) -> Impairment {
+    Impairment { loss_millionths: impair.loss.millionths(), is_delayed: impair.needs_queue() }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use persona_core::ids::{Generation, Vni};
-use persona_core::wire::desired::{Assign, SubjectQos};
+use persona_core::wire::desired::{Assign, SubjectImpair, SubjectQos};
 
 use super::*;
 use crate::agent::configure::Reach;
@@ -69,6 +69,7 @@ fn subject(mtu: u16, lease: u64) -> SubjectItem {
         filtering: Default::default(),
         bypass: Vec::new(),
         normalise: Vec::new(),
+        impair: None,
     };
     let qos = SubjectQos { egress_bps: Some(8_000_000), ..Default::default() };
     let subject = "workload/n1/w1".parse().unwrap();
@@ -181,7 +182,7 @@ fn protocols_without_ports_pass_under_a_whole_address() {
 }
 
 #[test]
-fn what_a_persona_hides_is_told_to_the_programs() {
+fn what_a_persona_hides_and_loses_is_told_to_the_programs() {
     use Normalise::{Dscp, IpId, TcpTimestamps, Ttl};
     let nothing = Normalisation::default();
     for (fields, own_dscp, hidden, dscp) in [
@@ -194,9 +195,12 @@ fn what_a_persona_hides_is_told_to_the_programs() {
         let mut worn = subject(1_400, 9);
         worn.network.as_mut().unwrap().normalise = fields.clone();
         worn.qos.dscp = own_dscp;
+        worn.network.as_mut().unwrap().impair =
+            Some(SubjectImpair { loss: "0.1%".parse().unwrap(), ..Default::default() });
         let items = vec![Item::Edge(edge("e1", 1)), Item::Subject(worn), Item::Lease(lease(9, "workload/n1/w1"))];
         let egress = build_of(items).unwrap().tables.subjects[0].network.clone().unwrap();
         assert_eq!((egress.normalise, egress.dscp), (hidden, dscp), "{fields:?}");
+        assert_eq!(egress.impair.loss_millionths, 1_000);
     }
 }
 

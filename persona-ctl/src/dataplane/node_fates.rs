@@ -76,7 +76,7 @@ impl NodeFates {
         let rewrite = Rewrite {
             source: address6_from(value.address),
             id: key.source.is_ipv4().then_some(value.id as u16),
-            dscp: (subject.flags & SUBJECT_SETS_DSCP != 0).then_some(subject.dscp as u8),
+            dscp: (subject.flags & SUBJECT_SETS_DSCP != 0).then_some(subject.dscp()),
             hops: if subject.flags & SUBJECT_SETS_HOPS != 0 { Hops::Become(HOPS_TO_EDGE) } else { Hops::Count },
             clears_flow_label: subject.flags & SUBJECT_SETS_ID != 0,
             ..Rewrite::default()

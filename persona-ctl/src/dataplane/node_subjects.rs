@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use persona_common::node::{
     SUBJECT_FILTERS_BY_REMOTE, SUBJECT_HAS_BYPASS, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP,
-    SUBJECT_IS_HOST, SUBJECT_OTHER, SUBJECT_PRESENT, SUBJECT_SETS_DSCP, SUBJECT_SETS_HOPS, SUBJECT_SETS_ID,
-    SUBJECT_STRIPS_TIMESTAMPS, SUBJECT_TCP, SUBJECT_UDP, Subject,
+    SUBJECT_IS_DELAYED, SUBJECT_IS_HOST, SUBJECT_OTHER, SUBJECT_PRESENT, SUBJECT_SETS_DSCP, SUBJECT_SETS_HOPS,
+    SUBJECT_SETS_ID, SUBJECT_STRIPS_TIMESTAMPS, SUBJECT_TCP, SUBJECT_UDP, Subject, dscp_and_loss,
 };
 use persona_core::ids::{LeaseId, SubjectNumber};
 
@@ -37,7 +37,7 @@ fn put_network(index: &NodeIndex, cell: &mut Subject, network: &SubjectEgress) {
     cell.lease_index_plus_one = lease(network.lease);
     cell.lease6_index_plus_one = lease(network.lease6);
     cell.egress_class = network.egress_class;
-    cell.dscp = network.dscp.unwrap_or(0).into();
+    cell.dscp_and_loss = dscp_and_loss(network.dscp.unwrap_or(0), network.impair.loss_millionths);
     let bits = [
         (true, SUBJECT_HAS_NETWORK),
         (network.allow.tcp, SUBJECT_TCP),
@@ -50,6 +50,7 @@ fn put_network(index: &NodeIndex, cell: &mut Subject, network: &SubjectEgress) {
         (network.normalise.hops, SUBJECT_SETS_HOPS),
         (network.normalise.id, SUBJECT_SETS_ID),
         (network.normalise.timestamps, SUBJECT_STRIPS_TIMESTAMPS),
+        (network.impair.is_delayed, SUBJECT_IS_DELAYED),
     ];
     set(cell, &bits);
 }

@@ -68,6 +68,17 @@ pub struct SubjectEgress {
     pub bypass: Vec<(IpAddr, u8)>,
     /// What is hidden of its packets.
     pub normalise: Normalisation,
+    /// What is made worse of its packets on purpose.
+    pub impair: Impairment,
+}
+
+/// What the programs make worse of a subject's packets on purpose, in each direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Impairment {
+    /// How many of a million are lost; at most a million.
+    pub loss_millionths: u32,
+    /// Whether those to its device take [`persona_common::node::DELAYED_CLASS`] of the queue there.
+    pub is_delayed: bool,
 }
 
 /// What of its host a subject's packets don't show outside. (A DSCP is hidden by setting one.)

@@ -2,8 +2,11 @@
 //!
 //! Rates are set with a link layer of Ethernet, so that the kernel computes times itself and needs no rate table.
 
-use netlink_packet_core::{DefaultNla, Nla, NlasIterator};
-use netlink_packet_route::tc::{TcAttribute, TcMessage, TcOption};
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::tc::{TcAttribute, TcMessage};
+
+use super::netem::Netem;
+use super::tc_options::{TCA_OPTIONS, nested, option_bytes, raw, word_at};
 
 /// One class with its leaf queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,23 +15,33 @@ pub struct HtbClass {
     pub rate_bytes_per_sec: u64,
     /// The burst as the time that it takes at the rate, in scheduler ticks.
     pub burst_ticks: u32,
-    /// Most bytes that wait in the leaf.
-    pub queue_bytes: u32,
+    /// Where its packets wait.
+    pub leaf: Leaf,
+}
+
+/// The leaf queue of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaf {
+    /// First in, first out; most bytes that wait.
+    Fifo(u32),
+    /// Packets are delayed, repeated or reordered on the way in.
+    Netem(Netem),
+    /// What somebody else has put there, or nothing. Never wanted.
+    Other,
 }
 
 impl HtbClass {
-    /// A class of this rate, burst and queue.
-    pub fn new(rate_bytes_per_sec: u64, burst_bytes: u64, queue_bytes: u32) -> Self {
+    /// A class of this rate and burst.
+    pub fn new(rate_bytes_per_sec: u64, burst_bytes: u64, leaf: Leaf) -> Self {
         let rate = rate_bytes_per_sec.max(1);
         let ticks = u128::from(burst_bytes) * 1_000_000_000 / u128::from(rate) / u128::from(NS_PER_TICK);
-        Self { rate_bytes_per_sec: rate, burst_ticks: u32::try_from(ticks).unwrap_or(u32::MAX), queue_bytes }
+        Self { rate_bytes_per_sec: rate, burst_ticks: u32::try_from(ticks).unwrap_or(u32::MAX), leaf }
     }
 }
 
 /// PSCHED_SHIFT is 6: a scheduler tick has 64 ns.
 const NS_PER_TICK: u64 = 64;
 
-const TCA_OPTIONS: u16 = 2;
 const TCA_HTB_PARMS: u16 = 1;
 const TCA_HTB_INIT: u16 = 2;
 const TCA_HTB_RATE64: u16 = 6;
@@ -90,51 +103,15 @@ pub(super) fn read_fifo(message: &TcMessage) -> Option<u32> {
     word_at(&option_bytes(message)?, 0)
 }
 
-fn raw(kind: u16, value: Vec<u8>) -> TcOption {
-    TcOption::Other(DefaultNla::new(kind, value))
-}
-
-/// The kernel's TCA_OPTIONS, which the packet crate hands over unread for kinds that it does not know.
-fn option_bytes(message: &TcMessage) -> Option<Vec<u8>> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => match options.first()? {
-            TcOption::Other(whole) => Some(value_of(whole)),
-            _ => None,
-        },
-        _ => None,
-    })
-}
-
-fn value_of(attribute: &DefaultNla) -> Vec<u8> {
-    let mut bytes = vec![0; attribute.value_len()];
-    attribute.emit_value(&mut bytes);
-    bytes
-}
-
-fn nested(bytes: &[u8], kind: u16) -> Option<Vec<u8>> {
-    NlasIterator::new(bytes).flatten().find(|nla| nla.kind() == kind).map(|nla| nla.value().to_vec())
-}
-
-fn word_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What the kernel sends back: one attribute with everything inside.
-    fn as_dumped(options: TcAttribute) -> TcMessage {
-        let mut bytes = vec![0; options.value_len()];
-        options.emit_value(&mut bytes);
-        let whole = TcAttribute::Options(vec![raw(TCA_OPTIONS, bytes)]);
-        TcMessage::from_parts(Default::default(), vec![whole])
-    }
+    use crate::netlink::tc_options::as_dumped;
 
     #[test]
     fn classes_are_read_as_they_were_written() {
         for rate in [1_000, 25_000_000, u64::from(u32::MAX), 12_500_000_000] {
-            let class = HtbClass::new(rate, 65_536, 1);
+            let class = HtbClass::new(rate, 65_536, Leaf::Other);
             let read = read_class(&as_dumped(class_options(&class)));
             assert_eq!(read, Some((class.rate_bytes_per_sec, class.burst_ticks)), "{rate}");
         }
@@ -148,6 +125,6 @@ mod tests {
 
     #[test]
     fn a_burst_becomes_time_at_the_rate() {
-        assert_eq!(HtbClass::new(1_000_000, 64_000, 1).burst_ticks, 1_000_000);
+        assert_eq!(HtbClass::new(1_000_000, 64_000, Leaf::Other).burst_ticks, 1_000_000);
     }
 }

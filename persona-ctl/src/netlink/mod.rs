@@ -9,9 +9,11 @@ mod label;
 mod link;
 mod namespace;
 mod neighbour;
+pub mod netem;
 mod our_route;
 mod qdisc;
 mod route;
+mod tc_options;
 mod watch;
 
 pub use address::{LinkAddress, OUR_PROTOCOL, network_of};
@@ -50,6 +52,14 @@ pub enum NetlinkError {
         kind: String,
         /// Its handle.
         major: u16,
+    },
+    /// A queue that repeats packets beside another one that delays or repeats.
+    #[error(
+        "this kernel takes no queue that repeats packets (netem) beside another on the device with index {ifindex}, as some do since 2025: leave duplicate out of spec.network.impair, let only one subject of the node be delayed, or boot a newer kernel"
+    )]
+    MixedNetem {
+        /// On which device.
+        ifindex: u32,
     },
     /// The kernel took a queue but shows another.
     #[error("queues on the device with index {ifindex} read back differently from what was set: {shown}")]

@@ -12,8 +12,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
-use super::htb::{self, HtbClass};
-use super::{Netlink, NetlinkError, failed};
+use super::htb::{self, HtbClass, Leaf};
+use super::{Netlink, NetlinkError, failed, netem};
 
 /// The handle of every root queue of ours.
 pub const HANDLE_MAJOR: u16 = 0x7e50;
@@ -55,9 +55,11 @@ impl Netlink {
             None => self.add_root(ifindex, wanted.default_minor).await?,
         }
         let present = self.classes(ifindex, &qdiscs).await?;
-        for (minor, class) in &wanted.classes {
+        let mut classes: Vec<_> = wanted.classes.iter().collect();
+        classes.sort_by_key(|(_, class)| order(class.leaf));
+        for (minor, class) in classes {
             if present.get(minor) != Some(class) {
-                self.put_class(ifindex, *minor, class).await?;
+                self.put_class(ifindex, *minor, class, present.get(minor).map(|class| class.leaf)).await?;
             }
         }
         self.check_shaper(ifindex, wanted).await
@@ -108,8 +110,8 @@ impl Netlink {
         let ours = found.iter().filter(|class| class.header.handle.major == HANDLE_MAJOR && kind(class) == "htb");
         let read = ours.filter_map(|class| {
             let (rate_bytes_per_sec, burst_ticks) = htb::read_class(class)?;
-            let queue_bytes = leaf_bytes(qdiscs, ifindex, class.header.handle).unwrap_or(0);
-            Some((class.header.handle.minor, HtbClass { rate_bytes_per_sec, burst_ticks, queue_bytes }))
+            let leaf = leaf(qdiscs, ifindex, class.header.handle);
+            Some((class.header.handle.minor, HtbClass { rate_bytes_per_sec, burst_ticks, leaf }))
         });
         Ok(read.collect())
     }
@@ -120,15 +122,45 @@ impl Netlink {
         self.acknowledged(request, || format!("HTB queue on device {ifindex}")).await
     }
 
-    async fn put_class(&self, ifindex: u32, minor: u16, class: &HtbClass) -> Result<(), NetlinkError> {
+    /// A leaf of the same kind is changed in place, and what waits in it goes on waiting.
+    async fn put_class(
+        &self,
+        ifindex: u32,
+        minor: u16,
+        class: &HtbClass,
+        present: Option<Leaf>,
+    ) -> Result<(), NetlinkError> {
         let options = htb::class_options(class);
         let put = RouteNetlinkMessage::NewTrafficClass(message(ifindex, ours(minor), ours(0), "htb", Some(options)));
         self.acknowledged(request(put, NLM_F_CREATE), || format!("class {HANDLE_MAJOR:x}:{minor:x}")).await?;
-        let options = htb::fifo_options(class.queue_bytes);
-        let leaf = message(ifindex, TcHandle::UNSPEC, ours(minor), "bfifo", Some(options));
+        if present == Some(Leaf::Other) {
+            self.remove_leaf(ifindex, minor).await;
+        }
+        let (kind, options) = match &class.leaf {
+            Leaf::Fifo(limit_bytes) => ("bfifo", htb::fifo_options(*limit_bytes)),
+            Leaf::Netem(netem) => ("netem", netem::options(netem)),
+            Leaf::Other => return Ok(()),
+        };
+        let leaf = message(ifindex, TcHandle::UNSPEC, ours(minor), kind, Some(options));
         let put = RouteNetlinkMessage::NewQueueDiscipline(leaf);
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
-        self.acknowledged(request(put, flags), || format!("queue of class {HANDLE_MAJOR:x}:{minor:x}")).await
+        let outcome = self.acknowledged(request(put, flags), || format!("queue of class {HANDLE_MAJOR:x}:{minor:x}"));
+        outcome.await.map_err(|error| match (&class.leaf, errno_of(&error)) {
+            (Leaf::Netem(_), Some(libc::EINVAL)) => NetlinkError::MixedNetem { ifindex },
+            _ => error,
+        })
+    }
+
+    /// Some of what others set in a leaf can't be set back, so one that is not ours makes room for a new one.
+    async fn remove_leaf(&self, ifindex: u32, minor: u16) {
+        let mut leaf = message(ifindex, TcHandle::UNSPEC, ours(minor), "", None);
+        // The kernel wants the right kind or none.
+        leaf.attributes.clear();
+        let request = request(RouteNetlinkMessage::DelQueueDiscipline(leaf), 0);
+        if let Err(error) = self.acknowledged(request, || format!("removal of the queue of class {minor:x}")).await {
+            // A class without a queue of its own has none to remove; if it has, what is read back says so.
+            tracing::debug!(error = crate::host::error_chain(&error), "leaf was not removed");
+        }
     }
 
     async fn check_shaper(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
@@ -138,11 +170,33 @@ impl Netlink {
     }
 }
 
+/// Plain queues first: they may make room for one that repeats packets, which some kernels let stand only alone.
+fn order(leaf: Leaf) -> u8 {
+    match leaf {
+        Leaf::Fifo(_) | Leaf::Other => 0,
+        Leaf::Netem(netem) => 1 + u8::from(netem.duplicate > 0),
+    }
+}
+
+/// The number with which the kernel refused.
+pub(super) fn errno_of(error: &NetlinkError) -> Option<i32> {
+    match error {
+        NetlinkError::Request { source: rtnetlink::Error::NetlinkError(error), .. } => Some(-error.raw_code()),
+        _ => None,
+    }
+}
+
 fn ours(minor: u16) -> TcHandle {
     TcHandle { major: HANDLE_MAJOR, minor }
 }
 
-fn message(ifindex: u32, handle: TcHandle, parent: TcHandle, kind: &str, options: Option<TcAttribute>) -> TcMessage {
+pub(super) fn message(
+    ifindex: u32,
+    handle: TcHandle,
+    parent: TcHandle,
+    kind: &str,
+    options: Option<TcAttribute>,
+) -> TcMessage {
     let mut message = TcMessage::with_index(ifindex as i32);
     message.header.handle = handle;
     message.header.parent = parent;
@@ -151,7 +205,7 @@ fn message(ifindex: u32, handle: TcHandle, parent: TcHandle, kind: &str, options
     message
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
+pub(super) fn request(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     request
@@ -165,11 +219,14 @@ fn is_ours(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle == ours(0) && kind(qdisc) == "htb"
 }
 
-fn leaf_bytes(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Option<u32> {
-    let leaf = qdiscs
-        .iter()
-        .find(|qdisc| qdisc.header.index == ifindex as i32 && qdisc.header.parent == class && kind(qdisc) == "bfifo");
-    leaf.and_then(htb::read_fifo)
+fn leaf(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Leaf {
+    let leaf = qdiscs.iter().find(|qdisc| qdisc.header.index == ifindex as i32 && qdisc.header.parent == class);
+    let read = leaf.and_then(|leaf| match kind(leaf) {
+        "bfifo" => htb::read_fifo(leaf).map(Leaf::Fifo),
+        "netem" => netem::read(leaf).map(Leaf::Netem),
+        _ => None,
+    });
+    read.unwrap_or(Leaf::Other)
 }
 
 fn kind(message: &TcMessage) -> &str {

@@ -6,7 +6,7 @@ use aya_ebpf::programs::TcContext;
 use persona_common::PERSONA_MARK;
 use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
-use persona_common::node::{SUBJECT_IS_HOST, Subject};
+use persona_common::node::{DELAYED_CLASS, SUBJECT_IS_DELAYED, SUBJECT_IS_HOST, Subject};
 use persona_ebpf::encapsulation::Outer;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::tc::{send_to_neighbour, skb};
@@ -36,6 +36,10 @@ pub fn to_subject(
     }
     if subject.ifindex == 0 {
         return Err(DropReason::UnknownDevice);
+    }
+    if subject.flags & SUBJECT_IS_DELAYED != 0 {
+        // SAFETY: a field of the context that programs may write.
+        unsafe { (*skb(frame)).priority = DELAYED_CLASS };
     }
     vlan::push(frame, subject.vlan)?;
     Ok(send_to_neighbour(subject.ifindex, destination))

@@ -19,7 +19,7 @@ use crate::maps::{self, SUBJECT_TRAFFIC, SUBJECTS};
 use crate::read::read;
 use crate::receive::{self, Recipient};
 use crate::rewrite::{Side, rewrite_destination};
-use crate::{configured4, fragment, slow_path, tell};
+use crate::{configured4, fragment, impair, slow_path, tell};
 
 /// A packet in the tunnel of a known edge.
 #[inline(always)]
@@ -110,6 +110,7 @@ fn deliver(
     subject: &Subject,
     recipient: Recipient,
 ) -> Result<i32, DropReason> {
+    impair::spare(subject)?;
     packet.count_hop()?;
     let ecn = ecn_after(packet.ip.tos, outer.tos).ok_or(DropReason::Ecn)?;
     if ecn != packet.ip.tos & 3 {

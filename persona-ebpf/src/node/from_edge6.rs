@@ -19,7 +19,7 @@ use persona_ebpf::packet6::Packet6;
 use crate::handshake::Terms;
 use crate::maps::{self, SUBJECT_TRAFFIC};
 use crate::records::{self, Held};
-use crate::{deliver, fragment6, slow_path, translate6};
+use crate::{deliver, fragment6, impair, slow_path, translate6};
 
 /// A packet in the tunnel of a known edge.
 #[inline(always)]
@@ -108,6 +108,7 @@ fn carry(
     if packet.ip.hop_limit <= 1 {
         return Err(DropReason::TtlExpired);
     }
+    impair::spare(subject)?;
     let packets = packet.packet_count(frame);
     let bytes = packet.byte_count(packets);
     add(&SUBJECT_TRAFFIC, lease.subject_index, Direction::Inward, packets, bytes);

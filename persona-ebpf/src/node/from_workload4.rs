@@ -31,7 +31,7 @@ use crate::read::read;
 use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot, new_mapping, slot_mut};
 use crate::rewrite::rewrite_source;
 use crate::towards::is_answer;
-use crate::{normalise, share, slow_path, tell};
+use crate::{impair, normalise, share, slow_path, tell};
 
 /// How a packet leaves: under which lease and port, by which edge.
 #[repr(C, align(8))]
@@ -41,8 +41,14 @@ struct Departure {
     port: u16,
     /// The id that it leaves under, if it is or will be cut.
     id: u16,
-    is_cut: u32,
+    /// `DEPARTURE_*` bits.
+    flags: u32,
 }
+
+/// It is or will be cut.
+const DEPARTURE_CUT: u32 = 1;
+/// It is lost on purpose, unless it turns out to be refused or to pass by.
+const DEPARTURE_LOST: u32 = 2;
 
 impl Departure {
     /// As [`Packet::forget_path`].
@@ -83,6 +89,9 @@ fn carry_apart(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> u64 {
 fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, DropReason> {
     let subject = origin.subject;
     note_subject(subject.number);
+    // The dice are thrown where little is on the stack; who is lost is seen when its way is known.
+    let flags = if impair::is_lost(subject) { DEPARTURE_LOST } else { 0 };
+    let mut departure = Departure { lease_index: 0, port: 0, flags, id: 0, hash: 0 };
     let mut packet = Packet::blank(*ip, ETHERNET_LENGTH);
     match read(frame, &mut packet, Direction::Outward) {
         Ok(()) => {}
@@ -92,7 +101,6 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
         Err(reason) => return Err(reason),
     };
     let now_secs = maps::now_secs();
-    let mut departure = Departure { lease_index: 0, port: 0, is_cut: 0, id: 0, hash: 0 };
     let lease = if subject.flags & SUBJECT_HAS_CONFIGURED != 0
         && let Some(held) = configured4::lease(&packet, subject)
     {
@@ -174,7 +182,8 @@ fn depart(
         if packet.part == Part::First {
             fragment::note_outward(packet, fragment::outward_scope(subject_index), mapping, &passage, now_secs);
         }
-        (departure.is_cut, departure.id, departure.hash) = (1, passage.id, passage.hash);
+        departure.flags |= DEPARTURE_CUT;
+        (departure.id, departure.hash) = (passage.id, passage.hash);
         return Ok(());
     }
     let ports = packet.ports(mapping.external_port);
@@ -270,7 +279,7 @@ fn find_later(packet: &Packet, subject_index: u32, now_secs: u32, departure: &mu
     let Some((value, _)) = fragment::find(packet, scope, now_secs) else { return 0 };
     departure.lease_index = value.lease_index;
     departure.hash = value.hash;
-    departure.is_cut = 1;
+    departure.flags |= DEPARTURE_CUT;
     departure.id = value.id as u16;
     1
 }
@@ -294,12 +303,15 @@ fn send(
     if packet.ip.ttl <= 1 {
         return refuse(frame, packet, origin, TTL_EXPIRED);
     }
+    if departure.flags & DEPARTURE_LOST != 0 {
+        return Err(DropReason::Impaired);
+    }
     normalise::count_hop(packet, subject)?;
     let packets = packet.packet_count(frame);
     let bytes = packet.byte_count(packets);
     add(&SUBJECT_TRAFFIC, origin.subject_index, Direction::Outward, packets, bytes);
     count_persona(lease.persona_index, Direction::Outward, packets, bytes);
-    if departure.is_cut != 0 {
+    if departure.flags & DEPARTURE_CUT != 0 {
         packet.set_id(departure.id);
     } else {
         normalise::hide_id(packet, subject, lease, (departure.lease_index, departure.port), packets)?;

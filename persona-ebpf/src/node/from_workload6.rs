@@ -28,7 +28,7 @@ use crate::maps::{self, SUBJECT_TRAFFIC};
 use crate::path::{self, Exit};
 use crate::records::{self, Held};
 use crate::towards::is_answer;
-use crate::{answer, slow_path, tell, translate6};
+use crate::{answer, impair, slow_path, tell, translate6};
 
 /// How a packet leaves.
 #[derive(Clone, Copy)]
@@ -212,6 +212,7 @@ fn send(frame: &TcContext, packet: &mut Packet6, origin: &Origin, departure: &De
         count_drop(DropReason::TtlExpired);
         return Ok(verdict);
     }
+    impair::spare(origin.subject)?;
     let packets = packet.packet_count(frame);
     let bytes = packet.byte_count(packets);
     add(&SUBJECT_TRAFFIC, origin.subject_index, Direction::Outward, packets, bytes);

@@ -29,6 +29,7 @@ mod from_workload6;
 mod guard;
 mod handshake;
 mod icmp_error;
+mod impair;
 mod maps;
 mod normalise;
 mod path;

@@ -42,7 +42,7 @@ pub fn hide_id(
 pub fn set_dscp(packet: &mut Packet, subject: &Subject) {
     if subject.flags & SUBJECT_SETS_DSCP != 0 {
         // The lower two bits are ECN's (RFC 3168 §5).
-        packet.set_tos((subject.dscp as u8) << 2 | (packet.ip.tos & 3));
+        packet.set_tos(subject.dscp() << 2 | (packet.ip.tos & 3));
     }
 }
 
@@ -50,7 +50,7 @@ pub fn set_dscp(packet: &mut Packet, subject: &Subject) {
 #[inline(always)]
 pub fn header6(ip: &mut Ipv6, subject: &Subject) {
     if subject.flags & SUBJECT_SETS_DSCP != 0 {
-        ip.set_traffic_class((subject.dscp as u8) << 2 | (ip.traffic_class() & 3));
+        ip.set_traffic_class(subject.dscp() << 2 | (ip.traffic_class() & 3));
     }
     if subject.flags & SUBJECT_SETS_ID != 0 {
         ip.clear_flow_label();

@@ -67,9 +67,10 @@ fn of_persona(snapshot: &Snapshot, reports: &Reports, persona: &PersonaDocument)
         let of_node = wearers.entry(record.subject.node().clone()).or_default();
         of_node.count += 1;
         of_node.fresh += u32::from(held_pool(snapshot, &facts, &record.subject, persona).is_none());
-        let has_rate = record.item.as_ref().is_some_and(|item| item.qos.egress_bps.is_some());
-        let gets_rate = persona.spec.qos.as_ref().is_some_and(|qos| qos.egress_rate.is_some());
-        of_node.newly_rated += u32::from(gets_rate && !has_rate);
+        let has_class = record.item.as_ref().is_some_and(|item| item.needs_class());
+        let is_rated = persona.spec.qos.as_ref().is_some_and(|qos| qos.egress_rate.is_some());
+        let gets_class = is_rated || network.impair.as_ref().is_some_and(|it| it.rate.is_some() || it.needs_netem());
+        of_node.newly_rated += u32::from(gets_class && !has_class);
     }
     let pools = pool_rooms(&facts, network);
     let fresh = wearers.values().map(|of_node| of_node.fresh).sum();
@@ -142,9 +143,10 @@ fn node_room(snapshot: &Snapshot, reports: &Reports, name: &NodeName, network: &
         .map(|it| &**it)
         .collect();
     let ports = held.iter().filter(|lease| !lease.configured).flat_map(|lease| lease.space.port_ranges());
-    let rated = snapshot.subjects.values().filter(|record| {
-        record.subject.node() == name && record.item.as_ref().is_some_and(|item| item.qos.egress_bps.is_some())
-    });
+    let rated = snapshot
+        .subjects
+        .values()
+        .filter(|record| record.subject.node() == name && record.item.as_ref().is_some_and(|item| item.needs_class()));
     NodeRoom {
         name: name.clone(),
         underlay_mtu: reports.get(&id).and_then(|live| live.underlay_mtu),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use persona_core::compose::{Effective, Layer, Origin};
-use persona_core::document::{Family, Network, Section};
+use persona_core::document::{Family, Impair, Network, Section};
+use persona_core::units::{BitRate, Span};
 use persona_core::wire::api::SectionAssignment;
-use persona_core::wire::desired::{SubjectItem, SubjectNetwork, SubjectQos};
+use persona_core::wire::desired::{SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
 use persona_core::wire::limits::SubjectResources;
 use serde_json::json;
 
@@ -105,21 +106,41 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
             filtering: network.filtering(),
             bypass: network.bypass.clone(),
             normalise: network.normalise().to_vec(),
+            impair: network.impair.as_ref().map(impair_of),
         })
-    });
-    let qos = effective.sections.qos.as_ref().map(|qos| SubjectQos {
-        egress_bps: qos.egress_rate.map(|rate| rate.0),
-        ingress_bps: qos.ingress_rate.map(|rate| rate.0),
-        burst_bytes: qos.burst.map(|burst| burst.0),
-        dscp: qos.effective_dscp().map(|dscp| dscp.value()),
     });
     SubjectItem {
         subject: record.subject.clone(),
         number: record.number,
         network,
-        qos: qos.unwrap_or_default(),
+        qos: qos_of(effective),
         resources: resources_of(effective),
         digest: effective.digest(),
+    }
+}
+
+/// The rates and marks that a subject wears; of two rates the lower one, whichever section it is from.
+fn qos_of(effective: &Effective) -> SubjectQos {
+    let qos = effective.sections.qos.clone().unwrap_or_default();
+    let impair = effective.sections.network.as_ref().and_then(|network| network.impair.as_ref());
+    let impair_rate = impair.and_then(|impair| impair.rate);
+    let lower = |rate: Option<BitRate>| rate.into_iter().chain(impair_rate).min().map(|rate| rate.0);
+    SubjectQos {
+        egress_bps: lower(qos.egress_rate),
+        ingress_bps: lower(qos.ingress_rate),
+        burst_bytes: qos.burst.map(|burst| burst.0),
+        dscp: qos.effective_dscp().map(|dscp| dscp.value()),
+    }
+}
+
+fn impair_of(impair: &Impair) -> SubjectImpair {
+    let ms = |span: Option<Span>| span.unwrap_or_default().0;
+    SubjectImpair {
+        delay_ms: ms(impair.delay),
+        jitter_ms: ms(impair.jitter),
+        loss: impair.loss.unwrap_or_default(),
+        duplicate: impair.duplicate.unwrap_or_default(),
+        reorder: impair.reorder.unwrap_or_default(),
     }
 }
 
@@ -128,4 +149,48 @@ fn resources_of(effective: &Effective) -> Option<Box<SubjectResources>> {
     let (resources, origin) = effective.sections.resources.as_ref().zip(effective.origins.get(&Section::Resources))?;
     let (persona, version) = (origin.persona.clone(), origin.version);
     Some(Box::new(SubjectResources { persona, version, limits: resources.into() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use persona_core::document::{Document, Format, parse_documents};
+
+    use super::*;
+
+    fn effective(spec: &str) -> Effective {
+        let text = format!(
+            "apiVersion: persona/v1\nkind: Persona\nmetadata: {{ name: p }}\nspec:\n  network: {{ egress: {{ pools: [a] }}, {spec}\n"
+        );
+        let Document::Persona(persona) = parse_documents(&text, Format::Yaml, "p.yaml").unwrap().remove(0) else {
+            panic!("{text} is no persona")
+        };
+        Effective { sections: persona.spec, ..Effective::default() }
+    }
+
+    #[test]
+    fn of_two_rates_the_lower_one_is_told() {
+        for (spec, egress_bps, ingress_bps) in [
+            ("mtu: 1400 }", None, None),
+            ("impair: { rate: 5mbit } }", Some(5_000_000), Some(5_000_000)),
+            ("impair: { rate: 5mbit } }\n  qos: { egressRate: 2mbit }", Some(2_000_000), Some(5_000_000)),
+            ("impair: { loss: 1% } }\n  qos: { ingressRate: 2mbit }", None, Some(2_000_000)),
+            (
+                "impair: { rate: 5mbit } }\n  qos: { egressRate: 8mbit, ingressRate: 9mbit }",
+                Some(5_000_000),
+                Some(5_000_000),
+            ),
+        ] {
+            let qos = qos_of(&effective(spec));
+            assert_eq!((qos.egress_bps, qos.ingress_bps), (egress_bps, ingress_bps), "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_worse_is_told_in_the_nodes_units() {
+        let effective = effective("impair: { delay: 1.5s, jitter: 5ms, loss: 0.1%, duplicate: 2%, reorder: 25% } }");
+        let impair = effective.sections.network.unwrap().impair.unwrap();
+        let share = |text: &str| text.parse().unwrap();
+        let (loss, duplicate, reorder) = (share("0.1%"), share("2%"), share("25%"));
+        assert_eq!(impair_of(&impair), SubjectImpair { delay_ms: 1_500, jitter_ms: 5, loss, duplicate, reorder });
+    }
 }

@@ -8,6 +8,7 @@ mod flow_export;
 mod guest;
 mod hairpin;
 mod half_dead;
+mod impair;
 mod ipv6;
 mod ipv6_edges;
 mod judge;

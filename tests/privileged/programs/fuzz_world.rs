@@ -84,6 +84,11 @@ impl Scene {
         (self == Self::Configured) == (place == 0)
     }
 
+    /// What of the packets of the subject at this place is lost on purpose: a tenth in one scene, nothing in the other.
+    fn loss_millionths(self, place: usize) -> u32 {
+        if self == Self::Rewritten && place == 1 { 100_000 } else { 0 }
+    }
+
     /// Whether the subject at this place has its leases on its own interface.
     fn configures(self, place: usize) -> bool {
         self == Self::Configured && place == 0
@@ -147,6 +152,7 @@ fn subject(scene: Scene, place: usize) -> SubjectEntry {
         filtering: [Filtering::EndpointIndependent, Filtering::AddressAndPortDependent][place],
         bypass: [vec![], persona_bypass()][place].clone(),
         normalise: if scene.hides(place) { HIDDEN } else { Normalisation::default() },
+        impair: Impairment { loss_millionths: scene.loss_millionths(place), is_delayed: false },
     };
     SubjectEntry { number: SUBJECTS[place], network: Some(egress) }
 }

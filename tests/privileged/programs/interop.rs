@@ -133,7 +133,7 @@ fn tc(at: &Namespace, arguments: &str) {
 }
 
 /// Packets that a device's root queue has sent, and dropped.
-fn queue(at: &Namespace, device: &str, kind: &str) -> (u64, u64) {
+pub(super) fn queue(at: &Namespace, device: &str, kind: &str) -> (u64, u64) {
     let output = at.run(&format!("tc -s -j qdisc show dev {device}"));
     let queues: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let queue = queues.as_array().unwrap().iter().find(|queue| queue["kind"] == kind);

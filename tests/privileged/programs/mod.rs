@@ -17,6 +17,8 @@ mod gateway_flows;
 mod gateway_packets;
 mod gateway_world;
 mod guard6;
+mod impair;
+mod impair_live;
 mod interop;
 mod kept;
 mod load;

@@ -57,6 +57,7 @@ impl Default for Wish {
             filtering: Filtering::default(),
             bypass: vec![],
             normalise: Normalisation::default(),
+            impair: Impairment::default(),
         };
         Self { block_bits: 10, blocks: vec![5], egress, slow_ifindex: None, configured: false, adopt: Duration::ZERO }
     }

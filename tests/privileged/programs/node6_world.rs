@@ -89,6 +89,7 @@ pub(super) fn tables(underlay: Underlay) -> NodeTables {
         filtering: Filtering::EndpointIndependent,
         bypass: vec![],
         normalise: Normalisation::default(),
+        impair: Impairment::default(),
     };
     NodeTables {
         underlay_address: Some(underlay.node),

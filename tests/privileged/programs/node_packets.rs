@@ -45,6 +45,7 @@ pub(super) fn tables() -> NodeTables {
         filtering: Filtering::default(),
         bypass: vec![],
         normalise: Normalisation::default(),
+        impair: Impairment::default(),
     };
     NodeTables {
         underlay_address: Some(NODE.into()),

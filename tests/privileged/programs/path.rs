@@ -151,7 +151,7 @@ impl Chain {
         edge
     }
 
-    fn node_tables(&self) -> NodeTables {
+    pub(super) fn node_tables(&self) -> NodeTables {
         let subject = SubjectNumber(7);
         let group = "frankfurt".parse::<persona_core::ids::GroupName>().unwrap();
         let (family, lease) = (self.family, Some(LeaseId(9)));
@@ -171,6 +171,7 @@ impl Chain {
                     filtering: Filtering::default(),
                     bypass: vec![],
                     normalise: Normalisation::default(),
+                    impair: Impairment::default(),
                 }),
             }],
             devices: vec![DeviceEntry {

@@ -74,6 +74,7 @@ pub fn tables(devices: &[u32], blocks_per_lease: u16, uplink: u32) -> Result<Nod
             filtering: Filtering::default(),
             bypass: vec![],
             normalise: Normalisation::default(),
+            impair: Impairment::default(),
         }),
     };
     let lease = |worker: Worker| LeaseEntry {

@@ -7,7 +7,7 @@ use persona_common::encapsulation::{GATEWAY, WAIT_INWARD};
 use persona_ctl::dataplane::tables::{DeviceEntry, Filtering, LeaseSpace, Normalisation};
 
 use super::nat::Answer;
-use super::node::{Node, differs, ensure, is_own_source, translated};
+use super::node::{Node, differs, ensure, is_own_source, loses_all, translated};
 use super::packet::{ICMP, Packet, Part, TCP, UDP};
 use super::rewrite::{Change, Side, changed, is_same};
 use super::shape::{Way, embedded_port, shape_refusals};
@@ -41,6 +41,8 @@ impl Node {
         let lease = self.lease_of(packet.destination).cloned();
         let lease = lease.ok_or_else(|| format!("{} is not leased and was delivered", packet.destination))?;
         ensure(lease.vni.0 == found.vni, || format!("vni {} delivered under {}", found.vni, lease.vni.0))?;
+        let egress = self.egress(lease.subject);
+        ensure(!egress.is_some_and(loses_all), || "all is lost on purpose and it was delivered".to_owned())?;
         let delivered = out.get(14..).unwrap_or_default();
         let got = Packet::read(delivered).map_err(|reason| format!("delivered packet is {}", reason.name()))?;
         // Ethernet's padding may follow.
@@ -101,7 +103,9 @@ impl Node {
         let Some(lease) = self.lease_of(packet.destination) else {
             return Verdict::Agreed;
         };
+        let is_lossy = self.egress(lease.subject).is_some_and(|egress| egress.impair.loss_millionths > 0);
         let is_plain = packet.part == Part::Whole
+            && !is_lossy
             && found.kind == if packet.source.is_ipv6() { 0x86dd } else { 0x0800 }
             && matches!(packet.protocol, TCP | UDP)
             && shape_refusals(&packet, found.inner, Way::Inward).is_empty()

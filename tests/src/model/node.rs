@@ -229,6 +229,7 @@ impl Node {
             Ok(found) if found.is_control => Verdict::no("handed over although there is no slow path"),
             Ok(_) if too_big && !(has_slow_path && may_be_cut) => Verdict::no("larger than the MTU and sent"),
             Ok(_) if ttl <= 1 => Verdict::no("its time to live is over and it is sent"),
+            Ok(_) if loses_all(egress) => Verdict::no("all is lost on purpose and it is sent"),
             Ok(found) => match self.judge_tunnel((number, egress), packet, bytes, &found) {
                 Ok(()) => Verdict::Agreed,
                 Err(text) => Verdict::no(text),
@@ -273,6 +274,9 @@ impl Node {
         }
         if self.alive.is_empty() {
             reasons.push(DropReason::NoEdge);
+        }
+        if egress.impair.loss_millionths > 0 {
+            reasons.push(DropReason::Impaired);
         }
         if packet.part == Part::Later {
             reasons.push(DropReason::NoSlowPath);
@@ -487,6 +491,11 @@ impl Node {
             _ => None,
         }
     }
+}
+
+/// Whether every packet is lost on purpose; of a lesser share the model says nothing of a single packet.
+pub(super) fn loses_all(egress: &SubjectEgress) -> bool {
+    egress.impair.loss_millionths >= 1_000_000
 }
 
 /// Ports that the program may take for taken when the model does not yet: those about to end.
