@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use persona_manager::{Config, StoreLocation};
+use persona_manager::{Config, StoreLocation, Turn};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::Output;
 use super::manager_store::StoreCommand;
 use crate::logging::LogFormat;
+use crate::supervisor::Supervisor;
 use crate::{config, logging, shutdown};
 
 /// Arguments of `manager`.
@@ -90,8 +92,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let stop = shutdown::on_signal().context("signals cannot be caught")?;
-    persona_manager::start(config, listener, stop).await?.stopped().await;
-    Ok(())
+    let manager = persona_manager::start(config, listener, stop).await?;
+    let watching = tokio::spawn(watch_over(manager.turns(), manager.address()));
+    manager.stopped().await;
+    watching.await.context("whoever tells the service manager failed")
+}
+
+/// Tells the service manager that the manager's own loop turns.
+async fn watch_over(mut turns: watch::Receiver<Turn>, address: SocketAddr) {
+    let mut supervisor = Supervisor::from_environment();
+    while turns.changed().await.is_ok() {
+        let does =
+            if turns.borrow_and_update().leads { "makes changes" } else { "answers, another manager makes changes" };
+        supervisor.turn(format!("listens on {address}, {does}"));
+    }
 }
 
 #[cfg(test)]
