@@ -1,8 +1,12 @@
 //! A role's configuration file: one TOML file, unknown keys refused. Flags and `PERSONA_*` variables go over it.
 
+mod mistakes;
+
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+
+pub use mistakes::{Mistake, Place, located, read};
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

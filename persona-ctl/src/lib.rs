@@ -22,5 +22,6 @@ pub mod replay;
 pub mod shutdown;
 pub mod signals;
 pub mod slow_path;
+pub mod supervisor;
 pub mod trace;
 pub mod trust;

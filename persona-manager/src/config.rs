@@ -126,6 +126,19 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The key that it is about.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::PublicBind(_) => "listen",
+            Self::PlainDatabase => "insecure_http",
+            Self::AdvertiseMissing(_) => "advertise",
+            Self::Url { key, .. } | Self::OutOfRange { key, .. } => key,
+            Self::Name(_) => "names",
+        }
+    }
+}
+
 impl Config {
     /// The directory of keys and the socket.
     pub fn state_dir(&self) -> PathBuf {
@@ -183,30 +196,32 @@ impl Config {
 
     /// Checks what the types cannot; `bound` is where it really listens.
     pub fn check(&self, bound: SocketAddr) -> Result<(), ConfigError> {
-        if self.insecure_http && !self.allow_public && !is_private(bound.ip()) {
-            return Err(ConfigError::PublicBind(bound));
-        }
-        self.check_database(bound)?;
-        self.check_names()?;
-        let out_of_range = |key, given: u64, valid| Err(ConfigError::OutOfRange { key, given, valid });
-        match self {
-            Self { certificate_lifetime_ms: given @ (0..2_000 | CERTIFICATE_MS_MAX..), .. } => {
-                out_of_range("certificate_lifetime_ms", *given, "use 2000 to 31536000000, which is a year")
-            }
-            Self { certificate_grace_ms: given @ CERTIFICATE_MS_MAX.., .. } => {
-                out_of_range("certificate_grace_ms", *given, "use 0 to 31536000000, which is a year")
-            }
-            Self { report_interval_ms: given @ (0..100 | 60_001..), .. } => {
-                out_of_range("report_interval_ms", (*given).into(), "use 100 to 60000")
-            }
-            Self { silent_after_ms: given, .. } if *given < 2 * self.report_interval_ms => {
-                out_of_range("silent_after_ms", (*given).into(), "use at least twice report_interval_ms")
-            }
-            Self { hold_max_ms: given @ (0..1_000 | 3_600_001..), .. } => {
-                out_of_range("hold_max_ms", (*given).into(), "use 1000 to 3600000")
-            }
-            _ => check_probe(self.probe_interval_ms, self.probe_multiplier),
-        }
+        self.mistakes(bound).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that a configuration must not have; `bound` is where it really listens.
+    pub fn mistakes(&self, bound: SocketAddr) -> Vec<ConfigError> {
+        let is_bare = self.insecure_http && !self.allow_public && !is_private(bound.ip());
+        let bare = is_bare.then_some(ConfigError::PublicBind(bound));
+        let places = [self.check_database(bound), self.check_names()].into_iter().filter_map(Result::err);
+        let probe = check_probe(self.probe_interval_ms, self.probe_multiplier).err();
+        bare.into_iter().chain(places).chain(self.impossible_times()).chain(probe).collect()
+    }
+
+    fn impossible_times(&self) -> Vec<ConfigError> {
+        let report = u64::from(self.report_interval_ms);
+        let (silent, hold) = (u64::from(self.silent_after_ms), u64::from(self.hold_max_ms));
+        let (lifetime, grace) = (self.certificate_lifetime_ms, self.certificate_grace_ms);
+        let year = "use 2000 to 31536000000, which is a year";
+        let wrong = [
+            (!(2_000..CERTIFICATE_MS_MAX).contains(&lifetime), "certificate_lifetime_ms", lifetime, year),
+            (grace >= CERTIFICATE_MS_MAX, "certificate_grace_ms", grace, "use 0 to 31536000000, which is a year"),
+            (!(100..=60_000).contains(&report), "report_interval_ms", report, "use 100 to 60000"),
+            (silent < 2 * report, "silent_after_ms", silent, "use at least twice report_interval_ms"),
+            (!(1_000..=3_600_000).contains(&hold), "hold_max_ms", hold, "use 1000 to 3600000"),
+        ];
+        let wrong = wrong.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+        wrong.map(|(_, key, given, valid)| ConfigError::OutOfRange { key, given, valid }).collect()
     }
 }
 
@@ -289,5 +304,8 @@ mod tests {
         assert!(config.check(bound).unwrap_err().to_string().contains("silent_after_ms"));
         let config = Config { probe_multiplier: 1, ..Config::default() };
         assert!(config.check(bound).unwrap_err().to_string().contains("probe_multiplier"));
+        let config = Config { names: vec!["a/b".to_owned()], hold_max_ms: 1, silent_after_ms: 1, ..config };
+        let keys: Vec<&str> = config.mistakes(bound).iter().map(ConfigError::key).collect();
+        assert_eq!(keys, ["names", "silent_after_ms", "hold_max_ms", "probe_multiplier"], "all at once");
     }
 }

@@ -39,6 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -48,6 +49,7 @@ pub use server::SocketError;
 pub use store::{
     Backup, Migrated, Restored, StoreConfig, StoreError, StoreLocation, backup, migrate, restore, verify_audit,
 };
+pub use tasks::driver::Turn;
 
 use crate::authority::{Authority, Tls};
 use crate::context::Context;
@@ -87,12 +89,18 @@ pub struct Handle {
     audit: JoinHandle<()>,
     quiet: DropGuard,
     writer: std::thread::JoinHandle<()>,
+    turns: watch::Receiver<Turn>,
 }
 
 impl Handle {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Turns of its loop, several in a second; they end when it stops.
+    pub fn turns(&self) -> watch::Receiver<Turn> {
+        self.turns.clone()
     }
 
     /// Waits until it has stopped and everything is stored.
@@ -138,12 +146,13 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let context = Context { config, store, live, assigner, authority, limits, own_uid, urls, stop: stop.clone() };
     let quiet = CancellationToken::new();
     let audit = tokio::spawn(tasks::audit::run(context.clone(), quiet.clone()));
-    let driver = tokio::spawn(tasks::driver::run(context.clone()));
+    let (turn_sender, turns) = watch::channel(Turn::default());
+    let driver = tokio::spawn(tasks::driver::run(context.clone(), turn_sender));
     let roots = tokio::spawn(tasks::roots::run(context.clone()));
     let router = forward::around(api::router(context.clone()), context.clone());
     let server = tokio::spawn(server::serve(listeners, router, context.store.watch(), stop));
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
-    Ok(Handle { address, tasks: vec![driver, roots, server], audit, quiet: quiet.drop_guard(), writer })
+    Ok(Handle { address, tasks: vec![driver, roots, server], audit, quiet: quiet.drop_guard(), writer, turns })
 }
 
 /// Opening waits for disks and databases: not on the runtime's own threads.

@@ -1,11 +1,11 @@
 //! Building the programs that the tests and the demo run, and finding where cargo put them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{as_root, cache_dir, cargo};
+use crate::command::{as_root, cache_dir, cargo, workspace_root};
 
 /// What tests are built of, always the same: another choice of packages has other features, and so everything is built
 /// anew.
@@ -43,6 +43,18 @@ impl Tests {
     }
 }
 
+/// `persona-ctl` as it is given to others: optimised, without debug information, and naming no folder of this machine.
+pub(crate) fn build_release() -> Result<PathBuf> {
+    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let cargo_home = cargo_home.or(home).context("neither CARGO_HOME nor HOME is set")?;
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let flags = format!("{} {}", remap(&workspace_root(), "persona"), remap(&cargo_home, "cargo"));
+    let options = ["--release", "--config", "profile.release.strip=\"debuginfo\"", "--locked"];
+    let arguments = [&["build", "--package", "persona-ctl", "--bin", "persona-ctl"], &options[..]].concat();
+    executables_with(&arguments, &[("RUSTFLAGS", &flags)])?.of("persona-ctl")
+}
+
 /// Builds one program and returns its executable.
 pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf> {
     executables(&["build", "--package", package, "--bin", program])?.of(program)
@@ -59,7 +71,12 @@ impl Executables {
 }
 
 fn executables(arguments: &[&str]) -> Result<Executables> {
+    executables_with(arguments, &[])
+}
+
+fn executables_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Executables> {
     let mut command = cargo();
+    command.envs(variables.iter().copied());
     command
         .args(arguments)
         .arg("--message-format=json-render-diagnostics")

@@ -5,6 +5,7 @@ mod binaries;
 mod check;
 mod command;
 mod demo;
+mod dist;
 mod ebpf;
 mod packages;
 mod setup;
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Args),
     /// The whole path on real packets, with figures, in under three minutes.
     Demo(demo::Args),
+    /// A tarball and a Debian package of the release build, with checksums, in target/dist; some minutes.
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Dist(args) => dist::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 const BPF_LINKER_LLVM_VERSIONS: [u32; 2] = [22, 23];
 
 /// Programs that the tests run, and the packages that hold them.
-const TEST_TOOLS: [(&str, &str); 7] = [
+const TEST_TOOLS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("ping", "iputils-ping"),
@@ -25,6 +25,7 @@ const TEST_TOOLS: [(&str, &str); 7] = [
     ("tcpdump", "tcpdump"),
     ("ethtool", "ethtool"),
     ("busybox", "busybox-static"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// What to set up.

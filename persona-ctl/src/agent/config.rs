@@ -6,11 +6,15 @@ use std::path::PathBuf;
 
 use persona_core::ids::{Capability, NodeName};
 use persona_core::units::Cidr;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
+use crate::config::Place;
 use crate::dataplane::{Coexistence, Offloads};
 use crate::limits::LimitsConfig;
+
+/// What is shown in place of a secret.
+pub const REDACTED: &str = "<redacted>";
 
 /// A configuration that lacks something or contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +41,7 @@ pub enum ConfigurationError {
 }
 
 /// What the file may say.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentFile {
     /// The node's name.
@@ -100,7 +104,7 @@ pub struct AgentFile {
 }
 
 /// An IPFIX collector (RFC 7011) that is told of every flow that opens or closes.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowExportConfig {
     /// Its address and UDP port; IANA's is 4739.
@@ -111,7 +115,7 @@ pub struct FlowExportConfig {
 }
 
 /// The host's own processes as a subject, `node/NAME`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {
     /// The cgroup v2 whose sockets, and those below it, wear the node's persona; a path from the tree's root. Default: the host has none.
@@ -121,7 +125,7 @@ pub struct HostConfig {
 }
 
 /// Which packets never leave the uplink untouched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guard {
     /// Those of workload devices and managed ranges.
@@ -158,10 +162,31 @@ impl AgentFile {
         self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into())
     }
 
+    /// Everything that a checked configuration must not have.
+    pub fn mistakes(&self) -> Vec<ConfigurationError> {
+        let missing = |key, flag| ConfigurationError::Missing { key, flag };
+        let workloads = workload_config::mistakes(&self.workload, &self.host).into_iter();
+        let token = read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref()).err();
+        let keys = [
+            self.name.is_none().then(|| missing("name", "--name")),
+            self.uplink.is_none().then(|| missing("uplink", "--uplink")),
+        ];
+        workloads.map(ConfigurationError::Workload).chain(keys.into_iter().flatten()).chain(token).collect()
+    }
+
+    /// The whole file as it is in force, with defaults, and without secrets.
+    pub fn in_force(config: AgentConfig) -> Self {
+        let AgentConfig { state_dir, bpffs, file, .. } = config;
+        let join_token = file.join_token.as_ref().map(|_| REDACTED.to_owned());
+        Self { state_dir: Some(state_dir), bpffs: Some(bpffs), join_token, ..file }
+    }
+
     /// Checks what was read.
     pub fn check(self) -> Result<AgentConfig, ConfigurationError> {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
-        workload_config::check(&self.workload, &self.host)?;
+        if let Some(first) = self.mistakes().into_iter().next() {
+            return Err(first);
+        }
         Ok(AgentConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
             managers: split_urls(self.manager.as_deref()),
@@ -172,6 +197,22 @@ impl AgentFile {
             address: self.address,
             file: self,
         })
+    }
+}
+
+impl ConfigurationError {
+    /// Where in the file it is.
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Missing { key, .. } => Place::Key(key),
+            Self::JoinToken { .. } => Place::Key("join_token_file"),
+            Self::Workload(WorkloadConfigError::Nameless(_)) => Place::Key("workload"),
+            Self::Workload(WorkloadConfigError::Contradiction { name, .. }) => {
+                Place::Entry("workload", name.to_string())
+            }
+            Self::Workload(WorkloadConfigError::Shared { second, .. }) => Place::Entry("workload", second.to_string()),
+            Self::Workload(WorkloadConfigError::Host(_)) => Place::Key("host"),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::packet_log::{self, Follower};
 use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
 use crate::signals::Meter;
+use crate::supervisor::{self, Supervisor};
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ const VERDICT_COUNT_MAX: usize = 1_024;
 pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result<()> {
     host::require_node(&config.bpffs)?;
     let mut agent = Agent::start(config, &stop).await?;
+    let mut supervisor = Supervisor::from_environment();
     let mut interval = tokio::time::interval(PASS_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -55,6 +57,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result
             () = agent.changed.notified() => tokio::time::sleep(SETTLE).await,
         }
         agent.pass().await;
+        supervisor.turn(supervisor::standing(agent.applied.generation, agent.rejected.as_ref(), &agent.said));
     }
     tracing::info!(
         "stopped; the data path goes on with the last generation, edge failures go unnoticed until the next start"

@@ -25,7 +25,9 @@ mod telling;
 mod workload_config;
 
 pub use advice::{advice, own_cgroup};
-pub use config::{AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, read_join_token, split_urls};
+pub use config::{
+    AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, REDACTED, read_join_token, split_urls,
+};
 pub use configure::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, Trouble, withdraw_everything};
 pub use gai::keep as keep_gai_file;
 pub use guard::{GuardReport, guard};

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 
 use persona_core::ids::WorkloadName;
 use persona_core::units::Cidr;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::config::HostConfig;
 use crate::dataplane::tables::{VlanProtocol, VlanTag};
 use crate::limits::{DOCKER_SOCKET, InstanceConfig, Source};
 
 /// A workload on this node, as the file says it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadConfig {
     /// Its name, unique on the node.
@@ -232,18 +232,28 @@ impl WorkloadConfig {
 
 /// Checks all workloads, each by itself and against the others.
 pub(super) fn check(workloads: &[WorkloadConfig], host: &HostConfig) -> Result<(), WorkloadConfigError> {
-    for (index, second) in workloads.iter().enumerate() {
-        second.check_alone(index + 1)?;
-        workloads[..index].iter().try_for_each(|first| check_pair(first, second))?;
-    }
+    mistakes(workloads, host).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Everything that is wrong, one finding for each workload and one for the host.
+pub(super) fn mistakes(workloads: &[WorkloadConfig], host: &HostConfig) -> Vec<WorkloadConfigError> {
+    let of_workload = |(index, second): (usize, &WorkloadConfig)| {
+        let named = workloads[..index].iter().filter(|first| first.name.is_some());
+        let clashes = || named.map(|first| check_pair(first, second)).find_map(Result::err);
+        second.check_alone(index + 1).err().or_else(clashes)
+    };
+    let of_workloads = workloads.iter().enumerate().filter_map(of_workload);
+    of_workloads.chain(check_host(workloads, host).err()).collect()
+}
+
+fn check_host(workloads: &[WorkloadConfig], host: &HostConfig) -> Result<(), WorkloadConfigError> {
     let Some(cgroup) = &host.cgroup else { return Ok(()) };
     if !cgroup.starts_with('/') || cgroup.contains("..") {
         return Err(WorkloadConfigError::Host(format!("cgroup {cgroup} is no path from the root of the v2 tree")));
     }
-    match workloads.iter().find(|workload| workload.cgroup.as_ref() == Some(cgroup)) {
-        Some(workload) => {
-            Err(WorkloadConfigError::Host(format!("cgroup {cgroup} is workload {}'s already", workload.name())))
-        }
+    let same = workloads.iter().find(|workload| workload.cgroup.as_ref() == Some(cgroup));
+    match same.and_then(|workload| workload.name.as_ref()) {
+        Some(name) => Err(WorkloadConfigError::Host(format!("cgroup {cgroup} is workload {name}'s already"))),
         None => Ok(()),
     }
 }

@@ -1,11 +1,16 @@
 //! `persona-ctl agent`: the node's agent.
 
+use std::path::Path;
+
 use anyhow::Context;
 use clap::Args;
 use persona_core::units::Span;
 
+use super::config::Configured;
 use super::role::{self, CommonKeys, RoleArgs, overlay};
-use crate::agent::{self, AgentConfig, AgentFile};
+use crate::agent::{self, AgentFile};
+use crate::config::Place;
+use crate::host::error_chain;
 
 /// Run the agent of this node.
 ///
@@ -26,30 +31,47 @@ pub(super) struct AgentArgs {
 impl AgentArgs {
     pub(super) fn run(self, manager: Option<String>) -> anyhow::Result<()> {
         let format = self.role.log_format;
-        let config = configuration(self, manager)?;
+        let mut file: AgentFile = self.role.file()?;
+        self.put_over(manager, &mut file)?;
+        let config = file.check().context("the agent is not configured")?;
         role::run(format, |stop| agent::run(config, stop))
     }
 }
 
-fn configuration(args: AgentArgs, manager: Option<String>) -> anyhow::Result<AgentConfig> {
-    let mut file: AgentFile = args.role.file()?;
-    let keys = CommonKeys {
-        name: &mut file.name,
-        manager: &mut file.manager,
-        join_token: &mut file.join_token,
-        join_token_file: &mut file.join_token_file,
-        state_dir: &mut file.state_dir,
-        bpffs: &mut file.bpffs,
-        address: &mut file.address,
-        metrics: &mut file.metrics,
-        verbose_packets: &mut file.verbose_packets,
-        coexist: &mut file.coexist,
-        offloads: &mut file.offloads,
-    };
-    args.role.put_over(manager, keys)?;
-    overlay(&mut file.uplink, args.uplink);
-    if let Some(adopt) = args.adopt {
-        file.adopt_secs = u32::try_from(adopt.0.div_ceil(1_000)).context("--adopt is too long")?;
+impl Configured for AgentArgs {
+    type File = AgentFile;
+
+    fn config(&self) -> Option<&Path> {
+        self.role.config.as_deref()
     }
-    file.check().context("the agent is not configured")
+
+    fn put_over(self, manager: Option<String>, file: &mut AgentFile) -> anyhow::Result<()> {
+        let keys = CommonKeys {
+            name: &mut file.name,
+            manager: &mut file.manager,
+            join_token: &mut file.join_token,
+            join_token_file: &mut file.join_token_file,
+            state_dir: &mut file.state_dir,
+            bpffs: &mut file.bpffs,
+            address: &mut file.address,
+            metrics: &mut file.metrics,
+            verbose_packets: &mut file.verbose_packets,
+            coexist: &mut file.coexist,
+            offloads: &mut file.offloads,
+        };
+        self.role.put_over(manager, keys)?;
+        overlay(&mut file.uplink, self.uplink);
+        if let Some(adopt) = self.adopt {
+            file.adopt_secs = u32::try_from(adopt.0.div_ceil(1_000)).context("--adopt is too long")?;
+        }
+        Ok(())
+    }
+
+    fn mistakes(file: &AgentFile) -> Vec<(Place, String)> {
+        file.mistakes().iter().map(|error| (error.place(), error_chain(error))).collect()
+    }
+
+    fn in_force(file: AgentFile) -> anyhow::Result<AgentFile> {
+        Ok(AgentFile::in_force(file.check()?))
+    }
 }

@@ -1,16 +1,17 @@
 //! `persona-ctl gateway --config FILE`: the gateway's process. `gateway list|drain|undrain|weight|reload` speaks to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, value_parser};
 use comfy_table::Cell;
 
+use super::config::Configured;
 use super::print::{short_time, state_cell, table_of};
 use super::role::{self, overlay};
 use super::{Output, on_runtime};
-use crate::config;
+use crate::config::{self, Place};
 use crate::dataplane::Coexistence;
 use crate::edge::HookChoice;
 use crate::gateway::{
@@ -32,6 +33,13 @@ pub(super) struct GatewayArgs {
     /// What to ask the running gateway.
     #[command(subcommand)]
     command: Option<GatewayCommand>,
+    #[command(flatten)]
+    flags: GatewayFlags,
+}
+
+/// What a gateway's process is told.
+#[derive(Debug, Clone, Args)]
+pub(super) struct GatewayFlags {
     /// Configuration file (TOML).
     #[arg(long, env = "PERSONA_CONFIG")]
     config: Option<PathBuf>,
@@ -121,27 +129,50 @@ enum GatewayCommand {
 }
 
 impl GatewayArgs {
-    pub(super) fn run(mut self, output: Output) -> anyhow::Result<()> {
-        if let Some(command) = self.command.take() {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        if let Some(command) = self.command {
             return on_runtime(command.run(output));
         }
-        let format = self.log_format;
-        let source = move || self.configuration();
+        let format = self.flags.log_format;
+        let source = move || self.flags.configuration();
         source()?; // what is wrong with it is said before anything is started
         role::run(format, |stop| gateway::run(Box::new(source), stop))
     }
+}
 
+impl GatewayFlags {
     fn configuration(&self) -> anyhow::Result<GatewayConfig> {
         let read = self.config.as_deref().map(config::load::<GatewayFile>).transpose()?;
         let mut file = read.unwrap_or_default();
-        overlay(&mut file.bpffs, self.bpffs.clone());
-        overlay(&mut file.state_dir, self.state_dir.clone());
-        overlay(&mut file.socket, self.socket.clone());
+        self.clone().put_over(None, &mut file)?;
+        file.check().context("the gateway is not configured")
+    }
+}
+
+impl Configured for GatewayFlags {
+    type File = GatewayFile;
+
+    fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    fn put_over(self, _: Option<String>, file: &mut GatewayFile) -> anyhow::Result<()> {
+        overlay(&mut file.bpffs, self.bpffs);
+        overlay(&mut file.state_dir, self.state_dir);
+        overlay(&mut file.socket, self.socket);
         overlay(&mut file.metrics, self.metrics);
         file.hook = self.hook.unwrap_or(file.hook);
         file.coexist = self.coexist.unwrap_or(file.coexist);
         file.verbose_packets |= self.verbose_packets;
-        file.check().context("the gateway is not configured")
+        Ok(())
+    }
+
+    fn mistakes(file: &GatewayFile) -> Vec<(Place, String)> {
+        file.mistakes().into_iter().map(|(place, error)| (place, error.to_string())).collect()
+    }
+
+    fn in_force(file: GatewayFile) -> anyhow::Result<GatewayFile> {
+        Ok(GatewayFile::in_force(file.check()?))
     }
 }
 

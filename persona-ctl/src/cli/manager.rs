@@ -1,16 +1,21 @@
 //! `persona-ctl manager`: the central server.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use persona_manager::{Config, StoreLocation};
+use persona_manager::{Config, StoreLocation, Turn};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::Output;
+use super::config::Configured;
 use super::manager_store::StoreCommand;
+use super::role::overlay;
+use crate::config::Place;
 use crate::logging::LogFormat;
+use crate::supervisor::Supervisor;
 use crate::{config, logging, shutdown};
 
 /// Arguments of `manager`.
@@ -30,6 +35,13 @@ pub(super) struct ManagerArgs {
     /// Care for the store instead.
     #[command(subcommand)]
     command: Option<StoreCommand>,
+    #[command(flatten)]
+    flags: ManagerFlags,
+}
+
+/// What the manager's process is told.
+#[derive(Debug, Args)]
+pub(super) struct ManagerFlags {
     /// The configuration, a TOML file.
     #[arg(long, value_name = "FILE", env = "PERSONA_MANAGER_CONFIG")]
     config: Option<PathBuf>,
@@ -64,24 +76,55 @@ impl ManagerArgs {
         if let Some(command) = self.command {
             return command.run(output);
         }
-        logging::start(self.log_format);
-        let config = self.resolve()?;
+        logging::start(self.flags.log_format);
+        let config = self.flags.resolve()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(config))
     }
+}
 
+impl ManagerFlags {
     /// The file, with flags and variables over it.
-    fn resolve(self) -> Result<Config, config::ConfigError> {
+    fn resolve(self) -> anyhow::Result<Config> {
         let from_file = self.config.as_deref().map(config::load::<Config>).transpose()?;
         let mut config = from_file.unwrap_or_default();
+        self.put_over(None, &mut config)?;
+        Ok(config)
+    }
+}
+
+impl Configured for ManagerFlags {
+    type File = Config;
+
+    fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    fn put_over(self, _: Option<String>, config: &mut Config) -> anyhow::Result<()> {
         config.listen = self.listen.unwrap_or(config.listen);
-        config.store.location = self.store.unwrap_or(config.store.location);
-        config.state_dir = self.state_dir.or(config.state_dir);
-        config.urls = if self.url.is_empty() { config.urls } else { self.url };
-        config.names = if self.name.is_empty() { config.names } else { self.name };
+        if let Some(location) = self.store {
+            config.store.location = location;
+        }
+        overlay(&mut config.state_dir, self.state_dir);
+        if !self.url.is_empty() {
+            config.urls = self.url;
+        }
+        if !self.name.is_empty() {
+            config.names = self.name;
+        }
         config.insecure_http |= self.insecure_http;
         config.allow_public |= self.allow_public;
-        Ok(config)
+        Ok(())
+    }
+
+    fn mistakes(config: &Config) -> Vec<(Place, String)> {
+        let mistakes = config.mistakes(config.listen);
+        mistakes.into_iter().map(|error| (Place::Key(error.key()), error.to_string())).collect()
+    }
+
+    /// Passwords of a store's URL are not among what is printed.
+    fn in_force(config: Config) -> anyhow::Result<Config> {
+        Ok(Config { state_dir: Some(config.state_dir()), ..config })
     }
 }
 
@@ -90,18 +133,29 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let stop = shutdown::on_signal().context("signals cannot be caught")?;
-    persona_manager::start(config, listener, stop).await?.stopped().await;
-    Ok(())
+    let manager = persona_manager::start(config, listener, stop).await?;
+    let watching = tokio::spawn(watch_over(manager.turns(), manager.address()));
+    manager.stopped().await;
+    watching.await.context("whoever tells the service manager failed")
+}
+
+/// Tells the service manager that the manager's own loop turns.
+async fn watch_over(mut turns: watch::Receiver<Turn>, address: SocketAddr) {
+    let mut supervisor = Supervisor::from_environment();
+    while turns.changed().await.is_ok() {
+        let does =
+            if turns.borrow_and_update().leads { "makes changes" } else { "answers, another manager makes changes" };
+        supervisor.turn(format!("listens on {address}, {does}"));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn args(config: Option<PathBuf>, listen: Option<&str>) -> ManagerArgs {
+    fn args(config: Option<PathBuf>, listen: Option<&str>) -> ManagerFlags {
         let listen = listen.map(|address| address.parse().unwrap());
-        ManagerArgs {
-            command: None,
+        ManagerFlags {
             config,
             listen,
             store: None,

@@ -10,6 +10,7 @@ mod audit;
 mod authority;
 mod binding;
 mod completions;
+mod config;
 mod detach;
 mod doctor;
 mod documents;
@@ -167,6 +168,9 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Guard(guard::GuardArgs),
     Detach(detach::DetachArgs),
+    /// Configuration files of the roles: check them, show what is in force.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -197,6 +201,7 @@ impl Cli {
             Command::Login(args) => on_runtime(args.run(output)),
             Command::Context(command) => command.run(output),
             Command::Audit(command) => command.run(access, output),
+            Command::Config(command) => command.run(access.manager, output),
             Command::Manager(args) => args.run(output),
             Command::Agent(args) => args.run(access.manager),
             Command::Edge(args) if args.command.is_none() => args.run(access.manager),
@@ -250,6 +255,7 @@ impl Command {
             Self::Top(args) => args.run(&session).await,
             Self::Events(args) => args.run(&session).await,
             Self::Completions(_)
+            | Self::Config(_)
             | Self::Audit(_)
             | Self::Manager(_)
             | Self::Login(_)
@@ -358,6 +364,12 @@ mod tests {
             ("audit export --since 0 --to f", true),
             ("audit", false),
             ("completions bash", true),
+            ("config check agent --config a.toml -o json", true),
+            ("config check edge --config e.toml --hook xdp", true),
+            ("config check edge list", false),
+            ("config check manager backup", false),
+            ("config show gateway --config g.toml", true),
+            ("config show", false),
             ("manager --config m.toml --listen 127.0.0.1:0 --store s --allow-public --log-format json", true),
             ("manager --url https://m:1 --url https://n:1 --name m --state-dir s --insecure-http", true),
             ("manager --listen 7600", false),

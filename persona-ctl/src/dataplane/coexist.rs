@@ -13,7 +13,7 @@ use super::tc_filters::{self, Filter};
 use super::{rtnetlink, sys};
 
 /// What is done about programs of others at the same hook.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coexistence {
     /// Nothing is attached where another program is.

@@ -18,7 +18,7 @@ const UDP_SEGMENTATION: &str = "tx-udp-segmentation";
 const WHOLE_DRIVERS: [&str; 1] = ["veth"];
 
 /// What is done about offloads of the device that tunnels leave by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Offloads {
     /// Those that would lose packets are switched off; `detach` switches them on again.

@@ -130,7 +130,7 @@ pub struct VlanTag {
 }
 
 /// The kind of a VLAN tag.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum VlanProtocol {
     /// A customer's, EtherType 0x8100.
     #[default]

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use persona_core::ids::{Capability, EdgeName, GroupName};
 use persona_core::wire::agent::EdgeCapacity;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::agent::{ConfigurationError, read_join_token, split_urls};
+use crate::agent::{ConfigurationError, REDACTED, read_join_token, split_urls};
 use crate::dataplane::{Coexistence, Hook, Offloads};
 
 /// What the file may say.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeFile {
     /// The edge's name.
@@ -65,7 +65,7 @@ pub struct EdgeFile {
 }
 
 /// What an edge can carry, as the file says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapacityFile {
     /// Bits per second, both directions together.
@@ -75,7 +75,7 @@ pub struct CapacityFile {
 }
 
 /// Where the programs hang.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookChoice {
     /// XDP where the driver has it natively, TC on veth and tap.
@@ -117,10 +117,36 @@ pub struct EdgeConfig {
 }
 
 impl EdgeFile {
+    /// Everything that a checked configuration must not have.
+    pub fn mistakes(&self) -> Vec<ConfigurationError> {
+        let missing = |key, flag| ConfigurationError::Missing { key, flag };
+        let has_next_hop = self.outside_next_hop.is_some() || self.outside_next_hop6.is_some();
+        let next_hops = ("outside_next_hop or outside_next_hop6", "--outside-next-hop or --outside-next-hop6");
+        let keys = [
+            self.name.is_none().then(|| missing("name", "--name")),
+            self.group.is_none().then(|| missing("group", "--group")),
+            self.inside.is_none().then(|| missing("inside", "--inside")),
+            self.outside.is_none().then(|| missing("outside", "--outside")),
+            (!has_next_hop).then(|| missing(next_hops.0, next_hops.1)),
+        ];
+        let token = read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref()).err();
+        keys.into_iter().flatten().chain(token).collect()
+    }
+
+    /// The whole file as it is in force, with defaults, and without secrets.
+    pub fn in_force(config: EdgeConfig) -> Self {
+        let EdgeConfig { state_dir, bpffs, file, .. } = config;
+        let join_token = file.join_token.as_ref().map(|_| REDACTED.to_owned());
+        Self { state_dir: Some(state_dir), bpffs: Some(bpffs), join_token, ..file }
+    }
+
     /// Checks what was read.
     pub fn check(self) -> Result<EdgeConfig, ConfigurationError> {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
-        let config = EdgeConfig {
+        if let Some(first) = self.mistakes().into_iter().next() {
+            return Err(first);
+        }
+        Ok(EdgeConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
             managers: split_urls(self.manager.as_deref()),
             join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
@@ -133,11 +159,7 @@ impl EdgeFile {
             outside_next_hop: self.outside_next_hop,
             outside_next_hop6: self.outside_next_hop6,
             file: self,
-        };
-        if config.outside_targets().is_empty() {
-            return Err(missing("outside_next_hop or outside_next_hop6", "--outside-next-hop or --outside-next-hop6"));
-        }
-        Ok(config)
+        })
     }
 }
 

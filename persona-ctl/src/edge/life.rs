@@ -26,6 +26,7 @@ use crate::netlink::{self, Netlink, Notices};
 use crate::path_mtu::PathMtus;
 use crate::probe::Target;
 use crate::slow_path::{Fates, Keeper, Role as SlowRole};
+use crate::supervisor::{self, Supervisor};
 
 /// A pass runs at least this often, for what no notice tells: counters, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ const VERDICT_COUNT_MAX: usize = 1_024;
 pub async fn run(config: EdgeConfig, stop: CancellationToken) -> anyhow::Result<()> {
     host::require_node(&config.bpffs)?;
     let mut edge = Edge::start(config, &stop).await?;
+    let mut supervisor = Supervisor::from_environment();
     let mut interval = tokio::time::interval(PASS_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -53,6 +55,7 @@ pub async fn run(config: EdgeConfig, stop: CancellationToken) -> anyhow::Result<
             () = edge.changed.notified() => tokio::time::sleep(SETTLE).await,
         }
         edge.pass().await;
+        supervisor.turn(supervisor::standing(edge.applied.generation, edge.rejected.as_ref(), &edge.said));
     }
     tracing::info!("stopped; the data path goes on with the last generation");
     Ok(())

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::service_config::ServiceFile;
+use crate::config::Place;
 use crate::dataplane::Coexistence;
 use crate::edge::HookChoice;
 
@@ -28,7 +29,7 @@ pub enum GatewayConfigError {
 }
 
 /// What the file may say.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayFile {
     /// Where maps and links are pinned: a directory on a bpffs.
@@ -63,7 +64,7 @@ pub struct GatewayFile {
 }
 
 /// What a delivering node is told.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryFile {
     /// The device that gateways' tunnels come in on.
@@ -78,7 +79,7 @@ pub struct DeliveryFile {
 }
 
 /// An instance on this node.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveredFile {
     /// What gateways call it.
@@ -103,30 +104,40 @@ pub struct GatewayConfig {
 }
 
 impl GatewayFile {
-    /// Checks what was read.
-    pub fn check(self) -> Result<GatewayConfig, GatewayConfigError> {
+    /// Everything that a checked configuration must not have, with the place in the file.
+    pub fn mistakes(&self) -> Vec<(Place, GatewayConfigError)> {
         if self.service.is_empty() && self.devices.is_empty() && self.delivery.is_none() {
-            return Err(GatewayConfigError::Nothing);
+            return vec![(Place::File, GatewayConfigError::Nothing)];
         }
+        let mut mistakes = Vec::new();
         if !self.service.is_empty() && self.devices.is_empty() {
-            return Err(GatewayConfigError::NoDevices);
+            mistakes.push((Place::Key("devices"), GatewayConfigError::NoDevices));
         }
-        let contradiction = |text: String| Err(GatewayConfigError::Contradiction(text));
         let (mut names, mut keys, mut devices) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for service in &self.service {
-            service.validate().map_err(GatewayConfigError::Contradiction)?;
-            if !names.insert(&service.name) {
-                return contradiction(format!("service {} is there twice", service.name));
-            }
-            if !keys.insert(service.key()) {
-                return contradiction(format!(
-                    "service {}: another one is at {} port {}, too",
-                    service.name, service.address, service.port
-                ));
-            }
+            let name = &service.name;
+            let same_name = (!names.insert(name)).then(|| format!("service {name} is there twice"));
+            let same_key = (!keys.insert(service.key()))
+                .then(|| format!("service {name}: another one is at {} port {}, too", service.address, service.port));
+            let found = service.validate().err().or(same_name).or(same_key).map(GatewayConfigError::Contradiction);
+            mistakes.extend(found.map(|error| (Place::Entry("service", name.clone()), error)));
         }
-        if let Some(device) = self.devices.iter().find(|device| !devices.insert(*device)) {
-            return contradiction(format!("device {device} is there twice"));
+        let twice = self.devices.iter().filter(|device| !devices.insert(*device));
+        let twice = twice.map(|device| GatewayConfigError::Contradiction(format!("device {device} is there twice")));
+        mistakes.extend(twice.map(|error| (Place::Key("devices"), error)));
+        mistakes
+    }
+
+    /// The whole file as it is in force, with defaults.
+    pub fn in_force(config: GatewayConfig) -> Self {
+        let GatewayConfig { bpffs, state_dir, socket, file } = config;
+        Self { bpffs: Some(bpffs), state_dir: Some(state_dir), socket: Some(socket), ..file }
+    }
+
+    /// Checks what was read.
+    pub fn check(self) -> Result<GatewayConfig, GatewayConfigError> {
+        if let Some((_, first)) = self.mistakes().into_iter().next() {
+            return Err(first);
         }
         Ok(GatewayConfig {
             bpffs: self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into()),

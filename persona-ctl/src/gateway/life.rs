@@ -23,6 +23,7 @@ use crate::dataplane::monotonic_now;
 use crate::host;
 use crate::metrics::{self, Snapshot};
 use crate::netlink::{Netlink, Notices, watch as watch_kernel};
+use crate::supervisor::Supervisor;
 
 /// A pass runs at least this often, for what no notice tells.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,6 +95,7 @@ impl Gateway {
     }
 
     async fn turn(&mut self, commands: &mut mpsc::Receiver<Command>, hangup: &mut Signal, stop: &CancellationToken) {
+        let mut supervisor = Supervisor::from_environment();
         let mut interval = tokio::time::interval(PASS_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -115,7 +117,16 @@ impl Gateway {
                 () = self.changed.notified() => tokio::time::sleep(SETTLE).await,
             }
             self.pass().await;
+            supervisor.turn(self.standing());
         }
+    }
+
+    /// How things stand, in a line.
+    fn standing(&self) -> String {
+        let services = &self.config.file.service;
+        let instance_count: usize = services.iter().map(|service| service.instance.len()).sum();
+        let troubles = if self.said.is_empty() { String::new() } else { format!("; {}", self.said.join("; ")) };
+        format!("{} services, {instance_count} instances{troubles}", services.len()).replace(['\n', '\r'], " ")
     }
 
     /// Looks, compiles, applies. Trouble is said once, until it is another.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use persona_core::gateway::health::HealthPolicy;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::check::{CheckKind, CheckSpec};
 use crate::dataplane::gateway_tables::{DeliveryEntry, ServiceKey, Transport};
@@ -17,7 +17,7 @@ pub(super) const WEIGHT_MAX: u16 = 1_000;
 const INTERVAL_MS_MIN: u64 = 10;
 
 /// A service, as the file says it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceFile {
     /// Its name, unique.
@@ -52,7 +52,7 @@ fn tcp() -> Transport {
 }
 
 /// How packets reach an instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeliveryChoice {
     /// With the destination rewritten; replies pass the gateway.
@@ -65,7 +65,7 @@ pub enum DeliveryChoice {
 }
 
 /// An instance, as the file says it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstanceFile {
     /// Its name, unique in the service.
@@ -91,7 +91,7 @@ fn weight_default() -> u16 {
 }
 
 /// How instances are checked, as the file says it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthFile {
     /// What is tried. Default: `tcp`, and `none` where the service is UDP.
@@ -131,7 +131,7 @@ impl Default for HealthFile {
 }
 
 /// What a check tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckChoice {
     /// A TCP connection.

@@ -2,20 +2,33 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::context::Context;
 
 /// Silence, expiry and quarantine are noticed this late at most.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Runs until the manager stops.
-pub(crate) async fn run(context: Context) {
+/// A turn of the manager's own loop, for whoever watches over it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// How many there were.
+    pub count: u64,
+    /// Whether this manager makes changes; of several on one database, one does.
+    pub leads: bool,
+}
+
+/// Runs until the manager stops. Each turn is counted in `turns`.
+pub(crate) async fn run(context: Context, turns: watch::Sender<Turn>) {
     loop {
         tokio::select! {
             () = context.live.wake.notified() => {}
             () = tokio::time::sleep(TICK) => {}
             () = context.stop.cancelled() => return,
         }
-        if !context.store.standing().leads() {
+        let leads = context.store.standing().leads();
+        turns.send_modify(|turn| *turn = Turn { count: turn.count + 1, leads });
+        if !leads {
             continue; // The manager that leads does that.
         }
         // An empty job: the pass that follows it does the work.
