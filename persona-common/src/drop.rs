@@ -116,6 +116,8 @@ drop_reasons! {
     NoInstance = "no-instance",
     /// A reply of an instance that the flow has been moved away from.
     FlowMoved = "flow-moved",
+    /// Beyond 1.25 times the rate of its persona: the node's queue didn't hold the subject to it.
+    Policed = "policed",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

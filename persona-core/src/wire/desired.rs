@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::ids::Generation;
 
-pub use super::items::{EdgeItem, LeaseItem, NodeItem, PoolItem, ProbeItem, SubjectItem, SubjectNetwork, SubjectQos};
+pub use super::items::{
+    EdgeItem, LeaseItem, LeaseRates, NodeItem, PoolItem, ProbeItem, SubjectItem, SubjectNetwork, SubjectQos,
+};
 pub use super::space::{AddressFamily, LeaseSpace, PREFIX_LENGTH, WHOLE_ADDRESS_BITS};
 pub use crate::document::{Assign, Filtering, Normalise};
 
