@@ -118,6 +118,8 @@ drop_reasons! {
     FlowMoved = "flow-moved",
     /// Lost on purpose: the persona asks for a worse network.
     Impaired = "impaired",
+    /// Beyond 1.25 times the rate of its persona: the node's queue didn't hold the subject to it.
+    Policed = "policed",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

@@ -21,6 +21,7 @@ pub mod node;
 pub mod normalise;
 #[cfg(feature = "user")]
 mod pod;
+pub mod police;
 pub mod probe;
 pub mod record;
 pub mod share;

@@ -18,6 +18,9 @@ pub const LEASE_COUNT_MAX: u32 = 8192;
 /// Personas whose traffic is counted.
 pub const PERSONA_COUNT_MAX: u32 = 16_384;
 
+/// Cells for subjects that an edge polices; the first stays empty.
+pub const POLICER_COUNT_MAX: u32 = 131_072;
+
 /// Blocks of one lease.
 pub const BLOCKS_PER_LEASE_MAX: usize = 64;
 

@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{bench, edge, event, flow, fragment, gateway, node, record, share, traffic};
+use crate::{bench, edge, event, flow, fragment, gateway, node, police, record, share, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -51,6 +51,7 @@ pod!(
     node::NodeConfig,
     node::ScopedAddress,
     node::Subject,
+    police::Policer,
     record::Record,
     record::RecordKey,
     share::SharedFlow,

@@ -5,6 +5,7 @@
 #![no_std]
 #![feature(asm_experimental_arch)]
 
+pub mod atomic;
 pub mod count;
 pub mod embedded;
 pub mod encapsulation;

@@ -191,6 +191,28 @@ pub struct LeaseItem {
     pub generation: Generation,
     /// Set when new flows no longer use it: the node reports it as drained when its last flow has ended.
     pub retiring: bool,
+    /// To edges: what the holder is held to, over all its leases. Absent: no rate is in force, or whoever published it was of an
+    /// earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<LeaseRates>,
+}
+
+/// The rates of a lease's holder, behind which an edge polices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseRates {
+    /// The holder's number.
+    pub subject_number: SubjectNumber,
+    /// Upwards, bits per second of inner IP bytes. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_bps: Option<u64>,
+    /// Downwards, bits per second of inner IP bytes. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_bps: Option<u64>,
+    /// How much may pass at once above the rate, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst_bytes: Option<u64>,
 }
 
 /// The addresses of an egress pool.

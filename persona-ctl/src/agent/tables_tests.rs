@@ -97,6 +97,7 @@ fn lease(id: u64, holder: &str) -> LeaseItem {
         mtu: 1_400,
         generation: Generation::new(1, 1),
         retiring: false,
+        rates: None,
     }
 }
 

@@ -22,6 +22,7 @@ impl EdgeDataplane {
         self.put_nodes(tables)?;
         self.put_peers(tables)?;
         self.put_facts(tables)?;
+        self.put_policers(tables)?;
         let runs = self.reserve_runs(tables)?;
         let wanted = self.wanted_blocks(tables, &runs)?;
         for (cell, block) in &wanted {
@@ -38,6 +39,7 @@ impl EdgeDataplane {
             self.index.blocks.remove(&cell);
         }
         self.release_runs(runs);
+        self.remove_policers(tables)?;
         self.remove_nodes(tables)?;
         self.remove_peers(tables)?;
         let config = EdgeConfig { generation: tables.generation.0, ..self.maps.config.get(0)? };
@@ -137,7 +139,13 @@ impl EdgeDataplane {
                 index
             }
         };
-        Ok(EdgeBlock { node_index_plus_one: node_index + 1, vni: lease.vni.0, persona_index, mtu: lease.mtu.into() })
+        let policer = lease.policed.and_then(|subject| self.index.policers.get(&subject.number.0));
+        Ok(EdgeBlock {
+            node_index_plus_one: node_index + 1,
+            vni: lease.vni.0,
+            indices: EdgeBlock::indices(persona_index, policer.unwrap_or(0)),
+            mtu: lease.mtu.into(),
+        })
     }
 
     /// Points the programs at the runs; the filter lets the new ones through first.

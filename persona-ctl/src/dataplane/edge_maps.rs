@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use aya::Ebpf;
 use persona_common::addr::Address6;
 use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork};
-use persona_common::maps::{NODE_COUNT_MAX, PEER_COUNT_MAX, PERSONA_COUNT_MAX};
+use persona_common::maps::{NODE_COUNT_MAX, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICER_COUNT_MAX};
 use persona_common::node::EgressAddress;
+use persona_common::police::Policer;
 
 use super::edge_spaces::{Run, Space};
 use super::error::DataplaneError;
@@ -25,6 +26,7 @@ pub(super) struct EdgeMaps {
     pub(super) node_silent: Cells<u32>,
     pub(super) peers: Cells<EdgePeer>,
     pub(super) personas: Cells<u32>,
+    pub(super) policers: Cells<Policer>,
     pub(super) persona_traffic: TrafficCells,
     pub(super) drops: DropCells,
 }
@@ -42,6 +44,7 @@ impl EdgeMaps {
             node_silent: Cells::take(ebpf, "NODE_SILENT")?,
             peers: Cells::take(ebpf, "PEERS")?,
             personas: Cells::take(ebpf, "PERSONAS")?,
+            policers: Cells::take(ebpf, "POLICERS")?,
             persona_traffic: TrafficCells::take(ebpf, "PERSONA_TRAFFIC")?,
             drops: DropCells::take(ebpf)?,
         })
@@ -56,6 +59,8 @@ pub(super) struct EdgeIndex {
     pub(super) peers: Indices<u32>,
     /// VNI → index.
     pub(super) personas: Indices<u32>,
+    /// Number of a subject that is policed → index; 0 is nobody's.
+    pub(super) policers: Indices<u32>,
     /// Egress address or network → its cells.
     pub(super) spaces: BTreeMap<Space, Run>,
     /// Cell of `BLOCKS` → what it holds, where that isn't nothing.
@@ -70,6 +75,7 @@ impl EdgeIndex {
         let nodes = maps.nodes.used(|node| node.address != [0; 4])?;
         let peers = maps.peers.used(|peer| peer.number != 0)?;
         let personas = maps.personas.used(|vni| *vni != 0)?;
+        let policers = maps.policers.used(|policer| policer.is_used != 0)?;
         let addresses = maps.addresses.entries()?.into_iter().map(|(key, value)| Run::of_address(key, &value));
         let networks = maps.networks.entries()?.into_iter().map(|(key, value)| Run::of_network(key, &value));
         let spaces = addresses.chain(networks).collect::<BTreeMap<_, _>>();
@@ -88,6 +94,7 @@ impl EdgeIndex {
             nodes: Indices::new(0, NODE_COUNT_MAX, nodes.iter().map(|(index, node)| (node.address, *index))),
             peers: Indices::new(0, PEER_COUNT_MAX, peers.iter().map(|(index, peer)| (peer.number, *index))),
             personas: Indices::new(0, PERSONA_COUNT_MAX, personas.iter().map(|(index, vni)| (*vni, *index))),
+            policers: Indices::new(1, POLICER_COUNT_MAX, policers.iter().map(|(index, it)| (it.subject, *index))),
             spaces,
             blocks,
             block_runs,

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use persona_core::wire::desired::LeaseSpace;
 
 use super::edge_maps::EdgeIndex;
+use super::edge_police::policed;
 use super::edge_spaces::{plan, shapes};
 use super::maps::address6;
 use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
@@ -14,6 +15,7 @@ use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
 /// Refuses tables for which an apply would run out of indices or cells half-way.
 pub(super) fn check(index: &EdgeIndex, tables: &EdgeTables) -> Result<(), String> {
     let (mut nodes, mut peers, mut personas) = (index.nodes.clone(), index.peers.clone(), index.personas.clone());
+    let mut policers = index.policers.clone();
     for node in &tables.nodes {
         let key = address6(node.address);
         if nodes.get(&key).is_none() {
@@ -29,6 +31,11 @@ pub(super) fn check(index: &EdgeIndex, tables: &EdgeTables) -> Result<(), String
     for lease in &tables.leases {
         if personas.get(&lease.vni.0).is_none() {
             personas.give(lease.vni.0).ok_or_else(|| full("persona", &lease.vni))?;
+        }
+    }
+    for number in policed(tables)?.into_keys() {
+        if policers.get(&number).is_none() {
+            policers.give(number).ok_or_else(|| full("policed subject", &number))?;
         }
     }
     plan(&index.spaces, &mut index.block_runs.clone(), &shapes(tables))
@@ -60,6 +67,7 @@ pub(super) fn validate(tables: &EdgeTables) -> Result<(), String> {
         }
     }
     validate_hops(tables)?;
+    policed(tables)?;
     let nodes = tables.nodes.iter().map(|node| node.address).collect::<BTreeSet<_>>();
     let mut held = BTreeSet::new();
     for lease in &tables.leases {
@@ -133,17 +141,18 @@ fn name(lease: &EdgeLeaseEntry) -> String {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use persona_core::ids::Vni;
+    use persona_core::ids::{SubjectNumber, Vni};
 
     use super::*;
     use crate::dataplane::index::{Indices, Runs};
-    use crate::dataplane::tables::{EgressAddressEntry, NodeEntry};
+    use crate::dataplane::tables::{EgressAddressEntry, NodeEntry, PolicedSubject};
 
     fn index(node_count: u32) -> EdgeIndex {
         EdgeIndex {
             nodes: Indices::new(0, node_count, []),
             peers: Indices::new(0, 1, []),
             personas: Indices::new(0, 1, []),
+            policers: Indices::new(1, 2, []),
             spaces: Default::default(),
             blocks: Default::default(),
             block_runs: Runs::default(),
@@ -153,6 +162,36 @@ mod tests {
     fn node(last: u8) -> NodeEntry {
         let address = Ipv4Addr::new(10, 0, 0, last).into();
         NodeEntry { address, next_hop: NextHopEntry { ifindex: 1, address, source_mac: [2; 6], destination_mac: None } }
+    }
+
+    fn lease(space: LeaseSpace, policed: Option<PolicedSubject>) -> EdgeLeaseEntry {
+        EdgeLeaseEntry { space, node: node(1).address, vni: Vni(7), mtu: 1400, policed }
+    }
+
+    /// Leases of subjects with these numbers and upward rates.
+    fn policed_by(subjects: &[(u32, u64)]) -> EdgeTables {
+        let address = Ipv4Addr::new(192, 0, 2, 1);
+        let of = |(block, (number, rate_bps)): (u16, &(u32, u64))| {
+            let (number, egress_bps) = (SubjectNumber(*number), Some(*rate_bps));
+            let subject = PolicedSubject { number, egress_bps, ingress_bps: None, burst_bytes: 0 };
+            lease(LeaseSpace::Ports { address, block_bits: 10, blocks: vec![block] }, Some(subject))
+        };
+        EdgeTables {
+            addresses: vec![EgressAddressEntry { address, block_bits: 10 }],
+            nodes: vec![node(1)],
+            leases: (1..).zip(subjects).map(of).collect(),
+            ..EdgeTables::default()
+        }
+    }
+
+    #[test]
+    fn a_subject_is_policed_once_whatever_it_leases() {
+        let index = index(1);
+        assert_eq!(check(&index, &policed_by(&[(5, 8_000), (5, 8_000)])), Ok(()));
+        let refusal = check(&index, &policed_by(&[(5, 8_000), (6, 8_000)])).unwrap_err();
+        assert!(refusal.contains("policed subject 6"), "{refusal}");
+        let refusal = validate(&policed_by(&[(5, 8_000), (5, 9_000)])).unwrap_err();
+        assert!(refusal.contains("subject 5 has other rates"), "{refusal}");
     }
 
     #[test]
@@ -176,10 +215,7 @@ mod tests {
             addresses: vec![EgressAddressEntry { address: egress, block_bits: 10 }],
             prefixes: vec![("2001:db8:7:100::".parse().unwrap(), 56)],
             nodes: vec![node(1)],
-            leases: spaces
-                .iter()
-                .map(|space| EdgeLeaseEntry { space: space.clone(), node: node(1).address, vni: Vni(7), mtu: 1400 })
-                .collect(),
+            leases: spaces.iter().map(|space| lease(space.clone(), None)).collect(),
             ..EdgeTables::default()
         };
         let fine = of(&[ports(10, &[1, 2]), prefix("2001:db8:7:1ff::"), prefix("2001:db8:7:100::")]);

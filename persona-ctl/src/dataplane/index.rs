@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Indices<K: Ord> {
     by_key: BTreeMap<K, u32>,
     used: BTreeSet<u32>,
-    first: u32,
+    /// None below it is free.
+    lowest: u32,
     end: u32,
 }
 
@@ -16,7 +17,7 @@ impl<K: Ord + Clone> Indices<K> {
     pub(super) fn new(first: u32, end: u32, given: impl IntoIterator<Item = (K, u32)>) -> Self {
         let by_key = given.into_iter().collect::<BTreeMap<_, _>>();
         let used = by_key.values().copied().collect();
-        Self { by_key, used, first, end }
+        Self { by_key, used, lowest: first, end }
     }
 
     pub(super) fn get(&self, key: &K) -> Option<u32> {
@@ -29,7 +30,8 @@ impl<K: Ord + Clone> Indices<K> {
 
     /// Gives the lowest free index; None: all are used.
     pub(super) fn give(&mut self, key: K) -> Option<u32> {
-        let index = (self.first..self.end).find(|index| !self.used.contains(index))?;
+        let index = (self.lowest..self.end).find(|index| !self.used.contains(index))?;
+        self.lowest = index + 1;
         self.used.insert(index);
         self.by_key.insert(key, index);
         Some(index)
@@ -38,6 +40,7 @@ impl<K: Ord + Clone> Indices<K> {
     pub(super) fn take_back(&mut self, key: &K) -> Option<u32> {
         let index = self.by_key.remove(key)?;
         self.used.remove(&index);
+        self.lowest = self.lowest.min(index);
         Some(index)
     }
 
@@ -90,6 +93,8 @@ mod tests {
         assert_eq!((indices.give("a"), indices.give("c"), indices.give("d")), (Some(0), Some(2), None));
         assert_eq!(indices.take_back(&"b"), Some(1));
         assert_eq!(indices.give("d"), Some(1));
+        assert_eq!((indices.take_back(&"c"), indices.take_back(&"a")), (Some(2), Some(0)));
+        assert_eq!((indices.give("e"), indices.give("f"), indices.give("g")), (Some(0), Some(2), None));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod edge;
 mod edge_apply;
 mod edge_fates;
 mod edge_maps;
+mod edge_police;
 mod edge_room;
 mod edge_spaces;
 pub mod error;

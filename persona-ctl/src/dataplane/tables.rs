@@ -269,6 +269,21 @@ pub struct EdgeLeaseEntry {
     pub vni: Vni,
     /// Largest inner IP packet, bytes.
     pub mtu: u16,
+    /// What its holder is held to, the same in all leases of one subject. None: any rate may pass.
+    pub policed: Option<PolicedSubject>,
+}
+
+/// A subject that an edge polices. The rates are those that its node's queues hold; an edge lets more pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicedSubject {
+    /// Its number.
+    pub number: SubjectNumber,
+    /// Upwards, bits per second of inner IP bytes. None: any.
+    pub egress_bps: Option<u64>,
+    /// Downwards, bits per second of inner IP bytes. None: any.
+    pub ingress_bps: Option<u64>,
+    /// How much its queues let pass at once, bytes; 0: not said.
+    pub burst_bytes: u64,
 }
 
 /// A node, as an edge reaches it.

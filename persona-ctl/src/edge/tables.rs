@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use persona_common::{ENCAPSULATION_LENGTH_V4, ENCAPSULATION_LENGTH_V6};
 use persona_core::ids::{EdgeName, EdgeNumber, GroupName, LeaseId};
 use persona_core::wire::desired::{
-    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, NodeItem, PoolItem, ProbeItem, WHOLE_ADDRESS_BITS,
+    DesiredState, EdgeItem, Item, LeaseItem, LeaseRates, LeaseSpace, NodeItem, PoolItem, ProbeItem, WHOLE_ADDRESS_BITS,
 };
 
 use super::observe::Observed;
 use super::ownership::{Peer, Situation};
-use crate::dataplane::tables::{EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NodeEntry, PeerEntry};
+use crate::dataplane::tables::{EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NodeEntry, PeerEntry, PolicedSubject};
 use crate::slow_path::{Facts, LeaseFacts};
 
 /// Why a desired state cannot be applied here.
@@ -268,7 +268,8 @@ impl<'a> Items<'a> {
                 return Err(Refusal::Mtu { lease: id, mtu: lease.mtu, device, underlay, overhead });
             }
             let mtu = lease.mtu.min(room).min(self.narrowed(lease, observed));
-            Ok(EdgeLeaseEntry { space: lease.space.clone(), node, vni: lease.vni, mtu })
+            let policed = lease.rates.map(policed_subject);
+            Ok(EdgeLeaseEntry { space: lease.space.clone(), node, vni: lease.vni, mtu, policed })
         };
         self.leases.iter().map(entry).collect()
     }
@@ -282,6 +283,15 @@ impl<'a> Items<'a> {
             u16::try_from(underlay.saturating_sub(overhead(far_end))).ok()
         });
         inner.min().map_or(u16::MAX, |inner| inner.max(least(&lease.space)))
+    }
+}
+
+fn policed_subject(rates: LeaseRates) -> PolicedSubject {
+    PolicedSubject {
+        number: rates.subject_number,
+        egress_bps: rates.egress_bps,
+        ingress_bps: rates.ingress_bps,
+        burst_bytes: rates.burst_bytes.unwrap_or(0),
     }
 }
 

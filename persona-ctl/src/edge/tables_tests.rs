@@ -1,6 +1,6 @@
 //! What becomes of desired states: an edge's tables, or the refusal with its reason.
 
-use persona_core::ids::{Generation, Vni};
+use persona_core::ids::{Generation, SubjectNumber, Vni};
 
 use super::super::observe::Senders;
 use super::*;
@@ -71,6 +71,7 @@ fn lease_of(space: LeaseSpace, node: &str, mtu: u16) -> Item {
         mtu,
         generation: Generation::new(1, 1),
         retiring: false,
+        rates: None,
     })
 }
 
@@ -212,4 +213,15 @@ fn a_routes_own_mtu_counts() {
     let build = |policy| build(&state(items.clone()), &own(), &observed, None, policy);
     assert!(build(MtuPolicy::Refuse).unwrap_err().to_string().contains("lower the persona's mtu to 1384"));
     assert_eq!(build(MtuPolicy::Lower).unwrap().tables.leases[0].mtu, 1_384);
+}
+
+#[test]
+fn rates_of_a_lease_are_policed() {
+    let mut lease = lease_of(ports(), "10.0.0.1", 1_400);
+    let Item::Lease(item) = &mut lease else { unreachable!() };
+    let subject_number = SubjectNumber(9);
+    item.rates = Some(LeaseRates { subject_number, egress_bps: Some(8_000), ingress_bps: None, burst_bytes: Some(7) });
+    let plan = build_of(vec![pool("pool", 10), node("n1", "10.0.0.1"), lease]).unwrap();
+    let wanted = PolicedSubject { number: subject_number, egress_bps: Some(8_000), ingress_bps: None, burst_bytes: 7 };
+    assert_eq!(plan.tables.leases[0].policed, Some(wanted));
 }

@@ -19,7 +19,7 @@ use persona_ebpf::{message, message6};
 use crate::arrival::{Arrival, Way};
 use crate::maps::{self, Holder};
 use crate::stage::{Next, is_fragment, pack_stage};
-use crate::{fragments, read, relay};
+use crate::{fragments, police, read, relay};
 
 /// A lease of this many bits is the whole address.
 pub const WHOLE_ADDRESS_BITS: u32 = 16;
@@ -85,7 +85,9 @@ pub fn carry4<F: Frame>(
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
-    count_persona(holder.block.persona_index, Direction::Inward, packets, packet.byte_count(packets));
+    let bytes = packet.byte_count(packets);
+    police::check(config, holder.block, Direction::Inward, bytes)?;
+    count_persona(holder.block.persona_index(), Direction::Inward, packets, bytes);
     write_hop(frame, packet.at, &packet.ip)?;
     arrival.emit(frame, config, &tunnel(config, holder, hash), &packet.inner(), &holder.node.next_hop, way)
 }
@@ -117,7 +119,9 @@ fn forward6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, cel
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
-    count_persona(holder.block.persona_index, Direction::Inward, packets, packet.byte_count(packets));
+    let bytes = packet.byte_count(packets);
+    police::check(config, holder.block, Direction::Inward, bytes)?;
+    count_persona(holder.block.persona_index(), Direction::Inward, packets, bytes);
     // Only the hop limit has changed.
     frame.write(packet.at() + HOP_LIMIT_AT, packet.ip.hop_limit)?;
     arrival.emit(frame, config, &tunnel(config, &holder, hash), &inner, &holder.node.next_hop, Way::Send)

@@ -14,6 +14,7 @@ mod maps;
 mod ordinary;
 mod outside;
 mod outward;
+mod police;
 mod read;
 mod relay;
 mod stage;

@@ -9,9 +9,10 @@ use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetw
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{
     ADDRESS_COUNT_MAX, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, FRAGMENT_COUNT_MAX, NETWORK_COUNT_MAX, NODE_COUNT_MAX,
-    OWN_FILTER_COUNT, PEER_COUNT_MAX, PERSONA_COUNT_MAX,
+    OWN_FILTER_COUNT, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICER_COUNT_MAX,
 };
 use persona_common::node::EgressAddress;
+use persona_common::police::Policer;
 
 #[map]
 static EDGE_CONFIG: Array<EdgeConfig> = Array::pinned(1, 0);
@@ -67,6 +68,10 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::pinne
 /// VNIs, by the index that traffic is counted under; user space's notebook.
 #[map]
 static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
+
+/// Subjects that are held to a rate, by the index that their blocks have.
+#[map]
+static POLICERS: Array<Policer> = Array::pinned(POLICER_COUNT_MAX, 0);
 
 /// Who holds a block or a prefix, and where that node is.
 #[derive(Clone, Copy)]
@@ -163,6 +168,19 @@ pub fn peer(index: u32) -> Option<&'static EdgePeer> {
 #[inline(always)]
 pub fn is_peer_alive(number: u32) -> bool {
     PEER_ALIVE.get(number).is_some_and(|alive| *alive != 0)
+}
+
+/// A subject's buckets.
+#[inline(always)]
+pub fn policer(index: u32) -> Option<*mut Policer> {
+    POLICERS.get_ptr_mut(index)
+}
+
+/// Nanoseconds of the coarse clock: its tick is short beside the shortest burst.
+#[inline(always)]
+pub fn now_ns(clock_offset_secs: u32) -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }.wrapping_add((clock_offset_secs as i32 as u64).wrapping_mul(1_000_000_000))
 }
 
 /// Seconds of the coarse clock; its tick of a few milliseconds doesn't matter for ageing.

@@ -2,7 +2,7 @@
 //!
 //! IPv4 in Geneve without options over IPv4, whole, TCP or UDP, under a leased block, nothing to be said to its sender.
 //! Whatever is not as expected is left untouched and uncounted for the general stages, which decide; so here no packet is
-//! ever refused for what it is, and what both would do, both do alike.
+//! ever refused for what it is, only for coming beyond its rate, and what both would do, both do alike.
 
 use persona_common::addr::{MAPPED_WORD, mapped};
 use persona_common::drop::DropReason;
@@ -21,6 +21,7 @@ use persona_ebpf::packet::Direction;
 
 use crate::inward::{TTL_AT, WHOLE_ADDRESS_BITS, tunnel};
 use crate::maps::{self, Holder};
+use crate::police;
 
 /// Where the EtherType stands in a frame.
 const KIND_AT: usize = 12;
@@ -91,7 +92,9 @@ fn send_out<F: Frame>(
     destination: u32,
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    count_persona(holder.block.persona_index, Direction::Outward, packets, packet.byte_count(packets));
+    let bytes = packet.byte_count(packets);
+    police::check(config, holder.block, Direction::Outward, bytes)?;
+    count_persona(holder.block.persona_index(), Direction::Outward, packets, bytes);
     frame.write(INNER_AT + TTL_AT, hop.0)?;
     frame.decapsulate(&Outer::PLAIN_V4)?;
     frame.send(&config.outside, &mapped(destination))
@@ -107,7 +110,9 @@ fn send_in<F: Frame>(
     (hash, inner): (u32, Inner),
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    count_persona(holder.block.persona_index, Direction::Inward, packets, packet.byte_count(packets));
+    let bytes = packet.byte_count(packets);
+    police::check(config, holder.block, Direction::Inward, bytes)?;
+    count_persona(holder.block.persona_index(), Direction::Inward, packets, bytes);
     frame.write(ETHERNET_LENGTH + TTL_AT, hop.0)?;
     frame.encapsulate(&tunnel(config, holder, hash), &inner)?;
     frame.send(&holder.node.next_hop, &holder.node.address)

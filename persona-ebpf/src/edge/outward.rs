@@ -15,8 +15,8 @@ use persona_ebpf::{message, message6};
 
 use crate::inward::{HOP_LIMIT_AT, write_hop};
 use crate::maps::{self, Holder};
-use crate::read;
 use crate::stage::{Next, pack_stage};
+use crate::{police, read};
 
 /// Where the type of service stands in an IPv4 header.
 const TOS_AT: usize = 1;
@@ -34,7 +34,9 @@ fn forward4<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let holder = source_holder(packet, address)?;
     check(&holder, outer)?;
     let packets = packet.packet_count(frame);
-    count_persona(holder.block.persona_index, Direction::Outward, packets, packet.byte_count(packets));
+    let bytes = packet.byte_count(packets);
+    police::check(config, holder.block, Direction::Outward, bytes)?;
+    count_persona(holder.block.persona_index(), Direction::Outward, packets, bytes);
     let destination = packet.ip.destination;
     if maps::is_perhaps_own(destination, 0) && maps::egress_address(destination).is_some() {
         return Ok(Next::TURN);
@@ -67,7 +69,9 @@ fn forward6<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let holder = maps::holder_of_cell(cell)?;
     check(&holder, outer)?;
     let packets = packet.packet_count(frame);
-    count_persona(holder.block.persona_index, Direction::Outward, packets, packet.byte_count(packets));
+    let bytes = packet.byte_count(packets);
+    police::check(config, holder.block, Direction::Outward, bytes)?;
+    count_persona(holder.block.persona_index(), Direction::Outward, packets, bytes);
     let key = network_key(&packet.ip.destination);
     if maps::is_perhaps_own(key[0], key[1]) && maps::egress_cell(&packet.ip.destination).is_some() {
         return Ok(Next::TURN);

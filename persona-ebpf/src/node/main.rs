@@ -4,7 +4,6 @@
 //! drop. `guard` drops what is left over; local traffic passes it.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
     reason = "helpers take keys and values by address: one given by value may be copied, and the stack has 512 bytes"
@@ -12,7 +11,6 @@
 
 mod allocate;
 mod answer;
-mod atomic;
 mod bypass;
 mod classify;
 mod configured4;
@@ -51,6 +49,7 @@ mod vlan;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use persona_common::event::Hook;
+use persona_ebpf::atomic;
 use persona_ebpf::verdict::{judged, observed};
 
 #[classifier]

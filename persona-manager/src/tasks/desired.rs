@@ -7,7 +7,9 @@ use persona_core::document::PoolSpec;
 use persona_core::ids::{EdgeName, GroupName, NodeName};
 use persona_core::units::Cidr;
 use persona_core::wire::agent::Role;
-use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, NodeItem, PoolItem, ProbeItem};
+use persona_core::wire::desired::{
+    DesiredState, EdgeItem, Item, LeaseItem, LeaseRates, LeaseSpace, NodeItem, PoolItem, ProbeItem,
+};
 
 use super::recovery;
 use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
@@ -81,7 +83,7 @@ impl World {
         };
         snapshot.agents.values().for_each(|agent| world.add_agent(agent));
         for lease in snapshot.leases.values().filter(|lease| recovery::is_vouched(snapshot, lease)) {
-            world.add_lease(lease);
+            world.add_lease(lease, rates_of(snapshot, lease));
         }
         for item in snapshot.subjects.values().filter_map(|subject| subject.item.as_ref()) {
             let subjects = world.subjects.entry(item.subject.node().clone()).or_default();
@@ -116,13 +118,13 @@ impl World {
         }
     }
 
-    fn add_lease(&mut self, lease: &LeaseRecord) {
+    fn add_lease(&mut self, lease: &LeaseRecord, rates: Option<LeaseRates>) {
         let node = lease.subject.node();
         let Some(holder) = self.nodes.get(node.as_str()) else { return };
         let item = lease_item(lease, holder);
         if lease.state.is_at_edges() {
             // Edges carry a retiring lease like any other; telling them would only make them acknowledge more.
-            let item = LeaseItem { retiring: false, ..item.clone() };
+            let item = LeaseItem { retiring: false, rates, ..item.clone() };
             self.leases_by_group.entry(lease.group.clone()).or_default().push(item);
         }
         if lease.state.is_at_node() {
@@ -182,7 +184,17 @@ fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
         mtu: lease.mtu,
         generation: lease.generation,
         retiring: matches!(lease.state, persona_core::lease::LeaseState::Retiring { .. }),
+        rates: None,
     }
+}
+
+/// What edges hold a lease's holder to: the rates that its node was told, whichever persona the lease is under.
+fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
+    let item = snapshot.subjects.get(&lease.subject)?.item.as_ref()?;
+    let (egress_bps, ingress_bps) = (item.qos.egress_bps, item.qos.ingress_bps);
+    let burst_bytes = item.qos.burst_bytes;
+    egress_bps.or(ingress_bps)?;
+    Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes })
 }
 
 fn items_of(world: &World, id: &AgentId, probe: ProbeItem) -> BTreeMap<String, Item> {

@@ -3,7 +3,7 @@
 use crate::support::*;
 use persona_core::document::{Assign, Filtering};
 use persona_core::wire::agent::{Report, Role};
-use persona_core::wire::desired::{DesiredState, Item, LeaseItem, LeaseSpace, SubjectNetwork};
+use persona_core::wire::desired::{DesiredState, Item, LeaseItem, LeaseRates, LeaseSpace, SubjectNetwork};
 use serde_json::{Value, json};
 
 const WEB: &str = "workload/n1/web";
@@ -156,4 +156,30 @@ async fn a_next_hop_belongs_to_one_group_and_to_nobody_itself() {
     let (status, body) = app.post(APPLY, json!({ "documents": [other] })).await;
     assert_eq!(status, 409, "{body}");
     assert!(body["detail"].as_str().unwrap().contains("one group answers for it"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_learn_the_rates_in_force_with_every_lease_of_the_subject() {
+    let network = json!({ "egress": { "pools": ["fra"], "family": "prefer-ipv6" } });
+    let mut slow = persona_with("slow", network.clone());
+    slow["spec"]["qos"] = json!({ "egressRate": "20mbit", "ingressRate": "1gbit", "burst": "64KiB" });
+    let (app, mut node, mut edge) = world(vec![slow, persona_with("free", network)]).await;
+    until_worn(&mut node, &mut edge, &[1, 2]).await;
+    let rates = |state: &DesiredState, id: u64| has_lease(state, id).then(|| lease(state, id).rates).flatten();
+    let is_slow = |rates: LeaseRates| {
+        (rates.egress_bps, rates.ingress_bps, rates.burst_bytes)
+            == (Some(20_000_000), Some(1_000_000_000), Some(65_536))
+    };
+    edge.until("the rates", |state| [1, 2].iter().all(|id| rates(state, *id).is_some_and(is_slow))).await;
+    edge.report(alive()).await;
+    let numbers = [1, 2].map(|id| rates(&edge.state, id).unwrap().subject_number);
+    let Item::Subject(subject) = &node.state.items[&format!("subject/{WEB}")] else { unreachable!() };
+    assert_eq!(numbers, [subject.number; 2]);
+    assert_eq!([1, 2].map(|id| lease(&node.state, id).rates), [None; 2], "its node has them with the subject");
+
+    // Old leases go by what the subject wears now.
+    let (status, body) = app.post("/v1/switch", json!({ "subject": WEB, "persona": "free" })).await;
+    assert_eq!(status, 200, "{body}");
+    until_worn(&mut node, &mut edge, &[3, 4]).await;
+    edge.until("no rates", |state| [1, 2, 3, 4].iter().all(|id| rates(state, *id).is_none())).await;
 }

@@ -84,8 +84,8 @@ impl Underlay {
             |address, mac| NextHopEntry { ifindex: LOOPBACK, address, source_mac: OWN_MAC, destination_mac: Some(mac) };
         let ports = |address, block_bits, block| LeaseSpace::Ports { address, block_bits, blocks: vec![block] };
         let prefix = |text: &str| LeaseSpace::Prefix { prefix: text.parse().unwrap() };
-        let of_a = |space| EdgeLeaseEntry { space, node: self.node, vni: Vni(VNI), mtu: MTU };
-        let of_b = |space| EdgeLeaseEntry { space, node: self.node_b, vni: Vni(VNI_OF_B), mtu: MTU };
+        let of_a = |space| EdgeLeaseEntry { space, node: self.node, vni: Vni(VNI), mtu: MTU, policed: None };
+        let of_b = |space| EdgeLeaseEntry { space, node: self.node_b, vni: Vni(VNI_OF_B), mtu: MTU, policed: None };
         EdgeTables {
             number: OWN,
             underlay_address: Some(self.edge),

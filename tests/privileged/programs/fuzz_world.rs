@@ -205,7 +205,7 @@ pub(super) fn edge_tables(scene: Scene, underlay: &Underlay) -> EdgeTables {
     };
     let leases = |place: usize| {
         let (node, vni) = (underlay.node, VNIS[place]);
-        spaces(scene, place).map(move |space| EdgeLeaseEntry { space, node, vni, mtu: MTU })
+        spaces(scene, place).map(move |space| EdgeLeaseEntry { space, node, vni, mtu: MTU, policed: None })
     };
     EdgeTables {
         number: EDGE,

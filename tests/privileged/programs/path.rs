@@ -205,7 +205,7 @@ impl Chain {
         }
     }
 
-    fn edge_tables(&self) -> EdgeTables {
+    pub(super) fn edge_tables(&self) -> EdgeTables {
         let family = self.family;
         let hop = |device: &str, address, destination_mac| NextHopEntry {
             ifindex: self.edge.ifindex(device),
@@ -220,7 +220,13 @@ impl Chain {
             generation: Generation(1),
             addresses: vec![EgressAddressEntry { address: EGRESS, block_bits: 10 }],
             prefixes: vec![(PREFIX6, 64)],
-            leases: vec![EdgeLeaseEntry { space: family.space(), node: family.node(), vni: Vni(42), mtu: 1400 }],
+            leases: vec![EdgeLeaseEntry {
+                space: family.space(),
+                node: family.node(),
+                vni: Vni(42),
+                mtu: 1400,
+                policed: None,
+            }],
             nodes: vec![NodeEntry { address: family.node(), next_hop: hop("i0", family.node(), self.node.mac("u0")) }],
             outside: outside.clone().filter(|_| family == Family::V4),
             outside6: outside.filter(|_| family == Family::V6),

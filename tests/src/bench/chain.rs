@@ -182,7 +182,7 @@ impl Chain {
             underlay_address: Some(EDGE.into()),
             generation: Generation(9),
             addresses: vec![EgressAddressEntry { address: EGRESS, block_bits: 10 }],
-            leases: vec![EdgeLeaseEntry { space, node: NODE.into(), vni, mtu: 1400 }],
+            leases: vec![EdgeLeaseEntry { space, node: NODE.into(), vni, mtu: 1400, policed: None }],
             nodes: vec![NodeEntry {
                 address: NODE.into(),
                 next_hop: hop(inside, NODE, mac(edge, "i0")?, mac(node, "u0")?),

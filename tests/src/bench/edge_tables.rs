@@ -83,6 +83,7 @@ pub fn tables(lease_count: u32, ifindex: u32) -> EdgeTables {
         node: lease.node().into(),
         vni: Vni(lease.vni()),
         mtu: MTU,
+        policed: None,
     });
     EdgeTables {
         number: EdgeNumber(1),

@@ -12,6 +12,16 @@ pub fn add(word: &mut u32, value: u32) -> u32 {
     value
 }
 
+/// Adds to a long word.
+///
+/// # Safety
+/// `word` points to an aligned long word in a map.
+#[inline(always)]
+pub unsafe fn add_long(word: *mut u64, value: u64) {
+    // SAFETY: one instruction on the word that the caller vouches for.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) value) }
+}
+
 /// Sets bits of a word; gives back what stood there before.
 #[inline(always)]
 pub fn set_bits(word: &mut u32, bits: u32) -> u32 {

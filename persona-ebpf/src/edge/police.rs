@@ -1,0 +1,53 @@
+//! The safety net behind the nodes' queues: what is far beyond a subject's rate is dropped ([`persona_common::police`]).
+//!
+//! Asked by whoever carries a packet, once per packet and direction, before it is counted. CPUs share a bucket without a lock:
+//! each looks first and charges then, so that every byte that passes is charged, and of packets that come at the same time
+//! at most one per CPU passes beyond the burst.
+
+use persona_common::drop::DropReason;
+use persona_common::edge::{EdgeBlock, EdgeConfig};
+use persona_common::police::Found;
+use persona_ebpf::atomic::{add_long, compare_exchange};
+use persona_ebpf::packet::Direction;
+
+use crate::maps;
+
+/// Whether `byte_count` more bytes of the block's holder may pass. One that has no rate costs a comparison.
+#[inline(always)]
+pub fn check(config: &EdgeConfig, block: &EdgeBlock, direction: Direction, byte_count: u64) -> Result<(), DropReason> {
+    let index = block.policer_index();
+    if index == 0 || charge(index, direction as u32, byte_count, config.clock_offset_secs) != 0 {
+        return Ok(());
+    }
+    Err(DropReason::Policed)
+}
+
+/// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn charge(index: u32, direction: u32, byte_count: u64, clock_offset_secs: u32) -> u32 {
+    let Some(policer) = maps::policer(index) else { return 1 };
+    // SAFETY: within the cell, whose words are read one by one; user space writes rates whole and seldom.
+    let bucket = unsafe {
+        if direction == Direction::Outward as u32 { &raw mut (*policer).egress } else { &raw mut (*policer).ingress }
+    };
+    // SAFETY: as above.
+    let (known, due_ns) = unsafe { (&*bucket, core::ptr::read_volatile(&raw const (*bucket).due_ns)) };
+    if known.cost_per_byte == 0 {
+        return 1;
+    }
+    let now_ns = maps::now_ns(clock_offset_secs);
+    let cost_ns = known.cost_ns(byte_count);
+    let found = known.find(due_ns, now_ns);
+    if found == Found::Beyond {
+        return 0;
+    }
+    // SAFETY: an aligned word in the map.
+    unsafe {
+        let due = &raw mut (*bucket).due_ns;
+        // Whoever was faster has started the time anew; then this packet is one more.
+        if found == Found::Within || !compare_exchange(due, due_ns, now_ns + cost_ns) {
+            add_long(due, cost_ns);
+        }
+    }
+    1
+}
