@@ -8,7 +8,6 @@ use persona_common::drop::DropReason;
 use persona_common::edge::EdgeConfig;
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_common::node::EgressAddress;
-use persona_ebpf::count::count_persona;
 use persona_ebpf::encapsulation::{Inner, Outer, Tunnel};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{DONT_FRAGMENT, Ipv4};
@@ -85,9 +84,7 @@ pub fn carry4<F: Frame>(
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
-    let bytes = packet.byte_count(packets);
-    police::check(config, holder.block, Direction::Inward, bytes)?;
-    count_persona(holder.block.persona_index(), Direction::Inward, packets, bytes);
+    police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     write_hop(frame, packet.at, &packet.ip)?;
     arrival.emit(frame, config, &tunnel(config, holder, hash), &packet.inner(), &holder.node.next_hop, way)
 }
@@ -119,9 +116,7 @@ fn forward6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, cel
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
-    let bytes = packet.byte_count(packets);
-    police::check(config, holder.block, Direction::Inward, bytes)?;
-    count_persona(holder.block.persona_index(), Direction::Inward, packets, bytes);
+    police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     // Only the hop limit has changed.
     frame.write(packet.at() + HOP_LIMIT_AT, packet.ip.hop_limit)?;
     arrival.emit(frame, config, &tunnel(config, &holder, hash), &inner, &holder.node.next_hop, Way::Send)

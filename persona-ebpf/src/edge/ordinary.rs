@@ -12,7 +12,6 @@ use persona_common::flow::{UDP, flow_hash};
 use persona_common::node::EgressAddress;
 use persona_common::probe::GENEVE_PORT;
 use persona_common::{ENCAPSULATION_LENGTH_V4, checksum::replace_word};
-use persona_ebpf::count::count_persona;
 use persona_ebpf::encapsulation::{Inner, Outer, OuterV4};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::front::{self, Front, PLAIN_VERSION_LENGTH};
@@ -92,9 +91,7 @@ fn send_out<F: Frame>(
     destination: u32,
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    let bytes = packet.byte_count(packets);
-    police::check(config, holder.block, Direction::Outward, bytes)?;
-    count_persona(holder.block.persona_index(), Direction::Outward, packets, bytes);
+    police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     frame.write(INNER_AT + TTL_AT, hop.0)?;
     frame.decapsulate(&Outer::PLAIN_V4)?;
     frame.send(&config.outside, &mapped(destination))
@@ -110,9 +107,7 @@ fn send_in<F: Frame>(
     (hash, inner): (u32, Inner),
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    let bytes = packet.byte_count(packets);
-    police::check(config, holder.block, Direction::Inward, bytes)?;
-    count_persona(holder.block.persona_index(), Direction::Inward, packets, bytes);
+    police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     frame.write(ETHERNET_LENGTH + TTL_AT, hop.0)?;
     frame.encapsulate(&tunnel(config, holder, hash), &inner)?;
     frame.send(&holder.node.next_hop, &holder.node.address)

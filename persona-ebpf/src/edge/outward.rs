@@ -5,7 +5,6 @@ use persona_common::drop::DropReason;
 use persona_common::edge::{EdgeConfig, network_key};
 use persona_common::encapsulation::{ECN_MASK, ecn_after};
 use persona_common::node::EgressAddress;
-use persona_ebpf::count::count_persona;
 use persona_ebpf::encapsulation::Outer;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::ETHERNET_LENGTH;
@@ -34,9 +33,7 @@ fn forward4<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let holder = source_holder(packet, address)?;
     check(&holder, outer)?;
     let packets = packet.packet_count(frame);
-    let bytes = packet.byte_count(packets);
-    police::check(config, holder.block, Direction::Outward, bytes)?;
-    count_persona(holder.block.persona_index(), Direction::Outward, packets, bytes);
+    police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     let destination = packet.ip.destination;
     if maps::is_perhaps_own(destination, 0) && maps::egress_address(destination).is_some() {
         return Ok(Next::TURN);
@@ -69,9 +66,7 @@ fn forward6<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let holder = maps::holder_of_cell(cell)?;
     check(&holder, outer)?;
     let packets = packet.packet_count(frame);
-    let bytes = packet.byte_count(packets);
-    police::check(config, holder.block, Direction::Outward, bytes)?;
-    count_persona(holder.block.persona_index(), Direction::Outward, packets, bytes);
+    police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     let key = network_key(&packet.ip.destination);
     if maps::is_perhaps_own(key[0], key[1]) && maps::egress_cell(&packet.ip.destination).is_some() {
         return Ok(Next::TURN);

@@ -1,6 +1,6 @@
 //! The safety net behind the nodes' queues: what is far beyond a subject's rate is dropped ([`persona_common::police`]).
 //!
-//! Asked by whoever carries a packet, once per packet and direction, before it is counted. CPUs share a bucket without a lock:
+//! Asked by whoever carries a packet, once per packet and direction, and counts it if it may pass. CPUs share a bucket without a lock:
 //! each looks first and charges then, so that every byte that passes is charged, and of packets that come at the same time
 //! at most one per CPU passes beyond the burst.
 
@@ -8,27 +8,50 @@ use persona_common::drop::DropReason;
 use persona_common::edge::{EdgeBlock, EdgeConfig};
 use persona_common::police::Found;
 use persona_ebpf::atomic::{add_long, compare_exchange};
+use persona_ebpf::count::count_persona;
 use persona_ebpf::packet::Direction;
 
 use crate::maps;
 
-/// Whether `byte_count` more bytes of the block's holder may pass. One that has no rate costs a comparison.
+/// Counts a packet as its persona's traffic, unless it is beyond its subject's rate. One that has no rate costs a comparison.
 #[inline(always)]
-pub fn check(config: &EdgeConfig, block: &EdgeBlock, direction: Direction, byte_count: u64) -> Result<(), DropReason> {
-    let index = block.policer_index();
-    if index == 0 || charge(index, direction as u32, byte_count, config.clock_offset_secs) != 0 {
+pub fn admit(
+    config: &EdgeConfig,
+    block: &EdgeBlock,
+    direction: Direction,
+    packets: u64,
+    byte_count: u64,
+) -> Result<(), DropReason> {
+    if block.policer_index() == 0 {
+        count_persona(block.persona_index(), direction, packets, byte_count);
         return Ok(());
     }
-    Err(DropReason::Policed)
+    let admitted = charge_and_count(block.indices, direction as u32, packets, byte_count, config.clock_offset_secs);
+    if admitted == 0 { Err(DropReason::Policed) } else { Ok(()) }
 }
 
-/// A function of its own, for the sake of the stack.
+/// A function of its own that counts too, for the sake of the stack: on Linux 6.1, what is kept over a call is too much for
+/// fragments at TC.
 #[inline(never)]
-fn charge(index: u32, direction: u32, byte_count: u64, clock_offset_secs: u32) -> u32 {
+fn charge_and_count(indices: u32, direction: u32, packets: u64, byte_count: u64, clock_offset_secs: u32) -> u32 {
+    let block = EdgeBlock { indices, ..EdgeBlock::default() };
+    let direction = if direction == Direction::Outward as u32 { Direction::Outward } else { Direction::Inward };
+    let admitted = charge(block.policer_index(), direction, byte_count, clock_offset_secs);
+    if admitted != 0 {
+        count_persona(block.persona_index(), direction, packets, byte_count);
+    }
+    admitted
+}
+
+#[inline(always)]
+fn charge(index: u32, direction: Direction, byte_count: u64, clock_offset_secs: u32) -> u32 {
     let Some(policer) = maps::policer(index) else { return 1 };
     // SAFETY: within the cell, whose words are read one by one; user space writes rates whole and seldom.
     let bucket = unsafe {
-        if direction == Direction::Outward as u32 { &raw mut (*policer).egress } else { &raw mut (*policer).ingress }
+        match direction {
+            Direction::Outward => &raw mut (*policer).egress,
+            Direction::Inward => &raw mut (*policer).ingress,
+        }
     };
     // SAFETY: as above.
     let (known, due_ns) = unsafe { (&*bucket, core::ptr::read_volatile(&raw const (*bucket).due_ns)) };
