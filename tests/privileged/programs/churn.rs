@@ -13,7 +13,7 @@ use persona_ctl::dataplane::tables::*;
 use persona_tests::model::generate::{Random, frame, packet, reply, turned_around};
 use persona_tests::model::tunnel;
 
-use super::clock::NodeClock;
+use super::clock::Clock;
 use super::frames::{ethernet, geneve};
 use super::fuzz_world::{EDGE4, NODE4, Scene, node_tables, underlays, workload_places};
 use super::namespace::Namespace;
@@ -49,7 +49,7 @@ fn leases(number: u16, like: &[LeaseEntry]) -> Vec<LeaseEntry> {
 
 struct Day {
     node: NodeDataplane,
-    clock: NodeClock,
+    clock: Clock,
     tables: NodeTables,
     /// Held, oldest first; the last one is for new flows.
     held: VecDeque<Vec<LeaseEntry>>,
@@ -160,7 +160,7 @@ fn nothing_is_left_of_a_day_of_flows_and_leases() {
         let maps = world.bpffs().join("node").join("maps");
         let held = VecDeque::new();
         let (node, random) = (world.node(), Random::new(24));
-        let clock = NodeClock::new(&world.bpffs());
+        let clock = Clock::new(&world.bpffs());
         let mut day = Day { node, clock, tables, held, maps, random, returned: 0 };
         day.switch(0);
         let (mut removed, mut most) = (0, [0; 2]);

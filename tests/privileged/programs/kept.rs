@@ -6,11 +6,13 @@
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
+use persona_common::node::NodeConfig;
 use persona_ctl::dataplane::tables::{EdgeTables, NodeTables};
 use persona_ctl::dataplane::{EdgeDataplane, NodeDataplane, NodeOptions};
 
-use super::clock::{EdgeClock, NodeClock};
 use super::namespace::Namespace;
+use super::nat_world::pinned;
 use super::wipe::wipe;
 use super::world::World;
 
@@ -129,7 +131,10 @@ fn node_as_new(mut place: Place<NodeDataplane>) -> Place<NodeDataplane> {
         node
     });
     place.wipe("node", &NODE_STATE);
-    NodeClock::new(&place.world.bpffs()).release();
+    let config = pinned(&place.world.bpffs(), "NODE_CONFIG");
+    let mut cells: Array<MapData, NodeConfig> = Map::Array(config).try_into().unwrap();
+    let config = NodeConfig { clock_offset_secs: 0, ..cells.get(&0, 0).unwrap() };
+    cells.set(0, config, 0).unwrap();
     place
 }
 
@@ -139,6 +144,5 @@ fn edge_as_new(mut place: Place<EdgeDataplane>) -> Place<EdgeDataplane> {
         edge
     });
     place.wipe("edge", &EDGE_STATE);
-    EdgeClock::new(&place.world.bpffs()).release();
     place
 }

@@ -10,7 +10,7 @@ use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_ctl::dataplane::tables::*;
 use persona_ctl::dataplane::{NodeDataplane, NodeOptions};
 
-use super::clock::NodeClock;
+use super::clock::Clock;
 use super::frames::{Ip, ethernet, geneve};
 use super::kept;
 use super::run::{Facts, Outcome, TC_DROP, TC_REDIRECT, new_drops, run_tc};
@@ -113,7 +113,7 @@ impl Wish {
 pub(super) struct Nat {
     pub(super) node: NodeDataplane,
     pub(super) bpffs: PathBuf,
-    pub(super) clock: NodeClock,
+    pub(super) clock: Clock,
     /// How it was opened.
     pub(super) options: NodeOptions,
 }
@@ -127,7 +127,7 @@ pub(super) fn with_nat(wish: &Wish, test: impl FnOnce(&mut Nat) + Send) {
         let options = NodeOptions { adopt: wish.adopt, ..world.node_options() };
         node.apply(&wish.tables()).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        let mut nat = Nat { node, bpffs: world.bpffs(), clock: NodeClock::new(&world.bpffs()), options };
+        let mut nat = Nat { node, bpffs: world.bpffs(), clock: Clock::new(&world.bpffs()), options };
         test(&mut nat);
         nat.node
     });

@@ -10,7 +10,7 @@ use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumbe
 use persona_ctl::dataplane::NodeDataplane;
 use persona_ctl::dataplane::tables::*;
 
-use super::clock::NodeClock;
+use super::clock::Clock;
 use super::frames::ethernet;
 use super::frames6::{Ip6, kind_of, tunnel};
 use super::kept;
@@ -139,7 +139,7 @@ pub(super) fn with_adopting_node(
     kept::with_node(adopt, |mut node, world| {
         node.apply(tables).unwrap();
         node.set_edge_liveness(EdgeNumber(1), true, Generation(3)).unwrap();
-        let clock = NodeClock::new(&world.bpffs());
+        let clock = Clock::new(&world.bpffs());
         test(&mut node, &|secs| clock.advance(secs));
         node
     });
