@@ -9,7 +9,8 @@ use persona_common::{ENCAPSULATION_LENGTH_V4, ENCAPSULATION_LENGTH_V6};
 
 use crate::frame::Frame;
 use crate::header::{
-    DONT_FRAGMENT, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_MASK, Geneve, Ipv4, Ipv6, Udp,
+    DONT_FRAGMENT, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_MASK, Geneve, IPV4_LENGTH,
+    IPV6_LENGTH, Ipv4, Ipv6, TCP_LENGTH, Udp,
 };
 
 /// Time to live and hop limit of tunnel packets.
@@ -196,6 +197,13 @@ impl Outer {
     #[inline(always)]
     pub fn ip_header_length(&self) -> usize {
         if self.is_ipv6 { size_of::<Ipv6>() } else { size_of::<Ipv4>() }
+    }
+
+    /// Brings the inner headers of an ordinary packet into the linear part, as [`Frame::linearise_headers`] does.
+    #[inline(always)]
+    pub fn linearise_inner<F: Frame>(&self, frame: &F) {
+        let ip_length = if self.holds_ipv6() { IPV6_LENGTH } else { IPV4_LENGTH };
+        frame.linearise(self.inner_at() + ip_length + TCP_LENGTH);
     }
 
     /// Refuses what nobody can have meant for us: another version, critical options, other inner protocols, lengths that

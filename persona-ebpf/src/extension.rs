@@ -5,8 +5,9 @@ use aya_ebpf::maps::PerCpuArray;
 use persona_common::drop::DropReason;
 
 use crate::frame::Frame;
+use crate::header::IPV6_LENGTH;
 use crate::packet::Part;
-use crate::packet6::{EXTENSION_LENGTH_MAX, IPV6_LENGTH};
+use crate::packet6::EXTENSION_LENGTH_MAX;
 
 /// Headers that are stepped over.
 const HEADER_COUNT_MAX: u32 = 8;

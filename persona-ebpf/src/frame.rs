@@ -5,9 +5,10 @@ use core::arch::asm;
 use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
 use persona_common::edge::NextHop;
+use persona_common::{ENCAPSULATION_LENGTH_V4, ENCAPSULATION_LENGTH_V6};
 
 use crate::encapsulation::{Inner, Outer, Tunnel};
-use crate::header::Ethernet;
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, Ethernet, IPV4_LENGTH, IPV6_LENGTH, TCP_LENGTH};
 
 /// Every header that is ever read or written starts below this, a mask: bounds that went through memory are lost on the
 /// verifier.
@@ -66,6 +67,28 @@ pub trait Frame {
     fn send_to_device(&self, ifindex: u32) -> i32;
     /// Sends it out of the device that it came from.
     fn send_back(&self) -> i32;
+
+    /// Brings the headers of an ordinary packet into the linear part: Ethernet, IP, TCP, all without options.
+    ///
+    /// Not a byte more: payload that is pulled there makes the kernel allocate another head for each batch, and keeps
+    /// sockets from merging what they receive.
+    #[inline(always)]
+    fn linearise_headers(&self) {
+        self.linearise(ETHERNET_LENGTH + IPV4_LENGTH + TCP_LENGTH);
+        if self.peek::<Ethernet>(0).is_some_and(|ethernet| ethernet.kind != ETHERTYPE_IPV4) {
+            self.linearise(ETHERNET_LENGTH + IPV6_LENGTH + TCP_LENGTH);
+        }
+    }
+
+    /// As [`Frame::linearise_headers`] for a packet in a tunnel: the outer headers, and the inner ones of IPv4. Whoever has
+    /// read the outer ones asks [`Outer::linearise_inner`] for what else there is.
+    #[inline(always)]
+    fn linearise_tunnel(&self) {
+        self.linearise(ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V4 + IPV4_LENGTH + TCP_LENGTH);
+        if self.peek::<Ethernet>(0).is_some_and(|ethernet| ethernet.kind != ETHERTYPE_IPV4) {
+            self.linearise(ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + IPV4_LENGTH + TCP_LENGTH);
+        }
+    }
 
     /// Swaps the hardware addresses.
     #[inline(always)]

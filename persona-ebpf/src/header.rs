@@ -5,6 +5,10 @@ pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 
 /// Bytes of an IPv4 header without options.
 pub const IPV4_LENGTH: usize = size_of::<Ipv4>();
+/// Bytes of an IPv6 header without extension headers.
+pub const IPV6_LENGTH: usize = size_of::<Ipv6>();
+/// Bytes of a TCP header without options.
+pub const TCP_LENGTH: usize = size_of::<Tcp>();
 
 /// Bytes of an ICMP header.
 pub const ICMP_LENGTH: usize = size_of::<Icmp>();

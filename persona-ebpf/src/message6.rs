@@ -6,10 +6,10 @@ use persona_common::drop::DropReason;
 use persona_common::record::ICMPV6;
 
 use crate::frame::Frame;
-use crate::header::Ipv6;
+use crate::header::{IPV6_LENGTH, Ipv6};
 use crate::message::{Message, halves};
 use crate::packet::{Kind, Part};
-use crate::packet6::{IPV6_LENGTH, Packet6};
+use crate::packet6::Packet6;
 use crate::quotation::{QUOTED_LENGTH_MAX, Quotation};
 
 /// Type of packet too big.

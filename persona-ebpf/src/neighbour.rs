@@ -6,9 +6,8 @@ use persona_common::drop::DropReason;
 use persona_common::record::ICMPV6;
 
 use crate::frame::Frame;
-use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, Ipv6};
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Ethernet, IPV6_LENGTH, Ipv6};
 use crate::message::halves;
-use crate::packet6::IPV6_LENGTH;
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;

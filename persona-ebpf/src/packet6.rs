@@ -9,12 +9,9 @@ use persona_common::record::ICMPV6;
 
 use crate::extension::walk;
 use crate::frame::Frame;
-use crate::header::{Icmp, Ipv6, TCP_ACK, TCP_RST, TCP_SYN, Tcp, Udp};
+use crate::header::{IPV6_LENGTH, Icmp, Ipv6, TCP_ACK, TCP_RST, TCP_SYN, Tcp, Udp};
 use crate::outcome::{pack, unpack};
 use crate::packet::{Direction, Kind, Part};
-
-/// Bytes of an IPv6 header.
-pub const IPV6_LENGTH: usize = size_of::<Ipv6>();
 
 /// Bytes of extension headers that are stepped over.
 pub const EXTENSION_LENGTH_MAX: usize = 256;

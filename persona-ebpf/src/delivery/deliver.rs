@@ -14,12 +14,9 @@ use persona_ebpf::tc::{send_to_neighbour, skb, update_sum};
 
 use crate::maps;
 
-/// Bytes of headers that the program looks at.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
-
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise_tunnel();
     let Some(outer) = read_outer(frame, &maps::config()?.underlay_address) else { return Ok(TcContext::PASS) };
     if outer.is_control() || outer.geneve.reserved != GATEWAY {
         return Ok(TcContext::PASS);
@@ -31,6 +28,7 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
         return Err(DropReason::UnknownPeer);
     }
     outer.check(frame)?;
+    outer.linearise_inner(frame);
     let delivery = maps::delivery(outer.vni()).ok_or(DropReason::NoInstance)?;
     if outer.holds_ipv6() == is_mapped(delivery.address) {
         return Err(DropReason::FamilyDenied);

@@ -18,12 +18,9 @@ use crate::arrival::Arrival;
 use crate::stage::{Next, is_answered, pack_stage, turns};
 use crate::{answer, inward, maps, ordinary, outward, relay};
 
-/// Bytes of headers that every packet may need; what needs more asks for it.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
-
 #[inline(always)]
 pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise_tunnel();
     let config = maps::config()?;
     if let Some(outcome) = ordinary::outward(frame, config) {
         return outcome;
@@ -36,6 +33,7 @@ pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
         return reflect(frame, &outer, config.generation);
     }
     outer.check(frame)?;
+    outer.linearise_inner(frame);
     let kept = keep(outer)?;
     let outer = &kept.outer;
     let mut packed = pack_stage(Ok(Next::TURN));

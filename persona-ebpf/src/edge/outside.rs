@@ -11,18 +11,14 @@ use persona_ebpf::header::{
 };
 use persona_ebpf::neighbour;
 use persona_ebpf::outcome::unpack;
-use persona_ebpf::packet6::IPV6_LENGTH;
 
 use crate::arrival::Arrival;
 use crate::stage::{is_answered, is_fragment};
 use crate::{answer, fragments, inward, maps, ordinary};
 
-/// Bytes of headers that every packet may need; what needs more asks for it.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + IPV6_LENGTH + 20;
-
 #[inline(always)]
 pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise_headers();
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(F::PASS) };
     match ethernet.kind {
         ETHERTYPE_IPV4 => forward4(frame, &ethernet),

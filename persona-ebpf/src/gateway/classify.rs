@@ -7,9 +7,11 @@ use persona_common::gateway::Endpoint;
 use persona_common::record::ICMPV6;
 use persona_ebpf::extension::walk;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{ETHERNET_LENGTH, FRAGMENT_MASK, FRAGMENT_OFFSET_MASK, IPV4_LENGTH, Ipv4, Ipv6};
+use persona_ebpf::header::{
+    ETHERNET_LENGTH, FRAGMENT_MASK, FRAGMENT_OFFSET_MASK, IPV4_LENGTH, IPV6_LENGTH, Ipv4, Ipv6,
+};
 use persona_ebpf::packet::Part;
-use persona_ebpf::packet6::{IPV6_LENGTH, READ_LENGTH_MAX6};
+use persona_ebpf::packet6::READ_LENGTH_MAX6;
 
 use crate::maps;
 use crate::stage::{Next, pack_stage, whole};

@@ -7,9 +7,9 @@ use persona_common::drop::DropReason;
 use persona_common::flow::{TCP, UDP};
 use persona_common::gateway::Endpoint;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{ETHERNET_LENGTH, Ipv6};
+use persona_ebpf::header::{ETHERNET_LENGTH, IPV6_LENGTH, Ipv6};
 use persona_ebpf::packet::{Direction, Kind};
-use persona_ebpf::packet6::{IPV6_LENGTH, Packet6};
+use persona_ebpf::packet6::Packet6;
 
 use crate::rewrite::{End, gained};
 use crate::stage::{Next, pack_stage};

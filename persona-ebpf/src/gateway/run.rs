@@ -3,23 +3,19 @@
 use persona_common::drop::DropReason;
 use persona_common::gateway::GatewayDevice;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use persona_ebpf::header::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 use persona_ebpf::outcome::unpack;
-use persona_ebpf::packet6::IPV6_LENGTH;
 
 use crate::rewrite::Rewrite;
 use crate::stage::*;
 use crate::{announce, answer, choose, classify, icmp_error4, icmp_error6, maps, to_client, to_instance};
-
-/// Bytes of headers that every packet may need; what needs more asks for it.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + IPV6_LENGTH + 20;
 
 /// The group bit of a hardware address.
 const GROUP_BIT: u8 = 1;
 
 #[inline(always)]
 pub fn run<F: Rewrite>(frame: &F) -> Result<i32, DropReason> {
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise_headers();
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(F::PASS) };
     let Some(device) = maps::device(frame.ifindex()) else { return Ok(F::PASS) };
     // A tagged packet is for the VLAN's own device.

@@ -11,12 +11,9 @@ use persona_ebpf::header::ETHERNET_LENGTH;
 use crate::maps::{self, EDGE_ADDRESSES};
 use crate::{from_edge4, from_edge6};
 
-/// Bytes of headers that the program looks at.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V6 + 40;
-
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise_tunnel();
     let Some(outer) = read_outer(frame, &maps::config()?.underlay_address) else { return Ok(TcContext::PASS) };
     // Packets of gateways are for a program of their own.
     if outer.is_control() || outer.geneve.reserved == GATEWAY {
@@ -26,5 +23,6 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
         return Err(DropReason::UnknownPeer);
     }
     outer.check(frame)?;
+    outer.linearise_inner(frame);
     if outer.holds_ipv6() { from_edge6::run(frame, &outer) } else { from_edge4::run(frame, &outer) }
 }

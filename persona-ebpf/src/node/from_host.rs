@@ -19,9 +19,6 @@ use crate::classify::Origin;
 use crate::maps::{self, CGROUPS};
 use crate::{from_workload4, from_workload6};
 
-/// Bytes of headers that the program looks at.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 60;
-
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     // SAFETY: fields of the context.
@@ -30,7 +27,7 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
         return Ok(TcContext::PASS);
     }
     let Some(origin) = origin(frame) else { return Ok(TcContext::PASS) };
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise_headers();
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(TcContext::PASS) };
     match ethernet.kind {
         ETHERTYPE_IPV4 => ipv4(frame, &origin),

@@ -3,22 +3,19 @@
 use aya_ebpf::programs::TcContext;
 use persona_common::drop::DropReason;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use persona_ebpf::header::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::bypass::bypass;
 use crate::{classify, from_workload4, from_workload6, vlan};
 
-/// Bytes of headers that the program looks at.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 60;
-
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     let device = classify::device(frame)?;
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise_headers();
     let mut kind = kind(frame)?;
     if !vlan::is_plain(frame, kind, device) {
         vlan::pop(frame, kind, device)?;
-        frame.linearise(HEADERS_LENGTH);
+        frame.linearise_headers();
         kind = self::kind(frame)?;
     }
     match kind {

@@ -17,11 +17,9 @@ use persona_common::drop::DropReason;
 use persona_common::node::{Lease, SUBJECT_STRIPS_TIMESTAMPS, Subject};
 use persona_common::normalise::{NO_OPERATION, TIMESTAMPS};
 use persona_ebpf::frame::unknown_zero;
-use persona_ebpf::header::{TCP_ACK, TCP_SYN};
+use persona_ebpf::header::{TCP_ACK, TCP_LENGTH, TCP_SYN};
 use persona_ebpf::tc::{replace_checksum, skb};
 
-/// Bytes of a TCP header without options.
-const TCP_LENGTH: usize = 20;
 /// Where in a TCP header the checksum stands.
 const CHECKSUM_AT: usize = 16;
 

@@ -13,15 +13,13 @@ use persona_common::record::RecordKey;
 use persona_ebpf::count::count_drop;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{
-    ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_OFFSET_MASK, Ipv4, Ipv6, Tcp,
+    ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_OFFSET_MASK, IPV6_LENGTH, Ipv4, Ipv6,
+    TCP_LENGTH, Tcp,
 };
 use persona_ebpf::tc::skb;
 
 use crate::maps::{self, SOURCES};
 use crate::{classify, towards, vlan};
-
-/// Bytes of headers that the program looks at: extension headers are not stepped over, nothing opens a flow with them.
-const HEADERS_LENGTH: usize = ETHERNET_LENGTH + 60 + 20;
 
 /// Who sends to whom.
 struct Header {
@@ -57,11 +55,13 @@ fn tag(frame: &TcContext) -> Result<(), DropReason> {
 #[inline(always)]
 fn note(frame: &TcContext) -> Option<()> {
     let device = classify::device(frame).ok()?;
-    frame.linearise(HEADERS_LENGTH);
+    frame.linearise(ETHERNET_LENGTH + IPV6_LENGTH);
+    // Extension headers are not stepped over: nothing opens a flow with them.
     let header = read(frame)?;
     if header.protocol != TCP && header.protocol != UDP {
         return None;
     }
+    frame.linearise(header.l4_at + TCP_LENGTH);
     let ports: [u16; 2] = frame.read(header.l4_at)?;
     let tcp_flags = if header.protocol == TCP { frame.read::<Tcp>(header.l4_at)?.flags } else { 0 };
     let key = RecordKey {
