@@ -2,9 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use persona_core::ids::{EdgeNumber, Generation, Vni};
+use persona_core::ids::{EdgeNumber, Generation, SubjectNumber, Vni};
 use persona_core::wire::desired::LeaseSpace;
-use persona_ctl::dataplane::tables::{EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry};
+use persona_ctl::dataplane::tables::{
+    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, PolicedSubject,
+};
 
 use super::packets::{Datagram, Tunnel};
 use super::place::LOOPBACK;
@@ -27,6 +29,8 @@ const BLOCKS_PER_ADDRESS: u32 = 63;
 /// Nodes and personas that leases are spread over.
 const NODE_COUNT_MAX: u32 = 1_000;
 const PERSONA_COUNT_MAX: u32 = 10_000;
+/// Beyond the rate of any packets that are made here, bits per second: policed, none is dropped.
+const POLICED_BPS: u64 = 10_000_000_000_000;
 /// Largest inner packet.
 const MTU: u16 = 1400;
 
@@ -97,6 +101,19 @@ pub fn tables(lease_count: u32, ifindex: u32) -> EdgeTables {
         outside: Some(hop(ROUTER, ROUTER_MAC)),
         ..EdgeTables::default()
     }
+}
+
+/// The same, with each lease held by a subject of its own that is policed both ways.
+pub fn policed(mut tables: EdgeTables) -> EdgeTables {
+    for (number, lease) in (1..).zip(&mut tables.leases) {
+        lease.policed = Some(PolicedSubject {
+            number: SubjectNumber(number),
+            egress_bps: Some(POLICED_BPS),
+            ingress_bps: Some(POLICED_BPS),
+            burst_bytes: 0,
+        });
+    }
+    tables
 }
 
 /// The lease of a flow and its packet out; flows follow one another over all leases in no order.
