@@ -9,6 +9,7 @@ pub mod edge;
 mod edge_refusals;
 pub mod generate;
 pub mod guard;
+mod leaving;
 pub mod nat;
 pub mod node;
 pub mod packet;
