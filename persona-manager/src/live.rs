@@ -3,6 +3,8 @@
 //! After a restart everybody reports again within a report interval, and until then nobody counts as silent. Nothing
 //! here decides; whoever changes what a decision rests on wakes the driver.
 
+mod rates;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +19,8 @@ use tokio::sync::Notify;
 use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
 use crate::store::AgentId;
+
+pub(crate) use rates::Rates;
 
 /// Items that one agent may hold: more than its tables have room for.
 const HELD_COUNT_MAX: usize = 4_000_000;
@@ -44,6 +48,8 @@ pub(crate) struct AgentLive {
     pub counters: Counters,
     /// Traffic between the last two reports that had counters. 0: none for [`QUIET_MS`].
     pub bits_per_sec: u64,
+    /// Packets and drops, and what each subject of a node sends and receives.
+    pub rates: Rates,
     /// Nodes: how full leases are.
     pub leases: BTreeMap<LeaseId, LeaseUse>,
     /// Nodes: the least MTU of the ways to edges, bytes.
@@ -205,6 +211,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
         limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
         bits_per_sec: rate(before, report, moved, now),
+        rates: Rates::after(kept.as_ref().map(|kept| &kept.rates), report.counters.as_ref(), now),
         moved,
         counted: kept.as_ref().filter(|_| report.counters.is_none()).map_or(now, |kept| kept.counted),
         counters: report.counters.clone().or(kept.map(|kept| kept.counters)).unwrap_or_default(),

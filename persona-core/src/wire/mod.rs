@@ -10,5 +10,6 @@ pub mod credential;
 pub mod desired;
 mod items;
 pub mod limits;
+pub mod load;
 pub mod signals;
 mod space;
