@@ -99,6 +99,7 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
             mtu: network.mtu(),
             protocols: protocol_numbers(network),
             group: any.group.clone(),
+            planned: Vec::new(),
             lease: target.lease,
             lease6: target.lease6,
             prefer_ipv6: network.family() == Family::PreferIpv6 && target.lease6.is_some(),
