@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
+use crate::planning::Keeper;
 use crate::store::AgentId;
 
 pub(crate) use rates::Rates;
@@ -86,6 +87,8 @@ pub(crate) struct Live {
     started: AtomicU64,
     /// What criteria are judged by.
     pub activations: Activations,
+    /// Where the plan wants everybody.
+    planning: Mutex<Keeper>,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -105,8 +108,8 @@ impl Live {
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
         let (agents, registered, holdings, activations) = Default::default();
-        let (steps, wake) = (StepWatch::default(), Notify::new());
-        Self { agents, registered, holdings, activations, started, clock, steps, wake }
+        let (planning, steps, wake) = (Mutex::default(), StepWatch::default(), Notify::new());
+        Self { agents, registered, holdings, activations, planning, started, clock, steps, wake }
     }
 
     /// Since when agents report here: nobody was silent before.
@@ -122,6 +125,12 @@ impl Live {
         self.started.store(self.clock.monotonic_ms(), Ordering::Relaxed);
         self.steps.forget();
         self.activations.start_anew();
+        *self.planning() = Keeper::default();
+    }
+
+    /// Where the plan wants everybody.
+    pub(crate) fn planning(&self) -> MutexGuard<'_, Keeper> {
+        self.planning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all agents last reported.

@@ -11,5 +11,6 @@ pub mod desired;
 mod items;
 pub mod limits;
 pub mod load;
+pub mod planning;
 pub mod signals;
 mod space;

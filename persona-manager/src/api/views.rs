@@ -1,7 +1,9 @@
 //! What people see of records and reports.
 
+use std::collections::BTreeMap;
+
 use persona_core::health::Fence;
-use persona_core::ids::{EdgeName, Generation, NodeName, SubjectId};
+use persona_core::ids::{EdgeName, Generation, GroupName, NodeName, SubjectId};
 use persona_core::lease::LeaseState;
 use persona_core::wire::api::{AssignmentView, EdgeProbe, EdgeView, LeaseView, NodeView, WorkloadView};
 use persona_core::wire::desired::ProbeItem;
@@ -151,6 +153,20 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         lease_count,
         counters: live.map(|live| live.counters.clone()).unwrap_or_default(),
     })
+}
+
+/// What every edge carries, by name.
+pub(super) fn loads(reports: &Reports, snapshot: &Snapshot) -> BTreeMap<String, EdgeLoad> {
+    let mut lease_counts: BTreeMap<&GroupName, u32> = BTreeMap::new();
+    for lease in snapshot.leases.values().filter(|lease| lease.state.is_at_edges()) {
+        *lease_counts.entry(&lease.group).or_default() += 1;
+    }
+    let edges = snapshot.agents.values().filter_map(|agent| Some((&agent.id, agent.edge()?)));
+    let loads = edges.map(|(id, edge)| {
+        let lease_count = lease_counts.get(&edge.group).copied().unwrap_or(0);
+        (id.name.clone(), load_of(reports.get(id), lease_count).measured_by(edge.capacity.as_ref()))
+    });
+    loads.collect()
 }
 
 /// What an edge carries.
