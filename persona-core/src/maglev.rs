@@ -35,6 +35,18 @@ pub fn build_rows(row_count: usize, edges: &[(EdgeNumber, &str, u16)]) -> Vec<(E
     first.iter().zip(&second).map(|(one, two)| (number_of(one), number_of(two))).collect()
 }
 
+/// A table in which these edges are the first choice, row by row in turn, and what a group's table says the second: where
+/// a preferred edge is dead, its rows spread over all others of the group by weight. Without edges it is the group's.
+pub fn preferring(rows: &[(EdgeNumber, EdgeNumber)], edges: &[EdgeNumber]) -> Vec<(EdgeNumber, EdgeNumber)> {
+    let in_turn = edges.iter().copied().cycle().map(Some).chain(std::iter::repeat(None));
+    let preferred = rows.iter().zip(in_turn).map(|((first, second), edge)| match edge {
+        None => (*first, *second),
+        Some(edge) if edge == *first => (edge, *second),
+        Some(edge) => (edge, *first),
+    });
+    preferred.collect()
+}
+
 /// The 64-bit finaliser of SplitMix64: a bijection in which every input bit changes half of the output bits.
 pub fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -205,6 +217,29 @@ mod tests {
             assert_eq!(heirs.len(), 4);
             assert!(heirs.values().all(|share| (0.15..0.35).contains(share)), "{heirs:?}");
         }
+    }
+
+    #[test]
+    fn a_preferred_edge_is_first_and_its_heirs_are_the_others_by_weight() {
+        let names = names(4);
+        let edges: Vec<_> =
+            group(&names, 1).into_iter().zip([1, 1, 2, 4]).map(|((n, name, _), w)| (n, name, w)).collect();
+        let own = build(&edges);
+        for preferred in (1..=4).map(EdgeNumber) {
+            let table = preferring(&own, &[preferred]);
+            assert!(table.iter().all(|(first, second)| *first == preferred && second != first && *second != NONE));
+            let heirs = shares(table.iter().map(|(_, second)| *second));
+            let rest: f64 = edges.iter().filter(|edge| edge.0 != preferred).map(|edge| f64::from(edge.2)).sum();
+            for (number, _, weight) in edges.iter().filter(|edge| edge.0 != preferred) {
+                let fair = f64::from(*weight) / rest;
+                assert!((heirs[number] / fair - 1.0).abs() < 0.35, "{preferred}: {heirs:?}");
+            }
+        }
+        let both = shares(preferring(&own, &[EdgeNumber(1), EdgeNumber(3)]).into_iter().map(|(first, _)| first));
+        assert!(both.len() == 2 && both.values().all(|share| (share - 0.5).abs() < 0.001), "{both:?}");
+        assert_eq!(preferring(&own, &[]), own);
+        let alone = preferring(&build(&[(EdgeNumber(7), "a", 1)]), &[EdgeNumber(7)]);
+        assert!(alone.iter().all(|row| *row == (EdgeNumber(7), NONE)));
     }
 
     #[test]

@@ -166,6 +166,11 @@ impl Share {
     /// The whole, in millionths.
     pub const WHOLE: u32 = 1_000_000;
 
+    /// So many millionths of the whole, or all of it.
+    pub fn from_millionths(millionths: u32) -> Self {
+        Self(millionths.min(Self::WHOLE))
+    }
+
     /// How many millionths of the whole it is.
     pub fn millionths(self) -> u32 {
         self.0

@@ -61,6 +61,7 @@ fn rich_subject(noise: &mut Noise, number: u64) -> FleetSubject {
     FleetSubject {
         workload: (number > 0).then(|| format!("w{number}").parse().expect("it is valid")),
         personas: vec![pick(noise, &["anywhere", "home", "fast"]).parse().expect("it is valid")],
+        group: noise.hits(15).then(|| format!("g{}", noise.below(4)).parse().expect("it is valid")),
         requires: noise.hits(10).then(|| "bulk".parse().expect("it is valid")).into_iter().collect(),
         labels: labels.into_iter().map(|(key, of, _)| (key.to_owned(), pick(noise, of).to_owned())).collect(),
         ..subject("anywhere", demand)
@@ -169,6 +170,7 @@ fn check_rules(fleet: &Fleet, plan: &Plan, outcome: &Outcome) {
     for it in &placed {
         assert!(it.edge.service.takes_subjects(), "{} is on {}, which is out of service", it.id, it.edge.name);
         assert!(it.persona.groups.contains(&it.edge.group) && it.subject.personas.contains(&it.persona.name));
+        assert!(it.subject.group.as_ref().is_none_or(|only| *only == it.edge.group), "{} is in another group", it.id);
         for capability in it.subject.requires.iter().chain(&it.persona.requires) {
             assert!(it.edge.capabilities.contains(capability), "{} lacks {capability}", it.edge.name);
         }
@@ -241,6 +243,26 @@ proptest! {
             check_moves(&outcome);
             prop_assert_eq!(&anew.replan(), &outcome);
             prop_assert_eq!(anew.plan(), planner.plan());
+        }
+    }
+
+    #[test]
+    fn another_look_at_the_fleet_comes_to_what_reading_it_anew_does(seed: u64, steps in 1_usize..6) {
+        let mut noise = Noise(seed);
+        let mut planner = Planner::new(rich_fleet(&mut noise), &Plan::default()).unwrap();
+        planner.replan();
+        for _ in 0..steps {
+            let mut changed = planner.clone();
+            for _ in 0..noise.below(4) {
+                changed.apply(event(&mut noise, changed.fleet())).unwrap();
+            }
+            let mut look = changed.fleet().clone();
+            look.nodes.reverse();
+            let mut anew = Planner::new(look.clone(), &planner.plan()).unwrap();
+            planner.follow(look).unwrap();
+            prop_assert_eq!(planner.fleet(), changed.fleet());
+            prop_assert_eq!(planner.replan(), anew.replan());
+            prop_assert_eq!(planner.plan(), anew.plan());
         }
     }
 

@@ -26,6 +26,7 @@ mod live;
 mod once;
 mod overrides;
 mod passed_on;
+mod planning;
 mod pushed;
 mod revocation;
 mod server;

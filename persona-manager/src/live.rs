@@ -3,6 +3,8 @@
 //! After a restart everybody reports again within a report interval, and until then nobody counts as silent. Nothing
 //! here decides; whoever changes what a decision rests on wakes the driver.
 
+mod rates;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +18,10 @@ use tokio::sync::Notify;
 
 use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
+use crate::planning::Keeper;
 use crate::store::AgentId;
+
+pub(crate) use rates::Rates;
 
 /// Items that one agent may hold: more than its tables have room for.
 const HELD_COUNT_MAX: usize = 4_000_000;
@@ -44,6 +49,8 @@ pub(crate) struct AgentLive {
     pub counters: Counters,
     /// Traffic between the last two reports that had counters. 0: none for [`QUIET_MS`].
     pub bits_per_sec: u64,
+    /// Packets and drops, and what each subject of a node sends and receives.
+    pub rates: Rates,
     /// Nodes: how full leases are.
     pub leases: BTreeMap<LeaseId, LeaseUse>,
     /// Nodes: the least MTU of the ways to edges, bytes.
@@ -80,6 +87,8 @@ pub(crate) struct Live {
     started: AtomicU64,
     /// What criteria are judged by.
     pub activations: Activations,
+    /// Where the plan wants everybody.
+    planning: Mutex<Keeper>,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -99,8 +108,8 @@ impl Live {
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
         let (agents, registered, holdings, activations) = Default::default();
-        let (steps, wake) = (StepWatch::default(), Notify::new());
-        Self { agents, registered, holdings, activations, started, clock, steps, wake }
+        let (planning, steps, wake) = (Mutex::default(), StepWatch::default(), Notify::new());
+        Self { agents, registered, holdings, activations, planning, started, clock, steps, wake }
     }
 
     /// Since when agents report here: nobody was silent before.
@@ -116,6 +125,12 @@ impl Live {
         self.started.store(self.clock.monotonic_ms(), Ordering::Relaxed);
         self.steps.forget();
         self.activations.start_anew();
+        *self.planning() = Keeper::default();
+    }
+
+    /// Where the plan wants everybody.
+    pub(crate) fn planning(&self) -> MutexGuard<'_, Keeper> {
+        self.planning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all agents last reported.
@@ -205,6 +220,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
         limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
         bits_per_sec: rate(before, report, moved, now),
+        rates: Rates::after(kept.as_ref().map(|kept| &kept.rates), report.counters.as_ref(), now),
         moved,
         counted: kept.as_ref().filter(|_| report.counters.is_none()).map_or(now, |kept| kept.counted),
         counters: report.counters.clone().or(kept.map(|kept| kept.counters)).unwrap_or_default(),

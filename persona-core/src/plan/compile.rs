@@ -77,6 +77,8 @@ impl<'a> NodeReader<'a> {
             demand,
             units: demand.map(|units| units as f64),
             personas: subject.personas.iter().map(|name| self.tables.persona_index[name]).collect(),
+            // A group that nobody knows is one that no edge is in.
+            group: subject.group.as_ref().map(|group| self.tables.groups.get(group).copied().unwrap_or(u16::MAX)),
             requires: self.tables.wanted(&subject.requires),
             prefers: self.tables.wanted(&subject.prefers).mask,
             policies,
@@ -88,14 +90,17 @@ impl<'a> NodeReader<'a> {
 
     /// Edges that pass, each under the first persona with which it does.
     fn candidates_of(&mut self, subject: &SubjectFacts) -> (Vec<Candidate>, Tally) {
+        let may_carry = |group: &&u16| subject.group.is_none_or(|only| only == **group);
         let groups = subject.personas.iter().flat_map(|it| &self.tables.personas[usize::from(*it)].groups);
+        let groups = groups.filter(may_carry);
         let most = groups.map(|group| self.tables.edges_of_group[usize::from(*group)].len()).sum();
         let mut candidates: Vec<Candidate> = Vec::with_capacity(most);
         // The first refusal of each edge counts.
         let mut refusals: Vec<(u16, Filter)> = Vec::new();
         for (position, persona) in subject.personas.iter().enumerate() {
             let persona = &self.tables.personas[usize::from(*persona)];
-            let edges = persona.groups.iter().flat_map(|group| &self.tables.edges_of_group[usize::from(*group)]);
+            let groups = persona.groups.iter().filter(may_carry);
+            let edges = groups.flat_map(|group| &self.tables.edges_of_group[usize::from(*group)]);
             for edge in edges {
                 let index = usize::from(*edge);
                 if self.taken[index] {

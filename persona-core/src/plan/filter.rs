@@ -13,7 +13,7 @@ use super::tables::{EdgeFacts, PersonaFacts, Tables};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Filter {
-    /// None of the subject's personas may be carried by the edge's group.
+    /// None of the subject's personas may be carried by the edge's group, or its lease is another group's.
     Group,
     /// The edge lacks a capability that is required.
     Capability,
@@ -67,7 +67,10 @@ impl Pair<'_> {
     /// Whether a filter that looks at the pair alone lets it pass; true for the others.
     pub(super) fn passes(&self, filter: Filter, tables: &Tables) -> bool {
         match filter {
-            Filter::Group => self.persona.groups.contains(&self.edge.group),
+            Filter::Group => {
+                let group = self.edge.group;
+                self.persona.groups.contains(&group) && self.subject.group.is_none_or(|only| only == group)
+            }
             Filter::Capability => {
                 let wanted = self.subject.requires.mask | self.persona.requires.mask;
                 let has_unknown = self.subject.requires.has_unknown || self.persona.requires.has_unknown;

@@ -219,6 +219,9 @@ pub struct FleetSubject {
     pub workload: Option<WorkloadName>,
     /// Personas that it may wear, the preferred one first.
     pub personas: Vec<PersonaName>,
+    /// The only group that can carry it, whatever its personas' groups: there it holds its lease. Absent: each of theirs can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
     /// What it needs.
     #[serde(default)]
     pub demand: Demand,

@@ -20,6 +20,8 @@ pub(super) struct SubjectFacts {
     pub(super) units: [f64; 4],
     /// Numbers of its personas, the preferred one first.
     pub(super) personas: Vec<u16>,
+    /// The only group that can carry it.
+    pub(super) group: Option<u16>,
     pub(super) requires: Wanted,
     pub(super) prefers: u128,
     /// The policies that are for it.

@@ -15,6 +15,7 @@ mod event;
 mod explain;
 mod filter;
 mod fleet;
+mod follow;
 mod geometry;
 mod ground;
 mod improve;
@@ -45,4 +46,4 @@ pub use outcome::{EdgeFill, FilterCount, Move, MoveCause, Nearest, Outcome, Plac
 pub use planner::Planner;
 pub use policy::{Apart, EdgeSelector, FleetPolicy, GroupShare, Rule, SubjectSelector};
 pub use read::{FleetError, parse_fleet, parse_plan};
-pub use waves::{Wave, WavePlan, waves};
+pub use waves::{Wave, WavePlan, waves, waves_of};

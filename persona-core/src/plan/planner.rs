@@ -129,12 +129,10 @@ impl Planner {
 
     /// Puts an edge in, in the place of the one of that name, or takes it out.
     fn replace_edge(&mut self, name: &EdgeName, new: Option<FleetEdge>) -> Result<(), Vec<FleetError>> {
-        let plan = self.places();
         let mut fleet = self.ground.fleet.clone();
         fleet.edges.retain(|edge| edge.name != *name);
         fleet.edges.extend(new);
-        *self = Self::new(fleet, &plan)?;
-        Ok(())
+        self.read_anew(fleet)
     }
 
     /// Makes the next plan.
@@ -186,6 +184,23 @@ impl Planner {
             plan.subjects.insert(self.ground.subjects.ids[subject].clone(), placement(&state, subject, edge));
         }
         plan
+    }
+
+    /// Every subject that has a place, and its edge.
+    pub fn placements(&self) -> impl Iterator<Item = (&SubjectId, &EdgeName)> {
+        let edges = &self.ground.fleet.edges;
+        self.placed().map(|(subject, edge)| (&self.ground.subjects.ids[subject], &edges[usize::from(edge)].name))
+    }
+
+    /// The edges that the last plan could put subjects on.
+    pub fn known_edges(&self) -> &BTreeSet<EdgeName> {
+        &self.known
+    }
+
+    /// Reads another fleet, going on from the plan that there is.
+    pub(super) fn read_anew(&mut self, fleet: Fleet) -> Result<(), Vec<FleetError>> {
+        *self = Self::new(fleet, &self.places())?;
+        Ok(())
     }
 
     /// The plan without what only people read, those included whose edge is gone.

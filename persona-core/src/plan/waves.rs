@@ -33,10 +33,15 @@ pub struct WavePlan {
 
 /// The waves of the moves that the planner's last plan asks for.
 pub fn waves(planner: &Planner, outcome: &Outcome) -> WavePlan {
+    waves_of(planner, &outcome.moves)
+}
+
+/// The waves of moves that lead to the planner's last plan, from wherever those who move are.
+pub fn waves_of(planner: &Planner, moves: &[Move]) -> WavePlan {
     let ground = planner.ground();
     let pace = ground.fleet.planning.pace;
-    let mut loads = before(planner, outcome);
-    let mut waiting: Vec<&Move> = outcome.moves.iter().collect();
+    let mut loads = before(planner, moves);
+    let mut waiting: Vec<&Move> = moves.iter().collect();
     waiting.sort_by_key(|it| urgency(it.cause));
     let mut plan = WavePlan::default();
     while !waiting.is_empty() {
@@ -80,9 +85,9 @@ fn urgency(cause: MoveCause) -> u8 {
 }
 
 /// By edge, what is reserved before the first wave.
-fn before(planner: &Planner, outcome: &Outcome) -> Vec<Amount> {
+fn before(planner: &Planner, moves: &[Move]) -> Vec<Amount> {
     let mut loads = planner.loads();
-    for it in &outcome.moves {
+    for it in moves {
         let demand = demand_of(planner, it);
         subtract(&mut loads[usize::from(edge_of(planner, it))], &demand);
         if let Some(from) = from_of(planner, it) {

@@ -22,6 +22,10 @@ pub(super) fn pair_reason(
     path: Option<&Path>,
 ) -> EdgeRefusal {
     let (reason, hint) = match filter {
+        Filter::Group if persona.groups.contains(&edge.group) => (
+            format!("it holds its lease in another group than {}", edge.group),
+            format!("have it lease from a pool of group {}", edge.group),
+        ),
         Filter::Group => (
             format!("persona {} is not carried by group {}", persona.name, edge.group),
             format!("add {} to the groups of {}", edge.group, persona.name),

@@ -75,6 +75,12 @@ pub struct EdgeCapacity {
     pub bits_per_sec: u64,
     /// Leases.
     pub lease_count: u32,
+    /// Packets per second, both directions together. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets_per_sec: Option<u64>,
+    /// Flows at a time. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_count: Option<u64>,
 }
 
 /// `POST /v1/agent/renew`: a new certificate for the same key, before the old one ends.
@@ -295,6 +301,10 @@ pub struct Counters {
     /// Nodes: flows that were cut since its process started, because their lease's grace was over.
     #[serde(default)]
     pub cut_flows: u64,
+    /// Edges: how much of the host's processor time is in use, millionths. It stands here and not in the report itself,
+    /// where a manager of an earlier release would refuse it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millionths: Option<u32>,
 }
 
 /// What the slow path did with packets that programs handed over.

@@ -84,6 +84,9 @@ pub struct SubjectNetwork {
     pub protocols: Vec<u8>,
     /// The edge group that carries its flows.
     pub group: GroupName,
+    /// Edges of the group that carry its flows as long as one of them lives; then the others do. None: all by weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planned: Vec<EdgeName>,
     /// The IPv4 lease for new flows. Its item is in the same state. Older leases of the subject stay as items until
     /// drained. Absent: IPv4 has no way out.
     #[serde(default)]

@@ -10,5 +10,7 @@ pub mod credential;
 pub mod desired;
 mod items;
 pub mod limits;
+pub mod load;
+pub mod planning;
 pub mod signals;
 mod space;

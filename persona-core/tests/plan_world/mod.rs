@@ -68,6 +68,7 @@ pub(crate) fn subject(persona: &str, demand: Demand) -> FleetSubject {
     FleetSubject {
         workload: None,
         personas: vec![persona.parse().expect("it is a name")],
+        group: None,
         demand,
         requires: Vec::new(),
         prefers: Vec::new(),

@@ -27,6 +27,14 @@ pub enum ConfigurationError {
         /// The flag that goes over it.
         flag: &'static str,
     },
+    /// An edge that can carry nothing.
+    #[error(
+        "capacity.{key} is 0: write what the edge can carry, or leave the key out; an edge that shall carry nothing is drained"
+    )]
+    NoCapacity {
+        /// The key in the capacity.
+        key: &'static str,
+    },
     /// A workload that contradicts itself or another one.
     #[error(transparent)]
     Workload(#[from] WorkloadConfigError),
@@ -205,6 +213,7 @@ impl ConfigurationError {
     pub fn place(&self) -> Place {
         match self {
             Self::Missing { key, .. } => Place::Key(key),
+            Self::NoCapacity { .. } => Place::Key("capacity"),
             Self::JoinToken { .. } => Place::Key("join_token_file"),
             Self::Workload(WorkloadConfigError::Nameless(_)) => Place::Key("workload"),
             Self::Workload(WorkloadConfigError::Contradiction { name, .. }) => {

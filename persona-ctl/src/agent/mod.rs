@@ -17,6 +17,7 @@ mod life;
 mod observe;
 mod pass;
 mod places;
+mod planned;
 mod queues;
 mod report;
 mod slow;

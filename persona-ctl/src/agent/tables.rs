@@ -19,6 +19,7 @@ use super::config::AgentConfig;
 use super::configure::ConfiguredWorkload;
 use super::observe::Observed;
 use super::places::{Places, managed_ranges};
+use super::planned::{Wishes, planned_tables};
 use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
 use crate::dataplane::tables::{
     AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
@@ -140,6 +141,8 @@ pub(super) fn build(
         let network = item.network.as_ref().map(egress).transpose()?;
         subjects.push(SubjectEntry { number: item.number, network });
     }
+    let groups = parts.groups(observed, cache);
+    let planned = planned_tables(parts.wishes(observed), &groups, &mut notes);
     let tables = NodeTables {
         underlay_address: observed.address,
         slow_ifindex: None,
@@ -149,7 +152,8 @@ pub(super) fn build(
         sources: places.sources(),
         leases: parts.leases.iter().map(|lease| parts.lease(lease, observed)).collect::<Result<_, _>>()?,
         edges: parts.edges(observed),
-        groups: parts.groups(observed, cache),
+        groups,
+        planned,
         bypass: places.bypass(),
         managed: managed_ranges(&config.file),
     };
@@ -356,6 +360,24 @@ impl<'a> Parts<'a> {
             })
         });
         edges.collect()
+    }
+
+    /// Who is planned onto which edges. One that is not in service or cannot be reached carries nobody; one that is being
+    /// emptied carries whom the plan has not moved yet.
+    fn wishes(&self, observed: &Observed) -> Wishes {
+        let mut wishes = Wishes::new();
+        for item in self.subjects.values() {
+            let Some(network) = &item.network else { continue };
+            let is_usable = |edge: &&&EdgeItem| {
+                let is_meant = edge.group == network.group && network.planned.contains(&edge.name);
+                is_meant && edge.in_service && edge.weight > 0 && observed.paths.contains_key(&edge.number)
+            };
+            let edges: Vec<EdgeNumber> = self.edges.values().filter(is_usable).map(|edge| edge.number).collect();
+            if !edges.is_empty() {
+                wishes.entry((network.group.clone(), edges)).or_default().insert(item.number);
+            }
+        }
+        wishes
     }
 
     /// A table for every group that a lease needs, over the edges in service that can be reached. Edges that are being

@@ -62,6 +62,7 @@ fn subject(mtu: u16, lease: u64) -> SubjectItem {
         mtu,
         protocols: vec![6, 17],
         group: "frankfurt".parse().unwrap(),
+        planned: Vec::new(),
         lease: Some(LeaseId(lease)),
         lease6: None,
         prefer_ipv6: false,
@@ -143,6 +144,31 @@ fn a_state_becomes_tables() {
     }
     assert!(!plan.tables.bypass.contains(&([10, 0, 0, 0].into(), 24)), "the underlay is no local subnet");
     assert_eq!(plan.tables.managed, [(IpAddr::from([10, 9, 0, 2]), 32)]);
+}
+
+#[test]
+fn a_planned_edge_has_a_table_of_its_own_while_it_can_carry_anything() {
+    type Change = fn(&mut EdgeItem);
+    let cases: [(&str, Change, usize); 6] = [
+        ("e1", |_| (), 1),
+        ("e1", |edge| edge.draining = true, 1),
+        ("e1", |edge| edge.in_service = false, 0),
+        ("e1", |edge| edge.group = "tokyo".parse().unwrap(), 0),
+        ("e1", |edge| edge.number = EdgeNumber(9), 0),
+        ("e3", |_| (), 0),
+    ];
+    for (planned, change, table_count) in cases {
+        let (mut first, mut wearer) = (edge("e1", 1), subject(1_400, 9));
+        change(&mut first);
+        wearer.network.as_mut().unwrap().planned = vec![planned.parse().unwrap()];
+        let items = [Item::Edge(first), Item::Edge(edge("e2", 2)), Item::Subject(wearer), whole().remove(3)];
+        let plan = build_of(items.into()).unwrap();
+        assert_eq!(plan.tables.planned.len(), table_count, "{planned}: {:?}", plan.tables.edges);
+        for table in &plan.tables.planned {
+            assert_eq!((&table.edges[..], table.subjects.len()), (&[EdgeNumber(1)][..], 1));
+            assert!(table.rows.iter().all(|row| *row == (EdgeNumber(1), EdgeNumber(2))));
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use persona_core::wire::api::{EdgeProbe, EdgeView};
 
 use super::Session;
 use super::node::{counters_text, micros};
-use super::print::{ago, bytes, generation_cell, listed, now_ms, show_done, state_cell, table_of};
+use super::print::{ago, bit_rate, bytes, generation_cell, listed, now_ms, share, show_done, state_cell, table_of};
 use super::removal::{DeleteArgs, DrainArgs};
 use super::wait;
 
@@ -128,6 +128,8 @@ fn list(edges: &[EdgeView]) -> String {
             Cell::new(edge.address),
             generation_cell(edge.desired, edge.applied, edge.rejected.is_some()),
             Cell::new(edge.lease_count),
+            Cell::new(bit_rate(edge.bits_per_sec)),
+            Cell::new(share(edge.load.fullness)),
             Cell::new(edge.owned.len()),
             Cell::new(rtt),
             Cell::new(jitter),
@@ -144,6 +146,8 @@ fn list(edges: &[EdgeView]) -> String {
         "ADDRESS",
         "GENERATION",
         "LEASES",
+        "RATE",
+        "FULL",
         "OWNS",
         "RTT",
         "JITTER",
@@ -157,8 +161,9 @@ fn tell(edge: &EdgeView) -> String {
     let labels = listed(edge.labels.iter().map(|(key, value)| format!("{key}={value}")));
     let rejected = edge.rejected.as_ref().map(|no| format!("\nrejected {}: {}", no.generation, no.reason));
     format!(
-        "{}\n\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}\n\n{}\n\n{}",
+        "{}\n\nload: {}\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}\n\n{}\n\n{}",
         list(std::slice::from_ref(edge)),
+        load_text(edge),
         edge.state,
         edge.reason,
         edge.unfenced.as_ref().map_or_else(|| "yes".to_owned(), |reason| format!("no, {reason}")),
@@ -167,6 +172,29 @@ fn tell(edge: &EdgeView) -> String {
         rejected.unwrap_or_default(),
         probes_table(&edge.probes),
         counters_text(&edge.counters)
+    )
+}
+
+/// What it carries of what it can carry.
+fn load_text(edge: &EdgeView) -> String {
+    let load = &edge.load;
+    let of = |most: Option<String>| most.map(|most| format!(" of {most}")).unwrap_or_default();
+    let capacity = edge.capacity.as_ref();
+    let bits = of(capacity.map(|it| bit_rate(it.bits_per_sec)));
+    let packets = of(capacity.and_then(|it| it.packets_per_sec).map(|it| it.to_string()));
+    let leases = of(capacity.map(|it| it.lease_count.to_string()));
+    let fullest = load.fullest.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
+    let full = match capacity {
+        Some(_) => format!("{} full{fullest}", share(load.fullness)),
+        None => "its configuration does not state what it can carry".to_owned(),
+    };
+    format!(
+        "{full}; {}{bits}, {}{packets} packets/s, {}{leases} leases, {} drops/s, {} of the host's processors",
+        bit_rate(load.bits_per_sec),
+        load.packets_per_sec,
+        load.lease_count,
+        load.drops_per_sec,
+        share(load.cpu_share.map(f64::from)),
     )
 }
 

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use persona_core::ids::SubjectId;
-use persona_core::wire::api::{Considered, Explanation, LeaseView};
+use persona_core::wire::api::{Considered, ConsideredEdge, EdgeExplanation, Explanation, LeaseView};
+use persona_core::wire::planning::PlanMode;
 
 use super::explain_packet::ExplainPacketArgs;
 use super::print::table_of;
@@ -66,8 +67,9 @@ pub(super) fn tell(explanation: &Explanation) -> String {
     let activation = explanation.activation.as_ref();
     let activation = activation.map(|view| format!("\n\nBy activation:\n{}", activation::told(view)));
     format!(
-        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}\n\n{}",
+        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}{}\n\n{}",
         assignment_text(&explanation.assignment),
+        explanation.edges.as_ref().map(|edges| format!("\n\n{}", tell_edges(edges))).unwrap_or_default(),
         activation.unwrap_or_default(),
         table_of(&["FIELD", "VALUE", "FROM", "BY"], fields, "no field is in force")
     )
@@ -108,10 +110,71 @@ fn tell_considered(persona: &Considered) -> String {
     lines.join("\n")
 }
 
+/// Every edge that was considered; those of other groups are counted only.
+fn tell_edges(edges: &EdgeExplanation) -> String {
+    let is_other = |edge: &&ConsideredEdge| edge.refusals.first().is_some_and(|it| it.starts_with("group: "));
+    let (others, own): (Vec<_>, Vec<_>) = edges.considered.iter().partition(is_other);
+    let planned = edges.edge.as_ref().map_or_else(|| "no edge".to_owned(), |edge| format!("edge {edge}"));
+    let effect = match edges.mode {
+        PlanMode::Steer => "",
+        PlanMode::Advise => " (advice: flows are spread by weights)",
+    };
+    let mut lines = vec![format!("Planned onto {planned}{effect}: {}", edges.reason)];
+    lines.extend(own.into_iter().map(tell_edge));
+    if !others.is_empty() {
+        lines.push(format!("  {} edges of other groups", others.len()));
+    }
+    lines.join("\n")
+}
+
+fn tell_edge(edge: &ConsideredEdge) -> String {
+    let verdict = match (edge.chosen, edge.refusals.is_empty()) {
+        (true, _) => "planned",
+        (false, true) => "possible",
+        (false, false) => "refused",
+    };
+    let total: f64 = edge.scores.values().sum();
+    let terms: Vec<String> = edge.scores.iter().map(|(term, points)| format!("{term} {points:+.2}")).collect();
+    let terms = if terms.is_empty() { String::new() } else { format!(" = {}", terms.join(", ")) };
+    let full = edge.fullness * 100.0;
+    let mut lines = vec![format!("  {}: {verdict}, score {total:.2}{terms}, {full:.1} % full with it", edge.edge)];
+    lines.extend(edge.refusals.iter().map(|refusal| format!("    because {refusal}")));
+    lines.extend(edge.hint.iter().map(|hint| format!("    to change that: {hint}")));
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn considered_edges_are_told_and_those_of_other_groups_counted() {
+        let edge = |name: &str, refusals: &[&str], points: f64| ConsideredEdge {
+            edge: name.parse().unwrap(),
+            chosen: name == "fra1",
+            refusals: refusals.iter().map(ToString::to_string).collect(),
+            scores: BTreeMap::from([("latency".to_owned(), points)]),
+            fullness: 0.25,
+            hint: (name == "fra2").then(|| "repair fra2".to_owned()),
+        };
+        let edges = EdgeExplanation {
+            mode: PlanMode::Advise,
+            edge: Some("fra1".parse().unwrap()),
+            reason: "the only edge that can take it".to_owned(),
+            demand: Default::default(),
+            considered: vec![
+                edge("fra1", &[], -1.5),
+                edge("fra2", &["service: it is down"], -2.0),
+                edge("tok1", &["group: another"], 0.0),
+            ],
+        };
+        let told = "Planned onto edge fra1 (advice: flows are spread by weights): the only edge that can take it\n  \
+                    fra1: planned, score -1.50 = latency -1.50, 25.0 % full with it\n  \
+                    fra2: refused, score -2.00 = latency -2.00, 25.0 % full with it\n    \
+                    because service: it is down\n    to change that: repair fra2\n  1 edges of other groups";
+        assert_eq!(tell_edges(&edges), told);
+    }
 
     #[test]
     fn what_prefer_ipv6_has_come_to_is_told() {

@@ -31,6 +31,7 @@ mod monitor;
 mod node;
 mod persona;
 mod persona_file;
+mod plan;
 mod print;
 mod removal;
 mod replay;
@@ -38,6 +39,7 @@ mod request;
 mod role;
 mod signal;
 mod simulate;
+mod simulate_changes;
 mod simulate_table;
 mod status;
 mod switch;
@@ -148,6 +150,9 @@ enum Command {
     /// Forecasts: measure them on a history.
     #[command(subcommand)]
     Forecast(forecast::ForecastCommand),
+    /// The plan of the live fleet: who is on which edge and why, what moved, how it is planned.
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
     Simulate(simulate::SimulateArgs),
     /// Put a persona on a subject by hand.
     Switch(switch::SwitchArgs),
@@ -212,7 +217,7 @@ impl Cli {
             Command::Monitor(args) => args.run(output),
             Command::Activation(command) if command.is_offline() => command.run_offline(output),
             Command::Forecast(command) => command.run(output),
-            Command::Simulate(args) => args.run(output),
+            Command::Simulate(args) if args.is_local() => args.run_local(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask_as(access, output)),
@@ -249,6 +254,8 @@ impl Command {
             Self::Switch(args) => args.run(&session).await,
             Self::Request(args) => args.run(&session).await,
             Self::Explain(args) => args.run(&session).await,
+            Self::Plan(command) => command.run(&session).await,
+            Self::Simulate(args) => args.run(&session).await,
             Self::Activation(command) => command.run(&session).await,
             Self::Signal(command) => command.run(&session).await,
             Self::Status(args) => args.run(&session).await,
@@ -266,7 +273,6 @@ impl Command {
             | Self::Doctor(_)
             | Self::Monitor(_)
             | Self::Forecast(_)
-            | Self::Simulate(_)
             | Self::Guard(_)
             | Self::Detach(_) => unreachable!("`execute` runs what needs no manager"),
         }
@@ -421,7 +427,15 @@ mod tests {
             ("monitor --drops --reason no-edge --count 3 --for 10s", true),
             ("monitor --reason bad-weather", false),
             ("simulate -f fleet.yaml --kill fra1 --drain fra2 --add-nodes 5 --explain node/n1 -o json", true),
-            ("simulate --kill fra1", false),
+            ("simulate --kill fra1 --changes c.yaml", true),
+            ("plan show -o json", true),
+            ("plan history --limit 5", true),
+            ("plan history --limit 0", false),
+            ("plan set --mode steer", true),
+            ("plan set -f rules.yaml", true),
+            ("plan set", false),
+            ("plan set --mode often", false),
+            ("plan settings", true),
             ("simulate -f fleet.yaml --kill FRA", false),
             ("monitor --write a.pcapng tcp port 443 and host 10.1.0.2", true),
         ];

@@ -124,6 +124,21 @@ pub(super) fn bytes(count: u64) -> String {
     )
 }
 
+/// Bits per second in the largest decimal unit that leaves a number of at least one.
+pub(super) fn bit_rate(bits_per_sec: u64) -> String {
+    let units = [("Tbit/s", 1e12), ("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3)];
+    let unit = units.iter().find(|(_, size)| bits_per_sec as f64 >= *size);
+    unit.map_or_else(
+        || format!("{bits_per_sec} bit/s"),
+        |(name, size)| format!("{:.1} {name}", bits_per_sec as f64 / size),
+    )
+}
+
+/// A share in per cent, or `-`.
+pub(super) fn share(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", share * 100.0))
+}
+
 /// Items with commas between them, or `-`.
 pub(super) fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
@@ -172,6 +187,9 @@ mod tests {
         times.iter().for_each(|(ms, text)| assert_eq!(short_time(*ms), *text));
         let sizes = [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (5 << 40, "5.0 TiB")];
         sizes.iter().for_each(|(count, text)| assert_eq!(bytes(*count), *text));
+        let rates = [(0, "0 bit/s"), (999, "999 bit/s"), (1_500, "1.5 kbit/s"), (40_000_000_000, "40.0 Gbit/s")];
+        rates.iter().for_each(|(rate, text)| assert_eq!(bit_rate(*rate), *text));
+        assert_eq!((share(None), share(Some(0.125))), ("-".to_owned(), "12.5%".to_owned()));
         assert_eq!((ago(0, 5), ahead(None, 0)), ("never".to_owned(), "-".to_owned()));
     }
 }

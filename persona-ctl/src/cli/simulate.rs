@@ -1,4 +1,5 @@
-//! `persona-ctl simulate`: what a fleet's plan would be, and what would become of it. No manager is asked, nothing moves.
+//! `persona-ctl simulate`: what a fleet's plan would be, and what would become of it. Nothing moves. The fleet is a file's, or
+//! the manager's as it stands.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use persona_core::plan::{
 };
 use serde::Serialize;
 
-use super::Output;
 use super::documents::read_text;
+use super::simulate_changes::changed;
 use super::simulate_table::tell;
+use super::{Output, Session};
 
 /// Nodes that can be added in one run.
 const ADDED_COUNT_MAX: u32 = 1_000_000;
@@ -23,15 +25,18 @@ const ADDED_COUNT_MAX: u32 = 1_000_000;
 /// Say what a fleet's plan would be: what would move, what would be refused, how full each edge would get.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A fleet is YAML, JSON or TOML with personas, edges, nodes, policies; docs/planning.md has all keys and an example.\nWithout --plan, the fleet as it stands is planned from nothing first, and events are planned from there.\n\nExamples:\n  persona-ctl simulate -f fleet.yaml\n  persona-ctl simulate -f fleet.yaml --kill fra1 --explain workload/berlin/crm\n  persona-ctl simulate -f fleet.yaml --save-plan plan.json\n  persona-ctl simulate -f changed.yaml --plan plan.json -o json"
+    after_help = "A fleet is YAML, JSON or TOML with personas, edges, nodes, policies; docs/planning.md has all keys and an example.\nWithout -f the manager is asked for the fleet and its plan as they stand. A file without --plan is planned from nothing first, and events are planned from there.\nThe lists of --changes are laid over the fleet's: an entry changes the keys that it has of the entry of its name, or is new.\n\nExamples:\n  persona-ctl simulate --kill fra1\n  persona-ctl simulate --changes policies.yaml --explain workload/n1/web\n  persona-ctl simulate -f fleet.yaml\n  persona-ctl simulate -f fleet.yaml --kill fra1 --explain workload/berlin/crm\n  persona-ctl simulate -f fleet.yaml --save-plan plan.json\n  persona-ctl simulate -f changed.yaml --plan plan.json -o json"
 )]
 pub(super) struct SimulateArgs {
-    /// The fleet; `-` is standard input.
+    /// The fleet; `-` is standard input. Without it: the manager's.
     #[arg(long, short, value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// The plan that the fleet has now, as --save-plan writes it.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    /// Lay this over the fleet: personas, edges, nodes, policies, contents, planning as in a fleet's file.
+    #[arg(long, value_name = "FILE")]
+    changes: Option<PathBuf>,
     /// Let an edge die; may be given several times.
     #[arg(long = "kill", value_name = "EDGE")]
     kills: Vec<EdgeName>,
@@ -55,8 +60,8 @@ pub(super) struct SimulateArgs {
 /// A fleet or a plan with mistakes; a line each.
 #[derive(Debug)]
 pub(super) struct RefusedFleet {
-    file: String,
-    errors: Vec<FleetError>,
+    pub(super) file: String,
+    pub(super) errors: Vec<FleetError>,
 }
 
 impl fmt::Display for RefusedFleet {
@@ -86,23 +91,52 @@ pub(super) struct Simulation {
     pub(super) explanation: Option<SubjectExplanation>,
 }
 
+/// A fleet, and where it is from.
+struct Given {
+    fleet: Fleet,
+    plan: Option<Plan>,
+    name: String,
+}
+
 impl SimulateArgs {
-    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
-        let simulation = self.simulate()?;
-        output.show(&simulation, tell)
+    /// Whether a file has everything.
+    pub(super) fn is_local(&self) -> bool {
+        self.file.is_some()
     }
 
-    fn simulate(&self) -> anyhow::Result<Simulation> {
-        let (text, name) = read_text(&self.file)?;
+    pub(super) fn run_local(self, output: Output) -> anyhow::Result<()> {
+        output.show(&self.simulate(self.read()?)?, tell)
+    }
+
+    /// On the manager's fleet.
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        let (fleet, current) = (session.client.fleet().await?, session.client.plan().await?);
+        let plan = self.plan.as_deref().map(read_plan).transpose()?.unwrap_or(current.plan);
+        let given = Given { fleet, plan: Some(plan), name: "the manager's fleet".to_owned() };
+        session.output.show(&self.simulate(given)?, tell)
+    }
+
+    fn read(&self) -> anyhow::Result<Given> {
+        let path = self.file.as_ref().expect("`is_local` was asked");
+        let (text, name) = read_text(path)?;
+        let fleet = parse_fleet(&text, Format::from_path(path));
+        let fleet = fleet.map_err(|errors| RefusedFleet { file: name.clone(), errors })?;
+        Ok(Given { fleet, plan: self.plan.as_deref().map(read_plan).transpose()?, name })
+    }
+
+    fn simulate(&self, given: Given) -> anyhow::Result<Simulation> {
+        let Given { fleet, plan, name } = given;
         let refused = |errors| RefusedFleet { file: name.clone(), errors };
-        let fleet = parse_fleet(&text, Format::from_path(&self.file)).map_err(refused)?;
-        let plan = self.plan.as_deref().map(read_plan).transpose()?;
         let has_plan = plan.is_some();
-        let events = self.events(&fleet)?;
+        let changed = self.changes.as_deref().map(|path| changed(&fleet, path)).transpose()?;
+        let events = self.events(changed.as_ref().unwrap_or(&fleet))?;
         let mut planner = Planner::new(fleet, &plan.unwrap_or_default()).map_err(refused)?;
         // What happens is planned from what was there before it.
         let first = (!has_plan).then(|| planner.replan());
         let told = self.told();
+        if let Some(changed) = changed {
+            planner.follow(changed).map_err(refused)?;
+        }
         for event in events {
             planner.apply(event).map_err(refused)?;
         }
@@ -143,7 +177,9 @@ impl SimulateArgs {
 
     fn told(&self) -> Vec<String> {
         let of = |edges: &[EdgeName], what: &str| edges.iter().map(|edge| format!("{edge} {what}")).collect::<Vec<_>>();
+        let changes = self.changes.iter().map(|path| format!("{} is laid over it", path.display()));
         let mut told = of(&self.kills, "dies");
+        told.extend(changes);
         told.extend(of(&self.drains, "drains"));
         told.extend(of(&self.restores, "serves"));
         told.extend((self.add_nodes > 0).then(|| format!("{} nodes join", self.add_nodes)));
@@ -186,8 +222,9 @@ mod tests {
 
     fn args(file: &Path) -> SimulateArgs {
         SimulateArgs {
-            file: file.to_owned(),
+            file: Some(file.to_owned()),
             plan: None,
+            changes: None,
             kills: Vec::new(),
             drains: Vec::new(),
             restores: Vec::new(),
@@ -197,13 +234,42 @@ mod tests {
         }
     }
 
+    fn simulated(args: &SimulateArgs) -> anyhow::Result<Simulation> {
+        args.simulate(args.read()?)
+    }
+
+    #[test]
+    fn what_is_laid_over_a_fleet_changes_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let changes = directory.path().join("changes.yaml");
+        let cases = [
+            ("{edges: [{name: fra1, service: down}]}", Ok("fra1")),
+            ("{policies: [{name: none, rule: {deny: {edges: [par1]}}}]}", Ok("par1")),
+            ("{edges: [{name: fra1, capacity: {leases: 0}}]}", Err("0 is no capacity")),
+            ("{edgs: []}", Err("did you mean edges?")),
+            ("{edges: [{service: down}]}", Err("edges[0].name is missing")),
+        ];
+        for (text, expected) in cases {
+            std::fs::write(&changes, text).unwrap();
+            let args = SimulateArgs { changes: Some(changes.clone()), ..args(Path::new(FLEET)) };
+            match (simulated(&args), expected) {
+                (Ok(simulation), Ok(edge)) => {
+                    let there = simulation.outcome.edges.iter().find(|it| it.edge.as_str() == edge).unwrap();
+                    assert!(there.subjects == 0 && there.subjects_before > 0, "{text}: {there:?}");
+                }
+                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{text}: {error}"),
+                (outcome, _) => panic!("{text}: {:?}", outcome.map(|it| it.outcome)),
+            }
+        }
+    }
+
     #[test]
     fn the_example_is_planned_and_an_edge_dies() {
         let fleet = Path::new(FLEET);
-        let simulation = args(fleet).simulate().unwrap();
+        let simulation = simulated(&args(fleet)).unwrap();
         assert_eq!((simulation.subject_count, simulation.outcome.refusals.len()), (8, 0));
         let explain = Some("workload/berlin/crm".parse().unwrap());
-        let killed = SimulateArgs { kills: vec!["par1".parse().unwrap()], explain, ..args(fleet) }.simulate().unwrap();
+        let killed = simulated(&SimulateArgs { kills: vec!["par1".parse().unwrap()], explain, ..args(fleet) }).unwrap();
         assert!(killed.outcome.moves.iter().all(|it| it.to.as_str() != "par1"));
         let told = tell(&killed);
         assert!(told.contains("par1 dies") && told.contains("it is down"), "{told}");
@@ -215,10 +281,10 @@ mod tests {
     fn a_saved_plan_is_where_the_next_run_goes_on() {
         let directory = tempfile::tempdir().unwrap();
         let saved = directory.path().join("plan.json");
-        SimulateArgs { save_plan: Some(saved.clone()), ..args(Path::new(FLEET)) }.simulate().unwrap();
-        let again = SimulateArgs { plan: Some(saved.clone()), ..args(Path::new(FLEET)) }.simulate().unwrap();
+        simulated(&SimulateArgs { save_plan: Some(saved.clone()), ..args(Path::new(FLEET)) }).unwrap();
+        let again = simulated(&SimulateArgs { plan: Some(saved.clone()), ..args(Path::new(FLEET)) }).unwrap();
         assert!(again.outcome.moves.is_empty(), "{:?}", again.outcome.moves);
-        let more = SimulateArgs { plan: Some(saved), add_nodes: 5, ..args(Path::new(FLEET)) }.simulate().unwrap();
+        let more = simulated(&SimulateArgs { plan: Some(saved), add_nodes: 5, ..args(Path::new(FLEET)) }).unwrap();
         assert_eq!((more.node_count, more.outcome.moves.iter().filter(|it| it.from.is_none()).count() > 0), (8, true));
     }
 
@@ -244,11 +310,11 @@ mod tests {
         for (index, (text, expected)) in cases.into_iter().enumerate() {
             let path = directory.path().join(format!("{index}.yaml"));
             std::fs::write(&path, text).unwrap();
-            let error = args(&path).simulate().unwrap_err().to_string();
+            let error = simulated(&args(&path)).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains(&format!("{index}.yaml: ")), "{error}");
         }
         let edge = SimulateArgs { kills: vec!["fra9".parse().unwrap()], ..args(Path::new(FLEET)) };
-        let error = edge.simulate().unwrap_err().to_string();
+        let error = simulated(&edge).unwrap_err().to_string();
         assert!(error.contains("no edge fra9; did you mean fra1?"), "{error}");
     }
 }

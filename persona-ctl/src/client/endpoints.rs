@@ -3,12 +3,14 @@
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
+use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint, AuthorityView,
     CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView,
-    LeaseView, NewAccessToken, NewJoinToken, NodeView, PersonaView, PoolView, PushSignal, Retire, Revoke, Rollback,
-    Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
+    LeaseView, NewAccessToken, NewJoinToken, NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Revoke,
+    Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
 };
+use persona_core::wire::planning::{PlanSettings, PlanView};
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -94,6 +96,33 @@ impl ApiClient {
     /// Deletes an egress pool that nothing is leased from.
     pub async fn delete_egress_pool(&self, name: &str) -> Result<(), ClientError> {
         self.delete_as_read(&["egress-pools", name]).await
+    }
+
+    /// The live fleet as planning sees it.
+    pub async fn fleet(&self) -> Result<Fleet, ClientError> {
+        self.get(&["fleet"]).await
+    }
+
+    /// The plan of the live fleet.
+    pub async fn plan(&self) -> Result<PlanView, ClientError> {
+        self.get(&["plan"]).await
+    }
+
+    /// The last moves of the plan, the newest first.
+    pub async fn plan_history(&self, limit: u32) -> Result<Vec<EventView>, ClientError> {
+        let request = self.request(Method::GET, &["plan", "history"], &[("limit", limit.to_string())]);
+        Ok(read::<Page<EventView>>(self.answer(request).await?).await?.items)
+    }
+
+    /// How the fleet is planned.
+    pub async fn plan_settings(&self) -> Result<PlanSettings, ClientError> {
+        self.get(&["settings", "planning"]).await
+    }
+
+    /// Sets how the fleet is planned.
+    pub async fn set_plan_settings(&self, settings: &PlanSettings) -> Result<PlanSettings, ClientError> {
+        let request = self.request(Method::PUT, &["settings", "planning"], &[]).json(settings);
+        read(self.answer(request).await?).await
     }
 
     /// Every node.

@@ -23,11 +23,11 @@ pub(super) fn full(what: &str) -> DataplaneError {
 impl NodeDataplane {
     pub(super) fn apply_validated(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
         node_room::check(&self.index, tables, self.maps.slots.len()).map_err(DataplaneError::Invalid)?;
-        debug_assert!(tables.groups.len() <= GROUP_COUNT_MAX as usize);
+        debug_assert!(tables.groups.len() + tables.planned.len() <= GROUP_COUNT_MAX as usize);
         self.put_config(tables)?;
         self.put_edges(tables)?;
-        for table in &tables.groups {
-            self.put_group(table)?;
+        for (name, rows) in tables.named_rows() {
+            self.put_rows(&name, rows)?;
         }
         for subject in &tables.subjects {
             self.give_subject_index(subject)?;
@@ -147,7 +147,7 @@ impl NodeDataplane {
             }
         }
         self.remove_leases(tables)?;
-        let groups = tables.groups.iter().map(|group| name_hash(group.group.as_str())).collect::<BTreeSet<_>>();
+        let groups = tables.named_rows().map(|(name, _)| name_hash(&name)).collect::<BTreeSet<_>>();
         for key in self.index.groups.surplus(|key| groups.contains(key)) {
             self.remove_group(key)?;
         }

@@ -65,7 +65,7 @@ impl NodeDataplane {
             subject_index: self.index.subjects.get(&entry.subject.0).expect("subjects come first"),
             vni: entry.vni.0,
             persona_index: self.give_persona_index(entry.vni.0)?,
-            group_index: self.index.groups.get(&name_hash(entry.group.as_str())).expect("groups come first"),
+            group_index: self.index.groups.get(&name_hash(&tables.rows_of(entry))).expect("tables of edges come first"),
             mtu: entry.mtu.into(),
             flags: if entry.configured { LEASE_IS_CONFIGURED } else { 0 },
             ..Lease::default()

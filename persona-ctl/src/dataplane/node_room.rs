@@ -13,10 +13,10 @@ use super::tables::{LeaseEntry, LeaseSpace, NodeTables};
 /// Refuses tables for which an apply would run out of indices or cells half-way.
 pub(super) fn check(index: &NodeIndex, tables: &NodeTables, slot_count: u32) -> Result<(), String> {
     let mut trial = index.clone();
-    for table in &tables.groups {
-        let key = name_hash(table.group.as_str());
+    for (name, _) in tables.named_rows() {
+        let key = name_hash(&name);
         if trial.groups.get(&key).is_none() {
-            trial.groups.give(key).ok_or_else(|| full("edge group", &table.group))?;
+            trial.groups.give(key).ok_or_else(|| full("edge group", &name))?;
         }
     }
     for subject in &tables.subjects {

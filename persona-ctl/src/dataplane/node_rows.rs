@@ -5,7 +5,7 @@ use persona_common::node::Group;
 
 use super::error::DataplaneError;
 use super::node::NodeDataplane;
-use super::tables::GroupTable;
+use super::tables::Rows;
 
 /// FNV-1a, 64 bits: finds a group again by its name after a restart.
 pub(super) fn name_hash(name: &str) -> u64 {
@@ -16,16 +16,18 @@ pub(super) fn name_hash(name: &str) -> u64 {
 }
 
 impl NodeDataplane {
-    /// Makes a group's table this one.
-    pub(super) fn put_group(&mut self, table: &GroupTable) -> Result<(), DataplaneError> {
-        let key = name_hash(table.group.as_str());
+    /// Makes the table of a name this one.
+    pub(super) fn put_rows(&mut self, name: &str, rows: &Rows) -> Result<(), DataplaneError> {
+        let key = name_hash(name);
         let rows =
-            table.rows.iter().map(|(first, second)| u32::from(first.0) << 16 | u32::from(second.0)).collect::<Vec<_>>();
+            rows.iter().map(|(first, second)| u32::from(first.0) << 16 | u32::from(second.0)).collect::<Vec<_>>();
         let index = match self.index.groups.get(&key) {
             Some(index) => index,
-            None => {
-                self.index.groups.give(key).ok_or_else(|| DataplaneError::Invalid("too many edge groups".to_owned()))?
-            }
+            None => self
+                .index
+                .groups
+                .give(key)
+                .ok_or_else(|| DataplaneError::Invalid("too many tables of edges".to_owned()))?,
         };
         let group = self.maps.groups.get(index)?;
         let halves = [index * 2 * MAGLEV_ROW_COUNT, (index * 2 + 1) * MAGLEV_ROW_COUNT];

@@ -7,7 +7,7 @@ use persona_common::maps::{BLOCKS_PER_LEASE_MAX, GROUP_COUNT_MAX, MAGLEV_ROW_COU
 use persona_core::ids::SubjectNumber;
 use persona_core::wire::desired::WHOLE_ADDRESS_BITS;
 
-use super::tables::{DeviceEntry, LeaseEntry, LeaseSpace, NodeTables, SubjectEntry};
+use super::tables::{DeviceEntry, LeaseEntry, LeaseSpace, NodeTables, PlannedTable, SubjectEntry};
 
 /// Ports below this one are never leased.
 const FIRST_LEASED_PORT: u32 = 1024;
@@ -23,9 +23,11 @@ pub(super) fn validate(tables: &NodeTables) -> Result<(), String> {
     unique(tables.leases.iter().map(|lease| lease.id), "lease")?;
     let groups = unique(tables.groups.iter().map(|group| group.group.clone()), "group")?;
     unique(tables.edges.iter().map(|edge| edge.number), "edge")?;
-    if groups.len() > GROUP_COUNT_MAX as usize {
-        return Err(format!("{} edge groups, at most {GROUP_COUNT_MAX} fit", groups.len()));
+    let table_count = groups.len() + tables.planned.len();
+    if table_count > GROUP_COUNT_MAX as usize {
+        return Err(format!("{table_count} tables of edge groups, at most {GROUP_COUNT_MAX} fit"));
     }
+    check_planned(tables)?;
     tables.subjects.iter().try_for_each(|subject| check_subject(subject, tables))?;
     check_places(tables, &subjects)?;
     for lease in &tables.leases {
@@ -147,11 +149,24 @@ fn check_sources(
     Ok(())
 }
 
+/// Tables that go before a group's own.
+fn check_planned(tables: &NodeTables) -> Result<(), String> {
+    let members =
+        |table: &PlannedTable| table.subjects.iter().map(|it| format!("{it} of group {}", table.group)).collect();
+    let members: Vec<Vec<String>> = tables.planned.iter().map(members).collect();
+    unique(members.into_iter().flatten(), "planned subject")?;
+    unique(tables.named_rows().map(|(name, _)| name), "table of edges")?;
+    match tables.planned.iter().find(|table| tables.groups.iter().all(|own| own.group != table.group)) {
+        Some(table) => Err(format!("planned edges of group {}, which has no table of its own", table.group)),
+        None => Ok(()),
+    }
+}
+
 /// Edges, groups and the node's own address: the ways out.
 fn check_ways(tables: &NodeTables) -> Result<(), String> {
-    for group in &tables.groups {
-        if group.rows.len() != MAGLEV_ROW_COUNT as usize {
-            return Err(format!("group {}: {} rows, {MAGLEV_ROW_COUNT} are needed", group.group, group.rows.len()));
+    for (name, rows) in tables.named_rows() {
+        if rows.len() != MAGLEV_ROW_COUNT as usize {
+            return Err(format!("group {name}: {} rows, {MAGLEV_ROW_COUNT} are needed", rows.len()));
         }
     }
     for edge in &tables.edges {

@@ -4,6 +4,7 @@
 //! in an order in which no packet ever sees half of a change. It gives indices in maps itself, and finds them again in
 //! the maps after a restart.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
@@ -30,10 +31,26 @@ pub struct NodeTables {
     pub edges: Vec<EdgeEntry>,
     /// One Maglev table per group.
     pub groups: Vec<GroupTable>,
+    /// Tables that go before a group's own, for the leases of some subjects.
+    pub planned: Vec<PlannedTable>,
     /// Destinations (address, prefix length) that pass by every persona: local subnets, the host's own addresses.
     pub bypass: Vec<(IpAddr, u8)>,
     /// Source ranges that the guard never lets out untouched, beside the devices above.
     pub managed: Vec<(IpAddr, u8)>,
+}
+
+impl NodeTables {
+    /// Every Maglev table, by what it is found again by after a restart.
+    pub(super) fn named_rows(&self) -> impl Iterator<Item = (String, &Rows)> {
+        let own = self.groups.iter().map(|table| (table.group.to_string(), &table.rows));
+        own.chain(self.planned.iter().map(|table| (table.name(), &table.rows)))
+    }
+
+    /// The name of the table that a lease's flows take.
+    pub(super) fn rows_of(&self, lease: &LeaseEntry) -> String {
+        let is_for = |table: &&PlannedTable| table.group == lease.group && table.subjects.contains(&lease.subject);
+        self.planned.iter().find(is_for).map_or_else(|| lease.group.to_string(), PlannedTable::name)
+    }
 }
 
 /// A subject that lives on this node.
@@ -195,13 +212,37 @@ pub struct EdgeEntry {
     pub next_hop: IpAddr,
 }
 
+/// First and second choice per row, `persona_core::maglev::ROW_COUNT` rows; 0 stands for no edge.
+pub type Rows = Vec<(EdgeNumber, EdgeNumber)>;
+
 /// A group's Maglev table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupTable {
     /// Which group.
     pub group: GroupName,
-    /// First and second choice per row, `persona_core::maglev::ROW_COUNT` rows; 0 stands for no edge.
-    pub rows: Vec<(EdgeNumber, EdgeNumber)>,
+    /// Its rows.
+    pub rows: Rows,
+}
+
+/// A Maglev table for the leases that some subjects hold in a group, in the place of the group's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedTable {
+    /// Which group; one of [`NodeTables::groups`].
+    pub group: GroupName,
+    /// The edges that it prefers.
+    pub edges: Vec<EdgeNumber>,
+    /// For whom it is; nobody is in two tables of a group.
+    pub subjects: BTreeSet<SubjectNumber>,
+    /// Its rows.
+    pub rows: Rows,
+}
+
+impl PlannedTable {
+    /// What it is found again by after a restart; no group has such a name.
+    fn name(&self) -> String {
+        let edges: Vec<String> = self.edges.iter().map(ToString::to_string).collect();
+        format!("{}>{}", self.group, edges.join(","))
+    }
 }
 
 /// Everything an edge's programs need.

@@ -72,6 +72,25 @@ pub struct CapacityFile {
     pub bits_per_sec: u64,
     /// Leases.
     pub lease_count: u32,
+    /// Packets per second, both directions together. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets_per_sec: Option<u64>,
+    /// Flows at a time. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_count: Option<u64>,
+}
+
+impl CapacityFile {
+    /// The keys that say that the edge can carry nothing at all.
+    fn zeros(self) -> impl Iterator<Item = &'static str> {
+        let figures = [
+            ("bits_per_sec", Some(self.bits_per_sec)),
+            ("lease_count", Some(self.lease_count.into())),
+            ("packets_per_sec", self.packets_per_sec),
+            ("flow_count", self.flow_count),
+        ];
+        figures.into_iter().filter(|(_, figure)| *figure == Some(0)).map(|(key, _)| key)
+    }
 }
 
 /// Where the programs hang.
@@ -130,7 +149,9 @@ impl EdgeFile {
             (!has_next_hop).then(|| missing(next_hops.0, next_hops.1)),
         ];
         let token = read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref()).err();
-        keys.into_iter().flatten().chain(token).collect()
+        let zeros = self.capacity.into_iter().flat_map(CapacityFile::zeros);
+        let zeros = zeros.map(|key| ConfigurationError::NoCapacity { key });
+        keys.into_iter().flatten().chain(token).chain(zeros).collect()
     }
 
     /// The whole file as it is in force, with defaults, and without secrets.
@@ -183,7 +204,8 @@ impl From<HookChoice> for Hook {
 
 impl From<CapacityFile> for EdgeCapacity {
     fn from(capacity: CapacityFile) -> Self {
-        Self { bits_per_sec: capacity.bits_per_sec, lease_count: capacity.lease_count }
+        let CapacityFile { bits_per_sec, lease_count, packets_per_sec, flow_count } = capacity;
+        Self { bits_per_sec, lease_count, packets_per_sec, flow_count }
     }
 }
 
@@ -208,6 +230,9 @@ mod tests {
         text.push_str("hook = 'xdp'\ncapacity = { bits_per_sec = 1000, lease_count = 5 }\n");
         let config = toml::from_str::<EdgeFile>(&text).unwrap().check().unwrap();
         assert_eq!(config.file.hook, HookChoice::Xdp);
+        let empty = text.replace("lease_count = 5", "lease_count = 5, packets_per_sec = 0");
+        let error = toml::from_str::<EdgeFile>(&empty).unwrap().check().unwrap_err().to_string();
+        assert!(error.starts_with("capacity.packets_per_sec is 0"), "{error}");
         let text =
             text.replace("outside_next_hop = '198.51.100.1'", "outside_next_hop6 = 'fe80::1'\naddress = 'fd00::1'");
         let config = toml::from_str::<EdgeFile>(&text).unwrap().check().unwrap();

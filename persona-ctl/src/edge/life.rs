@@ -17,6 +17,7 @@ use super::carried::Carried;
 use super::config::EdgeConfig;
 use super::guardian::News;
 use super::observe::{Known, ObserveError, Observed};
+use super::processor::Processor;
 use super::surroundings::Surroundings;
 use super::tables::{self, EdgePlan, MtuPolicy, Own};
 use crate::host;
@@ -88,6 +89,7 @@ pub(super) struct Edge {
     snapshot_count: u64,
     pub(super) metrics: watch::Sender<Snapshot>,
     pub(super) carried: Carried,
+    pub(super) processor: Processor,
 }
 
 impl Edge {
@@ -135,6 +137,7 @@ impl Edge {
             snapshot_count,
             metrics,
             carried: Carried::default(),
+            processor: Processor::default(),
         })
     }
 

@@ -18,6 +18,7 @@ mod neighbour_discovery;
 mod observe;
 mod ownership;
 mod packet_socket;
+mod processor;
 mod report;
 mod surroundings;
 mod tables;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use persona_core::ids::EdgeNumber;
 use persona_core::liveness::Verdict;
@@ -119,6 +120,7 @@ impl Edge {
                 self.carried.count(&raw.personas);
                 let mut counters = counters(raw, slow_path);
                 counters.carried = self.carried.total();
+                counters.cpu_millionths = self.processor.look(Path::new("/proc/stat"));
                 self.link.report_next(|outbox| outbox.report.counters = Some(counters));
             }
             Err(error) => self.say(&crate::host::error_chain(&error)),

@@ -115,7 +115,7 @@ impl Follow {
     }
 }
 
-fn view(record: EventRecord) -> EventView {
+pub(super) fn view(record: EventRecord) -> EventView {
     EventView {
         number: record.number,
         time_ms: record.time_ms,

@@ -10,6 +10,7 @@ use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::overrides::check_exists;
+use crate::planning::{Current, considered};
 use crate::store::AgentId;
 
 /// What a subject wears, every persona that was considered, and where each field of the result comes from.
@@ -29,7 +30,14 @@ pub(super) async fn explain(
         id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_ref()))
     };
     let (lease, lease6) = (lease_of(assignment.lease), lease_of(assignment.lease6));
-    let (considered, effective) = (outfit.decision.considered, outfit.effective.fields());
+    let (personas, effective) = (outfit.decision.considered, outfit.effective.fields());
+    let (planning, reports, who) = (snapshot.clone(), context.assigner.reports(), subject.clone());
+    // Every edge is judged beside everybody that it carries.
+    let edges = tokio::task::spawn_blocking(move || {
+        let current = Current::of(&planning, &reports).ok()?;
+        considered(&current, &who)
+    });
+    let edges = edges.await.map_err(Refusal::internal_from)?;
     let activation = context.live.activations.view(&subject, context.live.clock.moment());
-    Ok(Json(Explanation { assignment, lease, lease6, considered, activation, effective }))
+    Ok(Json(Explanation { assignment, lease, lease6, considered: personas, edges, activation, effective }))
 }

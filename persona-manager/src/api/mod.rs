@@ -22,6 +22,7 @@ mod nodes;
 mod openapi;
 mod page;
 mod personas;
+mod plan;
 mod register;
 mod request;
 mod settings;
@@ -110,6 +111,10 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(edges::revoke))
         .routes(routes!(edges::set_weight))
         .routes(routes!(settings::probe, settings::set_probe))
+        .routes(routes!(plan::settings, plan::set_settings))
+        .routes(routes!(plan::fleet))
+        .routes(routes!(plan::plan))
+        .routes(routes!(plan::history))
         .routes(routes!(workloads::list))
         .routes(routes!(workloads::get))
         .routes(routes!(leases::list))

@@ -37,7 +37,8 @@ pub(super) async fn set_probe(
                 message,
                 json!({ "before": before, "after": probe }),
             );
-            draft.put(SettingsRecord { probe: Some(probe) });
+            let settings = draft.state().settings.get(SETTINGS_KEY).map(|it| (**it).clone()).unwrap_or_default();
+            draft.put(SettingsRecord { probe: Some(probe), ..settings });
         }
         Ok(())
     };

@@ -1,10 +1,13 @@
 //! What people see of records and reports.
 
+use std::collections::BTreeMap;
+
 use persona_core::health::Fence;
-use persona_core::ids::{EdgeName, Generation, NodeName, SubjectId};
+use persona_core::ids::{EdgeName, Generation, GroupName, NodeName, SubjectId};
 use persona_core::lease::LeaseState;
 use persona_core::wire::api::{AssignmentView, EdgeProbe, EdgeView, LeaseView, NodeView, WorkloadView};
 use persona_core::wire::desired::ProbeItem;
+use persona_core::wire::load::EdgeLoad;
 
 use crate::live::AgentLive;
 use crate::store::{AgentId, AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
@@ -120,6 +123,7 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         Fence::Unfenced { reason } => Some(reason),
     };
     let carried = snapshot.leases.values().filter(|lease| lease.group == *group && lease.state.is_at_edges());
+    let lease_count = carried.count() as u32;
     Some(EdgeView {
         name: record.id.name.parse().ok()?,
         number: edge.number,
@@ -138,6 +142,7 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         leaving: edge.is_leaving,
         unfenced,
         bits_per_sec: live.map_or(0, |live| live.bits_per_sec),
+        load: load_of(live, lease_count).measured_by(edge.capacity.as_ref()),
         probes: probes_of(reports, snapshot, record),
         seen_ms: live.map_or(0, |live| live.seen_ms),
         version: record.version.clone(),
@@ -145,9 +150,36 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         applied: live.map_or(Generation::default(), |live| live.applied),
         rejected: live.and_then(|live| live.rejected.clone()),
         owned: live.map(|live| live.owned.clone()).unwrap_or_default(),
-        lease_count: carried.count() as u32,
+        lease_count,
         counters: live.map(|live| live.counters.clone()).unwrap_or_default(),
     })
+}
+
+/// What every edge carries, by name.
+pub(super) fn loads(reports: &Reports, snapshot: &Snapshot) -> BTreeMap<String, EdgeLoad> {
+    let mut lease_counts: BTreeMap<&GroupName, u32> = BTreeMap::new();
+    for lease in snapshot.leases.values().filter(|lease| lease.state.is_at_edges()) {
+        *lease_counts.entry(&lease.group).or_default() += 1;
+    }
+    let edges = snapshot.agents.values().filter_map(|agent| Some((&agent.id, agent.edge()?)));
+    let loads = edges.map(|(id, edge)| {
+        let lease_count = lease_counts.get(&edge.group).copied().unwrap_or(0);
+        (id.name.clone(), load_of(reports.get(id), lease_count).measured_by(edge.capacity.as_ref()))
+    });
+    loads.collect()
+}
+
+/// What an edge carries.
+fn load_of(live: Option<&AgentLive>, lease_count: u32) -> EdgeLoad {
+    let Some(live) = live else { return EdgeLoad { lease_count, ..EdgeLoad::default() } };
+    EdgeLoad {
+        bits_per_sec: live.bits_per_sec,
+        packets_per_sec: live.rates.packets_per_sec,
+        drops_per_sec: live.rates.drops_per_sec,
+        lease_count,
+        cpu_share: live.counters.cpu_millionths.map(|share| share as f32 / 1e6),
+        ..EdgeLoad::default()
+    }
 }
 
 /// What everybody who probes an edge measures.

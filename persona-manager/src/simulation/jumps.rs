@@ -44,6 +44,7 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         sections: Default::default(),
         target: None,
         unassigned: None,
+        planned: None,
         item: None,
     };
     manager

@@ -33,8 +33,8 @@ pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
     AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, Claim, Cross, DocumentRecord, EdgeDetails,
     EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, OnceRecord,
-    Override, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, RootState, RuleIn,
-    SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    Override, PlannedRecord, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord, RootState,
+    RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WorkloadRecord,
     weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};

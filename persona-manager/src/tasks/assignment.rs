@@ -89,6 +89,7 @@ impl Assigner {
         leases::advance(draft, &reports, self.probe(draft.state()));
         exhaustion::note(draft, &reports);
         removal::finish(draft, &reports, self.probe(draft.state()));
+        self.live.planning().advance(draft, &reports);
         tell_nodes(draft, &outfits);
         let groups = reachable_groups(draft.state(), &outfits);
         desired::publish(draft, self.probe(draft.state()), &groups);
@@ -174,8 +175,8 @@ fn assign_all(draft: &mut Draft, reports: &Reports) -> BTreeMap<SubjectId, Outfi
 fn forget_vanished(draft: &mut Draft, present: &BTreeSet<&SubjectId>) {
     let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().cloned().collect();
     for record in subjects.iter().filter(|record| !present.contains(&record.subject)) {
-        let (sections, target, unassigned, item, activation) = (BTreeMap::new(), None, None, None, None);
-        let after = SubjectRecord { sections, target, unassigned, item, activation, ..(**record).clone() };
+        let (sections, target, unassigned, planned, item, activation) = (BTreeMap::new(), None, None, None, None, None);
+        let after = SubjectRecord { sections, target, unassigned, planned, item, activation, ..(**record).clone() };
         if after != **record {
             draft.put(after);
         }

@@ -328,6 +328,7 @@ fn keep_item(draft: &mut Draft, item: &SubjectItem) {
         sections: Default::default(),
         target: None,
         unassigned: None,
+        planned: None,
         item: None,
     });
     draft.put(SubjectRecord { number: item.number, item: Some(item.clone()), ..record });

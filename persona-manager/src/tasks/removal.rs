@@ -58,6 +58,7 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
             activation: None,
             target: None,
             unassigned: None,
+            planned: None,
             item: None,
             ..(*record).clone()
         };

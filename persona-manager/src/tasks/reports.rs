@@ -41,6 +41,16 @@ impl Reports {
         }
     }
 
+    /// When this was taken, by the clock that never goes back, milliseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Whether everybody has had the time to report since this manager started.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.now.saturating_sub(self.started) > self.silent_after_ms
+    }
+
     /// What an agent last reported.
     pub(crate) fn get(&self, id: &AgentId) -> Option<&AgentLive> {
         self.agents.get(id)

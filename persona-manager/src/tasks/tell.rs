@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use persona_core::compose::{Effective, Layer, Origin};
 use persona_core::document::{Family, Impair, Network, Section};
+use persona_core::ids::{EdgeName, GroupName};
 use persona_core::units::{BitRate, Span};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
@@ -99,6 +100,7 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
             mtu: network.mtu(),
             protocols: protocol_numbers(network),
             group: any.group.clone(),
+            planned: planned_in(record, &any.group),
             lease: target.lease,
             lease6: target.lease6,
             prefer_ipv6: network.family() == Family::PreferIpv6 && target.lease6.is_some(),
@@ -117,6 +119,12 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
         resources: resources_of(effective),
         digest: effective.digest(),
     }
+}
+
+/// Its planned edge, if that can carry the leases of this group.
+fn planned_in(record: &SubjectRecord, group: &GroupName) -> Vec<EdgeName> {
+    let planned = record.planned.iter().filter(|planned| planned.group == *group);
+    planned.map(|planned| planned.edge.clone()).collect()
 }
 
 /// The rates and marks that a subject wears; of two rates the lower one, whichever section it is from.

@@ -256,6 +256,7 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         sections: BTreeMap::new(),
         target: None,
         unassigned: None,
+        planned: None,
         item: None,
     }
 }

@@ -10,6 +10,7 @@ mod disk;
 mod families;
 mod identity;
 mod leases;
+mod plan;
 mod recovery;
 mod removal;
 mod revocation;

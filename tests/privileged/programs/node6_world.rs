@@ -112,6 +112,7 @@ pub(super) fn tables(underlay: Underlay) -> NodeTables {
             next_hop: underlay.edge,
         }],
         groups: vec![GroupTable { group: group(), rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
+        planned: vec![],
         bypass: vec![(v6("fd00:1::").into(), 64)],
         managed: vec![],
     }

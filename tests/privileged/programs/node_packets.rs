@@ -77,6 +77,7 @@ pub(super) fn tables() -> NodeTables {
             next_hop: EDGE.into(),
         }],
         groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
+        planned: vec![],
         bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
         managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
     }

@@ -200,6 +200,7 @@ impl Chain {
                 next_hop: family.edge(),
             }],
             groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
+            planned: vec![],
             bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24), (WORKLOAD6.into(), 64)],
             managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
         }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::activation::ActivationView;
 use super::subjects::{AssignmentView, LeaseView};
-use crate::ids::PersonaName;
+use crate::ids::{EdgeName, PersonaName};
+use crate::plan::Demand;
+use crate::wire::planning::PlanMode;
 
 /// `GET /v1/explain/{subject}`: how the decision came about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct Explanation {
     pub lease6: Option<LeaseView>,
     /// Every persona that was considered for the network section, best first.
     pub considered: Vec<Considered>,
+    /// Every edge that was considered. Absent: it holds no lease, or not every edge of its group states what it can carry.
+    #[serde(default)]
+    pub edges: Option<EdgeExplanation>,
     /// What criteria make of it. Absent: no persona that it may wear has rules.
     #[serde(default)]
     pub activation: Option<ActivationView>,
@@ -44,6 +49,43 @@ pub struct Considered {
     /// Score terms by name; the sum decides.
     pub scores: BTreeMap<String, f64>,
     /// What would change the answer.
+    pub hint: Option<String>,
+}
+
+/// Why a subject is planned onto its edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeExplanation {
+    /// Whether the plan takes effect.
+    pub mode: PlanMode,
+    /// Its planned edge. Absent: it has none.
+    pub edge: Option<EdgeName>,
+    /// A sentence for people.
+    pub reason: String,
+    /// What is reserved for it: rate, packets per second, flows, leases.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub demand: Demand,
+    /// The planned edge, the others by score, those that are refused.
+    pub considered: Vec<ConsideredEdge>,
+}
+
+/// One edge that was considered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ConsideredEdge {
+    /// Which.
+    pub edge: EdgeName,
+    /// Whether the subject is planned onto it.
+    pub chosen: bool,
+    /// What each filter has against it; empty if nothing.
+    pub refusals: Vec<String>,
+    /// Score terms by name, in points.
+    pub scores: BTreeMap<String, f64>,
+    /// How full it would be with the subject on it, 1 is full.
+    pub fullness: f64,
+    /// What would change that it was not chosen.
     pub hint: Option<String>,
 }
 

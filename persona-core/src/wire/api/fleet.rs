@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Capability, EdgeName, EdgeNumber, Generation, GroupName, NodeName};
 use crate::wire::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection};
+use crate::wire::load::EdgeLoad;
 
 /// A registered node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,6 +97,9 @@ pub struct EdgeView {
     pub unfenced: Option<String>,
     /// Traffic between its last two reports.
     pub bits_per_sec: u64,
+    /// What it carries, and how full it is.
+    #[serde(default)]
+    pub load: EdgeLoad,
     /// What everybody who probes it measures.
     pub probes: Vec<EdgeProbe>,
     /// When it last reported.

@@ -11,7 +11,8 @@
 //! | `POST /v1/nodes/{name}/drain` `/undrain` · `POST /v1/edges/{name}/drain` `/undrain` | → [`NodeView`] · [`EdgeView`] |
 //! | `PUT /v1/edges/{name}/weight` · `DELETE /v1/nodes/{name}?force=` `/v1/edges/{name}?force=` | [`EdgeWeight`] → [`EdgeView`] |
 //! | `POST /v1/nodes/{name}/revoke` · `POST /v1/edges/{name}/revoke` | [`Revoke`] |
-//! | `GET/PUT /v1/settings/probe` | [`super::desired::ProbeItem`] |
+//! | `GET/PUT /v1/settings/probe` · `/v1/settings/planning` | [`super::desired::ProbeItem`] · [`super::planning::PlanSettings`] |
+//! | `GET /v1/fleet` · `/v1/plan` · `/v1/plan/history?limit=` | → [`Fleet`](crate::plan::Fleet) · [`super::planning::PlanView`] · [`Page`] of [`EventView`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
 //! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |
 //! | `GET /v1/authority` · `POST /v1/authority/rotate` · `/roots/{id}/retire` | [`Rotate`] · [`Retire`] → [`AuthorityView`] |
@@ -44,7 +45,7 @@ pub use answer::{Page, Problem, ProblemPart};
 pub use audit::AuditCheckpoint;
 pub use authority::{AuthorityView, Retire, RetiredRoot, RootState, RootView, Rotate, Succession};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
-pub use explanation::{Considered, EffectiveField, Explanation};
+pub use explanation::{Considered, ConsideredEdge, EdgeExplanation, EffectiveField, Explanation};
 pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};

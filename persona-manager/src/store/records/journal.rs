@@ -3,6 +3,7 @@
 use persona_core::audit::AuditSeal;
 use persona_core::ids::Generation;
 use persona_core::wire::desired::ProbeItem;
+use persona_core::wire::planning::PlanSettings;
 use serde::{Deserialize, Serialize};
 
 use super::agents::AgentId;
@@ -22,11 +23,14 @@ pub(crate) struct PublicationRecord {
 pub(crate) const SETTINGS_KEY: &str = "settings";
 
 /// What was set through the API and goes before the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SettingsRecord {
     /// How to probe.
     #[serde(default)]
     pub probe: Option<ProbeItem>,
+    /// How the fleet is planned.
+    #[serde(default)]
+    pub plan: Option<PlanSettings>,
 }
 
 /// The key of the one record of what was dropped.

@@ -6,6 +6,7 @@ mod agents;
 mod documents;
 mod journal;
 mod once;
+mod planned;
 mod recovery;
 mod revocations;
 mod roots;
@@ -22,6 +23,7 @@ pub(crate) use agents::{
 pub(crate) use documents::{DocumentRecord, VersionRecord};
 pub(crate) use journal::{AUDIT_STUB_KEY, AuditStubRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
 pub(crate) use once::OnceRecord;
+pub(crate) use planned::PlannedRecord;
 pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
 pub(crate) use roots::{Cross, RootRecord, RootState, SealedKey};

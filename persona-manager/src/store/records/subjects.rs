@@ -12,6 +12,7 @@ use persona_core::wire::desired::{AddressFamily, LeaseSpace, SubjectItem};
 use serde::{Deserialize, Serialize};
 
 use super::activation::ActivationRecord;
+use super::planned::PlannedRecord;
 use super::recovery::Claim;
 
 /// A workload as its node last reported it.
@@ -46,6 +47,9 @@ pub(crate) struct SubjectRecord {
     pub target: Option<NetworkTarget>,
     /// Why it has no network section though it should.
     pub unassigned: Option<String>,
+    /// The edge that it is planned onto, while the plan steers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<PlannedRecord>,
     /// What its node was told last.
     pub item: Option<SubjectItem>,
 }

@@ -1,0 +1,233 @@
+//! The live fleet as planning and `simulate` read it. Pure: the same snapshot and reports give the same fleet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use persona_core::document::Location;
+use persona_core::ids::{EdgeName, GroupName, NodeName, PersonaName, SubjectId};
+use persona_core::plan::{
+    Capacity, Demand, Fleet, FleetEdge, FleetNode, FleetPersona, FleetPolicy, FleetSubject, Path, PathLimits, Rule,
+    Service,
+};
+use persona_core::units::{BitRate, Share};
+use persona_core::wire::agent::{EdgeCapacity, EdgeHealth};
+use persona_core::wire::planning::PlanSettings;
+
+use crate::store::{AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
+use crate::tasks::reports::Reports;
+
+/// The longest round trip that a fleet can have, milliseconds.
+const PATH_MS_MAX: f64 = 60_000.0;
+
+/// Less than so many bits per second are none: what keeps connections open shall not make plans.
+const RATE_MIN: u64 = 64_000;
+
+/// Less than so many packets per second are none.
+const PACKETS_MIN: u64 = 50;
+
+/// The live fleet: edges, nodes, and every subject that holds a lease in force.
+pub(crate) fn fleet_of(snapshot: &Snapshot, reports: &Reports, settings: &PlanSettings) -> Fleet {
+    let subjects = subjects_of(snapshot, reports);
+    let personas = personas_of(snapshot, &subjects);
+    let edges = snapshot.agents.values().filter_map(|agent| edge_of(agent));
+    let nodes = snapshot.agents.values().filter_map(|agent| node_of(agent, reports));
+    let mut nodes: BTreeMap<NodeName, FleetNode> = nodes.map(|node| (node.name.clone(), node)).collect();
+    for (id, subject) in subjects {
+        if let Some(node) = nodes.get_mut(id.node()) {
+            node.subjects.push(subject);
+        }
+    }
+    nodes.values_mut().for_each(|node| node.subjects.sort_by(|one, other| one.workload.cmp(&other.workload)));
+    let edges: Vec<FleetEdge> = edges.collect();
+    // A group that is no more holds nobody; a policy about it shall not keep everybody from being planned.
+    let is_known = |policy: &&FleetPolicy| match &policy.rule {
+        Rule::MaxGroupShare(rule) => {
+            rule.group.as_ref().is_none_or(|group| edges.iter().any(|edge| edge.group == *group))
+        }
+        _ => true,
+    };
+    let policies = settings.policies.iter().filter(is_known).cloned().collect();
+    Fleet {
+        personas,
+        edges,
+        nodes: nodes.into_values().collect(),
+        contents: settings.contents.clone(),
+        policies,
+        planning: settings.planning,
+    }
+}
+
+/// The leases under which a subject's new flows leave, all of one group.
+fn leases_of<'a>(snapshot: &'a Snapshot, record: &SubjectRecord) -> Vec<&'a LeaseRecord> {
+    let ids = record.target.iter().flat_map(|target| target.leases());
+    ids.filter_map(|id| snapshot.leases.get(&id).map(AsRef::as_ref)).collect()
+}
+
+fn subjects_of(snapshot: &Snapshot, reports: &Reports) -> Vec<(SubjectId, FleetSubject)> {
+    let subject = |record: &SubjectRecord| {
+        let leases = leases_of(snapshot, record);
+        let (target, first) = (record.target.as_ref()?, leases.first()?);
+        let workload = match &record.subject {
+            SubjectId::Workload(_, workload) => Some(workload.clone()),
+            SubjectId::Node(_) => None,
+        };
+        let subject = FleetSubject {
+            workload,
+            personas: vec![target.persona.clone()],
+            group: Some(first.group.clone()),
+            demand: demand_of(&record.subject, &leases, reports),
+            requires: Vec::new(),
+            prefers: Vec::new(),
+            labels: snapshot.workloads.get(&record.subject).map(|it| it.report.labels.clone()).unwrap_or_default(),
+        };
+        Some((record.subject.clone(), subject))
+    };
+    snapshot.subjects.values().filter_map(|record| subject(record)).collect()
+}
+
+/// What a subject carried of late, its flows and its leases.
+fn demand_of(subject: &SubjectId, leases: &[&LeaseRecord], reports: &Reports) -> Demand {
+    let node = reports.get(&AgentId::node(subject.node()));
+    let rate = node.and_then(|node| node.rates.subjects.get(subject)).copied().unwrap_or_default();
+    let uses = leases.iter().filter_map(|lease| node?.leases.get(&lease.id));
+    Demand {
+        rate: BitRate(rounded_up(rate.bits_per_sec, RATE_MIN)),
+        packets_per_sec: rounded_up(rate.packets_per_sec, PACKETS_MIN),
+        flows: rounded_up(uses.map(|it| u64::from(it.live_slot_count)).sum(), 1),
+        leases: leases.len() as u64,
+    }
+}
+
+/// The next higher of steps that are an eighth apart, so that what hardly changes does not change; below `least`, none.
+fn rounded_up(measured: u64, least: u64) -> u64 {
+    if measured < least {
+        return 0;
+    }
+    let step = 1 << measured.ilog2().saturating_sub(3);
+    measured.div_ceil(step) * step
+}
+
+/// Every persona with a way out, and the groups that can carry it: those of its pools, and where leases under it are.
+fn personas_of(snapshot: &Snapshot, subjects: &[(SubjectId, FleetSubject)]) -> Vec<FleetPersona> {
+    let pools: BTreeMap<_, _> = snapshot.pools().map(|pool| (&pool.metadata.name, &pool.spec.group)).collect();
+    let mut groups: BTreeMap<PersonaName, BTreeSet<GroupName>> = BTreeMap::new();
+    for entry in snapshot.personas() {
+        let network = entry.document.spec.network.iter();
+        let known = network.clone().flat_map(|it| &it.egress.pools).filter_map(|pool| pools.get(pool).copied());
+        let asked = entry.document.spec.network.as_ref().and_then(|network| network.group());
+        let known = known.filter(|group| asked.is_none_or(|asked| asked == *group)).cloned();
+        groups.entry(entry.document.metadata.name.clone()).or_default().extend(known);
+    }
+    for (_, subject) in subjects {
+        let persona = subject.personas.first().expect("a subject wears a persona").clone();
+        groups.entry(persona).or_default().extend(subject.group.clone());
+    }
+    let personas = groups.into_iter().filter(|(_, groups)| !groups.is_empty()).map(|(name, groups)| FleetPersona {
+        name,
+        groups: groups.into_iter().collect(),
+        requires: Vec::new(),
+        prefers: Vec::new(),
+        content: None,
+        path: None::<PathLimits>,
+    });
+    personas.collect()
+}
+
+fn edge_of(agent: &AgentRecord) -> Option<FleetEdge> {
+    let edge = agent.edge()?;
+    let service = match edge.state {
+        EdgeState::Down | EdgeState::New => Service::Down,
+        EdgeState::Up if edge.is_leaving || carries_nothing(edge.capacity.as_ref()) => Service::Maintenance,
+        EdgeState::Up if edge.draining => Service::Draining,
+        EdgeState::Up if !edge.flags.is_empty() => Service::Degraded,
+        EdgeState::Up => Service::Serving,
+    };
+    Some(FleetEdge {
+        name: agent.id.name.parse().ok()?,
+        group: edge.group.clone(),
+        location: location_of(&agent.labels),
+        capacity: edge.capacity.as_ref().map(capacity_of).unwrap_or_default(),
+        service,
+        capabilities: agent.capabilities.clone(),
+        labels: agent.labels.clone(),
+        content_rtt_ms: BTreeMap::new(),
+    })
+}
+
+/// A capacity with a 0 in it, which no configuration has but that of an earlier release.
+fn carries_nothing(capacity: Option<&EdgeCapacity>) -> bool {
+    let has_zero = |it: &EdgeCapacity| {
+        it.bits_per_sec == 0 || it.lease_count == 0 || it.packets_per_sec == Some(0) || it.flow_count == Some(0)
+    };
+    capacity.is_some_and(has_zero)
+}
+
+fn capacity_of(capacity: &EdgeCapacity) -> Capacity {
+    let stated = |figure: u64| Some(figure).filter(|figure| *figure > 0);
+    Capacity {
+        rate: stated(capacity.bits_per_sec).map(BitRate),
+        packets_per_sec: capacity.packets_per_sec.and_then(stated),
+        flows: capacity.flow_count.and_then(stated),
+        leases: stated(capacity.lease_count.into()),
+    }
+}
+
+fn node_of(agent: &AgentRecord, reports: &Reports) -> Option<FleetNode> {
+    agent.node()?;
+    let heard = reports.get(&agent.id).into_iter().flat_map(|live| live.edges.values());
+    let paths = heard.filter_map(|(health, _)| Some((health.edge.clone(), path_of(health)?)));
+    Some(FleetNode {
+        name: agent.id.name.parse().ok()?,
+        location: location_of(&agent.labels),
+        labels: agent.labels.clone(),
+        paths: paths.collect::<BTreeMap<EdgeName, Path>>(),
+        subjects: Vec::new(),
+    })
+}
+
+fn path_of(health: &EdgeHealth) -> Option<Path> {
+    let ms = |us: u32| (f64::from(us) / 1_000.0).min(PATH_MS_MAX);
+    let loss = (f64::from(health.loss).clamp(0.0, 1.0) * f64::from(Share::WHOLE)) as u32;
+    Some(Path {
+        rtt_ms: ms(health.rtt_us.filter(|_| health.alive)?),
+        loss: Share::from_millionths(loss),
+        jitter_ms: ms(health.jitter_us.unwrap_or(0)),
+    })
+}
+
+/// Where labels say that something stands: `country`, with `latitude` and `longitude`. What is impossible is not said.
+fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
+    let country =
+        labels.get("country").filter(|it| it.len() == 2 && it.bytes().all(|byte| byte.is_ascii_uppercase()))?;
+    let degrees = |key: &str, most: f64| {
+        labels.get(key).and_then(|text| text.parse::<f64>().ok()).filter(|degrees| degrees.abs() <= most)
+    };
+    let (latitude, longitude) = (degrees("latitude", 90.0), degrees("longitude", 180.0));
+    Some(Location { country: country.clone(), region: None, city: labels.get("city").cloned(), latitude, longitude })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_reserved_in_steps_and_never_less() {
+        for (measured, expected) in [(0, 0), (63_999, 0), (64_000, 65_536), (65_536, 65_536), (65_537, 73_728)] {
+            assert_eq!(rounded_up(measured, RATE_MIN), expected, "{measured}");
+        }
+        for measured in (1..2_000).chain([u64::from(u32::MAX), 40_000_000_000]) {
+            let reserved = rounded_up(measured, 1);
+            assert!(reserved >= measured && reserved as f64 <= measured as f64 * 1.125 + 1.0, "{measured} {reserved}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_told_by_labels_and_what_is_impossible_is_left_out() {
+        let labels = |pairs: &[(&str, &str)]| {
+            location_of(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        };
+        assert_eq!(labels(&[("city", "Berlin")]), None);
+        assert_eq!(labels(&[("country", "Germany")]), None);
+        let place = labels(&[("country", "DE"), ("latitude", "52.5"), ("longitude", "190")]).unwrap();
+        assert_eq!((place.country.as_str(), place.latitude, place.longitude), ("DE", Some(52.5), None));
+    }
+}

@@ -1,0 +1,202 @@
+//! The plan of the live fleet: as advice it is shown, steering it is told to nodes, and follows edges that die, drain and return.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+use persona_core::document::Format;
+use persona_core::plan::{Fleet, Plan, Planner, parse_fleet};
+use persona_core::wire::agent::{Report, Role};
+use persona_core::wire::desired::{DesiredState, Item};
+use persona_core::wire::planning::PlanView;
+use serde_json::{Value, json};
+
+const SUBJECT_COUNT: usize = 12;
+const EDGES: [&str; 3] = ["f1", "f2", "f3"];
+
+/// However slow the machine, what is waited for must come within this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct World {
+    app: TestApp,
+    node: FakeAgent,
+    edges: BTreeMap<&'static str, FakeAgent>,
+    /// Edges that say nothing.
+    silent: BTreeSet<&'static str>,
+}
+
+impl World {
+    /// Node `n1` with twelve workloads, all of them with leases, and three serving edges of one group that state the same
+    /// capacity, but for those named.
+    async fn new(unstated: &[&str]) -> Self {
+        let app = TestApp::with(|config| config.hold_max_ms = 1_000).await;
+        let documents =
+            vec![pool("fra", "198.51.100.0/28"), persona("frankfurt", "fra", &[]), binding("all", &["frankfurt"])];
+        app.apply(documents).await;
+        let mut node = app.join(Role::Node, "n1", 1, None).await;
+        let mut edges = BTreeMap::new();
+        for (name, byte) in EDGES.into_iter().zip(11..) {
+            let mut edge = FakeAgent::new(&app, Role::Edge, name, byte, Some("fra"));
+            let capacity = json!({ "bitsPerSec": 1_000_000_000, "leaseCount": 100 });
+            let capacity = if unstated.contains(&name) { Value::Null } else { capacity };
+            let token = app.token(Role::Edge).await;
+            let (status, body) = edge.register_with(json!({ "token": token, "capacity": capacity })).await;
+            assert_eq!(status, 200, "{body}");
+            edge.take(body);
+            edge.watch().await;
+            edges.insert(name, edge);
+        }
+        node.watch().await;
+        let mut world = Self { app, node, edges, silent: BTreeSet::new() };
+        let names: Vec<String> = (0..SUBJECT_COUNT).map(|number| format!("w{number}")).collect();
+        world.node.report(workloads(&names)).await;
+        world.until("everybody has a lease", |world| world.told().len() == SUBJECT_COUNT).await;
+        world
+    }
+
+    /// Everybody who is not silent takes in what came, and reports.
+    async fn turn(&mut self) {
+        let silent = &self.silent;
+        for (_, edge) in self.edges.iter_mut().filter(|(name, _)| !silent.contains(*name)) {
+            edge.take_what_is_there().await;
+            edge.report(Report { outside_alive: Some(true), ..Report::default() }).await;
+        }
+        self.node.take_what_is_there().await;
+        self.node.report(Report::default()).await;
+    }
+
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.told());
+            self.turn().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What the node is told: by subject with a lease, its planned edge or nothing.
+    fn told(&self) -> BTreeMap<String, String> {
+        planned_in(&self.node.state)
+    }
+
+    fn count_on(&self, edge: &str) -> usize {
+        self.told().values().filter(|planned| *planned == edge).count()
+    }
+
+    async fn set(&self, settings: Value) {
+        let (status, body) = self.app.call("PUT", "/v1/settings/planning", Some(settings)).await;
+        assert_eq!(status, 200, "{body}");
+    }
+
+    async fn plan(&self) -> PlanView {
+        serde_json::from_value(self.app.get("/v1/plan").await).unwrap()
+    }
+}
+
+fn planned_in(state: &DesiredState) -> BTreeMap<String, String> {
+    let networks = state.items.values().filter_map(|item| match item {
+        Item::Subject(item) => Some((item.subject.to_string(), item.network.as_ref()?)),
+        _ => None,
+    });
+    let edge = |planned: &[persona_core::ids::EdgeName]| planned.first().map(ToString::to_string).unwrap_or_default();
+    networks.map(|(subject, network)| (subject, edge(&network.planned))).collect()
+}
+
+/// Steering, in waves that come fast and take everybody.
+fn steering() -> Value {
+    json!({ "mode": "steer", "planning": { "pace": { "every": "10ms", "arrivals": "100%" } } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_steering_plan_follows_edges_that_die_drain_and_return() {
+    let mut world = World::new(&[]).await;
+    assert!(world.told().values().all(String::is_empty), "as advice nobody is told anything");
+    world.set(steering()).await;
+    world.until("everybody is planned", |world| world.told().values().all(|edge| !edge.is_empty())).await;
+    let before = world.told();
+    assert!(EDGES.iter().all(|edge| (3..=5).contains(&world.count_on(edge))), "{before:?}");
+
+    world.silent.insert("f3");
+    world.until("nobody is on the dead edge", |world| world.count_on("f3") == 0).await;
+    let after = world.told();
+    let dead = before.values().filter(|edge| *edge == "f3").count();
+    let by_choice = before.iter().filter(|(who, edge)| *edge != "f3" && after[*who] != **edge).count();
+    assert!(by_choice <= dead.div_ceil(5), "{by_choice} moved who could stay, for {dead} who could not");
+
+    world.silent.clear();
+    world.until("the edge that came back has its fair share", |world| world.count_on("f3") >= 3).await;
+    let back = world.told();
+    let moved = after.iter().filter(|(who, edge)| back[*who] != **edge).count();
+    assert!(moved <= 5, "six fifths of a fair share of {} may move: {moved}", SUBJECT_COUNT / 3);
+
+    let (status, _) = world.app.call("POST", "/v1/edges/f1/drain", Some(json!(null))).await;
+    assert_eq!(status, 200);
+    world.until("the drained edge is empty", |world| world.count_on("f1") == 0).await;
+    let plan = world.plan().await;
+    let drained = plan.edges.iter().find(|edge| edge.edge.as_str() == "f1").unwrap();
+    assert_eq!((drained.service.as_str(), drained.subjects), ("draining", 0));
+    assert!(plan.subjects.iter().all(|it| it.edge.is_some() && it.since_ms.is_some()), "{:?}", plan.subjects);
+
+    let history = world.app.get("/v1/plan/history?limit=3").await;
+    let newest = history["items"][0]["message"].as_str().unwrap();
+    assert!(newest.contains("f1 → ") && newest.contains("its edge is draining"), "{newest}");
+    let numbers: Vec<u64> =
+        history["items"].as_array().unwrap().iter().map(|it| it["number"].as_u64().unwrap()).collect();
+    assert!(numbers.len() == 3 && numbers.is_sorted_by(|one, other| one > other), "{numbers:?}");
+    let explained = world.app.get("/v1/explain/workload/n1/w0").await;
+    let considered = explained["edges"]["considered"].as_array().unwrap();
+    let refused = considered.iter().find(|edge| edge["edge"] == "f1").unwrap();
+    assert_eq!((considered.len(), &refused["refusals"]), (3, &json!(["service: it is draining"])), "{explained}");
+
+    world.set(json!({ "mode": "advise" })).await;
+    world.until("nobody is told anything", |world| world.told().values().all(String::is_empty)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_live_fleet_is_what_simulate_reads_and_policies_are_kept() {
+    let mut world = World::new(&[]).await;
+    let text = world.app.get("/v1/fleet").await.to_string();
+    let fleet: Fleet = parse_fleet(&text, Format::Json).unwrap();
+    let subjects: usize = fleet.nodes.iter().map(|node| node.subjects.len()).sum();
+    assert_eq!((fleet.edges.len(), fleet.nodes.len(), subjects), (3, 1, SUBJECT_COUNT));
+    let plan = world.plan().await;
+    assert_eq!(plan.plan.subjects.len(), SUBJECT_COUNT);
+    let again = Planner::new(fleet, &plan.plan).unwrap().replan();
+    assert!(again.moves.is_empty() && again.refusals.is_empty(), "advice holds on the fleet that is served: {again:?}");
+
+    let wrong =
+        json!({ "policies": [{ "name": "p", "rule": { "maxGroupShare": { "group": "fro", "share": "50%" } } }] });
+    let (status, body) = world.app.call("PUT", "/v1/settings/planning", Some(wrong)).await;
+    assert_eq!(status, 400, "{body}");
+    assert!(body["detail"].as_str().unwrap().contains("did you mean fra?"), "{body}");
+
+    let mut settings = steering();
+    settings["policies"] = json!([{ "name": "not-there", "rule": { "deny": { "edges": ["f2"] } } }]);
+    world.set(settings).await;
+    world.until("everybody is planned", |world| world.told().values().all(|edge| !edge.is_empty())).await;
+    assert_eq!(world.count_on("f2"), 0);
+    let probe = json!({ "intervalMs": 100, "multiplier": 3 });
+    assert_eq!(world.app.call("PUT", "/v1/settings/probe", Some(probe)).await.0, 200);
+    assert_eq!(world.app.get("/v1/settings/planning").await["mode"], "steer", "one setting leaves the other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_with_an_edge_that_states_nothing_is_left_to_its_weights() {
+    let mut world = World::new(&["f2"]).await;
+    world.set(steering()).await;
+    let plan = world.plan().await;
+    assert_eq!(plan.subjects.len(), SUBJECT_COUNT);
+    for subject in &plan.subjects {
+        assert_eq!(subject.edge, None);
+        assert!(subject.reason.contains("f2 must state"), "{}", subject.reason);
+    }
+    assert_eq!(plan.plan, Plan { edges: plan.plan.edges.clone(), ..Plan::default() });
+    // A pass comes with every change: had it something to tell, it would by now.
+    let generation = world.node.state.generation;
+    world.app.apply(vec![pool("tok", "203.0.113.0/28")]).await;
+    for _ in 0..80 {
+        world.turn().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(world.told().values().all(String::is_empty) && world.node.state.generation >= generation);
+}
