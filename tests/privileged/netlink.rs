@@ -157,6 +157,39 @@ fn queues_are_made_changed_in_place_and_removed() {
     });
 }
 
+/// A persona's class with two below it, and one that stands alone; `minors` are theirs in this order.
+fn shared(minors: [u16; 4]) -> Shaper {
+    let leaf = Leaf::Fifo(262_144);
+    let below = HtbClass { priority: 2, ..HtbClass::new(8_000, 5_000, leaf).borrowing(minors[0], 2_500_000, 60_000) };
+    let classes = [HtbClass::new(2_500_000, 30_000, Leaf::Inner), below, below, HtbClass::new(1_000_000, 30_000, leaf)];
+    Shaper { default_minor: 0, classes: minors.into_iter().zip(classes).collect() }
+}
+
+#[test]
+fn classes_below_a_class_are_made_moved_and_removed() {
+    in_namespace(async |netlink| {
+        make_veth();
+        let up0 = index_of(&netlink, "up0").await;
+        for minors in [
+            [9, 2, 3, 4],
+            // Nothing is new, then all below is another's, then what had classes below it stands below and alone.
+            [9, 2, 3, 4],
+            [8, 2, 3, 4],
+            [2, 8, 3, 9],
+            [3, 2, 9, 8],
+        ] {
+            let wanted = shared(minors);
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            netlink.trim_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, wanted)]), "{minors:?}");
+        }
+        let alone = shaper(&[(3, 1_000_000), (9, 2_000_000)]);
+        netlink.raise_shaper(up0, &alone).await.unwrap();
+        netlink.trim_shaper(up0, &alone).await.unwrap();
+        assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, alone)]), "no class is left behind");
+    });
+}
+
 #[test]
 fn a_queue_of_somebody_else_is_left_alone() {
     in_namespace(async |netlink| {
