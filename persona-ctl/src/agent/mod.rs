@@ -19,6 +19,7 @@ mod pass;
 mod places;
 mod queues;
 mod report;
+mod shared_rate;
 mod slow;
 mod tables;
 mod telling;
