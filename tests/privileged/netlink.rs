@@ -203,6 +203,50 @@ fn a_queue_of_somebody_else_is_left_alone() {
     });
 }
 
+#[test]
+fn whether_the_kernel_has_fq_is_told_without_changing_anything() {
+    let has_fq = !interop::lacks(interop::FQ);
+    in_namespace(async move |netlink| {
+        make_veth();
+        assert_eq!(netlink.has_fq().await.unwrap(), has_fq);
+        assert!(netlink.fair_queues().await.unwrap().is_empty());
+        let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", "lo"]).output().unwrap();
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("\"fq\""));
+        let up0 = index_of(&netlink, "up0").await;
+        let outcome = netlink.raise_fair_queue(up0).await;
+        assert_eq!(outcome.is_ok(), has_fq, "{outcome:?}");
+    });
+}
+
+#[test]
+fn classes_and_fair_queues_make_room_for_each_other_and_not_for_others() {
+    if interop::lacks(interop::FQ) {
+        return;
+    }
+    in_namespace(async |netlink| {
+        make_veth();
+        let up0 = index_of(&netlink, "up0").await;
+        for _ in 0..2 {
+            netlink.raise_fair_queue(up0).await.unwrap();
+            assert_eq!(netlink.fair_queues().await.unwrap(), [up0].into());
+            assert!(netlink.shapers().await.unwrap().is_empty());
+            tc("qdisc change dev up0 root fq limit 9");
+            netlink.raise_fair_queue(up0).await.unwrap();
+            let wanted = shaper(&[(2, 1_000_000)]);
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, wanted)]));
+            assert!(netlink.fair_queues().await.unwrap().is_empty());
+        }
+        netlink.raise_fair_queue(up0).await.unwrap();
+        netlink.remove_fair_queue(up0).await.unwrap();
+        assert!(netlink.fair_queues().await.unwrap().is_empty());
+        tc("qdisc add dev up0 root handle 1: fq");
+        let refused = netlink.raise_fair_queue(up0).await;
+        assert!(matches!(refused, Err(NetlinkError::ForeignQdisc { major: 1, .. })), "{refused:?}");
+        assert!(netlink.fair_queues().await.unwrap().is_empty(), "not ours, so not shown");
+    });
+}
+
 fn delaying(netem: Netem) -> Shaper {
     Shaper { default_minor: 0, classes: [(2, HtbClass::new(12_500_000_000, 50_000_000, Leaf::Netem(netem)))].into() }
 }

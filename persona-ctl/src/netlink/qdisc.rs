@@ -1,4 +1,5 @@
-//! Our queues: one HTB with handle 7e50: at a device's root, made, changed and removed in place.
+//! Our queues: one HTB with handle 7e50: at a device's root, made, changed and removed in place. ([`super::fair_queue`] has
+//! the other kind.)
 //!
 //! Queues with other handles belong to somebody else. They are never changed, and a device that has one at its root
 //! cannot be shaped.
@@ -12,6 +13,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
+use super::fair_queue::FQ;
 use super::htb::{self, HtbClass, Leaf};
 use super::{Netlink, NetlinkError, failed, netem};
 
@@ -46,7 +48,11 @@ impl Netlink {
         let qdiscs = self.qdiscs().await?;
         let root = qdiscs.iter().find(|qdisc| is_root_of(qdisc, ifindex) && qdisc.header.handle != TcHandle::UNSPEC);
         match root {
-            Some(root) if !is_ours(root) => return Err(foreign(ifindex, root)),
+            Some(root) if !is_our_root(root) => return Err(foreign(ifindex, root)),
+            Some(root) if kind(root) == FQ => {
+                self.remove_fair_queue(ifindex).await?;
+                self.add_root(ifindex, wanted.default_minor).await?;
+            }
             Some(root) if htb::read_default(root) != Some(wanted.default_minor) => {
                 self.remove_shaper(ifindex).await?;
                 self.add_root(ifindex, wanted.default_minor).await?;
@@ -234,7 +240,7 @@ pub(super) fn errno_of(error: &NetlinkError) -> Option<i32> {
     }
 }
 
-fn ours(minor: u16) -> TcHandle {
+pub(super) fn ours(minor: u16) -> TcHandle {
     TcHandle { major: HANDLE_MAJOR, minor }
 }
 
@@ -259,12 +265,18 @@ pub(super) fn request(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessag
     request
 }
 
-fn is_root_of(qdisc: &TcMessage, ifindex: u32) -> bool {
+pub(super) fn is_root_of(qdisc: &TcMessage, ifindex: u32) -> bool {
     qdisc.header.index == ifindex as i32 && qdisc.header.parent == TcHandle::ROOT
 }
 
 fn is_ours(qdisc: &TcMessage) -> bool {
-    qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle == ours(0) && kind(qdisc) == "htb"
+    is_our_root(qdisc) && kind(qdisc) == "htb"
+}
+
+/// A root queue of ours of either kind.
+pub(super) fn is_our_root(qdisc: &TcMessage) -> bool {
+    let is_root = qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle == ours(0);
+    is_root && matches!(kind(qdisc), "htb" | FQ)
 }
 
 fn leaf(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Leaf {
@@ -277,7 +289,7 @@ fn leaf(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Leaf {
     read.unwrap_or(Leaf::Other)
 }
 
-fn kind(message: &TcMessage) -> &str {
+pub(super) fn kind(message: &TcMessage) -> &str {
     let kind = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Kind(kind) => Some(kind.as_str()),
         _ => None,
@@ -285,6 +297,6 @@ fn kind(message: &TcMessage) -> &str {
     kind.unwrap_or_default()
 }
 
-fn foreign(ifindex: u32, root: &TcMessage) -> NetlinkError {
+pub(super) fn foreign(ifindex: u32, root: &TcMessage) -> NetlinkError {
     NetlinkError::ForeignQdisc { ifindex, kind: kind(root).to_owned(), major: root.header.handle.major }
 }
