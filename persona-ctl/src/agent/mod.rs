@@ -11,6 +11,7 @@ mod changes;
 mod config;
 mod configure;
 mod cuts;
+mod departing;
 mod gai;
 mod guard;
 mod life;

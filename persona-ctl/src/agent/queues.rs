@@ -12,7 +12,9 @@ use persona_core::ids::SubjectNumber;
 use persona_core::units::Share;
 use persona_core::wire::desired::{SubjectImpair, SubjectQos};
 
+use super::departing;
 use super::shared_rate::{Overbooked, priority, totals};
+use crate::dataplane::Departures;
 use crate::netlink::htb::{HtbClass, Leaf};
 use crate::netlink::netem::Netem;
 use crate::netlink::{HANDLE_MAJOR, Shaper};
@@ -33,7 +35,7 @@ const QUEUE_MS_MAX: u64 = 200;
 /// One full GSO packet with its headers must always fit.
 const QUEUE_BYTES_FLOOR: u64 = 65_536 + 4_096;
 /// Timer ticks per second that a class must be able to live from.
-const TICKS_PER_SEC: u64 = 250;
+pub(super) const TICKS_PER_SEC: u64 = 250;
 /// The rate of a subject that is delayed and has none: no device here is faster, so it holds nothing back.
 const UNHELD_BITS_PER_SEC: u64 = 100_000_000_000;
 /// Without a rate a delay has room for so many packets a second, more than a processor sends …
@@ -43,6 +45,15 @@ const DELAYED_PACKET_BYTES: u64 = 200;
 /// Bounds of a delaying queue, packets: a burst fits, and memory has an end.
 const DELAYED_PACKETS_MIN: u64 = 1_000;
 const DELAYED_PACKETS_MAX: u64 = 1 << 20;
+
+/// What holds subjects to their rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    /// Classes of HTB.
+    Classes,
+    /// Departure times with `fq`, where they can do what is asked.
+    DepartureTimes,
+}
 
 /// A subject's rates and where they are enforced.
 #[derive(Debug, Clone)]
@@ -68,6 +79,8 @@ pub(super) struct QueuePlan {
     pub egress_classes: BTreeMap<SubjectNumber, u32>,
     /// Subjects whose packets netem delays or repeats.
     pub delayed: BTreeSet<SubjectNumber>,
+    /// Devices with `fq` instead of classes, and what holds subjects to their rates there.
+    pub departures: Departures,
     /// Whether it repeats some, and delays or repeats others too: some kernels refuse that.
     pub is_mixed: bool,
     /// Totals that are less than what they guarantee.
@@ -90,6 +103,19 @@ pub(super) struct OutOfClasses;
 
 /// The queues that these subjects need; `encapsulation_bytes` is what a tunnel adds to their packets on the uplink.
 pub(super) fn plan(
+    mechanism: Mechanism,
+    uplink: u32,
+    encapsulation_bytes: u32,
+    subjects: &[ShapedSubject],
+) -> Result<QueuePlan, OutOfClasses> {
+    if mechanism == Mechanism::DepartureTimes {
+        return departing::plan(uplink, encapsulation_bytes, subjects);
+    }
+    plan_classes(uplink, encapsulation_bytes, subjects)
+}
+
+/// All of it by classes.
+pub(super) fn plan_classes(
     uplink: u32,
     encapsulation_bytes: u32,
     subjects: &[ShapedSubject],
@@ -129,21 +155,21 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// Numbers from 1 on that are taken: minors of classes.
+/// Numbers from 1 on that are taken: minors of classes, or cells.
 #[derive(Debug)]
-struct Numbers {
+pub(super) struct Numbers {
     taken: BTreeSet<u16>,
     most: u16,
 }
 
 impl Numbers {
     /// So many, all free.
-    fn up_to(most: u16) -> Self {
+    pub(super) fn up_to(most: u16) -> Self {
         Self { taken: BTreeSet::new(), most }
     }
 
     /// The same key gets the same number in every pass and after a restart, as long as no other has taken it.
-    fn take(&mut self, key: u32) -> Result<u16, OutOfClasses> {
+    pub(super) fn take(&mut self, key: u32) -> Result<u16, OutOfClasses> {
         let most = u32::from(self.most);
         let number = |step: u16| ((key % most + u32::from(step)) % most) as u16 + 1;
         let free = (0..self.most).map(number).find(|number| !self.taken.contains(number)).ok_or(OutOfClasses)?;
@@ -203,7 +229,8 @@ fn probability(share: Share) -> u32 {
     (u64::from(share.millionths()) * u64::from(u32::MAX) / u64::from(Share::WHOLE)) as u32
 }
 
-fn queue_bytes(bytes_per_sec: u64) -> u32 {
+/// How much may wait at a rate, bytes.
+pub(super) fn queue_bytes(bytes_per_sec: u64) -> u32 {
     let of_time = |ms: u64| bytes_per_sec.saturating_mul(ms) / 1_000;
     let bytes = of_time(QUEUE_MS).max(QUEUE_BYTES_MIN.min(of_time(QUEUE_MS_MAX))).max(QUEUE_BYTES_FLOOR);
     u32::try_from(bytes).unwrap_or(u32::MAX)
@@ -211,6 +238,7 @@ fn queue_bytes(bytes_per_sec: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::plan_classes as plan;
     use super::*;
 
     fn subject(number: u32, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> ShapedSubject {

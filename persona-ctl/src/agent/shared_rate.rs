@@ -119,7 +119,7 @@ mod tests {
     use persona_core::ids::SubjectNumber;
     use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectQos};
 
-    use super::super::queues::plan;
+    use super::super::queues::plan_classes as plan;
     use super::*;
 
     fn wearer(number: u32, egress_bps: Option<u64>, guaranteed_bps: Option<u64>) -> ShapedSubject {

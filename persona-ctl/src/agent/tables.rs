@@ -16,11 +16,11 @@ use persona_core::wire::desired::{
 
 use super::budget::{self, Budget, MtuPolicy};
 use super::changes::Note;
-use super::config::AgentConfig;
+use super::config::{AgentConfig, Queues};
 use super::configure::ConfiguredWorkload;
 use super::observe::Observed;
 use super::places::{Places, managed_ranges};
-use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
+use super::queues::{Mechanism, OutOfClasses, QueuePlan, ShapedSubject, plan};
 use super::shared_rate::Overbooked;
 use crate::dataplane::tables::{
     AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
@@ -134,7 +134,11 @@ pub(super) fn build(
     parts.check_leases()?;
     let numbers = parts.subjects.values().map(|item| (&item.subject, item.number)).collect();
     let places = Places { config, observed, numbers };
-    let queues = plan(observed.uplink.index, parts.encapsulation(), &parts.shaped(&places))?;
+    let mechanism = match config.file.queues {
+        Queues::Auto | Queues::Htb => Mechanism::Classes,
+        Queues::Edt => Mechanism::DepartureTimes,
+    };
+    let queues = plan(mechanism, observed.uplink.index, parts.encapsulation(), &parts.shaped(&places))?;
     let mut notes = places.notes(&parts);
     notes.extend(queues.overbooked.iter().map(overbooked_note));
     let mut subjects = Vec::new();
