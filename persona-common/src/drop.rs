@@ -120,6 +120,8 @@ drop_reasons! {
     Impaired = "impaired",
     /// Beyond 1.25 times the rate of its persona: the node's queue didn't hold the subject to it.
     Policed = "policed",
+    /// Beyond what waits for a subject's rate: the departure time that it would have is too late.
+    QueueFull = "queue-full",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

@@ -8,6 +8,7 @@
 pub mod addr;
 pub mod bench;
 pub mod checksum;
+pub mod departure;
 pub mod drop;
 pub mod edge;
 pub mod encapsulation;

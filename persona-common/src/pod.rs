@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{bench, edge, event, flow, fragment, gateway, node, police, record, share, traffic};
+use crate::{bench, departure, edge, event, flow, fragment, gateway, node, police, record, share, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -17,6 +17,7 @@ pod!(
     bench::Flow,
     bench::Headers,
     bench::Plan,
+    departure::Departure,
     edge::EdgeBlock,
     edge::EdgeConfig,
     edge::EdgeNode,

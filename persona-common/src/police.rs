@@ -14,10 +14,19 @@ pub const POLICED_BURST_MS: u64 = 250;
 pub const POLICED_BURST_BYTES_MIN: u64 = 65_536;
 
 /// Fractional bits of [`Bucket::cost_per_byte`]: at 1 Tbit/s it still has nine bits.
-const COST_SHIFT: u32 = 16;
+pub(crate) const COST_SHIFT: u32 = 16;
 
 /// No packet, cut into all that a GSO packet may become, has as many bytes.
 const BYTE_COUNT_END: u64 = 1 << 23;
+
+/// Nanoseconds that a byte takes at a rate, with [`COST_SHIFT`] fractional bits, bounded so that the cost of a packet can't
+/// overflow.
+pub(crate) const fn cost_per_byte(rate_bps: u128) -> u64 {
+    let ns = (8 * 1_000_000_000u128) << COST_SHIFT;
+    let cost = ns / if rate_bps == 0 { 1 } else { rate_bps };
+    let cost_max = u64::MAX / BYTE_COUNT_END;
+    if cost > cost_max as u128 { cost_max } else { cost as u64 }
+}
 
 /// One direction of a subject.
 #[repr(C)]
@@ -67,10 +76,7 @@ impl Bucket {
         if rate_bps == 0 {
             return Self { due_ns: 0, cost_per_byte: 0, tolerance_ns: 0 };
         }
-        let ns_per_byte = (8 * 1_000_000_000 * 100u128) << COST_SHIFT;
-        let cost = ns_per_byte / (rate_bps as u128 * POLICED_PERCENT as u128);
-        let cost_max = u64::MAX / BYTE_COUNT_END;
-        let cost_per_byte = if cost > cost_max as u128 { cost_max } else { cost as u64 };
+        let cost_per_byte = cost_per_byte(rate_bps as u128 * POLICED_PERCENT as u128 / 100);
         let bytes = POLICED_BURST_BYTES_MIN.saturating_add(burst_bytes);
         let of_bytes = (bytes as u128 * cost_per_byte as u128) >> COST_SHIFT;
         let of_time = POLICED_BURST_MS * 1_000_000;

@@ -225,7 +225,7 @@ const MODULES: [Module; 6] = [
         name: "fq",
         file: "sch_fq",
         option: "CONFIG_NET_SCH_FQ",
-        cost: "rates are held by HTB instead of departure times",
+        cost: "rates are held by HTB; queues = \"edt\" is rejected",
     },
     Module {
         name: "cake",

@@ -22,6 +22,18 @@ pub unsafe fn add_long(word: *mut u64, value: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) value) }
 }
 
+/// Adds to a long word; gives back what stood there before.
+///
+/// # Safety
+/// `word` points to an aligned long word in a map.
+#[inline(always)]
+pub unsafe fn fetch_add_long(word: *mut u64, value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: one instruction on the word that the caller vouches for.
+    unsafe { asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) word, inlateout(reg) value) }
+    value
+}
+
 /// Sets bits of a word; gives back what stood there before.
 #[inline(always)]
 pub fn set_bits(word: &mut u32, bits: u32) -> u32 {

@@ -157,6 +157,39 @@ fn queues_are_made_changed_in_place_and_removed() {
     });
 }
 
+/// A persona's class with two below it, and one that stands alone; `minors` are theirs in this order.
+fn shared(minors: [u16; 4]) -> Shaper {
+    let leaf = Leaf::Fifo(262_144);
+    let below = HtbClass { priority: 2, ..HtbClass::new(8_000, 5_000, leaf).borrowing(minors[0], 2_500_000, 60_000) };
+    let classes = [HtbClass::new(2_500_000, 30_000, Leaf::Inner), below, below, HtbClass::new(1_000_000, 30_000, leaf)];
+    Shaper { default_minor: 0, classes: minors.into_iter().zip(classes).collect() }
+}
+
+#[test]
+fn classes_below_a_class_are_made_moved_and_removed() {
+    in_namespace(async |netlink| {
+        make_veth();
+        let up0 = index_of(&netlink, "up0").await;
+        for minors in [
+            [9, 2, 3, 4],
+            // Nothing is new, then all below is another's, then what had classes below it stands below and alone.
+            [9, 2, 3, 4],
+            [8, 2, 3, 4],
+            [2, 8, 3, 9],
+            [3, 2, 9, 8],
+        ] {
+            let wanted = shared(minors);
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            netlink.trim_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, wanted)]), "{minors:?}");
+        }
+        let alone = shaper(&[(3, 1_000_000), (9, 2_000_000)]);
+        netlink.raise_shaper(up0, &alone).await.unwrap();
+        netlink.trim_shaper(up0, &alone).await.unwrap();
+        assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, alone)]), "no class is left behind");
+    });
+}
+
 #[test]
 fn a_queue_of_somebody_else_is_left_alone() {
     in_namespace(async |netlink| {
@@ -167,6 +200,50 @@ fn a_queue_of_somebody_else_is_left_alone() {
         let refused = netlink.raise_shaper(up0, &shaper(&[(2, 1_000_000)])).await;
         assert!(matches!(refused, Err(NetlinkError::ForeignQdisc { major: 1, .. })), "{refused:?}");
         assert!(netlink.shapers().await.unwrap().is_empty(), "not ours, so not shown: {HANDLE_MAJOR:x}");
+    });
+}
+
+#[test]
+fn whether_the_kernel_has_fq_is_told_without_changing_anything() {
+    let has_fq = !interop::lacks(interop::FQ);
+    in_namespace(async move |netlink| {
+        make_veth();
+        assert_eq!(netlink.has_fq().await.unwrap(), has_fq);
+        assert!(netlink.fair_queues().await.unwrap().is_empty());
+        let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", "lo"]).output().unwrap();
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("\"fq\""));
+        let up0 = index_of(&netlink, "up0").await;
+        let outcome = netlink.raise_fair_queue(up0).await;
+        assert_eq!(outcome.is_ok(), has_fq, "{outcome:?}");
+    });
+}
+
+#[test]
+fn classes_and_fair_queues_make_room_for_each_other_and_not_for_others() {
+    if interop::lacks(interop::FQ) {
+        return;
+    }
+    in_namespace(async |netlink| {
+        make_veth();
+        let up0 = index_of(&netlink, "up0").await;
+        for _ in 0..2 {
+            netlink.raise_fair_queue(up0).await.unwrap();
+            assert_eq!(netlink.fair_queues().await.unwrap(), [up0].into());
+            assert!(netlink.shapers().await.unwrap().is_empty());
+            tc("qdisc change dev up0 root fq limit 9");
+            netlink.raise_fair_queue(up0).await.unwrap();
+            let wanted = shaper(&[(2, 1_000_000)]);
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, wanted)]));
+            assert!(netlink.fair_queues().await.unwrap().is_empty());
+        }
+        netlink.raise_fair_queue(up0).await.unwrap();
+        netlink.remove_fair_queue(up0).await.unwrap();
+        assert!(netlink.fair_queues().await.unwrap().is_empty());
+        tc("qdisc add dev up0 root handle 1: fq");
+        let refused = netlink.raise_fair_queue(up0).await;
+        assert!(matches!(refused, Err(NetlinkError::ForeignQdisc { major: 1, .. })), "{refused:?}");
+        assert!(netlink.fair_queues().await.unwrap().is_empty(), "not ours, so not shown");
     });
 }
 

@@ -69,7 +69,31 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
         (persona("qos: { egressRate: 1mbit, burst: 100B }"), "less than one packet of 1400 bytes"),
         (persona("qos: { class: fast }"), "spec.qos.class: unknown value fast; valid values: high-throughput"),
         (persona("qos: { dscp: 64 }"), "64 is not a DSCP: a number from 0 to 63"),
-        (persona("qos: { shared: { egressRate: 1gbit } }"), "a total for all wearers is not enforced by this release"),
+        (persona("qos: { shared: {} }"), "spec.qos.shared: means nothing when empty: write egressRate"),
+        (
+            persona("qos: { shared: { egressRate: 1kbit } }"),
+            "spec.qos.shared.egressRate: 1kbit is too low to queue for",
+        ),
+        (
+            persona("qos: { shared: { ingressRate: 1gbit } }"),
+            "spec.qos.shared.ingressRate: a total downwards for all wearers is not enforced by this release",
+        ),
+        (
+            persona("qos: { egressRate: 2gbit, shared: { egressRate: 1gbit } }"),
+            "spec.qos.egressRate: 2gbit is more than all wearers have together: write at most 1gbit",
+        ),
+        (
+            persona("qos: { egressRate: 2mbit, guaranteedRate: 1mbit }"),
+            "spec.qos.guaranteedRate: is a part of a total: write shared.egressRate too",
+        ),
+        (
+            persona("qos: { guaranteedRate: 2gbit, shared: { egressRate: 1gbit } }"),
+            "spec.qos.guaranteedRate: 2gbit is more than shared.egressRate: write at most 1gbit",
+        ),
+        (
+            persona("qos: { guaranteedRate: 3mbit, egressRate: 2mbit, shared: { egressRate: 1gbit } }"),
+            "spec.qos.guaranteedRate: 3mbit is more than egressRate: write at most 2mbit",
+        ),
         (persona("qos: { enforceAt: both }"), "shaping at the edge is not enforced by this release; write node"),
         (persona("provisioning: { os: debian }"), "section provisioning is not known to this release"),
         (persona("network: { mtu: 1400 }"), "p.yaml:5:3: spec.network: egress is missing"),

@@ -2,13 +2,13 @@
 
 use super::check::{DECIMALS_ADVICE, Problems, is_short_decimal};
 use super::check_impair::impair_hints;
+use super::check_qos::qos_hints;
 use super::network::{Assign, Family, MTU_DEFAULT, Network, Normalise, Privacy};
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
-use super::qos::{EnforceAt, Qos};
 use super::sections::{ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources};
 use crate::activate::Criterion;
-use crate::units::{BitRate, Span};
+use crate::units::Span;
 
 /// Ports of an address that can be leased: all from 1,024 up.
 pub const PORTS_PER_SUBJECT_MAX: u32 = 64_512;
@@ -25,12 +25,12 @@ const BYPASS_COUNT_MAX: usize = 64;
 /// Longest time in a rule of activation.
 const RULE_SPAN_MAX: Span = Span(30 * 86_400_000);
 
-/// Smallest rate that a queue can keep: below, one full packet takes longer than a second.
-const RATE_MIN: BitRate = BitRate(64_000);
-
 /// Things worth knowing about a valid persona.
 pub(super) fn persona_hints(spec: &PersonaSpec) -> Vec<String> {
-    let Some(network) = &spec.network else { return Vec::new() };
+    spec.network.iter().flat_map(network_hints).chain(spec.qos.iter().flat_map(qos_hints)).collect()
+}
+
+fn network_hints(network: &Network) -> Vec<String> {
     let protocols = network.protocols();
     let icmp = (!protocols.contains(&Protocol::ICMP)).then(|| {
         "spec.network.protocols has no icmp: ping does not work; errors that belong to permitted flows still pass"
@@ -182,36 +182,6 @@ impl Problems {
                 "another order of TCP options",
                 "leave it out, or write ttl, ip-id, dscp or tcp-timestamps",
             );
-        }
-    }
-
-    fn qos(&mut self, qos: &Qos, mtu: u16) {
-        self.rate("spec.qos.egressRate", qos.egress_rate);
-        self.rate("spec.qos.ingressRate", qos.ingress_rate);
-        if let Some(burst) = qos.burst {
-            let too_small = burst.0 < u64::from(mtu);
-            self.refuse_if(
-                too_small,
-                "spec.qos.burst",
-                format!("{burst} is less than one packet of {mtu} bytes: write at least {mtu}B"),
-            );
-            self.refuse_if(burst.0 > u64::from(u32::MAX), "spec.qos.burst", "write less than 4GiB");
-            let unused = qos.egress_rate.is_none() && qos.ingress_rate.is_none();
-            self.refuse_if(
-                unused,
-                "spec.qos.burst",
-                "a burst without a rate means nothing: write egressRate or ingressRate too",
-            );
-        }
-        self.refuse_unenforced(qos.shared.is_some(), "spec.qos.shared", "a total for all wearers", "leave it out");
-        let elsewhere = matches!(qos.enforce_at, Some(EnforceAt::Edge | EnforceAt::Both));
-        self.refuse_unenforced(elsewhere, "spec.qos.enforceAt", "shaping at the edge", "write node");
-    }
-
-    pub(super) fn rate(&mut self, path: &str, rate: Option<BitRate>) {
-        if let Some(rate) = rate.filter(|rate| *rate < RATE_MIN) {
-            let advice = format!("write at least {RATE_MIN}, or leave it out for no limit");
-            self.refuse_if(true, path, format!("{rate} is too low to queue for: {advice}"));
         }
     }
 

@@ -9,6 +9,7 @@ mod cases;
 mod check;
 mod check_impair;
 mod check_persona;
+mod check_qos;
 mod diff;
 mod envelope;
 mod network;

@@ -21,13 +21,16 @@ pub struct Qos {
     /// Downwards, inner IP bytes, per subject over all its leases. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_rate: Option<BitRate>,
+    /// Upwards, inner IP bytes: what each subject has of the shared total even when all want more. Needs `shared.egressRate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guaranteed_rate: Option<BitRate>,
     /// How much may pass at once above the rate; at least one packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<ByteCount>,
     /// Mark on inner and outer headers: 0 to 63, or a name such as ef, af41, cs1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dscp: Option<Dscp>,
-    /// A total for all wearers. Not enforced by this release and therefore refused.
+    /// A total for all wearers on a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedRates>,
     /// Where the queues stand. Only `node` is enforced by this release.
@@ -93,14 +96,14 @@ pub enum EnforceAt {
     Both,
 }
 
-/// A total for all wearers of a persona. Refused by this release.
+/// A total for all wearers of a persona on a node. Each node holds its own by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SharedRates {
-    /// Upwards.
+    /// Upwards, inner IP bytes. Absent: no limit but each subject's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_rate: Option<BitRate>,
-    /// Downwards.
+    /// Downwards. Refused by this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_rate: Option<BitRate>,
 }

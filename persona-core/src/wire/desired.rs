@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::ids::Generation;
 
 pub use super::items::{
-    EdgeItem, LeaseItem, LeaseRates, NodeItem, PoolItem, ProbeItem, SubjectImpair, SubjectItem, SubjectNetwork,
-    SubjectQos,
+    EdgeItem, LeaseItem, LeaseRates, NodeItem, PoolItem, ProbeItem, SharedQos, SubjectImpair, SubjectItem,
+    SubjectNetwork, SubjectQos,
 };
 pub use super::space::{AddressFamily, LeaseSpace, PREFIX_LENGTH, WHOLE_ADDRESS_BITS};
 pub use crate::document::{Assign, Filtering, Normalise};

@@ -62,7 +62,7 @@ impl SubjectItem {
     /// Whether it takes one of the node's classes on the uplink.
     pub fn needs_class(&self) -> bool {
         let impair = self.network.as_ref().and_then(|network| network.impair);
-        self.qos.egress_bps.is_some() || impair.is_some_and(|impair| impair.needs_queue())
+        self.qos.egress_most_bps().is_some() || impair.is_some_and(|impair| impair.needs_queue())
     }
 }
 
@@ -160,6 +160,31 @@ pub struct SubjectQos {
     pub burst_bytes: Option<u64>,
     /// DSCP to set on outer and inner headers, 0 to 63 (RFC 2474). Absent: copied.
     pub dscp: Option<u8>,
+    /// What it shares with the node's other subjects whose rates are from the same persona. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedQos>,
+}
+
+impl SubjectQos {
+    /// The most that the subject may send, bits per second: its own rate, or the total that it has a share of.
+    pub fn egress_most_bps(&self) -> Option<u64> {
+        let total_bps = self.shared.as_ref().map(|shared| shared.egress_bps);
+        self.egress_bps.into_iter().chain(total_bps).min()
+    }
+}
+
+/// A total for all subjects of a node whose rates are from one persona.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SharedQos {
+    /// The persona.
+    pub persona: PersonaName,
+    /// Upwards, bits per second of inner IP bytes. While versions of the persona differ, the lowest of them counts.
+    pub egress_bps: u64,
+    /// What the subject has of it even when all want more. Absent: an equal share of what is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guaranteed_bps: Option<u64>,
 }
 
 /// Port blocks of an egress address, or a prefix, held by one subject under one persona.

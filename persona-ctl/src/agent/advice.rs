@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::config::AgentFile;
+use super::config::{AgentFile, Queues};
 use super::workload_config::WorkloadConfig;
 use crate::host::{Check, Outcome};
 
 /// Checks of a configuration; `own_cgroup` is the v2 cgroup of this process.
 pub fn advice(file: &AgentFile, own_cgroup: Option<&str>) -> Vec<Check> {
-    let mut checks: Vec<Check> = file.workload.iter().filter_map(prefer_ipv6).collect();
+    let mut checks = vec![queues(file.queues)];
+    checks.extend(file.workload.iter().filter_map(prefer_ipv6));
     if let (Some(host), Some(own)) = (file.host.cgroup.as_deref(), own_cgroup) {
         checks.push(host_cgroup(host, own));
     }
@@ -34,6 +35,20 @@ fn prefer_ipv6(workload: &WorkloadConfig) -> Option<Check> {
             Check::missing(&check, Outcome::Degraded, "no gai_conf, and a unique local address", advice)
         }
     })
+}
+
+/// Which mechanism holds rates, and why.
+fn queues(queues: Queues) -> Check {
+    let found = match queues {
+        Queues::Auto => {
+            "HTB (queues = \"auto\"): it does all that personas can ask, on every kernel; queues = \"edt\" is exact for small packets too, where fq is there"
+        }
+        Queues::Htb => "HTB (queues = \"htb\")",
+        Queues::Edt => {
+            "departure times with fq (queues = \"edt\"); HTB on devices where a subject has a share of a total or is delayed"
+        }
+    };
+    Check::present("rates", found)
 }
 
 fn host_cgroup(host: &str, own: &str) -> Check {
@@ -63,7 +78,8 @@ mod tests {
             ]";
         let file: AgentFile = toml::from_str(text).unwrap();
         let outcomes = |own| advice(&file, own).iter().map(|check| check.outcome).collect::<Vec<_>>();
-        assert_eq!(outcomes(None), [Outcome::Degraded, Outcome::Present], "a global address prefers IPv6 by itself");
+        let (degraded, present) = (Outcome::Degraded, Outcome::Present);
+        assert_eq!(outcomes(None), [present, degraded, present], "a global address prefers IPv6 by itself");
         for (own, expected) in [
             ("/system.slice/persona-agent.service", Outcome::Degraded),
             ("/system.slice", Outcome::Degraded),

@@ -87,6 +87,9 @@ pub struct AgentFile {
     /// What is done about programs of others at the same hooks.
     #[serde(default)]
     pub coexist: Coexistence,
+    /// What holds subjects to their rates.
+    #[serde(default)]
+    pub queues: Queues,
     /// What is done about offloads of the uplink that lose packets.
     #[serde(default)]
     pub offloads: Offloads,
@@ -130,6 +133,19 @@ pub struct HostConfig {
     pub cgroup: Option<String>,
     /// The policy file of getaddrinfo (RFC 6724, gai.conf(5)) in which Persona keeps a block of its own. Default: none is touched.
     pub gai_conf: Option<PathBuf>,
+}
+
+/// What holds subjects to their rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Queues {
+    /// Whatever serves best: classes of HTB.
+    #[default]
+    Auto,
+    /// Classes of HTB.
+    Htb,
+    /// Departure times with `fq` on every device where nothing is asked that they cannot do: totals and delays.
+    Edt,
 }
 
 /// Which packets never leave the uplink untouched.

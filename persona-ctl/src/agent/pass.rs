@@ -45,6 +45,11 @@ pub(super) enum PassError {
         /// Whose personas do.
         subjects: Vec<String>,
     },
+    /// Departure times are configured and nobody would keep them.
+    #[error(
+        "queues = \"edt\" is set, and this kernel lacks fq (CONFIG_NET_SCH_FQ, module sch_fq): load or install it, or set queues = \"htb\" or \"auto\""
+    )]
+    NoFq,
     /// The queues were not taken.
     #[error(transparent)]
     Queues(#[from] NetlinkError),
@@ -75,6 +80,8 @@ pub(super) struct Reconciler {
     has_lost_uplink: bool,
     /// Whether netem has been seen. It is asked for anew until it is there: a module can be loaded at any time.
     has_netem: bool,
+    /// Whether `fq` has been seen, likewise.
+    has_fq: bool,
     /// The device on which the kernel refused a mix; it will again.
     refuses_mix: Option<u32>,
     pub slow_path: Keeper,
@@ -89,7 +96,7 @@ impl Reconciler {
         prober: Prober,
         path_mtus: PathMtus,
     ) -> Self {
-        let (observed, plan, cache, configurer, has_lost_uplink, has_netem, refuses_mix) = Default::default();
+        let (observed, plan, cache, configurer, has_lost_uplink, has_netem, has_fq, refuses_mix) = Default::default();
         let slow_path = Keeper::new(Role::Node);
         Self {
             config,
@@ -102,6 +109,7 @@ impl Reconciler {
             configurer,
             has_lost_uplink,
             has_netem,
+            has_fq,
             refuses_mix,
             slow_path,
             path_mtus,
@@ -168,6 +176,7 @@ impl Reconciler {
 
     async fn apply_plan(&mut self, plan: &NodePlan, observed: &Observed) -> Result<(), PassError> {
         self.require_netem(plan).await?;
+        self.require_fq(plan).await?;
         self.provide_queues(plan).await?;
         self.configurer.withdraw(&self.netlink, &observed.links, &plan.configured).await;
         self.wait_for_edges(plan).await;
@@ -219,14 +228,22 @@ impl Reconciler {
         Err(PassError::NoNetem { subjects: names.map(|subject| subject.to_string()).collect() })
     }
 
+    async fn require_fq(&mut self, plan: &NodePlan) -> Result<(), PassError> {
+        if self.has_fq || plan.queues.departures.devices.is_empty() {
+            return Ok(());
+        }
+        self.has_fq = self.netlink.has_fq().await?;
+        if self.has_fq { Ok(()) } else { Err(PassError::NoFq) }
+    }
+
     /// A queue that has to go may be what one that repeats cannot stand beside: then it goes first.
-    async fn provide_queues(&mut self, plan: &NodePlan) -> Result<(), NetlinkError> {
+    async fn provide_queues(&mut self, plan: &NodePlan) -> Result<(), PassError> {
         match self.raise_queues(plan).await {
-            Err(NetlinkError::MixedNetem { .. }) if !plan.queues.is_mixed => {
+            Err(PassError::Queues(NetlinkError::MixedNetem { .. })) if !plan.queues.is_mixed => {
                 self.trim_queues(plan).await?;
                 self.raise_queues(plan).await
             }
-            Err(error @ NetlinkError::MixedNetem { ifindex }) => {
+            Err(error @ PassError::Queues(NetlinkError::MixedNetem { ifindex })) => {
                 self.refuses_mix = Some(ifindex);
                 Err(error)
             }
@@ -234,16 +251,28 @@ impl Reconciler {
         }
     }
 
-    /// Queues and classes come before the programs name them …
-    async fn raise_queues(&self, plan: &NodePlan) -> Result<(), NetlinkError> {
+    /// Queues, classes and departure times come before the programs name them …
+    async fn raise_queues(&self, plan: &NodePlan) -> Result<(), PassError> {
         for (ifindex, shaper) in &plan.queues.shapers {
             self.netlink.raise_shaper(*ifindex, shaper).await?;
         }
+        let departures = &plan.queues.departures;
+        for ifindex in departures.devices.keys() {
+            self.netlink.raise_fair_queue(*ifindex).await?;
+        }
+        tokio::task::block_in_place(|| lock(&self.dataplane).raise_departures(departures))?;
         Ok(())
     }
 
     /// … and go after the programs have ceased to.
-    async fn trim_queues(&self, plan: &NodePlan) -> Result<(), NetlinkError> {
+    async fn trim_queues(&self, plan: &NodePlan) -> Result<(), PassError> {
+        let departures = &plan.queues.departures;
+        tokio::task::block_in_place(|| lock(&self.dataplane).trim_departures(departures))?;
+        for ifindex in self.netlink.fair_queues().await? {
+            if !departures.devices.contains_key(&ifindex) {
+                self.netlink.remove_fair_queue(ifindex).await?;
+            }
+        }
         for ifindex in self.netlink.shapers().await?.keys() {
             match plan.queues.shapers.get(ifindex) {
                 Some(shaper) => self.netlink.trim_shaper(*ifindex, shaper).await?,

@@ -12,6 +12,9 @@ use persona_core::ids::SubjectNumber;
 use persona_core::units::Share;
 use persona_core::wire::desired::{SubjectImpair, SubjectQos};
 
+use super::departing;
+use super::shared_rate::{Overbooked, priority, totals};
+use crate::dataplane::Departures;
 use crate::netlink::htb::{HtbClass, Leaf};
 use crate::netlink::netem::Netem;
 use crate::netlink::{HANDLE_MAJOR, Shaper};
@@ -32,7 +35,7 @@ const QUEUE_MS_MAX: u64 = 200;
 /// One full GSO packet with its headers must always fit.
 const QUEUE_BYTES_FLOOR: u64 = 65_536 + 4_096;
 /// Timer ticks per second that a class must be able to live from.
-const TICKS_PER_SEC: u64 = 250;
+pub(super) const TICKS_PER_SEC: u64 = 250;
 /// The rate of a subject that is delayed and has none: no device here is faster, so it holds nothing back.
 const UNHELD_BITS_PER_SEC: u64 = 100_000_000_000;
 /// Without a rate a delay has room for so many packets a second, more than a processor sends …
@@ -42,6 +45,15 @@ const DELAYED_PACKET_BYTES: u64 = 200;
 /// Bounds of a delaying queue, packets: a burst fits, and memory has an end.
 const DELAYED_PACKETS_MIN: u64 = 1_000;
 const DELAYED_PACKETS_MAX: u64 = 1 << 20;
+
+/// What holds subjects to their rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    /// Classes of HTB.
+    Classes,
+    /// Departure times with `fq`, where they can do what is asked.
+    DepartureTimes,
+}
 
 /// A subject's rates and where they are enforced.
 #[derive(Debug, Clone)]
@@ -67,8 +79,19 @@ pub(super) struct QueuePlan {
     pub egress_classes: BTreeMap<SubjectNumber, u32>,
     /// Subjects whose packets netem delays or repeats.
     pub delayed: BTreeSet<SubjectNumber>,
+    /// Devices with `fq` instead of classes, and what holds subjects to their rates there.
+    pub departures: Departures,
     /// Whether it repeats some, and delays or repeats others too: some kernels refuse that.
     pub is_mixed: bool,
+    /// Totals that are less than what they guarantee.
+    pub overbooked: Vec<Overbooked>,
+}
+
+impl QueuePlan {
+    fn add_upward(&mut self, uplink: u32, minor: u16, class: HtbClass, subject: &ShapedSubject) {
+        self.shapers.entry(uplink).or_default().classes.insert(minor, class);
+        self.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));
+    }
 }
 
 /// More subjects have an upward rate or a delay than a device can have classes.
@@ -80,23 +103,34 @@ pub(super) struct OutOfClasses;
 
 /// The queues that these subjects need; `encapsulation_bytes` is what a tunnel adds to their packets on the uplink.
 pub(super) fn plan(
+    mechanism: Mechanism,
+    uplink: u32,
+    encapsulation_bytes: u32,
+    subjects: &[ShapedSubject],
+) -> Result<QueuePlan, OutOfClasses> {
+    if mechanism == Mechanism::DepartureTimes {
+        return departing::plan(uplink, encapsulation_bytes, subjects);
+    }
+    plan_classes(uplink, encapsulation_bytes, subjects)
+}
+
+/// All of it by classes.
+pub(super) fn plan_classes(
     uplink: u32,
     encapsulation_bytes: u32,
     subjects: &[ShapedSubject],
 ) -> Result<QueuePlan, OutOfClasses> {
     let uplink_overhead_bytes = DEVICE_OVERHEAD_BYTES + u64::from(encapsulation_bytes);
     let mut plan = QueuePlan::default();
-    let mut minors = BTreeMap::new();
+    let mut minors = Numbers::up_to(MINOR_MAX);
     for subject in subjects {
         let is_delayed = subject.impair.needs_queue();
         let unheld = is_delayed.then_some(UNHELD_BITS_PER_SEC);
         plan.delayed.extend(is_delayed.then_some(subject.number));
-        if let Some(rate_bps) = subject.qos.egress_bps.or(unheld) {
-            let minor = free_minor(&minors, subject.number).ok_or(OutOfClasses)?;
-            minors.insert(minor, subject.number);
+        if let Some(rate_bps) = subject.qos.egress_bps.or(unheld).filter(|_| subject.qos.shared.is_none()) {
+            let minor = minors.take(subject.number.0)?;
             let class = class(rate_bps, subject, uplink_overhead_bytes);
-            plan.shapers.entry(uplink).or_default().classes.insert(minor, class);
-            plan.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));
+            plan.add_upward(uplink, minor, class, subject);
         }
         if let (Some(rate_bps), Some(device)) = (subject.qos.ingress_bps.or(unheld), subject.device) {
             let class = class(rate_bps, subject, DEVICE_OVERHEAD_BYTES);
@@ -105,24 +139,62 @@ pub(super) fn plan(
             plan.shapers.insert(device, shaper);
         }
     }
+    // After those that stand alone, whose classes a total that comes or goes must not move.
+    for total in totals(subjects) {
+        let minor = minors.take(total.key)?;
+        let inner = total.class(uplink_overhead_bytes);
+        plan.shapers.entry(uplink).or_default().classes.insert(minor, inner);
+        for subject in &total.wearers {
+            let own = minors.take(total.key.wrapping_add(subject.number.0))?;
+            plan.add_upward(uplink, own, total.class_of(subject, minor, uplink_overhead_bytes), subject);
+        }
+        plan.overbooked.extend(total.overbooked());
+    }
     let repeats = subjects.iter().any(|subject| subject.impair.duplicate.millionths() > 0);
     plan.is_mixed = repeats && plan.delayed.len() > 1;
     Ok(plan)
 }
 
-/// The same subject gets the same minor in every pass and after a restart, as long as no other has taken it.
-fn free_minor(taken: &BTreeMap<u16, SubjectNumber>, number: SubjectNumber) -> Option<u16> {
-    let first = (number.0 % u32::from(MINOR_MAX)) as u16;
-    let minors = (0..MINOR_MAX).map(|step| ((u32::from(first) + u32::from(step)) % u32::from(MINOR_MAX)) as u16 + 1);
-    minors.into_iter().find(|minor| !taken.contains_key(minor))
+/// Numbers from 1 on that are taken: minors of classes, or cells.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    taken: BTreeSet<u16>,
+    most: u16,
 }
 
-fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
+impl Numbers {
+    /// So many, all free.
+    pub(super) fn up_to(most: u16) -> Self {
+        Self { taken: BTreeSet::new(), most }
+    }
+
+    /// The same key gets the same number in every pass and after a restart, as long as no other has taken it.
+    pub(super) fn take(&mut self, key: u32) -> Result<u16, OutOfClasses> {
+        let most = u32::from(self.most);
+        let number = |step: u16| ((key % most + u32::from(step)) % most) as u16 + 1;
+        let free = (0..self.most).map(number).find(|number| !self.taken.contains(number)).ok_or(OutOfClasses)?;
+        self.taken.insert(free);
+        Ok(free)
+    }
+}
+
+/// What the device sees of a rate of inner IP bytes in full packets, bytes per second.
+pub(super) fn outer_rate(rate_bps: u64, mtu: u16, overhead_bytes: u64) -> u64 {
+    let mtu = u64::from(mtu.max(1));
+    let outer = u128::from(rate_bps / 8) * u128::from(mtu + overhead_bytes) / u128::from(mtu);
+    u64::try_from(outer).unwrap_or(u64::MAX).max(1)
+}
+
+/// The least burst that a class needs to reach its rate, bytes.
+pub(super) fn least_burst(outer_bytes_per_sec: u64, mtu: u16, overhead_bytes: u64) -> u64 {
+    outer_bytes_per_sec / TICKS_PER_SEC + u64::from(mtu.max(1)) + overhead_bytes
+}
+
+/// A class that stands alone.
+pub(super) fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
+    let outer = outer_rate(rate_bps, subject.mtu, overhead_bytes);
+    let burst = subject.qos.burst_bytes.unwrap_or(0).max(least_burst(outer, subject.mtu, overhead_bytes));
     let mtu = u64::from(subject.mtu.max(1));
-    let inner_bytes_per_sec = rate_bps / 8;
-    let outer = u128::from(inner_bytes_per_sec) * u128::from(mtu + overhead_bytes) / u128::from(mtu);
-    let outer = u64::try_from(outer).unwrap_or(u64::MAX).max(1);
-    let burst = subject.qos.burst_bytes.unwrap_or(0).max(outer / TICKS_PER_SEC + mtu + overhead_bytes);
     let leaf = if subject.impair.needs_queue() {
         let limit_packets = if rate_bps == UNHELD_BITS_PER_SEC {
             delayed_packets(&subject.impair, UNHELD_PACKETS_PER_SEC, 0)
@@ -133,7 +205,7 @@ fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClas
     } else {
         Leaf::Fifo(queue_bytes(outer))
     };
-    HtbClass::new(outer, burst, leaf)
+    HtbClass { priority: priority(subject.qos.dscp), ..HtbClass::new(outer, burst, leaf) }
 }
 
 /// What a delaying queue must hold: all that comes while the first of it is delayed, and what queues for the rate behind it.
@@ -157,7 +229,8 @@ fn probability(share: Share) -> u32 {
     (u64::from(share.millionths()) * u64::from(u32::MAX) / u64::from(Share::WHOLE)) as u32
 }
 
-fn queue_bytes(bytes_per_sec: u64) -> u32 {
+/// How much may wait at a rate, bytes.
+pub(super) fn queue_bytes(bytes_per_sec: u64) -> u32 {
     let of_time = |ms: u64| bytes_per_sec.saturating_mul(ms) / 1_000;
     let bytes = of_time(QUEUE_MS).max(QUEUE_BYTES_MIN.min(of_time(QUEUE_MS_MAX))).max(QUEUE_BYTES_FLOOR);
     u32::try_from(bytes).unwrap_or(u32::MAX)
@@ -165,6 +238,7 @@ fn queue_bytes(bytes_per_sec: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::plan_classes as plan;
     use super::*;
 
     fn subject(number: u32, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> ShapedSubject {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
 use persona_core::maglev;
+use persona_core::units::BitRate;
 use persona_core::wire::desired::{
     DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, Normalise, ProbeItem, SubjectImpair, SubjectItem,
     SubjectNetwork,
@@ -15,12 +16,13 @@ use persona_core::wire::desired::{
 
 use super::budget::{self, Budget, MtuPolicy};
 use super::changes::Note;
-use super::config::AgentConfig;
+use super::config::{AgentConfig, Queues};
 use super::configure::ConfiguredWorkload;
 use super::observe::Observed;
 use super::places::{Places, managed_ranges};
 use super::planned::{Wishes, planned_tables};
-use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
+use super::queues::{Mechanism, OutOfClasses, QueuePlan, ShapedSubject, plan};
+use super::shared_rate::Overbooked;
 use crate::dataplane::tables::{
     AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
     SubjectEntry,
@@ -133,8 +135,13 @@ pub(super) fn build(
     parts.check_leases()?;
     let numbers = parts.subjects.values().map(|item| (&item.subject, item.number)).collect();
     let places = Places { config, observed, numbers };
-    let queues = plan(observed.uplink.index, parts.encapsulation(), &parts.shaped(&places))?;
+    let mechanism = match config.file.queues {
+        Queues::Auto | Queues::Htb => Mechanism::Classes,
+        Queues::Edt => Mechanism::DepartureTimes,
+    };
+    let queues = plan(mechanism, observed.uplink.index, parts.encapsulation(), &parts.shaped(&places))?;
     let mut notes = places.notes(&parts);
+    notes.extend(queues.overbooked.iter().map(overbooked_note));
     let mut subjects = Vec::new();
     for item in parts.subjects.values() {
         let egress = |network| parts.egress(item, network, observed, policy, &queues, &mut notes);
@@ -400,6 +407,16 @@ impl<'a> Parts<'a> {
         *cache = used;
         tables
     }
+}
+
+fn overbooked_note(total: &Overbooked) -> Note {
+    let Overbooked { persona, total_bps, guaranteed_bps, wearer_count } = total;
+    let message = format!(
+        "{wearer_count} wearers of {persona} on this node are guaranteed {} together, of a total of {}: each has an equal share of that; raise shared.egressRate, lower guaranteedRate, or spread the wearers over nodes",
+        BitRate(*guaranteed_bps),
+        BitRate(*total_bps)
+    );
+    Note::new("qos.overbooked", format!("persona/{persona}"), message)
 }
 
 /// Whether a lease is of IPv6.

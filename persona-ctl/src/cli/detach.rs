@@ -115,6 +115,15 @@ async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), 
             Err(error) => removed.failures.push(error_chain(&error)),
         }
     }
+    for ifindex in netlink.fair_queues().await? {
+        let Some(device) = name(ifindex).filter(|device| devices.is_empty() || devices.contains(device)) else {
+            continue;
+        };
+        match netlink.remove_fair_queue(ifindex).await {
+            Ok(()) => removed.queues.push(device),
+            Err(error) => removed.failures.push(error_chain(&error)),
+        }
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use super::attach;
 use super::bpffs::PinDirectory;
 use super::coexist::Coexistence;
 use super::counters::RawCounters;
+use super::departures::Departures;
 use super::error::DataplaneError;
 use super::loader;
 use super::maps::Cells;
@@ -58,6 +59,8 @@ pub struct NodeDataplane {
     pub(super) uplinks: Vec<u32>,
     /// The tables in force, as far as this process has written them.
     applied: Option<NodeTables>,
+    /// The departure times in force, as far as this process has written them.
+    pub(super) departures: Option<Departures>,
     /// Flows that were cut and not told of yet.
     pub(super) cut: Vec<CutLease>,
     liveness: Mutex<Cells<Liveness>>,
@@ -73,13 +76,15 @@ impl NodeDataplane {
         let index = NodeIndex::recover(&maps)?;
         let is_first = !has_tables(&maps, &index)?;
         write_config(&mut maps, options, is_first)?;
-        for program in ["from_workload", "to_workload", "from_edge", "guard"] {
+        for program in ["from_workload", "to_workload", "from_edge", "guard", "depart"] {
             attach::load_tc(&mut ebpf, program)?;
         }
         let (uplinks, cut, coexist) = (Vec::new(), Vec::new(), options.coexist);
-        let mut dataplane = Self { ebpf, pins, maps, index, coexist, uplinks, applied: None, cut, liveness };
+        let (applied, departures) = (None, None);
+        let mut dataplane = Self { ebpf, pins, maps, index, coexist, uplinks, applied, departures, cut, liveness };
         dataplane.set_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
+        dataplane.replace_departures()?;
         upgrade.map_or(Ok(()), Upgrade::finish)?;
         dataplane.reap_vanished()?;
         Ok(dataplane)

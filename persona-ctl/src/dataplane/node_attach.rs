@@ -78,7 +78,7 @@ impl NodeDataplane {
         self.maps.devices.remove(&ifindex)
     }
 
-    fn attach(&mut self, (program, direction): Place, ifindex: u32) -> Result<(), DataplaneError> {
+    pub(super) fn attach(&mut self, (program, direction): Place, ifindex: u32) -> Result<(), DataplaneError> {
         let pin = self.pin(program, ifindex);
         attach::attach_tc(&mut self.ebpf, program, ifindex, direction, &pin, self.coexist)
     }

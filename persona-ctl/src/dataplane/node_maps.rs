@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use aya::Ebpf;
 use persona_common::addr::Address6;
+use persona_common::departure::Departure;
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, SLOT_PROTOCOL_COUNT, Slot};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{GROUP_COUNT_MAX, LEASE_COUNT_MAX, PERSONA_COUNT_MAX, SUBJECT_COUNT_MAX};
@@ -45,6 +46,9 @@ pub(super) struct NodeMaps {
     pub(super) edge_addresses: Table<Address6, u32>,
     pub(super) groups: Cells<Group>,
     pub(super) maglev: Cells<u32>,
+    pub(super) departures: Cells<Departure>,
+    /// Device → cell.
+    pub(super) departure_devices: Table<u32, u32>,
     pub(super) bypass: Prefixes,
     pub(super) managed: Prefixes,
     pub(super) personas: Cells<u32>,
@@ -76,6 +80,8 @@ impl NodeMaps {
             edge_addresses: Table::take(ebpf, "EDGE_ADDRESSES")?,
             groups: Cells::take(ebpf, "GROUPS")?,
             maglev: Cells::take(ebpf, "MAGLEV")?,
+            departures: Cells::take(ebpf, "DEPARTURES")?,
+            departure_devices: Table::take(ebpf, "DEPARTURE_DEVICES")?,
             bypass: Prefixes::take(ebpf, "BYPASS")?,
             managed: Prefixes::take(ebpf, "MANAGED")?,
             personas: Cells::take(ebpf, "PERSONAS")?,

@@ -159,6 +159,7 @@ mod tests {
             "from_host",
             "from_edge",
             "guard",
+            "depart",
             "edge_inside",
             "edge_outside",
             "gateway",

@@ -3,7 +3,7 @@
 //! Rates are set with a link layer of Ethernet, so that the kernel computes times itself and needs no rate table.
 
 use netlink_packet_core::DefaultNla;
-use netlink_packet_route::tc::{TcAttribute, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use super::netem::Netem;
 use super::tc_options::{TCA_OPTIONS, nested, option_bytes, raw, word_at};
@@ -11,10 +11,18 @@ use super::tc_options::{TCA_OPTIONS, nested, option_bytes, raw, word_at};
 /// One class with its leaf queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HtbClass {
-    /// Outer bytes per second.
+    /// The class from which it borrows; 0: it stands alone.
+    pub parent_minor: u16,
+    /// Whose packets go first where the device is the bottleneck, and what is left of the parent's rate: 0 first, 7 last.
+    pub priority: u8,
+    /// Outer bytes per second that it has by itself.
     pub rate_bytes_per_sec: u64,
     /// The burst as the time that it takes at the rate, in scheduler ticks.
     pub burst_ticks: u32,
+    /// Outer bytes per second that it has with what it borrows.
+    pub ceiling_bytes_per_sec: u64,
+    /// The burst as the time that it takes at the ceiling, in scheduler ticks.
+    pub ceiling_burst_ticks: u32,
     /// Where its packets wait.
     pub leaf: Leaf,
 }
@@ -26,17 +34,39 @@ pub enum Leaf {
     Fifo(u32),
     /// Packets are delayed, repeated or reordered on the way in.
     Netem(Netem),
+    /// None: other classes stand below.
+    Inner,
     /// What somebody else has put there, or nothing. Never wanted.
     Other,
 }
 
 impl HtbClass {
-    /// A class of this rate and burst.
+    /// A class of this rate and burst, which borrows from nobody.
     pub fn new(rate_bytes_per_sec: u64, burst_bytes: u64, leaf: Leaf) -> Self {
-        let rate = rate_bytes_per_sec.max(1);
-        let ticks = u128::from(burst_bytes) * 1_000_000_000 / u128::from(rate) / u128::from(NS_PER_TICK);
-        Self { rate_bytes_per_sec: rate, burst_ticks: u32::try_from(ticks).unwrap_or(u32::MAX), leaf }
+        let (rate, ticks) = (rate_bytes_per_sec.max(1), ticks_of(rate_bytes_per_sec, burst_bytes));
+        Self {
+            parent_minor: 0,
+            priority: 0,
+            rate_bytes_per_sec: rate,
+            burst_ticks: ticks,
+            ceiling_bytes_per_sec: rate,
+            ceiling_burst_ticks: ticks,
+            leaf,
+        }
     }
+
+    /// The class as one below another, from which it borrows up to a ceiling with a burst of its own.
+    pub fn borrowing(self, parent_minor: u16, ceiling_bytes_per_sec: u64, burst_bytes: u64) -> Self {
+        let ceiling = ceiling_bytes_per_sec.max(self.rate_bytes_per_sec);
+        let ceiling_burst_ticks = ticks_of(ceiling, burst_bytes);
+        Self { parent_minor, ceiling_bytes_per_sec: ceiling, ceiling_burst_ticks, ..self }
+    }
+}
+
+/// What the burst takes at the rate, in scheduler ticks.
+fn ticks_of(rate_bytes_per_sec: u64, burst_bytes: u64) -> u32 {
+    let ns = u128::from(burst_bytes) * 1_000_000_000 / u128::from(rate_bytes_per_sec.max(1));
+    u32::try_from(ns / u128::from(NS_PER_TICK)).unwrap_or(u32::MAX)
 }
 
 /// PSCHED_SHIFT is 6: a scheduler tick has 64 ns.
@@ -49,7 +79,7 @@ const TCA_HTB_CEIL64: u16 = 7;
 const TC_LINKLAYER_ETHERNET: u8 = 1;
 const HTB_VERSION: u32 = 3;
 const RATE_TO_QUANTUM: u32 = 10;
-/// A class never borrows here, so its quantum only has to be sane to the kernel (1,000 to 200,000).
+/// Classes that borrow from one parent take turns of so many bytes: the same for all, so that they get the same of it.
 const QUANTUM_BYTES: u32 = 64_000;
 
 /// The options of an HTB queue; packets without a class take `default_minor`, or pass unshaped if it is 0.
@@ -61,20 +91,18 @@ pub(super) fn qdisc_options(default_minor: u16) -> TcAttribute {
 /// The options of a class.
 pub(super) fn class_options(class: &HtbClass) -> TcAttribute {
     let mut parms = Vec::with_capacity(44);
-    for _rate_then_ceiling in 0..2 {
+    let rates = [(TCA_HTB_RATE64, class.rate_bytes_per_sec), (TCA_HTB_CEIL64, class.ceiling_bytes_per_sec)];
+    for (_, rate) in rates {
         parms.extend([0, TC_LINKLAYER_ETHERNET]);
         parms.extend([0; 6]);
-        parms.extend(u32::try_from(class.rate_bytes_per_sec).unwrap_or(u32::MAX).to_ne_bytes());
+        parms.extend(u32::try_from(rate).unwrap_or(u32::MAX).to_ne_bytes());
     }
-    for word in [class.burst_ticks, class.burst_ticks, QUANTUM_BYTES, 0, 0] {
+    for word in [class.burst_ticks, class.ceiling_burst_ticks, QUANTUM_BYTES, 0, class.priority.into()] {
         parms.extend(word.to_ne_bytes());
     }
-    let mut options = vec![raw(TCA_HTB_PARMS, parms)];
-    if class.rate_bytes_per_sec > u64::from(u32::MAX) {
-        let rate = class.rate_bytes_per_sec.to_ne_bytes().to_vec();
-        options.extend([raw(TCA_HTB_RATE64, rate.clone()), raw(TCA_HTB_CEIL64, rate)]);
-    }
-    TcAttribute::Options(options)
+    let large = rates.into_iter().filter(|(_, rate)| *rate > u64::from(u32::MAX));
+    let large = large.map(|(kind, rate)| raw(kind, rate.to_ne_bytes().to_vec()));
+    TcAttribute::Options([raw(TCA_HTB_PARMS, parms)].into_iter().chain(large).collect())
 }
 
 /// The options of a byte-limited first-in first-out queue.
@@ -82,14 +110,24 @@ pub(super) fn fifo_options(limit_bytes: u32) -> TcAttribute {
     TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, limit_bytes.to_ne_bytes().to_vec()))
 }
 
-/// Rate and burst of a class message; the leaf's size stands in another message.
-pub(super) fn read_class(message: &TcMessage) -> Option<(u64, u32)> {
+/// A class's message; what its leaf is stands in others.
+pub(super) fn read_class(message: &TcMessage) -> Option<HtbClass> {
     let options = option_bytes(message)?;
     let parms = nested(&options, TCA_HTB_PARMS)?;
-    let rate = nested(&options, TCA_HTB_RATE64)
-        .and_then(|bytes| Some(u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?)))
-        .or_else(|| Some(u64::from(word_at(&parms, 8)?)))?;
-    Some((rate, word_at(&parms, 24)?))
+    let rate = |kind, at| {
+        let long = nested(&options, kind).and_then(|bytes| Some(u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?)));
+        long.or_else(|| Some(u64::from(word_at(&parms, at)?)))
+    };
+    let parent = message.header.parent;
+    Some(HtbClass {
+        parent_minor: if parent == TcHandle::ROOT { 0 } else { parent.minor },
+        priority: u8::try_from(word_at(&parms, 40)?).ok()?,
+        rate_bytes_per_sec: rate(TCA_HTB_RATE64, 8)?,
+        burst_ticks: word_at(&parms, 24)?,
+        ceiling_bytes_per_sec: rate(TCA_HTB_CEIL64, 20)?,
+        ceiling_burst_ticks: word_at(&parms, 28)?,
+        leaf: Leaf::Other,
+    })
 }
 
 /// The default class of an HTB queue's message.
@@ -111,9 +149,14 @@ mod tests {
     #[test]
     fn classes_are_read_as_they_were_written() {
         for rate in [1_000, 25_000_000, u64::from(u32::MAX), 12_500_000_000] {
-            let class = HtbClass::new(rate, 65_536, Leaf::Other);
-            let read = read_class(&as_dumped(class_options(&class)));
-            assert_eq!(read, Some((class.rate_bytes_per_sec, class.burst_ticks)), "{rate}");
+            let alone = HtbClass { priority: 7, ..HtbClass::new(rate, 65_536, Leaf::Other) };
+            assert_eq!(read_class(&as_dumped(class_options(&alone))), Some(alone), "{rate}");
+            for ceiling in [rate, 2 * rate, 20_000_000_000] {
+                let class = alone.borrowing(9, ceiling, 1_000_000);
+                let mut message = as_dumped(class_options(&class));
+                message.header.parent.minor = 9;
+                assert_eq!(read_class(&message), Some(class), "{rate} {ceiling}");
+            }
         }
     }
 

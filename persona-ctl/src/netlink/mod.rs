@@ -4,6 +4,7 @@
 //! nothing reads /sys/class/net, which may belong to another namespace.
 
 mod address;
+mod fair_queue;
 pub mod htb;
 mod label;
 mod link;

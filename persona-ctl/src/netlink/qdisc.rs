@@ -1,9 +1,10 @@
-//! Our queues: one HTB with handle 7e50: at a device's root, made, changed and removed in place.
+//! Our queues: one HTB with handle 7e50: at a device's root, made, changed and removed in place. ([`super::fair_queue`] has
+//! the other kind.)
 //!
 //! Queues with other handles belong to somebody else. They are never changed, and a device that has one at its root
 //! cannot be shaped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_core::{
@@ -12,6 +13,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
+use super::fair_queue::FQ;
 use super::htb::{self, HtbClass, Leaf};
 use super::{Netlink, NetlinkError, failed, netem};
 
@@ -46,7 +48,11 @@ impl Netlink {
         let qdiscs = self.qdiscs().await?;
         let root = qdiscs.iter().find(|qdisc| is_root_of(qdisc, ifindex) && qdisc.header.handle != TcHandle::UNSPEC);
         match root {
-            Some(root) if !is_ours(root) => return Err(foreign(ifindex, root)),
+            Some(root) if !is_our_root(root) => return Err(foreign(ifindex, root)),
+            Some(root) if kind(root) == FQ => {
+                self.remove_fair_queue(ifindex).await?;
+                self.add_root(ifindex, wanted.default_minor).await?;
+            }
             Some(root) if htb::read_default(root) != Some(wanted.default_minor) => {
                 self.remove_shaper(ifindex).await?;
                 self.add_root(ifindex, wanted.default_minor).await?;
@@ -54,7 +60,8 @@ impl Netlink {
             Some(_) => {}
             None => self.add_root(ifindex, wanted.default_minor).await?,
         }
-        let present = self.classes(ifindex, &qdiscs).await?;
+        let mut present = self.classes(ifindex, &qdiscs).await?;
+        self.remove_misplaced(ifindex, wanted, &mut present).await?;
         let mut classes: Vec<_> = wanted.classes.iter().collect();
         classes.sort_by_key(|(_, class)| order(class.leaf));
         for (minor, class) in classes {
@@ -68,8 +75,44 @@ impl Netlink {
     /// Removes the classes on a device that `wanted` does not name.
     pub async fn trim_shaper(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
         let present = self.classes(ifindex, &[]).await?;
-        for minor in present.keys().filter(|minor| !wanted.classes.contains_key(minor)) {
-            let message = message(ifindex, ours(*minor), ours(0), "htb", None);
+        let surplus = present.keys().copied().filter(|minor| !wanted.classes.contains_key(minor)).collect();
+        self.remove_classes(ifindex, surplus, &present).await
+    }
+
+    /// The kernel moves no class below another and makes none with classes below it a leaf: such classes, and all below
+    /// them, make room.
+    async fn remove_misplaced(
+        &self,
+        ifindex: u32,
+        wanted: &Shaper,
+        present: &mut BTreeMap<u16, HtbClass>,
+    ) -> Result<(), NetlinkError> {
+        let is_misplaced = |minor: &u16, class: &HtbClass| {
+            let is_other = |wanted: &HtbClass| {
+                wanted.parent_minor != class.parent_minor || (class.leaf == Leaf::Inner && wanted.leaf != Leaf::Inner)
+            };
+            wanted.classes.get(minor).is_some_and(is_other)
+        };
+        let misplaced: BTreeSet<u16> =
+            present.iter().filter(|(minor, class)| is_misplaced(minor, class)).map(|(minor, _)| *minor).collect();
+        let below = present.iter().filter(|(_, class)| misplaced.contains(&class.parent_minor));
+        let all: BTreeSet<u16> = below.map(|(minor, _)| *minor).chain(misplaced.iter().copied()).collect();
+        self.remove_classes(ifindex, all.clone(), present).await?;
+        present.retain(|minor, _| !all.contains(minor));
+        Ok(())
+    }
+
+    /// Those below others go first.
+    async fn remove_classes(
+        &self,
+        ifindex: u32,
+        minors: BTreeSet<u16>,
+        present: &BTreeMap<u16, HtbClass>,
+    ) -> Result<(), NetlinkError> {
+        let (inner, leaves): (Vec<u16>, Vec<u16>) =
+            minors.into_iter().partition(|minor| present.get(minor).is_some_and(|class| class.leaf == Leaf::Inner));
+        for minor in leaves.into_iter().chain(inner) {
+            let message = message(ifindex, ours(minor), ours(0), "htb", None);
             let request = request(RouteNetlinkMessage::DelTrafficClass(message), 0);
             self.acknowledged(request, || format!("removal of class {HANDLE_MAJOR:x}:{minor:x}")).await?;
         }
@@ -109,11 +152,14 @@ impl Netlink {
         let found: Vec<TcMessage> = found.try_collect().await.map_err(failed("list of classes"))?;
         let ours = found.iter().filter(|class| class.header.handle.major == HANDLE_MAJOR && kind(class) == "htb");
         let read = ours.filter_map(|class| {
-            let (rate_bytes_per_sec, burst_ticks) = htb::read_class(class)?;
             let leaf = leaf(qdiscs, ifindex, class.header.handle);
-            Some((class.header.handle.minor, HtbClass { rate_bytes_per_sec, burst_ticks, leaf }))
+            Some((class.header.handle.minor, HtbClass { leaf, ..htb::read_class(class)? }))
         });
-        Ok(read.collect())
+        let mut classes: BTreeMap<u16, HtbClass> = read.collect();
+        let parents: BTreeSet<u16> = classes.values().map(|class| class.parent_minor).collect();
+        let inner = classes.iter_mut().filter(|(minor, _)| parents.contains(minor));
+        inner.for_each(|(_, class)| class.leaf = Leaf::Inner);
+        Ok(classes)
     }
 
     async fn add_root(&self, ifindex: u32, default_minor: u16) -> Result<(), NetlinkError> {
@@ -130,8 +176,14 @@ impl Netlink {
         class: &HtbClass,
         present: Option<Leaf>,
     ) -> Result<(), NetlinkError> {
-        let options = htb::class_options(class);
-        let put = RouteNetlinkMessage::NewTrafficClass(message(ifindex, ours(minor), ours(0), "htb", Some(options)));
+        let options = Some(htb::class_options(class));
+        let put = RouteNetlinkMessage::NewTrafficClass(message(
+            ifindex,
+            ours(minor),
+            ours(class.parent_minor),
+            "htb",
+            options,
+        ));
         self.acknowledged(request(put, NLM_F_CREATE), || format!("class {HANDLE_MAJOR:x}:{minor:x}")).await?;
         if present == Some(Leaf::Other) {
             self.remove_leaf(ifindex, minor).await;
@@ -139,7 +191,7 @@ impl Netlink {
         let (kind, options) = match &class.leaf {
             Leaf::Fifo(limit_bytes) => ("bfifo", htb::fifo_options(*limit_bytes)),
             Leaf::Netem(netem) => ("netem", netem::options(netem)),
-            Leaf::Other => return Ok(()),
+            Leaf::Inner | Leaf::Other => return Ok(()),
         };
         let leaf = message(ifindex, TcHandle::UNSPEC, ours(minor), kind, Some(options));
         let put = RouteNetlinkMessage::NewQueueDiscipline(leaf);
@@ -170,11 +222,13 @@ impl Netlink {
     }
 }
 
-/// Plain queues first: they may make room for one that repeats packets, which some kernels let stand only alone.
+/// What others stand below comes first. Plain queues may make room for one that repeats packets, which some kernels let
+/// stand only alone.
 fn order(leaf: Leaf) -> u8 {
     match leaf {
-        Leaf::Fifo(_) | Leaf::Other => 0,
-        Leaf::Netem(netem) => 1 + u8::from(netem.duplicate > 0),
+        Leaf::Inner => 0,
+        Leaf::Fifo(_) | Leaf::Other => 1,
+        Leaf::Netem(netem) => 2 + u8::from(netem.duplicate > 0),
     }
 }
 
@@ -186,7 +240,7 @@ pub(super) fn errno_of(error: &NetlinkError) -> Option<i32> {
     }
 }
 
-fn ours(minor: u16) -> TcHandle {
+pub(super) fn ours(minor: u16) -> TcHandle {
     TcHandle { major: HANDLE_MAJOR, minor }
 }
 
@@ -211,12 +265,18 @@ pub(super) fn request(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessag
     request
 }
 
-fn is_root_of(qdisc: &TcMessage, ifindex: u32) -> bool {
+pub(super) fn is_root_of(qdisc: &TcMessage, ifindex: u32) -> bool {
     qdisc.header.index == ifindex as i32 && qdisc.header.parent == TcHandle::ROOT
 }
 
 fn is_ours(qdisc: &TcMessage) -> bool {
-    qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle == ours(0) && kind(qdisc) == "htb"
+    is_our_root(qdisc) && kind(qdisc) == "htb"
+}
+
+/// A root queue of ours of either kind.
+pub(super) fn is_our_root(qdisc: &TcMessage) -> bool {
+    let is_root = qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle == ours(0);
+    is_root && matches!(kind(qdisc), "htb" | FQ)
 }
 
 fn leaf(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Leaf {
@@ -229,7 +289,7 @@ fn leaf(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Leaf {
     read.unwrap_or(Leaf::Other)
 }
 
-fn kind(message: &TcMessage) -> &str {
+pub(super) fn kind(message: &TcMessage) -> &str {
     let kind = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Kind(kind) => Some(kind.as_str()),
         _ => None,
@@ -237,6 +297,6 @@ fn kind(message: &TcMessage) -> &str {
     kind.unwrap_or_default()
 }
 
-fn foreign(ifindex: u32, root: &TcMessage) -> NetlinkError {
+pub(super) fn foreign(ifindex: u32, root: &TcMessage) -> NetlinkError {
     NetlinkError::ForeignQdisc { ifindex, kind: kind(root).to_owned(), major: root.header.handle.major }
 }

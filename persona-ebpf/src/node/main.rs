@@ -15,6 +15,7 @@ mod bypass;
 mod classify;
 mod configured4;
 mod deliver;
+mod depart;
 mod fragment;
 mod fragment6;
 mod from_edge;
@@ -75,6 +76,11 @@ pub fn from_edge(context: TcContext) -> i32 {
 #[classifier]
 pub fn guard(context: TcContext) -> i32 {
     judged(&context, Hook::Guard, guard::run)
+}
+
+#[classifier]
+pub fn depart(context: TcContext) -> i32 {
+    depart::run(&context)
 }
 
 #[panic_handler]

@@ -5,6 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use persona_common::addr::Address6;
+use persona_common::departure::{DEPARTURE_COUNT_MAX, DEPARTURE_DEVICE_COUNT_MAX, Departure};
 use persona_common::drop::DropReason;
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, Slot};
 use persona_common::fragment::{FragmentKey, FragmentValue};
@@ -86,6 +87,12 @@ pub static GROUPS: Array<Group> = Array::pinned(GROUP_COUNT_MAX, 0);
 /// First choice << 16 | second choice.
 #[map]
 pub static MAGLEV: Array<u32> = Array::pinned(MAGLEV_CELL_COUNT, 0);
+/// What holds subjects to their rates by departure times.
+#[map]
+pub static DEPARTURES: Array<Departure> = Array::pinned(DEPARTURE_COUNT_MAX, 0);
+/// Device → the cell of all that leaves by it, or [`persona_common::departure::BY_CLASS`].
+#[map]
+pub static DEPARTURE_DEVICES: HashMap<u32, u32> = HashMap::pinned(DEPARTURE_DEVICE_COUNT_MAX, 0);
 #[map]
 pub static BYPASS: LpmTrie<ScopedAddress, u32> = LpmTrie::pinned(BYPASS_COUNT_MAX, 0);
 #[map]

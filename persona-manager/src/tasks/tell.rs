@@ -8,7 +8,7 @@ use persona_core::document::{Family, Impair, Network, Section};
 use persona_core::ids::{EdgeName, GroupName};
 use persona_core::units::{BitRate, Span};
 use persona_core::wire::api::SectionAssignment;
-use persona_core::wire::desired::{SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
+use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
 use persona_core::wire::limits::SubjectResources;
 use serde_json::json;
 
@@ -138,7 +138,16 @@ fn qos_of(effective: &Effective) -> SubjectQos {
         ingress_bps: lower(qos.ingress_rate),
         burst_bytes: qos.burst.map(|burst| burst.0),
         dscp: qos.effective_dscp().map(|dscp| dscp.value()),
+        shared: shared_of(effective),
     }
+}
+
+/// The total that a subject has a share of, under the name of the persona that its qos section is from.
+fn shared_of(effective: &Effective) -> Option<SharedQos> {
+    let (qos, origin) = effective.sections.qos.as_ref().zip(effective.origins.get(&Section::Qos))?;
+    let egress_bps = qos.shared.as_ref()?.egress_rate?.0;
+    let guaranteed_bps = qos.guaranteed_rate.map(|rate| rate.0);
+    Some(SharedQos { persona: origin.persona.clone(), egress_bps, guaranteed_bps })
 }
 
 fn impair_of(impair: &Impair) -> SubjectImpair {
@@ -162,6 +171,7 @@ fn resources_of(effective: &Effective) -> Option<Box<SubjectResources>> {
 #[cfg(test)]
 mod tests {
     use persona_core::document::{Document, Format, parse_documents};
+    use persona_core::ids::PersonaName;
 
     use super::*;
 
@@ -191,6 +201,17 @@ mod tests {
             let qos = qos_of(&effective(spec));
             assert_eq!((qos.egress_bps, qos.ingress_bps), (egress_bps, ingress_bps), "{spec}");
         }
+    }
+
+    #[test]
+    fn a_total_is_told_with_the_persona_that_it_is_of() {
+        let spec = "mtu: 1400 }\n  qos: { egressRate: 2mbit, guaranteedRate: 1mbit, shared: { egressRate: 9mbit } }";
+        let mut effective = effective(spec);
+        let persona: PersonaName = "gold".parse().unwrap();
+        effective.origins.insert(Section::Qos, Origin { persona: persona.clone(), version: 3, layer: Layer::Binding });
+        let shared = SharedQos { persona, egress_bps: 9_000_000, guaranteed_bps: Some(1_000_000) };
+        assert_eq!(qos_of(&effective).shared, Some(shared));
+        assert_eq!(qos_of(&effective).egress_most_bps(), Some(2_000_000));
     }
 
     #[test]

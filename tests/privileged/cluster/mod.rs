@@ -19,6 +19,7 @@ mod monitor;
 mod offloads;
 mod prefer_ipv6;
 mod relay;
+mod shared_rate;
 mod steps;
 mod subjects;
 mod told;

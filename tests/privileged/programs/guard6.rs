@@ -10,7 +10,7 @@ use super::run::{Facts, TC_DROP, TC_NEXT, run_tc};
 use super::world::{LOOPBACK, World, is_privileged};
 
 /// Comes in by a device that is no workload's.
-const FORWARDED: Facts = Facts { mark: 0, ingress_ifindex: 77, gso_segs: 0, gso_size: 0 };
+const FORWARDED: Facts = Facts { mark: 0, priority: 0, ingress_ifindex: 77, gso_segs: 0, gso_size: 0 };
 
 #[test]
 fn the_guard_watches_ranges_and_devices_of_both_families() {

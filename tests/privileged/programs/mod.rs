@@ -3,6 +3,8 @@
 mod churn;
 mod classify_devices;
 mod clock;
+mod departures;
+mod departures_live;
 mod edge_answers;
 mod edge_families;
 mod edge_fragments;

@@ -17,6 +17,7 @@ const SKB_LENGTH: usize = 192;
 const SKB_MARK_AT: usize = 8;
 const SKB_PRIORITY_AT: usize = 32;
 const SKB_INGRESS_IFINDEX_AT: usize = 36;
+const SKB_TSTAMP_AT: usize = 152;
 const SKB_GSO_SEGS_AT: usize = 164;
 const SKB_GSO_SIZE_AT: usize = 176;
 
@@ -24,6 +25,7 @@ const SKB_GSO_SIZE_AT: usize = 176;
 #[derive(Clone, Copy, Default)]
 pub(super) struct Facts {
     pub(super) mark: u32,
+    pub(super) priority: u32,
     pub(super) ingress_ifindex: u32,
     pub(super) gso_segs: u32,
     pub(super) gso_size: u32,
@@ -36,6 +38,8 @@ pub(super) struct Outcome {
     pub(super) mark: u32,
     /// `skb->priority` afterwards.
     pub(super) priority: u32,
+    /// `skb->tstamp` afterwards.
+    pub(super) tstamp: u64,
 }
 
 /// Runs a TC program.
@@ -44,6 +48,7 @@ pub(super) fn run_tc(ebpf: &Ebpf, program: &str, frame: &[u8], facts: Facts) -> 
     let mut context = [0u8; SKB_LENGTH];
     for (at, value) in [
         (SKB_MARK_AT, facts.mark),
+        (SKB_PRIORITY_AT, facts.priority),
         (SKB_INGRESS_IFINDEX_AT, facts.ingress_ifindex),
         (SKB_GSO_SEGS_AT, facts.gso_segs),
         (SKB_GSO_SIZE_AT, facts.gso_size),
@@ -63,7 +68,8 @@ pub(super) fn run_tc(ebpf: &Ebpf, program: &str, frame: &[u8], facts: Facts) -> 
         .unwrap();
     bytes.truncate(result.data_size_out as usize);
     let word = |at: usize| u32::from_ne_bytes(context_out[at..at + 4].try_into().unwrap());
-    Outcome { verdict: result.return_value, bytes, mark: word(SKB_MARK_AT), priority: word(SKB_PRIORITY_AT) }
+    let tstamp = u64::from_ne_bytes(context_out[SKB_TSTAMP_AT..SKB_TSTAMP_AT + 8].try_into().unwrap());
+    Outcome { verdict: result.return_value, bytes, mark: word(SKB_MARK_AT), priority: word(SKB_PRIORITY_AT), tstamp }
 }
 
 /// Runs an XDP program.
@@ -73,7 +79,7 @@ pub(super) fn run_xdp(ebpf: &Ebpf, program: &str, frame: &[u8]) -> Outcome {
     let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut bytes), ..TestRunOptions::new() };
     let result = program.test_run(options).unwrap();
     bytes.truncate(result.data_size_out as usize);
-    Outcome { verdict: result.return_value, bytes, mark: 0, priority: 0 }
+    Outcome { verdict: result.return_value, bytes, mark: 0, priority: 0, tstamp: 0 }
 }
 
 /// The reasons whose counters went up, with by how much.

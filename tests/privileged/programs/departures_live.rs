@@ -1,0 +1,150 @@
+//! Rates by departure times, with real packets both ways: exact in inner bytes, whatever size packets have. Only where the
+//! kernel has `fq`.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use persona_ctl::dataplane::departures::class_of;
+use persona_ctl::dataplane::{Departures, HeldRate, Hook};
+use persona_ctl::netlink::Netlink;
+use persona_tests::sys;
+
+use super::namespace::Namespace;
+use super::path::Chain;
+use crate::peers::interop::{self, FQ};
+
+/// Low enough for an emulated guest. The line is half a second, so that a sender that pauses for less changes nothing, and less
+/// than what a socket may have under way.
+const RATE: HeldRate = HeldRate { rate_bps: 1_000_000, burst_bytes: 6_000, queue_bytes: 60_000 };
+/// Cells of the directions.
+const UP: u16 = 1;
+const DOWN: u16 = 2;
+/// Bytes of IPv4 and UDP headers.
+const HEADERS_LENGTH: usize = 28;
+/// What is offered, relative to the rate.
+const OFFER: f64 = 2.0;
+/// How long is sent, and from when on is measured: by then the line is long.
+const SENT: Duration = Duration::from_millis(4_500);
+const BEGUN: Duration = Duration::from_millis(1_500);
+/// How far the rate may be from what it shall be.
+const TOLERANCE: f64 = 0.02;
+/// A sender or a receiver without a processor may spoil a run.
+const RUN_COUNT_MAX: u32 = 4;
+
+#[test]
+fn inner_bytes_are_held_to_the_rate_whatever_size_packets_have() {
+    if interop::lacks(FQ) {
+        return;
+    }
+    let chain = Chain::new();
+    let (mut node, _edge) = (chain.open_node(), chain.open_edge(Hook::Tc));
+    let devices = [chain.node.ifindex("u0"), chain.node.ifindex("w0")];
+    queues(&chain.node, devices, Change::Raise);
+    let departures =
+        Departures { cells: [(UP, RATE), (DOWN, RATE)].into(), devices: [(devices[0], 0), (devices[1], DOWN)].into() };
+    let mut tables = chain.node_tables();
+    tables.subjects[0].network.as_mut().unwrap().egress_class = class_of(UP);
+    chain.node.enter(|| {
+        node.raise_departures(&departures).unwrap();
+        node.apply(&tables).unwrap();
+        node.trim_departures(&departures).unwrap();
+    });
+    let (inside, outside) = connected(&chain);
+    for length in [1_300, 100] {
+        for (direction, sender, receiver) in [("up", &inside, &outside), ("down", &outside, &inside)] {
+            let mut rate_bps = measure(sender, receiver, length);
+            for _again in 1..RUN_COUNT_MAX {
+                if is_held(rate_bps) {
+                    break;
+                }
+                rate_bps = measure(sender, receiver, length);
+            }
+            let error = rate_bps / RATE.rate_bps as f64 - 1.0;
+            eprintln!("{direction}, packets of {length} bytes: {rate_bps:.0} bit/s, {:+.2} %", error * 100.0);
+            assert!(is_held(rate_bps), "{direction}, {length} bytes: {rate_bps}, {:?}", node.counters());
+        }
+    }
+    assert!(node.counters().unwrap().drops["queue-full"] > 0, "what was offered beyond the rate is counted");
+    chain.node.enter(|| node.trim_departures(&Departures::default()).unwrap());
+    queues(&chain.node, devices, Change::Remove);
+}
+
+fn is_held(rate_bps: f64) -> bool {
+    (rate_bps / RATE.rate_bps as f64 - 1.0).abs() <= TOLERANCE
+}
+
+enum Change {
+    Raise,
+    Remove,
+}
+
+fn queues(at: &Namespace, devices: [u32; 2], change: Change) {
+    at.enter(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let netlink = Netlink::open().unwrap();
+            for ifindex in devices {
+                match change {
+                    Change::Raise => netlink.raise_fair_queue(ifindex).await.unwrap(),
+                    Change::Remove => netlink.remove_fair_queue(ifindex).await.unwrap(),
+                }
+            }
+            let expected = if matches!(change, Change::Raise) { devices.into() } else { [].into() };
+            assert_eq!(netlink.fair_queues().await.unwrap(), expected);
+        });
+    });
+}
+
+/// A flow from the workload to the server, both ends connected.
+fn connected(chain: &Chain) -> (UdpSocket, UdpSocket) {
+    let outside = chain.server.enter(|| UdpSocket::bind((chain.family.server(), 7_300)).unwrap());
+    let inside = chain.workload.enter(|| UdpSocket::bind((chain.client, 0)).unwrap());
+    inside.connect((chain.family.server(), 7_300)).unwrap();
+    for socket in [&inside, &outside] {
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        sys::enlarge_receive_buffer(socket).unwrap();
+    }
+    inside.send(b"hello").unwrap();
+    let (_, client) = outside.recv_from(&mut [0; 16]).unwrap();
+    outside.connect(client).unwrap();
+    outside.send(b"welcome").unwrap();
+    inside.recv(&mut [0; 16]).unwrap();
+    (inside, outside)
+}
+
+/// Bits per second of inner IP bytes that come out while twice the rate goes in.
+fn measure(sender: &UdpSocket, receiver: &UdpSocket, length: usize) -> f64 {
+    drain(receiver);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let payload = vec![7; length - HEADERS_LENGTH];
+            let mut offered = 0;
+            while start.elapsed() < SENT {
+                let due = (start.elapsed().as_secs_f64() * OFFER * RATE.rate_bps as f64 / 8.0) as usize / length;
+                while offered < due {
+                    sender.send(&payload).unwrap();
+                    offered += 1;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let mut seen: Vec<Instant> = Vec::new();
+        let mut buffer = [0; 2_048];
+        while start.elapsed() < SENT {
+            receiver.recv(&mut buffer).unwrap();
+            if start.elapsed() > BEGUN {
+                seen.push(Instant::now());
+            }
+        }
+        let (first, last) = (seen.first().unwrap(), seen.last().unwrap());
+        ((seen.len() - 1) * length * 8) as f64 / last.duration_since(*first).as_secs_f64()
+    })
+}
+
+/// Waits until nothing of the last run comes any more.
+fn drain(receiver: &UdpSocket) {
+    receiver.set_read_timeout(Some(Duration::from_millis(1_500))).unwrap();
+    while receiver.recv(&mut [0; 2_048]).is_ok() {}
+    receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+}
