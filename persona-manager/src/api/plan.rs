@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use persona_core::plan::{Fleet, FleetError, Plan, Planner};
 use persona_core::wire::api::{EventView, Page, Problem};
-use persona_core::wire::planning::{PlanSettings, PlanView};
+use persona_core::wire::planning::{PlanMode, PlanSettings, PlanView};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -104,8 +104,8 @@ pub(super) async fn set_settings(
 
 fn meaning(settings: &PlanSettings) -> &'static str {
     match settings.mode {
-        persona_core::wire::planning::PlanMode::Advise => "flows are spread over a group's edges by weights",
-        persona_core::wire::planning::PlanMode::Steer => "each subject's planned edge carries it as long as it lives",
+        PlanMode::Advise => "flows are spread over a group's edges by weights",
+        PlanMode::Steer => "each subject's planned edge carries it as long as it lives",
     }
 }
 

@@ -1,9 +1,11 @@
 //! Packets and drops per second, and what each subject of a node carries, from the counters in reports.
 //!
 //! Reports may come in bursts, so a rate is of a window that ends with the first counters after its time. What a subject
-//! carries is kept as a peak that fades: room that it used a moment ago is still its own.
+//! carries is kept as a peak that fades: room that it used a moment ago is still its own. Passes copy what is known of every
+//! agent, so that whatever is long is shared.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use persona_core::ids::SubjectId;
 use persona_core::wire::agent::{Counters, Traffic};
@@ -22,9 +24,9 @@ pub(crate) struct Rates {
     /// Packets per second that it dropped.
     pub drops_per_sec: u64,
     /// Nodes: what subjects carry, both directions together.
-    pub subjects: BTreeMap<SubjectId, SubjectRate>,
+    pub subjects: Arc<BTreeMap<SubjectId, SubjectRate>>,
     /// The counters at the start of the window, and when they came.
-    start: Option<(Counters, u64)>,
+    start: Option<(Arc<Counters>, u64)>,
 }
 
 /// What a subject carries: the peak of late, which fades.
@@ -42,7 +44,7 @@ impl Rates {
         let mut rates = before.cloned().unwrap_or_default();
         let Some(counters) = counters else { return rates };
         let Some((start, since)) = &rates.start else {
-            rates.start = Some((counters.clone(), now));
+            rates.start = Some((Arc::new(counters.clone()), now));
             return rates;
         };
         let elapsed_ms = now.saturating_sub(*since);
@@ -65,8 +67,8 @@ impl Rates {
             let faded = rates.subjects.get(&it.subject).map(|peak| peak.faded(elapsed_ms)).unwrap_or_default();
             (it.subject.clone(), measured.or_higher(faded))
         });
-        rates.subjects = subjects.collect();
-        rates.start = Some((counters.clone(), now));
+        rates.subjects = Arc::new(subjects.collect());
+        rates.start = Some((Arc::new(counters.clone()), now));
         rates
     }
 }

@@ -207,7 +207,10 @@ fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
 
 #[cfg(test)]
 mod tests {
+    use persona_core::ids::EdgeNumber;
+
     use super::*;
+    use crate::store::{AgentDetails, EdgeDetails};
 
     #[test]
     fn what_is_measured_is_reserved_in_steps_and_never_less() {
@@ -218,6 +221,76 @@ mod tests {
             let reserved = rounded_up(measured, 1);
             assert!(reserved >= measured && reserved as f64 <= measured as f64 * 1.125 + 1.0, "{measured} {reserved}");
         }
+    }
+
+    /// An edge that serves and states what it can carry.
+    fn agent(change: impl FnOnce(&mut EdgeDetails)) -> AgentRecord {
+        let capacity = EdgeCapacity { bits_per_sec: 1_000, lease_count: 5, packets_per_sec: None, flow_count: Some(7) };
+        let mut edge = EdgeDetails {
+            number: EdgeNumber(1),
+            group: "fra".parse().unwrap(),
+            capacity: Some(capacity),
+            state: EdgeState::Up,
+            reason: String::new(),
+            weight: 100,
+            draining: false,
+            is_leaving: false,
+            hold: Default::default(),
+            flags: Vec::new(),
+            is_lifeline: false,
+        };
+        change(&mut edge);
+        AgentRecord {
+            id: AgentId::edge("f1"),
+            public_key: String::new(),
+            registration_count: 1,
+            certificate_expires_ms: 0,
+            certificate_issuer: None,
+            address: [10, 0, 0, 1].into(),
+            capabilities: Vec::new(),
+            labels: BTreeMap::new(),
+            bound_labels: BTreeMap::new(),
+            version: String::new(),
+            details: AgentDetails::Edge(edge),
+        }
+    }
+
+    #[test]
+    fn an_edge_serves_as_its_record_says() {
+        type Change = fn(&mut EdgeDetails);
+        let cases: [(Change, Service); 8] = [
+            (|_| (), Service::Serving),
+            (|edge| edge.flags = vec!["outside".to_owned()], Service::Degraded),
+            (|edge| edge.draining = true, Service::Draining),
+            (|edge| edge.state = EdgeState::Down, Service::Down),
+            (|edge| edge.state = EdgeState::New, Service::Down),
+            (|edge| (edge.draining, edge.state) = (true, EdgeState::Down), Service::Down),
+            (|edge| edge.is_leaving = true, Service::Maintenance),
+            (|edge| edge.capacity.as_mut().unwrap().lease_count = 0, Service::Maintenance),
+        ];
+        for (at, (change, service)) in cases.into_iter().enumerate() {
+            assert_eq!(edge_of(&agent(change)).unwrap().service, service, "case {at}");
+        }
+        let stated = edge_of(&agent(|_| ())).unwrap().capacity;
+        let (rate, flows, leases) = (Some(BitRate(1_000)), Some(7), Some(5));
+        assert_eq!(stated, Capacity { rate, packets_per_sec: None, flows, leases });
+        assert_eq!(edge_of(&agent(|edge| edge.capacity = None)).unwrap().capacity, Capacity::default());
+    }
+
+    #[test]
+    fn a_path_is_one_that_was_heard_of_lately() {
+        let health = |alive, rtt_us| EdgeHealth {
+            edge: "f1".parse().unwrap(),
+            alive,
+            rtt_us,
+            jitter_us: Some(500),
+            loss: 0.25,
+            generation: Default::default(),
+        };
+        assert_eq!((path_of(&health(false, Some(5))), path_of(&health(true, None))), (None, None));
+        let path = path_of(&health(true, Some(2_500))).unwrap();
+        assert_eq!((path.rtt_ms, path.jitter_ms, path.loss), (2.5, 0.5, "25%".parse().unwrap()));
+        assert_eq!(path_of(&health(true, Some(u32::MAX))).unwrap().rtt_ms, PATH_MS_MAX);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use persona_core::wire::planning::{PlanMode, PlanSettings};
 use serde_json::json;
 
 use super::fleet_of;
-use crate::store::{Draft, PlannedRecord, SETTINGS_KEY, Snapshot, SubjectRecord};
+use crate::store::{AgentId, Draft, PlannedRecord, SETTINGS_KEY, Snapshot, SubjectRecord};
 use crate::tasks::reports::Reports;
 
 /// What is measured changes all the time; plans follow it this often, milliseconds. Everything else they follow at once.
@@ -165,8 +165,8 @@ fn pending(planner: &Planner, causes: &BTreeMap<SubjectId, MoveCause>, snapshot:
 /// Writes a move down, with an event.
 fn put(draft: &mut Draft, it: &Move) {
     let Some(record) = draft.state().subjects.get(&it.subject).cloned() else { return };
-    let edges = draft.state().agents.get(&crate::store::AgentId::edge(it.to.as_str()));
-    let Some(group) = edges.and_then(|agent| agent.edge()).map(|edge| edge.group.clone()) else { return };
+    let edge = draft.state().agents.get(&AgentId::edge(it.to.as_str()));
+    let Some(group) = edge.and_then(|agent| agent.edge()).map(|edge| edge.group.clone()) else { return };
     let from = it.from.as_ref().map_or("no edge".to_owned(), ToString::to_string);
     let message = format!("{}: {from} → {} ({})", it.subject, it.to, it.cause.as_str());
     let details = json!({ "before": it.from, "after": it.to, "group": group, "cause": it.cause });

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use persona_core::ids::SubjectId;
-use persona_core::plan::{Capacity, EdgeFill, Fleet, FleetError, FleetSubject, Outcome, Plan, Planner, Refusal};
+use persona_core::plan::{
+    Capacity, Demand, EdgeFill, Fleet, FleetError, FleetSubject, Outcome, Plan, Planner, Refusal,
+};
 use persona_core::wire::api::{ConsideredEdge, EdgeExplanation};
 use persona_core::wire::load::EdgeLoad;
 use persona_core::wire::planning::{PlanMode, PlanView, PlannedEdge, PlannedSubject};
@@ -60,11 +62,11 @@ pub(crate) fn plan_view(current: &Current, snapshot: &Snapshot, measured: &BTree
 }
 
 fn edges_of(current: &Current, plan: &Plan, measured: &BTreeMap<String, EdgeLoad>) -> Vec<PlannedEdge> {
-    let mut reserved: BTreeMap<_, persona_core::plan::Demand> = BTreeMap::new();
-    for (_, id, subject) in all_subjects(&current.fleet) {
+    let none = Demand { leases: 0, ..Demand::default() };
+    let mut reserved: BTreeMap<_, Demand> = BTreeMap::new();
+    for (id, subject) in all_subjects(&current.fleet) {
         let Some(placement) = plan.subjects.get(&id) else { continue };
-        let none = || persona_core::plan::Demand { leases: 0, ..Default::default() };
-        let sum = reserved.entry(&placement.edge).or_insert_with(none);
+        let sum = reserved.entry(&placement.edge).or_insert(none);
         sum.rate.0 += subject.demand.rate.0;
         sum.packets_per_sec += subject.demand.packets_per_sec;
         sum.flows += subject.demand.flows;
@@ -73,7 +75,6 @@ fn edges_of(current: &Current, plan: &Plan, measured: &BTreeMap<String, EdgeLoad
     let planned = current.outcome.edges.iter().zip(&current.planner.fleet().edges);
     let told = planned.map(|(fill, edge)| {
         let (subjects, planned_fullness) = current.subjects_of(fill);
-        let none = persona_core::plan::Demand { leases: 0, ..Default::default() };
         PlannedEdge {
             edge: edge.name.clone(),
             group: edge.group.clone(),
@@ -90,7 +91,7 @@ fn edges_of(current: &Current, plan: &Plan, measured: &BTreeMap<String, EdgeLoad
 fn subjects_of(current: &Current, plan: &Plan, snapshot: &Snapshot) -> Vec<PlannedSubject> {
     let refusals: BTreeMap<&SubjectId, &Refusal> =
         current.outcome.refusals.iter().map(|it| (&it.subject, it)).collect();
-    let told = all_subjects(&current.fleet).filter_map(|(_, id, subject)| {
+    let told = all_subjects(&current.fleet).filter_map(|(id, subject)| {
         let placement = plan.subjects.get(&id);
         let record = snapshot.subjects.get(&id)?;
         let planned = record.planned.as_ref().filter(|it| placement.is_some_and(|is| is.edge == it.edge));
@@ -113,8 +114,8 @@ fn subjects_of(current: &Current, plan: &Plan, snapshot: &Snapshot) -> Vec<Plann
     told.collect()
 }
 
-fn all_subjects(fleet: &Fleet) -> impl Iterator<Item = (&persona_core::ids::NodeName, SubjectId, &FleetSubject)> {
-    fleet.nodes.iter().flat_map(|node| node.subjects.iter().map(|it| (&node.name, it.id(&node.name), it)))
+fn all_subjects(fleet: &Fleet) -> impl Iterator<Item = (SubjectId, &FleetSubject)> {
+    fleet.nodes.iter().flat_map(|node| node.subjects.iter().map(|it| (it.id(&node.name), it)))
 }
 
 fn why_nowhere(

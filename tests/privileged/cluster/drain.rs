@@ -74,13 +74,13 @@ fn weigh(world: &World, weight: &str) -> Result<()> {
     wait_until_applied(world)
 }
 
-fn wait_until_applied(world: &World) -> Result<()> {
+pub(super) fn wait_until_applied(world: &World) -> Result<()> {
     let is_applied = |node: &NodeView| node.applied >= node.desired;
     world.ctl.wait_for("the node to apply", &["node", "get", NODE], STEP_TIME, is_applied).map(drop)
 }
 
 /// Which share of new flows leaves through an edge of Frankfurt.
-fn share_of(world: &World, edge: &str) -> Result<f64> {
+pub(super) fn share_of(world: &World, edge: &str) -> Result<f64> {
     let read = |edge: &str| Ok::<_, anyhow::Error>(world.namespaces.edges[edge].device_bytes("in0")?.0);
     let before = EDGES.map(read);
     // The same ports each time, so that the lease's are not used up.
@@ -99,7 +99,7 @@ fn share_of(world: &World, edge: &str) -> Result<f64> {
     Ok(carried[at] / carried.iter().sum::<f64>())
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
@@ -211,27 +211,27 @@ fn delete(world: &World, edge: &str) -> Result<()> {
 }
 
 /// An echo and a download, which no change may break.
-struct Load {
+pub(super) struct Load {
     echo: EchoClient,
     download: Download,
 }
 
 impl Load {
-    fn start(world: &World) -> Result<Self> {
+    pub(super) fn start(world: &World) -> Result<Self> {
         let echo = EchoClient::start(world.workload("w1"), ECHO_PACKETS_PER_SEC)?;
         let download = Download::start_fitting(world.workload("w1"), "/endless")?;
         download.wait_for_bytes(MORE_BYTES, STEP_TIME)?;
         Ok(Self { echo, download })
     }
 
-    fn finish(self, findings: &mut Findings, expected: &str) -> Result<()> {
+    pub(super) fn finish(self, findings: &mut Findings, expected: &str) -> Result<()> {
         let (count, bytes) = self.counts()?;
         findings.note(expected, format!("{}; {bytes} MiB", describe(count)), count.lost() == 0 && count.sent > 0);
         Ok(())
     }
 
     /// Ends both; the download goes on to its stop, or this fails. Gives what came of the echo, and MiB.
-    fn counts(self) -> Result<(EchoCount, u64)> {
+    pub(super) fn counts(self) -> Result<(EchoCount, u64)> {
         let bytes = self.download.bytes();
         self.download.wait_for_bytes(bytes + MORE_BYTES, STEP_TIME)?;
         let bytes = self.download.stop()?;

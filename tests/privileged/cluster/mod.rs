@@ -17,6 +17,7 @@ mod large;
 mod metrics;
 mod monitor;
 mod offloads;
+mod planned;
 mod prefer_ipv6;
 mod relay;
 mod shared_rate;
