@@ -69,14 +69,14 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
         (persona("qos: { egressRate: 1mbit, burst: 100B }"), "less than one packet of 1400 bytes"),
         (persona("qos: { class: fast }"), "spec.qos.class: unknown value fast; valid values: high-throughput"),
         (persona("qos: { dscp: 64 }"), "64 is not a DSCP: a number from 0 to 63"),
-        (persona("qos: { shared: {} }"), "spec.qos.shared: means nothing when empty: write egressRate"),
+        (persona("qos: { shared: {} }"), "spec.qos.shared: means nothing when empty: write egressRate or ingressRate"),
         (
             persona("qos: { shared: { egressRate: 1kbit } }"),
             "spec.qos.shared.egressRate: 1kbit is too low to queue for",
         ),
         (
-            persona("qos: { shared: { ingressRate: 1gbit } }"),
-            "spec.qos.shared.ingressRate: a total downwards for all wearers is not enforced by this release",
+            persona("qos: { ingressRate: 2gbit, shared: { ingressRate: 1gbit } }"),
+            "spec.qos.ingressRate: 2gbit is more than all wearers have together: write at most 1gbit",
         ),
         (
             persona("qos: { egressRate: 2gbit, shared: { egressRate: 1gbit } }"),

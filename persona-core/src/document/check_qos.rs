@@ -9,10 +9,10 @@ const RATE_MIN: BitRate = BitRate(64_000);
 
 /// Things worth knowing about a valid qos section.
 pub(super) fn qos_hints(qos: &Qos) -> Vec<String> {
-    let Some(total) = qos.shared.as_ref().and_then(|shared| shared.egress_rate) else { return Vec::new() };
+    let Some(shared) = &qos.shared else { return Vec::new() };
     let per_node =
         "spec.qos.shared is held by each node for itself: wearers on several nodes have it several times".to_owned();
-    let guaranteed = qos.guaranteed_rate.filter(|rate| rate.0 > 0).map(|rate| {
+    let guaranteed = qos.guaranteed_rate.filter(|rate| rate.0 > 0).zip(shared.egress_rate).map(|(rate, total)| {
         format!("spec.qos.guaranteedRate holds for up to {} wearers on a node; if there are more, each has an equal share of the {total}", total.0 / rate.0)
     });
     [per_node].into_iter().chain(guaranteed).collect()
@@ -47,17 +47,15 @@ impl Problems {
 
     fn shared(&mut self, qos: &Qos, shared: &SharedRates) {
         let is_empty = shared.egress_rate.is_none() && shared.ingress_rate.is_none();
-        self.refuse_if(is_empty, "spec.qos.shared", "means nothing when empty: write egressRate");
-        self.rate("spec.qos.shared.egressRate", shared.egress_rate);
-        self.refuse_unenforced(
-            shared.ingress_rate.is_some(),
-            "spec.qos.shared.ingressRate",
-            "a total downwards for all wearers",
-            "each has a queue on a device of its own there: write ingressRate, which holds each of them",
-        );
-        if let (Some(own), Some(total)) = (qos.egress_rate, shared.egress_rate) {
+        self.refuse_if(is_empty, "spec.qos.shared", "means nothing when empty: write egressRate or ingressRate");
+        for (key, own, total) in [
+            ("egressRate", qos.egress_rate, shared.egress_rate),
+            ("ingressRate", qos.ingress_rate, shared.ingress_rate),
+        ] {
+            self.rate(&format!("spec.qos.shared.{key}"), total);
+            let (Some(own), Some(total)) = (own, total) else { continue };
             let message = format!("{own} is more than all wearers have together: write at most {total}");
-            self.refuse_if(own > total, "spec.qos.egressRate", message);
+            self.refuse_if(own > total, format!("spec.qos.{key}"), message);
         }
     }
 

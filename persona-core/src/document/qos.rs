@@ -103,7 +103,7 @@ pub struct SharedRates {
     /// Upwards, inner IP bytes. Absent: no limit but each subject's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_rate: Option<BitRate>,
-    /// Downwards. Refused by this release.
+    /// Downwards, inner IP bytes, among subjects that have a device of their own. Absent: no limit but each subject's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_rate: Option<BitRate>,
 }

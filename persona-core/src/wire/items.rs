@@ -168,8 +168,14 @@ pub struct SubjectQos {
 impl SubjectQos {
     /// The most that the subject may send, bits per second: its own rate, or the total that it has a share of.
     pub fn egress_most_bps(&self) -> Option<u64> {
-        let total_bps = self.shared.as_ref().map(|shared| shared.egress_bps);
+        let total_bps = self.shared.as_ref().and_then(|shared| shared.egress_bps);
         self.egress_bps.into_iter().chain(total_bps).min()
+    }
+
+    /// The most that it may get, likewise.
+    pub fn ingress_most_bps(&self) -> Option<u64> {
+        let total_bps = self.shared.as_ref().and_then(|shared| shared.ingress_bps);
+        self.ingress_bps.into_iter().chain(total_bps).min()
     }
 }
 
@@ -180,9 +186,14 @@ impl SubjectQos {
 pub struct SharedQos {
     /// The persona.
     pub persona: PersonaName,
-    /// Upwards, bits per second of inner IP bytes. While versions of the persona differ, the lowest of them counts.
-    pub egress_bps: u64,
-    /// What the subject has of it even when all want more. Absent: an equal share of what is left.
+    /// Upwards, bits per second of inner IP bytes. While versions of the persona differ, the lowest of them counts. Absent: no
+    /// total.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_bps: Option<u64>,
+    /// Downwards, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_bps: Option<u64>,
+    /// What the subject has of it upwards even when all want more. Absent: an equal share of what is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guaranteed_bps: Option<u64>,
 }

@@ -22,7 +22,7 @@ pub(super) fn plan(
     encapsulation_bytes: u32,
     subjects: &[ShapedSubject],
 ) -> Result<QueuePlan, OutOfClasses> {
-    let needs_classes = |subject: &ShapedSubject| subject.impair.needs_queue() || subject.qos.shared.is_some();
+    let needs_classes = |subject: &ShapedSubject| subject.impair.needs_queue() || subject.shares_upwards();
     let has_uplink = !subjects.iter().any(needs_classes);
     let mut plan = plan_classes(uplink, encapsulation_bytes, subjects)?;
     if has_uplink {
@@ -98,7 +98,8 @@ mod tests {
 
         let mut sharing = subject(2, None, Some(8_000_000));
         let persona = "gold".parse().unwrap();
-        sharing.qos.shared = Some(SharedQos { persona, egress_bps: 9_000_000, guaranteed_bps: None });
+        sharing.qos.shared =
+            Some(SharedQos { persona, egress_bps: Some(9_000_000), ingress_bps: None, guaranteed_bps: None });
         let plan = plan_of(&[plain, sharing]);
         assert_eq!(plan.shapers.keys().copied().collect::<Vec<_>>(), [1]);
         assert_eq!(plan.departures.devices.keys().copied().collect::<Vec<_>>(), [101, 102]);

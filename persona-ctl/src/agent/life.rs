@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use persona_core::ids::{EdgeNumber, SubjectId, WorkloadName};
@@ -81,6 +81,8 @@ struct Agent {
     standing: Standing,
     full_leases: Standing,
     cuts: Cuts,
+    /// When counters were read last.
+    counted_at: Instant,
     _packet_log: Option<Follower>,
 }
 
@@ -127,6 +129,7 @@ impl Agent {
             standing,
             full_leases: Standing::default(),
             cuts: Cuts::default(),
+            counted_at: Instant::now(),
             _packet_log: packet_log,
         })
     }
@@ -289,6 +292,9 @@ impl Agent {
         });
         match outcome {
             Ok((drained, raw, usage)) => {
+                let since = std::mem::replace(&mut self.counted_at, Instant::now()).elapsed();
+                let used = raw.subjects.iter().map(|(number, traffic)| (*number, traffic.ingress_bytes));
+                self.reconciler.demands.take(used, since, &self.reconciler.plan.shares_down);
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);
                 counters.cut_flows = self.cuts.flow_count;

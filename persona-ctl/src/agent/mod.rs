@@ -12,6 +12,7 @@ mod config;
 mod configure;
 mod cuts;
 mod departing;
+mod downward;
 mod gai;
 mod guard;
 mod life;

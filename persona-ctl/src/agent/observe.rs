@@ -8,6 +8,7 @@ use persona_core::wire::desired::{DesiredState, Item};
 
 use super::cgroup;
 use super::config::AgentConfig;
+use super::downward::Demands;
 use super::workload_config::{Told, WorkloadConfig};
 use crate::netlink::{Link, LinkAddress, Netlink, NetlinkError, Path};
 
@@ -30,6 +31,8 @@ pub(super) struct Observed {
     pub addresses: Vec<LinkAddress>,
     /// Edge's address → what routers on the way there say that it carries, bytes.
     pub narrowed: BTreeMap<IpAddr, u32>,
+    /// What subjects want of totals downwards, by what they have used.
+    pub demands: Demands,
 }
 
 /// An observation that cannot be made.
@@ -83,8 +86,8 @@ impl Observed {
         let groups = config.file.workload.iter().filter_map(|workload| workload.cgroup.as_ref());
         let groups = groups.chain(&config.file.host.cgroup);
         let cgroups = groups.filter_map(|path| Some((path.clone(), cgroup::id_of(path)?))).collect();
-        let narrowed = BTreeMap::new();
-        Ok(Self { uplink, address: Some(address), attached, cgroups, links, paths, addresses, narrowed })
+        let (narrowed, demands) = Default::default();
+        Ok(Self { uplink, address: Some(address), attached, cgroups, links, paths, addresses, narrowed, demands })
     }
 
     /// A device by its index.

@@ -12,6 +12,7 @@ use super::budget::MtuPolicy;
 use super::changes::{self, Note};
 use super::config::AgentConfig;
 use super::configure::{self, Configurer};
+use super::downward::Demands;
 use super::gai;
 use super::observe::{ObserveError, Observed};
 use super::slow;
@@ -75,6 +76,8 @@ pub(super) struct Reconciler {
     pub observed: Option<Observed>,
     /// What was applied last, with what it meant.
     pub plan: NodePlan,
+    /// What subjects want of totals downwards.
+    pub demands: Demands,
     cache: MaglevCache,
     configurer: Configurer,
     has_lost_uplink: bool,
@@ -97,7 +100,7 @@ impl Reconciler {
         path_mtus: PathMtus,
     ) -> Self {
         let (observed, plan, cache, configurer, has_lost_uplink, has_netem, has_fq, refuses_mix) = Default::default();
-        let slow_path = Keeper::new(Role::Node);
+        let (slow_path, demands) = (Keeper::new(Role::Node), Demands::default());
         Self {
             config,
             netlink,
@@ -105,6 +108,7 @@ impl Reconciler {
             prober,
             observed,
             plan,
+            demands,
             cache,
             configurer,
             has_lost_uplink,
@@ -127,7 +131,7 @@ impl Reconciler {
             }
             now => now?,
         };
-        let now = Observed { narrowed: self.path_mtus.known(), ..now };
+        let now = Observed { narrowed: self.path_mtus.known(), demands: self.demands.clone(), ..now };
         let before = self.observed.as_ref();
         let notes = before.map(|before| changes::between(before, &now, &self.config)).unwrap_or_default();
         let is_other_uplink = before.is_some_and(|before| before.uplink.index != now.uplink.index);

@@ -154,7 +154,7 @@ impl Places<'_> {
                 );
                 notes.push(Note::new("configure.unreachable", subject, message));
             }
-            if item.qos.ingress_bps.is_some() && !has_own_device {
+            if item.qos.ingress_most_bps().is_some() && !has_own_device {
                 let message = format!("ingressRate of {subject} is not held: it has no device of its own for a queue");
                 notes.push(Note::new("qos.unenforced", subject, message));
             }

@@ -70,6 +70,13 @@ pub(super) struct ShapedSubject {
     pub device: Option<u32>,
 }
 
+impl ShapedSubject {
+    /// Whether it has a part of a total upwards.
+    pub(super) fn shares_upwards(&self) -> bool {
+        self.qos.shared.as_ref().is_some_and(|shared| shared.egress_bps.is_some())
+    }
+}
+
 /// Queues per device, and the class of each subject on the uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct QueuePlan {
@@ -127,7 +134,7 @@ pub(super) fn plan_classes(
         let is_delayed = subject.impair.needs_queue();
         let unheld = is_delayed.then_some(UNHELD_BITS_PER_SEC);
         plan.delayed.extend(is_delayed.then_some(subject.number));
-        if let Some(rate_bps) = subject.qos.egress_bps.or(unheld).filter(|_| subject.qos.shared.is_none()) {
+        if let Some(rate_bps) = subject.qos.egress_bps.or(unheld).filter(|_| !subject.shares_upwards()) {
             let minor = minors.take(subject.number.0)?;
             let class = class(rate_bps, subject, uplink_overhead_bytes);
             plan.add_upward(uplink, minor, class, subject);

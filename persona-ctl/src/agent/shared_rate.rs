@@ -1,4 +1,4 @@
-//! Totals: what all subjects of a node whose rates are from one persona have together. A class of the persona stands
+//! Totals upwards: what all subjects of a node whose rates are from one persona have together. A class of the persona stands
 //! above theirs, and they borrow from it; what one doesn't use the others have. Pure.
 //!
 //! What a class has by itself it may send whatever those beside it do, so all of them together never have more of that
@@ -42,7 +42,8 @@ pub(super) fn totals(subjects: &[ShapedSubject]) -> Vec<Total<'_>> {
     let mut totals: BTreeMap<&PersonaName, Total<'_>> = BTreeMap::new();
     for subject in subjects {
         let Some(shared) = &subject.qos.shared else { continue };
-        let (persona, total_bps, key) = (&shared.persona, shared.egress_bps, hash(shared.persona.as_str()));
+        let Some(total_bps) = shared.egress_bps else { continue };
+        let (persona, key) = (&shared.persona, hash(shared.persona.as_str()));
         let total = totals.entry(persona).or_insert_with(|| Total { persona, total_bps, key, wearers: Vec::new() });
         total.total_bps = total.total_bps.min(total_bps);
         total.wearers.push(subject);
@@ -123,7 +124,8 @@ mod tests {
     use super::*;
 
     fn wearer(number: u32, egress_bps: Option<u64>, guaranteed_bps: Option<u64>) -> ShapedSubject {
-        let shared = SharedQos { persona: "gold".parse().unwrap(), egress_bps: 40_000_000, guaranteed_bps };
+        let (persona, total_bps) = ("gold".parse().unwrap(), Some(40_000_000));
+        let shared = SharedQos { persona, egress_bps: total_bps, ingress_bps: None, guaranteed_bps };
         let qos = SubjectQos { egress_bps, shared: Some(shared), ..Default::default() };
         let impair = SubjectImpair::default();
         ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair, device: Some(100 + number) }
@@ -183,7 +185,7 @@ mod tests {
     #[test]
     fn while_versions_differ_the_lowest_total_counts() {
         let mut other = wearer(2, None, None);
-        other.qos.shared.as_mut().unwrap().egress_bps = 4_000_000;
+        other.qos.shared.as_mut().unwrap().egress_bps = Some(4_000_000);
         let (inner, of_subject) = classes(&[wearer(1, None, None), other]);
         assert!(inner.values().chain(of_subject.values()).all(|class| class.ceiling_bytes_per_sec == 517_857));
     }

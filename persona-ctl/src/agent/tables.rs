@@ -102,6 +102,8 @@ pub(super) struct NodePlan {
     pub tables: NodeTables,
     /// For the devices' queues.
     pub queues: QueuePlan,
+    /// What subjects have of totals downwards, bits per second.
+    pub shares_down: BTreeMap<SubjectNumber, u64>,
     /// Edges to probe.
     pub edges: BTreeMap<EdgeNumber, EdgeItem>,
     /// How to probe them.
@@ -139,7 +141,9 @@ pub(super) fn build(
         Queues::Auto | Queues::Htb => Mechanism::Classes,
         Queues::Edt => Mechanism::DepartureTimes,
     };
-    let queues = plan(mechanism, observed.uplink.index, parts.encapsulation(), &parts.shaped(&places))?;
+    let mut shaped = parts.shaped(&places);
+    let shares_down = observed.demands.divide(&mut shaped);
+    let queues = plan(mechanism, observed.uplink.index, parts.encapsulation(), &shaped)?;
     let mut notes = places.notes(&parts);
     notes.extend(queues.overbooked.iter().map(overbooked_note));
     let mut subjects = Vec::new();
@@ -168,6 +172,7 @@ pub(super) fn build(
     Ok(NodePlan {
         tables,
         queues,
+        shares_down,
         probe: parts.probe,
         edges: parts.edges.values().map(|edge| (edge.number, (*edge).clone())).collect(),
         retiring: parts.leases.iter().filter(|lease| lease.retiring).map(|lease| lease.id).collect(),

@@ -39,6 +39,7 @@ fn observed() -> Observed {
         paths: [(EdgeNumber(1), way([10, 0, 0, 11])), (EdgeNumber(2), way([10, 0, 0, 254]))].into(),
         addresses: vec![address(1, [10, 0, 0, 1]), address(7, [10, 9, 0, 1])],
         narrowed: BTreeMap::new(),
+        demands: Default::default(),
     }
 }
 

@@ -191,7 +191,7 @@ fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
 /// What edges hold a lease's holder to: the rates that its node was told, whichever persona the lease is under.
 fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
     let item = snapshot.subjects.get(&lease.subject)?.item.as_ref()?;
-    let (egress_bps, ingress_bps) = (item.qos.egress_most_bps(), item.qos.ingress_bps);
+    let (egress_bps, ingress_bps) = (item.qos.egress_most_bps(), item.qos.ingress_most_bps());
     let burst_bytes = item.qos.burst_bytes;
     egress_bps.or(ingress_bps)?;
     Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes })

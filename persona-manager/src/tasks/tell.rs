@@ -145,9 +145,14 @@ fn qos_of(effective: &Effective) -> SubjectQos {
 /// The total that a subject has a share of, under the name of the persona that its qos section is from.
 fn shared_of(effective: &Effective) -> Option<SharedQos> {
     let (qos, origin) = effective.sections.qos.as_ref().zip(effective.origins.get(&Section::Qos))?;
-    let egress_bps = qos.shared.as_ref()?.egress_rate?.0;
-    let guaranteed_bps = qos.guaranteed_rate.map(|rate| rate.0);
-    Some(SharedQos { persona: origin.persona.clone(), egress_bps, guaranteed_bps })
+    let shared = qos.shared.as_ref()?;
+    let bps = |rate: Option<BitRate>| rate.map(|rate| rate.0);
+    Some(SharedQos {
+        persona: origin.persona.clone(),
+        egress_bps: bps(shared.egress_rate),
+        ingress_bps: bps(shared.ingress_rate),
+        guaranteed_bps: bps(qos.guaranteed_rate),
+    })
 }
 
 fn impair_of(impair: &Impair) -> SubjectImpair {
@@ -205,13 +210,15 @@ mod tests {
 
     #[test]
     fn a_total_is_told_with_the_persona_that_it_is_of() {
-        let spec = "mtu: 1400 }\n  qos: { egressRate: 2mbit, guaranteedRate: 1mbit, shared: { egressRate: 9mbit } }";
+        let spec = "mtu: 1400 }\n  qos: { egressRate: 2mbit, guaranteedRate: 1mbit, shared: { egressRate: 9mbit, ingressRate: 8mbit } }";
         let mut effective = effective(spec);
         let persona: PersonaName = "gold".parse().unwrap();
         effective.origins.insert(Section::Qos, Origin { persona: persona.clone(), version: 3, layer: Layer::Binding });
-        let shared = SharedQos { persona, egress_bps: 9_000_000, guaranteed_bps: Some(1_000_000) };
-        assert_eq!(qos_of(&effective).shared, Some(shared));
-        assert_eq!(qos_of(&effective).egress_most_bps(), Some(2_000_000));
+        let (egress_bps, ingress_bps) = (Some(9_000_000), Some(8_000_000));
+        let shared = SharedQos { persona, egress_bps, ingress_bps, guaranteed_bps: Some(1_000_000) };
+        let qos = qos_of(&effective);
+        assert_eq!(qos.shared, Some(shared));
+        assert_eq!((qos.egress_most_bps(), qos.ingress_most_bps()), (Some(2_000_000), Some(8_000_000)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! `qos.shared` from the document to the wire: two workloads together get what their persona has, each the same of it. One that
-//! leaves the persona takes its class along, and the last one the persona's.
+//! `qos.shared` from the document to the wire: two workloads together get what their persona has, each the same of it, both
+//! ways; one alone gets nearly all. One that leaves the persona takes its class along, and the last one the persona's.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,11 +25,14 @@ spec:
     mtu: 1400
     protocols: [tcp, udp, icmp]
     edges: { group: frankfurt }
-  qos: { guaranteedRate: 4mbit, shared: { egressRate: 20mbit } }
+  qos: { guaranteedRate: 4mbit, shared: { egressRate: 20mbit, ingressRate: 16mbit } }
 ";
 
-/// The persona's total.
+/// The persona's totals, up and down.
 const TOTAL_BPS: f64 = 20e6;
+const TOTAL_DOWN_BPS: f64 = 16e6;
+/// What one alone must get of the total downwards: more than an equal part, as long as it takes until it has it.
+const ALONE_SHARE: f64 = 0.75;
 /// Bytes of a datagram's payload, and of its IP packet.
 const PAYLOAD_LENGTH: usize = 1_200;
 const PACKET_LENGTH: u64 = 1_228;
@@ -74,6 +77,8 @@ fn run(world: &World, findings: &mut Findings) -> Result<()> {
     let is_equal = shares.len() == 2 && shares.iter().all(|share| *share > 0.4);
     findings.note("each has about half of it", format!("{shares:.2?}"), is_equal);
 
+    downwards(world, findings)?;
+
     world.ctl.text(&["switch", "workload/n1/w2", TOKYO, "--wait"])?;
     wait_for(world, |classes| inner(classes).len() == 1 && below(classes).len() == 1)?;
     findings.note("who leaves the persona leaves no class below it", "1 is left", true);
@@ -83,6 +88,66 @@ fn run(world: &World, findings: &mut Findings) -> Result<()> {
     let is_quiet = |status: &Status| status.rejected.is_empty() && status.behind.is_empty();
     world.ctl.wait_for("an end without rejections", &["status"], FORCE_TIME, is_quiet)?;
     Ok(())
+}
+
+/// Datagrams to both, then to one alone.
+fn downwards(world: &World, findings: &mut Findings) -> Result<()> {
+    let server = world.namespaces.internet.run_inside(|| UdpSocket::bind((INTERNET_ADDRESS, 0)))??;
+    let clients = [client_of(world, "w1", &server)?, client_of(world, "w2", &server)?];
+    server.set_nonblocking(true)?;
+    let addresses = clients.each_ref().map(|(_, address)| *address);
+    let mut both_bps = send_down(world, &server, &addresses)?;
+    for _again in 1..RUN_COUNT_MAX {
+        if both_bps >= TOTAL_DOWN_BPS * (1.0 - TOLERANCE) {
+            break;
+        }
+        both_bps = send_down(world, &server, &addresses)?;
+    }
+    let is_total = (both_bps / TOTAL_DOWN_BPS - 1.0).abs() <= TOLERANCE;
+    let expected = format!("downwards two have {} together", view::mbit(TOTAL_DOWN_BPS));
+    findings.note(expected, view::mbit(both_bps), is_total);
+    let mut alone_bps = 0.0;
+    for _again in 0..RUN_COUNT_MAX {
+        alone_bps = send_down(world, &server, &addresses[..1])?;
+        if alone_bps >= TOTAL_DOWN_BPS * ALONE_SHARE {
+            break;
+        }
+    }
+    let is_most = (ALONE_SHARE..=1.0 + TOLERANCE).contains(&(alone_bps / TOTAL_DOWN_BPS));
+    findings.note("one alone gets most of it within seconds", view::mbit(alone_bps), is_most);
+    Ok(())
+}
+
+/// A socket of a workload, and what the server has to address so that it gets something.
+fn client_of(world: &World, name: &str, server: &UdpSocket) -> Result<(UdpSocket, SocketAddr)> {
+    let socket = world.workload(name).run_inside(|| UdpSocket::bind("0.0.0.0:0"))??;
+    server.set_read_timeout(Some(patient(FORCE_TIME)))?;
+    socket.send_to(b"hello", server.local_addr()?)?;
+    let (_, address) = server.recv_from(&mut [0; 16]).context("the first datagram does not arrive")?;
+    Ok((socket, address))
+}
+
+/// Sends to each nearly as much as all may have; inner bits per second that came through their queues.
+fn send_down(world: &World, server: &UdpSocket, to: &[SocketAddr]) -> Result<f64> {
+    let bytes =
+        || -> Result<u64> { Ok(view::inner_bytes_of_queue(world, "w1")? + view::inner_bytes_of_queue(world, "w2")?) };
+    let before = bytes()?;
+    let (start, mut sent) = (Instant::now(), 0);
+    while start.elapsed() < RUN_TIME {
+        let due = (start.elapsed().as_secs_f64() * OFFER * TOTAL_DOWN_BPS / 8.0) as u64 / PACKET_LENGTH;
+        while sent < due {
+            for address in to {
+                let _ = server.send_to(&[7; PAYLOAD_LENGTH], address);
+            }
+            sent += 1;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let seconds = start.elapsed();
+    // What waits still comes.
+    std::thread::sleep(QUEUE_TIME);
+    let queued = if to.len() > 1 { QUEUE_TIME } else { Duration::ZERO };
+    Ok((bytes()? - before) as f64 * 8.0 / (seconds + queued).as_secs_f64())
 }
 
 /// What a run gave.
