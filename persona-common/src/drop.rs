@@ -120,6 +120,8 @@ drop_reasons! {
     Impaired = "impaired",
     /// Beyond 1.25 times the rate of its persona: the node's queue didn't hold the subject to it.
     Policed = "policed",
+    /// A packet of an encrypted persona that came beside the encrypted tunnel.
+    Unencrypted = "unencrypted",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.
