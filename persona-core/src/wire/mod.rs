@@ -12,3 +12,4 @@ mod items;
 pub mod limits;
 pub mod signals;
 mod space;
+pub mod tunnel;

@@ -30,6 +30,8 @@ pub(super) struct Observed {
     pub addresses: Vec<LinkAddress>,
     /// Edge's address → what routers on the way there say that it carries, bytes.
     pub narrowed: BTreeMap<IpAddr, u32>,
+    /// The encrypted tunnel's device, where there is one.
+    pub wire_ifindex: Option<u32>,
 }
 
 /// An observation that cannot be made.
@@ -84,7 +86,8 @@ impl Observed {
         let groups = groups.chain(&config.file.host.cgroup);
         let cgroups = groups.filter_map(|path| Some((path.clone(), cgroup::id_of(path)?))).collect();
         let narrowed = BTreeMap::new();
-        Ok(Self { uplink, address: Some(address), attached, cgroups, links, paths, addresses, narrowed })
+        let wire_ifindex = before.and_then(|before| before.wire_ifindex);
+        Ok(Self { uplink, address: Some(address), attached, cgroups, links, paths, addresses, narrowed, wire_ifindex })
     }
 
     /// A device by its index.

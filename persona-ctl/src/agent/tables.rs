@@ -22,7 +22,7 @@ use super::places::{Places, managed_ranges};
 use super::queues::{OutOfClasses, QueuePlan, ShapedSubject, plan};
 use crate::dataplane::tables::{
     AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
-    SubjectEntry,
+    SubjectEntry, WireTable,
 };
 
 /// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
@@ -132,7 +132,7 @@ pub(super) fn build(
     parts.check_leases()?;
     let numbers = parts.subjects.values().map(|item| (&item.subject, item.number)).collect();
     let places = Places { config, observed, numbers };
-    let queues = plan(observed.uplink.index, parts.encapsulation(), &parts.shaped(&places))?;
+    let queues = parts.queues(&places, observed)?;
     let mut notes = places.notes(&parts);
     let mut subjects = Vec::new();
     for item in parts.subjects.values() {
@@ -152,6 +152,7 @@ pub(super) fn build(
         groups: parts.groups(observed, cache),
         bypass: places.bypass(),
         managed: managed_ranges(&config.file),
+        wire: parts.wire(observed),
     };
     let host = SubjectId::Node(config.name.clone());
     Ok(NodePlan {
@@ -174,12 +175,14 @@ pub(super) struct Parts<'a> {
     leases: Vec<&'a LeaseItem>,
     edges: BTreeMap<EdgeNumber, &'a EdgeItem>,
     probe: ProbeItem,
+    /// Addresses of the ends of encrypted tunnels.
+    tunnels: BTreeSet<IpAddr>,
 }
 
 impl<'a> Parts<'a> {
     fn of(desired: &'a DesiredState, node: &NodeName) -> Result<Self, Refusal> {
-        let (subjects, leases, edges, probe) = Default::default();
-        let mut parts = Self { subjects, leases, edges, probe };
+        let (subjects, leases, edges, probe, tunnels) = Default::default();
+        let mut parts = Self { subjects, leases, edges, probe, tunnels };
         for item in desired.items.values() {
             match item {
                 Item::Subject(item) if item.subject.node() != node => {
@@ -191,6 +194,7 @@ impl<'a> Parts<'a> {
                 Item::Probe(probe) => parts.probe = *probe,
                 // Pools and nodes are for edges.
                 Item::Pool(_) | Item::Node(_) => {}
+                Item::Tunnel(tunnel) => drop(parts.tunnels.insert(tunnel.address)),
             }
         }
         Ok(parts)
@@ -226,25 +230,58 @@ impl<'a> Parts<'a> {
         self.subjects.get(subject).and_then(|item| item.network.as_ref())
     }
 
-    /// `mtu`, or what the ways to the group's edges leave of it. Whatever routers say, IPv6 goes on where `is_ipv6`.
-    pub(super) fn lowered(&self, mtu: u16, group: &GroupName, is_ipv6: bool, observed: &Observed) -> u16 {
+    /// The leases for a subject's new flows are encrypted both, or neither is.
+    fn is_encrypted(&self, network: &SubjectNetwork) -> bool {
+        let used = |lease: &&&LeaseItem| [network.lease, network.lease6].contains(&Some(lease.id));
+        self.leases.iter().filter(used).any(|lease| lease.encrypted)
+    }
+
+    /// `mtu`, or what the ways to the group's edges leave of it, for a packet that is or is not encrypted. Whatever routers
+    /// say, IPv6 goes on where `is_ipv6`.
+    pub(super) fn lowered(
+        &self,
+        mtu: u16,
+        group: &GroupName,
+        is_encrypted: bool,
+        is_ipv6: bool,
+        observed: &Observed,
+    ) -> u16 {
         let edges = || self.edges.values().copied();
-        let budget = budget::of_group(group, edges(), observed).map(|budget| budget.inner);
+        let budget = budget::of_group(group, is_encrypted, edges(), observed).map(|budget| budget.inner);
         let least = if is_ipv6 { MTU_MIN_V6 } else { NARROWED_MIN };
-        let narrowed = budget::narrowed(group, edges(), observed).map(|inner| inner.max(least.into()));
+        let narrowed = budget::narrowed(group, is_encrypted, edges(), observed).map(|inner| inner.max(least.into()));
         let limits = budget.into_iter().chain(narrowed);
         limits.fold(mtu, |mtu, limit| u16::try_from(limit).unwrap_or(u16::MAX).min(mtu))
     }
 
     /// What a tunnel adds at most.
     fn encapsulation(&self) -> u32 {
-        let each = self.edges.values().map(|edge| budget::encapsulation_to(edge.address));
-        each.max().unwrap_or_else(|| budget::encapsulation_to(IpAddr::from([0, 0, 0, 0])))
+        let each = self.edges.values().map(|edge| budget::encapsulation_to(edge.address, false));
+        each.max().unwrap_or_else(|| budget::encapsulation_to(IpAddr::from([0, 0, 0, 0]), false))
     }
 
-    fn shaped(&self, places: &Places<'_>) -> Vec<ShapedSubject> {
+    /// Upwards, encrypted subjects are held to their rates on the tunnel's device: on the uplink their packets are nobody's.
+    fn queues(&self, places: &Places<'_>, observed: &Observed) -> Result<QueuePlan, OutOfClasses> {
+        let mut queues = plan(observed.uplink.index, self.encapsulation(), &self.shaped(places, false))?;
+        if let Some(wire_ifindex) = observed.wire_ifindex {
+            let encrypted = plan(wire_ifindex, self.encapsulation(), &self.shaped(places, true))?;
+            queues.shapers.extend(encrypted.shapers);
+            queues.egress_classes.extend(encrypted.egress_classes);
+            queues.delayed.extend(encrypted.delayed);
+            queues.is_mixed |= encrypted.is_mixed;
+        }
+        Ok(queues)
+    }
+
+    /// What goes through the encrypted tunnel.
+    fn wire(&self, observed: &Observed) -> WireTable {
+        let encrypted = self.leases.iter().filter(|lease| lease.encrypted).map(|lease| lease.space.clone());
+        WireTable { ifindex: observed.wire_ifindex, encrypted: encrypted.collect(), edges: self.tunnels.clone() }
+    }
+
+    fn shaped(&self, places: &Places<'_>, encrypted: bool) -> Vec<ShapedSubject> {
         let shaped = self.subjects.values().filter_map(|item| {
-            let network = item.network.as_ref()?;
+            let network = item.network.as_ref().filter(|network| self.is_encrypted(network) == encrypted)?;
             let device = places.own_device(&item.subject);
             let (number, mtu, qos) = (item.number, network.mtu, item.qos.clone());
             Some(ShapedSubject { number, mtu, qos, impair: network.impair.unwrap_or_default(), device })
@@ -261,7 +298,8 @@ impl<'a> Parts<'a> {
         queues: &QueuePlan,
         notes: &mut Vec<Note>,
     ) -> Result<SubjectEgress, Refusal> {
-        let mtu = self.lowered(network.mtu, &network.group, network.lease6.is_some(), observed);
+        let mtu =
+            self.lowered(network.mtu, &network.group, self.is_encrypted(network), network.lease6.is_some(), observed);
         if mtu < network.mtu {
             self.judge_mtu(item, network, observed, policy)?;
             let message = format!(
@@ -293,7 +331,9 @@ impl<'a> Parts<'a> {
         observed: &Observed,
         policy: MtuPolicy,
     ) -> Result<(), Refusal> {
-        let Some(budget) = budget::of_group(&network.group, self.edges.values().copied(), observed) else {
+        let is_encrypted = self.is_encrypted(network);
+        let Some(budget) = budget::of_group(&network.group, is_encrypted, self.edges.values().copied(), observed)
+        else {
             return Ok(());
         };
         // Only a router says that it is too narrow: that is no reason against a state.
@@ -340,7 +380,7 @@ impl<'a> Parts<'a> {
             space: lease.space.clone(),
             configured: lease.configured,
             group: lease.group.clone(),
-            mtu: self.lowered(lease.mtu, &lease.group, is_prefix(lease), observed),
+            mtu: self.lowered(lease.mtu, &lease.group, lease.encrypted, is_prefix(lease), observed),
             generation: lease.generation,
         })
     }

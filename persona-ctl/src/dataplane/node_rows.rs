@@ -18,9 +18,12 @@ pub(super) fn name_hash(name: &str) -> u64 {
 impl NodeDataplane {
     /// Makes a group's table this one.
     pub(super) fn put_group(&mut self, table: &GroupTable) -> Result<(), DataplaneError> {
-        let key = name_hash(table.group.as_str());
-        let rows =
-            table.rows.iter().map(|(first, second)| u32::from(first.0) << 16 | u32::from(second.0)).collect::<Vec<_>>();
+        let rows = table.rows.iter().map(|(first, second)| u32::from(first.0) << 16 | u32::from(second.0));
+        self.put_rows(name_hash(table.group.as_str()), rows.collect())
+    }
+
+    /// Makes the table with a key these rows.
+    pub(super) fn put_rows(&mut self, key: u64, rows: std::sync::Arc<[u32]>) -> Result<(), DataplaneError> {
         let index = match self.index.groups.get(&key) {
             Some(index) => index,
             None => {
@@ -30,14 +33,14 @@ impl NodeDataplane {
         let group = self.maps.groups.get(index)?;
         let halves = [index * 2 * MAGLEV_ROW_COUNT, (index * 2 + 1) * MAGLEV_ROW_COUNT];
         let is_new = group.name_hash != key;
-        if !is_new && self.rows_in_force(key, group.row_base)? == rows {
+        if !is_new && *self.rows_in_force(key, group.row_base)? == *rows {
             return Ok(());
         }
         let spare = if is_new || group.row_base != halves[0] { halves[0] } else { halves[1] };
         self.fill_spare(key, spare, &rows)?;
         self.maps.groups.set(index, Group { name_hash: key, row_base: spare, reserved: 0 })?;
         // The half that was in force is the spare one from here on.
-        let before = self.index.group_rows.insert(key, rows.into());
+        let before = self.index.group_rows.insert(key, rows);
         self.index.spare_rows.remove(&key);
         if let Some(before) = before.filter(|_| !is_new) {
             self.index.spare_rows.insert(key, before);

@@ -4,6 +4,7 @@
 //! in an order in which no packet ever sees half of a change. It gives indices in maps itself, and finds them again in
 //! the maps after a restart.
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
@@ -34,6 +35,26 @@ pub struct NodeTables {
     pub bypass: Vec<(IpAddr, u8)>,
     /// Source ranges that the guard never lets out untouched, beside the devices above.
     pub managed: Vec<(IpAddr, u8)>,
+    /// The encrypted tunnel to edges.
+    pub wire: WireTable,
+}
+
+/// What goes through the encrypted tunnel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WireTable {
+    /// The tunnel's device. None: there is none, and what needs it is a counted drop.
+    pub ifindex: Option<u32>,
+    /// Leases whose packets go through it and through nothing else.
+    pub encrypted: HashSet<LeaseSpace>,
+    /// Nodes: underlay addresses of edges that it leads to.
+    pub edges: BTreeSet<IpAddr>,
+}
+
+impl WireTable {
+    /// Whether a lease's packets go through the tunnel.
+    pub fn is_encrypted(&self, space: &LeaseSpace) -> bool {
+        self.encrypted.contains(space)
+    }
 }
 
 /// A subject that lives on this node.
@@ -229,6 +250,8 @@ pub struct EdgeTables {
     pub outside: Option<NextHopEntry>,
     /// Where IPv6 packets to the outside go.
     pub outside6: Option<NextHopEntry>,
+    /// The encrypted tunnel to nodes and peers.
+    pub wire: WireTable,
 }
 
 impl Default for EdgeTables {
@@ -245,6 +268,7 @@ impl Default for EdgeTables {
             peers: Vec::new(),
             outside: None,
             outside6: None,
+            wire: WireTable::default(),
         }
     }
 }

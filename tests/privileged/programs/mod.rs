@@ -53,4 +53,5 @@ mod run;
 mod upgrade;
 mod watching;
 mod wipe;
+mod wire_live;
 pub(crate) mod world;

@@ -114,6 +114,7 @@ pub(super) fn tables(underlay: Underlay) -> NodeTables {
         groups: vec![GroupTable { group: group(), rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
         bypass: vec![(v6("fd00:1::").into(), 64)],
         managed: vec![],
+        wire: Default::default(),
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn tables() -> NodeTables {
         groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
         bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
         managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
+        wire: Default::default(),
     }
 }
 

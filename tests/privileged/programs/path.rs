@@ -202,6 +202,7 @@ impl Chain {
             groups: vec![GroupTable { group, rows: vec![(EdgeNumber(1), EdgeNumber(0)); 65_537] }],
             bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24), (WORKLOAD6.into(), 64)],
             managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
+            wire: WireTable::default(),
         }
     }
 
