@@ -122,6 +122,8 @@ drop_reasons! {
     Policed = "policed",
     /// Beyond what waits for a subject's rate: the departure time that it would have is too late.
     QueueFull = "queue-full",
+    /// A packet of an encrypted persona that came beside the encrypted tunnel.
+    Unencrypted = "unencrypted",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

@@ -1,6 +1,7 @@
 //! What an edge's maps hold, beside the egress addresses in [`crate::node::EgressAddress`].
 
 use crate::addr::Address6;
+use crate::encapsulation::ENCRYPTED_VNI;
 use crate::maps::{OWN_FILTER_COUNT, PERSONA_COUNT_MAX, POLICER_COUNT_MAX};
 
 /// A next hop of either family with all that XDP and TC need.
@@ -15,9 +16,13 @@ pub struct NextHop {
     pub source_mac: [u8; 6],
     /// The next hop's hardware address.
     pub destination_mac: [u8; 6],
-    /// 1: `destination_mac` is known.
+    /// 1: `destination_mac` is known. [`BY_WIRE`]: there is none.
     pub resolved: u32,
 }
+
+/// [`NextHop::resolved`]: through the encrypted tunnel, whose device carries IP without hardware addresses. XDP cannot send
+/// there and leaves such a packet to TC.
+pub const BY_WIRE: u32 = 2;
 
 const _: () = assert!(size_of::<NextHop>() == 36 && align_of::<NextHop>() == 4);
 
@@ -55,7 +60,7 @@ const _: () = assert!(size_of::<EdgeConfig>() == 120 && align_of::<EdgeConfig>()
 pub struct EdgeBlock {
     /// The node's index in `NODES` plus one; 0: not leased.
     pub node_index_plus_one: u32,
-    /// The persona it is held under.
+    /// The persona it is held under, and [`crate::encapsulation::ENCRYPTED_VNI`].
     pub vni: u32,
     /// Made by [`Self::indices`]: four cells share a cache line, and a fifth word would cost every packet.
     pub indices: u32,
@@ -69,6 +74,12 @@ impl EdgeBlock {
     /// The persona's index in `PERSONAS`, and above it the subject's in `POLICERS`.
     pub const fn indices(persona_index: u32, policer_index: u32) -> u32 {
         persona_index | policer_index << PERSONA_INDEX_BITS
+    }
+
+    /// Whether its packets go through the encrypted tunnel only.
+    #[inline(always)]
+    pub const fn is_encrypted(&self) -> bool {
+        self.vni & ENCRYPTED_VNI != 0
     }
 
     /// The persona's index in `PERSONAS`.

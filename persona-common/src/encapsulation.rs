@@ -12,6 +12,13 @@ pub const WAIT_INWARD: u8 = 3;
 /// Last byte of the Geneve base header: a packet from a gateway to an instance; the VNI says to which.
 pub const GATEWAY: u8 = 4;
 
+/// A bit above the VNI, in the tables of leases only, never in a packet: the lease's packets go through the encrypted tunnel
+/// (WireGuard) and through nothing else.
+pub const ENCRYPTED_VNI: u32 = 1 << 24;
+
+/// The bits of a VNI.
+pub const VNI_MASK: u32 = ENCRYPTED_VNI - 1;
+
 /// The ECN field of a type of service or traffic class (RFC 3168 §5).
 pub const ECN_MASK: u8 = 3;
 

@@ -169,7 +169,7 @@ pub struct Lease {
     pub address: AddressBe,
     /// The holder's index in `SUBJECTS`.
     pub subject_index: u32,
-    /// The persona it is held under.
+    /// The persona it is held under, and [`crate::encapsulation::ENCRYPTED_VNI`].
     pub vni: u32,
     /// The persona's index in `PERSONAS`.
     pub persona_index: u32,

@@ -23,6 +23,7 @@ pod!(
     edge::EdgeNode,
     edge::EdgePeer,
     edge::EgressNetwork,
+    edge::NextHop,
     event::EventConfig,
     flow::FlowKey,
     flow::FlowValue,

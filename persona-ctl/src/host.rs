@@ -237,7 +237,7 @@ const MODULES: [Module; 6] = [
         name: "wireguard",
         file: "wireguard",
         option: "CONFIG_WIREGUARD",
-        cost: "encrypted personas need a userspace tunnel",
+        cost: "encrypted personas are encrypted in user space, on a TUN device",
     },
     Module {
         name: "geneve",

@@ -25,3 +25,4 @@ pub mod slow_path;
 pub mod supervisor;
 pub mod trace;
 pub mod trust;
+pub mod wire;

@@ -29,6 +29,8 @@ pub trait Frame {
     const PASS: i32;
     /// The verdict that drops it.
     const DROP: i32;
+    /// Whether frames can come from and go to the encrypted tunnel's device.
+    const HAS_WIRE: bool;
 
     /// Where the linear part starts.
     fn data(&self) -> usize;

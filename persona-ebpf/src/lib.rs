@@ -29,4 +29,5 @@ pub mod packet6;
 pub mod quotation;
 pub mod tc;
 pub mod verdict;
+pub mod wire;
 pub mod xdp;

@@ -76,6 +76,7 @@ pub fn update_sum(frame: &TcContext, difference: u16) {
 impl Frame for TcContext {
     const PASS: i32 = ACT_NEXT;
     const DROP: i32 = ACT_DROP;
+    const HAS_WIRE: bool = true;
 
     #[inline(always)]
     fn data(&self) -> usize {

@@ -16,6 +16,7 @@ use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 impl Frame for XdpContext {
     const PASS: i32 = xdp_action::XDP_PASS as i32;
     const DROP: i32 = xdp_action::XDP_DROP as i32;
+    const HAS_WIRE: bool = false;
 
     #[inline(always)]
     fn data(&self) -> usize {

@@ -14,6 +14,7 @@ use persona_core::ids::{EdgeName, Generation, LeaseId};
 use persona_core::wire::agent::{Counters, EdgeHealth, Holdings, LeaseUse, Rejection, Report};
 use persona_core::wire::desired::Item;
 use persona_core::wire::limits::LimitReport;
+use persona_core::wire::tunnel::TunnelReport;
 use tokio::sync::Notify;
 
 use crate::activation::Activations;
@@ -55,6 +56,8 @@ pub(crate) struct AgentLive {
     pub leases: BTreeMap<LeaseId, LeaseUse>,
     /// Nodes: the least MTU of the ways to edges, bytes.
     pub underlay_mtu: Option<u32>,
+    /// Its encrypted tunnels.
+    pub tunnel: TunnelReport,
     /// Nodes: the limits of workloads.
     pub limits: Vec<LimitReport>,
     /// When counters last came.
@@ -218,6 +221,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
         leases: lease_uses(kept.as_ref(), report),
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
+        tunnel: report.tunnel.clone().or(kept.as_ref().map(|kept| kept.tunnel.clone())).unwrap_or_default(),
         limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
         bits_per_sec: rate(before, report, moved, now),
         rates: Rates::after(kept.as_ref().map(|kept| &kept.rates), report.counters.as_ref(), now),

@@ -69,7 +69,7 @@ fn slow_path(is_known: &Arc<AtomicBool>, fate: Fate) -> (SlowPath, u32) {
 }
 
 fn start(fates: Box<dyn Fates>) -> (SlowPath, u32) {
-    let facts = LeaseFacts { mtu: 1_400, class: 0 };
+    let facts = LeaseFacts { mtu: 1_400, class: 0, wire_ifindex: 0 };
     let mut slow_path = SlowPath::new(Role::Node, fates);
     let mut all = Facts::default();
     all.insert(LEASED, 10, 5, facts);

@@ -197,7 +197,7 @@ fn no_pool(network: &Network) -> Obstacle {
 fn group_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Option<Obstacle> {
     let needed = usize::from(network.edges.as_ref().and_then(|edges| edges.spread).unwrap_or(1).max(1));
     if group.serving.len() >= needed {
-        return None;
+        return wire_obstacle(name, group, network);
     }
     let others: Vec<_> = group.not_serving.iter().map(|(edge, reason)| format!("{edge}: {reason}")).collect();
     let refusal = match others.is_empty() {
@@ -209,6 +209,19 @@ fn group_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Op
         ),
     };
     Some(Obstacle { refusal, hint: format!("start or repair an edge of group {name}"), passes: true })
+}
+
+/// An encrypted persona is worn only where all that may carry it can encrypt.
+fn wire_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Option<Obstacle> {
+    if !network.encrypts() || group.unencrypted.is_empty() {
+        return None;
+    }
+    let refusal = format!(
+        "it is encrypted towards edge group {name}, and there is no WireGuard at {}",
+        group.unencrypted.join(", ")
+    );
+    let hint = "let doctor say there what WireGuard lacks, or leave spec.network.privacy.encrypt out".to_owned();
+    Some(Obstacle { refusal, hint, passes: true })
 }
 
 fn pick(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>]) -> Option<Pick> {

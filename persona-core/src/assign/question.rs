@@ -73,6 +73,8 @@ pub struct Candidate<'a> {
 pub struct GroupFacts {
     /// Edges that serve: they report, and acknowledged what is published for them.
     pub serving: Vec<EdgeName>,
+    /// Ends of encrypted tunnels that are missing: serving edges that have none, and the subject's node.
+    pub unencrypted: Vec<String>,
     /// Edges that do not, with the reason.
     pub not_serving: Vec<(EdgeName, String)>,
     /// Leases that they carry.

@@ -11,7 +11,7 @@ pub struct NodeRoom {
     pub name: NodeName,
     /// The least MTU of its ways to edges, bytes. None: it did not say.
     pub underlay_mtu: Option<u32>,
-    /// What encapsulation adds there, bytes: 36 over IPv4, 56 over IPv6.
+    /// What encapsulation adds there, bytes: 36 over IPv4, 56 over IPv6, and 60 or 80 where it is encrypted.
     pub encapsulation: u32,
     /// Ports that its subjects' leases take.
     pub ports: u32,

@@ -151,10 +151,6 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             "spec.network.bypass[1]: 10.1.0.0/16 overlaps 10.0.0.0/8: keep the larger one",
         ),
         (
-            persona("network: { egress: { pools: [a] }, privacy: { encrypt: true } }"),
-            "encryption of tunnels is not enforced",
-        ),
-        (
             persona("network: { egress: { pools: [a] }, privacy: { normalise: [ttl, tcp-options] } }"),
             "spec.network.privacy.normalise[1]: another order of TCP options is not enforced by this release; leave it out, or write ttl, ip-id, dscp or tcp-timestamps",
         ),

@@ -167,12 +167,6 @@ impl Problems {
     }
 
     fn privacy(&mut self, privacy: &Privacy) {
-        self.refuse_unenforced(
-            privacy.encrypt,
-            "spec.network.privacy.encrypt",
-            "encryption of tunnels",
-            "write false or leave it out",
-        );
         let path = "spec.network.privacy.normalise";
         self.no_duplicates(path, &privacy.normalise);
         for (index, field) in privacy.normalise.iter().enumerate() {

@@ -11,6 +11,7 @@ use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId
 use crate::units::Cidr;
 use crate::wire::limits::LimitReport;
 use crate::wire::signals::SampleBatch;
+use crate::wire::tunnel::TunnelReport;
 
 /// The header of answers to nodes and edges, and to who comes with an access token: a digest of the roots that they shall
 /// trust. Nodes and edges that trust others renew their certificate at once, and get them with it.
@@ -135,6 +136,9 @@ pub struct Report {
     /// unchanged.
     #[serde(default)]
     pub underlay_mtu: Option<u32>,
+    /// Its encrypted tunnels. Absent: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelReport>,
     /// Nodes: the limits of every workload, wanted and actual. Absent: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<LimitReport>>,

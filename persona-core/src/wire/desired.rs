@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::agent::Role;
 use crate::ids::Generation;
 
 pub use super::items::{
@@ -15,6 +16,7 @@ pub use super::items::{
     SubjectNetwork, SubjectQos,
 };
 pub use super::space::{AddressFamily, LeaseSpace, PREFIX_LENGTH, WHOLE_ADDRESS_BITS};
+pub use super::tunnel::{TunnelEnd, TunnelItem};
 pub use crate::document::{Assign, Filtering, Normalise};
 
 /// All that one node or one edge shall be, at one generation.
@@ -43,6 +45,8 @@ pub enum Item {
     Pool(PoolItem),
     /// To edges: a node whose packets may come.
     Node(NodeItem),
+    /// To both: an end of encrypted tunnels that it talks to.
+    Tunnel(TunnelItem),
     /// To both: how to probe.
     Probe(ProbeItem),
 }
@@ -56,6 +60,10 @@ impl Item {
             Self::Lease(lease) => format!("lease/{}", lease.id),
             Self::Pool(pool) => format!("pool/{}", pool.name),
             Self::Node(node) => format!("node/{}", node.name),
+            Self::Tunnel(tunnel) => match tunnel.role {
+                Role::Node => format!("tunnel/node/{}", tunnel.name),
+                Role::Edge => format!("tunnel/edge/{}", tunnel.name),
+            },
             Self::Probe(_) => "probe".to_owned(),
         }
     }

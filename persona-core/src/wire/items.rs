@@ -234,6 +234,9 @@ pub struct LeaseItem {
     /// earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rates: Option<LeaseRates>,
+    /// Whether its packets go through the encrypted tunnel and through nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
 }
 
 /// The rates of a lease's holder, behind which an edge polices.

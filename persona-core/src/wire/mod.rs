@@ -14,3 +14,4 @@ pub mod load;
 pub mod planning;
 pub mod signals;
 mod space;
+pub mod tunnel;

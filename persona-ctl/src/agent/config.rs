@@ -12,6 +12,7 @@ use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
 use crate::config::Place;
 use crate::dataplane::{Coexistence, Offloads};
 use crate::limits::LimitsConfig;
+use crate::wire::Wireguard;
 
 /// What is shown in place of a secret.
 pub const REDACTED: &str = "<redacted>";
@@ -98,6 +99,11 @@ pub struct AgentFile {
     pub adopt_secs: u32,
     /// Where metrics are served, such as `127.0.0.1:9600`. Default: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Which WireGuard encrypts the tunnels of encrypted personas.
+    #[serde(default)]
+    pub wireguard: Wireguard,
+    /// The UDP port on which it listens. Default: 51820.
+    pub wireguard_port: Option<u16>,
     /// Whether the programs log what becomes of every packet, for a person to read. Slow.
     #[serde(default)]
     pub verbose_packets: bool,

@@ -202,7 +202,9 @@ impl Agent {
         let workloads = observed.map(|observed| report::workloads(&self.reconciler.config, observed));
         let underlay_mtu = observed.map(Observed::underlay_mtu);
         let edges = self.edge_health();
+        let tunnel = crate::wire::report(&mut self.reconciler.wire);
         self.link.report_now(|outbox| {
+            outbox.report.tunnel = Some(tunnel);
             outbox.set_in_force(&self.applied);
             outbox.report.rejected = self.rejected.clone();
             outbox.report.workloads = workloads;

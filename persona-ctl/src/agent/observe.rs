@@ -33,6 +33,8 @@ pub(super) struct Observed {
     pub narrowed: BTreeMap<IpAddr, u32>,
     /// What subjects want of totals downwards, by what they have used.
     pub demands: Demands,
+    /// The encrypted tunnel's device, where there is one.
+    pub wire_ifindex: Option<u32>,
 }
 
 /// An observation that cannot be made.
@@ -87,7 +89,19 @@ impl Observed {
         let groups = groups.chain(&config.file.host.cgroup);
         let cgroups = groups.filter_map(|path| Some((path.clone(), cgroup::id_of(path)?))).collect();
         let (narrowed, demands) = Default::default();
-        Ok(Self { uplink, address: Some(address), attached, cgroups, links, paths, addresses, narrowed, demands })
+        let wire_ifindex = before.and_then(|before| before.wire_ifindex);
+        Ok(Self {
+            uplink,
+            address: Some(address),
+            attached,
+            cgroups,
+            links,
+            paths,
+            addresses,
+            narrowed,
+            demands,
+            wire_ifindex,
+        })
     }
 
     /// A device by its index.

@@ -17,12 +17,13 @@ use super::gai;
 use super::observe::{ObserveError, Observed};
 use super::slow;
 use super::tables::{self, MaglevCache, NodePlan, Refusal};
-use crate::dataplane::{DataplaneError, NodeDataplane, adjust_offloads};
+use crate::dataplane::{DataplaneError, NodeDataplane, adjust_offloads, number_by_wire};
 use crate::host::error_chain;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::path_mtu::PathMtus;
 use crate::probe::{Prober, Target};
 use crate::slow_path::{Keeper, Role};
+use crate::wire::{self, WireConfig};
 
 /// How long an apply waits for edges to show the generation that new leases need.
 const GENERATION_WAIT: Duration = Duration::from_millis(150);
@@ -88,6 +89,9 @@ pub(super) struct Reconciler {
     /// The device on which the kernel refused a mix; it will again.
     refuses_mix: Option<u32>,
     pub slow_path: Keeper,
+    pub wire: wire::Keeper,
+    /// Where it probes from: the tunnel's device and the node's address.
+    wire_prober: Option<((u32, IpAddr), Prober)>,
     path_mtus: PathMtus,
 }
 
@@ -101,6 +105,8 @@ impl Reconciler {
     ) -> Self {
         let (observed, plan, cache, configurer, has_lost_uplink, has_netem, has_fq, refuses_mix) = Default::default();
         let (slow_path, demands) = (Keeper::new(Role::Node), Demands::default());
+        let (file, state_dir) = (&config.file, config.state_dir.clone());
+        let wire = wire::Keeper::new(WireConfig::node(file.wireguard, file.wireguard_port, state_dir));
         Self {
             config,
             netlink,
@@ -116,6 +122,8 @@ impl Reconciler {
             has_fq,
             refuses_mix,
             slow_path,
+            wire,
+            wire_prober: None,
             path_mtus,
         }
     }
@@ -161,7 +169,8 @@ impl Reconciler {
     /// Makes `desired` true, given what was seen last. On an error everything stays as it was before. Returns what cannot
     /// be had although the state is in force.
     pub(super) async fn apply(&mut self, desired: &DesiredState, policy: MtuPolicy) -> Result<Vec<Note>, PassError> {
-        let Some(observed) = self.observed.clone() else { return Ok(Vec::new()) };
+        let Some(mut observed) = self.observed.clone() else { return Ok(Vec::new()) };
+        observed.wire_ifindex = self.provide_wire(desired, &observed);
         let mut plan = tables::build(desired, &self.config, &observed, policy, &mut self.cache)?;
         slow::provide(&mut self.slow_path, &mut plan.tables, &self.dataplane, &observed);
         if let Err(error) = self.apply_plan(&plan, &observed).await {
@@ -178,6 +187,40 @@ impl Reconciler {
         Ok(notes)
     }
 
+    /// The encrypted tunnel, while the state needs one.
+    fn provide_wire(&mut self, desired: &DesiredState, observed: &Observed) -> Option<u32> {
+        let address = observed.address?;
+        let wire = &mut self.wire;
+        tokio::task::block_in_place(|| wire::provide(wire, desired, address, observed.uplink.mtu))
+    }
+
+    /// Probes the ways through the tunnel, apart from those beside it.
+    fn probe_wire(&mut self, plan: &NodePlan, observed: &Observed) -> Result<(), PassError> {
+        let (Some(ifindex), Some(address)) = (observed.wire_ifindex, observed.address) else {
+            self.wire_prober = None;
+            return Ok(());
+        };
+        let place = (ifindex, address);
+        if self.wire_prober.as_ref().is_none_or(|(known, _)| *known != place) {
+            let mut liveness = lock(&self.dataplane).liveness_writer()?;
+            let tell = move |edge: EdgeNumber, verdict: Verdict| {
+                let Some(number) = number_by_wire(edge) else { return };
+                tracing::info!(edge.number = %edge, verdict.alive, "an edge's encrypted tunnel");
+                if let Err(error) = liveness.set(number, verdict.alive, verdict.generation) {
+                    tracing::error!(edge.number = %edge, error = error_chain(&error), "data path was not told of a tunnel");
+                }
+            };
+            let refused = |source| PassError::Probe { address, source };
+            let prober = Prober::start_through(address, ifindex, Box::new(tell)).map_err(refused)?;
+            self.wire_prober = Some((place, prober));
+        }
+        let (_, prober) = self.wire_prober.as_ref().expect("it has just been started");
+        let reached = plan.tables.edges.iter().filter(|edge| plan.tables.wire.edges.contains(&edge.address));
+        let targets = reached.map(|edge| Target { edge: edge.number, address: edge.address, believed: None });
+        prober.set_targets(plan.probe, &targets.collect::<Vec<_>>());
+        Ok(())
+    }
+
     async fn apply_plan(&mut self, plan: &NodePlan, observed: &Observed) -> Result<(), PassError> {
         self.require_netem(plan).await?;
         self.require_fq(plan).await?;
@@ -185,8 +228,10 @@ impl Reconciler {
         self.configurer.withdraw(&self.netlink, &observed.links, &plan.configured).await;
         self.wait_for_edges(plan).await;
         tokio::task::block_in_place(|| lock(&self.dataplane).apply(&plan.tables))?;
+        self.wire.open();
         self.trim_queues(plan).await?;
         self.set_targets(plan)?;
+        self.probe_wire(plan, observed)?;
         if let Some(own) = observed.address {
             self.path_mtus.follow(own, plan.tables.edges.iter().map(|edge| edge.address).collect());
         }

@@ -238,7 +238,7 @@ fn configured_leases(subject: &SubjectId, parts: &Parts<'_>, observed: &Observed
             LeaseSpace::Ports { address, .. } => (IpAddr::V4(*address), 32),
             LeaseSpace::Prefix { prefix } => (Ipv6Addr::from_bits(prefix.to_bits() | 1).into(), PREFIX_LENGTH),
         };
-        let mtu = parts.lowered(lease.mtu, &lease.group, is_prefix(lease), observed);
+        let mtu = parts.lowered(lease.mtu, &lease.group, lease.encrypted, is_prefix(lease), observed);
         ConfiguredLease { address, prefix_length, is_current: current(lease.id), mtu }
     };
     leases.iter().map(lease).collect()

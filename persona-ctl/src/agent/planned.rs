@@ -16,9 +16,16 @@ use crate::dataplane::tables::{GroupTable, PlannedTable};
 /// Group and edges → who is planned onto them.
 pub(super) type Wishes = BTreeMap<(GroupName, Vec<EdgeNumber>), BTreeSet<SubjectNumber>>;
 
-/// Tables for as many wishes as there is room for, those of most subjects first.
-pub(super) fn planned_tables(wishes: Wishes, groups: &[GroupTable], notes: &mut Vec<Note>) -> Vec<PlannedTable> {
-    let room = (GROUP_COUNT_MAX as usize).saturating_sub(groups.len()) / 2;
+/// Tables for as many wishes as there is room for, those of most subjects first. Beside encrypted leases every table may have
+/// a second one.
+pub(super) fn planned_tables(
+    wishes: Wishes,
+    groups: &[GroupTable],
+    has_encrypted: bool,
+    notes: &mut Vec<Note>,
+) -> Vec<PlannedTable> {
+    let copies = if has_encrypted { 2 } else { 1 };
+    let room = (GROUP_COUNT_MAX as usize).saturating_sub(copies * groups.len()) / (2 * copies);
     let mut wishes: Vec<_> = wishes.into_iter().collect();
     wishes.sort_by_key(|(_, subjects)| Reverse(subjects.len()));
     let left_out = wishes.split_off(room.min(wishes.len()));
@@ -58,12 +65,14 @@ mod tests {
     #[test]
     fn subjects_of_the_same_edges_share_a_table_and_those_of_few_give_way() {
         let groups = [group("fra"), group("tok")];
-        for (wish_count, table_count) in [(0, 0), (3, 3), (7, 7), (9, 7)] {
+        let cases = [(0, false, 0), (3, false, 3), (7, false, 7), (9, false, 7), (3, true, 3), (9, true, 3)];
+        for (wish_count, has_encrypted, table_count) in cases {
             let wishes = (1..=wish_count).map(|edge| wish("fra", edge, 0..u32::from(edge))).collect();
             let mut notes = Vec::new();
-            let tables = planned_tables(wishes, &groups, &mut notes);
+            let tables = planned_tables(wishes, &groups, has_encrypted, &mut notes);
             assert_eq!((tables.len(), notes.len()), (table_count, usize::from(wish_count) - table_count));
-            assert!(groups.len() + 2 * tables.len() <= GROUP_COUNT_MAX as usize);
+            let copies = if has_encrypted { 2 } else { 1 };
+            assert!(copies * (groups.len() + 2 * tables.len()) <= GROUP_COUNT_MAX as usize);
             let least = tables.iter().map(|table| table.subjects.len()).min().unwrap_or(0);
             assert!(least >= usize::from(wish_count) - table_count, "who is many is served first: {least}");
         }
@@ -73,7 +82,7 @@ mod tests {
     fn the_planned_edge_is_first_and_a_group_without_a_table_has_none() {
         let mut notes = Vec::new();
         let wishes = [wish("fra", 2, 0..1), wish("nowhere", 3, 1..2)].into();
-        let tables = planned_tables(wishes, &[group("fra")], &mut notes);
+        let tables = planned_tables(wishes, &[group("fra")], false, &mut notes);
         assert_eq!((tables.len(), notes.len()), (1, 0));
         assert!(tables[0].rows.iter().all(|row| *row == (EdgeNumber(2), EdgeNumber(1))));
     }

@@ -95,6 +95,15 @@ pub(super) struct QueuePlan {
 }
 
 impl QueuePlan {
+    /// Takes in the queues of other devices, for other subjects.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.shapers.extend(other.shapers);
+        self.egress_classes.extend(other.egress_classes);
+        self.delayed.extend(other.delayed);
+        self.is_mixed |= other.is_mixed;
+        self.overbooked.extend(other.overbooked);
+    }
+
     fn add_upward(&mut self, uplink: u32, minor: u16, class: HtbClass, subject: &ShapedSubject) {
         self.shapers.entry(uplink).or_default().classes.insert(minor, class);
         self.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));

@@ -10,7 +10,7 @@ use super::observe::Observed;
 use super::pass::lock;
 use crate::dataplane::NodeDataplane;
 use crate::dataplane::tables::NodeTables;
-use crate::slow_path::{Facts, Fates, Keeper, LeaseFacts};
+use crate::slow_path::{Facts, Fates, Keeper, LeaseFacts, wire_ifindex};
 
 /// Puts the slow path's device into the tables, and tells the slow path what they say of leases.
 pub(super) fn provide(
@@ -35,7 +35,8 @@ fn facts(tables: &NodeTables) -> Facts {
     for lease in &tables.leases {
         if let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space {
             let class = classes.get(&lease.subject).copied().unwrap_or(0);
-            let lease_facts = LeaseFacts { mtu: lease.mtu, class };
+            let wire_ifindex = wire_ifindex(tables.wire.is_encrypted(&lease.space), tables.wire.ifindex);
+            let lease_facts = LeaseFacts { mtu: lease.mtu, class, wire_ifindex };
             blocks.iter().for_each(|block| facts.insert(*address, *block_bits, *block, lease_facts));
         }
     }

@@ -25,7 +25,7 @@ use super::queues::{Mechanism, OutOfClasses, QueuePlan, ShapedSubject, plan};
 use super::shared_rate::Overbooked;
 use crate::dataplane::tables::{
     AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
-    SubjectEntry,
+    SubjectEntry, WireTable,
 };
 
 /// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
@@ -137,13 +137,7 @@ pub(super) fn build(
     parts.check_leases()?;
     let numbers = parts.subjects.values().map(|item| (&item.subject, item.number)).collect();
     let places = Places { config, observed, numbers };
-    let mechanism = match config.file.queues {
-        Queues::Auto | Queues::Htb => Mechanism::Classes,
-        Queues::Edt => Mechanism::DepartureTimes,
-    };
-    let mut shaped = parts.shaped(&places);
-    let shares_down = observed.demands.divide(&mut shaped);
-    let queues = plan(mechanism, observed.uplink.index, parts.encapsulation(), &shaped)?;
+    let (queues, shares_down) = parts.queues(&places, observed)?;
     let mut notes = places.notes(&parts);
     notes.extend(queues.overbooked.iter().map(overbooked_note));
     let mut subjects = Vec::new();
@@ -153,7 +147,7 @@ pub(super) fn build(
         subjects.push(SubjectEntry { number: item.number, network });
     }
     let groups = parts.groups(observed, cache);
-    let planned = planned_tables(parts.wishes(observed), &groups, &mut notes);
+    let planned = planned_tables(parts.wishes(observed), &groups, parts.has_encrypted(), &mut notes);
     let tables = NodeTables {
         underlay_address: observed.address,
         slow_ifindex: None,
@@ -167,6 +161,7 @@ pub(super) fn build(
         planned,
         bypass: places.bypass(),
         managed: managed_ranges(&config.file),
+        wire: parts.wire(observed),
     };
     let host = SubjectId::Node(config.name.clone());
     Ok(NodePlan {
@@ -190,12 +185,14 @@ pub(super) struct Parts<'a> {
     leases: Vec<&'a LeaseItem>,
     edges: BTreeMap<EdgeNumber, &'a EdgeItem>,
     probe: ProbeItem,
+    /// Addresses of the ends of encrypted tunnels.
+    tunnels: BTreeSet<IpAddr>,
 }
 
 impl<'a> Parts<'a> {
     fn of(desired: &'a DesiredState, node: &NodeName) -> Result<Self, Refusal> {
-        let (subjects, leases, edges, probe) = Default::default();
-        let mut parts = Self { subjects, leases, edges, probe };
+        let (subjects, leases, edges, probe, tunnels) = Default::default();
+        let mut parts = Self { subjects, leases, edges, probe, tunnels };
         for item in desired.items.values() {
             match item {
                 Item::Subject(item) if item.subject.node() != node => {
@@ -207,6 +204,7 @@ impl<'a> Parts<'a> {
                 Item::Probe(probe) => parts.probe = *probe,
                 // Pools and nodes are for edges.
                 Item::Pool(_) | Item::Node(_) => {}
+                Item::Tunnel(tunnel) => drop(parts.tunnels.insert(tunnel.address)),
             }
         }
         Ok(parts)
@@ -242,30 +240,80 @@ impl<'a> Parts<'a> {
         self.subjects.get(subject).and_then(|item| item.network.as_ref())
     }
 
-    /// `mtu`, or what the ways to the group's edges leave of it. Whatever routers say, IPv6 goes on where `is_ipv6`.
-    pub(super) fn lowered(&self, mtu: u16, group: &GroupName, is_ipv6: bool, observed: &Observed) -> u16 {
+    /// The leases for a subject's new flows are encrypted both, or neither is.
+    fn is_encrypted(&self, network: &SubjectNetwork) -> bool {
+        let used = |lease: &&&LeaseItem| [network.lease, network.lease6].contains(&Some(lease.id));
+        self.leases.iter().filter(used).any(|lease| lease.encrypted)
+    }
+
+    /// `mtu`, or what the ways to the group's edges leave of it, for a packet that is or is not encrypted. Whatever routers
+    /// say, IPv6 goes on where `is_ipv6`.
+    pub(super) fn lowered(
+        &self,
+        mtu: u16,
+        group: &GroupName,
+        is_encrypted: bool,
+        is_ipv6: bool,
+        observed: &Observed,
+    ) -> u16 {
         let edges = || self.edges.values().copied();
-        let budget = budget::of_group(group, edges(), observed).map(|budget| budget.inner);
+        let budget = budget::of_group(group, is_encrypted, edges(), observed).map(|budget| budget.inner);
         let least = if is_ipv6 { MTU_MIN_V6 } else { NARROWED_MIN };
-        let narrowed = budget::narrowed(group, edges(), observed).map(|inner| inner.max(least.into()));
+        let narrowed = budget::narrowed(group, is_encrypted, edges(), observed).map(|inner| inner.max(least.into()));
         let limits = budget.into_iter().chain(narrowed);
         limits.fold(mtu, |mtu, limit| u16::try_from(limit).unwrap_or(u16::MAX).min(mtu))
     }
 
     /// What a tunnel adds at most.
     fn encapsulation(&self) -> u32 {
-        let each = self.edges.values().map(|edge| budget::encapsulation_to(edge.address));
-        each.max().unwrap_or_else(|| budget::encapsulation_to(IpAddr::from([0, 0, 0, 0])))
+        let each = self.edges.values().map(|edge| budget::encapsulation_to(edge.address, false));
+        each.max().unwrap_or_else(|| budget::encapsulation_to(IpAddr::from([0, 0, 0, 0]), false))
     }
 
-    fn shaped(&self, places: &Places<'_>) -> Vec<ShapedSubject> {
-        let shaped = self.subjects.values().filter_map(|item| {
-            let network = item.network.as_ref()?;
+    /// Queues, and what subjects have of totals downwards. Upwards, encrypted subjects are held to their rates by classes on
+    /// the tunnel's device: on the uplink their packets are nobody's.
+    fn queues(
+        &self,
+        places: &Places<'_>,
+        observed: &Observed,
+    ) -> Result<(QueuePlan, BTreeMap<SubjectNumber, u64>), OutOfClasses> {
+        let mechanism = match places.config.file.queues {
+            Queues::Auto | Queues::Htb => Mechanism::Classes,
+            Queues::Edt => Mechanism::DepartureTimes,
+        };
+        let (mut shaped, encrypted) = self.shaped(places);
+        let shares_down = observed.demands.divide(&mut shaped);
+        let (encrypted, beside): (Vec<_>, Vec<_>) =
+            shaped.into_iter().partition(|subject| encrypted.contains(&subject.number));
+        let mut queues = plan(mechanism, observed.uplink.index, self.encapsulation(), &beside)?;
+        if let Some(wire_ifindex) = observed.wire_ifindex {
+            queues.extend(plan(Mechanism::Classes, wire_ifindex, self.encapsulation(), &encrypted)?);
+        }
+        Ok((queues, shares_down))
+    }
+
+    /// Whether some of its leases go through the encrypted tunnel.
+    fn has_encrypted(&self) -> bool {
+        self.leases.iter().any(|lease| lease.encrypted)
+    }
+
+    /// What goes through the encrypted tunnel.
+    fn wire(&self, observed: &Observed) -> WireTable {
+        let encrypted = self.leases.iter().filter(|lease| lease.encrypted).map(|lease| lease.space.clone());
+        WireTable { ifindex: observed.wire_ifindex, encrypted: encrypted.collect(), edges: self.tunnels.clone() }
+    }
+
+    /// Everybody who may have queues, and who of them goes through the encrypted tunnel.
+    fn shaped(&self, places: &Places<'_>) -> (Vec<ShapedSubject>, BTreeSet<SubjectNumber>) {
+        let (mut shaped, mut encrypted) = (Vec::new(), BTreeSet::new());
+        for item in self.subjects.values() {
+            let Some(network) = &item.network else { continue };
             let device = places.own_device(&item.subject);
             let (number, mtu, qos) = (item.number, network.mtu, item.qos.clone());
-            Some(ShapedSubject { number, mtu, qos, impair: network.impair.unwrap_or_default(), device })
-        });
-        shaped.collect()
+            shaped.push(ShapedSubject { number, mtu, qos, impair: network.impair.unwrap_or_default(), device });
+            encrypted.extend(self.is_encrypted(network).then_some(number));
+        }
+        (shaped, encrypted)
     }
 
     fn egress(
@@ -277,7 +325,8 @@ impl<'a> Parts<'a> {
         queues: &QueuePlan,
         notes: &mut Vec<Note>,
     ) -> Result<SubjectEgress, Refusal> {
-        let mtu = self.lowered(network.mtu, &network.group, network.lease6.is_some(), observed);
+        let mtu =
+            self.lowered(network.mtu, &network.group, self.is_encrypted(network), network.lease6.is_some(), observed);
         if mtu < network.mtu {
             self.judge_mtu(item, network, observed, policy)?;
             let message = format!(
@@ -309,7 +358,9 @@ impl<'a> Parts<'a> {
         observed: &Observed,
         policy: MtuPolicy,
     ) -> Result<(), Refusal> {
-        let Some(budget) = budget::of_group(&network.group, self.edges.values().copied(), observed) else {
+        let is_encrypted = self.is_encrypted(network);
+        let Some(budget) = budget::of_group(&network.group, is_encrypted, self.edges.values().copied(), observed)
+        else {
             return Ok(());
         };
         // Only a router says that it is too narrow: that is no reason against a state.
@@ -356,7 +407,7 @@ impl<'a> Parts<'a> {
             space: lease.space.clone(),
             configured: lease.configured,
             group: lease.group.clone(),
-            mtu: self.lowered(lease.mtu, &lease.group, is_prefix(lease), observed),
+            mtu: self.lowered(lease.mtu, &lease.group, lease.encrypted, is_prefix(lease), observed),
             generation: lease.generation,
         })
     }

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use persona_core::ids::{Generation, Vni};
-use persona_core::wire::desired::{Assign, SubjectImpair, SubjectQos};
+use persona_core::wire::agent::Role;
+use persona_core::wire::desired::{Assign, SubjectImpair, SubjectQos, TunnelEnd, TunnelItem};
 
 use super::*;
 use crate::agent::configure::Reach;
@@ -40,6 +41,7 @@ fn observed() -> Observed {
         addresses: vec![address(1, [10, 0, 0, 1]), address(7, [10, 9, 0, 1])],
         narrowed: BTreeMap::new(),
         demands: Default::default(),
+        wire_ifindex: None,
     }
 }
 
@@ -100,6 +102,7 @@ fn lease(id: u64, holder: &str) -> LeaseItem {
         generation: Generation::new(1, 1),
         retiring: false,
         rates: None,
+        encrypted: false,
     }
 }
 
@@ -289,6 +292,34 @@ fn a_routers_word_makes_packets_smaller_and_refuses_nothing() {
     elsewhere.narrowed = [([10, 0, 0, 99].into(), 1_300)].into();
     let plan = build(&desired(items.to_vec()), &config(), &elsewhere, MtuPolicy::Lower, &mut MaglevCache::new());
     assert_eq!(plan.unwrap().tables.leases[0].mtu, 1_400, "the way to somebody else");
+}
+
+#[test]
+fn an_encrypted_lease_goes_through_the_tunnel_and_takes_its_room() {
+    let item = LeaseItem { encrypted: true, ..lease(9, "workload/n1/w1") };
+    let end = TunnelEnd { public_key: "A".repeat(43) + "=", port: 51_820 };
+    let tunnel = TunnelItem { role: Role::Edge, name: "e1".into(), address: [10, 0, 0, 11].into(), end };
+    let items = [
+        Item::Edge(edge("e1", 1)),
+        Item::Subject(subject(1_400, 9)),
+        Item::Lease(item.clone()),
+        Item::Tunnel(tunnel.clone()),
+    ];
+    // 1,400 bytes, 36 of Geneve and 60 of WireGuard.
+    for (underlay, fits) in [(1_496, true), (1_495, false)] {
+        let mut observed = Observed { wire_ifindex: Some(77), ..observed() };
+        observed.links[0].mtu = underlay;
+        let cache = &mut MaglevCache::new();
+        let built = build(&desired(items.to_vec()), &config(), &observed, MtuPolicy::Refuse, cache);
+        assert_eq!(built.is_ok(), fits, "{underlay}");
+        let Ok(plan) = built else { continue };
+        let wire = &plan.tables.wire;
+        assert_eq!((wire.ifindex, wire.is_encrypted(&item.space)), (Some(77), true));
+        assert!(wire.edges.contains(&tunnel.address) && !wire.edges.contains(&[10, 0, 0, 12].into()));
+        assert_eq!(plan.queues.shapers.keys().copied().collect::<Vec<_>>(), [77], "its rate is held in the tunnel");
+    }
+    let plain = build_of(whole()).unwrap();
+    assert!(plain.tables.wire.encrypted.is_empty());
 }
 
 #[test]

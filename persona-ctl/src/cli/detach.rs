@@ -37,6 +37,7 @@ struct Removed {
     unmounted: bool,
     queues: Vec<String>,
     offloads: Vec<String>,
+    tunnels: Vec<String>,
     limits: Vec<String>,
     files: Vec<String>,
     failures: Vec<String>,
@@ -57,6 +58,10 @@ impl DetachArgs {
             removed.failures.extend(agent::withdraw_everything(&Netlink::open()?).await);
             Ok(())
         })?;
+        match crate::wire::remove_devices() {
+            Ok(devices) => removed.tunnels = devices,
+            Err(error) => removed.failures.push(format!("devices of encrypted tunnels: {error}")),
+        }
         restore_gai_files(&self, &mut removed)?;
         restore_limits(&self, &mut removed)?;
         output.show(&removed, tell)?;
@@ -130,11 +135,12 @@ async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), 
 fn tell(removed: &Removed) -> String {
     let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!(
-        "programs: {}\nmaps: {}\nqueues: {}\noffloads put back: {}\nlimits put back: {}\nfiles: {}\nbpffs: {}",
+        "programs: {}\nmaps: {}\nqueues: {}\noffloads put back: {}\nencrypted tunnels: {}\nlimits put back: {}\nfiles: {}\nbpffs: {}",
         listed(&removed.links),
         listed(&removed.maps),
         listed(&removed.queues),
         listed(&removed.offloads),
+        listed(&removed.tunnels),
         listed(&removed.limits),
         listed(&removed.files),
         if removed.unmounted { "unmounted" } else { "left mounted: it was there before" },

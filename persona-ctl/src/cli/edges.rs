@@ -6,7 +6,7 @@ use persona_core::ids::EdgeName;
 use persona_core::wire::api::{EdgeProbe, EdgeView};
 
 use super::Session;
-use super::node::{counters_text, micros};
+use super::node::{counters_text, micros, tunnel_text};
 use super::print::{ago, bit_rate, bytes, generation_cell, listed, now_ms, share, show_done, state_cell, table_of};
 use super::removal::{DeleteArgs, DrainArgs};
 use super::wait;
@@ -161,7 +161,7 @@ fn tell(edge: &EdgeView) -> String {
     let labels = listed(edge.labels.iter().map(|(key, value)| format!("{key}={value}")));
     let rejected = edge.rejected.as_ref().map(|no| format!("\nrejected {}: {}", no.generation, no.reason));
     format!(
-        "{}\n\nload: {}\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}\n\n{}\n\n{}",
+        "{}\n\nload: {}\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}\n{}\n{}\n\n{}",
         list(std::slice::from_ref(edge)),
         load_text(edge),
         edge.state,
@@ -170,6 +170,7 @@ fn tell(edge: &EdgeView) -> String {
         listed(&edge.capabilities),
         listed(&edge.owned),
         rejected.unwrap_or_default(),
+        tunnel_text(&edge.tunnel),
         probes_table(&edge.probes),
         counters_text(&edge.counters)
     )

@@ -5,6 +5,7 @@ use comfy_table::Cell;
 use persona_core::ids::NodeName;
 use persona_core::wire::agent::{Counters, EdgeHealth};
 use persona_core::wire::api::NodeView;
+use persona_core::wire::tunnel::{FarEndReport, TunnelReport};
 
 use super::Session;
 use super::print::{ago, bytes, generation_cell, listed, now_ms, show_done, state_cell, table_of};
@@ -108,9 +109,10 @@ fn tell(node: &NodeView) -> String {
     let labels = listed(node.labels.iter().map(|(key, value)| format!("{key}={value}")));
     let rejected = node.rejected.as_ref().map(|no| format!("rejected {}: {}\n", no.generation, no.reason));
     format!(
-        "{}\n\nlabels: {labels}\n{}\n{}\n\n{}",
+        "{}\n\nlabels: {labels}\n{}{}\n{}\n\n{}",
         list(std::slice::from_ref(node)),
         rejected.unwrap_or_default(),
+        tunnel_text(&node.tunnel),
         health_table(&node.edges),
         counters_text(&node.counters)
     )
@@ -134,6 +136,21 @@ pub(super) fn health_table(edges: &[EdgeHealth]) -> String {
         ]
     });
     table_of(&["PROBED EDGE", "STATE", "RTT", "JITTER", "LOSS", "LEASES AS OF"], rows, "no edges probed")
+}
+
+/// What a node or an edge says of its encrypted tunnels.
+pub(super) fn tunnel_text(tunnel: &TunnelReport) -> String {
+    let by = tunnel.implementation.as_deref().unwrap_or("no device yet");
+    let own = match (&tunnel.end, &tunnel.reason) {
+        (Some(end), None) => format!("{} on UDP {} ({by})", end.public_key, end.port),
+        (Some(end), Some(reason)) => format!("{} on UDP {} ({by}): {reason}", end.public_key, end.port),
+        (None, reason) => format!("none: {}", reason.as_deref().unwrap_or("it has not said why")),
+    };
+    let far_end = |end: &FarEndReport| match end.handshake_age_secs {
+        Some(secs) => format!("  {}: last handshake {secs} s before its last report\n", end.address),
+        None => format!("  {}: no handshake yet\n", end.address),
+    };
+    format!("encrypted tunnel: {own}\n{}", tunnel.far_ends.iter().map(far_end).collect::<String>())
 }
 
 /// What a data plane counted: traffic per subject, and drops by reason.

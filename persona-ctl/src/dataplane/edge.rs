@@ -66,13 +66,20 @@ pub struct EdgeOptions {
 
 /// An edge's programs, maps and links. Dropping it leaves everything attached.
 pub struct EdgeDataplane {
-    ebpf: Ebpf,
-    pins: PinDirectory,
+    pub(super) ebpf: Ebpf,
+    pub(super) pins: PinDirectory,
     pub(super) maps: EdgeMaps,
     pub(super) index: EdgeIndex,
     pub(super) owned: Mutex<Table<Address6, u32>>,
     outside_alive: Mutex<Cells<u32>>,
-    hook: Hook,
+    pub(super) hook: Hook,
+    pub(super) coexist: Coexistence,
+    /// The devices inside and outside.
+    pub(super) sides: (u32, u32),
+    /// The encrypted tunnel's device that this process has attached to.
+    pub(super) wire_ifindex: Option<u32>,
+    /// Whether the programs at TC hang on both sides although XDP does the work.
+    pub(super) has_tc_too: bool,
 }
 
 impl EdgeDataplane {
@@ -97,7 +104,9 @@ impl EdgeDataplane {
         attach::reap_links(&pins.links, &["tc-outside", "xdp-outside"], &[options.outside])?;
         upgrade.map_or(Ok(()), Upgrade::finish)?;
         attach::reap_vanished(&pins.links)?;
-        Ok(Self { ebpf, pins, maps, index, owned, outside_alive, hook })
+        let (sides, coexist) = ((options.inside, options.outside), options.coexist);
+        let (wire_ifindex, has_tc_too) = Default::default();
+        Ok(Self { ebpf, pins, maps, index, owned, outside_alive, hook, coexist, sides, wire_ifindex, has_tc_too })
     }
 
     /// The programs' log of packets, to be read by `tell`. Can be taken once, and has lines only under

@@ -12,13 +12,16 @@ use persona_core::wire::desired::LeaseSpace;
 
 use super::edge::EdgeDataplane;
 use super::edge_spaces::{self, Run, Shape, Space, subnet_of};
+use super::edge_wire::relays_by_wire;
 use super::error::DataplaneError;
 use super::maps::{address_be, address6};
+use super::node_wire::{vni_cell, wire_hop};
 use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
 
 impl EdgeDataplane {
     /// The tables are valid and fit.
     pub(super) fn apply_validated(&mut self, tables: &EdgeTables) -> Result<(), DataplaneError> {
+        self.put_wire(tables)?;
         self.put_nodes(tables)?;
         self.put_peers(tables)?;
         self.put_facts(tables)?;
@@ -85,7 +88,8 @@ impl EdgeDataplane {
                 Some(index) => index,
                 None => self.index.peers.give(number).ok_or_else(|| full("peer"))?,
             };
-            let value = EdgePeer { number, address: address6(peer.address), next_hop: hop(&peer.next_hop) };
+            let next_hop = if relays_by_wire(tables) { wire_hop(&tables.wire) } else { hop(&peer.next_hop) };
+            let value = EdgePeer { number, address: address6(peer.address), next_hop };
             self.maps.peers.put(index, value)?;
         }
         Ok(())
@@ -113,7 +117,7 @@ impl EdgeDataplane {
     ) -> Result<BTreeMap<u32, EdgeBlock>, DataplaneError> {
         let mut wanted = BTreeMap::new();
         for lease in &tables.leases {
-            let value = self.block_of(lease)?;
+            let value = self.block_of(lease, tables.wire.is_encrypted(&lease.space))?;
             match &lease.space {
                 LeaseSpace::Ports { address, blocks, .. } => {
                     let run = runs[&Space::Address(address_be(*address))];
@@ -128,7 +132,7 @@ impl EdgeDataplane {
         Ok(wanted)
     }
 
-    fn block_of(&mut self, lease: &EdgeLeaseEntry) -> Result<EdgeBlock, DataplaneError> {
+    fn block_of(&mut self, lease: &EdgeLeaseEntry, is_encrypted: bool) -> Result<EdgeBlock, DataplaneError> {
         let node_index = self.index.nodes.get(&address6(lease.node)).expect("validated, and nodes come first");
         let persona_index = match self.index.personas.get(&lease.vni.0) {
             Some(index) => index,
@@ -142,7 +146,7 @@ impl EdgeDataplane {
         let policer = lease.policed.and_then(|subject| self.index.policers.get(&subject.number.0));
         Ok(EdgeBlock {
             node_index_plus_one: node_index + 1,
-            vni: lease.vni.0,
+            vni: vni_cell(lease.vni.0, is_encrypted),
             indices: EdgeBlock::indices(persona_index, policer.unwrap_or(0)),
             mtu: lease.mtu.into(),
         })

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use persona_common::addr::address_be;
 use persona_common::drop::DropReason;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer};
-use persona_common::encapsulation::RELAY;
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, NextHop};
+use persona_common::encapsulation::{RELAY, VNI_MASK};
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::node::EgressAddress;
@@ -16,7 +16,7 @@ use super::error::DataplaneError;
 use super::maps::{Cells, Table};
 use super::node_fates::{address6_from, fragment_key};
 use super::sys;
-use crate::slow_path::{Fate, Fates, Hops, Key, Outer, Rewrite, Way};
+use crate::slow_path::{Fate, Fates, Hops, Key, Outer, Rewrite, Way, wire_ifindex};
 
 /// Reads an edge's table of fragments.
 pub struct EdgeFates {
@@ -28,6 +28,7 @@ pub struct EdgeFates {
     node_silent: Cells<u32>,
     peers: Cells<EdgePeer>,
     peer_alive: Cells<u32>,
+    wire: Cells<NextHop>,
 }
 
 impl EdgeFates {
@@ -41,6 +42,7 @@ impl EdgeFates {
             node_silent: Cells::from_pin(pins, "NODE_SILENT")?,
             peers: Cells::from_pin(pins, "PEERS")?,
             peer_alive: Cells::from_pin(pins, "PEER_ALIVE")?,
+            wire: Cells::from_pin(pins, "WIRE")?,
         })
     }
 
@@ -65,6 +67,7 @@ impl EdgeFates {
         let node = self.nodes.get(node_index)?;
         let entropy_port = entropy_port(flow_hash(destination, source, key.id, key.protocol));
         if self.node_silent.get(node_index)? != 0
+            && !block.is_encrypted()
             && let Some((from, to)) = self.way_to_peer(&config)?
         {
             let outer = Outer { reserved: RELAY, ..Outer::new(from, to, entropy_port) };
@@ -72,9 +75,19 @@ impl EdgeFates {
         }
         let ends = address6_from(config.underlay_address).zip(address6_from(node.address));
         let Some((from, to)) = ends else { return Ok(Some(Fate::Drop(DropReason::Unleased))) };
-        let outer = Outer { vni: block.vni, ..Outer::new(from, to, entropy_port) };
+        let outer = Outer {
+            vni: block.vni & VNI_MASK,
+            wire_ifindex: self.wire_of(&block)?,
+            ..Outer::new(from, to, entropy_port)
+        };
         let rewrite = Rewrite { hops: Hops::Count, ..Rewrite::default() };
         Ok(Some(Fate::Tunnel { rewrite, outer, mtu: block.mtu as u16, class: 0 }))
+    }
+
+    /// The encrypted tunnel's device, for a block that wants it.
+    fn wire_of(&self, block: &EdgeBlock) -> Result<u32, DataplaneError> {
+        let device = self.wire.get(0)?.ifindex;
+        Ok(wire_ifindex(block.is_encrypted(), (device != 0).then_some(device)))
     }
 
     /// From here to a peer that is alive: it may reach a node that this edge does not.

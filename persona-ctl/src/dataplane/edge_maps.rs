@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use persona_common::addr::Address6;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork};
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, NextHop};
 use persona_common::maps::{NODE_COUNT_MAX, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICER_COUNT_MAX};
 use persona_common::node::EgressAddress;
 use persona_common::police::Policer;
@@ -25,6 +25,7 @@ pub(super) struct EdgeMaps {
     pub(super) node_indices: Table<Address6, u32>,
     pub(super) node_silent: Cells<u32>,
     pub(super) peers: Cells<EdgePeer>,
+    pub(super) wire: Cells<NextHop>,
     pub(super) personas: Cells<u32>,
     pub(super) policers: Cells<Policer>,
     pub(super) persona_traffic: TrafficCells,
@@ -43,6 +44,7 @@ impl EdgeMaps {
             node_indices: Table::take(ebpf, "NODE_INDICES")?,
             node_silent: Cells::take(ebpf, "NODE_SILENT")?,
             peers: Cells::take(ebpf, "PEERS")?,
+            wire: Cells::take(ebpf, "WIRE")?,
             personas: Cells::take(ebpf, "PERSONAS")?,
             policers: Cells::take(ebpf, "POLICERS")?,
             persona_traffic: TrafficCells::take(ebpf, "PERSONA_TRAFFIC")?,

@@ -2,6 +2,7 @@
 //!
 //! Whoever opens it again finds everything where it was: flows go on, counters go on, no packet is lost.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use super::node_cut::CutLease;
 use super::node_fates::NodeFates;
 use super::node_maps::{NodeIndex, NodeMaps};
 use super::node_validate::validate;
+use super::node_wire::numbers_by_wire;
 use super::object;
 use super::packet_log::{PacketLine, PacketLog, PacketLogging};
 use super::tables::NodeTables;
@@ -57,6 +59,12 @@ pub struct NodeDataplane {
     pub(super) index: NodeIndex,
     pub(super) coexist: Coexistence,
     pub(super) uplinks: Vec<u32>,
+    /// The encrypted tunnel's device that this process has attached to.
+    pub(super) wire_ifindex: Option<u32>,
+    /// The one whose program stays: also one that an earlier process has left, until the first tables.
+    pub(super) wire_kept: Option<u32>,
+    /// Numbers under which edges stand in the maps as the tunnel reaches them.
+    pub(super) wire_numbers: BTreeSet<u32>,
     /// The tables in force, as far as this process has written them.
     applied: Option<NodeTables>,
     /// The departure times in force, as far as this process has written them.
@@ -80,8 +88,24 @@ impl NodeDataplane {
             attach::load_tc(&mut ebpf, program)?;
         }
         let (uplinks, cut, coexist) = (Vec::new(), Vec::new(), options.coexist);
-        let (applied, departures) = (None, None);
-        let mut dataplane = Self { ebpf, pins, maps, index, coexist, uplinks, applied, departures, cut, liveness };
+        let (applied, departures, wire_ifindex) = Default::default();
+        let wire_numbers = numbers_by_wire(&maps)?;
+        let wire_kept = Some(maps.wire.get(0)?.ifindex).filter(|ifindex| *ifindex != 0);
+        let mut dataplane = Self {
+            ebpf,
+            pins,
+            maps,
+            index,
+            coexist,
+            uplinks,
+            wire_ifindex,
+            wire_kept,
+            wire_numbers,
+            applied,
+            departures,
+            cut,
+            liveness,
+        };
         dataplane.set_uplinks(&options.uplinks)?;
         dataplane.replace_devices()?;
         dataplane.replace_departures()?;

@@ -14,6 +14,7 @@ use super::node_prefixes::{bypassed, managed, sources};
 use super::node_room;
 use super::node_rows::name_hash;
 use super::node_subjects::subject_cell;
+use super::node_wire::edges_by_wire;
 use super::tables::{DeviceEntry, NodeTables, SubjectEntry, VlanProtocol, VlanTag};
 
 pub(super) fn full(what: &str) -> DataplaneError {
@@ -23,11 +24,12 @@ pub(super) fn full(what: &str) -> DataplaneError {
 impl NodeDataplane {
     pub(super) fn apply_validated(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
         node_room::check(&self.index, tables, self.maps.slots.len()).map_err(DataplaneError::Invalid)?;
-        debug_assert!(tables.groups.len() + tables.planned.len() <= GROUP_COUNT_MAX as usize);
+        debug_assert!(tables.rows_by_name().len() <= GROUP_COUNT_MAX as usize);
         self.put_config(tables)?;
+        self.put_wire(tables)?;
         self.put_edges(tables)?;
-        for (name, rows) in tables.named_rows() {
-            self.put_rows(&name, rows)?;
+        for (name, rows) in tables.rows_by_name() {
+            self.put_rows(&name, &rows)?;
         }
         for subject in &tables.subjects {
             self.give_subject_index(subject)?;
@@ -68,6 +70,10 @@ impl NodeDataplane {
                 EdgeHop { address: address6(edge.address), next_hop: address6(edge.next_hop), ifindex: edge.ifindex };
             self.maps.edges.put(edge.number.0.into(), hop)?;
             self.maps.edge_addresses.put(hop.address, edge.number.0.into())?;
+        }
+        for (number, hop) in edges_by_wire(tables) {
+            self.maps.edges.put(number, hop)?;
+            self.wire_numbers.insert(number);
         }
         Ok(())
     }
@@ -147,7 +153,7 @@ impl NodeDataplane {
             }
         }
         self.remove_leases(tables)?;
-        let groups = tables.named_rows().map(|(name, _)| name_hash(&name)).collect::<BTreeSet<_>>();
+        let groups: BTreeSet<u64> = tables.rows_by_name().keys().map(|name| name_hash(name)).collect();
         for key in self.index.groups.surplus(|key| groups.contains(key)) {
             self.remove_group(key)?;
         }
@@ -162,11 +168,21 @@ impl NodeDataplane {
                 self.maps.edge_addresses.remove(&address)?;
             }
             if !numbers.contains(&number) {
-                self.set_edge_liveness(EdgeNumber(number as u16), false, Generation::default())?;
-                self.maps.edges.set(number, EdgeHop::default())?;
+                self.forget_edge(number)?;
             }
         }
+        let by_wire = edges_by_wire(tables).into_iter().map(|(number, _)| number).collect::<BTreeSet<_>>();
+        let surplus = self.wire_numbers.difference(&by_wire).filter(|number| !numbers.contains(number));
+        for number in surplus.copied().collect::<Vec<_>>() {
+            self.forget_edge(number)?;
+        }
+        self.wire_numbers = by_wire;
         Ok(())
+    }
+
+    fn forget_edge(&mut self, number: u32) -> Result<(), DataplaneError> {
+        self.set_edge_liveness(EdgeNumber(number as u16), false, Generation::default())?;
+        self.maps.edges.set(number, EdgeHop::default())
     }
 }
 

@@ -29,10 +29,16 @@ impl NodeDataplane {
                 self.attach(place, *ifindex)?;
             }
         }
-        attach::reap_links(&self.pins.links, &UPLINK.map(|(program, _)| program), uplinks)?;
         self.uplinks = uplinks.to_vec();
+        self.reap_uplinks()?;
         let has_host = !self.maps.cgroups.entries()?.is_empty();
         self.watch_host(has_host)
+    }
+
+    /// Takes the programs at uplinks off what is neither one nor the encrypted tunnel's device.
+    pub(super) fn reap_uplinks(&self) -> Result<(), DataplaneError> {
+        let kept: Vec<u32> = self.uplinks.iter().copied().chain(self.wire_kept).collect();
+        attach::reap_links(&self.pins.links, &UPLINK.map(|(program, _)| program), &kept)
     }
 
     /// Loads the program for the host's own subjects. It is the one that the verifier takes longest for, and most nodes

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use persona_common::addr::{Address6, octets6};
 use persona_common::drop::DropReason;
+use persona_common::encapsulation::VNI_MASK;
 use persona_common::flow::{ROW_WALK_MAX, ROW_WALK_STEP, entropy_port, row_of_hash};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::MAGLEV_ROW_COUNT;
@@ -83,7 +84,8 @@ impl NodeFates {
         };
         let ends = address6_from(config.underlay_address).zip(address6_from(edge.address));
         let Some((source, destination)) = ends else { return Ok(Fate::Drop(DropReason::NoEdge)) };
-        let outer = Outer { vni: lease.vni, ..Outer::new(source, destination, entropy_port) };
+        let outer = Outer { vni: lease.vni & VNI_MASK, ..Outer::new(source, destination, entropy_port) };
+        let outer = Outer { wire_ifindex: if lease.vni > VNI_MASK { edge.ifindex } else { 0 }, ..outer };
         Ok(Fate::Tunnel { rewrite, outer, mtu: lease.mtu as u16, class: subject.egress_class })
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use persona_common::encapsulation::VNI_MASK;
 use persona_common::flow::Slot;
 use persona_common::maps::BLOCK_COUNT_MAX;
 use persona_common::node::{
@@ -19,6 +20,7 @@ use super::node_apply::full;
 use super::node_maps::slots_per_block;
 use super::node_rows::name_hash;
 use super::node_subjects::inner_prefix;
+use super::node_wire::vni_cell;
 use super::tables::{LeaseEntry, LeaseSpace, NodeTables};
 
 /// A leased /64 as maps hold it.
@@ -63,7 +65,7 @@ impl NodeDataplane {
             id: entry.id.0,
             generation: entry.generation.0,
             subject_index: self.index.subjects.get(&entry.subject.0).expect("subjects come first"),
-            vni: entry.vni.0,
+            vni: vni_cell(entry.vni.0, tables.wire.is_encrypted(&entry.space)),
             persona_index: self.give_persona_index(entry.vni.0)?,
             group_index: self.index.groups.get(&name_hash(&tables.rows_of(entry))).expect("tables of edges come first"),
             mtu: entry.mtu.into(),
@@ -195,7 +197,7 @@ impl NodeDataplane {
 
     /// Takes back the indices of personas that no lease is left of.
     fn remove_personas(&mut self) -> Result<(), DataplaneError> {
-        let held = self.index.lease_cells.values().map(|lease| lease.vni).collect::<BTreeSet<_>>();
+        let held = self.index.lease_cells.values().map(|lease| lease.vni & VNI_MASK).collect::<BTreeSet<_>>();
         for vni in self.index.personas.surplus(|vni| held.contains(vni)) {
             if let Some(index) = self.index.personas.take_back(&vni) {
                 self.maps.personas.set(index, 0)?;

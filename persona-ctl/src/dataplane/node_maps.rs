@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use aya::Ebpf;
 use persona_common::addr::Address6;
 use persona_common::departure::Departure;
+use persona_common::edge::NextHop;
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, SLOT_PROTOCOL_COUNT, Slot};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{GROUP_COUNT_MAX, LEASE_COUNT_MAX, PERSONA_COUNT_MAX, SUBJECT_COUNT_MAX};
@@ -45,6 +46,7 @@ pub(super) struct NodeMaps {
     pub(super) edges: Cells<EdgeHop>,
     pub(super) edge_addresses: Table<Address6, u32>,
     pub(super) groups: Cells<Group>,
+    pub(super) wire: Cells<NextHop>,
     pub(super) maglev: Cells<u32>,
     pub(super) departures: Cells<Departure>,
     /// Device → cell.
@@ -79,6 +81,7 @@ impl NodeMaps {
             edges: Cells::take(ebpf, "EDGES")?,
             edge_addresses: Table::take(ebpf, "EDGE_ADDRESSES")?,
             groups: Cells::take(ebpf, "GROUPS")?,
+            wire: Cells::take(ebpf, "WIRE")?,
             maglev: Cells::take(ebpf, "MAGLEV")?,
             departures: Cells::take(ebpf, "DEPARTURES")?,
             departure_devices: Table::take(ebpf, "DEPARTURE_DEVICES")?,

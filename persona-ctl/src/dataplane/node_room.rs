@@ -13,7 +13,7 @@ use super::tables::{LeaseEntry, LeaseSpace, NodeTables};
 /// Refuses tables for which an apply would run out of indices or cells half-way.
 pub(super) fn check(index: &NodeIndex, tables: &NodeTables, slot_count: u32) -> Result<(), String> {
     let mut trial = index.clone();
-    for (name, _) in tables.named_rows() {
+    for name in tables.rows_by_name().into_keys() {
         let key = name_hash(&name);
         if trial.groups.get(&key).is_none() {
             trial.groups.give(key).ok_or_else(|| full("edge group", &name))?;

@@ -5,7 +5,7 @@ use persona_common::node::Group;
 
 use super::error::DataplaneError;
 use super::node::NodeDataplane;
-use super::tables::Rows;
+use super::tables::NamedRows;
 
 /// FNV-1a, 64 bits: finds a group again by its name after a restart.
 pub(super) fn name_hash(name: &str) -> u64 {
@@ -17,10 +17,8 @@ pub(super) fn name_hash(name: &str) -> u64 {
 
 impl NodeDataplane {
     /// Makes the table of a name this one.
-    pub(super) fn put_rows(&mut self, name: &str, rows: &Rows) -> Result<(), DataplaneError> {
-        let key = name_hash(name);
-        let rows =
-            rows.iter().map(|(first, second)| u32::from(first.0) << 16 | u32::from(second.0)).collect::<Vec<_>>();
+    pub(super) fn put_rows(&mut self, name: &str, table: &NamedRows<'_>) -> Result<(), DataplaneError> {
+        let (key, rows) = (name_hash(name), table.cells());
         let index = match self.index.groups.get(&key) {
             Some(index) => index,
             None => self
@@ -32,14 +30,14 @@ impl NodeDataplane {
         let group = self.maps.groups.get(index)?;
         let halves = [index * 2 * MAGLEV_ROW_COUNT, (index * 2 + 1) * MAGLEV_ROW_COUNT];
         let is_new = group.name_hash != key;
-        if !is_new && self.rows_in_force(key, group.row_base)? == rows {
+        if !is_new && *self.rows_in_force(key, group.row_base)? == *rows {
             return Ok(());
         }
         let spare = if is_new || group.row_base != halves[0] { halves[0] } else { halves[1] };
         self.fill_spare(key, spare, &rows)?;
         self.maps.groups.set(index, Group { name_hash: key, row_base: spare, reserved: 0 })?;
         // The half that was in force is the spare one from here on.
-        let before = self.index.group_rows.insert(key, rows.into());
+        let before = self.index.group_rows.insert(key, rows);
         self.index.spare_rows.remove(&key);
         if let Some(before) = before.filter(|_| !is_new) {
             self.index.spare_rows.insert(key, before);

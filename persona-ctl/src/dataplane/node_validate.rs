@@ -7,6 +7,7 @@ use persona_common::maps::{BLOCKS_PER_LEASE_MAX, GROUP_COUNT_MAX, MAGLEV_ROW_COU
 use persona_core::ids::SubjectNumber;
 use persona_core::wire::desired::WHOLE_ADDRESS_BITS;
 
+use super::node_wire::number_by_wire;
 use super::tables::{DeviceEntry, LeaseEntry, LeaseSpace, NodeTables, PlannedTable, SubjectEntry};
 
 /// Ports below this one are never leased.
@@ -23,9 +24,15 @@ pub(super) fn validate(tables: &NodeTables) -> Result<(), String> {
     unique(tables.leases.iter().map(|lease| lease.id), "lease")?;
     let groups = unique(tables.groups.iter().map(|group| group.group.clone()), "group")?;
     unique(tables.edges.iter().map(|edge| edge.number), "edge")?;
-    let table_count = groups.len() + tables.planned.len();
+    let too_high = tables.edges.iter().find(|edge| number_by_wire(edge.number).is_none());
+    if let Some(edge) = too_high.filter(|_| !tables.wire.encrypted.is_empty()) {
+        return Err(format!("edge {}: beside encrypted leases edges have numbers from 1 to 32767", edge.number));
+    }
+    let table_count = tables.rows_by_name().len();
     if table_count > GROUP_COUNT_MAX as usize {
-        return Err(format!("{table_count} tables of edge groups, at most {GROUP_COUNT_MAX} fit"));
+        return Err(format!(
+            "{table_count} tables of edge groups, at most {GROUP_COUNT_MAX} fit; one with encrypted leases counts twice"
+        ));
     }
     check_planned(tables)?;
     tables.subjects.iter().try_for_each(|subject| check_subject(subject, tables))?;

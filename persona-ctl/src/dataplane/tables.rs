@@ -4,7 +4,7 @@
 //! in an order in which no packet ever sees half of a change. It gives indices in maps itself, and finds them again in
 //! the maps after a restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
@@ -37,17 +37,56 @@ pub struct NodeTables {
     pub bypass: Vec<(IpAddr, u8)>,
     /// Source ranges that the guard never lets out untouched, beside the devices above.
     pub managed: Vec<(IpAddr, u8)>,
+    /// The encrypted tunnel to edges.
+    pub wire: WireTable,
+}
+
+/// What goes through the encrypted tunnel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WireTable {
+    /// The tunnel's device. None: there is none, and what needs it is a counted drop.
+    pub ifindex: Option<u32>,
+    /// Leases whose packets go through it and through nothing else.
+    pub encrypted: HashSet<LeaseSpace>,
+    /// Nodes: underlay addresses of edges that it leads to.
+    pub edges: BTreeSet<IpAddr>,
+}
+
+impl WireTable {
+    /// Whether a lease's packets go through the tunnel.
+    pub fn is_encrypted(&self, space: &LeaseSpace) -> bool {
+        self.encrypted.contains(space)
+    }
 }
 
 impl NodeTables {
-    /// Every Maglev table, by what it is found again by after a restart.
+    /// Every Maglev table over the edges' own numbers, and its name.
     pub(super) fn named_rows(&self) -> impl Iterator<Item = (String, &Rows)> {
         let own = self.groups.iter().map(|table| (table.group.to_string(), &table.rows));
         own.chain(self.planned.iter().map(|table| (table.name(), &table.rows)))
     }
 
-    /// The name of the table that a lease's flows take.
+    /// Every Maglev table by its name, by which it is found again after a restart: those above, and of each that encrypted
+    /// leases take a second one.
+    pub(super) fn rows_by_name(&self) -> BTreeMap<String, NamedRows<'_>> {
+        let beside: BTreeMap<_, _> = self.named_rows().collect();
+        let leases = self.leases.iter().filter(|lease| self.wire.is_encrypted(&lease.space));
+        let by_wire = leases.filter_map(|lease| {
+            let rows = beside.get(&self.rows_beside(lease))?;
+            Some((self.rows_of(lease), NamedRows { rows, by_wire: true }))
+        });
+        let by_wire: BTreeMap<_, _> = by_wire.collect();
+        let beside = beside.into_iter().map(|(name, rows)| (name, NamedRows { rows, by_wire: false }));
+        beside.chain(by_wire).collect()
+    }
+
+    /// The name of the table that a lease's flows take. No group's name has a slash.
     pub(super) fn rows_of(&self, lease: &LeaseEntry) -> String {
+        let name = self.rows_beside(lease);
+        if self.wire.is_encrypted(&lease.space) { format!("{name}/encrypted") } else { name }
+    }
+
+    fn rows_beside(&self, lease: &LeaseEntry) -> String {
         let is_for = |table: &&PlannedTable| table.group == lease.group && table.subjects.contains(&lease.subject);
         self.planned.iter().find(is_for).map_or_else(|| lease.group.to_string(), PlannedTable::name)
     }
@@ -215,6 +254,13 @@ pub struct EdgeEntry {
 /// First and second choice per row, `persona_core::maglev::ROW_COUNT` rows; 0 stands for no edge.
 pub type Rows = Vec<(EdgeNumber, EdgeNumber)>;
 
+/// Rows as they stand in the maps: over the edges' own numbers, or over those that they have in the encrypted tunnel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NamedRows<'a> {
+    pub(super) rows: &'a Rows,
+    pub(super) by_wire: bool,
+}
+
 /// A group's Maglev table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupTable {
@@ -270,6 +316,8 @@ pub struct EdgeTables {
     pub outside: Option<NextHopEntry>,
     /// Where IPv6 packets to the outside go.
     pub outside6: Option<NextHopEntry>,
+    /// The encrypted tunnel to nodes and peers.
+    pub wire: WireTable,
 }
 
 impl Default for EdgeTables {
@@ -286,6 +334,7 @@ impl Default for EdgeTables {
             peers: Vec::new(),
             outside: None,
             outside6: None,
+            wire: WireTable::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{ConfigurationError, REDACTED, read_join_token, split_urls};
 use crate::dataplane::{Coexistence, Hook, Offloads};
+use crate::wire::Wireguard;
 
 /// What the file may say.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -51,6 +52,11 @@ pub struct EdgeFile {
     pub offloads: Offloads,
     /// Where metrics are served, such as `127.0.0.1:9601`. Default: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Which WireGuard encrypts the tunnels of encrypted personas.
+    #[serde(default)]
+    pub wireguard: Wireguard,
+    /// The UDP port on which it listens. Default: 51820.
+    pub wireguard_port: Option<u16>,
     /// Whether the programs log what becomes of every packet, for a person to read. Slow.
     #[serde(default)]
     pub verbose_packets: bool,

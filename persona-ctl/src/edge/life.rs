@@ -28,6 +28,7 @@ use crate::path_mtu::PathMtus;
 use crate::probe::Target;
 use crate::slow_path::{Fates, Keeper, Role as SlowRole};
 use crate::supervisor::{self, Supervisor};
+use crate::wire::{self, WireConfig};
 
 /// A pass runs at least this often, for what no notice tells: counters, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -73,6 +74,7 @@ pub(super) struct Edge {
     pub(super) narrowed: BTreeMap<IpAddr, u32>,
     pub(super) surroundings: Surroundings,
     pub(super) slow_path: Keeper,
+    pub(super) wire: wire::Keeper,
     pub(super) link: Link,
     state_file: StateFile,
     pub(super) applied: DesiredState,
@@ -113,6 +115,8 @@ impl Edge {
         };
         let (plan, rejected, silent_nodes, said, snapshot_count) = Default::default();
         let (known, confirmed) = (observed.known(), Instant::now());
+        let (file, state_dir) = (&config.file, config.state_dir.clone());
+        let wire = wire::Keeper::new(WireConfig::edge(file.wireguard, file.wireguard_port, state_dir));
         Ok(Self {
             config,
             own,
@@ -122,6 +126,7 @@ impl Edge {
             narrowed: BTreeMap::new(),
             surroundings,
             slow_path: Keeper::new(SlowRole::Edge),
+            wire,
             link,
             state_file,
             applied,
@@ -234,8 +239,12 @@ impl Edge {
     /// Makes `desired` true. On an error everything stays as it was.
     fn apply(&mut self, desired: &DesiredState, observed: &Observed, policy: MtuPolicy) -> anyhow::Result<()> {
         let slow_ifindex = self.slow_ifindex(observed);
+        let wire = &mut self.wire;
+        let provide = || wire::provide(wire, desired, observed.address, observed.inside.mtu);
+        let observed = &Observed { wire_ifindex: tokio::task::block_in_place(provide), ..observed.clone() };
         let plan = tables::build(desired, &self.own, observed, slow_ifindex, policy)?;
         tokio::task::block_in_place(|| self.surroundings.dataplane().apply(&plan.tables))?;
+        self.wire.open();
         self.slow_path.set_facts(plan.facts.clone());
         let Surroundings { watcher, prober, hearing, guardian, .. } = &self.surroundings;
         watcher.set_inside(plan.probe, plan.inside_next_hops.clone());

@@ -49,6 +49,8 @@ pub(super) struct Observed {
     pub neighbours: Neighbours,
     /// Node or peer → what routers on the way there say that it carries, bytes.
     pub narrowed: BTreeMap<IpAddr, u32>,
+    /// The encrypted tunnel's device, where there is one.
+    pub wire_ifindex: Option<u32>,
 }
 
 /// A device's own addresses, one of each family.
@@ -103,6 +105,7 @@ impl Observed {
             links: links.into_iter().map(|link| (link.index, link)).collect(),
             neighbours: netlink.neighbours().await?,
             narrowed: BTreeMap::new(),
+            wire_ifindex: None,
         })
     }
 

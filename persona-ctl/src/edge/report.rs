@@ -16,9 +16,11 @@ use crate::slow_path::SlowPathCounters;
 
 impl Edge {
     /// Tells which generation is in force and how the peers do.
-    pub(super) fn tell_state(&self) {
+    pub(super) fn tell_state(&mut self) {
         let edges = edge_health(&self.plan.peers, &self.surroundings.prober.health());
+        let tunnel = crate::wire::report(&mut self.wire);
         self.link.report_now(|outbox| {
+            outbox.report.tunnel = Some(tunnel);
             outbox.set_in_force(&self.applied);
             outbox.report.rejected = self.rejected.clone();
             outbox.report.edges = Some(edges);

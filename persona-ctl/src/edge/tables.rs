@@ -13,8 +13,11 @@ use persona_core::wire::desired::{
 
 use super::observe::Observed;
 use super::ownership::{Peer, Situation};
-use crate::dataplane::tables::{EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NodeEntry, PeerEntry, PolicedSubject};
-use crate::slow_path::{Facts, LeaseFacts};
+use crate::dataplane::tables::{
+    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NodeEntry, PeerEntry, PolicedSubject, WireTable,
+};
+use crate::slow_path::{Facts, LeaseFacts, wire_ifindex};
+use crate::wire::encryption_to;
 
 /// Why a desired state cannot be applied here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +134,7 @@ pub(super) fn build(
         peers: peers.values().map(peer_entry).collect(),
         outside: outside(own.outside_next_hop.map(IpAddr::V4)),
         outside6: outside(own.outside_next_hop6.map(IpAddr::V6)),
+        wire: items.wire(observed),
     };
     let situation = Situation {
         own: myself.map(|edge| edge.number),
@@ -161,7 +165,8 @@ fn facts(tables: &EdgeTables) -> Facts {
     let mut facts = Facts::default();
     for lease in &tables.leases {
         if let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space {
-            let lease_facts = LeaseFacts { mtu: lease.mtu, class: 0 };
+            let wire_ifindex = wire_ifindex(tables.wire.is_encrypted(&lease.space), tables.wire.ifindex);
+            let lease_facts = LeaseFacts { mtu: lease.mtu, class: 0, wire_ifindex };
             blocks.iter().for_each(|block| facts.insert(*address, *block_bits, *block, lease_facts));
         }
     }
@@ -187,6 +192,7 @@ impl<'a> Items<'a> {
                 Item::Lease(lease) if lease.group == *group => items.leases.push(lease),
                 Item::Node(node) => items.nodes.push(node),
                 Item::Probe(probe) => items.probe = *probe,
+                Item::Tunnel(_) => {}
                 // Subjects are for nodes; other groups' edges and leases are not carried here.
                 Item::Subject(_) | Item::Edge(_) | Item::Lease(_) => {}
             }
@@ -234,6 +240,12 @@ impl<'a> Items<'a> {
         addresses.keys().copied().map(IpAddr::V4).chain(next_hops).collect()
     }
 
+    /// What goes through the encrypted tunnel.
+    fn wire(&self, observed: &Observed) -> WireTable {
+        let encrypted = self.leases.iter().filter(|lease| lease.encrypted).map(|lease| lease.space.clone());
+        WireTable { ifindex: observed.wire_ifindex, encrypted: encrypted.collect(), ..WireTable::default() }
+    }
+
     fn nodes(&self, observed: &Observed) -> Vec<NodeEntry> {
         let addresses: BTreeSet<IpAddr> = self.nodes.iter().map(|node| node.address).collect();
         let entry = |address| NodeEntry { address, next_hop: observed.next_hop_to(address) };
@@ -260,7 +272,7 @@ impl<'a> Items<'a> {
             if !nodes.contains(&node) {
                 return Err(Refusal::UnknownNode { lease: id, node });
             }
-            let (underlay, overhead) = (observed.mtu_to(node), overhead(node));
+            let (underlay, overhead) = (observed.mtu_to(node), overhead(node, lease.encrypted));
             let room = u16::try_from(underlay.saturating_sub(overhead)).unwrap_or(u16::MAX);
             // What is on its way out cannot be mended any more and does not hold up the rest.
             if policy == MtuPolicy::Refuse && !lease.retiring && room < lease.mtu {
@@ -280,7 +292,7 @@ impl<'a> Items<'a> {
         let peers = self.edges.iter().map(|edge| edge.address);
         let inner = peers.chain([lease.node_address]).filter_map(|far_end| {
             let underlay = observed.narrowed.get(&far_end)?;
-            u16::try_from(underlay.saturating_sub(overhead(far_end))).ok()
+            u16::try_from(underlay.saturating_sub(overhead(far_end, lease.encrypted))).ok()
         });
         inner.min().map_or(u16::MAX, |inner| inner.max(least(&lease.space)))
     }
@@ -303,13 +315,13 @@ fn least(space: &LeaseSpace) -> u16 {
     }
 }
 
-/// What encapsulation adds to an inner packet on its way to `node`, bytes.
-fn overhead(node: IpAddr) -> u32 {
+/// What encapsulation, and encryption, add to an inner packet on its way to `node`, bytes.
+fn overhead(node: IpAddr, is_encrypted: bool) -> u32 {
     let length = match node {
         IpAddr::V4(_) => ENCAPSULATION_LENGTH_V4,
         IpAddr::V6(_) => ENCAPSULATION_LENGTH_V6,
     };
-    length as u32
+    length as u32 + if is_encrypted { encryption_to(node) } else { 0 }
 }
 
 fn contains((network, length): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {

@@ -29,6 +29,7 @@ fn observed() -> Observed {
         links: [(1, link(1, 1_500)), (2, link(2, 1_500))].into(),
         neighbours: [((1, node), [9; 6]), ((2, ip("fe80::1")), [8; 6])].into(),
         narrowed: BTreeMap::new(),
+        wire_ifindex: None,
     }
 }
 
@@ -72,6 +73,7 @@ fn lease_of(space: LeaseSpace, node: &str, mtu: u16) -> Item {
         generation: Generation::new(1, 1),
         retiring: false,
         rates: None,
+        encrypted: false,
     })
 }
 

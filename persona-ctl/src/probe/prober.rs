@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -14,7 +13,8 @@ use persona_core::ids::{EdgeNumber, Generation};
 use persona_core::liveness::{AttentiveClock, Liveness, Quality, Verdict};
 use persona_core::wire::desired::ProbeItem;
 
-use super::{clock, socket};
+use super::clock;
+use super::socket::ProbeSocket;
 
 /// The longest sleep: silence is judged this often, so death is seen at most this much late.
 const TICK: Duration = Duration::from_millis(5);
@@ -57,7 +57,7 @@ struct Shared {
     is_stopping: AtomicBool,
     peers: Mutex<Peers>,
     /// A socket that takes the place of the one in use.
-    next_socket: Mutex<Option<UdpSocket>>,
+    next_socket: Mutex<Option<ProbeSocket>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,15 @@ struct Peer {
 impl Prober {
     /// Starts the thread, with nothing to probe yet. Probes leave from `source`; edges of the other family never answer.
     pub fn start(source: IpAddr, outcome: Outcome) -> io::Result<Self> {
-        let socket = socket::open(source)?;
+        Self::on(ProbeSocket::open(source)?, outcome)
+    }
+
+    /// The same through the device of the encrypted tunnel: what is judged is the way that encrypted packets take.
+    pub fn start_through(source: IpAddr, ifindex: u32, outcome: Outcome) -> io::Result<Self> {
+        Self::on(ProbeSocket::through(source, ifindex)?, outcome)
+    }
+
+    fn on(socket: ProbeSocket, outcome: Outcome) -> io::Result<Self> {
         let clock = AttentiveClock::new(clock::monotonic_ns());
         let peers = Peers { probe: ProbeItem::default(), clock, now_ns: 0, is_due: false, peers: BTreeMap::new() };
         let shared = Arc::new(Shared {
@@ -95,7 +103,7 @@ impl Prober {
 
     /// Lets probes leave from another address from now on.
     pub fn set_source(&self, source: IpAddr) -> io::Result<()> {
-        let socket = socket::open(source)?;
+        let socket = ProbeSocket::open(source)?;
         *self.shared.next_socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
         self.probe_soon();
         Ok(())
@@ -147,7 +155,7 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, mut socket: UdpSocket, mut outcome: Outcome) {
+fn run(shared: &Shared, mut socket: ProbeSocket, mut outcome: Outcome) {
     clock::prefer_this_thread("persona-probe");
     let mut sequence = 0;
     let mut next_send_ns = clock::monotonic_ns();
@@ -180,10 +188,10 @@ fn run(shared: &Shared, mut socket: UdpSocket, mut outcome: Outcome) {
 
 impl Peers {
     /// Takes in everything that has arrived, so that silence is never judged with an answer waiting.
-    fn hear_all(&mut self, socket: &UdpSocket, changes: &mut Vec<(EdgeNumber, Verdict)>) {
+    fn hear_all(&mut self, socket: &ProbeSocket, changes: &mut Vec<(EdgeNumber, Verdict)>) {
         let mut bytes = [0; PROBE_LENGTH + 1];
         for _answer in 0..DRAIN_COUNT_MAX {
-            match socket.recv_from(&mut bytes) {
+            match socket.receive_from(&mut bytes) {
                 Ok((length, from)) if from.port() == GENEVE_PORT => {
                     if let Some(reply) = decode_reply(&bytes[..length]) {
                         changes.extend(self.hear(from.ip(), reply));
@@ -212,11 +220,11 @@ impl Peers {
         }
     }
 
-    fn send_all(&mut self, socket: &UdpSocket, sequence: u64) {
+    fn send_all(&mut self, socket: &ProbeSocket, sequence: u64) {
         for (address, peer) in &mut self.peers {
             let request = encode_request(sequence, clock::monotonic_ns(), peer.liveness.verdict().alive);
             peer.liveness.sent(sequence);
-            if let Err(error) = socket.send_to(&request, (*address, GENEVE_PORT)) {
+            if let Err(error) = socket.send_to(&request, SocketAddr::new(*address, GENEVE_PORT)) {
                 tracing::debug!(edge.address = %address, %error, "probe was not sent");
             }
         }

@@ -34,6 +34,16 @@ pub struct LeaseFacts {
     pub mtu: u16,
     /// The queueing class of its tunnel packets, as in `skb->priority`; 0: none.
     pub class: u32,
+    /// As [`super::Outer::wire_ifindex`].
+    pub wire_ifindex: u32,
+}
+
+/// No device has this index: what needs the encrypted tunnel is not sent where there is none.
+const NO_WIRE: u32 = i32::MAX as u32;
+
+/// [`LeaseFacts::wire_ifindex`] of a lease, where the tunnel has this device.
+pub fn wire_ifindex(is_encrypted: bool, device: Option<u32>) -> u32 {
+    if is_encrypted { device.unwrap_or(NO_WIRE) } else { 0 }
 }
 
 /// All leases that tunnel packets may belong to.
@@ -65,13 +75,13 @@ impl Facts {
         entry.blocks.insert(block, facts);
     }
 
-    /// Cuts a packet that is too big for its lease. Its class comes with the pieces.
+    /// Cuts a packet that is too big for its lease. What holds for the lease comes with the pieces.
     pub(super) fn cut(
         &self,
         role: Role,
         inner: &[u8],
         identifications: &mut Identifications,
-    ) -> Result<(Vec<Vec<u8>>, u32), DropReason> {
+    ) -> Result<(Vec<Vec<u8>>, LeaseFacts), DropReason> {
         let header = Ipv4Header::read(inner).ok_or(DropReason::Malformed)?;
         let mut packet = inner[..header.total_length].to_vec();
         let leased = match role {
@@ -82,8 +92,13 @@ impl Facts {
         let number = number(role, &header, &packet);
         let facts = match number {
             Some(number) => address.blocks.get(&block_of(number, address.block_bits)).copied(),
-            // The port of a later fragment stands in its first: the smallest MTU suits whichever lease it is.
-            None => address.blocks.values().min_by_key(|facts| facts.mtu).copied(),
+            // The port of a later fragment stands in its first: the smallest MTU suits whichever lease it is, and so does
+            // the encrypted tunnel.
+            None => {
+                let wire_ifindex = address.blocks.values().map(|facts| facts.wire_ifindex).max().unwrap_or(0);
+                let smallest = address.blocks.values().min_by_key(|facts| facts.mtu);
+                smallest.map(|facts| LeaseFacts { wire_ifindex, ..*facts })
+            }
         };
         let facts = facts.ok_or(DropReason::NoLease)?;
         let is_whole = header.offset == 0 && !header.more_fragments;
@@ -100,7 +115,7 @@ impl Facts {
             CutError::Malformed => DropReason::Malformed,
             CutError::DontFragment | CutError::Mtu(_) => DropReason::TooBig,
         })?;
-        Ok((pieces, facts.class))
+        Ok((pieces, facts))
     }
 }
 
@@ -162,9 +177,9 @@ mod tests {
 
     fn facts() -> Facts {
         let mut facts = Facts::default();
-        facts.insert(LEASED, 10, 5, LeaseFacts { mtu: 1_400, class: 7 });
-        facts.insert(LEASED, 10, 6, LeaseFacts { mtu: 1_000, class: 8 });
-        facts.insert(REMOTE, 16, 0, LeaseFacts { mtu: 1_200, class: 0 });
+        facts.insert(LEASED, 10, 5, LeaseFacts { mtu: 1_400, class: 7, wire_ifindex: 0 });
+        facts.insert(LEASED, 10, 6, LeaseFacts { mtu: 1_000, class: 8, wire_ifindex: 9 });
+        facts.insert(REMOTE, 16, 0, LeaseFacts { mtu: 1_200, class: 0, wire_ifindex: 0 });
         facts
     }
 
@@ -179,10 +194,10 @@ mod tests {
         let (pieces, _) = facts().cut(Role::Node, &given, &mut identifications).unwrap();
         assert!(pieces.iter().all(|piece| piece[4..6] == given[4..6]), "the program's own choice stays");
         let packet = ipv4_packet(&[], 6 << 10, 0, &udp(5 << 10 | 3, 443, 3_000));
-        let (pieces, class) = facts().cut(Role::Node, &packet, &mut identifications).unwrap();
+        let (pieces, held) = facts().cut(Role::Node, &packet, &mut identifications).unwrap();
         let ids: Vec<u16> = pieces.iter().map(|piece| u16::from_be_bytes([piece[4], piece[5]])).collect();
         assert!(ids.iter().all(|id| id >> 10 == 5 && *id == ids[0]), "{ids:?}");
-        assert_eq!((largest(&pieces), class), (1_396, 7));
+        assert_eq!((largest(&pieces), held.class, held.wire_ifindex), (1_396, 7, 0));
         let (again, _) = facts().cut(Role::Node, &packet, &mut identifications).unwrap();
         assert_ne!(again[0][4..6], pieces[0][4..6], "the next datagram has another one");
     }
@@ -191,9 +206,9 @@ mod tests {
     fn fragments_keep_the_identification_that_the_program_gave() {
         let mut identifications = Identifications::default();
         let packet = ipv4_packet(&[], 6 << 10 | 9, 0x2000 | 200, &udp(0, 0, 2_400));
-        let (pieces, class) = facts().cut(Role::Node, &packet, &mut identifications).unwrap();
+        let (pieces, held) = facts().cut(Role::Node, &packet, &mut identifications).unwrap();
         assert!(pieces.iter().all(|piece| piece[4..6] == packet[4..6]));
-        assert_eq!((largest(&pieces), class), (996, 8));
+        assert_eq!((largest(&pieces), held.class, held.wire_ifindex), (996, 8, 9));
     }
 
     #[test]
@@ -204,11 +219,11 @@ mod tests {
             packet[12..16].copy_from_slice(&REMOTE.octets());
             packet[16..20].copy_from_slice(&LEASED.octets());
             let outcome = facts().cut(Role::Edge, &packet, &mut identifications);
-            outcome.map(|(pieces, _)| (largest(&pieces), pieces[0][4..6] == packet[4..6]))
+            outcome.map(|(pieces, held)| (largest(&pieces), pieces[0][4..6] == packet[4..6], held.wire_ifindex))
         };
-        assert_eq!(to_leased(0, 5 << 10), Ok((1_396, true)));
-        assert_eq!(to_leased(0x2000, 6 << 10), Ok((996, true)));
-        assert_eq!(to_leased(0x2001, 5 << 10), Ok((996, true)), "a later fragment may belong to either lease");
+        assert_eq!(to_leased(0, 5 << 10), Ok((1_396, true, 0)));
+        assert_eq!(to_leased(0x2000, 6 << 10), Ok((996, true, 9)));
+        assert_eq!(to_leased(0x2001, 5 << 10), Ok((996, true, 9)), "a later fragment may belong to either lease");
         assert_eq!(to_leased(0, 7 << 10), Err(DropReason::NoLease));
         assert_eq!(to_leased(0x4000, 5 << 10), Err(DropReason::TooBig));
     }

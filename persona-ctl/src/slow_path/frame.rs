@@ -43,6 +43,8 @@ pub struct Outer {
     pub vni: u32,
     /// The Geneve header's reserved last byte.
     pub reserved: u8,
+    /// The encrypted tunnel's device, for what must go through it; 0: where the routes lead.
+    pub wire_ifindex: u32,
 }
 
 /// What a program hands over.
@@ -132,6 +134,7 @@ impl Outer {
         entropy_port: 0,
         vni: 0,
         reserved: 0,
+        wire_ifindex: 0,
     };
 
     /// A tunnel's headers as the programs write them: the flow label carries the entropy too (RFC 6438 §3).
@@ -205,7 +208,7 @@ mod tests {
         };
         let flow_label = if is_ipv6 { 0xabcde } else { 0 };
         let (traffic_class, hop_limit, entropy_port, vni) = (0xb9, 61, 0xc123, 0x12_3456);
-        Outer { source, destination, traffic_class, hop_limit, flow_label, entropy_port, vni, reserved: 0 }
+        Outer { source, destination, traffic_class, hop_limit, flow_label, entropy_port, vni, ..Outer::BLANK }
     }
 
     fn framed(packet: &[u8]) -> Vec<u8> {

@@ -25,12 +25,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use counters::SlowPathCounters;
-pub use facts::{Facts, LeaseFacts, Role};
+pub use facts::{Facts, LeaseFacts, Role, wire_ifindex};
 pub use fate::{Fate, Fates};
 pub use frame::Outer;
 pub use keeper::Keeper;
 pub use queue::{Key, Way};
 pub use rewrite::{Hops, Rewrite};
+pub(crate) use tap::{Tap, bring_up};
 
 use worker::{Shared, State, Worker};
 

@@ -1,19 +1,20 @@
-//! The slow path's device: a TAP (Linux Documentation/networking/tuntap.rst) that vanishes with its descriptor.
+//! A device of this process (Linux Documentation/networking/tuntap.rst) that vanishes with its descriptor: a TAP for the slow
+//! path, a TUN for the encrypted tunnel.
 //!
 //! It has no addresses, asks nobody for any, and answers nothing; whatever a program redirects to it is read here.
 #![expect(unsafe_code, reason = "TUNSETIFF and interface ioctls have no safe form in the standard library")]
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// The kernel refuses more (`MAX_MTU - ETH_HLEN` in drivers/net/tun.c).
 const MTU: i32 = 65_521;
 
-/// A TAP device of this process.
+/// A TAP or TUN device of this process.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     file: File,
     ifindex: u32,
 }
@@ -21,18 +22,31 @@ pub(super) struct Tap {
 impl Tap {
     /// Makes the device in this thread's network namespace, up and silent.
     pub(super) fn create(name: &str) -> io::Result<Self> {
+        Self::make(name, libc::IFF_TAP, MTU)
+    }
+
+    /// The same without Ethernet headers, for whole IP packets, and down: nothing comes in before [`bring_up`].
+    pub(crate) fn create_layer3(name: &str, mtu: u32) -> io::Result<Self> {
+        Self::make(name, libc::IFF_TUN, i32::try_from(mtu).unwrap_or(MTU))
+    }
+
+    fn make(name: &str, kind: libc::c_int, mtu: i32) -> io::Result<Self> {
         let mut options = File::options();
         let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
         let file = options.read(true).write(true).custom_flags(flags).open("/dev/net/tun")?;
         let mut request = request(name)?;
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+        request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
         // SAFETY: an open descriptor, and a request that lives through the call.
         check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) })?;
         be_silent(name);
+        if kind == libc::IFF_TUN {
+            be_lenient(name);
+        }
         let control = control_socket()?;
-        ioctl(&control, libc::SIOCSIFMTU, &mut with(name, |fields| fields.ifru_mtu = MTU)?)?;
-        let flags = (libc::IFF_UP | libc::IFF_NOARP) as libc::c_short;
-        ioctl(&control, libc::SIOCSIFFLAGS, &mut with(name, |fields| fields.ifru_flags = flags)?)?;
+        ioctl(&control, libc::SIOCSIFMTU, &mut with(name, |fields| fields.ifru_mtu = mtu)?)?;
+        if kind == libc::IFF_TAP {
+            set_up(&control, name)?;
+        }
         let mut answer = with(name, |_| {})?;
         ioctl(&control, libc::SIOCGIFINDEX, &mut answer)?;
         // SAFETY: the kernel has just filled in this field of the union.
@@ -41,19 +55,34 @@ impl Tap {
     }
 
     /// Its interface index.
-    pub(super) fn ifindex(&self) -> u32 {
+    pub(crate) fn ifindex(&self) -> u32 {
         self.ifindex
     }
 
     /// Takes one waiting frame.
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.file).read(buffer)
     }
 
+    /// Lets a frame come in by the device.
+    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        (&self.file).write(frame).map(drop)
+    }
+
     /// For waiting.
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Brings a device of this thread's network namespace up.
+pub(crate) fn bring_up(name: &str) -> io::Result<()> {
+    set_up(&control_socket()?, name)
+}
+
+fn set_up(control: &OwnedFd, name: &str) -> io::Result<()> {
+    let flags = (libc::IFF_UP | libc::IFF_NOARP) as libc::c_short;
+    ioctl(control, libc::SIOCSIFFLAGS, &mut with(name, |fields| fields.ifru_flags = flags)?)
 }
 
 /// Without this the kernel would send router solicitations and MLD reports out of the device as soon as it is up. A
@@ -64,6 +93,14 @@ fn be_silent(name: &str) {
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::info!(path, %error, "the slow path's device keeps IPv6; what it says itself is counted as malformed");
+    }
+}
+
+/// What comes out of the device comes from where no route leads: a strict filter would drop it before any program sees it.
+fn be_lenient(name: &str) {
+    let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
+    if let Err(error) = std::fs::write(&path, "0") {
+        tracing::info!(path, %error, "the device keeps its filter of sources");
     }
 }
 

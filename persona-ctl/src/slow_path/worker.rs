@@ -17,6 +17,7 @@ use super::raw_socket::RawSocket;
 use super::rewrite::traffic_class;
 use super::tap::Tap;
 use crate::probe::sleep_until_readable;
+use crate::wire::Inlet;
 
 /// How often the programs' table is asked while something waits.
 const POLL: Duration = Duration::from_millis(4);
@@ -97,9 +98,10 @@ impl Worker {
 
     fn cut(&mut self, outer: &Outer, inner: &[u8]) -> Result<(), DropReason> {
         let facts = Arc::clone(&self.shared.lock().facts);
-        let (pieces, class) = facts.cut(self.role, inner, &mut self.identifications)?;
+        let (pieces, held) = facts.cut(self.role, inner, &mut self.identifications)?;
+        let outer = Outer { wire_ifindex: held.wire_ifindex, ..*outer };
         for piece in &pieces {
-            send_in_tunnel(&mut self.socket, outer, piece, class)?;
+            send_in_tunnel(&mut self.socket, &outer, piece, held.class)?;
         }
         let mut state = self.shared.lock();
         state.counters.cut += 1;
@@ -162,7 +164,11 @@ fn release(socket: &mut RawSocket, fate: &Fate, waiting: Waiting) -> Result<(), 
 
 fn send_in_tunnel(socket: &mut RawSocket, outer: &Outer, inner: &[u8], class: u32) -> Result<(), DropReason> {
     let packet = outer.around(inner).ok_or(DropReason::TooBig)?;
-    socket.send(&packet, outer.destination, class, 0).map_err(|error| refused(&error))
+    let sent = match outer.wire_ifindex {
+        0 => socket.send(&packet, outer.destination, class, 0),
+        ifindex => Inlet::open(ifindex).and_then(|inlet| inlet.send(&packet)),
+    };
+    sent.map_err(|error| refused(&error))
 }
 
 fn refused(error: &io::Error) -> DropReason {

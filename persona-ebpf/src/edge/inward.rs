@@ -67,6 +67,9 @@ pub fn carry4<F: Frame>(
     packet: &mut Packet,
     holder: &Holder,
 ) -> Result<Next, DropReason> {
+    if holder.is_for_tc::<F>() {
+        return Ok(Next::verdict(F::PASS));
+    }
     let mtu = holder.block.mtu;
     let way = if packet.length_on_wire(frame) > mtu as usize { Way::HandOver } else { Way::Send };
     if way == Way::HandOver && packet.ip.fragment & DONT_FRAGMENT != 0 {
@@ -86,7 +89,7 @@ pub fn carry4<F: Frame>(
     let packets = packet.packet_count(frame);
     police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     write_hop(frame, packet.at, &packet.ip)?;
-    arrival.emit(frame, config, &tunnel(config, holder, hash), &packet.inner(), &holder.node.next_hop, way)
+    arrival.emit(frame, config, &tunnel(config, holder, hash), &packet.inner(), holder.next_hop()?, way)
 }
 
 /// The stage of an IPv6 packet to the /64 of a cell.
@@ -99,6 +102,9 @@ pub fn run6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, cel
 fn forward6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, cell: u32) -> Result<Next, DropReason> {
     let packet = Packet6::read(frame, arrival.packet_at(), Direction::Inward)?;
     let holder = maps::holder_of_cell(cell)?;
+    if holder.is_for_tc::<F>() {
+        return Ok(Next::verdict(F::PASS));
+    }
     let mtu = holder.block.mtu;
     if packet.length_on_wire(frame) > mtu as usize {
         return Next::too_big(message6::may_answer(packet), mtu);
@@ -119,7 +125,7 @@ fn forward6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, cel
     police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     // Only the hop limit has changed.
     frame.write(packet.at() + HOP_LIMIT_AT, packet.ip.hop_limit)?;
-    arrival.emit(frame, config, &tunnel(config, &holder, hash), &inner, &holder.node.next_hop, Way::Send)
+    arrival.emit(frame, config, &tunnel(config, &holder, hash), &inner, holder.next_hop()?, Way::Send)
 }
 
 /// A packet in a tunnel, to one of our own addresses: from a node, or passed on by a peer.

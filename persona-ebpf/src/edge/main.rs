@@ -23,10 +23,14 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use persona_common::event::Hook;
 use persona_ebpf::verdict::observed;
+use persona_ebpf::wire;
 
 #[classifier]
 pub fn edge_inside(context: TcContext) -> i32 {
-    observed(&context, Hook::EdgeInside, inside::run)
+    observed(&context, Hook::EdgeInside, |frame| {
+        wire::open(frame)?;
+        inside::run(frame)
+    })
 }
 
 #[classifier]

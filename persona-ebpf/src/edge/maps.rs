@@ -5,7 +5,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, filter_bit, network_key, subnet};
+use persona_common::edge::{
+    EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, NextHop, filter_bit, network_key, subnet,
+};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{
     ADDRESS_COUNT_MAX, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, FRAGMENT_COUNT_MAX, NETWORK_COUNT_MAX, NODE_COUNT_MAX,
@@ -13,6 +15,8 @@ use persona_common::maps::{
 };
 use persona_common::node::EgressAddress;
 use persona_common::police::Policer;
+use persona_ebpf::frame::Frame;
+use persona_ebpf::wire;
 
 #[map]
 static EDGE_CONFIG: Array<EdgeConfig> = Array::pinned(1, 0);
@@ -81,6 +85,18 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// Whether packets to it are for the program at TC: this hook can't send into the encrypted tunnel.
+    #[inline(always)]
+    pub fn is_for_tc<F: Frame>(&self) -> bool {
+        !F::HAS_WIRE && self.block.is_encrypted()
+    }
+
+    /// The way to its node.
+    #[inline(always)]
+    pub fn next_hop(&self) -> Result<&'static NextHop, DropReason> {
+        if self.block.is_encrypted() { wire::hop() } else { Ok(&self.node.next_hop) }
+    }
+
     /// Whether the node hasn't been heard lately.
     #[inline(always)]
     pub fn is_silent(&self) -> bool {

@@ -60,7 +60,7 @@ pub fn inward<F: Frame>(frame: &F, config: &EdgeConfig, address: EgressAddress) 
     let holder = holder(address, packet.destination_port)?;
     let is_over_ipv4 = holder.node.address[2] == MAPPED_WORD && holder.node.address[0] | holder.node.address[1] == 0;
     let is_small = packet.length_on_wire(frame) <= holder.block.mtu as usize;
-    if ip.ttl <= 1 || !is_over_ipv4 || !is_small || holder.is_silent() {
+    if ip.ttl <= 1 || !is_over_ipv4 || !is_small || holder.block.is_encrypted() || holder.is_silent() {
         return None;
     }
     let ports = Front::ports(packet.destination_port, packet.source_port);

@@ -10,7 +10,7 @@ use persona_ebpf::frame::Frame;
 use persona_ebpf::header::ETHERNET_LENGTH;
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
 use persona_ebpf::packet6::Packet6;
-use persona_ebpf::{message, message6};
+use persona_ebpf::{message, message6, wire};
 
 use crate::inward::{HOP_LIMIT_AT, write_hop};
 use crate::maps::{self, Holder};
@@ -31,7 +31,7 @@ fn forward4<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let packet = read::packet4(frame, outer.inner_at(), Direction::Outward)?;
     let address = maps::egress_address(packet.ip.source).ok_or(DropReason::Unleased)?;
     let holder = source_holder(packet, address)?;
-    check(&holder, outer)?;
+    check(frame, &holder, outer)?;
     let packets = packet.packet_count(frame);
     police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     let destination = packet.ip.destination;
@@ -64,7 +64,7 @@ fn forward6<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let packet = Packet6::read(frame, outer.inner_at(), Direction::Outward)?;
     let cell = maps::egress_cell(&packet.ip.source).ok_or(DropReason::Unleased)?;
     let holder = maps::holder_of_cell(cell)?;
-    check(&holder, outer)?;
+    check(frame, &holder, outer)?;
     let packets = packet.packet_count(frame);
     police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     let key = network_key(&packet.ip.destination);
@@ -109,11 +109,11 @@ fn source_holder(packet: &Packet, address: EgressAddress) -> Result<Holder, Drop
 }
 
 #[inline(always)]
-fn check(holder: &Holder, outer: &Outer) -> Result<(), DropReason> {
+fn check<F: Frame>(frame: &F, holder: &Holder, outer: &Outer) -> Result<(), DropReason> {
     let (node, source) = (&holder.node.address, &outer.source);
     let is_holder = node[3] == source[3] && node[2] == source[2] && node[1] == source[1] && node[0] == source[0];
     if !is_holder {
         return Err(DropReason::UnknownPeer);
     }
-    if holder.block.vni != outer.vni() { Err(DropReason::VniMismatch) } else { Ok(()) }
+    wire::check(frame, holder.block.vni, outer.vni())
 }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use persona_common::drop::DropReason;
-use persona_common::edge::{EdgeConfig, rendezvous_weight};
+use persona_common::edge::{BY_WIRE, EdgeConfig, rendezvous_weight};
 use persona_common::encapsulation::RELAY;
 use persona_common::flow::entropy_port;
 use persona_common::maps::PEER_COUNT_MAX;
@@ -67,6 +67,9 @@ pub fn send<F: Frame>(
     way: Way,
 ) -> Result<Next, DropReason> {
     let peer = maps::peer(through - 1).ok_or(DropReason::NoEdge)?;
+    if !F::HAS_WIRE && peer.next_hop.resolved == BY_WIRE {
+        return Ok(Next::verdict(F::PASS));
+    }
     let tunnel = Tunnel {
         source: config.underlay_address,
         destination: peer.address,

@@ -12,6 +12,7 @@ use persona_ebpf::header::{ETHERNET_LENGTH, ICMP_LENGTH, Ipv4};
 use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet, Part};
+use persona_ebpf::wire;
 
 use crate::deliver::to_subject;
 use crate::handshake::Terms;
@@ -44,7 +45,7 @@ fn run_here(frame: &TcContext, outer: &Outer) -> Result<i32, DropReason> {
         let Some((value, lease)) = fragment::find(&packet, fragment::INWARD, now_secs) else {
             return slow_path::wait_inward(frame, outer, &packet.inner());
         };
-        check_vni(lease, outer)?;
+        wire::check(frame, lease.vni, outer.vni())?;
         (lease, Recipient { address: value.address[3], port: 0 })
     } else {
         find(frame, outer, &packet, now_secs)?
@@ -64,7 +65,7 @@ fn find(
 ) -> Result<(&'static Lease, Recipient), DropReason> {
     let mut place = receive::place(packet)?;
     let lease = place.lease;
-    check_vni(lease, outer)?;
+    wire::check(frame, lease.vni, outer.vni())?;
     let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     if packet.kind == Kind::Error {
         let remote = embedded_remote(frame, packet)?;
@@ -87,11 +88,6 @@ fn find(
         fragment::note_inward(packet, lease, place.lease_index, &recipient, now_secs);
     }
     Ok((lease, recipient))
-}
-
-#[inline(always)]
-fn check_vni(lease: &Lease, outer: &Outer) -> Result<(), DropReason> {
-    if lease.vni == outer.vni() { Ok(()) } else { Err(DropReason::VniMismatch) }
 }
 
 /// Who the packet went to that an error embeds.

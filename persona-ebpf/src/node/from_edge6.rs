@@ -15,6 +15,7 @@ use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Part};
 use persona_ebpf::packet6::Packet6;
+use persona_ebpf::wire;
 
 use crate::handshake::Terms;
 use crate::maps::{self, SUBJECT_TRAFFIC};
@@ -37,9 +38,7 @@ fn run_apart(frame: &TcContext, outer: &Outer, packet: &mut Packet6) -> u64 {
 #[inline(always)]
 fn run_here(frame: &TcContext, outer: &Outer, packet: &mut Packet6) -> Result<i32, DropReason> {
     let held = maps::lease6(&packet.ip.destination).ok_or(DropReason::Unleased)?;
-    if held.lease.vni != outer.vni() {
-        return Err(DropReason::VniMismatch);
-    }
+    wire::check(frame, held.lease.vni, outer.vni())?;
     let subject = maps::subject(held.lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     note_subject(subject.number);
     let now_secs = maps::now_secs();

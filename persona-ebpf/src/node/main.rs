@@ -52,6 +52,7 @@ use aya_ebpf::programs::TcContext;
 use persona_common::event::Hook;
 use persona_ebpf::atomic;
 use persona_ebpf::verdict::{judged, observed};
+use persona_ebpf::wire;
 
 #[classifier]
 pub fn from_workload(context: TcContext) -> i32 {
@@ -70,7 +71,10 @@ pub fn to_workload(context: TcContext) -> i32 {
 
 #[classifier]
 pub fn from_edge(context: TcContext) -> i32 {
-    observed(&context, Hook::FromEdge, from_edge::run)
+    observed(&context, Hook::FromEdge, |frame| {
+        wire::open(frame)?;
+        from_edge::run(frame)
+    })
 }
 
 #[classifier]

@@ -5,6 +5,7 @@
 
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::{Address6, mapped};
+use persona_common::encapsulation::VNI_MASK;
 use persona_common::event::{FlowRecord, Hook, KIND_FLOW_CLOSED, KIND_FLOW_OPENED};
 use persona_common::node::{Lease, SUBJECT_IS_HOST, Subject};
 use persona_ebpf::event::tell_flow;
@@ -24,7 +25,7 @@ pub fn outward(frame: &TcContext, packet: &Packet, subject: &Subject, lease: &Le
     tell_flow(frame, hook, kind, || FlowRecord {
         lease_id: lease.id,
         subject: subject.number,
-        vni: lease.vni,
+        vni: lease.vni & VNI_MASK,
         inner: mapped(packet.ip.source),
         remote: mapped(packet.ip.destination),
         outer: mapped(lease.address),
@@ -44,7 +45,7 @@ pub fn opened6(frame: &TcContext, packet: &Packet6, subject: &Subject, lease: &L
     tell_flow(frame, hook, KIND_FLOW_OPENED, || FlowRecord {
         lease_id: lease.id,
         subject: subject.number,
-        vni: lease.vni,
+        vni: lease.vni & VNI_MASK,
         inner: packet.ip.source,
         remote: packet.ip.destination,
         outer: *outer,
@@ -63,7 +64,7 @@ pub fn inward(frame: &TcContext, packet: &Packet, subject: &Subject, lease: &Lea
     tell_flow(frame, Hook::FromEdge, KIND_FLOW_CLOSED, || FlowRecord {
         lease_id: lease.id,
         subject: subject.number,
-        vni: lease.vni,
+        vni: lease.vni & VNI_MASK,
         inner: mapped(recipient.address),
         remote: mapped(packet.ip.source),
         outer: mapped(packet.ip.destination),

@@ -15,8 +15,9 @@ use persona_core::wire::agent::{
     AgentEvent, HELD_ITEM_COUNT_MAX, ROOTS_HEADER, Rejection, Report, Role, WorkloadKind, WorkloadReport,
 };
 use persona_core::wire::api::Problem;
-use persona_core::wire::desired::{DesiredState, Frame};
+use persona_core::wire::desired::{DesiredState, Frame, TunnelEnd};
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
+use persona_core::wire::tunnel::{FAR_END_COUNT_MAX, TunnelReport};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -134,6 +135,9 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     let rejection = context.live.report(&id, &report, now_ms());
     take_samples(&context, &id, &report.samples);
     note_issuer(&context, &id, issuer).await?;
+    if let Some(tunnel) = &report.tunnel {
+        note_tunnel(&context, &id, tunnel.end.clone()).await?;
+    }
     let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
     let events = std::mem::take(&mut report.events);
     let held = report.holdings.take().and_then(|part| context.live.take_holdings(&id, part));
@@ -149,6 +153,21 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     }
     let roots = roots_digest(&context.store.snapshot());
     Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static(ROOTS_HEADER), roots)]).into_response())
+}
+
+fn check_tunnel(tunnel: &TunnelReport) -> Result<(), Refusal> {
+    if tunnel.far_ends.len() > FAR_END_COUNT_MAX {
+        let count = tunnel.far_ends.len();
+        return Err(Refusal::invalid(format!(
+            "tunnel.farEnds has {count} entries: at most {FAR_END_COUNT_MAX} are taken"
+        )));
+    }
+    match &tunnel.end {
+        Some(end) if !end.is_valid() => {
+            Err(Refusal::invalid("tunnel.end is none: publicKey is 32 bytes in Base64, port is 1 to 65535"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Notes under which root the certificate is that an agent comes with, once for each: it has kept what came with it.
@@ -168,7 +187,34 @@ async fn note_issuer(context: &Context, id: &AgentId, issuer: Option<String>) ->
     context.store.change(note).await
 }
 
+/// Notes an agent's end of encrypted tunnels when it has changed; others learn of it with what is published next.
+async fn note_tunnel(context: &Context, id: &AgentId, end: Option<TunnelEnd>) -> Result<(), Refusal> {
+    let snapshot = context.store.snapshot();
+    if snapshot.agents.get(id).is_none_or(|agent| agent.tunnel == end) {
+        return Ok(());
+    }
+    let id = id.clone();
+    let note = move |draft: &mut Draft| {
+        let Some(agent) = draft.state().agents.get(&id).cloned() else { return Ok(()) };
+        let message = match (&agent.tunnel, &end) {
+            (_, None) => format!("{id} has no encrypted tunnel any more"),
+            (None, Some(_)) => format!("{id} has an encrypted tunnel"),
+            (Some(_), Some(_)) => format!("{id} has another key or port for its encrypted tunnel"),
+        };
+        let details = json!({ "before": agent.tunnel, "after": end });
+        draft.event("agent.tunnel-changed", &id, &id, message, details);
+        draft.put(AgentRecord { tunnel: end, ..(*agent).clone() });
+        Ok(())
+    };
+    context.store.change(note).await?;
+    context.live.wake.notify_one();
+    Ok(())
+}
+
 fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
+    if let Some(tunnel) = &report.tunnel {
+        check_tunnel(tunnel)?;
+    }
     let is_node_only = report.workloads.is_some()
         || !report.drained.is_empty()
         || !report.leases.is_empty()

@@ -155,6 +155,7 @@ fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<
         public_key: applicant.public_key.clone(),
         registration_count: before.as_ref().map_or(0, |before| before.registration_count) + 1,
         certificate_expires_ms,
+        tunnel: before.as_ref().and_then(|before| before.tunnel.clone()),
         certificate_issuer: before.and_then(|before| before.certificate_issuer.clone()),
         address: request.address,
         capabilities: request.capabilities,

@@ -52,6 +52,7 @@ pub(super) fn lease(record: &LeaseRecord, node: Option<&AgentLive>) -> LeaseView
         space: record.space.clone(),
         ports: record.space.port_ranges(),
         configured: record.configured,
+        encrypted: record.encrypted,
         use_: node.and_then(|node| node.leases.get(&record.id)).copied(),
         state: record.state.as_str().to_owned(),
         free_at_ms: match record.state {
@@ -103,6 +104,7 @@ pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Agen
         lease_count,
         live_slot_count: live.map_or(0, |live| live.leases.values().map(|it| u64::from(it.live_slot_count)).sum()),
         underlay_mtu: live.and_then(|live| live.underlay_mtu),
+        tunnel: live.map(|live| live.tunnel.clone()).unwrap_or_default(),
         seen_ms: live.map_or(0, |live| live.seen_ms),
         version: record.version.clone(),
         desired: published(snapshot, &record.id),
@@ -141,6 +143,7 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         draining: edge.draining,
         leaving: edge.is_leaving,
         unfenced,
+        tunnel: live.map(|live| live.tunnel.clone()).unwrap_or_default(),
         bits_per_sec: live.map_or(0, |live| live.bits_per_sec),
         load: load_of(live, lease_count).measured_by(edge.capacity.as_ref()),
         probes: probes_of(reports, snapshot, record),

@@ -250,6 +250,7 @@ mod tests {
             capabilities: Vec::new(),
             labels: BTreeMap::new(),
             bound_labels: BTreeMap::new(),
+            tunnel: None,
             version: String::new(),
             details: AgentDetails::Edge(edge),
         }

@@ -215,6 +215,7 @@ fn register(draft: &mut Draft, id: &AgentId, byte: u8, group: Option<&str>) {
         certificate_issuer: None,
         certificate_expires_ms: 0,
         address: [10, 0, 0, byte].into(),
+        tunnel: None,
         capabilities: Vec::new(),
         labels: BTreeMap::new(),
         bound_labels: BTreeMap::new(),

@@ -26,6 +26,7 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         pool: "fra".parse().unwrap(),
         space: LeaseSpace::Ports { address: [198, 51, 100, 1].into(), block_bits: 10, blocks: vec![1] },
         configured: false,
+        encrypted: false,
         mtu: 1_400,
         grace_ms: Some(QUARANTINE_MS),
         quarantine_ms: QUARANTINE_MS,

@@ -8,7 +8,7 @@ use persona_core::ids::{EdgeName, GroupName, NodeName};
 use persona_core::units::Cidr;
 use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{
-    DesiredState, EdgeItem, Item, LeaseItem, LeaseRates, LeaseSpace, NodeItem, PoolItem, ProbeItem,
+    DesiredState, EdgeItem, Item, LeaseItem, LeaseRates, LeaseSpace, NodeItem, PoolItem, ProbeItem, TunnelItem,
 };
 
 use super::recovery;
@@ -55,6 +55,8 @@ fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -
 
 /// The draft's records, arranged by who needs them.
 struct World {
+    /// Ends of encrypted tunnels.
+    tunnels: Vec<TunnelItem>,
     nodes: BTreeMap<String, NodeItem>,
     reachable: BTreeMap<NodeName, BTreeSet<GroupName>>,
     edges: BTreeMap<GroupName, Vec<EdgeItem>>,
@@ -71,6 +73,7 @@ struct World {
 impl World {
     fn of(snapshot: &Snapshot, reachable: BTreeMap<NodeName, BTreeSet<GroupName>>) -> Self {
         let mut world = Self {
+            tunnels: Vec::new(),
             nodes: BTreeMap::new(),
             reachable,
             edges: BTreeMap::new(),
@@ -93,6 +96,12 @@ impl World {
     }
 
     fn add_agent(&mut self, agent: &AgentRecord) {
+        self.tunnels.extend(agent.tunnel.as_ref().map(|end| TunnelItem {
+            role: agent.id.role,
+            name: agent.id.name.clone(),
+            address: agent.address,
+            end: end.clone(),
+        }));
         match &agent.details {
             AgentDetails::Node(_) => {
                 let Ok(name) = agent.id.name.parse() else { return };
@@ -181,6 +190,7 @@ fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
         pool: lease.pool.clone(),
         space: lease.space.clone(),
         configured: lease.configured,
+        encrypted: lease.encrypted,
         mtu: lease.mtu,
         generation: lease.generation,
         retiring: matches!(lease.state, persona_core::lease::LeaseState::Retiring { .. }),
@@ -210,10 +220,17 @@ fn node_items(world: &World, id: &AgentId) -> Vec<Item> {
     let leases = world.leases_by_node.get(&node).map_or(&[][..], Vec::as_slice);
     let reachable = world.reachable.get(&node).into_iter().flatten();
     let groups: BTreeSet<&GroupName> = leases.iter().map(|lease| &lease.group).chain(reachable).collect();
-    let edges = groups.into_iter().filter_map(|group| world.edges.get(group)).flatten();
+    let edges: Vec<&EdgeItem> = groups.into_iter().filter_map(|group| world.edges.get(group)).flatten().collect();
     let subjects = world.subjects.get(&node).into_iter().flatten().cloned();
+    // A node learns of its edges' ends, never of another node's.
+    let needs_tunnel = leases.iter().any(|lease| lease.encrypted);
+    let is_one = |tunnel: &&TunnelItem| {
+        let names = |edge: &&EdgeItem| edge.name.as_str() == tunnel.name;
+        needs_tunnel && tunnel.role == Role::Edge && edges.iter().any(names)
+    };
+    let tunnels = world.tunnels.iter().filter(is_one).cloned().map(Item::Tunnel).collect::<Vec<_>>();
     let leases = leases.iter().cloned().map(Item::Lease);
-    leases.chain(subjects).chain(edges.cloned().map(Item::Edge)).collect()
+    leases.chain(subjects).chain(edges.iter().map(|edge| Item::Edge((*edge).clone()))).chain(tunnels).collect()
 }
 
 fn edge_items(world: &World, id: &AgentId) -> Vec<Item> {
@@ -224,7 +241,18 @@ fn edge_items(world: &World, id: &AgentId) -> Vec<Item> {
     };
     let group = &peers[0].group;
     let pools = world.pools.get(group).into_iter().flatten().cloned().map(Item::Pool);
-    let leases = world.leases_by_group.get(group).into_iter().flatten().cloned().map(Item::Lease);
+    let leases = world.leases_by_group.get(group).map_or(&[][..], Vec::as_slice);
+    // An edge learns of its peers' ends, and of those of nodes that hold encrypted leases of its group.
+    let holders: BTreeSet<&str> = leases.iter().filter(|lease| lease.encrypted).map(|it| it.node.as_str()).collect();
+    let is_one = |tunnel: &&TunnelItem| match tunnel.role {
+        Role::Node => holders.contains(tunnel.name.as_str()),
+        Role::Edge => {
+            let is_peer = peers.iter().any(|peer| peer.name.as_str() == tunnel.name);
+            !holders.is_empty() && is_peer && tunnel.name != id.name
+        }
+    };
+    let tunnels = world.tunnels.iter().filter(is_one).cloned().map(Item::Tunnel).collect::<Vec<_>>();
+    let leases = leases.iter().cloned().map(Item::Lease);
     let nodes = world.nodes.values().cloned().map(Item::Node);
-    pools.chain(leases).chain(nodes).chain(peers.iter().cloned().map(Item::Edge)).collect()
+    pools.chain(leases).chain(nodes).chain(peers.iter().cloned().map(Item::Edge)).chain(tunnels).collect()
 }

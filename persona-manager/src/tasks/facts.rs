@@ -1,6 +1,6 @@
 //! What decisions rest on, gathered from a draft and the reports: groups, pools, and which ports are held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use persona_core::assign::{GroupFacts, PoolFacts};
 use persona_core::document::PoolSpec;
@@ -21,6 +21,7 @@ pub(super) struct Facts {
     pub(super) occupancy: Occupancy,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
+    nodes_with_tunnel: BTreeSet<NodeName>,
 }
 
 impl Facts {
@@ -36,6 +37,7 @@ impl Facts {
             occupancy,
             groups: BTreeMap::new(),
             group_edges: BTreeMap::new(),
+            nodes_with_tunnel: nodes_with_tunnel(snapshot),
         };
         snapshot.agents.values().for_each(|agent| facts.add_edge(agent, reports));
         for lease in snapshot.leases.values().filter(|lease| lease.state.is_at_edges()) {
@@ -48,6 +50,9 @@ impl Facts {
     /// The groups as seen from a node, with its round-trip times.
     pub(super) fn groups_from(&self, node: &NodeName, reports: &Reports) -> BTreeMap<GroupName, GroupFacts> {
         let mut groups = self.groups.clone();
+        if !self.nodes_with_tunnel.contains(node) {
+            groups.values_mut().for_each(|group| group.unencrypted.push(AgentId::node(node).to_string()));
+        }
         let Some(live) = reports.get(&AgentId::node(node)) else { return groups };
         for (group, edges) in &self.group_edges {
             let heard = edges.iter().filter_map(|edge| live.edges.get(edge)).filter(|(health, _)| health.alive);
@@ -81,6 +86,9 @@ impl Facts {
             facts.bits_per_sec_capacity = Some(bits);
         }
         facts.bits_per_sec += reports.get(&agent.id).map_or(0, |live| live.bits_per_sec);
+        if agent.tunnel.is_none() {
+            facts.unencrypted.push(agent.id.to_string());
+        }
         facts.serving.push(name.clone());
         self.group_edges.entry(group.clone()).or_default().push(name);
     }
@@ -96,6 +104,11 @@ impl Facts {
             self.spaces.insert(pool.metadata.name.clone(), space);
         }
     }
+}
+
+fn nodes_with_tunnel(snapshot: &Snapshot) -> BTreeSet<NodeName> {
+    let nodes = snapshot.agents.values().filter(|agent| agent.node().is_some() && agent.tunnel.is_some());
+    nodes.filter_map(|agent| agent.id.name.parse().ok()).collect()
 }
 
 /// The addresses of a pool and how they are cut.

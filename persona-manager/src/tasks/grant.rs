@@ -51,6 +51,7 @@ fn reusable_lease<'a>(
             && network.group().is_none_or(|group| *group == lease.group)
             && lease.group == known.group
             && lease.configured == is_configured
+            && lease.encrypted == network.encrypts()
             && need.is_met_by(&lease.space, space.block_bits)
             && space.holds(&lease.space)
     };
@@ -106,7 +107,9 @@ fn lease_for(
     // A new version may ask for more than there is; then the subject goes on with what it has.
     let held = before.target.as_ref().filter(|target| target.persona == pick.persona);
     let held = held.and_then(|target| target.lease_of(need.family()));
-    let held = held.filter(|id| draft.state().leases.get(id).is_some_and(|lease| lease.state.is_usable()));
+    // What shall be encrypted never goes on in clear, nor the other way around.
+    let is_as_asked = |lease: &Arc<LeaseRecord>| lease.state.is_usable() && lease.encrypted == network.encrypts();
+    let held = held.filter(|id| draft.state().leases.get(id).is_some_and(is_as_asked));
     let kept = held.filter(|_| pick.is_stopgap);
     kept.or_else(|| grant(draft, facts, subject, network, pick, need)).or(held)
 }
@@ -136,6 +139,7 @@ fn grant(
         pool: pick.pool.clone(),
         space,
         configured: network.assign() == Assign::Configure,
+        encrypted: network.encrypts(),
         mtu: network.mtu(),
         grace_ms: network.grace_ms(),
         quarantine_ms,

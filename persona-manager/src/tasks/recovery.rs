@@ -294,6 +294,7 @@ fn record_of(snapshot: &Snapshot, item: &LeaseItem, state: LeaseState, word: &Wo
         pool: item.pool.clone(),
         space: item.space.clone(),
         configured: item.configured,
+        encrypted: item.encrypted,
         mtu: item.mtu,
         quarantine_ms: pool.map(|pool| pool.spec.quarantine()).unwrap_or_default().0,
         generation: item.generation,

@@ -17,6 +17,8 @@ use crate::store::{AgentId, LeaseRecord, Snapshot, SubjectRecord};
 
 /// What IPv4 or IPv6, UDP and Geneve add to an inner packet, bytes (RFC 8926 §3.4).
 const ENCAPSULATION: [u32; 2] = [36, 56];
+/// What WireGuard adds (outer IP and UDP headers, its own header and tag), likewise.
+const ENCRYPTION: [u32; 2] = [60, 80];
 
 /// Classes that an HTB qdisc has for subjects: its minors without the root's and the default's.
 const CLASS_COUNT_MAX: u32 = 0xfffe;
@@ -171,7 +173,8 @@ fn encapsulation(snapshot: &Snapshot, node: &AgentId, network: &Network) -> u32 
         .collect();
     let carries = |agent: &crate::store::AgentRecord| agent.edge().is_some_and(|edge| groups.contains(&edge.group));
     let ends = snapshot.agents.values().filter(|agent| agent.id == *node || carries(agent));
-    ENCAPSULATION[usize::from(ends.map(|agent| agent.address).any(|address| matches!(address, IpAddr::V6(_))))]
+    let is_ipv6 = usize::from(ends.map(|agent| agent.address).any(|address| matches!(address, IpAddr::V6(_))));
+    ENCAPSULATION[is_ipv6] + if network.encrypts() { ENCRYPTION[is_ipv6] } else { 0 }
 }
 
 fn of_group(snapshot: &Snapshot, group: &GroupName) -> Vec<Finding> {

@@ -7,6 +7,7 @@ mod api;
 mod audit;
 mod cuts;
 mod disk;
+mod encrypted;
 mod families;
 mod identity;
 mod leases;

@@ -4,6 +4,7 @@ mod adversity;
 mod bypass;
 mod configured;
 mod drain;
+mod encrypted;
 mod flow_export;
 mod guest;
 mod hairpin;

@@ -20,6 +20,9 @@ pub(crate) const NETEM: Part = Part("netem", "tc qdisc add dev lo root netem los
 /// Fair queueing, which sends each packet at its time.
 pub(crate) const FQ: Part = Part("fq", "tc qdisc add dev lo root fq");
 
+/// The kernel's own encrypted tunnel.
+pub(crate) const WIREGUARD: Part = Part("WireGuard", "ip link add probe type wireguard");
+
 /// Whether this kernel lacks a part. The guests' kernels are said to have all (`PERSONA_REQUIRE_INTEROP`), so that
 /// lacking one is a failure there.
 pub(crate) fn lacks(part: Part) -> bool {

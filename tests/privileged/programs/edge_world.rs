@@ -110,6 +110,7 @@ impl Underlay {
             peers: vec![PeerEntry { number: PEER, address: self.peer, next_hop: hop(self.peer, PEER_MAC) }],
             outside: Some(hop(ROUTER.into(), ROUTER_MAC)),
             outside6: Some(hop(ROUTER6.into(), ROUTER_MAC)),
+            wire: Default::default(),
         }
     }
 }

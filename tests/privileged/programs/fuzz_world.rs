@@ -225,6 +225,7 @@ pub(super) fn edge_tables(scene: Scene, underlay: &Underlay) -> EdgeTables {
         nodes: vec![NodeEntry { address: underlay.node, next_hop: hop(underlay.node) }],
         outside: Some(hop(Ipv4Addr::new(198, 51, 100, 1).into())),
         outside6: Some(hop(ipv6("2001:db8:ffff::1").into())),
+        wire: Default::default(),
     }
 }
 

@@ -55,4 +55,5 @@ mod run;
 mod upgrade;
 mod watching;
 mod wipe;
+mod wire_live;
 pub(crate) mod world;

@@ -106,6 +106,7 @@ impl Wish {
             planned: vec![],
             bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
             managed: vec![],
+            wire: Default::default(),
         }
     }
 }

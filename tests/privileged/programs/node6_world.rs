@@ -115,6 +115,7 @@ pub(super) fn tables(underlay: Underlay) -> NodeTables {
         planned: vec![],
         bypass: vec![(v6("fd00:1::").into(), 64)],
         managed: vec![],
+        wire: Default::default(),
     }
 }
 

@@ -80,6 +80,7 @@ pub(super) fn tables() -> NodeTables {
         planned: vec![],
         bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
         managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
+        wire: Default::default(),
     }
 }
 

@@ -203,6 +203,7 @@ impl Chain {
             planned: vec![],
             bypass: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24), (WORKLOAD6.into(), 64)],
             managed: vec![(Ipv4Addr::new(10, 1, 0, 0).into(), 24)],
+            wire: WireTable::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Capability, EdgeName, EdgeNumber, Generation, GroupName, NodeName};
 use crate::wire::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection};
 use crate::wire::load::EdgeLoad;
+use crate::wire::tunnel::TunnelReport;
 
 /// A registered node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct NodeView {
     pub live_slot_count: u64,
     /// The least MTU of its ways to edges, bytes. Absent: it did not say.
     pub underlay_mtu: Option<u32>,
+    /// Its encrypted tunnels.
+    #[serde(default)]
+    pub tunnel: TunnelReport,
     /// When it last reported.
     pub seen_ms: u64,
     /// Its program's version.
@@ -95,6 +99,9 @@ pub struct EdgeView {
     pub leaving: bool,
     /// Why it may still do harm with an old lease table. Absent: it is fenced.
     pub unfenced: Option<String>,
+    /// Its encrypted tunnels.
+    #[serde(default)]
+    pub tunnel: TunnelReport,
     /// Traffic between its last two reports.
     pub bits_per_sec: u64,
     /// What it carries, and how full it is.

@@ -65,6 +65,9 @@ pub struct LeaseView {
     pub ports: Vec<(u16, u16)>,
     /// Whether the subject's interface has it and nothing is rewritten.
     pub configured: bool,
+    /// Whether its packets go through the encrypted tunnel only.
+    #[serde(default)]
+    pub encrypted: bool,
     /// How full it is, as its node last said.
     #[serde(rename = "use")]
     pub use_: Option<LeaseUse>,

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use persona_core::health::{EdgeState, Hold};
 use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName};
 use persona_core::wire::agent::{EdgeCapacity, Role};
+use persona_core::wire::desired::TunnelEnd;
 use serde::{Deserialize, Serialize};
 
 /// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
@@ -83,6 +84,9 @@ pub(crate) struct AgentRecord {
     pub certificate_issuer: Option<String>,
     /// Its underlay address.
     pub address: IpAddr,
+    /// Its end of encrypted tunnels.
+    #[serde(default)]
+    pub tunnel: Option<TunnelEnd>,
     /// Capabilities it wants or offers.
     pub capabilities: Vec<Capability>,
     /// Its labels: what it says of itself, with those of its join token over them.

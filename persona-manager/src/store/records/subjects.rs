@@ -114,6 +114,9 @@ pub(crate) struct LeaseRecord {
     /// Whether the subject's interface has it and nothing is rewritten.
     #[serde(default)]
     pub configured: bool,
+    /// Whether its packets go through the encrypted tunnel and through nothing else.
+    #[serde(default)]
+    pub encrypted: bool,
     /// Largest inner IP packet, bytes.
     pub mtu: u16,
     /// How long its last flows may go on once new ones no longer use it, milliseconds. None: until they end.
