@@ -1,10 +1,10 @@
 //! `deliver`: out of the tunnel, and to the instance.
 
 use aya_ebpf::programs::TcContext;
+use persona_common::PERSONA_MARK;
 use persona_common::addr::is_mapped;
 use persona_common::drop::DropReason;
 use persona_common::encapsulation::{ECN_MASK, GATEWAY, ecn_after};
-use persona_common::{ENCAPSULATION_LENGTH_V6, PERSONA_MARK};
 use persona_ebpf::encapsulation::{Outer, read_outer};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{ETHERNET_LENGTH, Ipv4, Ipv6};

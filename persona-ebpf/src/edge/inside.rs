@@ -3,7 +3,6 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use persona_common::ENCAPSULATION_LENGTH_V6;
 use persona_common::drop::DropReason;
 use persona_common::edge::EdgeConfig;
 use persona_common::probe::{

@@ -1,12 +1,10 @@
 //! `from_edge`, at the node's uplink: tunnel packets of edges go to the workload that holds the port.
 
 use aya_ebpf::programs::TcContext;
-use persona_common::ENCAPSULATION_LENGTH_V6;
 use persona_common::drop::DropReason;
 use persona_common::encapsulation::GATEWAY;
 use persona_ebpf::encapsulation::read_outer;
 use persona_ebpf::frame::Frame;
-use persona_ebpf::header::ETHERNET_LENGTH;
 
 use crate::maps::{self, EDGE_ADDRESSES};
 use crate::{from_edge4, from_edge6};

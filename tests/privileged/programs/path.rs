@@ -230,7 +230,7 @@ impl Chain {
                 policed: None,
             }],
             nodes: vec![NodeEntry { address: family.node(), next_hop: hop("i0", family.node(), self.node.mac("u0")) }],
-            outside: outside.clone().filter(|_| family == Family::V4),
+            outside: outside.filter(|_| family == Family::V4),
             outside6: outside.filter(|_| family == Family::V6),
             ..EdgeTables::default()
         }
