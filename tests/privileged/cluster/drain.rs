@@ -4,8 +4,9 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use persona_core::wire::api::{EdgeView, EventView, LeaseView, NodeView};
+use anyhow::{Context, Result, ensure};
+use persona_core::wire::api::{EventView, LeaseView, NodeView};
+use persona_tests::ctl::patient;
 use persona_tests::findings::Findings;
 use persona_tests::load::download::Download;
 use persona_tests::load::echo::{EchoClient, EchoCount};
@@ -189,12 +190,11 @@ fn edge_is_deleted(world: &mut World, findings: &mut Findings) -> Result<()> {
     let victim = view::carrying_edge(world, "in0")?;
     world.ctl.text(&["edge", "drain", &victim, "--wait"])?;
     delete(world, &victim)?;
-    let is_gone = |edges: &Vec<EdgeView>| edges.iter().all(|edge| edge.name.as_str() != victim);
-    world.ctl.wait_for("the edge to be gone", &["edge", "list"], STEP_TIME, is_gone)?;
+    wait_until_deleted(world, &victim)?;
     wait_until_applied(world)?;
     // Its process would go on knocking at the manager.
     world.kill_edge_process(&victim)?;
-    findings.note("a deleted edge is gone from the list", &victim, true);
+    findings.note("an edge that has forgotten its leases is deleted", &victim, true);
     load.finish(findings, "its going loses nothing")
 }
 
@@ -208,6 +208,17 @@ fn delete(world: &World, edge: &str) -> Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(500)),
         }
     }
+}
+
+/// Events tell of it, not the list: the edge's process registers again at once.
+fn wait_until_deleted(world: &World, edge: &str) -> Result<()> {
+    let (start, about) = (Instant::now(), format!("edge/{edge}"));
+    let is_it = |event: &EventView| event.name == "agent.deleted" && event.about == about;
+    while !world.ctl.list::<EventView>(&["events"])?.iter().any(is_it) {
+        ensure!(start.elapsed() < patient(STEP_TIME), "waited {STEP_TIME:?} for {about} to be deleted");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// An echo and a download, which no change may break.
