@@ -108,10 +108,11 @@ pub struct Registered {
     pub report_interval_ms: u32,
 }
 
-/// `POST /v1/agent/report`: what a node or an edge sees and did. Sent on change and at least every report interval.
+/// `POST /v1/agent/report`: what a node or an edge sees and did. Sent on change and at least every report interval. What a
+/// manager does not know in it, it leaves out: agents may be newer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The generation in force, applied whole and read back.
     pub applied: Generation,
