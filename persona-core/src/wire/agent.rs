@@ -352,3 +352,16 @@ pub struct Traffic {
     /// To the subject, inner IP bytes.
     pub ingress_bytes: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_newer_agent_says_besides_is_left_out() {
+        let mut report = serde_json::to_value(Report { drained: vec![LeaseId(7)], ..Report::default() }).unwrap();
+        report["moonPhase"] = "full".into();
+        let read: Report = serde_json::from_value(report).unwrap();
+        assert_eq!(read.drained, [LeaseId(7)]);
+    }
+}
