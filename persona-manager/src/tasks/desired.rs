@@ -56,7 +56,7 @@ fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -
 /// The draft's records, arranged by who needs them.
 struct World {
     /// Ends of encrypted tunnels.
-    tunnels: Vec<TunnelItem>,
+    tunnels: BTreeMap<AgentId, TunnelItem>,
     nodes: BTreeMap<String, NodeItem>,
     reachable: BTreeMap<NodeName, BTreeSet<GroupName>>,
     edges: BTreeMap<GroupName, Vec<EdgeItem>>,
@@ -73,7 +73,7 @@ struct World {
 impl World {
     fn of(snapshot: &Snapshot, reachable: BTreeMap<NodeName, BTreeSet<GroupName>>) -> Self {
         let mut world = Self {
-            tunnels: Vec::new(),
+            tunnels: BTreeMap::new(),
             nodes: BTreeMap::new(),
             reachable,
             edges: BTreeMap::new(),
@@ -95,13 +95,16 @@ impl World {
         world
     }
 
+    /// An agent's end of encrypted tunnels, for those that talk to it.
+    fn tunnel(&self, agent: &AgentId) -> Option<Item> {
+        self.tunnels.get(agent).cloned().map(Item::Tunnel)
+    }
+
     fn add_agent(&mut self, agent: &AgentRecord) {
-        self.tunnels.extend(agent.tunnel.as_ref().map(|end| TunnelItem {
-            role: agent.id.role,
-            name: agent.id.name.clone(),
-            address: agent.address,
-            end: end.clone(),
-        }));
+        if let Some(end) = agent.tunnel.clone() {
+            let (role, name) = (agent.id.role, agent.id.name.clone());
+            self.tunnels.insert(agent.id.clone(), TunnelItem { role, name, address: agent.address, end });
+        }
         match &agent.details {
             AgentDetails::Node(_) => {
                 let Ok(name) = agent.id.name.parse() else { return };
@@ -224,11 +227,8 @@ fn node_items(world: &World, id: &AgentId) -> Vec<Item> {
     let subjects = world.subjects.get(&node).into_iter().flatten().cloned();
     // A node learns of its edges' ends, never of another node's.
     let needs_tunnel = leases.iter().any(|lease| lease.encrypted);
-    let is_one = |tunnel: &&TunnelItem| {
-        let names = |edge: &&EdgeItem| edge.name.as_str() == tunnel.name;
-        needs_tunnel && tunnel.role == Role::Edge && edges.iter().any(names)
-    };
-    let tunnels = world.tunnels.iter().filter(is_one).cloned().map(Item::Tunnel).collect::<Vec<_>>();
+    let far_ends = edges.iter().filter(|_| needs_tunnel).map(|edge| AgentId::edge(edge.name.as_str()));
+    let tunnels: Vec<Item> = far_ends.filter_map(|edge| world.tunnel(&edge)).collect();
     let leases = leases.iter().cloned().map(Item::Lease);
     leases.chain(subjects).chain(edges.iter().map(|edge| Item::Edge((*edge).clone()))).chain(tunnels).collect()
 }
@@ -243,15 +243,10 @@ fn edge_items(world: &World, id: &AgentId) -> Vec<Item> {
     let pools = world.pools.get(group).into_iter().flatten().cloned().map(Item::Pool);
     let leases = world.leases_by_group.get(group).map_or(&[][..], Vec::as_slice);
     // An edge learns of its peers' ends, and of those of nodes that hold encrypted leases of its group.
-    let holders: BTreeSet<&str> = leases.iter().filter(|lease| lease.encrypted).map(|it| it.node.as_str()).collect();
-    let is_one = |tunnel: &&TunnelItem| match tunnel.role {
-        Role::Node => holders.contains(tunnel.name.as_str()),
-        Role::Edge => {
-            let is_peer = peers.iter().any(|peer| peer.name.as_str() == tunnel.name);
-            !holders.is_empty() && is_peer && tunnel.name != id.name
-        }
-    };
-    let tunnels = world.tunnels.iter().filter(is_one).cloned().map(Item::Tunnel).collect::<Vec<_>>();
+    let holders: BTreeSet<&NodeName> = leases.iter().filter(|lease| lease.encrypted).map(|lease| &lease.node).collect();
+    let others = peers.iter().map(|peer| AgentId::edge(peer.name.as_str())).filter(|peer| peer != id);
+    let far_ends = holders.iter().map(|node| AgentId::node(node)).chain(others.filter(|_| !holders.is_empty()));
+    let tunnels: Vec<Item> = far_ends.filter_map(|end| world.tunnel(&end)).collect();
     let leases = leases.iter().cloned().map(Item::Lease);
     let nodes = world.nodes.values().cloned().map(Item::Node);
     pools.chain(leases).chain(nodes).chain(peers.iter().cloned().map(Item::Edge)).chain(tunnels).collect()
