@@ -12,21 +12,7 @@ use persona_tests::netns::Namespace;
 use persona_tests::steps::{SUBJECT, view};
 use persona_tests::world::{Hook, INTERNET_ADDRESS, NODE, World};
 
-use super::{check, start};
-
-/// The demo's persona; `privacy` goes in.
-const PERSONA: &str = r"
-apiVersion: persona/v1
-kind: Persona
-metadata: { name: frankfurt-standard, labels: { tier: standard } }
-spec:
-  capabilities: [european]
-  network:
-    egress: { pools: [frankfurt], portsPerSubject: 2048 }
-    mtu: 1400
-    protocols: [tcp, udp, icmp]
-    edges: { group: frankfurt }
-";
+use super::{PERSONA, check, start};
 
 /// What pings carry, again and again.
 const PATTERN: [u8; 8] = [0xde, 0xad, 0xbe, 0xef, 0xca, 0xfe, 0xf0, 0x0d];

@@ -11,22 +11,8 @@ use persona_tests::findings::Findings;
 use persona_tests::steps::view;
 use persona_tests::world::{Hook, INTERNET_ADDRESS, NODE, World};
 
-use super::{check, start};
+use super::{PERSONA, check, start};
 use crate::peers::interop;
-
-/// The demo's persona without rates; `impair` goes in.
-const PERSONA: &str = r"
-apiVersion: persona/v1
-kind: Persona
-metadata: { name: frankfurt-standard, labels: { tier: standard } }
-spec:
-  capabilities: [european]
-  network:
-    egress: { pools: [frankfurt], portsPerSubject: 2048 }
-    mtu: 1400
-    protocols: [tcp, udp, icmp]
-    edges: { group: frankfurt }
-";
 
 /// Beyond what the worlds' own detours take.
 const DELAY_MS: f64 = 150.0;

@@ -42,6 +42,20 @@ pub(crate) const W3: WorkloadPlace = WorkloadPlace {
     gateway6: "fd00:10:10:5::1",
 };
 
+/// The demo's persona without rates, to which tests add a line of their own below `network`, or below `spec`.
+const PERSONA: &str = r"
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: frankfurt-standard, labels: { tier: standard } }
+spec:
+  capabilities: [european]
+  network:
+    egress: { pools: [frankfurt], portsPerSubject: 2048 }
+    mtu: 1400
+    protocols: [tcp, udp, icmp]
+    edges: { group: frankfurt }
+";
+
 /// Whether tests may run: without root they are skipped with a word, which CI makes a failure.
 pub(crate) fn may_run() -> bool {
     if std::fs::File::options().write(true).open("/proc/sys/net/ipv4/ip_forward").is_ok() {

@@ -11,22 +11,10 @@ use persona_tests::findings::Findings;
 use persona_tests::steps::{TOKYO, view};
 use persona_tests::world::{Hook, INTERNET_ADDRESS, World};
 
-use super::{check, start};
+use super::{PERSONA, check, start};
 
-/// The demo's persona with a total instead of rates.
-const PERSONA: &str = r"
-apiVersion: persona/v1
-kind: Persona
-metadata: { name: frankfurt-standard, labels: { tier: standard } }
-spec:
-  capabilities: [european]
-  network:
-    egress: { pools: [frankfurt], portsPerSubject: 2048 }
-    mtu: 1400
-    protocols: [tcp, udp, icmp]
-    edges: { group: frankfurt }
-  qos: { guaranteedRate: 4mbit, shared: { egressRate: 20mbit, ingressRate: 16mbit } }
-";
+/// What goes into the persona: a total instead of rates.
+const QOS: &str = "  qos: { guaranteedRate: 4mbit, shared: { egressRate: 20mbit, ingressRate: 16mbit } }";
 
 /// The persona's totals, up and down.
 const TOTAL_BPS: f64 = 20e6;
@@ -60,7 +48,7 @@ fn wearers_of_a_persona_share_its_total() {
 }
 
 fn run(world: &World, findings: &mut Findings) -> Result<()> {
-    world.apply("shared.yaml", PERSONA)?;
+    world.apply("shared.yaml", &format!("{PERSONA}{QOS}\n"))?;
     wait_for(world, |classes| inner(classes).len() == 1 && below(classes).len() == 2)?;
     let mut offer = offer_both(world)?;
     for _again in 1..RUN_COUNT_MAX {
