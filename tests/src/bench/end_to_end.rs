@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::chain::{Chain, Kind, SERVER};
 use super::measures::Run;
+use super::processor;
 use super::row::{Better, Goal, Row};
 use super::samples::Samples;
 use crate::process::Running;
@@ -24,30 +25,36 @@ const LISTEN_TRIES: u32 = 100;
 const PLAIN: &str = "plain forwarding";
 const KERNEL: &str = "rule + vxlan + nftables SNAT + HTB";
 
-/// TCP goodput, unshaped, upwards and downwards.
+/// TCP goodput, unshaped, upwards and downwards, and what the machine worked for it.
 pub fn tcp(run: &Run<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (direction, options) in [("up", &[][..]), ("down", &["--reverse"])] {
-        let [plain, kernel, ours] = in_turns(run, "tcp", |chain| {
+        let [[plain, kernel, ours], [plain_work, kernel_work, our_work]] = in_turns(run, "tcp", |chain| {
+            let before = processor::busy_secs()?;
             let end = iperf(chain, &[&["--time", SECONDS, "--congestion", "cubic"], options].concat())?;
-            end["sum_received"]["bits_per_second"].as_f64().map(|bps| bps / 1e9).context("no rate")
+            let worked = processor::busy_secs()? - before;
+            let received = |key: &str| end["sum_received"][key].as_f64().with_context(|| format!("no {key}"));
+            Ok([received("bits_per_second")? / 1e9, worked / (received("bytes")? / 1e9)])
         })?;
         let row = |peer: &str| Row::new(format!("tcp-{direction}/beside-{peer}"), "Gbit/s", Better::More, ours.clone());
         rows.push(row("plain").beside(PLAIN, plain).reach(Goal::TimesPeer(0.95)));
         rows.push(row("kernel").beside(KERNEL, kernel).reach(Goal::TimesPeer(1.1)));
+        let row = |peer: &str| Row::new(format!("tcp-{direction}/work-{peer}"), "s/GB", Better::Less, our_work.clone());
+        rows.push(row("plain").beside(PLAIN, plain_work));
+        rows.push(row("kernel").beside(KERNEL, kernel_work));
     }
     Ok(rows)
 }
 
 /// Small UDP packets, as fast as one sender makes them.
 pub fn udp(run: &Run<'_>) -> Result<Vec<Row>> {
-    let [plain, kernel, ours] = in_turns(run, "udp", |chain| {
+    let [[plain, kernel, ours]] = in_turns(run, "udp", |chain| {
         let length = DATAGRAM_BYTES.to_string();
         let end = iperf(chain, &["--time", SECONDS, "--udp", "--bitrate", "0", "--length", &length])?;
         let sum = &end["sum"];
         let number = |key: &str| sum[key].as_f64().with_context(|| format!("no {key} in {sum}"));
         let received = number("packets")? - number("lost_packets")?;
-        Ok(received * f64::from(DATAGRAM_BYTES) * 8.0 / number("seconds")? / 1e6)
+        Ok([received * f64::from(DATAGRAM_BYTES) * 8.0 / number("seconds")? / 1e6])
     })?;
     let row = |peer: &str| Row::new(format!("udp/beside-{peer}"), "Mbit/s", Better::More, ours.clone());
     Ok(vec![row("plain").beside(PLAIN, plain), row("kernel").beside(KERNEL, kernel).reach(Goal::TimesPeer(1.5))])
@@ -55,7 +62,7 @@ pub fn udp(run: &Run<'_>) -> Result<Vec<Row>> {
 
 /// What the way adds to the round trip of plain forwarding, both idle.
 pub fn rtt(run: &Run<'_>) -> Result<Vec<Row>> {
-    let [plain, kernel, ours] = in_turns(run, "rtt", ping)?;
+    let [[plain, kernel, ours]] = in_turns(run, "rtt", |chain| Ok([ping(chain)?]))?;
     let added = ours.minus(&plain);
     Ok(vec![
         Row::new("rtt/added-to-plain", "µs", Better::Less, added)
@@ -65,8 +72,12 @@ pub fn rtt(run: &Run<'_>) -> Result<Vec<Row>> {
     ])
 }
 
-/// Measures on each chain in turn, round by round; in the order of [`Kind::ALL`].
-fn in_turns(run: &Run<'_>, name: &str, measure: impl Fn(&Chain) -> Result<f64>) -> Result<[Samples; 3]> {
+/// Measures `N` quantities on each chain in turn, round by round; those of a quantity are in the order of [`Kind::ALL`].
+fn in_turns<const N: usize>(
+    run: &Run<'_>,
+    name: &str,
+    measure: impl Fn(&Chain) -> Result<[f64; N]>,
+) -> Result<[[Samples; 3]; N]> {
     run.say(&format!("{name}: three chains of namespaces are built"));
     let mut chains = Vec::new();
     for kind in Kind::ALL {
@@ -74,11 +85,12 @@ fn in_turns(run: &Run<'_>, name: &str, measure: impl Fn(&Chain) -> Result<f64>) 
         let server = serve(run, &chain)?;
         chains.push((chain, server));
     }
-    let mut samples: [Samples; 3] = Default::default();
+    let mut samples: [[Samples; 3]; N] = std::array::from_fn(|_| Default::default());
     for round in 0..run.rounds {
-        for ((chain, _), samples) in chains.iter().zip(&mut samples) {
+        for (place, (chain, _)) in chains.iter().enumerate() {
             run.say(&format!("{name}: {}, round {} of {}", chain.kind.name(), round + 1, run.rounds));
-            samples.push(measure(chain).with_context(|| format!("{name}, {}", chain.kind.name()))?);
+            let values = measure(chain).with_context(|| format!("{name}, {}", chain.kind.name()))?;
+            samples.iter_mut().zip(values).for_each(|(samples, value)| samples[place].push(value));
         }
         run.step();
     }

@@ -18,6 +18,7 @@ pub mod node_tables;
 pub mod packets;
 pub mod place;
 pub mod plots;
+pub mod processor;
 pub mod report;
 pub mod row;
 pub mod samples;
