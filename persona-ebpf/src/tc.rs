@@ -8,8 +8,8 @@ use aya_ebpf::bindings::{
     bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::{
-    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_proto,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head,
+    bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::{Address6, is_mapped};
@@ -144,6 +144,7 @@ impl Frame for TcContext {
     #[inline(always)]
     fn encapsulate(&self, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason> {
         let is_ipv6 = tunnel.is_ipv6();
+        own_batch(self)?;
         if is_ipv6 {
             adjust_room(self, size_of::<OuterV6>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64)?;
             let headers = tunnel.headers_v6(inner);
@@ -227,6 +228,20 @@ fn add_to_complete_sum<T>(frame: &TcContext, headers: &T) {
     let sum = (sum as u32 as u64) + (sum >> 32);
     // SAFETY: a helper without memory arguments.
     unsafe { bpf_csum_update(skb(frame), (sum as u32).wrapping_add((sum >> 32) as u32)) };
+}
+
+/// Gives a batch of segments data of its own where the sender keeps a clone for retransmission, as the kernel's own forwarding
+/// does before it writes: a receiver merges a batch into the one before it only when nobody else holds its data.
+#[inline(always)]
+fn own_batch(frame: &TcContext) -> Result<(), DropReason> {
+    if frame.segmentation().size == 0 {
+        return Ok(());
+    }
+    // SAFETY: the helper checks all itself; it copies the headers and shares the pages, and adds nothing in front.
+    match unsafe { bpf_skb_change_head(skb(frame), 0, 0) } {
+        0 => Ok(()),
+        _ => Err(DropReason::Kernel),
+    }
 }
 
 #[inline(always)]
