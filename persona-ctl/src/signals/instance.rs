@@ -41,8 +41,9 @@ impl Instance {
         let is_due = self.looked_for.is_none_or(|at| at.elapsed() >= FIND_INTERVAL);
         if self.places.is_none() && is_due {
             self.looked_for = Some(Instant::now());
-            // Why it is not found is told where limits are kept.
-            self.places = find(&self.config, limits).ok().map(|found| found.whereabouts.places);
+            // Why it is not found is told where limits are kept. A guest may get a group of its own after it has started.
+            let places = find(&self.config, limits).ok().map(|found| found.whereabouts.places);
+            self.places = places.filter(|places| !places.is_empty());
         }
         self.places.clone()
     }
@@ -96,5 +97,25 @@ mod tests {
         assert_eq!(of(Some(9.0), Some(u64::MAX)), (Some(4.0), Some(0.2)));
         let nothing = look_of(&Measurements::default(), HostSize::default());
         assert_eq!(nothing, Look::default(), "what is not told is missing, not zero");
+    }
+
+    #[test]
+    fn an_instance_that_is_not_there_is_looked_for_again() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroups = root.path().join("cgroup");
+        std::fs::create_dir_all(&cgroups).unwrap();
+        let limits = LimitsConfig {
+            cgroup_root: cgroups.clone(),
+            sys_block: root.path().join("block"),
+            ..LimitsConfig::default()
+        };
+        let source = crate::limits::Source::Cgroup("/web".into());
+        let mut instance = Instance::new(InstanceConfig { source, io_devices: vec!["8:0".to_owned()] });
+        assert!(instance.find(&limits).is_none());
+        std::fs::write(cgroups.join("cgroup.controllers"), "pids").unwrap();
+        std::fs::create_dir(cgroups.join("web")).unwrap();
+        assert!(instance.find(&limits).is_none(), "not before its time");
+        instance.looked_for = None;
+        assert_eq!(instance.find(&limits).map(|places| places.len()), Some(1));
     }
 }
