@@ -6,8 +6,10 @@
 //! a run ends.
 
 pub mod bench;
+pub mod cgroups;
 pub mod ctl;
 pub mod findings;
+pub mod instances;
 pub mod interruption;
 pub mod kernel;
 pub mod ledger;

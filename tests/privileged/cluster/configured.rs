@@ -16,7 +16,7 @@ use persona_tests::peers::docker::Docker;
 use persona_tests::peers::guest::Guest;
 use persona_tests::steps::switch::switch_to;
 use persona_tests::steps::{FRANKFURT, SUBJECT};
-use persona_tests::world::{Families, Hook, INTERNET_ADDRESS, INTERNET_ADDRESS6, World};
+use persona_tests::world::{CONTAINER, Families, GUEST, Hook, INTERNET_ADDRESS, INTERNET_ADDRESS6, World};
 
 use super::{check_with, start};
 use crate::peers::{container, guest};
@@ -97,11 +97,11 @@ fn configured_addresses_follow_switches_in_a_namespace() {
 
 #[test]
 fn configured_addresses_follow_switches_in_a_container() {
-    let prepare = |world: &mut World| world.extra_workloads.push(container::PLACE);
+    let prepare = |world: &mut World| world.extra_workloads.push(CONTAINER);
     in_cluster(prepare, |world, findings| {
         let docker = Docker::start(&world.ledger, &world.namespaces.node, &world.folder)?;
         let container = docker.run("c1", &format!("{}-c1", world.namespaces.node.name))?;
-        world.attach(&container::PLACE, &container.namespace)?;
+        world.attach(&CONTAINER, &container.namespace)?;
         follow(world, container::SUBJECT, &container.namespace, findings)?;
         docker.client(&["rm", "--force", "c1"]).map(drop)
     });
@@ -110,7 +110,7 @@ fn configured_addresses_follow_switches_in_a_container() {
 #[test]
 fn configured_addresses_follow_switches_in_a_guest() {
     let prepare = |world: &mut World| {
-        let place = guest::PLACE;
+        let place = GUEST;
         world.extra_agent_config = format!(
             "\n[[workload]]\nname = \"{0}\"\ndevice = \"{0}\"\naddress = \"{1}\"\naddress6 = \"{2}\"\nserve = true\n",
             place.name, place.address, place.address6
@@ -119,8 +119,8 @@ fn configured_addresses_follow_switches_in_a_guest() {
     in_cluster(prepare, |world, findings| {
         let own = world.path("guest-content");
         content::write(&own, 1 << 10, 7)?;
-        world.add_tap(&guest::PLACE)?;
-        let mut guest = guest::start_guest(world, &guest::PLACE, &own)?;
+        world.add_tap(&GUEST)?;
+        let mut guest = Guest::start_behind(world, &GUEST, &own)?;
         follow_in_guest(world, &mut guest, findings)
     });
 }

@@ -1,19 +1,18 @@
 //! Activation in a whole system: a real load in a real control group puts a persona on, the kernel holds it to the
 //! persona's limits, and when the load ends every file is as it was.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use persona_core::wire::api::{ActivationView, EventView, SignalsView};
 use persona_core::wire::limits::LimitState;
-use persona_tests::ledger::Undo;
+use persona_tests::cgroups::{self, differences, limit_files};
 use persona_tests::process::Running;
 use persona_tests::world::World;
 
 use super::in_cluster_with;
-use super::limits::{differences, limit_files, note_kernel, wait_for_state};
+use super::limits::{note_kernel, wait_for_state};
 
 const SUBJECT: &str = "workload/n1/w2";
 
@@ -69,7 +68,7 @@ fn a_load_puts_limits_on_and_its_end_takes_them_off() {
         let measured = format!("{:?} after the load began: {reason}", start.elapsed());
         findings.note("the load puts a persona on, with what it saw", measured, reason.contains("cpu.usage > 0.2 ("));
         note_kernel(findings, &group, "pids", &["pids.max"], "200")?;
-        let quota = if trees().len() == 1 { "50000 100000" } else { "50000" };
+        let quota = if cgroups::trees().len() == 1 { "50000 100000" } else { "50000" };
         note_kernel(findings, &group, "cpu", &["cpu.cfs_quota_us", "cpu.max"], quota)?;
         let text = world.ctl.text(&["explain", SUBJECT])?;
         findings.note(
@@ -94,24 +93,11 @@ fn group_of(world: &World) -> String {
     format!("{}-load", world.folder.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// A group of the world's own in every tree that limits and measuring need, removed with the world.
+/// A group of the world's own, removed with the world.
 fn make_group(world: &World) -> Result<String> {
     let name = group_of(world);
-    world.ledger.note(Undo::RemoveCgroup(name.clone()));
-    for tree in trees() {
-        let folder = tree.join(&name);
-        std::fs::create_dir(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    }
+    cgroups::make(&world.ledger, &name)?;
     Ok(name)
-}
-
-fn trees() -> Vec<std::path::PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    if root.join("cgroup.controllers").is_file() {
-        return vec![root.to_owned()];
-    }
-    let names = ["cpu", "cpuacct", "memory", "pids", "blkio"];
-    names.iter().map(|name| root.join(name)).filter(|tree| tree.join("cgroup.procs").is_file()).collect()
 }
 
 /// Starts a process that does nothing but run, in the group.
@@ -119,10 +105,7 @@ fn burn(world: &World, group: &str) -> Result<Running> {
     let mut command = Command::new("sh");
     command.args(["-c", "while :; do :; done"]);
     let burner = Running::start(&world.ledger, "burner", &world.path("burner.log"), command)?;
-    let pid = burner.pid().context("the burner runs")?.to_string();
-    for tree in trees() {
-        std::fs::write(tree.join(group).join("cgroup.procs"), &pid).context("the burner cannot be moved")?;
-    }
+    cgroups::enter(group, burner.pid().context("the burner runs")?)?;
     Ok(burner)
 }
 

@@ -8,18 +8,11 @@ use persona_tests::peers::docker::Docker;
 use persona_tests::process::Running;
 use persona_tests::steps::switch::switch_to;
 use persona_tests::steps::{TOKYO, view};
-use persona_tests::world::{INTERNET_ADDRESS, WorkloadPlace, World};
+use persona_tests::world::{CONTAINER, INTERNET_ADDRESS, World};
 
 use super::{finish, in_cluster_with, note_client, output_of, wait_for_bytes, wait_for_lease};
 
-/// The container, as the agent's configuration knows it.
-pub(crate) const PLACE: WorkloadPlace = WorkloadPlace {
-    name: "c1",
-    address: "10.10.3.2",
-    gateway: "10.10.3.1",
-    address6: "fd00:10:10:3::2",
-    gateway6: "fd00:10:10:3::1",
-};
+/// The container, as the manager knows it.
 pub(crate) const SUBJECT: &str = "workload/n1/c1";
 
 /// Bytes that the container fetches, a few seconds at the persona's 80 Mbit/s.
@@ -27,11 +20,11 @@ const BYTES: usize = 24 << 20;
 
 #[test]
 fn a_docker_container_shows_its_own_lease() {
-    let prepare = |world: &mut World| world.extra_workloads.push(PLACE);
+    let prepare = |world: &mut World| world.extra_workloads.push(CONTAINER);
     in_cluster_with("container", prepare, |world, findings| {
         let docker = Docker::start(&world.ledger, &world.namespaces.node, &world.folder)?;
         let container = docker.run("c1", &format!("{}-c1", world.namespaces.node.name))?;
-        world.attach(&PLACE, &container.namespace)?;
+        world.attach(&CONTAINER, &container.namespace)?;
         let lease = wait_for_lease(world, SUBJECT)?;
         let url = format!("http://{INTERNET_ADDRESS}/whoami");
         let seen = output_of(&mut container.exec(&["/bin/wget", "-q", "-O", "-", &url])?)?;

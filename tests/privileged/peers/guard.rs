@@ -9,9 +9,8 @@ use persona_tests::load::capture::Capture;
 use persona_tests::load::echo::EchoClient;
 use persona_tests::peers::docker::{Container, Docker};
 use persona_tests::peers::guest::Guest;
-use persona_tests::world::{INTERNET_ADDRESS, WORKLOAD_RANGES, World};
+use persona_tests::world::{CONTAINER, GUEST, INTERNET_ADDRESS, WORKLOAD_RANGES, World};
 
-use super::guest::start_guest;
 use super::{container, guest, in_cluster_with, note_client, output_of, wait_for_lease};
 
 /// An IPv6 destination behind the uplink.
@@ -31,7 +30,7 @@ const FLOOD_PACKETS_PER_SEC: u32 = 500;
 #[test]
 fn nothing_leaves_while_containers_and_guests_start_without_an_agent() {
     let prepare = |world: &mut World| {
-        world.extra_workloads.extend([container::PLACE, guest::PLACE]);
+        world.extra_workloads.extend([CONTAINER, GUEST]);
     };
     in_cluster_with("guard", prepare, |world, findings| {
         open_every_way(world)?;
@@ -39,10 +38,10 @@ fn nothing_leaves_while_containers_and_guests_start_without_an_agent() {
         let capture = capture(world, "guarded")?;
         let docker = Docker::start(&world.ledger, &world.namespaces.node, &world.folder)?;
         let container = docker.run("c1", &format!("{}-c1", world.namespaces.node.name))?;
-        world.attach(&container::PLACE, &container.namespace)?;
-        world.add_tap(&guest::PLACE)?;
+        world.attach(&CONTAINER, &container.namespace)?;
+        world.add_tap(&GUEST)?;
         std::fs::write(world.path("nothing"), "")?;
-        let mut guest = start_guest(world, &guest::PLACE, &world.path("nothing"))?;
+        let mut guest = Guest::start_behind(world, &GUEST, &world.path("nothing"))?;
         try_to_get_out(world, &container, &mut guest, findings)?;
         world.start_agent()?;
         get_out(world, &container, &mut guest, findings)?;
@@ -97,7 +96,7 @@ fn try_to_get_out(world: &World, container: &Container<'_>, guest: &mut Guest, f
         count.returned == 0,
     );
     // They did get as far as the node: what fails here fails at the guard.
-    for place in [container::PLACE, guest::PLACE] {
+    for place in [CONTAINER, GUEST] {
         let (received, _) = world.namespaces.node.device_bytes(place.name)?;
         findings.note(format!("the node received from {}", place.name), format!("{received} bytes"), received > 500);
     }
@@ -127,7 +126,7 @@ fn without_guard(world: &mut World, container: &Container<'_>, findings: &mut Fi
         container.exec(&arguments)?.output()?;
     }
     let seen = capture.finish()?;
-    for place in [container::PLACE.address, container::PLACE.address6] {
+    for place in [CONTAINER.address, CONTAINER.address6] {
         let count = seen.iter().filter(|line| line.contains(place)).count();
         findings.note(format!("control: without the guard {place} leaves"), format!("{count} packets"), count > 0);
     }

@@ -18,14 +18,7 @@ use persona_tests::world::{INTERNET_ADDRESS, WorkloadPlace, World};
 
 use super::{in_cluster_with, note_client, wait_for_lease};
 
-/// The guest, as the agent's configuration knows it.
-pub(crate) const PLACE: WorkloadPlace = WorkloadPlace {
-    name: "v1",
-    address: "10.10.4.2",
-    gateway: "10.10.4.1",
-    address6: "fd00:10:10:4::2",
-    gateway6: "fd00:10:10:4::1",
-};
+/// The guest, as the manager knows it.
 pub(crate) const SUBJECT: &str = "workload/n1/v1";
 
 /// Bytes that come down, and bytes of the guest's own file, which goes up several times.
@@ -47,12 +40,12 @@ const CLOSE_TIME: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_qemu_guest_shows_its_own_lease() {
-    let prepare = |world: &mut World| world.extra_workloads.push(PLACE);
+    let prepare = |world: &mut World| world.extra_workloads.push(GUEST);
     in_cluster_with("guest", prepare, |world, findings| {
         let own = world.path("guest-content");
         content::write(&own, CONTENT_BYTES, 51)?;
-        world.add_tap(&PLACE)?;
-        let mut guest = start_guest(world, &PLACE, &own)?;
+        world.add_tap(&GUEST)?;
+        let mut guest = Guest::start_behind(world, &GUEST, &own)?;
         let lease = wait_for_lease(world, SUBJECT)?;
         let whoami = format!("wget -q -O - http://{INTERNET_ADDRESS}/whoami");
         note_client(findings, "wget in the guest", &guest.run(&whoami, COMMAND_TIME)?, &lease);
@@ -63,18 +56,6 @@ fn a_qemu_guest_shows_its_own_lease() {
         note_client(findings, "after a switch", &seen, &view::lease_of(world, SUBJECT)?);
         Ok(())
     });
-}
-
-/// Starts a guest behind the tap device of a place, with a file of its own.
-pub(crate) fn start_guest(world: &World, place: &WorkloadPlace, content: &Path) -> Result<Guest> {
-    let WorkloadPlace { address, gateway, address6, gateway6, .. } = place;
-    let network = format!(
-        "ip address add {address}/24 dev eth0\necho 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad\n\
-         ip address add {address6}/64 dev eth0\n\
-         ip route add default via {gateway}\nip -6 route add default via {gateway6}"
-    );
-    let plan = GuestPlan { name: "guest", tap: place.name, network: &network, content };
-    Guest::start(&world.ledger, &world.namespaces.node, &world.folder, &plan)
 }
 
 fn download(world: &World, guest: &mut Guest, findings: &mut Findings) -> Result<()> {
@@ -92,7 +73,7 @@ fn download(world: &World, guest: &mut Guest, findings: &mut Findings) -> Result
 fn upload(world: &World, guest: &mut Guest, own: &Path, findings: &mut Findings) -> Result<()> {
     let lease = view::lease_of(world, SUBJECT)?;
     let sink = Sink::start(&world.namespaces.internet)?;
-    let before = packets_and_bytes(&world.namespaces.node, PLACE.name)?;
+    let before = packets_and_bytes(&world.namespaces.node, GUEST.name)?;
     let files = "/content ".repeat(UP_ROUNDS);
     // `cat` writes to the connection itself, by sendfile: large pieces, which TCP hands over unsegmented.
     guest.run(&format!("nc {INTERNET_ADDRESS} {UP_PORT} -e cat {files}"), COMMAND_TIME)?;
@@ -101,7 +82,7 @@ fn upload(world: &World, guest: &mut Guest, own: &Path, findings: &mut Findings)
     let expected = std::fs::read(own)?.repeat(UP_ROUNDS);
     let measured = format!("{} of {} bytes", received.len(), expected.len());
     findings.note("what goes up arrives whole", measured, received == expected);
-    let after = packets_and_bytes(&world.namespaces.node, PLACE.name)?;
+    let after = packets_and_bytes(&world.namespaces.node, GUEST.name)?;
     let mean = (after.1 - before.1) / (after.0 - before.0).max(1);
     let expected = format!("the guest hands over packets to be segmented, more than twice {PERSONA_MTU} bytes");
     findings.note(expected, format!("{mean} bytes"), mean > 2 * PERSONA_MTU);

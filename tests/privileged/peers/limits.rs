@@ -1,18 +1,19 @@
 //! Limits of real instances in a whole system: a document goes into the manager, and a Docker container's control groups,
 //! or a QEMU guest's balloon and throttles, are as it says; released, they are as they were.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use persona_core::wire::api::WorkloadView;
 use persona_core::wire::limits::{LimitReport, LimitState};
+use persona_tests::cgroups::{LimitFiles, differences, folder_of, limit_files, read_first};
 use persona_tests::findings::Findings;
 use persona_tests::ledger::Undo;
 use persona_tests::peers::content;
 use persona_tests::peers::docker::Docker;
-use persona_tests::world::{NODE, World};
+use persona_tests::peers::guest::Guest;
+use persona_tests::world::{CONTAINER, GUEST, NODE, World};
 
 use super::{container, guest, in_cluster_with};
 
@@ -46,14 +47,14 @@ spec:
 #[test]
 fn a_docker_container_is_limited_live_and_put_back() {
     let prepare = |world: &mut World| {
-        world.extra_workloads.push(container::PLACE);
+        world.extra_workloads.push(CONTAINER);
         let socket = world.path("docker/docker.sock");
         world.extra_agent_config = format!("container = \"c1\"\ndocker_socket = \"{}\"\n", socket.display());
     };
     in_cluster_with("container limits", prepare, |world, findings| {
         let docker = Docker::start(&world.ledger, &world.namespaces.node, &world.folder)?;
         let inside = docker.run("c1", &format!("{}-c1", world.namespaces.node.name))?;
-        world.attach(&container::PLACE, &inside.namespace)?;
+        world.attach(&CONTAINER, &inside.namespace)?;
         let id = docker.client(&["inspect", "--format", "{{.Id}}", "c1"])?;
         let group = format!("{}-docker/{}", world.folder.file_name().context("a folder")?.display(), id.trim());
         world.apply("sizes.yaml", DOCUMENTS)?;
@@ -84,18 +85,18 @@ fn a_docker_container_is_limited_live_and_put_back() {
 #[test]
 fn a_qemu_guest_is_limited_live_and_put_back() {
     let prepare = |world: &mut World| {
-        world.extra_workloads.push(guest::PLACE);
+        world.extra_workloads.push(GUEST);
         world.extra_agent_config = format!("qmp = \"{}\"\n", world.path("guest.qmp").display());
     };
     in_cluster_with("guest limits", prepare, |world, findings| {
         let own = world.path("guest-content");
         content::write(&own, 4_096, 51)?;
-        world.add_tap(&guest::PLACE)?;
-        let mut inside = guest::start_guest(world, &guest::PLACE, &own)?;
+        world.add_tap(&GUEST)?;
+        let mut inside = Guest::start_behind(world, &GUEST, &own)?;
         let group = format!("{}-guest", world.folder.file_name().context("a folder")?.display());
         let folder = own_group(world, &group, inside.qemu.pid().context("QEMU runs")?)?;
         world.apply("sizes.yaml", DOCUMENTS)?;
-        let memory = |inside: &mut persona_tests::peers::guest::Guest| -> Result<u64> {
+        let memory = |inside: &mut Guest| -> Result<u64> {
             let text = inside.run("grep MemTotal /proc/meminfo", Duration::from_secs(60))?;
             text.split_whitespace()
                 .nth(1)
@@ -170,41 +171,6 @@ fn switch_and_see(world: &World, subject: &str, persona: &str, findings: &mut Fi
     Ok(report)
 }
 
-/// Where a group lies in the tree of a controller.
-fn folder_of(group: &str, controller: &str) -> Result<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    let places = [root.join(controller).join(group), root.join(group)];
-    places.into_iter().find(|place| place.is_dir()).with_context(|| format!("{group} is nowhere"))
-}
-
-/// Every file of a group that limits are written to, with its bytes.
-pub(super) fn limit_files(group: &str) -> Result<BTreeMap<PathBuf, String>> {
-    let mut files = BTreeMap::new();
-    for controller in ["cpu", "memory", "blkio", "pids"] {
-        let Ok(folder) = folder_of(group, controller) else { continue };
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            let name = path.file_name().context("a file has a name")?.to_string_lossy().into_owned();
-            let is_limit =
-                ["cfs_", "cpu.shares", "limit_in_bytes", "weight", "_device", ".max", ".high", "oom_control"]
-                    .iter()
-                    .any(|part| name.contains(part));
-            let is_count = name.contains("usage") || name.contains("max_usage") || name.contains("failcnt");
-            if is_limit && !is_count {
-                files.insert(path.clone(), std::fs::read_to_string(&path).unwrap_or_default());
-            }
-        }
-    }
-    Ok(files)
-}
-
-pub(super) fn differences(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>) -> String {
-    let other = before.iter().filter(|(path, text)| after.get(*path) != Some(text));
-    let told: Vec<String> =
-        other.map(|(path, text)| format!("{}: {text:?} {:?}", path.display(), after.get(path))).collect();
-    if told.is_empty() { format!("{} files, none differs", before.len()) } else { told.join("; ") }
-}
-
 pub(super) fn note_kernel(
     findings: &mut Findings,
     group: &str,
@@ -212,9 +178,7 @@ pub(super) fn note_kernel(
     files: &[&str],
     expected: &str,
 ) -> Result<()> {
-    let folder = folder_of(group, controller)?;
-    let texts = files.iter().filter_map(|file| std::fs::read_to_string(folder.join(file)).ok());
-    let text = texts.map(|text| text.trim().to_owned()).next().context("the kernel has none of the files")?;
+    let text = read_first(group, controller, files)?;
     findings.note(format!("the kernel says {expected} in {}", files[0]), &text, text == expected);
     Ok(())
 }
@@ -266,7 +230,7 @@ fn compare_with_docker(docker: &Docker, findings: &mut Findings) -> Result<()> {
 }
 
 /// Detach puts limits back from the record alone.
-fn detach(world: &mut World, group: &str, before: &BTreeMap<PathBuf, String>, findings: &mut Findings) -> Result<()> {
+fn detach(world: &mut World, group: &str, before: &LimitFiles, findings: &mut Findings) -> Result<()> {
     let before = {
         let now = limit_files(group)?;
         findings.note("before detach", differences(before, &now), true);

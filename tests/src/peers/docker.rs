@@ -73,6 +73,11 @@ impl Docker {
         Ok(Container { docker: self, name: name.to_owned(), namespace })
     }
 
+    /// A command that runs inside the container of this name.
+    pub fn exec(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        self.command(&[&["exec", name], arguments].concat())
+    }
+
     /// Runs `docker` and returns what it printed.
     pub fn client(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command(arguments)?.output().context("docker does not start")?;
@@ -147,7 +152,7 @@ pub struct Container<'a> {
 impl Container<'_> {
     /// A command that runs inside the container.
     pub fn exec(&self, arguments: &[&str]) -> Result<Command> {
-        self.docker.command(&[&["exec", self.name.as_str()], arguments].concat())
+        self.docker.exec(&self.name, arguments)
     }
 }
 

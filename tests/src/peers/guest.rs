@@ -14,6 +14,7 @@ use super::programs::{Program, cache_dir};
 use crate::ledger::Ledger;
 use crate::netns::Namespace;
 use crate::process::Running;
+use crate::world::{WorkloadPlace, World};
 
 /// How long a guest may take to boot: four seconds on a quiet machine.
 const BOOT_TIME: Duration = Duration::from_secs(180);
@@ -88,6 +89,18 @@ impl Guest {
         let mut guest = Self { qemu, serial };
         guest.read_until(READY, BOOT_TIME).context("the guest does not boot")?;
         Ok(guest)
+    }
+
+    /// Starts a guest behind the tap device of a place in a world, with a file of its own, and waits until it listens.
+    pub fn start_behind(world: &World, place: &WorkloadPlace, content: &Path) -> Result<Self> {
+        let WorkloadPlace { address, gateway, address6, gateway6, .. } = place;
+        let network = format!(
+            "ip address add {address}/24 dev eth0\necho 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad\n\
+             ip address add {address6}/64 dev eth0\n\
+             ip route add default via {gateway}\nip -6 route add default via {gateway6}"
+        );
+        let plan = GuestPlan { name: "guest", tap: place.name, network: &network, content };
+        Self::start(&world.ledger, &world.namespaces.node, &world.folder, &plan)
     }
 
     /// Runs a shell command in the guest and returns what it printed; fails if it fails.

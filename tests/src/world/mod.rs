@@ -29,8 +29,8 @@ use crate::process::Running;
 
 pub use configs::METRICS_ADDRESS;
 pub use topology::{
-    EDGES, EdgePlace, EdgeSide, FIRST_NODE, LinkState, Namespaces, NodePlace, SECOND_NODE, WORKLOAD_RANGES, WORKLOADS,
-    WorkloadPlace,
+    CONTAINER, EDGES, EdgePlace, EdgeSide, FIRST_NODE, GUEST, LinkState, Namespaces, NodePlace, SECOND_NODE,
+    WORKLOAD_RANGES, WORKLOADS, WorkloadPlace,
 };
 
 /// The internet host.

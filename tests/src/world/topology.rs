@@ -80,6 +80,24 @@ pub const WORKLOADS: [WorkloadPlace; 2] = [
     },
 ];
 
+/// A container, for worlds that bring one.
+pub const CONTAINER: WorkloadPlace = WorkloadPlace {
+    name: "c1",
+    address: "10.10.3.2",
+    gateway: "10.10.3.1",
+    address6: "fd00:10:10:3::2",
+    gateway6: "fd00:10:10:3::1",
+};
+
+/// A QEMU guest, for worlds that bring one.
+pub const GUEST: WorkloadPlace = WorkloadPlace {
+    name: "v1",
+    address: "10.10.4.2",
+    gateway: "10.10.4.1",
+    address6: "fd00:10:10:4::2",
+    gateway6: "fd00:10:10:4::1",
+};
+
 /// The ranges that workloads' addresses lie in.
 pub const WORKLOAD_RANGES: [&str; 2] = ["10.10.0.0/16", "fd00:10:10::/48"];
 
