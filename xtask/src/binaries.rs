@@ -55,6 +55,14 @@ pub(crate) fn build_release() -> Result<PathBuf> {
     executables_with(&arguments, &[("RUSTFLAGS", &flags)])?.of("persona-ctl")
 }
 
+/// `persona-ctl` and the benchmark, optimised: what is measured there is our own code, and not the kernel's.
+pub(crate) fn build_optimised_bench() -> Result<[PathBuf; 2]> {
+    let packages = ["--package", "persona-ctl", "--package", "persona-tests"];
+    let programs = ["--bin", "persona-ctl", "--bin", "persona-bench"];
+    let built = executables(&[&["build", "--release"], &packages[..], &programs].concat())?;
+    Ok([built.of("persona-ctl")?, built.of("persona-bench")?])
+}
+
 /// Builds one program and returns its executable.
 pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf> {
     executables(&["build", "--package", package, "--bin", program])?.of(program)

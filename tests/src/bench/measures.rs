@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
+use super::instances::{agent, apply, evaluate};
 use super::row::Row;
 use super::{edge_cost, edge_rate, end_to_end, new_flows, node_cost};
 use crate::ledger::Ledger;
@@ -39,8 +40,39 @@ pub struct Measure {
     measure: fn(&Run<'_>) -> Result<Vec<Row>>,
 }
 
-/// All of them.
-pub const ALL: [Measure; 8] = [
+/// What a benchmark is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Subject {
+    /// Programs, rates and whole paths.
+    Dataplane,
+    /// Criteria, limits, and the agent that keeps them.
+    Instances,
+}
+
+impl Subject {
+    /// Its name, and that of its report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dataplane => "dataplane",
+            Self::Instances => "instances",
+        }
+    }
+
+    fn all(self) -> &'static [Measure] {
+        match self {
+            Self::Dataplane => &DATAPLANE,
+            Self::Instances => &INSTANCES,
+        }
+    }
+}
+
+const INSTANCES: [Measure; 3] = [
+    Measure { name: "evaluate", about: "criteria of 100,000 machines", measure: evaluate::measure },
+    Measure { name: "apply", about: "six limits of a running container", measure: apply::measure },
+    Measure { name: "agent", about: "the agent with 200 workloads", measure: agent::measure },
+];
+
+const DATAPLANE: [Measure; 8] = [
     Measure { name: "edge-out", about: "an edge's program, inside to outside", measure: edge_cost::outward },
     Measure { name: "edge-in", about: "an edge's program, outside to inside", measure: edge_cost::inward },
     Measure { name: "node-out", about: "a node's program and its whole way", measure: node_cost::measure },
@@ -59,13 +91,14 @@ impl Measure {
 }
 
 /// The measures of these names; all where there is none.
-pub fn chosen(names: &[String]) -> Result<Vec<Measure>> {
-    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|measure| measure.name == name.as_str())) {
-        let known = ALL.map(|measure| measure.name).join(", ");
+pub fn chosen(subject: Subject, names: &[String]) -> Result<Vec<Measure>> {
+    let all = subject.all();
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|measure| measure.name == name.as_str())) {
+        let known = all.iter().map(|measure| measure.name).collect::<Vec<_>>().join(", ");
         bail!("no measure is called {unknown}; there are: {known}");
     }
     let is_chosen = |measure: &Measure| names.is_empty() || names.iter().any(|name| name == measure.name);
-    Ok(ALL.into_iter().filter(is_chosen).collect())
+    Ok(all.iter().filter(|measure| is_chosen(measure)).copied().collect())
 }
 
 #[cfg(test)]
@@ -76,11 +109,11 @@ mod tests {
     fn a_subset_is_in_the_reports_order_and_strangers_are_refused() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let chosen_names = |wanted: &[&str]| -> Vec<&str> {
-            chosen(&names(wanted)).unwrap().iter().map(|measure| measure.name).collect()
+            chosen(Subject::Dataplane, &names(wanted)).unwrap().iter().map(|measure| measure.name).collect()
         };
         assert_eq!(chosen_names(&["edge-in", "edge-out"]), ["edge-out", "edge-in"]);
-        assert_eq!(chosen_names(&[]).len(), ALL.len());
-        let refusal = chosen(&names(&["edge"])).unwrap_err().to_string();
+        assert_eq!(chosen_names(&[]).len(), DATAPLANE.len());
+        let refusal = chosen(Subject::Dataplane, &names(&["edge"])).unwrap_err().to_string();
         assert!(refusal.contains("edge-out"), "{refusal}");
     }
 }

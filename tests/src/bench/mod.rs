@@ -1,4 +1,4 @@
-//! The data plane's benchmark: ours and the kernel's own way, on the same packets, into the same sinks, in turns.
+//! The benchmarks: ours and its peers in turns; of the data plane on the same packets, into the same sinks.
 //!
 //! [`measures`] lists what is measured; each gives rows for the [`report`]. `docs/benchmarks/README.md` says what they mean.
 
@@ -10,6 +10,7 @@ pub mod edge_rate;
 pub mod edge_tables;
 pub mod end_to_end;
 pub mod feed;
+pub mod instances;
 pub mod kernel_way;
 pub mod measures;
 pub mod new_flows;

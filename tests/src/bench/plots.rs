@@ -6,6 +6,8 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use serde_json::Value;
 
+use super::measures::Subject;
+
 /// Pixels.
 const WIDTH: u32 = 1000;
 const BAR_HEIGHT: u32 = 26;
@@ -26,13 +28,19 @@ struct Bar {
 }
 
 /// Draws all plots into a folder, from rows as they stand in the report.
-pub fn draw(folder: &Path, rows: &[Value]) -> Result<()> {
+pub fn draw(folder: &Path, subject: Subject, rows: &[Value]) -> Result<()> {
+    let name = subject.name();
     let is_cost = |row: &&Value| row["unit"] == "ns" && row["peer"].is_null();
     let costs: Vec<Bar> = rows.iter().filter(is_cost).filter_map(|row| bar(row, &row["ours"], "")).collect();
-    draw_bars(&folder.join("dataplane-cost.svg"), "Programs: nanoseconds per packet (less is better)", &costs, None)?;
+    draw_bars(
+        &folder.join(format!("{name}-cost.svg")),
+        "Programs: nanoseconds per packet (less is better)",
+        &costs,
+        None,
+    )?;
     let ratios: Vec<Bar> = rows.iter().filter_map(|row| bar(row, &row["ratio"], &peer_of(row))).collect();
     let title = "Times as good as the peer (more is better; the line is the peer)";
-    draw_bars(&folder.join("dataplane-peers.svg"), title, &ratios, Some(1.0))
+    draw_bars(&folder.join(format!("{name}-peers.svg")), title, &ratios, Some(1.0))
 }
 
 fn peer_of(row: &Value) -> String {
@@ -101,7 +109,7 @@ mod tests {
             let ratio = if peer.is_null() { Value::Null } else { json!(2.5) };
             json!({ "name": name, "unit": "ns", "ours": 20.0, "peer": peer, "peer_name": null, "ratio": ratio, "met": true })
         };
-        draw(folder.path(), &[row("alone", Value::Null), row("beside", json!(50.0))]).unwrap();
+        draw(folder.path(), Subject::Dataplane, &[row("alone", Value::Null), row("beside", json!(50.0))]).unwrap();
         let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
         let (costs, peers) = (text("dataplane-cost.svg"), text("dataplane-peers.svg"));
         assert!(costs.contains("alone") && !costs.contains("beside"), "{costs}");

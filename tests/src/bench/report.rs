@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 
 use super::row::Row;
 
-/// The file in the report's folder.
-pub const FILE_NAME: &str = "dataplane.json";
-
 /// Columns of the table where the terminal does not say.
 const TABLE_COLUMNS: u16 = 160;
 
@@ -143,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE_NAME);
+        let path = folder.path().join("report.json");
         assert!(read(&path).unwrap().is_none());
         let report = merge(None, &machine(), 7, &[row("a", 1.5)]);
         write(&path, &report).unwrap();

@@ -1,4 +1,4 @@
-//! The data plane's benchmark: measures, prints one table, writes the report. Run it with `cargo xtask bench dataplane`.
+//! The benchmarks: measure, print one table, write the report. Run them with `cargo xtask bench dataplane | instances`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use persona_tests::bench::measures::{self, Run};
+use persona_tests::bench::measures::{self, Run, Subject};
 use persona_tests::bench::plots;
 use persona_tests::bench::report::{self, Machine};
 use persona_tests::interruption::{clean_up_on_signal, report_failures};
 use persona_tests::ledger::Ledger;
 
-/// Measures the data plane.
+/// Measures.
 #[derive(Debug, Parser)]
 struct Args {
+    /// What is measured.
+    #[arg(value_enum)]
+    subject: Subject,
     /// Only these measures.
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let chosen = measures::chosen(&args.only)?;
+    let chosen = measures::chosen(args.subject, &args.only)?;
     let ledger = Ledger::default();
     clean_up_on_signal(&ledger)?;
     let progress = progress_bar(args.rounds, chosen.len());
@@ -57,14 +60,14 @@ fn run(args: &Args) -> Result<()> {
     }
     report_failures(&ledger);
     progress.finish_and_clear();
-    let path = args.folder.join(report::FILE_NAME);
+    let path = args.folder.join(format!("{}.json", args.subject.name()));
     let machine = Machine::here()?;
     let merged = report::merge(report::read(&path)?.as_ref(), &machine, args.rounds, &rows);
     let new: Vec<_> = rows.iter().map(|row| row.to_json(args.rounds, &machine.to_string())).collect();
     println!("{}\n{machine}; {} rounds, {} s", report::table(&new), args.rounds, start.elapsed().as_secs());
     outcome?;
     report::write(&path, &merged)?;
-    plots::draw(&args.folder, merged["rows"].as_array().context("a report has rows")?)
+    plots::draw(&args.folder, args.subject, merged["rows"].as_array().context("a report has rows")?)
 }
 
 fn progress_bar(rounds: u32, measure_count: usize) -> ProgressBar {

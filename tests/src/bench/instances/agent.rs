@@ -1,0 +1,155 @@
+//! The agent itself, with 200 workloads that it measures and holds to limits once a second: processor and memory.
+//!
+//! And how soon a load is answered: from its first instruction to the limit in the kernel.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::bench::measures::Run;
+use crate::bench::row::{Better, Goal, Row};
+use crate::bench::samples::Samples;
+use crate::cgroups::{self, read_first};
+use crate::process::Running;
+use crate::world::{Hook, World};
+
+/// Workloads, each with a control group of its own.
+const WORKLOAD_COUNT: usize = 200;
+
+/// The device that they share.
+const DEVICE: &str = "shared0";
+
+/// How long the agent is watched per round.
+const WATCH_TIME: Duration = Duration::from_secs(10);
+
+/// How long everything may take to settle, and a load to be answered.
+const SETTLE_TIME: Duration = Duration::from_secs(90);
+
+/// Ticks a second in `/proc/PID/stat` (proc(5): `USER_HZ`).
+const TICKS_PER_SEC: f64 = 100.0;
+
+/// What a persona says that is worn because of load, and what all wear otherwise.
+const DOCUMENTS: &str = "
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: loaded }
+spec:
+  resources: { pids: 222 }
+  activation: [ { when: 'cpu.usage > 0.2', leave: 'cpu.usage < 0.05' } ]
+---
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: held }
+spec:
+  resources: { cpu: { limit: 1.5 }, memory: { max: 512MiB }, pids: 400 }
+---
+apiVersion: persona/v1
+kind: Binding
+metadata: { name: loads }
+spec:
+  selector: { kind: workload, names: [workload/n1/g0] }
+  personas: [loaded]
+---
+apiVersion: persona/v1
+kind: Binding
+metadata: { name: all }
+spec:
+  selector: { kind: workload }
+  personas: [held]
+  default: held
+";
+
+/// Processor, memory and reaction.
+pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
+    run.say("agent: a world with 200 workloads");
+    let mut world = World::build(run.ledger, Hook::Auto)?;
+    start(&mut world).with_context(|| world.log_tails())?;
+    let pid = world.agent.as_ref().and_then(Running::pid).context("the agent runs")?;
+    let [mut cpu, mut memory, mut reaction]: [Samples; 3] = Default::default();
+    for round in 0..run.rounds {
+        run.say(&format!("agent: round {} of {}", round + 1, run.rounds));
+        let (start, before) = (Instant::now(), ticks_of(pid)?);
+        std::thread::sleep(WATCH_TIME);
+        cpu.push((ticks_of(pid)? - before) / TICKS_PER_SEC / start.elapsed().as_secs_f64() * 100.0);
+        memory.push(resident_mib(pid)?);
+        reaction.push(react(&world)?);
+        run.step();
+    }
+    world.check_processes()?;
+    Ok(vec![
+        Row::new("agent/processor", "% of a core", Better::Less, cpu).reach(Goal::AtMost(1.0)),
+        Row::new("agent/memory", "MiB", Better::Less, memory).reach(Goal::AtMost(30.0)),
+        Row::new("agent/reaction", "sampling intervals of 1 s", Better::Less, reaction).reach(Goal::AtMost(1.2)),
+    ])
+}
+
+/// The roles, with all limits in force.
+fn start(world: &mut World) -> Result<()> {
+    world.namespaces.node.link(DEVICE, world.workload("w2"), DEVICE)?;
+    for number in 0..WORKLOAD_COUNT {
+        let group = group_of(world, number);
+        cgroups::make(&world.ledger, &group)?;
+        world.extra_agent_config += &format!(
+            "\n[[workload]]\nname = \"g{number}\"\ndevice = \"{DEVICE}\"\nsource = \"10.10.9.{}\"\nlimit_cgroup = \"/{group}\"\n",
+            number + 10
+        );
+    }
+    world.start_manager()?;
+    world.apply_documents()?;
+    world.apply("instances.yaml", DOCUMENTS)?;
+    world.start_edges_and_agent()?;
+    wait("limits of all workloads", || {
+        (0..WORKLOAD_COUNT).all(|number| pids_of(&group_of(world, number)).is_ok_and(|pids| pids == "400"))
+    })
+}
+
+/// Intervals from a load's beginning until its persona's limit is in the kernel; the load ends, and all is as before.
+fn react(world: &World) -> Result<f64> {
+    let group = group_of(world, 0);
+    let mut command = Command::new("sh");
+    command.args(["-c", "while :; do :; done"]);
+    let mut burner = Running::start(&world.ledger, "load", &world.path("load.log"), command)?;
+    cgroups::enter(&group, burner.pid().context("the load runs")?)?;
+    let start = Instant::now();
+    let outcome = wait("the limit of the loaded", || pids_of(&group).is_ok_and(|pids| pids == "222"));
+    let seconds = start.elapsed().as_secs_f64();
+    burner.kill()?;
+    outcome?;
+    wait("the limit of all", || pids_of(&group).is_ok_and(|pids| pids == "400"))?;
+    Ok(seconds)
+}
+
+fn wait(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > SETTLE_TIME {
+            bail!("{what} were not in force within {SETTLE_TIME:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn pids_of(group: &str) -> Result<String> {
+    read_first(group, "pids", &["pids.max"])
+}
+
+fn group_of(world: &World, number: usize) -> String {
+    format!("{}-g{number}", world.folder.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// User and system time of a process, ticks (fields 14 and 15 of proc_pid_stat(5)).
+fn ticks_of(pid: u32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent is gone")?;
+    let rest = text.rsplit_once(')').map(|(_, rest)| rest).context("no name in stat")?;
+    let fields: Vec<f64> = rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
+    (fields.len() == 2).then(|| fields.iter().sum()).context("no times in stat")
+}
+
+fn resident_mib(pid: u32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the agent is gone")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).context("no number in VmRSS")?;
+    Ok(kib / 1024.0)
+}
