@@ -26,11 +26,14 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn lint_host() -> Result<()> {
-    let mut command = cargo();
-    command.args(["clippy", "--workspace", "--exclude", "persona-ebpf", "--all-targets"]);
-    // Not among all targets: `cargo test` leaves it out.
-    command.args(["--test", "privileged", "--", "-D", "warnings"]);
-    show("cargo clippy", &mut command)
+    let lint = |targets: &[&str]| {
+        let mut command = cargo();
+        command.arg("clippy").args(targets).args(["--", "-D", "warnings"]);
+        show("cargo clippy", &mut command)
+    };
+    lint(&["--workspace", "--exclude", "persona-ebpf", "--all-targets"])?;
+    // Not among all targets, also when it is named beside them: `cargo test` leaves it out.
+    lint(&["--package", "persona-tests", "--test", "privileged"])
 }
 
 /// clippy where the eBPF toolchain has it, else the compiler's own lints. In a target directory of its own, because

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 use persona_tests::findings::Findings;
 use persona_tests::netns::Namespace;
 use persona_tests::peers::content;
-use persona_tests::peers::guest::{Guest, GuestPlan};
+use persona_tests::peers::guest::Guest;
 use persona_tests::steps::switch::switch_to;
 use persona_tests::steps::{TOKYO, view};
-use persona_tests::world::{INTERNET_ADDRESS, WorkloadPlace, World};
+use persona_tests::world::{GUEST, INTERNET_ADDRESS, World};
 
 use super::{in_cluster_with, note_client, wait_for_lease};
 
