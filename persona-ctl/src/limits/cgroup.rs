@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use persona_core::limit::{InstanceKind, Knob, Knobs, names};
 
@@ -105,14 +106,18 @@ impl Backend for CgroupFiles {
     fn identity(&mut self) -> Result<String, LimitError> {
         let mut identity = boot_id();
         for place in &self.places {
-            let read = |source| LimitError::Read { path: place.folder.clone(), source };
-            if !is_mounted(&place.folder) {
-                return Err(LimitError::NoInstance {
-                    what: format!("no control groups are mounted where {} was", place.folder.display()),
-                    advice: "run this where the host's control groups are seen".to_owned(),
-                });
-            }
-            let inode = std::fs::metadata(&place.folder).map_err(read)?.ino();
+            let inode = match std::fs::metadata(&place.folder) {
+                Ok(found) => found.ino(),
+                Err(source) if is_mounted(&place.folder) => {
+                    return Err(LimitError::Read { path: place.folder.clone(), source });
+                }
+                Err(_) => {
+                    return Err(LimitError::NoInstance {
+                        what: format!("no control groups are mounted where {} was", place.folder.display()),
+                        advice: "run this where the host's control groups are seen".to_owned(),
+                    });
+                }
+            };
             identity += &format!(" {}:{}={inode}", place.controller, place.folder.display());
         }
         Ok(identity)
@@ -120,9 +125,10 @@ impl Backend for CgroupFiles {
 
     fn observe(&mut self) -> Result<Knobs, LimitError> {
         let mut knobs = Knobs::new();
-        for (knob, path) in &self.knobs {
-            let text = read(path)?;
-            knobs.extend(value_in(knob, &text).map(|value| (knob.clone(), value)));
+        // Rows of one file follow one another.
+        for same_file in self.knobs.chunk_by(|(_, one), (_, next)| one == next) {
+            let text = read(&same_file[0].1)?;
+            knobs.extend(same_file.iter().filter_map(|(knob, _)| Some((knob.clone(), value_in(knob, &text)?))));
         }
         Ok(knobs)
     }
@@ -170,13 +176,16 @@ impl Backend for CgroupFiles {
 
 /// This boot, so that numbers of the last one mean nothing.
 pub(super) fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    static BOOT_ID: LazyLock<String> = LazyLock::new(|| {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    });
+    BOOT_ID.clone()
 }
 
-/// Whether the tree is there that a group was in: else its absence says nothing about the group.
+/// Whether the tree is there that a missing group was in: else its absence says nothing about the group.
 fn is_mounted(folder: &Path) -> bool {
     let marks = ["cgroup.procs", "cgroup.controllers"];
-    folder.is_dir() || folder.ancestors().skip(1).any(|above| marks.iter().any(|mark| above.join(mark).exists()))
+    folder.ancestors().skip(1).any(|above| marks.iter().any(|mark| above.join(mark).exists()))
 }
 
 pub(super) fn read(path: &Path) -> Result<String, LimitError> {

@@ -122,6 +122,12 @@ impl Limited {
         if !foreign.is_empty() && *wish != Wish::Unknown {
             self.tell_foreign(&foreign, is_left);
         }
+        let is_settled = foreign.is_empty() && self.failed.is_none() && open.applied.as_ref() == Some(wish);
+        if is_settled {
+            report.state = in_force(report);
+            report.actual = actual(&observed, open.instance.kind);
+            return Ok(());
+        }
         if let Some(failure) = self.failed.as_ref().filter(|it| it.wish == *wish && it.at.elapsed() < RETRY_TIME) {
             report.state = LimitState::Failed;
             report.reason = Some(failure.reason.clone());
@@ -147,7 +153,7 @@ impl Limited {
                     self.tell("limits.applied", message);
                 }
                 open.applied = Some(wish.clone());
-                report.state = if report.unsupported.is_empty() { LimitState::InForce } else { LimitState::Partly };
+                report.state = in_force(report);
             }
         }
         self.failed = None;
@@ -280,6 +286,11 @@ impl Limited {
             self.told.push(told);
         }
     }
+}
+
+/// What limits are that nothing is wrong with.
+fn in_force(report: &LimitReport) -> LimitState {
+    if report.unsupported.is_empty() { LimitState::InForce } else { LimitState::Partly }
 }
 
 fn wanted_of(wish: &Wish, open: &Open, observed: &Knobs) -> Wanted {
