@@ -193,8 +193,8 @@ impl<'a> Items<'a> {
                 Item::Node(node) => items.nodes.push(node),
                 Item::Probe(probe) => items.probe = *probe,
                 Item::Tunnel(_) => {}
-                // Subjects are for nodes; other groups' edges and leases are not carried here.
-                Item::Subject(_) | Item::Edge(_) | Item::Lease(_) => {}
+                // Subjects and shares are for nodes; other groups' edges and leases are not carried here.
+                Item::Subject(_) | Item::Share(_) | Item::Edge(_) | Item::Lease(_) => {}
             }
         }
         items

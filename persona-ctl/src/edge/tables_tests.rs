@@ -222,7 +222,8 @@ fn rates_of_a_lease_are_policed() {
     let mut lease = lease_of(ports(), "10.0.0.1", 1_400);
     let Item::Lease(item) = &mut lease else { unreachable!() };
     let subject_number = SubjectNumber(9);
-    item.rates = Some(LeaseRates { subject_number, egress_bps: Some(8_000), ingress_bps: None, burst_bytes: Some(7) });
+    let (egress_bps, ingress_bps, burst_bytes, held) = (Some(8_000), None, Some(7), false);
+    item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held });
     let plan = build_of(vec![pool("pool", 10), node("n1", "10.0.0.1"), lease]).unwrap();
     let wanted = PolicedSubject { number: subject_number, egress_bps: Some(8_000), ingress_bps: None, burst_bytes: 7 };
     assert_eq!(plan.tables.leases[0].policed, Some(wanted));

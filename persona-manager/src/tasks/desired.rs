@@ -207,7 +207,8 @@ fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
     let (egress_bps, ingress_bps) = (item.qos.egress_most_bps(), item.qos.ingress_most_bps());
     let burst_bytes = item.qos.burst_bytes;
     egress_bps.or(ingress_bps)?;
-    Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes })
+    let held = !item.qos.enforce_at.is_node();
+    Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes, held })
 }
 
 fn items_of(world: &World, id: &AgentId, probe: ProbeItem) -> BTreeMap<String, Item> {
