@@ -144,6 +144,7 @@ pub(super) fn build(
     let (queues, shares_down) = parts.queues(&places, observed)?;
     let mut notes = places.notes(&parts);
     notes.extend(queues.overbooked.iter().map(overbooked_note));
+    notes.extend(parts.overbooked_uplink(config));
     let mut subjects = Vec::new();
     for item in parts.subjects.values() {
         let egress = |network| parts.egress(item, network, observed, policy, &queues, &mut notes);
@@ -336,6 +337,19 @@ impl<'a> Parts<'a> {
             shared.ingress_bps = shared.ingress_bps.map(|total| part(total, share.map(|share| share.ingress_bps)));
         }
         qos
+    }
+
+    /// Guarantees that the uplink cannot keep, where somebody has said what it carries.
+    fn overbooked_uplink(&self, config: &AgentConfig) -> Option<Note> {
+        let rate = config.file.uplink_rate?;
+        let held = self.subjects.values().map(|item| self.held_here(&item.qos));
+        let guaranteed = held.filter_map(|qos| qos.shared.and_then(|shared| shared.guaranteed_bps));
+        let guaranteed_bps = guaranteed.fold(0, u64::saturating_add);
+        let message = format!(
+            "subjects of this node are guaranteed {} together, and its uplink carries {rate}: lower guaranteedRate, spread wearers over nodes, or correct uplink_rate",
+            BitRate(guaranteed_bps)
+        );
+        (guaranteed_bps > rate.0).then(|| Note::new("qos.uplink-overbooked", format!("node/{}", config.name), message))
     }
 
     fn egress(
