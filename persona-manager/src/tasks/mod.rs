@@ -13,6 +13,7 @@ mod exhaustion;
 pub(crate) mod facts;
 mod grant;
 mod health;
+mod holding;
 mod leases;
 pub(crate) mod recovery;
 pub(crate) mod removal;

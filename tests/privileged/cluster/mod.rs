@@ -9,6 +9,7 @@ mod flow_export;
 mod guest;
 mod hairpin;
 mod half_dead;
+mod held_at_edge;
 mod impair;
 mod ipv6;
 mod ipv6_edges;
