@@ -15,7 +15,7 @@ use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
 use super::{
-    activation, clock_steps, desired, exhaustion, health, holding, leases, recovery, removal, tell, wear,
+    activation, clock_steps, desired, exhaustion, health, holding, leases, recovery, removal, shares, tell, wear,
 };
 use crate::config::Config;
 use crate::live::Live;
@@ -93,6 +93,7 @@ impl Assigner {
         removal::finish(draft, &reports, self.probe(draft.state()));
         self.live.planning().advance(draft, &reports);
         tell_nodes(draft, &outfits);
+        shares::divide(draft, &reports, &mut self.live.usage());
         let groups = reachable_groups(draft.state(), &outfits);
         desired::publish(draft, self.probe(draft.state()), &groups);
     }

@@ -20,5 +20,6 @@ pub(crate) mod removal;
 pub(crate) mod reports;
 pub(crate) mod room;
 pub(crate) mod roots;
+pub(crate) mod shares;
 mod tell;
 pub(crate) mod wear;
