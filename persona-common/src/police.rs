@@ -1,4 +1,4 @@
-//! Policing: a rate beyond which packets are dropped, as a safety net behind the queues that shape.
+//! Policing: a rate beyond which packets are dropped, as a safety net behind the queues that shape, or where none can stand.
 //!
 //! The bucket is kept as the time at which all that has passed would be through at the rate (the virtual scheduling
 //! algorithm of ITU-T I.371): one word, which CPUs share without a lock.
@@ -12,6 +12,13 @@ pub const POLICED_BURST_MS: u64 = 250;
 
 /// What may pass at once at any rate, bytes: what a sender hands to its device in one go (a full GSO packet).
 pub const POLICED_BURST_BYTES_MIN: u64 = 65_536;
+
+/// Whatever the burst, this much time of the rate passes at once, milliseconds: two ticks of the coarsest clock that programs
+/// judge by.
+pub const POLICED_TICKS_MS: u64 = 20;
+
+/// The handle of the queues whose classes packets of a [`Policer`] name; below it, the class.
+pub const CLASS_HANDLE: u32 = 0x7e50_0000;
 
 /// Fractional bits of [`Bucket::cost_per_byte`]: at 1 Tbit/s it still has nine bits.
 pub(crate) const COST_SHIFT: u32 = 16;
@@ -49,7 +56,10 @@ pub struct Policer {
     /// The subject's number, for user space to find it again.
     pub subject: u32,
     /// 1: the cell is in use.
-    pub is_used: u32,
+    pub is_used: u16,
+    /// Where queues stand behind: its class on the way out, an even number; that on the way in is the next one. 0: it has
+    /// none.
+    pub class_minor: u16,
     /// From the subject.
     pub egress: Bucket,
     /// To the subject.
@@ -78,15 +88,19 @@ impl Bucket {
         }
         let cost_per_byte = cost_per_byte(rate_bps as u128 * POLICED_PERCENT as u128 / 100);
         let bytes = POLICED_BURST_BYTES_MIN.saturating_add(burst_bytes);
-        let of_bytes = (bytes as u128 * cost_per_byte as u128) >> COST_SHIFT;
-        let of_time = POLICED_BURST_MS * 1_000_000;
-        // More than a century is as good as no end.
-        let tolerance_ns = if of_bytes > u32::MAX as u128 * 1_000_000_000 {
-            u32::MAX as u64 * 1_000_000_000
-        } else if of_bytes as u64 > of_time {
-            of_bytes as u64
-        } else {
-            of_time
+        Self { due_ns: 0, cost_per_byte, tolerance_ns: tolerance_ns(cost_per_byte, bytes, POLICED_BURST_MS) }
+    }
+
+    /// The bucket that holds a subject to `rate_bps` itself, where no queue can, and lets `burst_bytes` pass at once. Without a
+    /// burst (0) it is as large as one behind a queue: with less, TCP never gets near its rate.
+    pub const fn at_rate(rate_bps: u64, burst_bytes: u64) -> Self {
+        if rate_bps == 0 {
+            return Self { due_ns: 0, cost_per_byte: 0, tolerance_ns: 0 };
+        }
+        let cost_per_byte = cost_per_byte(rate_bps as u128);
+        let tolerance_ns = match burst_bytes {
+            0 => tolerance_ns(cost_per_byte, POLICED_BURST_BYTES_MIN, POLICED_BURST_MS),
+            _ => tolerance_ns(cost_per_byte, burst_bytes, POLICED_TICKS_MS),
         };
         Self { due_ns: 0, cost_per_byte, tolerance_ns }
     }
@@ -127,6 +141,20 @@ impl Bucket {
     }
 }
 
+/// How long so many bytes take, at least so many milliseconds.
+const fn tolerance_ns(cost_per_byte: u64, bytes: u64, ms_min: u64) -> u64 {
+    let of_bytes = (bytes as u128 * cost_per_byte as u128) >> COST_SHIFT;
+    let of_time = ms_min * 1_000_000;
+    // More than a century is as good as no end.
+    if of_bytes > u32::MAX as u128 * 1_000_000_000 {
+        u32::MAX as u64 * 1_000_000_000
+    } else if of_bytes as u64 > of_time {
+        of_bytes as u64
+    } else {
+        of_time
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -153,6 +181,34 @@ mod tests {
             let wanted = rate_bps / 8 * POLICED_PERCENT / 100;
             assert!(bytes.abs_diff(wanted) <= wanted / 100 + size, "{rate_bps}: {bytes} of {wanted}");
         }
+    }
+
+    #[test]
+    fn twice_the_rate_gets_the_rate_where_no_queue_holds_it() {
+        for rate_bps in [1_000_000, 64_000_000, 1_000_000_000, 10_000_000_000] {
+            for burst_bytes in [0, 65_536] {
+                let mut bucket = Bucket::at_rate(rate_bps, burst_bytes);
+                let (size, gap_ns) = (1_250, 1_250 * 8 * SECOND_NS / (2 * rate_bps));
+                passed(&mut bucket, size, gap_ns, START_NS, SECOND_NS);
+                let bytes = passed(&mut bucket, size, gap_ns, START_NS + SECOND_NS, SECOND_NS);
+                assert!(bytes.abs_diff(rate_bps / 8) <= rate_bps / 800 + size, "{rate_bps}: {bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_that_is_given_is_what_passes_at_once_and_no_less_than_clocks_need() {
+        for (rate_bps, burst_bytes, least, most) in [
+            (8_000_000, 100_000, 100_000, 101_500),
+            (8_000_000, 1, 20_000, 21_500),
+            (8_000_000, 0, 250_000, 251_500),
+            (8_000, 0, 65_536, 67_100),
+        ] {
+            let mut bucket = Bucket::at_rate(rate_bps, burst_bytes);
+            let taken = (0..).take_while(|_| bucket.take(1_500, START_NS)).count() as u64 * 1_500;
+            assert!((least..=most).contains(&taken), "{rate_bps} {burst_bytes}: {taken}");
+        }
+        assert_eq!(Bucket::at_rate(0, 9), Bucket::default(), "no rate, no policing");
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn wanted(total: u64, count: u64, claim: &Claim) -> u64 {
 }
 
 /// Fills from the lowest up: who wants less than an equal share of what is there has it, the others share the rest.
-fn fill(total: u64, wants: &[u64]) -> Vec<u64> {
+pub(crate) fn fill(total: u64, wants: &[u64]) -> Vec<u64> {
     let mut order: Vec<usize> = (0..wants.len()).collect();
     order.sort_by_key(|index| wants[*index]);
     let (mut left, mut shares) = (total, vec![0; wants.len()]);

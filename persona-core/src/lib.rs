@@ -11,6 +11,7 @@ pub mod capacity;
 pub mod compose;
 pub mod divide;
 pub mod document;
+pub mod fleet_share;
 pub mod gateway;
 pub mod geofeed;
 pub mod health;

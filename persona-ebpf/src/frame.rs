@@ -69,6 +69,8 @@ pub trait Frame {
     fn send_to_device(&self, ifindex: u32) -> i32;
     /// Sends it out of the device that it came from.
     fn send_back(&self) -> i32;
+    /// Names the class of the queues that it leaves through; where there are none, nothing.
+    fn set_class(&self, class: u32);
 
     /// Brings the headers of an ordinary packet into the linear part: Ethernet, IP, TCP, all without options.
     ///

@@ -211,6 +211,12 @@ impl Frame for TcContext {
         // SAFETY: a field of the context, then a helper without memory arguments.
         unsafe { bpf_redirect((*skb(self)).ifindex, 0) as i32 }
     }
+
+    #[inline(always)]
+    fn set_class(&self, class: u32) {
+        // SAFETY: a field of the context that programs may write.
+        unsafe { (*skb(self)).priority = class };
+    }
 }
 
 /// Tells the sum that a driver may have made over the whole packet (`CHECKSUM_COMPLETE`) of headers put before it; the

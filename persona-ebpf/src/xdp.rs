@@ -114,6 +114,9 @@ impl Frame for XdpContext {
         // SAFETY: a helper without memory arguments.
         unsafe { bpf_redirect(self.ingress_ifindex() as u32, 0) as i32 }
     }
+
+    #[inline(always)]
+    fn set_class(&self, _class: u32) {}
 }
 
 #[inline(always)]

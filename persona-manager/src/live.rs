@@ -21,6 +21,7 @@ use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
 use crate::planning::Keeper;
 use crate::store::AgentId;
+use crate::tasks::shares::Usage;
 
 pub(crate) use rates::Rates;
 
@@ -60,8 +61,8 @@ pub(crate) struct AgentLive {
     pub tunnel: TunnelReport,
     /// Nodes: the limits of workloads.
     pub limits: Vec<LimitReport>,
-    /// When counters last came.
-    counted: u64,
+    /// When counters last came, by the clock that never goes back, milliseconds.
+    pub counted: u64,
     /// When they last said something new.
     moved: u64,
 }
@@ -92,6 +93,8 @@ pub(crate) struct Live {
     pub activations: Activations,
     /// Where the plan wants everybody.
     planning: Mutex<Keeper>,
+    /// What wearers of totals over all nodes use.
+    usage: Mutex<Usage>,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -111,8 +114,9 @@ impl Live {
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
         let (agents, registered, holdings, activations) = Default::default();
-        let (planning, steps, wake) = (Mutex::default(), StepWatch::default(), Notify::new());
-        Self { agents, registered, holdings, activations, planning, started, clock, steps, wake }
+        let (planning, usage, steps) = (Mutex::default(), Mutex::default(), StepWatch::default());
+        let wake = Notify::new();
+        Self { agents, registered, holdings, activations, planning, usage, started, clock, steps, wake }
     }
 
     /// Since when agents report here: nobody was silent before.
@@ -129,11 +133,17 @@ impl Live {
         self.steps.forget();
         self.activations.start_anew();
         *self.planning() = Keeper::default();
+        *self.usage() = Usage::default();
     }
 
     /// Where the plan wants everybody.
     pub(crate) fn planning(&self) -> MutexGuard<'_, Keeper> {
         self.planning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What wearers of totals over all nodes use.
+    pub(crate) fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all agents last reported.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use persona_ctl::netlink::htb::{HtbClass, Leaf};
 use persona_ctl::netlink::netem::Netem;
-use persona_ctl::netlink::{HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper};
+use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper};
 
 use crate::peers::interop;
 
@@ -213,7 +213,7 @@ fn whether_the_kernel_has_fq_is_told_without_changing_anything() {
         let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", "lo"]).output().unwrap();
         assert!(!String::from_utf8_lossy(&output.stdout).contains("\"fq\""));
         let up0 = index_of(&netlink, "up0").await;
-        let outcome = netlink.raise_fair_queue(up0).await;
+        let outcome = netlink.raise_fair_queue(up0, FlowsOf::OneSubject).await;
         assert_eq!(outcome.is_ok(), has_fq, "{outcome:?}");
     });
 }
@@ -227,24 +227,35 @@ fn classes_and_fair_queues_make_room_for_each_other_and_not_for_others() {
         make_veth();
         let up0 = index_of(&netlink, "up0").await;
         for _ in 0..2 {
-            netlink.raise_fair_queue(up0).await.unwrap();
+            netlink.raise_fair_queue(up0, FlowsOf::OneSubject).await.unwrap();
             assert_eq!(netlink.fair_queues().await.unwrap(), [up0].into());
             assert!(netlink.shapers().await.unwrap().is_empty());
             tc("qdisc change dev up0 root fq limit 9");
-            netlink.raise_fair_queue(up0).await.unwrap();
+            netlink.raise_fair_queue(up0, FlowsOf::OneSubject).await.unwrap();
+            assert_eq!(fair_queue_rows("up0"), 16, "one subject's flows need few rows");
+            netlink.raise_fair_queue(up0, FlowsOf::Many).await.unwrap();
+            assert_eq!(fair_queue_rows("up0"), 1_024);
             let wanted = shaper(&[(2, 1_000_000)]);
             netlink.raise_shaper(up0, &wanted).await.unwrap();
             assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, wanted)]));
             assert!(netlink.fair_queues().await.unwrap().is_empty());
         }
-        netlink.raise_fair_queue(up0).await.unwrap();
+        netlink.raise_fair_queue(up0, FlowsOf::OneSubject).await.unwrap();
         netlink.remove_fair_queue(up0).await.unwrap();
         assert!(netlink.fair_queues().await.unwrap().is_empty());
         tc("qdisc add dev up0 root handle 1: fq");
-        let refused = netlink.raise_fair_queue(up0).await;
+        let refused = netlink.raise_fair_queue(up0, FlowsOf::OneSubject).await;
         assert!(matches!(refused, Err(NetlinkError::ForeignQdisc { major: 1, .. })), "{refused:?}");
         assert!(netlink.fair_queues().await.unwrap().is_empty(), "not ours, so not shown");
     });
+}
+
+/// Rows in which a device's `fq` looks up flows.
+fn fair_queue_rows(device: &str) -> u64 {
+    let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", device]).output().unwrap();
+    let queues: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let queue = queues.as_array().unwrap().iter().find(|queue| queue["kind"] == "fq").unwrap();
+    queue["options"]["buckets"].as_u64().unwrap()
 }
 
 fn delaying(netem: Netem) -> Shaper {

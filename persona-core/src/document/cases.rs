@@ -94,7 +94,11 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             persona("qos: { guaranteedRate: 3mbit, egressRate: 2mbit, shared: { egressRate: 1gbit } }"),
             "spec.qos.guaranteedRate: 3mbit is more than egressRate: write at most 2mbit",
         ),
-        (persona("qos: { enforceAt: both }"), "shaping at the edge is not enforced by this release; write node"),
+        (persona("qos: { enforceAt: both }"), "spec.qos.enforceAt: means nothing without a rate: write egressRate"),
+        (
+            persona("qos: { enforceAt: edge, shared: { egressRate: 1gbit } }"),
+            "spec.qos.enforceAt: edges hold each wearer to its own rates, and nodes hold shared totals: write both",
+        ),
         (persona("provisioning: { os: debian }"), "section provisioning is not known to this release"),
         (persona("network: { mtu: 1400 }"), "p.yaml:5:3: spec.network: egress is missing"),
         (persona("network: { egress: { pools: [] } }"), "name at least one egress pool"),

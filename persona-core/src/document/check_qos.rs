@@ -1,7 +1,7 @@
 //! What no type can say about the qos section of a persona: see [`super::check`].
 
 use super::check::Problems;
-use super::qos::{EnforceAt, Qos, SharedRates};
+use super::qos::{EnforceAt, Qos, SharedRates, SharedScope};
 use crate::units::BitRate;
 
 /// Smallest rate that a queue can keep: below, one full packet takes longer than a second.
@@ -9,13 +9,28 @@ const RATE_MIN: BitRate = BitRate(64_000);
 
 /// Things worth knowing about a valid qos section.
 pub(super) fn qos_hints(qos: &Qos) -> Vec<String> {
-    let Some(shared) = &qos.shared else { return Vec::new() };
-    let per_node =
-        "spec.qos.shared is held by each node for itself: wearers on several nodes have it several times".to_owned();
-    let guaranteed = qos.guaranteed_rate.filter(|rate| rate.0 > 0).zip(shared.egress_rate).map(|(rate, total)| {
-        format!("spec.qos.guaranteedRate holds for up to {} wearers on a node; if there are more, each has an equal share of the {total}", total.0 / rate.0)
+    let at_edges = (!qos.enforce_at.unwrap_or_default().is_node()).then(|| {
+        "spec.qos.enforceAt: each edge holds what passes it to the rates by itself; a wearer's flows leave by one edge as long as that serves".to_owned()
     });
-    [per_node].into_iter().chain(guaranteed).collect()
+    at_edges.into_iter().chain(shared_hints(qos)).collect()
+}
+
+fn shared_hints(qos: &Qos) -> Vec<String> {
+    let Some(shared) = &qos.shared else { return Vec::new() };
+    let (whose, place) = match shared.scope.unwrap_or_default() {
+        SharedScope::Node => (
+            "spec.qos.shared is held by each node for itself: wearers on several nodes have it several times, unless its scope is fleet",
+            "on a node",
+        ),
+        SharedScope::Fleet => (
+            "spec.qos.shared is divided among nodes by the manager: a node whose wearers begin waits some seconds for its part",
+            "on all nodes together",
+        ),
+    };
+    let guaranteed = qos.guaranteed_rate.filter(|rate| rate.0 > 0).zip(shared.egress_rate).map(|(rate, total)| {
+        format!("spec.qos.guaranteedRate holds for up to {} wearers {place}; if there are more, each has an equal share of the {total}", total.0 / rate.0)
+    });
+    [whose.to_owned()].into_iter().chain(guaranteed).collect()
 }
 
 impl Problems {
@@ -41,8 +56,23 @@ impl Problems {
             self.shared(qos, shared);
         }
         self.guaranteed(qos);
-        let elsewhere = matches!(qos.enforce_at, Some(EnforceAt::Edge | EnforceAt::Both));
-        self.refuse_unenforced(elsewhere, "spec.qos.enforceAt", "shaping at the edge", "write node");
+        self.enforced(qos);
+    }
+
+    fn enforced(&mut self, qos: &Qos) {
+        let path = "spec.qos.enforceAt";
+        let place = qos.enforce_at.unwrap_or_default();
+        let has_rate = qos.egress_rate.is_some() || qos.ingress_rate.is_some() || qos.shared.is_some();
+        self.refuse_if(
+            !place.is_node() && !has_rate,
+            path,
+            "means nothing without a rate: write egressRate or ingressRate too",
+        );
+        self.refuse_if(
+            place == EnforceAt::Edge && qos.shared.is_some(),
+            path,
+            "edges hold each wearer to its own rates, and nodes hold shared totals: write both, or leave shared out",
+        );
     }
 
     fn shared(&mut self, qos: &Qos, shared: &SharedRates) {
@@ -89,10 +119,13 @@ mod tests {
 
     #[test]
     fn a_total_is_said_to_be_each_nodes_own_and_guarantees_to_have_an_end() {
-        let shared = SharedRates { egress_rate: Some(BitRate(100_000_000)), ingress_rate: None };
+        let shared = SharedRates { scope: None, egress_rate: Some(BitRate(100_000_000)), ingress_rate: None };
         assert_eq!(hints(None, None), Vec::<String>::new());
         assert!(hints(Some(shared.clone()), None)[0].contains("on several nodes have it several times"));
-        let guaranteed = hints(Some(shared), Some(BitRate(30_000_000)));
+        let guaranteed = hints(Some(shared.clone()), Some(BitRate(30_000_000)));
         assert!(guaranteed[1].contains("up to 3 wearers on a node"), "{guaranteed:?}");
+        let fleet = SharedRates { scope: Some(SharedScope::Fleet), ..shared };
+        let told = hints(Some(fleet), Some(BitRate(30_000_000)));
+        assert!(told[0].contains("divided among nodes") && told[1].contains("3 wearers on all nodes"), "{told:?}");
     }
 }

@@ -34,7 +34,7 @@ pub use parse::{DocumentError, Format, parse_documents};
 pub use persona::{PersonaDocument, PersonaSpec, Section};
 pub use pool::{BLOCK_SIZE_DEFAULT, PoolDocument, PoolSpec, QUARANTINE_DEFAULT};
 pub use protocol::Protocol;
-pub use qos::{Dscp, EnforceAt, Qos, QosClass, SharedRates};
+pub use qos::{Dscp, EnforceAt, Qos, QosClass, SharedRates, SharedScope};
 pub use sections::{
     ActivationRule, Cpu, Direction, Firewall, FirewallAction, Io, Memory, MonitoringRule, OnUnknown, Resources,
     Security, SoftwarePackage,

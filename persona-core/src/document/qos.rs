@@ -30,10 +30,10 @@ pub struct Qos {
     /// Mark on inner and outer headers: 0 to 63, or a name such as ef, af41, cs1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dscp: Option<Dscp>,
-    /// A total for all wearers on a node.
+    /// A total for all wearers, on a node or on all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedRates>,
-    /// Where the queues stand. Only `node` is enforced by this release.
+    /// Where the rates are held. Absent: at the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforce_at: Option<EnforceAt>,
 }
@@ -84,28 +84,60 @@ impl QosClass {
     }
 }
 
-/// Where rates are enforced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Where rates are held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum EnforceAt {
-    /// At the node.
+    /// By the node's queues; edges drop what is far beyond.
+    #[default]
     Node,
-    /// At the edge. Refused by this release.
+    /// By the edges: by queues where their programs hang at TC, by dropping what is beyond where they hang at XDP. For nodes
+    /// that aren't trusted.
     Edge,
-    /// At both. Refused by this release.
+    /// By the node's queues, and by the edges as well.
     Both,
 }
 
-/// A total for all wearers of a persona on a node. Each node holds its own by itself.
+impl EnforceAt {
+    /// Whether only the node holds them.
+    pub fn is_node(&self) -> bool {
+        *self == Self::Node
+    }
+}
+
+/// A total for all wearers of a persona.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SharedRates {
+    /// Whose total it is. Absent: each node's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<SharedScope>,
     /// Upwards, inner IP bytes. Absent: no limit but each subject's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_rate: Option<BitRate>,
     /// Downwards, inner IP bytes, among subjects that have a device of their own. Absent: no limit but each subject's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_rate: Option<BitRate>,
+}
+
+/// Whose total it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SharedScope {
+    /// Each node's, by itself: on three nodes wearers have it three times.
+    #[default]
+    Node,
+    /// All nodes' together: the manager divides it among them by what their wearers use.
+    Fleet,
+}
+
+impl SharedScope {
+    /// Whether each node has it by itself.
+    pub fn is_node(&self) -> bool {
+        *self == Self::Node
+    }
 }
 
 /// A differentiated services code point (RFC 2474), 0 to 63.

@@ -12,12 +12,12 @@ use super::agent::Role;
 use crate::ids::Generation;
 
 pub use super::items::{
-    EdgeItem, LeaseItem, LeaseRates, NodeItem, PoolItem, ProbeItem, SharedQos, SubjectImpair, SubjectItem,
+    EdgeItem, LeaseItem, LeaseRates, NodeItem, PoolItem, ProbeItem, ShareItem, SharedQos, SubjectImpair, SubjectItem,
     SubjectNetwork, SubjectQos,
 };
 pub use super::space::{AddressFamily, LeaseSpace, PREFIX_LENGTH, WHOLE_ADDRESS_BITS};
 pub use super::tunnel::{TunnelEnd, TunnelItem};
-pub use crate::document::{Assign, Filtering, Normalise};
+pub use crate::document::{Assign, EnforceAt, Filtering, Normalise, SharedScope};
 
 /// All that one node or one edge shall be, at one generation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub enum Item {
     Pool(PoolItem),
     /// To edges: a node whose packets may come.
     Node(NodeItem),
+    /// To nodes: what they have of a total over all nodes.
+    Share(ShareItem),
     /// To both: an end of encrypted tunnels that it talks to.
     Tunnel(TunnelItem),
     /// To both: how to probe.
@@ -60,6 +62,7 @@ impl Item {
             Self::Lease(lease) => format!("lease/{}", lease.id),
             Self::Pool(pool) => format!("pool/{}", pool.name),
             Self::Node(node) => format!("node/{}", node.name),
+            Self::Share(share) => format!("share/{}", share.persona),
             Self::Tunnel(tunnel) => match tunnel.role {
                 Role::Node => format!("tunnel/node/{}", tunnel.name),
                 Role::Edge => format!("tunnel/edge/{}", tunnel.name),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::SubjectResources;
 use super::space::LeaseSpace;
-use crate::document::{Assign, Filtering, Normalise};
+use crate::document::{Assign, EnforceAt, Filtering, Normalise, SharedScope};
 use crate::ids::{
     EdgeName, EdgeNumber, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber,
     Vni,
@@ -62,7 +62,8 @@ impl SubjectItem {
     /// Whether it takes one of the node's classes on the uplink.
     pub fn needs_class(&self) -> bool {
         let impair = self.network.as_ref().and_then(|network| network.impair);
-        self.qos.egress_most_bps().is_some() || impair.is_some_and(|impair| impair.needs_queue())
+        let has_rate = self.qos.enforce_at != EnforceAt::Edge && self.qos.egress_most_bps().is_some();
+        has_rate || impair.is_some_and(|impair| impair.needs_queue())
     }
 }
 
@@ -84,7 +85,8 @@ pub struct SubjectNetwork {
     pub protocols: Vec<u8>,
     /// The edge group that carries its flows.
     pub group: GroupName,
-    /// Edges of the group that carry its flows as long as one of them lives; then the others do. None: all by weights.
+    /// Edges of the group that carry its flows as long as one of them lives; then the others do: as planned, or where edges hold
+    /// its rates. None: all by weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub planned: Vec<EdgeName>,
     /// The IPv4 lease for new flows. Its item is in the same state. Older leases of the subject stay as items until
@@ -163,6 +165,9 @@ pub struct SubjectQos {
     /// What it shares with the node's other subjects whose rates are from the same persona. Absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedQos>,
+    /// Where it is held to its rates.
+    #[serde(default, skip_serializing_if = "EnforceAt::is_node")]
+    pub enforce_at: EnforceAt,
 }
 
 impl SubjectQos {
@@ -179,13 +184,16 @@ impl SubjectQos {
     }
 }
 
-/// A total for all subjects of a node whose rates are from one persona.
+/// A total for all subjects whose rates are from one persona.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SharedQos {
     /// The persona.
     pub persona: PersonaName,
+    /// Whether it is the node's own, or all nodes' together: then the node has of it what a [`ShareItem`] says.
+    #[serde(default, skip_serializing_if = "SharedScope::is_node")]
+    pub scope: SharedScope,
     /// Upwards, bits per second of inner IP bytes. While versions of the persona differ, the lowest of them counts. Absent: no
     /// total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,6 +204,19 @@ pub struct SharedQos {
     /// What the subject has of it upwards even when all want more. Absent: an equal share of what is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guaranteed_bps: Option<u64>,
+}
+
+/// What a node has of a persona's total over all nodes, bits per second of inner IP bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ShareItem {
+    /// The persona.
+    pub persona: PersonaName,
+    /// Upwards.
+    pub egress_bps: u64,
+    /// Downwards.
+    pub ingress_bps: u64,
 }
 
 /// Port blocks of an egress address, or a prefix, held by one subject under one persona.
@@ -255,6 +276,9 @@ pub struct LeaseRates {
     /// How much may pass at once above the rate, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst_bytes: Option<u64>,
+    /// Whether edges hold the holder to the rates themselves, and don't only drop what is far beyond them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// The addresses of an egress pool.

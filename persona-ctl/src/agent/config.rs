@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use persona_core::ids::{Capability, NodeName};
-use persona_core::units::Cidr;
+use persona_core::units::{BitRate, Cidr};
 use serde::{Deserialize, Serialize};
 
 use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
@@ -91,6 +91,8 @@ pub struct AgentFile {
     /// What holds subjects to their rates.
     #[serde(default)]
     pub queues: Queues,
+    /// What the uplink carries, inner IP bytes. Guarantees that are more than that are told. Default: not known.
+    pub uplink_rate: Option<BitRate>,
     /// What is done about offloads of the uplink that lose packets.
     #[serde(default)]
     pub offloads: Offloads,

@@ -60,7 +60,7 @@ fn held(rate_bps: u64, subject: &ShapedSubject) -> HeldRate {
 #[cfg(test)]
 mod tests {
     use persona_core::ids::SubjectNumber;
-    use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectQos};
+    use persona_core::wire::desired::{SharedQos, SharedScope, SubjectImpair, SubjectQos};
 
     use super::*;
 
@@ -98,8 +98,8 @@ mod tests {
 
         let mut sharing = subject(2, None, Some(8_000_000));
         let persona = "gold".parse().unwrap();
-        sharing.qos.shared =
-            Some(SharedQos { persona, egress_bps: Some(9_000_000), ingress_bps: None, guaranteed_bps: None });
+        let (scope, egress_bps) = (SharedScope::Node, Some(9_000_000));
+        sharing.qos.shared = Some(SharedQos { persona, scope, egress_bps, ingress_bps: None, guaranteed_bps: None });
         let plan = plan_of(&[plain, sharing]);
         assert_eq!(plan.shapers.keys().copied().collect::<Vec<_>>(), [1]);
         assert_eq!(plan.departures.devices.keys().copied().collect::<Vec<_>>(), [101, 102]);

@@ -76,7 +76,7 @@ fn totals(subjects: &[ShapedSubject]) -> Vec<(u64, Vec<usize>)> {
 
 #[cfg(test)]
 mod tests {
-    use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectQos};
+    use persona_core::wire::desired::{SharedQos, SharedScope, SubjectImpair, SubjectQos};
 
     use super::*;
 
@@ -84,7 +84,13 @@ mod tests {
 
     fn wearer(number: u32, ingress_bps: Option<u64>, device: Option<u32>) -> ShapedSubject {
         let persona = "gold".parse().unwrap();
-        let shared = SharedQos { persona, egress_bps: None, ingress_bps: Some(64_000_000), guaranteed_bps: None };
+        let shared = SharedQos {
+            persona,
+            scope: SharedScope::Node,
+            egress_bps: None,
+            ingress_bps: Some(64_000_000),
+            guaranteed_bps: None,
+        };
         let qos = SubjectQos { ingress_bps, shared: Some(shared), ..Default::default() };
         ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair: SubjectImpair::default(), device }
     }

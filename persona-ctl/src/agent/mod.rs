@@ -20,7 +20,7 @@ mod observe;
 mod pass;
 mod places;
 mod planned;
-mod queues;
+pub(crate) mod queues;
 mod report;
 mod shared_rate;
 mod slow;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use persona_common::departure::BY_CLASS;
 use persona_core::ids::{EdgeNumber, Generation};
 use persona_core::liveness::Verdict;
 use persona_core::wire::desired::DesiredState;
@@ -19,7 +20,7 @@ use super::slow;
 use super::tables::{self, MaglevCache, NodePlan, Refusal};
 use crate::dataplane::{DataplaneError, NodeDataplane, adjust_offloads, number_by_wire};
 use crate::host::error_chain;
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{FlowsOf, Netlink, NetlinkError};
 use crate::path_mtu::PathMtus;
 use crate::probe::{Prober, Target};
 use crate::slow_path::{Keeper, Role};
@@ -306,8 +307,9 @@ impl Reconciler {
             self.netlink.raise_shaper(*ifindex, shaper).await?;
         }
         let departures = &plan.queues.departures;
-        for ifindex in departures.devices.keys() {
-            self.netlink.raise_fair_queue(*ifindex).await?;
+        for (ifindex, cell) in &departures.devices {
+            let flows = if u32::from(*cell) == BY_CLASS { FlowsOf::Many } else { FlowsOf::OneSubject };
+            self.netlink.raise_fair_queue(*ifindex, flows).await?;
         }
         tokio::task::block_in_place(|| lock(&self.dataplane).raise_departures(departures))?;
         Ok(())

@@ -20,7 +20,7 @@ use crate::netlink::netem::Netem;
 use crate::netlink::{HANDLE_MAJOR, Shaper};
 
 /// Bytes that a packet has on any device beside IP: Ethernet.
-const DEVICE_OVERHEAD_BYTES: u64 = 14;
+pub(crate) const DEVICE_OVERHEAD_BYTES: u64 = 14;
 /// The only class of a workload's device.
 const DEVICE_MINOR: u16 = 1;
 const _: () = assert!(DELAYED_CLASS == (HANDLE_MAJOR as u32) << 16 | DEVICE_MINOR as u32);
@@ -57,7 +57,7 @@ pub(super) enum Mechanism {
 
 /// A subject's rates and where they are enforced.
 #[derive(Debug, Clone)]
-pub(super) struct ShapedSubject {
+pub(crate) struct ShapedSubject {
     /// Its number.
     pub number: SubjectNumber,
     /// Largest inner IP packet, bytes.
@@ -115,7 +115,7 @@ impl QueuePlan {
 #[error(
     "no class is left on the uplink for a subject's egressRate or delay: at most {MINOR_MAX} subjects of a node can have one"
 )]
-pub(super) struct OutOfClasses;
+pub(crate) struct OutOfClasses;
 
 /// The queues that these subjects need; `encapsulation_bytes` is what a tunnel adds to their packets on the uplink.
 pub(super) fn plan(
@@ -173,19 +173,19 @@ pub(super) fn plan_classes(
 
 /// Numbers from 1 on that are taken: minors of classes, or cells.
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     taken: BTreeSet<u16>,
     most: u16,
 }
 
 impl Numbers {
     /// So many, all free.
-    pub(super) fn up_to(most: u16) -> Self {
+    pub(crate) fn up_to(most: u16) -> Self {
         Self { taken: BTreeSet::new(), most }
     }
 
     /// The same key gets the same number in every pass and after a restart, as long as no other has taken it.
-    pub(super) fn take(&mut self, key: u32) -> Result<u16, OutOfClasses> {
+    pub(crate) fn take(&mut self, key: u32) -> Result<u16, OutOfClasses> {
         let most = u32::from(self.most);
         let number = |step: u16| ((key % most + u32::from(step)) % most) as u16 + 1;
         let free = (0..self.most).map(number).find(|number| !self.taken.contains(number)).ok_or(OutOfClasses)?;
@@ -207,7 +207,7 @@ pub(super) fn least_burst(outer_bytes_per_sec: u64, mtu: u16, overhead_bytes: u6
 }
 
 /// A class that stands alone.
-pub(super) fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
+pub(crate) fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
     let outer = outer_rate(rate_bps, subject.mtu, overhead_bytes);
     let burst = subject.qos.burst_bytes.unwrap_or(0).max(least_burst(outer, subject.mtu, overhead_bytes));
     let mtu = u64::from(subject.mtu.max(1));

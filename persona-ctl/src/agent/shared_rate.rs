@@ -74,8 +74,12 @@ impl Total<'_> {
         guaranteed_bps(subject).max(OWN_BPS).min(self.total_bps / self.wearers.len().max(1) as u64)
     }
 
-    /// Whether the guarantees are more than there is.
+    /// Whether the guarantees are more than there is. Of a total over all nodes the manager knows that.
     pub(super) fn overbooked(&self) -> Option<Overbooked> {
+        if self.wearers.iter().any(|subject| subject.qos.shared.as_ref().is_some_and(|shared| !shared.scope.is_node()))
+        {
+            return None;
+        }
         let guaranteed_bps = self.wearers.iter().map(|subject| guaranteed_bps(subject)).sum();
         (guaranteed_bps > self.total_bps).then(|| Overbooked {
             persona: self.persona.clone(),
@@ -118,14 +122,15 @@ fn hash(name: &str) -> u32 {
 mod tests {
     use persona_core::document::QosClass;
     use persona_core::ids::SubjectNumber;
-    use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectQos};
+    use persona_core::wire::desired::{SharedQos, SharedScope, SubjectImpair, SubjectQos};
 
     use super::super::queues::plan_classes as plan;
     use super::*;
 
     fn wearer(number: u32, egress_bps: Option<u64>, guaranteed_bps: Option<u64>) -> ShapedSubject {
         let (persona, total_bps) = ("gold".parse().unwrap(), Some(40_000_000));
-        let shared = SharedQos { persona, egress_bps: total_bps, ingress_bps: None, guaranteed_bps };
+        let scope = SharedScope::Node;
+        let shared = SharedQos { persona, scope, egress_bps: total_bps, ingress_bps: None, guaranteed_bps };
         let qos = SubjectQos { egress_bps, shared: Some(shared), ..Default::default() };
         let impair = SubjectImpair::default();
         ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair, device: Some(100 + number) }

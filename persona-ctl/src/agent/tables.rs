@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
-use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, SubjectId, SubjectNumber};
+use persona_core::ids::{EdgeNumber, GroupName, LeaseId, NodeName, PersonaName, SubjectId, SubjectNumber};
 use persona_core::maglev;
 use persona_core::units::BitRate;
 use persona_core::wire::desired::{
-    DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, Normalise, ProbeItem, SubjectImpair, SubjectItem,
-    SubjectNetwork,
+    DesiredState, EdgeItem, EnforceAt, Item, LeaseItem, LeaseSpace, Normalise, ProbeItem, ShareItem, SubjectImpair,
+    SubjectItem, SubjectNetwork, SubjectQos,
 };
 
 use super::budget::{self, Budget, MtuPolicy};
@@ -31,6 +31,10 @@ use crate::dataplane::tables::{
 /// Smallest MTU that IPv4 can live with (RFC 791 §3.1), and IPv6 (RFC 8200 §5).
 const MTU_MIN: u16 = 68;
 const MTU_MIN_V6: u16 = 1_280;
+
+/// What a node has of a total over all nodes before it is told its share, bits per second: with less, a queue that gets its share
+/// would not notice for seconds.
+const SHARE_BPS_MIN: u64 = 64_000;
 
 /// Smaller than this no router's word makes packets of IPv4: every host takes them (RFC 791 §3.1).
 const NARROWED_MIN: u16 = 576;
@@ -140,6 +144,7 @@ pub(super) fn build(
     let (queues, shares_down) = parts.queues(&places, observed)?;
     let mut notes = places.notes(&parts);
     notes.extend(queues.overbooked.iter().map(overbooked_note));
+    notes.extend(parts.overbooked_uplink(config));
     let mut subjects = Vec::new();
     for item in parts.subjects.values() {
         let egress = |network| parts.egress(item, network, observed, policy, &queues, &mut notes);
@@ -187,12 +192,14 @@ pub(super) struct Parts<'a> {
     probe: ProbeItem,
     /// Addresses of the ends of encrypted tunnels.
     tunnels: BTreeSet<IpAddr>,
+    /// What the node has of totals over all nodes.
+    shares: BTreeMap<&'a PersonaName, &'a ShareItem>,
 }
 
 impl<'a> Parts<'a> {
     fn of(desired: &'a DesiredState, node: &NodeName) -> Result<Self, Refusal> {
-        let (subjects, leases, edges, probe, tunnels) = Default::default();
-        let mut parts = Self { subjects, leases, edges, probe, tunnels };
+        let (subjects, leases, edges, probe, tunnels, shares) = Default::default();
+        let mut parts = Self { subjects, leases, edges, probe, tunnels, shares };
         for item in desired.items.values() {
             match item {
                 Item::Subject(item) if item.subject.node() != node => {
@@ -205,6 +212,7 @@ impl<'a> Parts<'a> {
                 // Pools and nodes are for edges.
                 Item::Pool(_) | Item::Node(_) => {}
                 Item::Tunnel(tunnel) => drop(parts.tunnels.insert(tunnel.address)),
+                Item::Share(share) => drop(parts.shares.insert(&share.persona, share)),
             }
         }
         Ok(parts)
@@ -309,11 +317,39 @@ impl<'a> Parts<'a> {
         for item in self.subjects.values() {
             let Some(network) = &item.network else { continue };
             let device = places.own_device(&item.subject);
-            let (number, mtu, qos) = (item.number, network.mtu, item.qos.clone());
+            let (number, mtu, qos) = (item.number, network.mtu, self.held_here(&item.qos));
             shaped.push(ShapedSubject { number, mtu, qos, impair: network.impair.unwrap_or_default(), device });
             encrypted.extend(self.is_encrypted(network).then_some(number));
         }
         (shaped, encrypted)
+    }
+
+    /// What the node holds a subject to: nothing where edges do, and of a total over all nodes what it has of it.
+    fn held_here(&self, qos: &SubjectQos) -> SubjectQos {
+        if qos.enforce_at == EnforceAt::Edge {
+            return SubjectQos { egress_bps: None, ingress_bps: None, shared: None, ..qos.clone() };
+        }
+        let mut qos = qos.clone();
+        if let Some(shared) = qos.shared.as_mut().filter(|shared| !shared.scope.is_node()) {
+            let share = self.shares.get(&shared.persona);
+            let part = |total: u64, share: Option<u64>| total.min(share.unwrap_or(0).max(SHARE_BPS_MIN));
+            shared.egress_bps = shared.egress_bps.map(|total| part(total, share.map(|share| share.egress_bps)));
+            shared.ingress_bps = shared.ingress_bps.map(|total| part(total, share.map(|share| share.ingress_bps)));
+        }
+        qos
+    }
+
+    /// Guarantees that the uplink cannot keep, where somebody has said what it carries.
+    fn overbooked_uplink(&self, config: &AgentConfig) -> Option<Note> {
+        let rate = config.file.uplink_rate?;
+        let held = self.subjects.values().map(|item| self.held_here(&item.qos));
+        let guaranteed = held.filter_map(|qos| qos.shared.and_then(|shared| shared.guaranteed_bps));
+        let guaranteed_bps = guaranteed.fold(0, u64::saturating_add);
+        let message = format!(
+            "subjects of this node are guaranteed {} together, and its uplink carries {rate}: lower guaranteedRate, spread wearers over nodes, or correct uplink_rate",
+            BitRate(guaranteed_bps)
+        );
+        (guaranteed_bps > rate.0).then(|| Note::new("qos.uplink-overbooked", format!("node/{}", config.name), message))
     }
 
     fn egress(

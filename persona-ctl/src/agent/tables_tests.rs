@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use persona_core::ids::{Generation, Vni};
 use persona_core::wire::agent::Role;
-use persona_core::wire::desired::{Assign, SubjectImpair, SubjectQos, TunnelEnd, TunnelItem};
+use persona_core::wire::desired::{Assign, SharedQos, SharedScope, SubjectImpair, SubjectQos, TunnelEnd, TunnelItem};
 
 use super::*;
 use crate::agent::configure::Reach;
@@ -481,4 +481,57 @@ fn maglev_tables_are_built_once() {
     let rows: Vec<_> = cache.values().map(|rows| rows.as_ptr()).collect();
     build(&desired(whole()), &config(), &observed(), MtuPolicy::Refuse, &mut cache).unwrap();
     assert_eq!(cache.values().map(|rows| rows.as_ptr()).collect::<Vec<_>>(), rows);
+}
+
+/// What becomes of a subject's rates beside a share of its persona's total.
+fn queues_of(qos: SubjectQos, share: Option<(u64, u64)>, uplink_rate: Option<&str>) -> NodePlan {
+    let worn = SubjectItem { qos, ..subject(1_400, 9) };
+    let mut items = [whole(), vec![Item::Subject(worn)]].concat();
+    let persona = "gold".parse().unwrap();
+    items.extend(share.map(|(egress_bps, ingress_bps)| Item::Share(ShareItem { persona, egress_bps, ingress_bps })));
+    let mut config = config();
+    config.file.uplink_rate = uplink_rate.map(|rate| rate.parse().unwrap());
+    build(&desired(items), &config, &observed(), MtuPolicy::Refuse, &mut MaglevCache::new()).unwrap()
+}
+
+fn total(scope: SharedScope, guaranteed_bps: Option<u64>) -> Option<SharedQos> {
+    let (egress_bps, ingress_bps) = (Some(112_000_000), Some(112_000_000));
+    Some(SharedQos { persona: "gold".parse().unwrap(), scope, egress_bps, ingress_bps, guaranteed_bps })
+}
+
+#[test]
+fn rates_that_edges_hold_have_no_queue_at_the_node() {
+    let rates = SubjectQos { egress_bps: Some(8_000_000), ingress_bps: Some(8_000_000), ..Default::default() };
+    for (enforce_at, devices) in [(EnforceAt::Node, 2), (EnforceAt::Both, 2), (EnforceAt::Edge, 0)] {
+        let plan = queues_of(SubjectQos { enforce_at, ..rates.clone() }, None, None);
+        assert_eq!(
+            (plan.queues.shapers.len(), plan.queues.egress_classes.len()),
+            (devices, devices / 2),
+            "{enforce_at:?}"
+        );
+    }
+}
+
+#[test]
+fn of_a_total_over_all_nodes_a_node_has_its_share() {
+    for (scope, share, up_bps, down_bps) in [
+        (SharedScope::Node, None, 112_000_000, 112_000_000),
+        (SharedScope::Fleet, Some((56_000_000, 28_000_000)), 56_000_000, 28_000_000),
+        (SharedScope::Fleet, Some((0, 224_000_000)), 64_000, 112_000_000),
+        (SharedScope::Fleet, None, 64_000, 64_000),
+    ] {
+        let plan = queues_of(SubjectQos { shared: total(scope, None), ..Default::default() }, share, None);
+        let inner = plan.queues.shapers[&1].classes.values().find(|class| class.parent_minor == 0).unwrap();
+        assert_eq!(inner.rate_bytes_per_sec, up_bps / 8 * 1_450 / 1_400, "{scope:?} {share:?}");
+        assert_eq!(plan.shares_down, [(SubjectNumber(3), down_bps)].into(), "{scope:?} {share:?}");
+    }
+}
+
+#[test]
+fn guarantees_beyond_what_the_uplink_carries_are_told() {
+    let qos = || SubjectQos { shared: total(SharedScope::Node, Some(100_000_000)), ..Default::default() };
+    for (uplink_rate, is_told) in [(None, false), (Some("100mbit"), false), (Some("99mbit"), true)] {
+        let notes = queues_of(qos(), None, uplink_rate).notes;
+        assert_eq!(notes.iter().any(|note| note.event == "qos.uplink-overbooked"), is_told, "{notes:?}");
+    }
 }

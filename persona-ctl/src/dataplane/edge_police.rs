@@ -9,7 +9,7 @@ use persona_common::police::{Bucket, Policer};
 
 use super::edge::EdgeDataplane;
 use super::error::DataplaneError;
-use super::tables::{EdgeTables, PolicedSubject};
+use super::tables::{EdgeTables, PolicedSubject, Policing};
 
 impl EdgeDataplane {
     pub(super) fn put_policers(&mut self, tables: &EdgeTables) -> Result<(), DataplaneError> {
@@ -57,10 +57,17 @@ pub(super) fn policed(tables: &EdgeTables) -> Result<BTreeMap<u32, PolicedSubjec
 }
 
 fn policer(subject: &PolicedSubject) -> Policer {
-    let bucket = |rate_bps: Option<u64>| Bucket::behind_queue(rate_bps.unwrap_or(0), subject.burst_bytes);
+    let bucket = |rate_bps: Option<u64>| match subject.policing {
+        Policing::AtRate => Bucket::at_rate(rate_bps.unwrap_or(0), subject.burst_bytes),
+        Policing::BehindNode | Policing::InClass(_) => Bucket::behind_queue(rate_bps.unwrap_or(0), subject.burst_bytes),
+    };
     Policer {
         subject: subject.number.0,
         is_used: 1,
+        class_minor: match subject.policing {
+            Policing::InClass(minor) => minor,
+            Policing::BehindNode | Policing::AtRate => 0,
+        },
         egress: bucket(subject.egress_bps),
         ingress: bucket(subject.ingress_bps),
     }
@@ -68,5 +75,6 @@ fn policer(subject: &PolicedSubject) -> Policer {
 
 fn is_like(known: &Policer, wanted: &Policer) -> bool {
     let is_same_subject = known.is_used == wanted.is_used && known.subject == wanted.subject;
-    is_same_subject && known.egress.is_like(&wanted.egress) && known.ingress.is_like(&wanted.ingress)
+    let is_same_class = known.class_minor == wanted.class_minor;
+    is_same_subject && is_same_class && known.egress.is_like(&wanted.egress) && known.ingress.is_like(&wanted.ingress)
 }

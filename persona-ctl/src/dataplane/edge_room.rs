@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::dataplane::index::{Indices, Runs};
-    use crate::dataplane::tables::{EgressAddressEntry, NodeEntry, PolicedSubject};
+    use crate::dataplane::tables::{EgressAddressEntry, NodeEntry, PolicedSubject, Policing};
 
     fn index(node_count: u32) -> EdgeIndex {
         EdgeIndex {
@@ -173,7 +173,13 @@ mod tests {
         let address = Ipv4Addr::new(192, 0, 2, 1);
         let of = |(block, (number, rate_bps)): (u16, &(u32, u64))| {
             let (number, egress_bps) = (SubjectNumber(*number), Some(*rate_bps));
-            let subject = PolicedSubject { number, egress_bps, ingress_bps: None, burst_bytes: 0 };
+            let subject = PolicedSubject {
+                number,
+                egress_bps,
+                ingress_bps: None,
+                burst_bytes: 0,
+                policing: Policing::BehindNode,
+            };
             lease(LeaseSpace::Ports { address, block_bits: 10, blocks: vec![block] }, Some(subject))
         };
         EdgeTables {

@@ -363,7 +363,7 @@ pub struct EdgeLeaseEntry {
     pub policed: Option<PolicedSubject>,
 }
 
-/// A subject that an edge polices. The rates are those that its node's queues hold; an edge lets more pass.
+/// A subject that an edge polices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicedSubject {
     /// Its number.
@@ -372,8 +372,23 @@ pub struct PolicedSubject {
     pub egress_bps: Option<u64>,
     /// Downwards, bits per second of inner IP bytes. None: any.
     pub ingress_bps: Option<u64>,
-    /// How much its queues let pass at once, bytes; 0: not said.
+    /// How much passes at once above the rate, bytes; 0: not said.
     pub burst_bytes: u64,
+    /// What becomes of what is beyond the rates.
+    pub policing: Policing,
+}
+
+/// What an edge does with packets of a subject beyond its rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Policing {
+    /// The node's queues hold the rates; only what is far beyond them is dropped.
+    #[default]
+    BehindNode,
+    /// The edge's own queues hold the rates: the minor of its class on the way out, an even number; that on the way in is the
+    /// next one. What is far beyond the rates is dropped as well.
+    InClass(u16),
+    /// The edge has no queue for it and drops what is beyond the rates themselves.
+    AtRate,
 }
 
 /// A node, as an edge reaches it.

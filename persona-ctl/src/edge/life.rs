@@ -67,7 +67,7 @@ pub async fn run(config: EdgeConfig, stop: CancellationToken) -> anyhow::Result<
 pub(super) struct Edge {
     pub(super) config: EdgeConfig,
     pub(super) own: Own,
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
     known: Known,
     path_mtus: PathMtus,
     /// What routers say of the ways to nodes and peers, as last told.
@@ -86,6 +86,8 @@ pub(super) struct Edge {
     verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
     confirmed: Instant,
     pub(super) silent_nodes: Vec<IpAddr>,
+    /// Whether it has been said that rates are held without queues.
+    pub(super) is_unqueued: bool,
     pub(super) said: String,
     /// Whole states of the manager that are in force here.
     snapshot_count: u64,
@@ -113,7 +115,7 @@ impl Edge {
             outside_next_hop: config.outside_next_hop,
             outside_next_hop6: config.outside_next_hop6,
         };
-        let (plan, rejected, silent_nodes, said, snapshot_count) = Default::default();
+        let (plan, rejected, silent_nodes, said, snapshot_count, is_unqueued) = Default::default();
         let (known, confirmed) = (observed.known(), Instant::now());
         let (file, state_dir) = (&config.file, config.state_dir.clone());
         let wire = wire::Keeper::new(WireConfig::edge(file.wireguard, file.wireguard_port, state_dir));
@@ -138,6 +140,7 @@ impl Edge {
             verdicts,
             confirmed,
             silent_nodes,
+            is_unqueued,
             said,
             snapshot_count,
             metrics,
@@ -163,9 +166,9 @@ impl Edge {
         // A manager whose store went back asks what is in force before it sends what follows.
         let is_older = newest.generation < self.applied.generation;
         let has_news = newest.generation != Default::default() && newest != self.applied && !is_older;
-        if !(has_news && self.take(&newest, &observed)) {
+        if !(has_news && self.take(&newest, &observed).await) {
             let applied = std::mem::take(&mut self.applied);
-            let outcome = self.apply(&applied, &observed, MtuPolicy::Lower);
+            let outcome = self.apply(&applied, &observed, MtuPolicy::Lower).await;
             self.applied = applied;
             match outcome {
                 Ok(()) => self.said.clear(),
@@ -219,8 +222,8 @@ impl Edge {
     }
 
     /// Applies a new state. If that fails it is rejected whole, with the reason.
-    fn take(&mut self, newest: &DesiredState, observed: &Observed) -> bool {
-        match self.apply(newest, observed, MtuPolicy::Refuse) {
+    async fn take(&mut self, newest: &DesiredState, observed: &Observed) -> bool {
+        match self.apply(newest, observed, MtuPolicy::Refuse).await {
             Ok(()) => {
                 tracing::info!(generation = %newest.generation, "desired state is in force");
                 self.state_file.store(newest);
@@ -237,13 +240,18 @@ impl Edge {
     }
 
     /// Makes `desired` true. On an error everything stays as it was.
-    fn apply(&mut self, desired: &DesiredState, observed: &Observed, policy: MtuPolicy) -> anyhow::Result<()> {
+    async fn apply(&mut self, desired: &DesiredState, observed: &Observed, policy: MtuPolicy) -> anyhow::Result<()> {
         let slow_ifindex = self.slow_ifindex(observed);
+        let can_queue = self.can_queue(desired, observed).await?;
         let wire = &mut self.wire;
         let provide = || wire::provide(wire, desired, observed.address, observed.inside.mtu);
-        let observed = &Observed { wire_ifindex: tokio::task::block_in_place(provide), ..observed.clone() };
+        let wire_ifindex = tokio::task::block_in_place(provide);
+        let observed = &Observed { wire_ifindex, can_queue, ..observed.clone() };
         let plan = tables::build(desired, &self.own, observed, slow_ifindex, policy)?;
+        self.raise_queues(&plan.queues).await?;
         tokio::task::block_in_place(|| self.surroundings.dataplane().apply(&plan.tables))?;
+        self.trim_queues(&self.plan.queues, &plan.queues).await?;
+        self.tell_unqueued(&plan.queues, observed);
         self.wire.open();
         self.slow_path.set_facts(plan.facts.clone());
         let Surroundings { watcher, prober, hearing, guardian, .. } = &self.surroundings;

@@ -51,6 +51,8 @@ pub(super) struct Observed {
     pub narrowed: BTreeMap<IpAddr, u32>,
     /// The encrypted tunnel's device, where there is one.
     pub wire_ifindex: Option<u32>,
+    /// Whether packets go through queues of ours: the programs hang at TC, and nobody else has a root queue on the devices.
+    pub can_queue: bool,
 }
 
 /// A device's own addresses, one of each family.
@@ -106,6 +108,7 @@ impl Observed {
             neighbours: netlink.neighbours().await?,
             narrowed: BTreeMap::new(),
             wire_ifindex: None,
+            can_queue: false,
         })
     }
 

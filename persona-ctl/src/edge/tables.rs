@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use persona_common::police::CLASS_HANDLE;
 use persona_common::{ENCAPSULATION_LENGTH_V4, ENCAPSULATION_LENGTH_V6};
 use persona_core::ids::{EdgeName, EdgeNumber, GroupName, LeaseId};
 use persona_core::wire::desired::{
@@ -13,8 +14,9 @@ use persona_core::wire::desired::{
 
 use super::observe::Observed;
 use super::ownership::{Peer, Situation};
+use super::queues::{self, EdgeQueues};
 use crate::dataplane::tables::{
-    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NodeEntry, PeerEntry, PolicedSubject, WireTable,
+    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NodeEntry, PeerEntry, PolicedSubject, Policing, WireTable,
 };
 use crate::slow_path::{Facts, LeaseFacts, wire_ifindex};
 use crate::wire::encryption_to;
@@ -65,6 +67,8 @@ pub(super) enum Refusal {
 pub(super) struct EdgePlan {
     /// For the data plane.
     pub tables: EdgeTables,
+    /// For the devices' queues.
+    pub queues: EdgeQueues,
     /// For the slow path.
     pub facts: Facts,
     /// Peers to probe.
@@ -113,7 +117,8 @@ pub(super) fn build(
     let addresses = items.addresses()?;
     let prefixes = items.prefixes();
     let nodes = items.nodes(observed);
-    let leases = items.leases(&addresses, &prefixes, observed, policy)?;
+    let queues = queues::plan(&items.leases, observed);
+    let leases = items.leases(&addresses, &prefixes, observed, policy, &queues)?;
     let inside_next_hops = nodes.iter().map(|node| node.next_hop.address).collect();
     let (myself, peers) = items.split(&own.name);
     let peer_entry = |peer: &EdgeItem| PeerEntry {
@@ -145,7 +150,7 @@ pub(super) fn build(
     };
     let is_draining = myself.is_some_and(|edge| edge.draining);
     let facts = facts(&tables);
-    Ok(EdgePlan { tables, facts, peers, probe: items.probe, situation, inside_next_hops, is_draining })
+    Ok(EdgePlan { tables, queues, facts, peers, probe: items.probe, situation, inside_next_hops, is_draining })
 }
 
 /// An edge that is being emptied leaves its addresses to others, as long as there are others.
@@ -166,11 +171,21 @@ fn facts(tables: &EdgeTables) -> Facts {
     for lease in &tables.leases {
         if let LeaseSpace::Ports { address, block_bits, blocks } = &lease.space {
             let wire_ifindex = wire_ifindex(tables.wire.is_encrypted(&lease.space), tables.wire.ifindex);
-            let lease_facts = LeaseFacts { mtu: lease.mtu, class: 0, wire_ifindex };
+            let lease_facts = LeaseFacts { mtu: lease.mtu, class: class_inward(lease), wire_ifindex };
             blocks.iter().for_each(|block| facts.insert(*address, *block_bits, *block, lease_facts));
         }
     }
     facts
+}
+
+/// The class of what the slow path cuts on the way to a node.
+fn class_inward(lease: &EdgeLeaseEntry) -> u32 {
+    match lease.policed {
+        Some(PolicedSubject { policing: Policing::InClass(minor), ingress_bps: Some(_), .. }) => {
+            CLASS_HANDLE | u32::from(minor + 1)
+        }
+        _ => 0,
+    }
 }
 
 #[derive(Default)]
@@ -193,8 +208,8 @@ impl<'a> Items<'a> {
                 Item::Node(node) => items.nodes.push(node),
                 Item::Probe(probe) => items.probe = *probe,
                 Item::Tunnel(_) => {}
-                // Subjects are for nodes; other groups' edges and leases are not carried here.
-                Item::Subject(_) | Item::Edge(_) | Item::Lease(_) => {}
+                // Subjects and shares are for nodes; other groups' edges and leases are not carried here.
+                Item::Subject(_) | Item::Share(_) | Item::Edge(_) | Item::Lease(_) => {}
             }
         }
         items
@@ -258,6 +273,7 @@ impl<'a> Items<'a> {
         prefixes: &BTreeSet<(Ipv6Addr, u8)>,
         observed: &Observed,
         policy: MtuPolicy,
+        queues: &EdgeQueues,
     ) -> Result<Vec<EdgeLeaseEntry>, Refusal> {
         let nodes: BTreeSet<IpAddr> = self.nodes.iter().map(|node| node.address).collect();
         let entry = |lease: &&LeaseItem| {
@@ -280,7 +296,7 @@ impl<'a> Items<'a> {
                 return Err(Refusal::Mtu { lease: id, mtu: lease.mtu, device, underlay, overhead });
             }
             let mtu = lease.mtu.min(room).min(self.narrowed(lease, observed));
-            let policed = lease.rates.map(policed_subject);
+            let policed = lease.rates.map(|rates| policed_subject(rates, queues));
             Ok(EdgeLeaseEntry { space: lease.space.clone(), node, vni: lease.vni, mtu, policed })
         };
         self.leases.iter().map(entry).collect()
@@ -298,12 +314,13 @@ impl<'a> Items<'a> {
     }
 }
 
-fn policed_subject(rates: LeaseRates) -> PolicedSubject {
+fn policed_subject(rates: LeaseRates, queues: &EdgeQueues) -> PolicedSubject {
     PolicedSubject {
         number: rates.subject_number,
         egress_bps: rates.egress_bps,
         ingress_bps: rates.ingress_bps,
         burst_bytes: rates.burst_bytes.unwrap_or(0),
+        policing: queues.held.get(&rates.subject_number).copied().unwrap_or(Policing::BehindNode),
     }
 }
 
@@ -316,7 +333,7 @@ fn least(space: &LeaseSpace) -> u16 {
 }
 
 /// What encapsulation, and encryption, add to an inner packet on its way to `node`, bytes.
-fn overhead(node: IpAddr, is_encrypted: bool) -> u32 {
+pub(super) fn overhead(node: IpAddr, is_encrypted: bool) -> u32 {
     let length = match node {
         IpAddr::V4(_) => ENCAPSULATION_LENGTH_V4,
         IpAddr::V6(_) => ENCAPSULATION_LENGTH_V6,

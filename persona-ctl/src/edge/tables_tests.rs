@@ -30,6 +30,7 @@ fn observed() -> Observed {
         neighbours: [((1, node), [9; 6]), ((2, ip("fe80::1")), [8; 6])].into(),
         narrowed: BTreeMap::new(),
         wire_ifindex: None,
+        can_queue: false,
     }
 }
 
@@ -220,10 +221,41 @@ fn a_routes_own_mtu_counts() {
 #[test]
 fn rates_of_a_lease_are_policed() {
     let mut lease = lease_of(ports(), "10.0.0.1", 1_400);
-    let Item::Lease(item) = &mut lease else { unreachable!() };
     let subject_number = SubjectNumber(9);
-    item.rates = Some(LeaseRates { subject_number, egress_bps: Some(8_000), ingress_bps: None, burst_bytes: Some(7) });
-    let plan = build_of(vec![pool("pool", 10), node("n1", "10.0.0.1"), lease]).unwrap();
-    let wanted = PolicedSubject { number: subject_number, egress_bps: Some(8_000), ingress_bps: None, burst_bytes: 7 };
-    assert_eq!(plan.tables.leases[0].policed, Some(wanted));
+    let (egress_bps, ingress_bps, burst_bytes) = (Some(112_000_000), Some(112_000_000), Some(7));
+    for (held, can_queue, policing, class) in [
+        (false, true, Policing::BehindNode, 0),
+        (true, false, Policing::AtRate, 0),
+        (true, true, Policing::InClass(20), 0x7e50_0015),
+    ] {
+        let Item::Lease(item) = &mut lease else { unreachable!() };
+        item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held });
+        let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease.clone()];
+        let observed = Observed { can_queue, ..observed() };
+        let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();
+        let wanted = PolicedSubject { number: subject_number, egress_bps, ingress_bps, burst_bytes: 7, policing };
+        assert_eq!(plan.tables.leases[0].policed, Some(wanted));
+        assert_eq!(class_inward(&plan.tables.leases[0]), class);
+        let rate = |ifindex, minor| plan.queues.shapers[&ifindex].classes[&minor].rate_bytes_per_sec;
+        if class == 0 {
+            assert_eq!(plan.queues.shapers, BTreeMap::new());
+        } else {
+            assert_eq!((rate(2, 20), rate(1, 21)), (14_140_000, 14_500_000), "out 14 bytes more than inside, in 50");
+        }
+    }
+}
+
+#[test]
+fn an_encrypted_subjects_queue_stands_on_the_tunnels_device() {
+    let mut lease = lease_of(ports(), "10.0.0.1", 1_300);
+    let Item::Lease(item) = &mut lease else { unreachable!() };
+    let (subject_number, burst_bytes, held) = (SubjectNumber(9), None, true);
+    let (egress_bps, ingress_bps) = (None, Some(130_000_000));
+    item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held });
+    item.encrypted = true;
+    let observed = Observed { can_queue: true, wire_ifindex: Some(7), ..observed() };
+    let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease];
+    let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();
+    assert_eq!(plan.queues.shapers.keys().collect::<Vec<_>>(), [&7]);
+    assert_eq!(plan.queues.shapers[&7].classes[&21].rate_bytes_per_sec, 16_700_000, "1,336 of 1,300 bytes");
 }

@@ -18,9 +18,33 @@ pub(super) const FQ: &str = "fq";
 
 const TCA_FQ_PLIMIT: u16 = 1;
 const TCA_FQ_FLOW_PLIMIT: u16 = 2;
+const TCA_FQ_BUCKETS_LOG: u16 = 8;
 
 /// Most packets that wait on a device, and in one of its flows: programs bound what waits by time, for each subject by itself.
 const LIMITS: [(u16, u32); 2] = [(TCA_FQ_PLIMIT, 1 << 20), (TCA_FQ_FLOW_PLIMIT, 1 << 17)];
+
+/// Whose flows pass a device: `fq` looks them up in rows, each of 8 bytes, and is made with 1,024 of them by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowsOf {
+    /// One subject's: few rows are enough, and there is a device for each.
+    OneSubject,
+    /// Everybody's.
+    Many,
+}
+
+impl FlowsOf {
+    /// log2 of the rows.
+    fn rows_log(self) -> u32 {
+        match self {
+            Self::OneSubject => 4,
+            Self::Many => 10,
+        }
+    }
+
+    fn options(self) -> Vec<(u16, u32)> {
+        LIMITS.into_iter().chain([(TCA_FQ_BUCKETS_LOG, self.rows_log())]).collect()
+    }
+}
 
 /// The loopback device, which every network namespace has under this index.
 const LOOPBACK: u32 = 1;
@@ -49,22 +73,23 @@ impl Netlink {
     }
 
     /// Makes our `fq` a device's root queue; our HTB makes room for it.
-    pub async fn raise_fair_queue(&self, ifindex: u32) -> Result<(), NetlinkError> {
+    pub async fn raise_fair_queue(&self, ifindex: u32, flows: FlowsOf) -> Result<(), NetlinkError> {
         let qdiscs = self.root_queues().await?;
         let root = qdiscs.iter().find(|qdisc| is_root_of(qdisc, ifindex) && qdisc.header.handle != TcHandle::UNSPEC);
         match root {
             Some(root) if !is_our_root(root) => return Err(foreign(ifindex, root)),
-            Some(root) if kind(root) == FQ && has_limits(root) => return Ok(()),
+            Some(root) if kind(root) == FQ && has_options(root, flows) => return Ok(()),
             Some(root) if kind(root) != FQ => self.remove_shaper(ifindex).await?,
             _ => {}
         }
-        let options = TcAttribute::Options(LIMITS.map(|(kind, most)| raw(kind, most.to_ne_bytes().to_vec())).into());
+        let options = flows.options().into_iter().map(|(kind, value)| raw(kind, value.to_ne_bytes().to_vec()));
+        let options = TcAttribute::Options(options.collect());
         let message = message(ifindex, ours(0), TcHandle::ROOT, FQ, Some(options));
         let request = request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_REPLACE);
         self.acknowledged(request, || format!("fq on device {ifindex}")).await?;
         let qdiscs = self.root_queues().await?;
         match qdiscs.iter().find(|qdisc| is_root_of(qdisc, ifindex)) {
-            Some(root) if is_our_root(root) && kind(root) == FQ && has_limits(root) => Ok(()),
+            Some(root) if is_our_root(root) && kind(root) == FQ && has_options(root, flows) => Ok(()),
             shown => Err(NetlinkError::ReadBack { ifindex, shown: format!("{:?}", shown.map(kind)) }),
         }
     }
@@ -83,8 +108,8 @@ impl Netlink {
     }
 }
 
-fn has_limits(root: &TcMessage) -> bool {
+fn has_options(root: &TcMessage, flows: FlowsOf) -> bool {
     let Some(options) = option_bytes(root) else { return false };
-    let limit = |kind| nested(&options, kind).and_then(|value| word_at(&value, 0));
-    LIMITS.iter().all(|(kind, most)| limit(*kind) == Some(*most))
+    let word = |kind| nested(&options, kind).and_then(|value| word_at(&value, 0));
+    flows.options().into_iter().all(|(kind, value)| word(kind) == Some(value))
 }

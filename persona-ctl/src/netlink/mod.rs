@@ -18,6 +18,7 @@ mod tc_options;
 mod watch;
 
 pub use address::{LinkAddress, OUR_PROTOCOL, network_of};
+pub use fair_queue::FlowsOf;
 pub use label::AddressLabel;
 pub use link::{Link, Peer};
 pub use namespace::run_inside;

@@ -43,6 +43,15 @@ impl Netlink {
         Ok(shapers)
     }
 
+    /// The devices with a root queue that somebody else has put there; the kernel's default is nobody's.
+    pub async fn foreign_roots(&self) -> Result<BTreeSet<u32>, NetlinkError> {
+        let is_foreign = |qdisc: &&TcMessage| {
+            let is_set = qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle != TcHandle::UNSPEC;
+            is_set && !is_our_root(qdisc)
+        };
+        Ok(self.qdiscs().await?.iter().filter(is_foreign).map(|qdisc| qdisc.header.index as u32).collect())
+    }
+
     /// Adds and changes what `wanted` says on a device, and leaves classes that it does not name.
     pub async fn raise_shaper(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
         let qdiscs = self.qdiscs().await?;

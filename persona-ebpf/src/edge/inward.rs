@@ -87,7 +87,7 @@ pub fn carry4<F: Frame>(
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
-    police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
+    police::admit(frame, config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     write_hop(frame, packet.at, &packet.ip)?;
     arrival.emit(frame, config, &tunnel(config, holder, hash), &packet.inner(), holder.next_hop()?, way)
 }
@@ -122,7 +122,7 @@ fn forward6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, cel
     }
     packet.count_hop()?;
     let packets = packet.packet_count(frame);
-    police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
+    police::admit(frame, config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     // Only the hop limit has changed.
     frame.write(packet.at() + HOP_LIMIT_AT, packet.ip.hop_limit)?;
     arrival.emit(frame, config, &tunnel(config, &holder, hash), &inner, holder.next_hop()?, Way::Send)

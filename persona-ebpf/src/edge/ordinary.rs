@@ -91,7 +91,7 @@ fn send_out<F: Frame>(
     destination: u32,
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
+    police::admit(frame, config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     frame.write(INNER_AT + TTL_AT, hop.0)?;
     frame.decapsulate(&Outer::PLAIN_V4)?;
     frame.send(&config.outside, &mapped(destination))
@@ -107,7 +107,7 @@ fn send_in<F: Frame>(
     (hash, inner): (u32, Inner),
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    police::admit(config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
+    police::admit(frame, config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     frame.write(ETHERNET_LENGTH + TTL_AT, hop.0)?;
     frame.encapsulate(&tunnel(config, holder, hash), &inner)?;
     frame.send(&holder.node.next_hop, &holder.node.address)

@@ -33,7 +33,7 @@ fn forward4<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let holder = source_holder(packet, address)?;
     check(frame, &holder, outer)?;
     let packets = packet.packet_count(frame);
-    police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
+    police::admit(frame, config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     let destination = packet.ip.destination;
     if maps::is_perhaps_own(destination, 0) && maps::egress_address(destination).is_some() {
         return Ok(Next::TURN);
@@ -66,7 +66,7 @@ fn forward6<F: Frame>(frame: &F, outer: &Outer, config: &EdgeConfig) -> Result<N
     let holder = maps::holder_of_cell(cell)?;
     check(frame, &holder, outer)?;
     let packets = packet.packet_count(frame);
-    police::admit(config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
+    police::admit(frame, config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     let key = network_key(&packet.ip.destination);
     if maps::is_perhaps_own(key[0], key[1]) && maps::egress_cell(&packet.ip.destination).is_some() {
         return Ok(Next::TURN);

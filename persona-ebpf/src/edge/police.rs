@@ -1,4 +1,5 @@
-//! The safety net behind the nodes' queues: what is far beyond a subject's rate is dropped ([`persona_common::police`]).
+//! The safety net behind queues: what is far beyond a subject's rate is dropped ([`persona_common::police`]). Where edges hold
+//! the rate themselves, a packet also names its class in their queues, or the bucket is of the rate itself.
 //!
 //! Asked by whoever carries a packet, once per packet and direction, and counts it if it may pass. CPUs share a bucket without a lock:
 //! each looks first and charges then, so that every byte that passes is charged, and of packets that come at the same time
@@ -6,16 +7,22 @@
 
 use persona_common::drop::DropReason;
 use persona_common::edge::{EdgeBlock, EdgeConfig};
-use persona_common::police::Found;
+use persona_common::police::{CLASS_HANDLE, Found};
 use persona_ebpf::atomic::{add_long, compare_exchange};
 use persona_ebpf::count::count_persona;
+use persona_ebpf::frame::Frame;
 use persona_ebpf::packet::Direction;
 
 use crate::maps;
 
-/// Counts a packet as its persona's traffic, unless it is beyond its subject's rate. One that has no rate costs a comparison.
+/// What a packet without a class is admitted by.
+const ADMITTED: u32 = 1;
+
+/// Counts a packet as its persona's traffic, unless it is beyond its subject's rate, and says which queue is its own. One that
+/// has no rate costs a comparison.
 #[inline(always)]
-pub fn admit(
+pub fn admit<F: Frame>(
+    frame: &F,
     config: &EdgeConfig,
     block: &EdgeBlock,
     direction: Direction,
@@ -27,10 +34,16 @@ pub fn admit(
         return Ok(());
     }
     let admitted = charge_and_count(block.indices, direction as u32, packets, byte_count, config.clock_offset_secs);
-    if admitted == 0 { Err(DropReason::Policed) } else { Ok(()) }
+    if admitted == 0 {
+        return Err(DropReason::Policed);
+    }
+    if admitted != ADMITTED {
+        frame.set_class(admitted);
+    }
+    Ok(())
 }
 
-/// A function of its own that counts too, for the sake of the stack: on Linux 6.1, what is kept over a call is too much for
+/// 0, [`ADMITTED`] or a class. A function of its own that counts too, for the sake of the stack: on Linux 6.1, what is kept over a call is too much for
 /// fragments at TC.
 #[inline(never)]
 fn charge_and_count(indices: u32, direction: u32, packets: u64, byte_count: u64, clock_offset_secs: u32) -> u32 {
@@ -45,7 +58,7 @@ fn charge_and_count(indices: u32, direction: u32, packets: u64, byte_count: u64,
 
 #[inline(always)]
 fn charge(index: u32, direction: Direction, byte_count: u64, clock_offset_secs: u32) -> u32 {
-    let Some(policer) = maps::policer(index) else { return 1 };
+    let Some(policer) = maps::policer(index) else { return ADMITTED };
     // SAFETY: within the cell, whose words are read one by one; user space writes rates whole and seldom.
     let bucket = unsafe {
         match direction {
@@ -56,7 +69,7 @@ fn charge(index: u32, direction: Direction, byte_count: u64, clock_offset_secs: 
     // SAFETY: as above.
     let (known, due_ns) = unsafe { (&*bucket, core::ptr::read_volatile(&raw const (*bucket).due_ns)) };
     if known.cost_per_byte == 0 {
-        return 1;
+        return ADMITTED;
     }
     let now_ns = maps::now_ns(clock_offset_secs);
     let cost_ns = known.cost_ns(byte_count);
@@ -72,5 +85,9 @@ fn charge(index: u32, direction: Direction, byte_count: u64, clock_offset_secs: 
             add_long(due, cost_ns);
         }
     }
-    1
+    // SAFETY: as above.
+    match unsafe { core::ptr::read_volatile(&raw const (*policer).class_minor) } {
+        0 => ADMITTED,
+        minor => CLASS_HANDLE | minor as u32 + direction as u32,
+    }
 }

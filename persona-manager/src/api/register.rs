@@ -244,8 +244,8 @@ fn check_address(draft: &Draft, id: &AgentId, address: IpAddr) -> Result<(), Ref
 
 fn details_of(draft: &mut Draft, before: Option<&AgentRecord>, request: &Register) -> Result<AgentDetails, Refusal> {
     let Some(group) = request.group.clone() else {
-        let draining = before.and_then(|before| before.node()).is_some_and(|node| node.draining);
-        return Ok(AgentDetails::Node(NodeDetails { up: false, draining }));
+        let node = before.and_then(|before| before.node()).cloned().unwrap_or_default();
+        return Ok(AgentDetails::Node(NodeDetails { up: false, ..node }));
     };
     let capacity = request.capacity;
     match before.and_then(|before| before.edge()) {

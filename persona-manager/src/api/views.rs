@@ -105,6 +105,7 @@ pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Agen
         live_slot_count: live.map_or(0, |live| live.leases.values().map(|it| u64::from(it.live_slot_count)).sum()),
         underlay_mtu: live.and_then(|live| live.underlay_mtu),
         tunnel: live.map(|live| live.tunnel.clone()).unwrap_or_default(),
+        shares: node.shares.iter().map(|(persona, share)| share.item(persona)).collect(),
         seen_ms: live.map_or(0, |live| live.seen_ms),
         version: record.version.clone(),
         desired: published(snapshot, &record.id),

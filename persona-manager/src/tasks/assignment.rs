@@ -8,16 +8,18 @@ use std::sync::Arc;
 
 use persona_core::ids::{GroupName, NodeName, SubjectId};
 use persona_core::wire::agent::Role;
-use persona_core::wire::desired::{DesiredState, ProbeItem};
+use persona_core::wire::desired::{DesiredState, ProbeItem, SubjectItem};
 use serde_json::json;
 
 use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
-use super::{activation, clock_steps, desired, exhaustion, health, leases, recovery, removal, tell, wear};
+use super::{
+    activation, clock_steps, desired, exhaustion, health, holding, leases, recovery, removal, shares, tell, wear,
+};
 use crate::config::Config;
 use crate::live::Live;
-use crate::store::{Brain, Desired, Draft, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
+use crate::store::{Brain, Desired, Draft, LeaseRecord, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
 
 /// Decides assignments, with what decisions rest on beside the store.
 #[derive(Clone)]
@@ -91,6 +93,7 @@ impl Assigner {
         removal::finish(draft, &reports, self.probe(draft.state()));
         self.live.planning().advance(draft, &reports);
         tell_nodes(draft, &outfits);
+        shares::divide(draft, &reports, &mut self.live.usage());
         let groups = reachable_groups(draft.state(), &outfits);
         desired::publish(draft, self.probe(draft.state()), &groups);
     }
@@ -209,6 +212,17 @@ fn is_active(snapshot: &Snapshot, target: &NetworkTarget) -> bool {
     target.leases().all(|id| leases::is_active(snapshot, id))
 }
 
+/// Names the edge that holds the subject to its rates, unless the plan has named one.
+fn held_by_one_edge(snapshot: &Snapshot, mut item: SubjectItem, leases: &[Arc<LeaseRecord>]) -> SubjectItem {
+    let network = item.network.as_mut().filter(|network| network.planned.is_empty());
+    if let (Some(network), Some(lease)) = (network, leases.first())
+        && !item.qos.enforce_at.is_node()
+    {
+        network.planned = holding::edge_of(snapshot, lease).into_iter().collect();
+    }
+    item
+}
+
 /// Tells nodes what their subjects wear; a subject whose new lease is not active yet goes on as before.
 fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
     for (subject, outfit) in outfits {
@@ -224,7 +238,8 @@ fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
                 let active = target.as_ref().filter(|target| is_active(draft.state(), target));
                 let ids = active.into_iter().flat_map(NetworkTarget::leases);
                 let leases: Vec<_> = ids.filter_map(|id| draft.state().leases.get(&id).cloned()).collect();
-                Some(tell::item_of(&record, &leases, &outfit.effective))
+                let item = tell::item_of(&record, &leases, &outfit.effective);
+                Some(held_by_one_edge(draft.state(), item, &leases))
             }
         };
         if item != record.item {

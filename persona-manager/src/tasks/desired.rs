@@ -64,6 +64,7 @@ struct World {
     leases_by_node: BTreeMap<NodeName, Vec<LeaseItem>>,
     leases_by_group: BTreeMap<GroupName, Vec<LeaseItem>>,
     subjects: BTreeMap<NodeName, Vec<Item>>,
+    shares: BTreeMap<NodeName, Vec<Item>>,
     /// Groups of which at least one edge is up.
     serving_groups: BTreeSet<GroupName>,
     /// Edges that were deleted and forget everything.
@@ -81,6 +82,7 @@ impl World {
             leases_by_node: BTreeMap::new(),
             leases_by_group: BTreeMap::new(),
             subjects: BTreeMap::new(),
+            shares: BTreeMap::new(),
             serving_groups: serving_groups(snapshot),
             leaving: BTreeSet::new(),
         };
@@ -106,8 +108,10 @@ impl World {
             self.tunnels.insert(agent.id.clone(), TunnelItem { role, name, address: agent.address, end });
         }
         match &agent.details {
-            AgentDetails::Node(_) => {
-                let Ok(name) = agent.id.name.parse() else { return };
+            AgentDetails::Node(node) => {
+                let Ok(name) = agent.id.name.parse::<NodeName>() else { return };
+                let shares = node.shares.iter().map(|(persona, share)| Item::Share(share.item(persona)));
+                self.shares.insert(name.clone(), shares.collect());
                 self.nodes.insert(agent.id.name.clone(), NodeItem { name, address: agent.address });
             }
             AgentDetails::Edge(edge) => {
@@ -207,7 +211,8 @@ fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
     let (egress_bps, ingress_bps) = (item.qos.egress_most_bps(), item.qos.ingress_most_bps());
     let burst_bytes = item.qos.burst_bytes;
     egress_bps.or(ingress_bps)?;
-    Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes })
+    let held = !item.qos.enforce_at.is_node();
+    Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes, held })
 }
 
 fn items_of(world: &World, id: &AgentId, probe: ProbeItem) -> BTreeMap<String, Item> {
@@ -225,11 +230,13 @@ fn node_items(world: &World, id: &AgentId) -> Vec<Item> {
     let groups: BTreeSet<&GroupName> = leases.iter().map(|lease| &lease.group).chain(reachable).collect();
     let edges: Vec<&EdgeItem> = groups.into_iter().filter_map(|group| world.edges.get(group)).flatten().collect();
     let subjects = world.subjects.get(&node).into_iter().flatten().cloned();
+    let shares = world.shares.get(&node).into_iter().flatten().cloned();
     // A node learns of its edges' ends, never of another node's.
     let needs_tunnel = leases.iter().any(|lease| lease.encrypted);
     let far_ends = edges.iter().filter(|_| needs_tunnel).map(|edge| AgentId::edge(edge.name.as_str()));
     let tunnels: Vec<Item> = far_ends.filter_map(|edge| world.tunnel(&edge)).collect();
     let leases = leases.iter().cloned().map(Item::Lease);
+    let subjects = subjects.chain(shares);
     leases.chain(subjects).chain(edges.iter().map(|edge| Item::Edge((*edge).clone()))).chain(tunnels).collect()
 }
 

@@ -58,9 +58,14 @@ impl Reports {
 
     /// Whether an agent did not report for too long.
     pub(super) fn is_silent(&self, id: &AgentId) -> bool {
+        self.silent_ms(id) > self.silent_after_ms
+    }
+
+    /// How long an agent hasn't reported, milliseconds.
+    pub(super) fn silent_ms(&self, id: &AgentId) -> u64 {
         let joined = self.registered.get(id).copied().unwrap_or(self.started);
         let seen = self.get(id).map_or(joined, |live| live.seen);
-        self.now.saturating_sub(seen) > self.silent_after_ms
+        self.now.saturating_sub(seen)
     }
 
     /// What everybody says who is told of an edge, or was before his last acknowledgement.

@@ -139,6 +139,7 @@ fn qos_of(effective: &Effective) -> SubjectQos {
         burst_bytes: qos.burst.map(|burst| burst.0),
         dscp: qos.effective_dscp().map(|dscp| dscp.value()),
         shared: shared_of(effective),
+        enforce_at: qos.enforce_at.unwrap_or_default(),
     }
 }
 
@@ -149,6 +150,7 @@ fn shared_of(effective: &Effective) -> Option<SharedQos> {
     let bps = |rate: Option<BitRate>| rate.map(|rate| rate.0);
     Some(SharedQos {
         persona: origin.persona.clone(),
+        scope: shared.scope.unwrap_or_default(),
         egress_bps: bps(shared.egress_rate),
         ingress_bps: bps(shared.ingress_rate),
         guaranteed_bps: bps(qos.guaranteed_rate),
@@ -175,7 +177,7 @@ fn resources_of(effective: &Effective) -> Option<Box<SubjectResources>> {
 
 #[cfg(test)]
 mod tests {
-    use persona_core::document::{Document, Format, parse_documents};
+    use persona_core::document::{Document, Format, SharedScope, parse_documents};
     use persona_core::ids::PersonaName;
 
     use super::*;
@@ -215,7 +217,8 @@ mod tests {
         let persona: PersonaName = "gold".parse().unwrap();
         effective.origins.insert(Section::Qos, Origin { persona: persona.clone(), version: 3, layer: Layer::Binding });
         let (egress_bps, ingress_bps) = (Some(9_000_000), Some(8_000_000));
-        let shared = SharedQos { persona, egress_bps, ingress_bps, guaranteed_bps: Some(1_000_000) };
+        let (scope, guaranteed_bps) = (SharedScope::Node, Some(1_000_000));
+        let shared = SharedQos { persona, scope, egress_bps, ingress_bps, guaranteed_bps };
         let qos = qos_of(&effective);
         assert_eq!(qos.shared, Some(shared));
         assert_eq!((qos.egress_most_bps(), qos.ingress_most_bps()), (Some(2_000_000), Some(8_000_000)));

@@ -1,7 +1,7 @@
 //! Leases of both families and of whole addresses, as edges and nodes are told of them.
 
 use crate::support::*;
-use persona_core::document::{Assign, Filtering};
+use persona_core::document::{Assign, EnforceAt, Filtering};
 use persona_core::wire::agent::{Report, Role};
 use persona_core::wire::desired::{DesiredState, Item, LeaseItem, LeaseRates, LeaseSpace, SubjectNetwork};
 use serde_json::{Value, json};
@@ -177,9 +177,42 @@ async fn edges_learn_the_rates_in_force_with_every_lease_of_the_subject() {
     assert_eq!(numbers, [subject.number; 2]);
     assert_eq!([1, 2].map(|id| lease(&node.state, id).rates), [None; 2], "its node has them with the subject");
 
+    assert!([1, 2].iter().all(|id| !rates(&edge.state, *id).unwrap().held), "its node holds it");
+    assert_eq!(subject.network.as_ref().unwrap().planned, []);
+
     // Old leases go by what the subject wears now.
     let (status, body) = app.post("/v1/switch", json!({ "subject": WEB, "persona": "free" })).await;
     assert_eq!(status, 200, "{body}");
     until_worn(&mut node, &mut edge, &[3, 4]).await;
     edge.until("no rates", |state| [1, 2, 3, 4].iter().all(|id| rates(state, *id).is_none())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_that_edges_hold_are_told_to_them_and_one_edge_to_the_node() {
+    let mut held = persona_with("held", json!({ "egress": { "pools": ["fra"] } }));
+    held["spec"]["qos"] = json!({ "egressRate": "20mbit", "enforceAt": "edge" });
+    let mut both = held.clone();
+    both["metadata"]["name"] = json!("both");
+    both["spec"]["qos"]["enforceAt"] = json!("both");
+    let (app, mut node, mut edge) = world(vec![held, both]).await;
+    until_worn(&mut node, &mut edge, &[1]).await;
+    let qos = |state: &DesiredState| match &state.items[&format!("subject/{WEB}")] {
+        Item::Subject(item) => (item.qos.enforce_at, item.needs_class()),
+        other => panic!("{other:?}"),
+    };
+    let is_held = |state: &DesiredState, id: u64| {
+        has_lease(state, id) && lease(state, id).rates.is_some_and(|it| it.held && it.egress_bps == Some(20_000_000))
+    };
+    edge.until("a rate that it holds", |state| is_held(state, 1)).await;
+    edge.report(alive()).await;
+    assert_eq!(qos(&node.state), (EnforceAt::Edge, false), "the node has no class for it");
+    let named =
+        |state: &DesiredState| network(state).unwrap().planned.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(named(&node.state), ["f1"]);
+
+    let (status, body) = app.post("/v1/switch", json!({ "subject": WEB, "persona": "both" })).await;
+    assert_eq!(status, 200, "{body}");
+    until_worn(&mut node, &mut edge, &[2]).await;
+    edge.until("the same rate", |state| is_held(state, 2)).await;
+    assert_eq!(qos(&node.state), (EnforceAt::Both, true));
 }

@@ -17,5 +17,6 @@ mod removal;
 mod revocation;
 mod room;
 mod rotation;
+mod shares;
 mod support;
 mod versions;

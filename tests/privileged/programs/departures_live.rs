@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use persona_ctl::dataplane::departures::class_of;
 use persona_ctl::dataplane::{Departures, HeldRate, Hook};
-use persona_ctl::netlink::Netlink;
+use persona_ctl::netlink::{FlowsOf, Netlink};
 use persona_tests::sys;
 
 use super::namespace::Namespace;
@@ -83,9 +83,9 @@ fn queues(at: &Namespace, devices: [u32; 2], change: Change) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let netlink = Netlink::open().unwrap();
-            for ifindex in devices {
+            for (ifindex, flows) in devices.into_iter().zip([FlowsOf::Many, FlowsOf::OneSubject]) {
                 match change {
-                    Change::Raise => netlink.raise_fair_queue(ifindex).await.unwrap(),
+                    Change::Raise => netlink.raise_fair_queue(ifindex, flows).await.unwrap(),
                     Change::Remove => netlink.remove_fair_queue(ifindex).await.unwrap(),
                 }
             }

@@ -80,9 +80,13 @@ fn police(edge: &mut EdgeDataplane, underlay: Underlay, egress_bps: Option<u64>,
 }
 
 fn policed(underlay: Underlay, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> EdgeTables {
+    policed_so(underlay, egress_bps, ingress_bps, Policing::BehindNode)
+}
+
+fn policed_so(underlay: Underlay, egress_bps: Option<u64>, ingress_bps: Option<u64>, policing: Policing) -> EdgeTables {
     let mut tables = underlay.tables();
     for lease in tables.leases.iter_mut().filter(|lease| lease.vni == Vni(VNI)) {
-        lease.policed = Some(PolicedSubject { number: A, egress_bps, ingress_bps, burst_bytes: 0 });
+        lease.policed = Some(PolicedSubject { number: A, egress_bps, ingress_bps, burst_bytes: 0, policing });
     }
     tables
 }
@@ -139,6 +143,47 @@ fn a_burst_passes_then_no_more_than_time_gives_back() {
             }
         });
     }
+}
+
+#[test]
+fn where_no_queue_can_stand_an_edge_polices_at_the_rate_itself() {
+    with_held(Underlay::V4, |edge, held| {
+        let (out, into) = (&frames(Underlay::V4)[0], &frames(Underlay::V4)[3]);
+        for flavour in Flavour::BOTH {
+            edge.apply(&Underlay::V4.tables()).unwrap();
+            let rates = (Some(RATE_BPS), Some(RATE_BPS * 8 / 5));
+            edge.apply(&policed_so(Underlay::V4, rates.0, rates.1, Policing::AtRate)).unwrap();
+            assert_eq!([out, into].map(|frame| passed(edge, held, flavour, frame)), [BURST_COUNT; 2], "{flavour:?}");
+            held.now_secs += 60;
+            // 7,500 bytes and 12,000 are through.
+            assert_eq!([out, into].map(|frame| passed(edge, held, flavour, frame)), [6, 9], "{flavour:?}");
+        }
+    });
+}
+
+#[test]
+fn where_queues_stand_a_packet_names_its_class_and_its_direction() {
+    with_held(Underlay::V4, |edge, held| {
+        let frames = frames(Underlay::V4);
+        for (rates, classes) in
+            [((Some(RATE_BPS), Some(RATE_BPS)), [0x7e50_0014, 0x7e50_0015]), ((None, Some(RATE_BPS)), [0, 0x7e50_0015])]
+        {
+            police(edge, Underlay::V4, rates.0, rates.1);
+            let class = |edge: &EdgeDataplane, held: &mut Held, (side, frame): &(&str, Vec<u8>)| {
+                held.hold();
+                run_tc(edge.programs(), &format!("edge_{side}"), frame, Facts::default()).priority
+            };
+            let of_all = |edge: &EdgeDataplane, held: &mut Held| {
+                frames.iter().map(|frame| class(edge, held, frame)).collect::<Vec<_>>()
+            };
+            assert_eq!(of_all(edge, held), [0; 6], "the node's queues hold it");
+            edge.apply(&policed_so(Underlay::V4, rates.0, rates.1, Policing::InClass(0x14))).unwrap();
+            let [out, into] = classes;
+            assert_eq!(of_all(edge, held), [out, out, out, into, into, into]);
+            // What is far beyond is dropped all the same.
+            assert!(passed(edge, held, Flavour::Tc, &frames[3]) < BURST_COUNT);
+        }
+    });
 }
 
 #[test]

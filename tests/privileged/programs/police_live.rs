@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use persona_core::ids::{SubjectNumber, Vni};
-use persona_ctl::dataplane::tables::PolicedSubject;
+use persona_ctl::dataplane::tables::{PolicedSubject, Policing};
 use persona_ctl::dataplane::{EdgeDataplane, Hook};
 
 use super::path::Chain;
@@ -75,7 +75,8 @@ fn twice_the_rate_comes_out_as_a_quarter_more_than_the_rate() {
     let mut edge = chain.open_edge(Hook::Tc);
     let mut tables = chain.edge_tables();
     let (number, egress_bps) = (SubjectNumber(7), Some(RATE_BPS));
-    tables.leases[0].policed = Some(PolicedSubject { number, egress_bps, ingress_bps: None, burst_bytes: 0 });
+    let policing = Policing::BehindNode;
+    tables.leases[0].policed = Some(PolicedSubject { number, egress_bps, ingress_bps: None, burst_bytes: 0, policing });
     edge.apply(&tables).unwrap();
     let server = chain.server.enter(|| UdpSocket::bind((chain.family.server(), 7_200)).unwrap());
     let socket = chain.workload.enter(|| UdpSocket::bind((chain.client, 0)).unwrap());

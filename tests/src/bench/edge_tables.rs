@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use persona_core::ids::{EdgeNumber, Generation, SubjectNumber, Vni};
 use persona_core::wire::desired::LeaseSpace;
 use persona_ctl::dataplane::tables::{
-    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, PolicedSubject,
+    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, PolicedSubject, Policing,
 };
 
 use super::packets::{Datagram, Tunnel};
@@ -111,6 +111,7 @@ pub fn policed(mut tables: EdgeTables) -> EdgeTables {
             egress_bps: Some(POLICED_BPS),
             ingress_bps: Some(POLICED_BPS),
             burst_bytes: 0,
+            policing: Policing::BehindNode,
         });
     }
     tables

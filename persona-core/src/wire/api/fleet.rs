@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Capability, EdgeName, EdgeNumber, Generation, GroupName, NodeName};
 use crate::wire::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection};
+use crate::wire::desired::ShareItem;
 use crate::wire::load::EdgeLoad;
 use crate::wire::tunnel::TunnelReport;
 
@@ -43,6 +44,9 @@ pub struct NodeView {
     /// Its encrypted tunnels.
     #[serde(default)]
     pub tunnel: TunnelReport,
+    /// What it is told to have of totals over all nodes.
+    #[serde(default)]
+    pub shares: Vec<ShareItem>,
     /// When it last reported.
     pub seen_ms: u64,
     /// Its program's version.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use persona_core::fleet_share::Share;
 use persona_core::health::{EdgeState, Hold};
-use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName};
+use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName, PersonaName};
 use persona_core::wire::agent::{EdgeCapacity, Role};
-use persona_core::wire::desired::TunnelEnd;
+use persona_core::wire::desired::{ShareItem, TunnelEnd};
 use serde::{Deserialize, Serialize};
 
 /// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
@@ -135,6 +136,25 @@ pub(crate) struct NodeDetails {
     /// Whether its subjects get nothing new: old flows go on until they end.
     #[serde(default)]
     pub draining: bool,
+    /// What it has of personas' totals over all nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<PersonaName, NodeShare>,
+}
+
+/// What a node has of a persona's total over all nodes, bits per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeShare {
+    /// Upwards.
+    pub egress: Share,
+    /// Downwards.
+    pub ingress: Share,
+}
+
+impl NodeShare {
+    /// What the node is told.
+    pub(crate) fn item(&self, persona: &PersonaName) -> ShareItem {
+        ShareItem { persona: persona.clone(), egress_bps: self.egress.told, ingress_bps: self.ingress.told }
+    }
 }
 
 /// What only edges have.

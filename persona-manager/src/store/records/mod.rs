@@ -18,7 +18,7 @@ pub(crate) use persona_core::health::EdgeState;
 pub(crate) use access::AccessTokenRecord;
 pub(crate) use activation::{ActivationRecord, RuleIn, SignalRecord};
 pub(crate) use agents::{
-    AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, weight_default,
+    AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, NodeShare, weight_default,
 };
 pub(crate) use documents::{DocumentRecord, VersionRecord};
 pub(crate) use journal::{AUDIT_STUB_KEY, AuditStubRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};

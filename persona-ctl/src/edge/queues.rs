@@ -1,0 +1,94 @@
+//! The queues of subjects whose rates edges hold: upwards on the outside device, downwards on the inside device, or on the
+//! tunnel's for what is encrypted. Pure.
+//!
+//! They are those of nodes, with the programs of the edge naming the class ([`persona_common::police`]). Where a device can have
+//! none, or classes run out, the programs drop what is beyond the rate.
+
+use std::collections::BTreeMap;
+
+use persona_common::police::CLASS_HANDLE;
+use persona_core::ids::SubjectNumber;
+use persona_core::wire::desired::{LeaseItem, LeaseRates, SubjectImpair, SubjectQos};
+
+use super::observe::Observed;
+use super::tables::overhead;
+use crate::agent::queues::{DEVICE_OVERHEAD_BYTES, Numbers, ShapedSubject, class};
+use crate::dataplane::tables::Policing;
+use crate::netlink::{HANDLE_MAJOR, Shaper};
+
+const _: () = assert!(CLASS_HANDLE == (HANDLE_MAJOR as u32) << 16);
+
+/// Pairs of class minors, 2 to 65,533: one for each direction of a subject.
+const PAIR_COUNT_MAX: u16 = 32_766;
+
+/// Queues per device, and how each subject is policed whose rates edges hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct EdgeQueues {
+    /// Device index → its queues.
+    pub shapers: BTreeMap<u32, Shaper>,
+    /// Who is held, and how.
+    pub held: BTreeMap<SubjectNumber, Policing>,
+}
+
+/// A subject whose rates edges hold.
+struct Held {
+    rates: LeaseRates,
+    mtu: u16,
+    /// Whether some of its leases go beside the encrypted tunnel, and some through it.
+    is_plain: bool,
+    is_encrypted: bool,
+}
+
+/// The queues that the holders of these leases need.
+pub(super) fn plan(leases: &[&LeaseItem], observed: &Observed) -> EdgeQueues {
+    let (mut queues, mut pairs) = (EdgeQueues::default(), Numbers::up_to(PAIR_COUNT_MAX));
+    for (number, held) in held(leases) {
+        let pair = Some(&mut pairs).filter(|_| observed.can_queue).and_then(|pairs| pairs.take(number.0).ok());
+        let Some(pair) = pair else {
+            queues.held.insert(number, Policing::AtRate);
+            continue;
+        };
+        let minor = 2 * pair;
+        queues.held.insert(number, Policing::InClass(minor));
+        queues.add(&held, minor, observed);
+    }
+    queues
+}
+
+impl EdgeQueues {
+    fn add(&mut self, held: &Held, minor: u16, observed: &Observed) {
+        let qos = SubjectQos { burst_bytes: held.rates.burst_bytes, ..SubjectQos::default() };
+        let (number, mtu, impair) = (held.rates.subject_number, held.mtu, SubjectImpair::default());
+        let subject = ShapedSubject { number, mtu, qos, impair, device: None };
+        let mut put = |ifindex: u32, minor: u16, rate_bps: u64, overhead_bytes: u64| {
+            let class = class(rate_bps, &subject, overhead_bytes);
+            self.shapers.entry(ifindex).or_default().classes.insert(minor, class);
+        };
+        if let Some(rate_bps) = held.rates.egress_bps {
+            put(observed.outside.index, minor, rate_bps, DEVICE_OVERHEAD_BYTES);
+        }
+        let Some(rate_bps) = held.rates.ingress_bps else { return };
+        let tunnel_bytes = u64::from(overhead(observed.address, false));
+        if held.is_plain {
+            put(observed.inside.index, minor + 1, rate_bps, DEVICE_OVERHEAD_BYTES + tunnel_bytes);
+        }
+        // The tunnel's device has no Ethernet, and what encryption adds comes behind it.
+        if let Some(wire_ifindex) = observed.wire_ifindex.filter(|_| held.is_encrypted) {
+            put(wire_ifindex, minor + 1, rate_bps, tunnel_bytes);
+        }
+    }
+}
+
+/// Who holds these leases and is held to its rates here.
+fn held(leases: &[&LeaseItem]) -> BTreeMap<SubjectNumber, Held> {
+    let mut all: BTreeMap<SubjectNumber, Held> = BTreeMap::new();
+    for lease in leases {
+        let Some(rates) = lease.rates.filter(|rates| rates.held) else { continue };
+        let new = Held { rates, mtu: 0, is_plain: false, is_encrypted: false };
+        let held = all.entry(rates.subject_number).or_insert(new);
+        held.mtu = held.mtu.max(lease.mtu);
+        held.is_plain |= !lease.encrypted;
+        held.is_encrypted |= lease.encrypted;
+    }
+    all
+}
