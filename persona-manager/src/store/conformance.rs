@@ -145,7 +145,7 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 11));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 12));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
