@@ -47,6 +47,7 @@ pub(super) async fn plan(State(context): State<Context>) -> Result<Json<PlanView
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryParams {
     /// At most, 1 to 1,000; 100 where nothing is said.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
