@@ -25,6 +25,8 @@ mod nearest;
 pub mod ownership;
 pub mod plan;
 pub mod predict;
+pub mod reach;
 pub mod signal;
+pub mod trial;
 pub mod units;
 pub mod wire;

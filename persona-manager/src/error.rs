@@ -15,6 +15,8 @@ pub(crate) struct Refusal {
     cause: Option<anyhow::Error>,
     /// The version in force, for the answer's ETag.
     current: Option<String>,
+    /// When it can be asked for again, seconds from now.
+    retry_after_secs: Option<u64>,
 }
 
 /// The kinds of refusals.
@@ -32,6 +34,8 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     /// Too many requests come from there.
     TooMany,
+    /// It reaches more of the fleet than changes may within an hour.
+    ReachExceeded,
     /// It contradicts what is there.
     Conflict,
     /// It was changed since it was read.
@@ -68,6 +72,9 @@ impl Kind {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know the method")
             }
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests come from you"),
+            Self::ReachExceeded => {
+                (StatusCode::TOO_MANY_REQUESTS, "reach-exceeded", "This reaches too much of the fleet")
+            }
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "This contradicts what is there"),
             Self::VersionConflict => {
                 (StatusCode::PRECONDITION_FAILED, "version-conflict", "It was changed since you read it")
@@ -94,7 +101,7 @@ impl Kind {
 impl Refusal {
     /// A refusal of a kind; `detail` says what is wrong and what would be valid.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), parts: Vec::new(), cause: None, current: None }
+        Self { kind, detail: detail.into(), parts: Vec::new(), cause: None, current: None, retry_after_secs: None }
     }
 
     /// The input is wrong.
@@ -139,6 +146,11 @@ impl Refusal {
         self
     }
 
+    /// The same with the time after which it can be asked for again.
+    pub(crate) fn with_retry_after(self, secs: Option<u64>) -> Self {
+        Self { retry_after_secs: secs, ..self }
+    }
+
     /// What is wrong.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
@@ -161,6 +173,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, name, title) = self.kind.http();
         let current = self.current.as_deref().and_then(etag);
+        let retry_after_secs = self.retry_after_secs;
         let (detail, errors) = self.into_shown();
         let problem = Problem {
             kind: format!("/problems/{name}"),
@@ -173,6 +186,9 @@ impl IntoResponse for Refusal {
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some(current) = current {
             response.headers_mut().insert(header::ETAG, current);
+        }
+        if let Some(secs) = retry_after_secs {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -28,6 +28,7 @@ mod overrides;
 mod passed_on;
 mod planning;
 mod pushed;
+mod reach;
 mod revocation;
 mod server;
 #[cfg(test)]

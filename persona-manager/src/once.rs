@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::sha256_hex;
 use crate::error::{Kind, Refusal};
-use crate::store::{Draft, OnceRecord};
+use crate::store::{Draft, OnceRecord, Snapshot};
 
 /// The header that has the key.
 pub(crate) const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -61,9 +61,9 @@ impl Once {
     }
 
     /// The answer that was given before, if one was.
-    fn find<T: DeserializeOwned>(&self, draft: &Draft) -> Result<Option<T>, Refusal> {
-        let kept = draft.state().once.get(&self.id);
-        let Some(kept) = kept.filter(|kept| !is_over(kept, draft.now_ms())) else { return Ok(None) };
+    pub(crate) fn find<T: DeserializeOwned>(&self, snapshot: &Snapshot, now_ms: u64) -> Result<Option<T>, Refusal> {
+        let kept = snapshot.once.get(&self.id);
+        let Some(kept) = kept.filter(|kept| !is_over(kept, now_ms)) else { return Ok(None) };
         if kept.request != self.request {
             let detail = "this Idempotency-Key came with another request before: take a new key for a new request";
             return Err(Refusal::new(Kind::KeyReused, detail));
@@ -119,7 +119,7 @@ pub(crate) fn make<T: Serialize + DeserializeOwned>(
     make: impl FnOnce(&mut Draft) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     let Some(once) = once else { return make(draft) };
-    if let Some(before) = once.find(draft)? {
+    if let Some(before) = once.find(draft.state(), draft.now_ms())? {
         return Ok(before);
     }
     let made = make(draft)?;
@@ -134,7 +134,6 @@ fn is_over(kept: &OnceRecord, now_ms: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Snapshot;
 
     const KEY: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 

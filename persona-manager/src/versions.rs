@@ -1,13 +1,15 @@
-//! Which version of a document somebody has read, and whether it is still the newest: nobody overwrites unseen what another
-//! has changed meanwhile.
+//! Which version of a document, a setting, a node or an edge somebody has read, and whether it is still the newest: nobody
+//! overwrites unseen what another has changed meanwhile.
 
 use axum::http::{HeaderMap, header};
 use persona_core::document::{Document, Kind, RESOURCE_VERSION};
 use persona_core::wire::api::ProblemPart;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
+use crate::auth::sha256_hex;
 use crate::error::{Kind as RefusalKind, Refusal};
-use crate::store::{Snapshot, VersionRecord};
+use crate::store::{AgentId, AgentRecord, Snapshot, VersionRecord};
 
 /// Digits of the digest in a resource version: a store that went back to a backup gives a version number twice.
 const DIGEST_DIGITS: usize = 12;
@@ -25,7 +27,7 @@ impl Expected {
     /// Reads `If-Match`, which a change must have (RFC 9110 §13.1.1).
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let missing = || {
-            let detail = "send If-Match with the ETag of the document as you read it, or * for whatever is there";
+            let detail = "send If-Match with the ETag of what you change as you read it, or * for whatever is there";
             Refusal::new(RefusalKind::VersionMissing, detail)
         };
         let text = headers.get(header::IF_MATCH).ok_or_else(missing)?;
@@ -49,6 +51,38 @@ impl Expected {
             Self::Versions(_) => Err(conflict(kind, name, Some(&current))),
         }
     }
+
+    /// Refuses a change of something that has no versions and another tag than expected.
+    pub(crate) fn check_tag(&self, what: &str, current: &str) -> Result<(), Refusal> {
+        match self {
+            Self::Any => Ok(()),
+            Self::Versions(read) if read.iter().any(|tag| tag == current) => Ok(()),
+            Self::Versions(_) => {
+                let detail =
+                    format!("{what} was changed since you read it and has the ETag {current} now: read it again");
+                let part = ProblemPart::new(what, format!("the newest is {current}"));
+                Err(Refusal::new(RefusalKind::VersionConflict, detail).with_parts(vec![part]).with_current(current))
+            }
+        }
+    }
+
+    /// The same for a node or an edge. Who does not exist is for others to say.
+    pub(crate) fn check_agent(&self, snapshot: &Snapshot, id: &AgentId) -> Result<(), Refusal> {
+        snapshot.agents.get(id).map_or(Ok(()), |agent| self.check_tag(&id.to_string(), &agent_tag(agent)))
+    }
+}
+
+/// What ETags call a value that has no versions: the beginning of its digest.
+pub(crate) fn value_tag(value: &impl Serialize) -> String {
+    let text = serde_json::to_vec(value).expect("what is stored has string keys only");
+    sha256_hex(&text)[..DIGEST_DIGITS].to_owned()
+}
+
+/// The same of a node or an edge: who it is, by its key, and what people have said about it. What it reports is none of that.
+pub(crate) fn agent_tag(agent: &AgentRecord) -> String {
+    let node = agent.node().map(|node| node.draining);
+    let edge = agent.edge().map(|edge| (edge.draining, edge.weight, edge.is_leaving));
+    value_tag(&json!([agent.public_key, agent.bound_labels, node, edge]))
 }
 
 /// How documents and ETags name a version: its number, and the beginning of its digest.

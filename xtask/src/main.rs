@@ -1,5 +1,6 @@
 //! What the newcomer and CI run: `cargo xtask setup`, `check`, `test` and `demo`; and what takes longer.
 
+mod api;
 mod bench;
 mod binaries;
 mod check;
@@ -33,7 +34,8 @@ enum Task {
     Test(test::Args),
     /// Instructions that each kernel's verifier looks at, written to docs/benchmarks/verifier.json.
     Verifier,
-    /// Millions of random and mutated frames through every program, held against a model of them; some twenty minutes.
+    /// Millions of random and mutated frames through every program, held against a model of them; some twenty minutes. Or
+    /// another subject: `soak kills`.
     Soak(soak::Args),
     /// Speed, ours beside the kernel's own way, written to docs/benchmarks/.
     Bench(bench::Args),

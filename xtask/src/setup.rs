@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::command::{cache_dir, find_program, output_of, quietly};
-use crate::{ebpf, packages, unpacked, vm};
+use crate::{api, ebpf, packages, unpacked, vm};
 
 /// The linker for eBPF: its version, and LLVM versions that it can be built with, best first.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -47,6 +47,8 @@ pub(crate) enum Purpose {
     Test,
     /// `cargo xtask test --vm`.
     Guests,
+    /// `cargo xtask test --api`.
+    Api,
     /// `cargo xtask bench`.
     Benchmarks,
 }
@@ -59,7 +61,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -68,6 +70,7 @@ const STEPS: [Step; 9] = [
     Step { name: "test tools", purpose: Purpose::Test, find: find_test_tools, install: install_test_tools },
     Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
     Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
+    Step { name: "schemathesis", purpose: Purpose::Api, find: api::find, install: api::install },
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
 ];
 
@@ -75,7 +78,9 @@ const STEPS: [Step; 9] = [
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(&[purpose]),
-        None => ensure(&[Purpose::Build, Purpose::Check, Purpose::Test, Purpose::Guests, Purpose::Benchmarks]),
+        None => {
+            ensure(&[Purpose::Build, Purpose::Check, Purpose::Test, Purpose::Guests, Purpose::Api, Purpose::Benchmarks])
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask soak`: many random and mutated frames through every program, held against the model of them; what went
-//! through is kept in `docs/benchmarks/frames.json`.
+//! through is kept in `docs/benchmarks/frames.json`. Other subjects have files of their own.
+
+mod kills;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -20,9 +22,19 @@ const WORLD_COUNT: u64 = 4;
 /// The test that prints them.
 const TEST: &str = "programs::fuzz::";
 
+/// What else can be soaked.
+#[derive(Debug, clap::Subcommand)]
+enum Subject {
+    /// Managers that are killed at random moments under clients that write: nothing acknowledged is lost.
+    Kills(kills::Args),
+}
+
 /// How long to go on.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    subject: Option<Subject>,
     /// Frames through every program: over an underlay of either family, with rewritten and with configured leases, a
     /// quarter each.
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(4..))]
@@ -32,8 +44,16 @@ pub(crate) struct Args {
     seed: Option<u64>,
 }
 
-/// Runs the frames, showing how far they are, and writes what was counted.
+/// Runs one subject; without a name the frames.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.subject {
+        Some(Subject::Kills(args)) => kills::run(args),
+        None => run_frames(args),
+    }
+}
+
+/// Runs the frames, showing how far they are, and writes what was counted.
+fn run_frames(args: &Args) -> Result<()> {
     setup::require_root()?;
     setup::ensure(&[Purpose::Build, Purpose::Test])?;
     let tests = Tests::build_optimised()?;

@@ -1,10 +1,12 @@
-//! `cargo xtask test`: unit tests as the user, then the privileged tests as root, then those again on other kernels.
+//! `cargo xtask test`: unit tests as the user, then the privileged tests as root, then those again on other kernels. The API
+//! is judged by others where it is asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
 
 use anyhow::Result;
 
+use crate::api;
 use crate::binaries::{TESTED, Tests};
 use crate::command::{cargo, show};
 use crate::setup::{self, Purpose};
@@ -15,11 +17,14 @@ use crate::vm::{self, Choice};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only the tests that need root.
-    #[arg(long, conflicts_with_all = ["unprivileged", "vm"])]
+    #[arg(long, conflicts_with_all = ["unprivileged", "vm", "api"])]
     privileged: bool,
     /// Only the tests that need no root.
-    #[arg(long, conflicts_with = "vm")]
+    #[arg(long, conflicts_with_all = ["vm", "api"])]
     unprivileged: bool,
+    /// Only the manager's API, judged by schemathesis.
+    #[arg(long, conflicts_with_all = ["vm", "filter"])]
+    api: bool,
     /// Only the guests: privileged tests on other kernels, in software emulation, which needs no root.
     #[arg(long)]
     vm: bool,
@@ -36,9 +41,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !stages.run("setup", || set_up(args)) {
         return stages.finish();
     }
-    let is_whole = !args.privileged && !args.unprivileged && !args.vm;
+    let is_whole = !args.privileged && !args.unprivileged && !args.vm && !args.api;
     if is_whole || args.unprivileged {
         stages.run("unit tests", || unit_tests(args));
+    }
+    if args.api {
+        stages.run("API", api::run);
     }
     if is_whole || args.privileged {
         stages.run("privileged tests", || privileged_tests(args));
@@ -53,6 +61,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn set_up(args: &Args) -> Result<()> {
     if args.unprivileged {
         return setup::ensure(&[Purpose::Build]);
+    }
+    if args.api {
+        return setup::ensure(&[Purpose::Build, Purpose::Api]);
     }
     if args.vm {
         return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests]);

@@ -12,6 +12,7 @@ mod items;
 pub mod limits;
 pub mod load;
 pub mod planning;
+pub mod reach;
 pub mod signals;
 mod space;
 pub mod tunnel;

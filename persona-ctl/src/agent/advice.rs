@@ -51,9 +51,13 @@ fn queues(queues: Queues) -> Check {
     Check::present("rates", found)
 }
 
+/// Whether a cgroup is the other one, or below it.
+pub(super) fn is_below(group: &str, own: &str) -> bool {
+    own == group || own.strip_prefix(group.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+}
+
 fn host_cgroup(host: &str, own: &str) -> Check {
-    let below = own == host || own.strip_prefix(host.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
-    if below {
+    if is_below(host, own) {
         let advice =
             "run the agent in another group (the unit has its own slice), or the manager's address must be in bypass";
         Check::missing("host cgroup", Outcome::Degraded, format!("{host} holds this process too ({own})"), advice)

@@ -8,6 +8,7 @@ use persona_core::ids::{Capability, NodeName};
 use persona_core::units::{BitRate, Cidr};
 use serde::{Deserialize, Serialize};
 
+use super::trial::ROLLBACK_AFTER_SECS;
 use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
 use crate::config::Place;
 use crate::dataplane::{Coexistence, Offloads};
@@ -36,6 +37,9 @@ pub enum ConfigurationError {
         /// The key in the capacity.
         key: &'static str,
     },
+    /// The connection is not even given up in that time.
+    #[error("rollback_after_secs is {0}; use 10 or more, or 0 for never")]
+    Rollback(u32),
     /// A workload that contradicts itself or another one.
     #[error(transparent)]
     Workload(#[from] WorkloadConfigError),
@@ -99,6 +103,9 @@ pub struct AgentFile {
     /// For this long after programs are first attached, connections that were open before may pass as they are, seconds.
     #[serde(default)]
     pub adopt_secs: u32,
+    /// A generation that touches this host's own way to the managers is taken back if none answers for this long, seconds;
+    /// 10 or more, 0: never. Default: 30.
+    pub rollback_after_secs: Option<u32>,
     /// Where metrics are served, such as `127.0.0.1:9600`. Default: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Which WireGuard encrypts the tunnels of encrypted personas.
@@ -203,14 +210,17 @@ impl AgentFile {
             self.name.is_none().then(|| missing("name", "--name")),
             self.uplink.is_none().then(|| missing("uplink", "--uplink")),
         ];
-        workloads.map(ConfigurationError::Workload).chain(keys.into_iter().flatten()).chain(token).collect()
+        let rollback = self.rollback_after_secs.filter(|secs| (1..10).contains(secs)).map(ConfigurationError::Rollback);
+        let others = keys.into_iter().flatten().chain(rollback).chain(token);
+        workloads.map(ConfigurationError::Workload).chain(others).collect()
     }
 
     /// The whole file as it is in force, with defaults, and without secrets.
     pub fn in_force(config: AgentConfig) -> Self {
         let AgentConfig { state_dir, bpffs, file, .. } = config;
         let join_token = file.join_token.as_ref().map(|_| REDACTED.to_owned());
-        Self { state_dir: Some(state_dir), bpffs: Some(bpffs), join_token, ..file }
+        let rollback_after_secs = Some(file.rollback_after_secs.unwrap_or(ROLLBACK_AFTER_SECS));
+        Self { state_dir: Some(state_dir), bpffs: Some(bpffs), join_token, rollback_after_secs, ..file }
     }
 
     /// Checks what was read.
@@ -238,6 +248,7 @@ impl ConfigurationError {
         match self {
             Self::Missing { key, .. } => Place::Key(key),
             Self::NoCapacity { .. } => Place::Key("capacity"),
+            Self::Rollback(_) => Place::Key("rollback_after_secs"),
             Self::JoinToken { .. } => Place::Key("join_token_file"),
             Self::Workload(WorkloadConfigError::Nameless(_)) => Place::Key("workload"),
             Self::Workload(WorkloadConfigError::Contradiction { name, .. }) => {

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use persona_core::ids::{EdgeNumber, SubjectId, WorkloadName};
+use persona_core::ids::{EdgeNumber, Generation, SubjectId, WorkloadName};
 use persona_core::liveness::Verdict;
+use persona_core::trial::Turn;
 use persona_core::wire::agent::{Register, Rejection, Role};
 use persona_core::wire::desired::DesiredState;
 use tokio::sync::{Notify, mpsc};
@@ -21,6 +22,7 @@ use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
 use super::report;
 use super::telling::Telling;
+use super::trial::Trials;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
 use crate::host;
 use crate::limits::{InstanceConfig, Keeper};
@@ -54,6 +56,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result
             _ = interval.tick() => agent.housekeep(),
             Some((edge, verdict)) = agent.verdicts.recv() => { agent.tell_verdict(edge, verdict); continue }
             Ok(()) = agent.link.desired.changed() => {}
+            Ok(()) = agent.link.heard.changed(), if agent.trials.is_running() => {}
             () = agent.changed.notified() => tokio::time::sleep(SETTLE).await,
         }
         agent.pass().await;
@@ -70,6 +73,9 @@ struct Agent {
     link: Link,
     state_file: StateFile,
     applied: DesiredState,
+    /// While a generation is on trial, the one before it.
+    before: DesiredState,
+    trials: Trials,
     rejected: Option<Rejection>,
     changed: Arc<Notify>,
     verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
@@ -108,16 +114,21 @@ impl Agent {
         let limits = start_limits(&config, stop);
         let meter = start_meter(&config, link.reporter(), stop);
         let state_file = StateFile::in_directory(&config.state_dir);
-        let applied = state_file.load().unwrap_or_default();
+        let trials = Trials::open(&config);
+        let before = state_file.load().unwrap_or_default();
+        let applied = trials.in_force().unwrap_or_else(|| before.clone());
+        let rejected = trials.rejection(Generation::default());
         let path_mtus = PathMtus::listen(&changed).context("errors of routers cannot be listened for")?;
         let mut reconciler = Reconciler::new(config, netlink, dataplane, prober, path_mtus);
         reconciler.observed = Some(observed);
-        let (rejected, pass_count, said, standing) = Default::default();
+        let (pass_count, said, standing) = Default::default();
         Ok(Self {
             reconciler,
             link,
             state_file,
             applied,
+            before,
+            trials,
             rejected,
             changed,
             verdicts,
@@ -144,9 +155,14 @@ impl Agent {
         if let Some(address) = self.reconciler.observed.as_ref().and_then(|observed| observed.address) {
             self.link.set_address(address).await;
         }
+        self.judge_trial();
         // A manager whose store went back asks what is in force before it sends what follows.
         let is_older = newest.generation < self.applied.generation;
-        let has_news = newest.generation != Default::default() && newest != self.applied && !is_older;
+        let is_held_back = self.trials.holds_back(&newest);
+        if let Some(rejection) = self.trials.rejection(newest.generation).filter(|_| is_held_back) {
+            self.rejected = Some(rejection);
+        }
+        let has_news = newest.generation != Default::default() && newest != self.applied && !is_older && !is_held_back;
         if has_news && self.take(&newest).await {
             return self.tell_state();
         }
@@ -155,6 +171,7 @@ impl Agent {
         self.applied = applied;
         match outcome {
             Ok(notes) => {
+                self.trials.start();
                 self.said.clear();
                 self.tell_standing(notes);
             }
@@ -165,19 +182,58 @@ impl Agent {
 
     /// Applies a new state. If that fails it is rejected whole, with the reason.
     async fn take(&mut self, newest: &DesiredState) -> bool {
+        let is_on_trial = self.trials.arm(&self.applied, newest);
         match self.reconciler.apply(newest, MtuPolicy::Refuse).await {
             Ok(notes) => {
                 self.tell_standing(notes);
                 tracing::info!(generation = %newest.generation, "desired state is in force");
-                self.state_file.store(newest);
                 self.applied.clone_from(newest);
                 self.rejected = None;
                 self.said.clear();
+                match is_on_trial {
+                    true => self.trials.start(),
+                    false => self.settle(),
+                }
                 true
             }
             Err(error) => {
+                if is_on_trial {
+                    self.trials.end();
+                }
                 self.reject(newest, &error);
                 false
+            }
+        }
+    }
+
+    /// What is in force has nothing to prove, or has proved it.
+    fn settle(&mut self) {
+        self.trials.end();
+        self.state_file.store(&self.applied);
+        self.before.clone_from(&self.applied);
+    }
+
+    /// Looks whether the generation on trial has stood it.
+    fn judge_trial(&mut self) {
+        let heard = self.link.heard.borrow_and_update().clone();
+        match self.trials.turn(&heard) {
+            Turn::Wait | Turn::TryAgain => {}
+            Turn::Keep => {
+                tracing::info!(generation = %self.applied.generation, "a manager answers: the generation stays");
+                self.settle();
+            }
+            Turn::PutBack => {
+                let (tried, before) = (self.applied.generation, self.before.generation);
+                let message = format!("no manager answers since generation {tried} is in force: {before} is put back");
+                self.tell(&[Note::new("apply.put-back", &self.reconciler.config.name, message)]);
+                // The pass goes on to make it true, and tries again if it cannot.
+                self.applied.clone_from(&self.before);
+            }
+            Turn::Condemn => {
+                let Some(Rejection { generation, reason }) = self.trials.rejection(self.applied.generation) else {
+                    return;
+                };
+                tracing::warn!(%generation, reason, "a generation cut this host off from the managers and is rejected");
             }
         }
     }
@@ -203,9 +259,11 @@ impl Agent {
         let underlay_mtu = observed.map(Observed::underlay_mtu);
         let edges = self.edge_health();
         let tunnel = crate::wire::report(&mut self.reconciler.wire);
+        let is_on_trial = self.trials.is_running();
         self.link.report_now(|outbox| {
             outbox.report.tunnel = Some(tunnel);
-            outbox.set_in_force(&self.applied);
+            // What is on trial may have to go back to what was before, and its leases.
+            outbox.set_in_force(if is_on_trial { &self.before } else { &self.applied });
             outbox.report.rejected = self.rejected.clone();
             outbox.report.workloads = workloads;
             outbox.report.edges = Some(edges);
@@ -301,8 +359,9 @@ impl Agent {
                 slow_path.add_to(&mut counters);
                 counters.cut_flows = self.cuts.flow_count;
                 self.meter.turn(Arc::new(counters.clone()));
+                let is_on_trial = self.trials.is_running();
                 self.link.report_next(|outbox| {
-                    outbox.report.drained = drained;
+                    outbox.report.drained = if is_on_trial { Vec::new() } else { drained };
                     outbox.report.counters = Some(counters);
                     if let Some(usage) = &usage {
                         outbox.report.leases.clone_from(usage);

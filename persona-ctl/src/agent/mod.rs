@@ -26,6 +26,7 @@ mod shared_rate;
 mod slow;
 mod tables;
 mod telling;
+mod trial;
 mod workload_config;
 
 pub use advice::{advice, own_cgroup};

@@ -32,11 +32,20 @@ pub(super) struct AccessArgs {
     /// File with root certificates in PEM that the manager's must verify under, instead of the token's pin.
     #[arg(long, global = true, value_name = "FILE", env = "PERSONA_CA_FILE")]
     ca_file: Option<PathBuf>,
+    /// Go over the limit of what changes may reach of the fleet within an hour, and why; administrators may. The event log
+    /// keeps it. `persona-ctl reach show` has the limit.
+    #[arg(long, global = true, value_name = "REASON")]
+    override_reach: Option<String>,
 }
 
 impl AccessArgs {
-    /// Finds out all three.
+    /// Finds out all of it.
     pub(super) fn resolve(self) -> anyhow::Result<Access> {
+        let override_reach = self.override_reach.clone();
+        Ok(Access { override_reach, ..self.of_whom()? })
+    }
+
+    fn of_whom(self) -> anyhow::Result<Access> {
         let is_told = self.token_file.is_some() || self.manager.is_some();
         if !is_told && let Some(access) = self.of_context()? {
             return Ok(access);
@@ -46,7 +55,8 @@ impl AccessArgs {
         let manager = self.manager.or(named).unwrap_or_else(|| local_manager(Path::new(SOCKET_DEFAULT)));
         let roots = self.ca_file.as_deref().map(read_roots).transpose()?;
         let pin = credential.as_ref().and_then(|credential| credential.pin).map(Trust::Pin);
-        Ok(Access { manager, trust: roots.or(pin), token: credential.map(|credential| credential.bearer()) })
+        let token = credential.map(|credential| credential.bearer());
+        Ok(Access { manager, trust: roots.or(pin), token, ..Access::default() })
     }
 }
 
@@ -128,6 +138,7 @@ mod tests {
             context: None,
             token_file: Some(file.clone()),
             ca_file: None,
+            override_reach: None,
         };
         let access = args(None).resolve().unwrap();
         assert_eq!((access.manager.as_str(), access.token.as_deref()), ("https://m1:1", Some("1f.aabb")));

@@ -65,7 +65,7 @@ impl LoginArgs {
         let credential = self.read()?;
         let trust = credential.pin.map(Trust::Pin);
         let manager = credential.managers.first().context("a token names a manager")?.clone();
-        let access = Access { manager, trust, token: Some(credential.bearer()) };
+        let access = Access { manager, trust, token: Some(credential.bearer()), ..Access::default() };
         let client = ApiClient::open(&access)?;
         let known = client.whoami().await?;
         let roots = if access.trust.is_some() { client.roots().await?.roots } else { Vec::new() };

@@ -33,6 +33,7 @@ mod persona;
 mod persona_file;
 mod plan;
 mod print;
+mod reach;
 mod removal;
 mod replay;
 mod request;
@@ -153,6 +154,9 @@ enum Command {
     /// The plan of the live fleet: who is on which edge and why, what moved, how it is planned.
     #[command(subcommand)]
     Plan(plan::PlanCommand),
+    /// How much of the fleet changes by people and programs may reach within an hour.
+    #[command(subcommand)]
+    Reach(reach::ReachCommand),
     Simulate(simulate::SimulateArgs),
     /// Put a persona on a subject by hand.
     Switch(switch::SwitchArgs),
@@ -255,6 +259,7 @@ impl Command {
             Self::Request(args) => args.run(&session).await,
             Self::Explain(args) => args.run(&session).await,
             Self::Plan(command) => command.run(&session).await,
+            Self::Reach(command) => command.run(&session).await,
             Self::Simulate(args) => args.run(&session).await,
             Self::Activation(command) => command.run(&session).await,
             Self::Signal(command) => command.run(&session).await,
@@ -436,6 +441,13 @@ mod tests {
             ("plan set", false),
             ("plan set --mode often", false),
             ("plan settings", true),
+            ("reach show -o json", true),
+            ("reach set --percent-per-hour 25 --subjects-at-least 10", true),
+            ("reach set --percent-per-hour 0", false),
+            ("reach set --off", true),
+            ("reach set", false),
+            ("reach set --off --percent-per-hour 5", false),
+            ("edge drain fra1 --override-reach burning", true),
             ("simulate -f fleet.yaml --kill FRA", false),
             ("monitor --write a.pcapng tcp port 443 and host 10.1.0.2", true),
         ];

@@ -68,7 +68,7 @@ impl PlanCommand {
             Self::History { limit } => {
                 session.output.show(&session.client.plan_history(limit).await?, |events| history(events))
             }
-            Self::Settings => session.output.show(&session.client.plan_settings().await?, settings_text),
+            Self::Settings => session.output.show(&session.client.plan_settings().await?.value, settings_text),
             Self::Set(args) => session.output.show(&args.set(session).await?, settings_text),
         }
     }
@@ -78,11 +78,11 @@ impl SetArgs {
     async fn set(self, session: &Session) -> anyhow::Result<PlanSettings> {
         let known = session.client.plan_settings().await?;
         let rules = match &self.file {
-            Some(path) => read_rules(path, known.mode)?,
-            None => known,
+            Some(path) => read_rules(path, known.value.mode)?,
+            None => known.value.clone(),
         };
         let mode = self.mode.map_or(rules.mode, PlanMode::from);
-        Ok(session.client.set_plan_settings(&PlanSettings { mode, ..rules }).await?)
+        Ok(session.client.set_plan_settings(&known, &PlanSettings { mode, ..rules }).await?)
     }
 }
 

@@ -68,7 +68,8 @@ impl Context {
         let credential: Credential = self.token.parse().ok()?;
         let roots = (!self.roots.is_empty()).then(|| Trust::Roots(self.roots.clone()));
         let trust = roots.or(credential.pin.map(Trust::Pin));
-        Some(Access { manager: credential.managers.first()?.clone(), trust, token: Some(credential.bearer()) })
+        let (manager, token) = (credential.managers.first()?.clone(), Some(credential.bearer()));
+        Some(Access { manager, trust, token, ..Access::default() })
     }
 }
 

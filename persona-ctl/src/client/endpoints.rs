@@ -11,6 +11,7 @@ use persona_core::wire::api::{
     Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView};
+use persona_core::wire::reach::{ReachSettings, ReachView};
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -18,7 +19,7 @@ use tokio_util::io::StreamReader;
 
 use super::error::ClientError;
 use super::http::{ApiClient, read};
-use super::versions::Applying;
+use super::versions::{Applying, AsRead};
 
 /// The longest line of an event stream, bytes.
 const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -65,7 +66,7 @@ impl ApiClient {
 
     /// Deletes a persona that nobody wears.
     pub async fn delete_persona(&self, name: &str) -> Result<(), ClientError> {
-        self.delete_as_read(&["personas", name]).await
+        self.delete_as_read(&["personas", name], &[]).await
     }
 
     /// Every binding.
@@ -80,7 +81,7 @@ impl ApiClient {
 
     /// Deletes a binding; who wore something only by it wears it no longer.
     pub async fn delete_binding(&self, name: &str) -> Result<(), ClientError> {
-        self.delete_as_read(&["bindings", name]).await
+        self.delete_as_read(&["bindings", name], &[]).await
     }
 
     /// Every egress pool.
@@ -95,7 +96,7 @@ impl ApiClient {
 
     /// Deletes an egress pool that nothing is leased from.
     pub async fn delete_egress_pool(&self, name: &str) -> Result<(), ClientError> {
-        self.delete_as_read(&["egress-pools", name]).await
+        self.delete_as_read(&["egress-pools", name], &[]).await
     }
 
     /// The live fleet as planning sees it.
@@ -115,14 +116,31 @@ impl ApiClient {
     }
 
     /// How the fleet is planned.
-    pub async fn plan_settings(&self) -> Result<PlanSettings, ClientError> {
-        self.get(&["settings", "planning"]).await
+    pub async fn plan_settings(&self) -> Result<AsRead<PlanSettings>, ClientError> {
+        self.get_as_read(&["settings", "planning"]).await
     }
 
-    /// Sets how the fleet is planned.
-    pub async fn set_plan_settings(&self, settings: &PlanSettings) -> Result<PlanSettings, ClientError> {
-        let request = self.request(Method::PUT, &["settings", "planning"], &[]).json(settings);
-        read(self.answer(request).await?).await
+    /// Sets how the fleet is planned, unless another did since it was read.
+    pub async fn set_plan_settings(
+        &self,
+        before: &AsRead<PlanSettings>,
+        settings: &PlanSettings,
+    ) -> Result<PlanSettings, ClientError> {
+        self.put_over(&["settings", "planning"], before, settings).await
+    }
+
+    /// How much of the fleet changes may reach within an hour, and what is left of it.
+    pub async fn reach(&self) -> Result<AsRead<ReachView>, ClientError> {
+        self.get_as_read(&["settings", "reach"]).await
+    }
+
+    /// Sets that, unless another did since it was read.
+    pub async fn set_reach(
+        &self,
+        before: &AsRead<ReachView>,
+        settings: &ReachSettings,
+    ) -> Result<ReachView, ClientError> {
+        self.put_over(&["settings", "reach"], before, settings).await
     }
 
     /// Every node.
@@ -144,7 +162,7 @@ impl ApiClient {
     /// Deletes a node; with a reason even while its subjects hold leases.
     pub async fn delete_node(&self, name: &NodeName, force: Option<&str>) -> Result<(), ClientError> {
         let force = force.map(|reason| ("force", reason.to_owned()));
-        self.delete_with(&["nodes", name.as_str()], force.as_slice()).await
+        self.delete_as_read(&["nodes", name.as_str()], force.as_slice()).await
     }
 
     /// Revokes a node's key: it is out at once.
@@ -165,13 +183,14 @@ impl ApiClient {
 
     /// Sets an edge's share of its group's flows.
     pub async fn set_edge_weight(&self, name: &EdgeName, weight: u16) -> Result<EdgeView, ClientError> {
-        self.put(&["edges", name.as_str(), "weight"], &EdgeWeight { weight }).await
+        let before: AsRead<EdgeView> = self.get_as_read(&["edges", name.as_str()]).await?;
+        self.put_over(&["edges", name.as_str(), "weight"], &before, &EdgeWeight { weight }).await
     }
 
     /// Deletes an edge; with a reason even while it carries flows.
     pub async fn delete_edge(&self, name: &EdgeName, force: Option<&str>) -> Result<(), ClientError> {
         let force = force.map(|reason| ("force", reason.to_owned()));
-        self.delete_with(&["edges", name.as_str()], force.as_slice()).await
+        self.delete_as_read(&["edges", name.as_str()], force.as_slice()).await
     }
 
     /// Every edge.

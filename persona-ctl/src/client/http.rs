@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use persona_core::wire::agent::ROOTS_HEADER;
 use persona_core::wire::api::{AssignmentView, Page};
+use persona_core::wire::reach::OVERRIDE_HEADER;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Access {
     pub trust: Option<Trust>,
     /// The access token, `ID.SECRET`.
     pub token: Option<String>,
+    /// Why changes go over the limit of what they may reach of the fleet.
+    pub override_reach: Option<String>,
 }
 
 /// A client of one manager.
@@ -80,13 +83,18 @@ impl ApiClient {
             let trust = access.trust.as_ref().ok_or_else(|| ClientError::NoTrust(place.clone()))?;
             builder = builder.tls_backend_preconfigured(trust.client_config(None, &["h2", "http/1.1"])?);
         }
+        let mut headers = HeaderMap::new();
         if let Some(token) = &access.token {
             if base.scheme() == "http" && !place.starts_with(SOCKET_SCHEME) && !is_loopback(&base) {
                 return Err(ClientError::PlainToken(place));
             }
-            builder = builder.default_headers(bearer(token)?);
+            headers.extend(bearer(token)?);
         }
-        let http = builder.build().map_err(|_| invalid())?;
+        if let Some(reason) = &access.override_reach {
+            let reason = HeaderValue::from_bytes(reason.as_bytes()).map_err(|_| ClientError::Reason)?;
+            headers.insert(OVERRIDE_HEADER, reason);
+        }
+        let http = builder.default_headers(headers).build().map_err(|_| invalid())?;
         Ok(Self { base, place, http, roots_digest: Arc::default() })
     }
 
@@ -124,14 +132,6 @@ impl ApiClient {
     /// Posts what has no answer but that it is done.
     pub(super) async fn order(&self, path: Path<'_>, body: &impl Serialize) -> Result<(), ClientError> {
         self.answer(self.request(Method::POST, path, &[]).json(body)).await.map(drop)
-    }
-
-    pub(super) async fn put<T: DeserializeOwned>(
-        &self,
-        path: Path<'_>,
-        body: &impl Serialize,
-    ) -> Result<T, ClientError> {
-        read(self.answer(self.request(Method::PUT, path, &[]).json(body)).await?).await
     }
 
     pub(super) async fn delete_with(&self, path: Path<'_>, query: Query<'_>) -> Result<(), ClientError> {
@@ -236,8 +236,10 @@ mod tests {
     fn nothing_is_sent_to_whom_cannot_be_told_and_no_token_in_plain() {
         assert!(matches!(ApiClient::new("https://127.0.0.1:1"), Err(ClientError::NoTrust(_))));
         assert!(ApiClient::new("unix:/run/persona.sock").is_ok());
-        let with_token =
-            |url: &str| ApiClient::open(&Access { manager: url.into(), trust: None, token: Some("1.secret".into()) });
+        let with_token = |url: &str| {
+            let token = Some("1.secret".into());
+            ApiClient::open(&Access { manager: url.into(), token, ..Access::default() })
+        };
         for (url, is_sent) in [("http://10.0.0.1:1", false), ("http://m", false), ("http://[::1]:1", true)] {
             assert_eq!(with_token(url).is_ok(), is_sent, "{url}");
             assert!(!format!("{:?}", with_token(url)).contains("secret"), "{url}");

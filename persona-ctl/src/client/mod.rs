@@ -12,4 +12,4 @@ mod versions;
 pub use contexts::{Context, ContextError, Contexts};
 pub use error::ClientError;
 pub use http::{Access, ApiClient, MANAGER_DEFAULT};
-pub use versions::Applying;
+pub use versions::{Applying, AsRead};

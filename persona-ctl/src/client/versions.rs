@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use persona_core::document::RESOURCE_VERSION;
 use reqwest::Method;
-use reqwest::header::{ETAG, HeaderValue, IF_MATCH};
+use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::ClientError;
-use super::http::{ApiClient, Path};
+use super::http::{ApiClient, Path, Query, read};
 
 /// How documents are applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,7 +21,33 @@ pub struct Applying {
     pub force_conflicts: bool,
 }
 
+/// Something with the version in which it was read.
+#[derive(Debug, Clone)]
+pub struct AsRead<T> {
+    /// What was read.
+    pub value: T,
+    tag: HeaderValue,
+}
+
 impl ApiClient {
+    /// Reads something to change it.
+    pub(super) async fn get_as_read<T: DeserializeOwned>(&self, path: Path<'_>) -> Result<AsRead<T>, ClientError> {
+        let answer = self.answer(self.request(Method::GET, path, &[])).await?;
+        let tag = tag_in(answer.headers());
+        Ok(AsRead { value: read(answer).await?, tag })
+    }
+
+    /// Puts something else in the place of what was read, unless another did so meanwhile.
+    pub(super) async fn put_over<T, B: Serialize, A: DeserializeOwned>(
+        &self,
+        path: Path<'_>,
+        before: &AsRead<T>,
+        body: &B,
+    ) -> Result<A, ClientError> {
+        let request = self.request(Method::PUT, path, &[]).header(IF_MATCH, before.tag.clone());
+        read(self.answer(request.json(body)).await?).await
+    }
+
     /// Names the stored version in every document that names none and is stored.
     pub(super) async fn fill_versions(&self, documents: &mut [Value]) -> Result<(), ClientError> {
         let mut known: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
@@ -52,15 +80,19 @@ impl ApiClient {
         Ok(documents.into_iter().filter_map(version).collect())
     }
 
-    /// The ETag of one document; of a manager that gives none, whatever is there.
+    /// The ETag of one thing; of a manager that gives none, whatever is there.
     pub(super) async fn tag_of(&self, path: Path<'_>) -> Result<HeaderValue, ClientError> {
         let answer = self.answer(self.request(Method::GET, path, &[])).await?;
-        Ok(answer.headers().get(ETAG).cloned().unwrap_or(HeaderValue::from_static("*")))
+        Ok(tag_in(answer.headers()))
     }
 
-    /// Deletes a document as it is now.
-    pub(super) async fn delete_as_read(&self, path: Path<'_>) -> Result<(), ClientError> {
+    /// Deletes something as it is now.
+    pub(super) async fn delete_as_read(&self, path: Path<'_>, query: Query<'_>) -> Result<(), ClientError> {
         let tag = self.tag_of(path).await?;
-        self.answer(self.request(Method::DELETE, path, &[]).header(IF_MATCH, tag)).await.map(drop)
+        self.answer(self.request(Method::DELETE, path, query).header(IF_MATCH, tag)).await.map(drop)
     }
+}
+
+fn tag_in(headers: &HeaderMap) -> HeaderValue {
+    headers.get(ETAG).cloned().unwrap_or(HeaderValue::from_static("*"))
 }

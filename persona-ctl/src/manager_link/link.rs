@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use persona_core::wire::agent::Register;
@@ -16,6 +16,7 @@ use super::backoff::Backoff;
 use super::client::LinkError;
 use super::outbox::Outbox;
 use super::session::Session;
+use super::signs::Heard;
 
 /// A stream that breaks sooner counts as a failed attempt: two agents under one name would else take turns without pause.
 const STREAM_LASTS: Duration = Duration::from_secs(2);
@@ -40,6 +41,8 @@ pub struct Link {
     pub desired: watch::Receiver<DesiredState>,
     /// Counts the whole states that the manager has sent to this process; changes after `desired` has.
     pub snapshots: watch::Receiver<u64>,
+    /// What became of reports.
+    pub heard: watch::Receiver<Heard>,
     refresh: Arc<Notify>,
     outbox: Arc<Mutex<Outbox>>,
     wake: Arc<Notify>,
@@ -96,6 +99,7 @@ pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkE
     let session = Arc::new(Session::open(config)?);
     let (sender, desired) = watch::channel(DesiredState::default());
     let (snapshot_sender, snapshots) = watch::channel(0);
+    let (heard_sender, heard) = watch::channel(Heard::default());
     let (outbox, wake) = (Arc::<Mutex<Outbox>>::default(), Arc::<Notify>::default());
     let sender = Senders {
         desired: sender,
@@ -105,14 +109,16 @@ pub fn start(config: LinkConfig, stop: &CancellationToken) -> Result<Link, LinkE
         wake: Arc::clone(&wake),
     };
     let refresh = Arc::clone(&sender.refresh);
-    let link = Link { desired, snapshots, refresh, outbox, wake, session: Arc::clone(&session) };
+    let link = Link { desired, snapshots, heard, refresh, outbox, wake, session: Arc::clone(&session) };
     let (outbox, wake) = (Arc::clone(&link.outbox), Arc::clone(&link.wake));
     tokio::spawn({
         let (session, stop) = (Arc::clone(&session), stop.clone());
         async move { stop.run_until_cancelled_owned(keep_watching(&session, &sender)).await }
     });
     let stop = stop.clone();
-    tokio::spawn(async move { stop.run_until_cancelled_owned(keep_reporting(&session, &outbox, &wake)).await });
+    tokio::spawn(async move {
+        stop.run_until_cancelled_owned(keep_reporting(&session, &outbox, &wake, &heard_sender)).await
+    });
     Ok(link)
 }
 
@@ -199,10 +205,13 @@ async fn keep_watching(session: &Session, senders: &Senders) {
     }
 }
 
-async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify) {
+async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify, heard: &watch::Sender<Heard>) {
     let mut backoff = Backoff::default();
     loop {
-        match session.report_once(outbox).await {
+        let asked = Instant::now();
+        let outcome = session.report_once(outbox).await;
+        heard.send_modify(|heard| heard.take(asked, &outcome));
+        match outcome {
             Ok(()) => backoff.reset(),
             Err(error) => {
                 if matches!(error, LinkError::Unauthorized(_)) {

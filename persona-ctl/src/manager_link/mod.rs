@@ -10,9 +10,11 @@ mod link;
 mod managers;
 mod outbox;
 mod session;
+mod signs;
 mod state_file;
 
 pub use client::LinkError;
 pub use link::{Link, LinkConfig, Reporter, start};
 pub use outbox::Outbox;
-pub use state_file::StateFile;
+pub use signs::Heard;
+pub use state_file::{StateFile, replace};

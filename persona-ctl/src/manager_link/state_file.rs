@@ -46,6 +46,11 @@ impl StateFile {
     }
 }
 
+/// Replaces a file that only its owner may read, whole or not at all.
+pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write_private(path, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use persona_core::ids::Generation;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use persona_core::wire::agent::ROOTS_HEADER;
@@ -60,7 +59,5 @@ fn admit(context: &Context, request: &Request) -> Result<Caller, Box<Response>> 
 fn too_many(wait: Duration) -> Box<Response> {
     let secs = wait.as_secs() + 1;
     let refusal = Refusal::new(Kind::TooMany, format!("too many requests come from you: wait {secs} s"));
-    let mut response = refusal.into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
-    Box::new(response)
+    Box::new(refusal.with_retry_after(Some(secs)).into_response())
 }

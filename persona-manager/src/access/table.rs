@@ -77,6 +77,8 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("PUT", "/v1/settings/probe", OPERATE),
     ("GET", "/v1/settings/planning", READ),
     ("PUT", "/v1/settings/planning", OPERATE),
+    ("GET", "/v1/settings/reach", READ),
+    ("PUT", "/v1/settings/reach", ADMINISTER),
     ("GET", "/v1/fleet", READ),
     ("GET", "/v1/plan", READ),
     ("GET", "/v1/plan/history", READ),

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use persona_core::wire::api::{AccessTokenSecret, AccessTokenView, NewAccessToken, Page, Problem};
 use serde_json::json;
 
-use super::input::{KeyedBody, Params};
+use super::input::{KeyHeader, KeyedBody, Params};
 use super::join_tokens::new_credential;
 use super::page::{PageParams, page};
 use crate::auth::sha256_hex;
@@ -23,8 +23,7 @@ const NAME_LENGTH_MAX: usize = 63;
 
 /// Makes an access token; its secret is shown only here.
 #[utoipa::path(post, path = "/v1/access-tokens", request_body = NewAccessToken,
-    params(("Idempotency-Key" = Option<String>, Header,
-        description = "Random: the same request under the same key is done once and answered the same, for a day")),
+    params(KeyHeader),
     responses((status = 201, body = AccessTokenSecret), (status = "4XX", body = Problem)))]
 pub(super) async fn create(
     State(context): State<Context>,

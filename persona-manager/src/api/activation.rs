@@ -5,12 +5,14 @@ use axum::extract::{Path, State};
 use persona_core::wire::api::{ActivationView, AssignmentView, Problem, Trigger};
 use serde_json::json;
 
-use super::input::{Body, subject};
+use super::input::{KeyHeader, KeyedBody, ReachHeader, Reaching, subject};
 use super::switch::{answer, end};
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::once;
 use crate::overrides::{self, check_exists};
-use crate::store::{Override, SubjectRecord};
+use crate::reach;
+use crate::store::{Draft, Override, SubjectRecord};
 
 /// Every persona with rules that a subject may wear, what each rule sees and waits for, and what is worn for it.
 #[utoipa::path(get, path = "/v1/activation/{*subject}", params(("subject" = String, Path)),
@@ -30,28 +32,33 @@ pub(super) async fn status(
 }
 
 /// Puts a persona on in the layer of activation: above criteria, below requests and switches by hand.
-#[utoipa::path(post, path = "/v1/activation", request_body = Trigger,
+#[utoipa::path(post, path = "/v1/activation", params(KeyHeader, ReachHeader), request_body = Trigger,
     responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
 pub(super) async fn trigger(
     State(context): State<Context>,
-    Body(request): Body<Trigger>,
+    Reaching(overriding): Reaching,
+    KeyedBody(request, once): KeyedBody<Trigger>,
 ) -> Result<Json<AssignmentView>, Refusal> {
     let Trigger { subject, persona, for_ms } = request;
     let (assigner, who) = (context.assigner.clone(), subject.clone());
-    let change = context.store.change(move |draft| {
+    let trigger = move |draft: &mut Draft| {
         let until_ms = for_ms.map(|for_ms| draft.now_ms().saturating_add(for_ms));
-        overrides::trigger(draft, &assigner, &who, Override { value: persona, until_ms })
-    });
-    answer(&context, &subject, change.await?)
+        let trigger =
+            |draft: &mut Draft| overrides::trigger(draft, &assigner, &who, Override { value: persona, until_ms });
+        reach::within(draft, &overriding, trigger, |_, _, changed| u32::from(*changed))
+    };
+    let changed = context.store.change(move |draft| once::make(draft, once.as_ref(), trigger)).await?;
+    answer(&context, &subject, changed)
 }
 
 /// Releases a triggered activation: criteria decide again.
-#[utoipa::path(delete, path = "/v1/activation/{*subject}", params(("subject" = String, Path)),
+#[utoipa::path(delete, path = "/v1/activation/{*subject}", params(("subject" = String, Path), ReachHeader),
     responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
 pub(super) async fn release(
     State(context): State<Context>,
     Path(text): Path<String>,
+    Reaching(overriding): Reaching,
 ) -> Result<Json<AssignmentView>, Refusal> {
     let take = |record: &mut SubjectRecord| record.triggered.take().map(|ended| json!({ "persona": ended.value }));
-    end(&context, &text, "activation", None, take).await
+    end(&context, &text, ("activation", None), overriding, take).await
 }

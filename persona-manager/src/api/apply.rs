@@ -7,11 +7,13 @@ use persona_core::wire::api::{Applied, Apply, Problem, ProblemPart};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::input::{Body, Params};
+use super::input::{KeyHeader, KeyedBody, Params, ReachHeader, Reaching};
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::documents::{self, Conflicts};
 use crate::error::Refusal;
+use crate::once;
+use crate::reach;
 use crate::store::Draft;
 
 /// Documents that one call may apply.
@@ -32,22 +34,24 @@ pub(super) struct ApplyParams {
 
 /// Stores documents, all or none; each that differs from the newest version becomes a new one. What is stored already needs
 /// the `metadata.resourceVersion` that it was read with.
-#[utoipa::path(post, path = "/v1/apply", params(ApplyParams), request_body = Apply,
+#[utoipa::path(post, path = "/v1/apply", params(ApplyParams, KeyHeader, ReachHeader), request_body = Apply,
     responses((status = 200, body = Applied), (status = "4XX", body = Problem)))]
 pub(super) async fn apply(
     State(context): State<Context>,
     Params(params): Params<ApplyParams>,
-    Body(request): Body<Apply>,
+    Reaching(overriding): Reaching,
+    KeyedBody(request, once): KeyedBody<Apply>,
 ) -> Result<Json<Applied>, Refusal> {
     let documents = read(&request)?;
-    let reports = context.assigner.reports();
+    let assigner = context.assigner.clone();
     let conflicts = if params.force_conflicts { Conflicts::Override } else { Conflicts::Refuse };
+    let apply = move |draft: &mut Draft| {
+        let apply = |draft: &mut Draft| documents::apply(draft, &assigner.reports(), &documents, conflicts);
+        reach::within(draft, &overriding, apply, |before, after, _| reach::of_documents(&assigner, before, after))
+    };
     let applied = match params.dry_run {
-        true => {
-            let mut draft = Draft::new(&context.store.snapshot(), now_ms());
-            documents::apply(&mut draft, &reports, &documents, conflicts)?
-        }
-        false => context.store.change(move |draft| documents::apply(draft, &reports, &documents, conflicts)).await?,
+        true => apply(&mut Draft::new(&context.store.snapshot(), now_ms()))?,
+        false => context.store.change(move |draft| once::make(draft, once.as_ref(), apply)).await?,
     };
     Ok(Json(applied))
 }

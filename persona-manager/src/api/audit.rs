@@ -6,7 +6,7 @@ use persona_core::audit::{AuditEntry, SealPurpose};
 use persona_core::wire::api::{AuditCheckpoint, Page, Problem};
 use serde::Deserialize;
 
-use super::events::checked_limit;
+use super::events::{checked_limit, checked_since};
 use super::input::Params;
 use crate::clock::now_ms;
 use crate::context::Context;
@@ -33,7 +33,8 @@ pub(super) async fn entries(
     Params(params): Params<EntryParams>,
 ) -> Result<Json<Page<AuditEntry>>, Refusal> {
     let limit = checked_limit(params.limit)?;
-    let items = context.store.events_after(params.page_token.or(params.since).unwrap_or(0), limit).await?;
+    let since = checked_since(params.page_token.or(params.since))?.unwrap_or(0);
+    let items = context.store.events_after(since, limit).await?;
     let is_full = items.len() == limit as usize;
     let next_page_token = items.last().filter(|_| is_full).map(|last| last.number.to_string());
     Ok(Json(Page { items, next_page_token }))

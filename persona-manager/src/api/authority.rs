@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use persona_core::wire::api::{AuthorityView, Problem, Retire, RootState as ShownState, RootView, Rotate};
 
-use super::input::Body;
+use super::input::{Body, KeyHeader, KeyedBody};
 use crate::authority::{agents_under, ends_ms, followed_by_next, retire, succeed, tokens_under};
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::once;
 use crate::revocation::checked_reason;
-use crate::store::{RootRecord, RootState};
+use crate::store::{Draft, RootRecord, RootState};
 
 /// The roots, and who would be cut off without each.
 #[utoipa::path(get, path = "/v1/authority", responses((status = 200, body = AuthorityView)))]
@@ -19,16 +20,22 @@ pub(super) async fn authority(State(context): State<Context>) -> Json<AuthorityV
 }
 
 /// Makes a new root, which signs from now on; the one before stays trusted until it is retired.
-#[utoipa::path(post, path = "/v1/authority/rotate", request_body = Rotate,
+#[utoipa::path(post, path = "/v1/authority/rotate", params(KeyHeader), request_body = Rotate,
     responses((status = 200, body = AuthorityView), (status = "4XX", body = Problem)))]
 pub(super) async fn rotate(
     State(context): State<Context>,
-    Body(request): Body<Rotate>,
+    KeyedBody(request, once): KeyedBody<Rotate>,
 ) -> Result<Json<AuthorityView>, Refusal> {
     let reason = checked_reason(&request.reason)?.to_owned();
+    // A key is not made for nothing.
+    let before = once.as_ref().map(|once| once.find::<()>(&context.store.snapshot(), now_ms())).transpose()?;
+    if before.flatten().is_some() {
+        return followed(&context);
+    }
     followed_by_next(&context.store.snapshot())?;
     let successor = context.authority.make_successor(request.share_key, now_ms()).map_err(Refusal::internal_from)?;
-    context.store.change(move |draft| succeed(draft, successor, &reason)).await?;
+    let succeed = move |draft: &mut Draft| succeed(draft, successor, &reason);
+    context.store.change(move |draft| once::make(draft, once.as_ref(), succeed)).await?;
     followed(&context)
 }
 

@@ -6,12 +6,13 @@ use axum::http::StatusCode;
 use persona_core::document::Kind;
 use persona_core::wire::api::{DocumentView, Page, Problem};
 
-use super::input::{IfMatch, Params, Tagged};
+use super::input::{IfMatch, Params, ReachHeader, Reaching, Tagged};
 use super::page::{PageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
-use crate::store::{Snapshot, VersionRecord};
+use crate::reach;
+use crate::store::{Draft, Snapshot, VersionRecord};
 use crate::versions;
 
 /// All bindings at their newest version.
@@ -41,14 +42,21 @@ pub(super) async fn get(
 
 /// Deletes a binding; its subjects wear what other layers say.
 #[utoipa::path(delete, path = "/v1/bindings/{name}",
-    params(("name" = String, Path), ("If-Match" = String, Header, description = "The ETag of the document as it was read, or *")),
+    params(("name" = String, Path), ReachHeader,
+        ("If-Match" = String, Header, description = "The ETag of the document as it was read, or *")),
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub(super) async fn delete(
     State(context): State<Context>,
     Path(name): Path<String>,
     IfMatch(expected): IfMatch,
+    Reaching(overriding): Reaching,
 ) -> Result<StatusCode, Refusal> {
-    context.store.change(move |draft| documents::delete(draft, Kind::Binding, &name, &expected)).await?;
+    let assigner = context.assigner.clone();
+    let change = move |draft: &mut Draft| {
+        let delete = |draft: &mut Draft| documents::delete(draft, Kind::Binding, &name, &expected);
+        reach::within(draft, &overriding, delete, |before, after, ()| reach::of_documents(&assigner, before, after))
+    };
+    context.store.change(change).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

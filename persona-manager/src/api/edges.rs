@@ -6,14 +6,16 @@ use axum::http::StatusCode;
 use persona_core::wire::agent::Role;
 use persona_core::wire::api::{EdgeView, EdgeWeight, Page, Problem, Revoke};
 
-use super::input::{Body, ForceParams, Params};
+use super::input::{Body, ForceParams, IfMatch, Params, ReachHeader, Reaching, Tagged};
 use super::page::{PageParams, page};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::reach::{self, Overriding};
 use crate::revocation;
-use crate::store::{AgentId, Draft};
+use crate::store::{AgentId, Draft, Snapshot};
 use crate::tasks::removal;
+use crate::versions;
 
 /// All edges.
 #[utoipa::path(get, path = "/v1/edges", params(PageParams), responses((status = 200, body = Page<EdgeView>)))]
@@ -32,45 +34,81 @@ pub(super) async fn list(
 /// One edge.
 #[utoipa::path(get, path = "/v1/edges/{name}", params(("name" = String, Path)),
     responses((status = 200, body = EdgeView), (status = "4XX", body = Problem)))]
-pub(super) async fn get(State(context): State<Context>, Path(name): Path<String>) -> Result<Json<EdgeView>, Refusal> {
+pub(super) async fn get(State(context): State<Context>, Path(name): Path<String>) -> Result<Tagged<EdgeView>, Refusal> {
     let (snapshot, reports) = (context.store.snapshot(), context.assigner.reports());
     let probe = context.assigner.probe(&snapshot);
     let id = AgentId { role: Role::Edge, name };
-    let view = snapshot.agents.get(&id).and_then(|record| views::edge(&reports, probe, &snapshot, record));
-    view.map(Json).ok_or_else(|| Refusal::not_found(format!("there is no {id}; GET /v1/edges lists what registered")))
+    let view = snapshot
+        .agents
+        .get(&id)
+        .and_then(|record| Some(Tagged(versions::agent_tag(record), views::edge(&reports, probe, &snapshot, record)?)));
+    view.ok_or_else(|| Refusal::not_found(format!("there is no {id}; GET /v1/edges lists what registered")))
 }
 
 /// Has new flows avoid an edge; old ones stay.
-#[utoipa::path(post, path = "/v1/edges/{name}/drain", params(("name" = String, Path)),
+#[utoipa::path(post, path = "/v1/edges/{name}/drain", params(("name" = String, Path), ReachHeader),
     responses((status = 200, body = EdgeView), (status = "4XX", body = Problem)))]
-pub(super) async fn drain(State(context): State<Context>, Path(name): Path<String>) -> Result<Json<EdgeView>, Refusal> {
-    let id = AgentId::edge(&name);
-    context.store.change(move |draft| removal::set_draining(draft, &id, true)).await?;
-    get(State(context), Path(name)).await
+pub(super) async fn drain(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Reaching(overriding): Reaching,
+) -> Result<Tagged<EdgeView>, Refusal> {
+    set_draining(context, name, true, overriding).await
 }
 
 /// Lets an edge take new flows again.
-#[utoipa::path(post, path = "/v1/edges/{name}/undrain", params(("name" = String, Path)),
+#[utoipa::path(post, path = "/v1/edges/{name}/undrain", params(("name" = String, Path), ReachHeader),
     responses((status = 200, body = EdgeView), (status = "4XX", body = Problem)))]
 pub(super) async fn undrain(
     State(context): State<Context>,
     Path(name): Path<String>,
-) -> Result<Json<EdgeView>, Refusal> {
+    Reaching(overriding): Reaching,
+) -> Result<Tagged<EdgeView>, Refusal> {
+    set_draining(context, name, false, overriding).await
+}
+
+async fn set_draining(
+    context: Context,
+    name: String,
+    draining: bool,
+    overriding: Overriding,
+) -> Result<Tagged<EdgeView>, Refusal> {
     let id = AgentId::edge(&name);
-    context.store.change(move |draft| removal::set_draining(draft, &id, false)).await?;
+    let change = move |draft: &mut Draft| {
+        let set = |draft: &mut Draft| removal::set_draining(draft, &id, draining);
+        let count = |before: &Snapshot, _: &Snapshot, changed: &bool| match *changed {
+            true => reach::of_edge(before, &id.name),
+            false => 0,
+        };
+        reach::within(draft, &overriding, set, count)
+    };
+    context.store.change(change).await?;
     get(State(context), Path(name)).await
 }
 
 /// Sets an edge's share of its group's flows, 1 to 1,000; 100 where nobody set one.
-#[utoipa::path(put, path = "/v1/edges/{name}/weight", params(("name" = String, Path)), request_body = EdgeWeight,
+#[utoipa::path(put, path = "/v1/edges/{name}/weight",
+    params(("name" = String, Path), ReachHeader,
+        ("If-Match" = String, Header, description = "The ETag of the edge as it was read, or *")), request_body = EdgeWeight,
     responses((status = 200, body = EdgeView), (status = "4XX", body = Problem)))]
 pub(super) async fn set_weight(
     State(context): State<Context>,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
+    Reaching(overriding): Reaching,
     Body(request): Body<EdgeWeight>,
-) -> Result<Json<EdgeView>, Refusal> {
+) -> Result<Tagged<EdgeView>, Refusal> {
     let edge = name.clone();
-    context.store.change(move |draft| removal::set_weight(draft, &edge, request.weight)).await?;
+    let change = move |draft: &mut Draft| {
+        expected.check_agent(draft.state(), &AgentId::edge(&edge))?;
+        let set = |draft: &mut Draft| removal::set_weight(draft, &edge, request.weight);
+        let count = |before: &Snapshot, after: &Snapshot, _: &()| {
+            let (old, new) = (reach::of_edge(before, &edge), reach::of_edge(after, &edge));
+            if old == new { 0 } else { old.max(new) }
+        };
+        reach::within(draft, &overriding, set, count)
+    };
+    context.store.change(change).await?;
     get(State(context), Path(name)).await
 }
 
@@ -88,18 +126,23 @@ pub(super) async fn revoke(
 }
 
 /// Deletes an edge. It forgets its leases first; one that still carries flows takes `force` with a reason.
-#[utoipa::path(delete, path = "/v1/edges/{name}", params(("name" = String, Path), ForceParams),
+#[utoipa::path(delete, path = "/v1/edges/{name}", params(("name" = String, Path), ForceParams, ReachHeader,
+        ("If-Match" = String, Header, description = "The ETag of the edge as it was read, or *")),
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub(super) async fn delete(
     State(context): State<Context>,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
+    Reaching(overriding): Reaching,
     Params(params): Params<ForceParams>,
 ) -> Result<StatusCode, Refusal> {
     let force = params.checked()?;
     let assigner = context.assigner.clone();
     let change = move |draft: &mut Draft| {
+        expected.check_agent(draft.state(), &AgentId::edge(&name))?;
         let (reports, probe) = (assigner.reports(), assigner.probe(draft.state()));
-        removal::delete_edge(draft, &reports, probe, &name, force.as_deref())
+        let delete = |draft: &mut Draft| removal::delete_edge(draft, &reports, probe, &name, force.as_deref());
+        reach::within(draft, &overriding, delete, |before, _, ()| reach::of_edge(before, &name))
     };
     context.store.change(change).await?;
     Ok(StatusCode::NO_CONTENT)

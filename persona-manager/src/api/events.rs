@@ -36,6 +36,7 @@ pub(super) struct EventParams {
     #[serde(default)]
     follow: bool,
     /// At most, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `nextPageToken` of the page before; the same as `since`.
     page_token: Option<u64>,
@@ -49,7 +50,7 @@ pub(super) async fn events(
     Extension(caller): Extension<Caller>,
     Params(params): Params<EventParams>,
 ) -> Result<Response, Refusal> {
-    let since = params.page_token.or(params.since);
+    let since = checked_since(params.page_token.or(params.since))?;
     if params.follow {
         let since = since.unwrap_or_else(|| context.store.snapshot().event_last);
         return Ok(follow(context, caller, since));
@@ -59,6 +60,14 @@ pub(super) async fn events(
     let is_full = records.len() == limit as usize;
     let next_page_token = records.last().filter(|_| is_full).map(|last| last.number.to_string());
     Ok(Json(Page { items: records.into_iter().map(view).collect(), next_page_token }).into_response())
+}
+
+/// After which event. Numbers are stored with a sign: one beyond that would come out before all others.
+pub(super) fn checked_since(since: Option<u64>) -> Result<Option<u64>, Refusal> {
+    match since.filter(|since| i64::try_from(*since).is_err()) {
+        None => Ok(since),
+        Some(since) => Err(Refusal::invalid(format!("since is {since}; use 0 to {}", i64::MAX))),
+    }
 }
 
 /// How many events a page has at most.

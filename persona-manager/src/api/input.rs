@@ -7,14 +7,18 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use persona_core::ids::{InvalidSubject, SubjectId};
+use persona_core::wire::api::AccessRole;
+use persona_core::wire::reach::OVERRIDE_HEADER;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::{Caller, Peer};
 use crate::auth::certificate_missing;
 use crate::context::Context;
-use crate::error::{Refusal, etag};
+use crate::error::{Kind, Refusal, etag};
 use crate::once::Once;
+use crate::reach::Overriding;
+use crate::revocation::checked_reason;
 use crate::store::AgentId;
 use crate::versions::Expected;
 
@@ -61,6 +65,16 @@ impl FromRequest<Context> for FromAgent {
     }
 }
 
+/// How a route describes the header of a [`KeyedBody`].
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes; `Once` reads the header")]
+pub(super) struct KeyHeader {
+    /// Random, 16 to 255 characters: the same request under the same key is done once and answered the same, for a day.
+    #[param(rename = "Idempotency-Key", min_length = 16, max_length = 255)]
+    key: Option<String>,
+}
+
 /// A JSON body that may come again under the same idempotency key.
 pub(super) struct KeyedBody<T>(pub(super) T, pub(super) Option<Once>);
 
@@ -68,13 +82,41 @@ impl<T: DeserializeOwned> FromRequest<Context> for KeyedBody<T> {
     type Rejection = Refusal;
     async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
         let sender = request.extensions().get::<Caller>().map(ToString::to_string).unwrap_or_default();
-        let (what, headers) = (format!("{} {}", request.method(), request.uri().path()), request.headers().clone());
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let (what, headers) = (format!("{} {path}", request.method()), request.headers().clone());
         let body = read(request, context).await?;
         Ok(Self(parse(&body)?, Once::of(&headers, &sender, &what, &body)?))
     }
 }
 
-/// What a change expects of the document that it changes.
+/// Whether somebody goes over the limit of what changes may reach; only an administrator may.
+pub(super) struct Reaching(pub(super) Overriding);
+
+impl FromRequestParts<Context> for Reaching {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, Refusal> {
+        let Some(reason) = parts.headers.get(OVERRIDE_HEADER) else { return Ok(Self(Overriding::default())) };
+        let reason = std::str::from_utf8(reason.as_bytes());
+        let reason = reason.map_err(|_| Refusal::invalid(format!("{OVERRIDE_HEADER} is not UTF-8")))?;
+        let reason = checked_reason(reason)?.to_owned();
+        match parts.extensions.get::<Caller>().and_then(Caller::role) {
+            Some(AccessRole::Admin) => Ok(Self(Overriding(Some(reason)))),
+            _ => Err(Refusal::new(Kind::Forbidden, format!("{OVERRIDE_HEADER} is for administrators"))),
+        }
+    }
+}
+
+/// How a route describes the header of [`Reaching`].
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes; `Reaching` reads the header")]
+pub(super) struct ReachHeader {
+    /// By an administrator: why this goes over the limit of what changes may reach within an hour.
+    #[param(rename = "Persona-Override-Reach", min_length = 1, max_length = 1000)]
+    reason: Option<String>,
+}
+
+/// What a change expects of what it changes.
 pub(super) struct IfMatch(pub(super) Expected);
 
 impl FromRequestParts<Context> for IfMatch {

@@ -9,7 +9,7 @@ use persona_core::wire::api::{JoinTokenSecret, JoinTokenView, NewJoinToken, Page
 use persona_core::wire::credential::Credential;
 use serde_json::json;
 
-use super::input::{KeyedBody, Params};
+use super::input::{KeyHeader, KeyedBody, Params};
 use super::page::{PageParams, page};
 use crate::auth::{random_hex, sha256_hex};
 use crate::context::Context;
@@ -25,8 +25,7 @@ const USES_MAX: u32 = 10_000;
 
 /// Makes a join token; its secret is shown only here.
 #[utoipa::path(post, path = "/v1/join-tokens", request_body = NewJoinToken,
-    params(("Idempotency-Key" = Option<String>, Header,
-        description = "Random: the same request under the same key is done once and answered the same, for a day")),
+    params(KeyHeader),
     responses((status = 201, body = JoinTokenSecret), (status = "4XX", body = Problem)))]
 pub(super) async fn create(
     State(context): State<Context>,

@@ -111,6 +111,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(edges::revoke))
         .routes(routes!(edges::set_weight))
         .routes(routes!(settings::probe, settings::set_probe))
+        .routes(routes!(settings::reach, settings::set_reach))
         .routes(routes!(plan::settings, plan::set_settings))
         .routes(routes!(plan::fleet))
         .routes(routes!(plan::plan))

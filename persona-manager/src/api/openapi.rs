@@ -22,7 +22,7 @@ pub(super) async fn served(Extension(document): Extension<Arc<Value>>) -> Json<V
     Json(Value::clone(&document))
 }
 
-/// The document as it is served: who may use what is added, and wildcards are plain.
+/// The document as it is served: who may use what and how refusals come is added, and wildcards are plain.
 pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
     let mut document = serde_json::to_value(document).expect("an OpenAPI document has string keys only");
     document["components"]["securitySchemes"] = json!({
@@ -35,11 +35,21 @@ pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
             let who = method.to_uppercase().parse().ok().and_then(|method| who_may(&method, path));
             debug_assert!(who.is_some(), "{method} {path} is not in access/table.rs");
             operation["security"] = who.map_or_else(|| json!([]), security);
+            for status in ["4XX", "5XX"] {
+                operation["responses"][status] = refusal();
+            }
         }
     }
     // OpenAPI knows no wildcards.
     *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     document
+}
+
+/// How every refusal comes (RFC 9457).
+fn refusal() -> Value {
+    let schema = json!({ "$ref": "#/components/schemas/Problem" });
+    json!({ "description": "A refusal, with what is wrong and what would be valid",
+        "content": { "application/problem+json": { "schema": schema } } })
 }
 
 fn security(who: Who) -> Value {

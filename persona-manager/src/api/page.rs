@@ -19,6 +19,7 @@ pub(super) struct PageParams {
     /// `nextPageToken` of the page before.
     page_token: Option<String>,
     /// Entries at most, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 

@@ -7,12 +7,13 @@ use persona_core::document::Kind;
 use persona_core::wire::api::{Page, PersonaView, Problem, Rollback};
 use serde::Deserialize;
 
-use super::input::{Body, IfMatch, Params, Tagged};
+use super::input::{IfMatch, KeyHeader, KeyedBody, Params, Tagged};
 use super::page::{PageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
-use crate::store::{DocumentRecord, Snapshot, VersionRecord};
+use crate::once;
+use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
 use crate::versions;
 
 /// Which version.
@@ -63,19 +64,19 @@ pub(super) async fn versions(
 }
 
 /// Makes an older version's content the newest version.
-#[utoipa::path(post, path = "/v1/personas/{name}/rollback", params(("name" = String, Path), ("If-Match" = String, Header, description = "The ETag of the document as it was read, or *")), request_body = Rollback,
+#[utoipa::path(post, path = "/v1/personas/{name}/rollback", params(("name" = String, Path), KeyHeader,
+        ("If-Match" = String, Header, description = "The ETag of the document as it was read, or *")), request_body = Rollback,
     responses((status = 200, body = PersonaView), (status = "4XX", body = Problem)))]
 pub(super) async fn rollback(
     State(context): State<Context>,
     Path(name): Path<String>,
     IfMatch(expected): IfMatch,
-    Body(request): Body<Rollback>,
+    KeyedBody(request, once): KeyedBody<Rollback>,
 ) -> Result<Tagged<PersonaView>, Refusal> {
     let persona = name.clone();
-    let change = context
-        .store
-        .change(move |draft| documents::roll_back(draft, (Kind::Persona, &persona), request.to, &expected));
-    let version = change.await?;
+    let roll_back =
+        move |draft: &mut Draft| documents::roll_back(draft, (Kind::Persona, &persona), request.to, &expected);
+    let version = context.store.change(move |draft| once::make(draft, once.as_ref(), roll_back)).await?;
     one(&context.store.snapshot(), &name, Some(version))
 }
 

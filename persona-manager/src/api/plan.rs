@@ -9,12 +9,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::events::{checked_limit, view};
-use super::input::{Body, Params};
+use super::input::{Body, IfMatch, Params, ReachHeader, Reaching, Tagged};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::planning::{Current, fleet_of, plan_view};
-use crate::store::{Draft, EventRecord, SETTINGS_KEY, SettingsRecord};
+use crate::reach;
+use crate::store::{Draft, EventRecord, SETTINGS_KEY, SettingsRecord, Snapshot};
+use crate::versions::value_tag;
 
 /// Events that are read at a time to find those of the plan, and how often.
 const EVENTS_AT_A_TIME: u32 = 1_000;
@@ -24,7 +26,7 @@ const READS_MAX: u32 = 50;
 #[utoipa::path(get, path = "/v1/fleet", responses((status = 200, body = serde_json::Value)))]
 pub(super) async fn fleet(State(context): State<Context>) -> Json<Fleet> {
     let snapshot = context.store.snapshot();
-    Json(fleet_of(&snapshot, &context.assigner.reports(), &settings_in(&context)))
+    Json(fleet_of(&snapshot, &context.assigner.reports(), &settings_in(&snapshot)))
 }
 
 /// Who is planned onto which edge, and how full edges are.
@@ -45,6 +47,7 @@ pub(super) async fn plan(State(context): State<Context>) -> Result<Json<PlanView
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryParams {
     /// At most, 1 to 1,000; 100 where nothing is said.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -73,33 +76,42 @@ pub(super) async fn history(
 
 /// How the fleet is planned.
 #[utoipa::path(get, path = "/v1/settings/planning", responses((status = 200, body = PlanSettings)))]
-pub(super) async fn settings(State(context): State<Context>) -> Json<PlanSettings> {
-    Json(settings_in(&context))
+pub(super) async fn settings(State(context): State<Context>) -> Tagged<PlanSettings> {
+    let settings = settings_in(&context.store.snapshot());
+    Tagged(value_tag(&settings), settings)
 }
 
 /// Sets how the fleet is planned, and whether the plan takes effect.
 #[utoipa::path(put, path = "/v1/settings/planning", request_body = PlanSettings,
+    params(ReachHeader, ("If-Match" = String, Header, description = "The ETag of the settings as it was read, or *")),
     responses((status = 200, body = PlanSettings), (status = "4XX", body = Problem)))]
 pub(super) async fn set_settings(
     State(context): State<Context>,
+    IfMatch(expected): IfMatch,
+    Reaching(overriding): Reaching,
     Body(settings): Body<PlanSettings>,
-) -> Result<Json<PlanSettings>, Refusal> {
+) -> Result<Tagged<PlanSettings>, Refusal> {
     let fleet = fleet_of(&context.store.snapshot(), &context.assigner.reports(), &settings);
     let fleet = Fleet { nodes: Vec::new(), policies: settings.policies.clone(), ..fleet };
     Planner::new(fleet, &Plan::default()).map_err(|errors| refused(&errors))?;
     let after = settings.clone();
     let change = move |draft: &mut Draft| {
+        expected.check_tag("settings/planning", &value_tag(&settings_in(draft.state())))?;
         let known = draft.state().settings.get(SETTINGS_KEY).map(|it| (**it).clone()).unwrap_or_default();
         if known.plan.as_ref() != Some(&after) {
             let message = format!("the plan is {}: {}", after.mode.as_str(), meaning(&after));
             let details = json!({ "before": known.plan, "after": after });
             draft.event("settings.changed", "planning", draft.actor(), message, details);
             draft.put(SettingsRecord { plan: Some(after), ..known });
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
+    };
+    let change = move |draft: &mut Draft| {
+        reach::within(draft, &overriding, change, |before, _, changed| if *changed { reach::of_all(before) } else { 0 })
     };
     context.store.change(change).await?;
-    Ok(Json(settings))
+    Ok(Tagged(value_tag(&settings), settings))
 }
 
 fn meaning(settings: &PlanSettings) -> &'static str {
@@ -109,8 +121,7 @@ fn meaning(settings: &PlanSettings) -> &'static str {
     }
 }
 
-fn settings_in(context: &Context) -> PlanSettings {
-    let snapshot = context.store.snapshot();
+fn settings_in(snapshot: &Snapshot) -> PlanSettings {
     snapshot.settings.get(SETTINGS_KEY).and_then(|settings| settings.plan.clone()).unwrap_or_default()
 }
 

@@ -5,39 +5,46 @@ use axum::extract::{Path, State};
 use persona_core::wire::api::{AssignmentView, CapabilityRequest, Problem};
 use serde_json::json;
 
-use super::input::Body;
+use super::input::{KeyHeader, KeyedBody, ReachHeader, Reaching};
 use super::switch::{answer, end};
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::once;
 use crate::overrides;
-use crate::store::{Override, SubjectRecord};
+use crate::reach;
+use crate::store::{Draft, Override, SubjectRecord};
 
 /// Chooses a persona that has the capabilities; what is worn stays if it has them.
-#[utoipa::path(post, path = "/v1/request", request_body = CapabilityRequest,
+#[utoipa::path(post, path = "/v1/request", params(KeyHeader, ReachHeader), request_body = CapabilityRequest,
     responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
 pub(super) async fn request(
     State(context): State<Context>,
-    Body(request): Body<CapabilityRequest>,
+    Reaching(overriding): Reaching,
+    KeyedBody(request, once): KeyedBody<CapabilityRequest>,
 ) -> Result<Json<AssignmentView>, Refusal> {
     let CapabilityRequest { subject, capabilities, for_ms } = request;
     if capabilities.is_empty() {
         return Err(Refusal::invalid("capabilities is empty: name at least one"));
     }
     let (assigner, who) = (context.assigner.clone(), subject.clone());
-    let change = context.store.change(move |draft| {
+    let request = move |draft: &mut Draft| {
         let until_ms = for_ms.map(|for_ms| draft.now_ms().saturating_add(for_ms));
-        overrides::request(draft, &assigner, &who, Override { value: capabilities, until_ms })
-    });
-    answer(&context, &subject, change.await?)
+        let request =
+            |draft: &mut Draft| overrides::request(draft, &assigner, &who, Override { value: capabilities, until_ms });
+        reach::within(draft, &overriding, request, |_, _, changed| u32::from(*changed))
+    };
+    let changed = context.store.change(move |draft| once::make(draft, once.as_ref(), request)).await?;
+    answer(&context, &subject, changed)
 }
 
 /// Takes a request back.
-#[utoipa::path(delete, path = "/v1/request/{*subject}", params(("subject" = String, Path)),
+#[utoipa::path(delete, path = "/v1/request/{*subject}", params(("subject" = String, Path), ReachHeader),
     responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
 pub(super) async fn take_back(
     State(context): State<Context>,
     Path(text): Path<String>,
+    Reaching(overriding): Reaching,
 ) -> Result<Json<AssignmentView>, Refusal> {
     let take = |record: &mut SubjectRecord| record.request.take().map(|ended| json!({ "capabilities": ended.value }));
-    end(&context, &text, "request", None, take).await
+    end(&context, &text, ("request", None), overriding, take).await
 }

@@ -7,21 +7,24 @@ use persona_core::ids::SubjectId;
 use persona_core::signal::SignalName;
 use persona_core::wire::api::{Problem, PushSignal, SignalEnd, SignalsView};
 
-use super::input::{Body, Params, subject};
+use super::input::{KeyHeader, KeyedBody, Params, subject};
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::once;
 use crate::overrides::check_exists;
 use crate::pushed;
+use crate::store::Draft;
 
 /// Takes a value in, which counts until its time is over. Pushed again, it is replaced.
-#[utoipa::path(post, path = "/v1/signals", request_body = PushSignal,
+#[utoipa::path(post, path = "/v1/signals", params(KeyHeader), request_body = PushSignal,
     responses((status = 200, body = SignalsView), (status = "4XX", body = Problem)))]
 pub(super) async fn push(
     State(context): State<Context>,
-    Body(request): Body<PushSignal>,
+    KeyedBody(request, once): KeyedBody<PushSignal>,
 ) -> Result<Json<SignalsView>, Refusal> {
     let subject = request.subject.clone();
-    context.store.change(move |draft| pushed::push(draft, request)).await?;
+    let push = move |draft: &mut Draft| pushed::push(draft, request);
+    context.store.change(move |draft| once::make(draft, once.as_ref(), push)).await?;
     Ok(Json(view(&context, subject)))
 }
 

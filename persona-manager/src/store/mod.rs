@@ -33,9 +33,9 @@ pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
     AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, Claim, Cross, DocumentRecord, EdgeDetails,
     EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, NodeShare,
-    OnceRecord, Override, PlannedRecord, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord, RootRecord,
-    RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord,
-    WorkloadRecord, weight_default,
+    OnceRecord, Override, PlannedRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
+    RevocationRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord,
+    SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

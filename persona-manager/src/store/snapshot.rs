@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use super::numbers::Numbers;
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
-    JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, RecoveryRecord, RevocationRecord,
-    RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WorkloadRecord,
+    JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
+    RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord,
+    WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -66,6 +67,8 @@ pub(crate) struct Snapshot {
     pub once: Records<OnceRecord>,
     /// What was pushed, by subject and name.
     pub signals: Records<SignalRecord>,
+    /// What changes have reached of the fleet, by the end of each minute.
+    pub reached: Records<ReachedRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -181,11 +184,13 @@ pub(crate) enum Table {
     Once,
     /// [`SignalRecord`].
     Signals,
+    /// [`ReachedRecord`].
+    Reached,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -203,6 +208,7 @@ impl Table {
         Self::AuditStub,
         Self::Once,
         Self::Signals,
+        Self::Reached,
     ];
 
     /// Its name, the same in every backend.
@@ -225,6 +231,7 @@ impl Table {
             Self::AuditStub => "audit_stub",
             Self::Once => "once",
             Self::Signals => "signals",
+            Self::Reached => "reached",
         }
     }
 }
@@ -250,6 +257,7 @@ impl Snapshot {
             Table::AuditStub => insert::<AuditStubRecord>(self, body),
             Table::Once => insert::<OnceRecord>(self, body),
             Table::Signals => insert::<SignalRecord>(self, body),
+            Table::Reached => insert::<ReachedRecord>(self, body),
         }
     }
 
@@ -273,6 +281,7 @@ impl Snapshot {
             Table::AuditStub => remove::<AuditStubRecord>(self, key),
             Table::Once => remove::<OnceRecord>(self, key),
             Table::Signals => remove::<SignalRecord>(self, key),
+            Table::Reached => remove::<ReachedRecord>(self, key),
         }
     }
 
@@ -309,6 +318,7 @@ impl Snapshot {
         collect(&self.audit_stub, &mut all);
         collect(&self.once, &mut all);
         collect(&self.signals, &mut all);
+        collect(&self.reached, &mut all);
         all
     }
 }
@@ -430,3 +440,4 @@ record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());
 record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.clone(), it.name.clone()), |key| {
     format!("{} {}", key.0, key.1)
 });
+record!(ReachedRecord, u64, Reached, reached, |it| it.minute_end_ms, |key| format!("{key:020}"));

@@ -17,6 +17,7 @@ use super::wear::Outfit;
 use super::{
     activation, clock_steps, desired, exhaustion, health, holding, leases, recovery, removal, shares, tell, wear,
 };
+use crate::clock::now_ms;
 use crate::config::Config;
 use crate::live::Live;
 use crate::store::{Brain, Desired, Draft, LeaseRecord, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
@@ -112,6 +113,13 @@ impl Assigner {
         let groups = facts.groups_from(subject.node(), &reports);
         let record = snapshot.subjects.get(subject).map(Arc::as_ref);
         wear::decide(snapshot, &wear::personas_of(snapshot), &facts, &groups, subject, record)
+    }
+
+    /// The state as the next pass would leave it, as far as who wears what goes. It is for looking only.
+    pub(crate) fn settled(&self, snapshot: &Snapshot) -> Snapshot {
+        let mut draft = Draft::new(snapshot, now_ms());
+        assign_all(&mut draft, &self.reports());
+        draft.state().clone()
     }
 
     /// How to probe: what was set through the API, else what the configuration says.

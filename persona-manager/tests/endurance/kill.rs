@@ -160,8 +160,15 @@ impl Scene {
         let url = format!("{}/v1/settings/probe", self.managers.last().unwrap().base);
         // What is so already: it goes the way of a change, and changes nothing.
         let probe = json!({ "intervalMs": 50, "multiplier": 3 });
-        let is_taken =
-            async || self.http.put(&url).json(&probe).send().await.is_ok_and(|answer| answer.status() == 200);
+        let is_taken = async || {
+            self.http
+                .put(&url)
+                .header("if-match", "*")
+                .json(&probe)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status() == 200)
+        };
         while !is_taken().await {
             assert!(Instant::now() < deadline, "no manager takes changes");
             tokio::time::sleep(Duration::from_millis(20)).await;

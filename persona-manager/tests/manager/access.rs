@@ -59,6 +59,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("PUT /v1/settings/probe", "od"),
     ("GET /v1/settings/planning", "vouad"),
     ("PUT /v1/settings/planning", "od"),
+    ("GET /v1/settings/reach", "vouad"),
+    ("PUT /v1/settings/reach", "d"),
     ("GET /v1/fleet", "vouad"),
     ("GET /v1/plan", "vouad"),
     ("GET /v1/plan/history", "vouad"),

@@ -311,3 +311,12 @@ async fn a_full_pool_is_told_with_what_would_help() {
     assert!(explanation.contains("add addresses to pool fra, lower network.egress.portsPerSubject"), "{explanation}");
     assert_eq!(app.leases().await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_no_event_can_have_is_refused() {
+    let app = TestApp::new().await;
+    for path in ["/v1/events", "/v1/audit/entries"] {
+        assert_eq!(app.call("GET", &format!("{path}?since={}", i64::MAX), None).await.0, 200, "{path}");
+        assert_eq!(app.call("GET", &format!("{path}?since={}", i64::MAX as u64 + 1), None).await.0, 400, "{path}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Nobody overwrites unseen what another has changed: versions of documents in ETags, If-Match and metadata.
 
 use crate::support::*;
+use persona_core::wire::agent::{Report, Role};
 use serde_json::{Value, json};
 
 /// Applies one document as it is.
@@ -121,4 +122,61 @@ async fn changes_of_one_document_need_the_tag_that_was_read() {
     })
     .await;
     assert_eq!((status, refused["detail"].as_str().unwrap().contains("was deleted")), (412, true), "{refused}");
+}
+
+/// Sends a body under a tag; returns the status, and the tag and the type of the answer.
+async fn send(app: &TestApp, method: &str, path: &str, tag: Option<&str>, body: Value) -> (u16, Option<String>, Value) {
+    let request = app.http.request(method.parse().unwrap(), format!("{}{path}", app.base)).json(&body);
+    let request = tag.into_iter().fold(request, |request, tag| request.header("if-match", tag));
+    let answer = request.send().await.unwrap();
+    let tag = answer.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned());
+    let status = answer.status().as_u16();
+    (status, tag, answer.json::<Value>().await.unwrap_or_default()["type"].take())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_changed_by_who_has_read_them() {
+    let app = TestApp::new().await;
+    let settings = [
+        ("probe", json!({ "intervalMs": 60, "multiplier": 3 }), json!({ "intervalMs": 70, "multiplier": 3 })),
+        ("planning", json!({ "mode": "steer" }), json!({ "mode": "advise" })),
+        ("reach", json!({ "limit": { "percentPerHour": 9 } }), json!({ "limit": null })),
+    ];
+    for (name, first, second) in settings {
+        let path = format!("/v1/settings/{name}");
+        let (_, read, _) = change(&app, "GET", &path, None).await;
+        let read = read.unwrap();
+        let (status, _, problem) = send(&app, "PUT", &path, None, first.clone()).await;
+        assert_eq!((status, problem), (428, json!("/problems/version-missing")), "{name}");
+        let (status, newest, _) = send(&app, "PUT", &path, Some(&read), first).await;
+        assert_eq!(status, 200, "{name}");
+        let (status, current, problem) = send(&app, "PUT", &path, Some(&read), second.clone()).await;
+        assert_eq!((status, problem), (412, json!("/problems/version-conflict")), "{name}");
+        assert_eq!(current, newest, "the refusal has the tag that counts");
+        assert_eq!(send(&app, "PUT", &path, newest.as_deref(), second).await.0, 200, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_and_edges_are_changed_by_who_has_seen_what_people_said_of_them() {
+    let app = TestApp::new().await;
+    let mut edge = app.join(Role::Edge, "f1", 11, Some("fra")).await;
+    edge.watch().await;
+    app.join(Role::Node, "n1", 1, None).await;
+    let (_, seen, _) = change(&app, "GET", "/v1/edges/f1", None).await;
+    edge.report(Report { outside_alive: Some(true), ..Report::default() }).await;
+    let (_, again, _) = change(&app, "GET", "/v1/edges/f1", None).await;
+    assert_eq!(seen, again, "what it reports is no change by people");
+    let weight = json!({ "weight": 50 });
+    assert_eq!(send(&app, "PUT", "/v1/edges/f1/weight", None, weight.clone()).await.0, 428);
+    let (status, newest, _) = send(&app, "PUT", "/v1/edges/f1/weight", seen.as_deref(), weight.clone()).await;
+    assert_eq!(status, 200);
+    assert_eq!(send(&app, "PUT", "/v1/edges/f1/weight", seen.as_deref(), weight).await.0, 412);
+    assert_eq!(app.post("/v1/edges/f1/drain", json!({})).await.0, 200);
+    assert_eq!(change(&app, "DELETE", "/v1/edges/f1", newest.as_deref()).await.0, 412, "it was drained meanwhile");
+    for path in ["/v1/edges/f1", "/v1/nodes/n1"] {
+        let (_, tag, _) = change(&app, "GET", path, None).await;
+        assert_eq!(change(&app, "DELETE", path, None).await.0, 428, "{path}");
+        assert_eq!(change(&app, "DELETE", path, tag.as_deref()).await.0, 204, "{path}");
+    }
 }

@@ -183,6 +183,7 @@ fn set_probe(world: &World, interval_ms: u32, multiplier: u8) -> Result<()> {
     let url = "http://manager/v1/settings/probe";
     let mut curl = world.ctl.namespace.command("curl")?;
     curl.args(["--silent", "--show-error", "--fail", "--request", "PUT", "--header", "content-type: application/json"]);
+    curl.args(["--header", "if-match: *"]);
     let output = curl.args(["--data", &body, "--unix-socket", socket, url]).output()?;
     anyhow::ensure!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr).trim());
     let is_applied = |node: &NodeView| node.applied >= node.desired;

@@ -3,6 +3,7 @@
 mod adversity;
 mod bypass;
 mod configured;
+mod dead_man;
 mod drain;
 mod encrypted;
 mod fleet_total;

@@ -22,7 +22,7 @@ pub struct PushSignal {
 
 /// `DELETE /v1/signals/{subject}`: the query.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignalEnd {
     /// The signal, such as `external.surge`.

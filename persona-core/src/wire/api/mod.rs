@@ -12,6 +12,7 @@
 //! | `PUT /v1/edges/{name}/weight` · `DELETE /v1/nodes/{name}?force=` `/v1/edges/{name}?force=` | [`EdgeWeight`] → [`EdgeView`] |
 //! | `POST /v1/nodes/{name}/revoke` · `POST /v1/edges/{name}/revoke` | [`Revoke`] |
 //! | `GET/PUT /v1/settings/probe` · `/v1/settings/planning` | [`super::desired::ProbeItem`] · [`super::planning::PlanSettings`] |
+//! | `GET/PUT /v1/settings/reach` | [`super::reach::ReachSettings`] → [`super::reach::ReachView`] |
 //! | `GET /v1/fleet` · `/v1/plan` · `/v1/plan/history?limit=` | → [`Fleet`](crate::plan::Fleet) · [`super::planning::PlanView`] · [`Page`] of [`EventView`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
 //! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |
@@ -24,8 +25,8 @@
 //! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
 //! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
 //!
-//! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s. One document has an `ETag`, which
-//! `DELETE` and `rollback` need in `If-Match` (428 without, 412 with another); `*` is any.
+//! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s. One document, setting, node or edge has an
+//! `ETag`, which `PUT`, `DELETE` and `rollback` of it need in `If-Match` (428 without, 412 with another); `*` is any.
 
 mod access;
 mod activation;

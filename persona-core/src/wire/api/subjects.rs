@@ -102,7 +102,7 @@ pub struct Switch {
 
 /// `DELETE /v1/switch/{subject}`: the query.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SwitchEnd {
     /// As in [`Switch`].

@@ -4,6 +4,7 @@ use persona_core::audit::AuditSeal;
 use persona_core::ids::Generation;
 use persona_core::wire::desired::ProbeItem;
 use persona_core::wire::planning::PlanSettings;
+use persona_core::wire::reach::ReachSettings;
 use serde::{Deserialize, Serialize};
 
 use super::agents::AgentId;
@@ -31,6 +32,9 @@ pub(crate) struct SettingsRecord {
     /// How the fleet is planned.
     #[serde(default)]
     pub plan: Option<PlanSettings>,
+    /// How much of the fleet changes may reach.
+    #[serde(default)]
+    pub reach: ReachSettings,
 }
 
 /// The key of the one record of what was dropped.
