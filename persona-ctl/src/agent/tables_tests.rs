@@ -214,13 +214,14 @@ fn protocols_without_ports_pass_under_a_whole_address() {
 
 #[test]
 fn what_a_persona_hides_and_loses_is_told_to_the_programs() {
-    use Normalise::{Dscp, IpId, TcpTimestamps, Ttl};
+    use Normalise::{Dscp, IpId, TcpOptions, TcpTimestamps, Ttl};
     let nothing = Normalisation::default();
     for (fields, own_dscp, hidden, dscp) in [
         (vec![], None, nothing, None),
         (vec![Ttl], None, Normalisation { hops: true, ..nothing }, None),
         (vec![IpId], Some(46), Normalisation { id: true, ..nothing }, Some(46)),
         (vec![TcpTimestamps, Dscp], None, Normalisation { timestamps: true, ..nothing }, Some(0)),
+        (vec![TcpOptions], None, Normalisation { options: true, ..nothing }, None),
         (vec![Dscp], Some(46), nothing, Some(46)),
     ] {
         let mut worn = subject(1_400, 9);

@@ -46,6 +46,7 @@ mod node_edges;
 mod node_packets;
 mod node_reasons;
 mod normalise;
+mod normalise_live;
 mod own_group;
 mod packet_log;
 mod path;
