@@ -298,7 +298,7 @@ fn a_routers_word_makes_packets_smaller_and_refuses_nothing() {
 #[test]
 fn an_encrypted_lease_goes_through_the_tunnel_and_takes_its_room() {
     let item = LeaseItem { encrypted: true, ..lease(9, "workload/n1/w1") };
-    let end = TunnelEnd { public_key: "A".repeat(43) + "=", port: 51_820 };
+    let end = TunnelEnd { public_key: "A".repeat(43) + "=", port: 51_820, next_key: None };
     let tunnel = TunnelItem { role: Role::Edge, name: "e1".into(), address: [10, 0, 0, 11].into(), end };
     let items = [
         Item::Edge(edge("e1", 1)),

@@ -5,6 +5,7 @@ mod bypass;
 mod configured;
 mod drain;
 mod encrypted;
+mod encrypted_keys;
 mod flow_export;
 mod guest;
 mod hairpin;

@@ -56,5 +56,6 @@ mod run;
 mod upgrade;
 mod watching;
 mod wipe;
+mod wire_keys;
 mod wire_live;
 pub(crate) mod world;
