@@ -21,22 +21,25 @@ const ECHO_INTERVAL_SECS: &str = "0.002";
 /// How long a server may take to listen.
 const LISTEN_TRIES: u32 = 100;
 
-const PLAIN: &str = "plain forwarding";
+pub(super) const PLAIN: &str = "plain forwarding";
 const KERNEL: &str = "rule + vxlan + nftables SNAT + HTB";
 
 /// TCP goodput, unshaped, upwards and downwards.
 pub fn tcp(run: &Run<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (direction, options) in [("up", &[][..]), ("down", &["--reverse"])] {
-        let [plain, kernel, ours] = in_turns(run, "tcp", |chain| {
-            let end = iperf(chain, &[&["--time", SECONDS, "--congestion", "cubic"], options].concat())?;
-            end["sum_received"]["bits_per_second"].as_f64().map(|bps| bps / 1e9).context("no rate")
-        })?;
+        let [plain, kernel, ours] = in_turns(run, "tcp", |chain| goodput(chain, options))?;
         let row = |peer: &str| Row::new(format!("tcp-{direction}/beside-{peer}"), "Gbit/s", Better::More, ours.clone());
         rows.push(row("plain").beside(PLAIN, plain).reach(Goal::TimesPeer(0.95)));
         rows.push(row("kernel").beside(KERNEL, kernel).reach(Goal::TimesPeer(1.1)));
     }
     Ok(rows)
+}
+
+/// Gbit/s of one TCP connection.
+pub(super) fn goodput(chain: &Chain, options: &[&str]) -> Result<f64> {
+    let end = iperf(chain, &[&["--time", SECONDS, "--congestion", "cubic"], options].concat())?;
+    end["sum_received"]["bits_per_second"].as_f64().map(|bps| bps / 1e9).context("no rate")
 }
 
 /// Small UDP packets, as fast as one sender makes them.
@@ -65,16 +68,27 @@ pub fn rtt(run: &Run<'_>) -> Result<Vec<Row>> {
     ])
 }
 
-/// Measures on each chain in turn, round by round; in the order of [`Kind::ALL`].
+/// Measures on each chain in turn, round by round; in the order of [`Kind::IN_CLEAR`].
 fn in_turns(run: &Run<'_>, name: &str, measure: impl Fn(&Chain) -> Result<f64>) -> Result<[Samples; 3]> {
-    run.say(&format!("{name}: three chains of namespaces are built"));
+    let samples = in_turns_of(run, name, &Kind::IN_CLEAR, measure)?;
+    samples.try_into().map_err(|_| anyhow::anyhow!("{name}: a chain has no samples"))
+}
+
+/// Measures on a chain of each kind in turn, round by round; in the order of the kinds.
+pub(super) fn in_turns_of(
+    run: &Run<'_>,
+    name: &str,
+    kinds: &[Kind],
+    measure: impl Fn(&Chain) -> Result<f64>,
+) -> Result<Vec<Samples>> {
+    run.say(&format!("{name}: chains of namespaces are built"));
     let mut chains = Vec::new();
-    for kind in Kind::ALL {
+    for kind in kinds.iter().copied() {
         let chain = Chain::build(run, kind)?;
         let server = serve(run, &chain)?;
         chains.push((chain, server));
     }
-    let mut samples: [Samples; 3] = Default::default();
+    let mut samples = vec![Samples::default(); kinds.len()];
     for round in 0..run.rounds {
         for ((chain, _), samples) in chains.iter().zip(&mut samples) {
             run.say(&format!("{name}: {}, round {} of {}", chain.kind.name(), round + 1, run.rounds));

@@ -5,3 +5,4 @@ pub mod download;
 pub mod echo;
 pub mod fragments;
 pub mod iperf;
+pub mod talk;
