@@ -85,6 +85,9 @@ pub const SUBJECT_STRIPS_TIMESTAMPS: u32 = 8192;
 /// [`Subject::flags`]: its packets take [`DELAYED_CLASS`] on the way to its device.
 pub const SUBJECT_IS_DELAYED: u32 = 16384;
 
+/// [`Subject::flags`]: what its SYNs and SYN-ACKs offer stands in one order, whatever wrote them.
+pub const SUBJECT_ARRANGES_OPTIONS: u32 = 32768;
+
 /// `skb->priority` of packets to a subject that is delayed: the only class of the queue on its device. What is no packet
 /// of the persona names no class and is not delayed.
 pub const DELAYED_CLASS: u32 = 0x7e50_0001;

@@ -11,3 +11,25 @@ pub const TIMESTAMPS: (u8, usize) = (8, 10);
 
 /// TCP's option that stands for nothing (RFC 9293 §3.2).
 pub const NO_OPERATION: u8 = 1;
+
+/// The largest window that a SYN or SYN-ACK shows where options are put in order: no less than what a sender begins with
+/// (RFC 6928: ten segments), and windows grow with the next segment.
+pub const WINDOW_SHOWN: u16 = 16_384;
+
+/// Ranks of TCP options: options of a rank stand together, lower ones first.
+pub const OPTION_RANK_COUNT: u32 = 5;
+
+/// The rank of a TCP option among those of a SYN: by its kind for what everybody offers, behind them what else there is. None:
+/// it signs the header, which must stay as it is (RFC 2385, RFC 5925).
+pub const fn option_rank(kind: u8) -> Option<u32> {
+    match kind {
+        2 => Some(0),
+        3 => Some(1),
+        4 => Some(2),
+        8 => Some(3),
+        19 | 29 => None,
+        _ => Some(4),
+    }
+}
+
+const _: () = assert!(matches!(option_rank(255), Some(rank) if rank == OPTION_RANK_COUNT - 1));

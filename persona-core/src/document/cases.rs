@@ -155,8 +155,8 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             "spec.network.bypass[1]: 10.1.0.0/16 overlaps 10.0.0.0/8: keep the larger one",
         ),
         (
-            persona("network: { egress: { pools: [a] }, privacy: { normalise: [ttl, tcp-options] } }"),
-            "spec.network.privacy.normalise[1]: another order of TCP options is not enforced by this release; leave it out, or write ttl, ip-id, dscp or tcp-timestamps",
+            persona("network: { egress: { pools: [a] }, privacy: { normalise: [tcp-options, tcp-options] } }"),
+            "spec.network.privacy.normalise[1]: is there twice",
         ),
         (
             persona("network: { egress: { pools: [a] }, privacy: { normalise: [ttl, ip-id, ttl] } }"),

@@ -60,11 +60,6 @@ impl Problems {
         }
     }
 
-    /// Refuses what this release would store and not do, although whoever wrote it counts on it.
-    pub(super) fn refuse_unenforced(&mut self, asked: bool, path: &str, what: &str, instead: &str) {
-        self.refuse_if(asked, path, format!("{what} is not enforced by this release; {instead}"));
-    }
-
     fn binding(&mut self, spec: &BindingSpec) {
         self.selector(&spec.selector);
         let none = spec.named_personas().is_empty();

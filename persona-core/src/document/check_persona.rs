@@ -169,14 +169,6 @@ impl Problems {
     fn privacy(&mut self, privacy: &Privacy) {
         let path = "spec.network.privacy.normalise";
         self.no_duplicates(path, &privacy.normalise);
-        for (index, field) in privacy.normalise.iter().enumerate() {
-            self.refuse_unenforced(
-                *field == Normalise::TcpOptions,
-                &format!("{path}[{index}]"),
-                "another order of TCP options",
-                "leave it out, or write ttl, ip-id, dscp or tcp-timestamps",
-            );
-        }
     }
 
     fn resources(&mut self, resources: &Resources) {

@@ -213,7 +213,7 @@ pub enum Normalise {
     IpId,
     /// TCP timestamps: never offered, in either direction.
     TcpTimestamps,
-    /// Order of TCP options. Not enforced by this release and therefore refused.
+    /// TCP options of SYNs and SYN-ACKs: in one order, padding last; their window: at most 16,384.
     TcpOptions,
     /// DSCP: what `qos` sets, else zero.
     Dscp,

@@ -10,23 +10,31 @@ use super::agent::Role;
 const KEY_LENGTH: usize = 44;
 
 /// An end of encrypted tunnels. Its address is the underlay's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TunnelEnd {
     /// Its public key (WireGuard, X25519), Base64. The private one never leaves its host.
     pub public_key: String,
     /// The UDP port that it listens on.
     pub port: u16,
+    /// The public key that is about to take its place: far ends accept both. Absent: no change is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key: Option<String>,
 }
 
 impl TunnelEnd {
-    /// Whether the key can be one: 32 bytes in Base64.
+    /// Whether the keys can be some: 32 bytes in Base64, and two that differ.
     pub fn is_valid(&self) -> bool {
-        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
-        let key = self.public_key.strip_suffix('=').unwrap_or_default();
-        key.len() == KEY_LENGTH - 1 && key.bytes().all(is_base64) && self.port != 0
+        let is_next = |key: &String| is_key(key) && *key != self.public_key;
+        is_key(&self.public_key) && self.next_key.as_ref().is_none_or(is_next) && self.port != 0
     }
+}
+
+fn is_key(text: &str) -> bool {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    let key = text.strip_suffix('=').unwrap_or_default();
+    key.len() == KEY_LENGTH - 1 && key.bytes().all(is_base64)
 }
 
 /// An end of encrypted tunnels, as those need to know it that it talks to: a node knows edges, an edge knows nodes and the
@@ -50,7 +58,7 @@ pub struct TunnelItem {
 /// What a node or an edge says of its encrypted tunnels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TunnelReport {
     /// Its own end. Absent: it has none, and encrypted personas are not carried there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +69,9 @@ pub struct TunnelReport {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How old its key is, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_age_secs: Option<u64>,
     /// The far ends that it knows.
     #[serde(default)]
     pub far_ends: Vec<FarEndReport>,
@@ -96,7 +107,19 @@ mod tests {
             ("", 51_820, false),
         ];
         for (key, port, expected) in cases {
-            assert_eq!(TunnelEnd { public_key: key.to_owned(), port }.is_valid(), expected, "{key}:{port}");
+            let end = TunnelEnd { public_key: key.to_owned(), port, next_key: None };
+            assert_eq!(end.is_valid(), expected, "{key}:{port}");
+        }
+    }
+
+    #[test]
+    fn a_next_key_is_a_key_and_another_one() {
+        let public_key = "oDPtc8hkUkYyXFWFGKs0cNPSMMR8Bn5p6VYcNbL4/Ws=".to_owned();
+        let other = format!("{}=", "A".repeat(43));
+        for (next, expected) in [(&other, true), (&public_key, false), (&"short".to_owned(), false)] {
+            let end = TunnelEnd { public_key: public_key.clone(), port: 1, next_key: Some(next.clone()) };
+            assert_eq!(end.is_valid(), expected, "{next}");
+            assert_eq!(serde_json::from_value::<TunnelEnd>(serde_json::to_value(&end).unwrap()).unwrap(), end);
         }
     }
 }

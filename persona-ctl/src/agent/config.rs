@@ -113,6 +113,9 @@ pub struct AgentFile {
     pub wireguard: Wireguard,
     /// The UDP port on which it listens. Default: 51820.
     pub wireguard_port: Option<u16>,
+    /// How long a key of WireGuard is used before another one takes its place, hours, give or take a tenth. 0: for good.
+    /// Default: 24.
+    pub wireguard_rotate_hours: Option<u32>,
     /// Whether the programs log what becomes of every packet, for a person to read. Slow.
     #[serde(default)]
     pub verbose_packets: bool,

@@ -24,7 +24,7 @@ use crate::netlink::{FlowsOf, Netlink, NetlinkError};
 use crate::path_mtu::PathMtus;
 use crate::probe::{Prober, Target};
 use crate::slow_path::{Keeper, Role};
-use crate::wire::{self, WireConfig};
+use crate::wire::{self, ROTATE_HOURS, WireConfig};
 
 /// How long an apply waits for edges to show the generation that new leases need.
 const GENERATION_WAIT: Duration = Duration::from_millis(150);
@@ -107,7 +107,10 @@ impl Reconciler {
         let (observed, plan, cache, configurer, has_lost_uplink, has_netem, has_fq, refuses_mix) = Default::default();
         let (slow_path, demands) = (Keeper::new(Role::Node), Demands::default());
         let (file, state_dir) = (&config.file, config.state_dir.clone());
-        let wire = wire::Keeper::new(WireConfig::node(file.wireguard, file.wireguard_port, state_dir));
+        let wire = wire::Keeper::new(WireConfig {
+            rotate_hours: file.wireguard_rotate_hours.unwrap_or(ROTATE_HOURS),
+            ..WireConfig::node(file.wireguard, file.wireguard_port, state_dir)
+        });
         Self {
             config,
             netlink,

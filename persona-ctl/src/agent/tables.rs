@@ -528,6 +528,7 @@ fn normalisation(fields: &[Normalise]) -> Normalisation {
         hops: fields.contains(&Normalise::Ttl),
         id: fields.contains(&Normalise::IpId),
         timestamps: fields.contains(&Normalise::TcpTimestamps),
+        options: fields.contains(&Normalise::TcpOptions),
     }
 }
 

@@ -214,13 +214,14 @@ fn protocols_without_ports_pass_under_a_whole_address() {
 
 #[test]
 fn what_a_persona_hides_and_loses_is_told_to_the_programs() {
-    use Normalise::{Dscp, IpId, TcpTimestamps, Ttl};
+    use Normalise::{Dscp, IpId, TcpOptions, TcpTimestamps, Ttl};
     let nothing = Normalisation::default();
     for (fields, own_dscp, hidden, dscp) in [
         (vec![], None, nothing, None),
         (vec![Ttl], None, Normalisation { hops: true, ..nothing }, None),
         (vec![IpId], Some(46), Normalisation { id: true, ..nothing }, Some(46)),
         (vec![TcpTimestamps, Dscp], None, Normalisation { timestamps: true, ..nothing }, Some(0)),
+        (vec![TcpOptions], None, Normalisation { options: true, ..nothing }, None),
         (vec![Dscp], Some(46), nothing, Some(46)),
     ] {
         let mut worn = subject(1_400, 9);
@@ -297,7 +298,7 @@ fn a_routers_word_makes_packets_smaller_and_refuses_nothing() {
 #[test]
 fn an_encrypted_lease_goes_through_the_tunnel_and_takes_its_room() {
     let item = LeaseItem { encrypted: true, ..lease(9, "workload/n1/w1") };
-    let end = TunnelEnd { public_key: "A".repeat(43) + "=", port: 51_820 };
+    let end = TunnelEnd { public_key: "A".repeat(43) + "=", port: 51_820, next_key: None };
     let tunnel = TunnelItem { role: Role::Edge, name: "e1".into(), address: [10, 0, 0, 11].into(), end };
     let items = [
         Item::Edge(edge("e1", 1)),

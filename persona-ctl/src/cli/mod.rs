@@ -47,6 +47,7 @@ mod switch;
 mod token;
 mod top;
 mod wait;
+mod wire;
 mod workload;
 
 use std::process::ExitCode;
@@ -177,6 +178,9 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Guard(guard::GuardArgs),
     Detach(detach::DetachArgs),
+    /// The encrypted tunnel of this host's agent or edge: give it another key.
+    #[command(subcommand)]
+    Wire(wire::WireCommand),
     /// Configuration files of the roles: check them, show what is in force.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -219,6 +223,7 @@ impl Cli {
             Command::Guard(args) => args.run(output),
             Command::Detach(args) => args.run(output),
             Command::Monitor(args) => args.run(output),
+            Command::Wire(command) => command.run(output),
             Command::Activation(command) if command.is_offline() => command.run_offline(output),
             Command::Forecast(command) => command.run(output),
             Command::Simulate(args) if args.is_local() => args.run_local(output),
@@ -279,7 +284,8 @@ impl Command {
             | Self::Monitor(_)
             | Self::Forecast(_)
             | Self::Guard(_)
-            | Self::Detach(_) => unreachable!("`execute` runs what needs no manager"),
+            | Self::Detach(_)
+            | Self::Wire(_) => unreachable!("`execute` runs what needs no manager"),
         }
     }
 }
@@ -320,6 +326,9 @@ mod tests {
         let cases = [
             ("persona apply -f a.yaml -f - --dry-run", true),
             ("persona apply", false),
+            ("wire rotate --config a.toml", true),
+            ("wire rotate --state-dir /a --wait 0 -o json", true),
+            ("wire rotate", false),
             ("persona get eu@3 -o yaml", true),
             ("persona get eu@x", false),
             ("persona get EU", false),

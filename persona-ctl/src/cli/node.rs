@@ -146,11 +146,17 @@ pub(super) fn tunnel_text(tunnel: &TunnelReport) -> String {
         (Some(end), Some(reason)) => format!("{} on UDP {} ({by}): {reason}", end.public_key, end.port),
         (None, reason) => format!("none: {}", reason.as_deref().unwrap_or("it has not said why")),
     };
+    let next = tunnel.end.as_ref().and_then(|end| end.next_key.as_ref());
+    let key = match (tunnel.key_age_secs, next) {
+        (_, Some(next)) => format!("  its key is about to change to {next}; both are accepted\n"),
+        (Some(secs), None) => format!("  its key was made {} h before its last report\n", secs / 3_600),
+        (None, None) => String::new(),
+    };
     let far_end = |end: &FarEndReport| match end.handshake_age_secs {
         Some(secs) => format!("  {}: last handshake {secs} s before its last report\n", end.address),
         None => format!("  {}: no handshake yet\n", end.address),
     };
-    format!("encrypted tunnel: {own}\n{}", tunnel.far_ends.iter().map(far_end).collect::<String>())
+    format!("encrypted tunnel: {own}\n{key}{}", tunnel.far_ends.iter().map(far_end).collect::<String>())
 }
 
 /// What a data plane counted: traffic per subject, and drops by reason.

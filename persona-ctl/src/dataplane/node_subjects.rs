@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use persona_common::node::{
-    SUBJECT_FILTERS_BY_REMOTE, SUBJECT_HAS_BYPASS, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP,
-    SUBJECT_IS_DELAYED, SUBJECT_IS_HOST, SUBJECT_OTHER, SUBJECT_PRESENT, SUBJECT_SETS_DSCP, SUBJECT_SETS_HOPS,
-    SUBJECT_SETS_ID, SUBJECT_STRIPS_TIMESTAMPS, SUBJECT_TCP, SUBJECT_UDP, Subject, dscp_and_loss,
+    SUBJECT_ARRANGES_OPTIONS, SUBJECT_FILTERS_BY_REMOTE, SUBJECT_HAS_BYPASS, SUBJECT_HAS_CONFIGURED,
+    SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_IS_DELAYED, SUBJECT_IS_HOST, SUBJECT_OTHER, SUBJECT_PRESENT,
+    SUBJECT_SETS_DSCP, SUBJECT_SETS_HOPS, SUBJECT_SETS_ID, SUBJECT_STRIPS_TIMESTAMPS, SUBJECT_TCP, SUBJECT_UDP,
+    Subject, dscp_and_loss,
 };
 use persona_core::ids::{LeaseId, SubjectNumber};
 
@@ -50,6 +51,7 @@ fn put_network(index: &NodeIndex, cell: &mut Subject, network: &SubjectEgress) {
         (network.normalise.hops, SUBJECT_SETS_HOPS),
         (network.normalise.id, SUBJECT_SETS_ID),
         (network.normalise.timestamps, SUBJECT_STRIPS_TIMESTAMPS),
+        (network.normalise.options, SUBJECT_ARRANGES_OPTIONS),
         (network.impair.is_delayed, SUBJECT_IS_DELAYED),
     ];
     set(cell, &bits);

@@ -146,6 +146,8 @@ pub struct Normalisation {
     pub id: bool,
     /// The host's clock in TCP's timestamps.
     pub timestamps: bool,
+    /// The order of TCP options, and the window of SYNs.
+    pub options: bool,
 }
 
 /// Protocols that a persona lets pass.

@@ -28,7 +28,7 @@ use crate::path_mtu::PathMtus;
 use crate::probe::Target;
 use crate::slow_path::{Fates, Keeper, Role as SlowRole};
 use crate::supervisor::{self, Supervisor};
-use crate::wire::{self, WireConfig};
+use crate::wire::{self, ROTATE_HOURS, WireConfig};
 
 /// A pass runs at least this often, for what no notice tells: counters, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -118,7 +118,10 @@ impl Edge {
         let (plan, rejected, silent_nodes, said, snapshot_count, is_unqueued) = Default::default();
         let (known, confirmed) = (observed.known(), Instant::now());
         let (file, state_dir) = (&config.file, config.state_dir.clone());
-        let wire = wire::Keeper::new(WireConfig::edge(file.wireguard, file.wireguard_port, state_dir));
+        let wire = wire::Keeper::new(WireConfig {
+            rotate_hours: file.wireguard_rotate_hours.unwrap_or(ROTATE_HOURS),
+            ..WireConfig::edge(file.wireguard, file.wireguard_port, state_dir)
+        });
         Ok(Self {
             config,
             own,

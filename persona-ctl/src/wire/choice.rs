@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The UDP port that WireGuard is known by.
 pub const LISTEN_PORT: u16 = 51_820;
 
+/// How long a key is used where the configuration says nothing, hours.
+pub const ROTATE_HOURS: u32 = 24;
+
 /// The devices of nodes and edges.
 const DEVICES: [&str; 2] = ["persona-wire", "persona-wire-e"];
 
@@ -41,15 +44,17 @@ pub struct WireConfig {
     pub state_dir: PathBuf,
     /// The device's name.
     pub device: &'static str,
+    /// How long a key is used, hours. 0: for good.
+    pub rotate_hours: u32,
 }
 
 impl WireConfig {
-    /// A node's.
+    /// A node's. Keys stay until a command says otherwise.
     pub fn node(wireguard: Wireguard, port: Option<u16>, state_dir: PathBuf) -> Self {
-        Self { wireguard, port: port.unwrap_or(LISTEN_PORT), state_dir, device: DEVICES[0] }
+        Self { wireguard, port: port.unwrap_or(LISTEN_PORT), state_dir, device: DEVICES[0], rotate_hours: 0 }
     }
 
-    /// An edge's. A host may be node and edge at once.
+    /// An edge's, likewise. A host may be node and edge at once.
     pub fn edge(wireguard: Wireguard, port: Option<u16>, state_dir: PathBuf) -> Self {
         Self { device: DEVICES[1], ..Self::node(wireguard, port, state_dir) }
     }

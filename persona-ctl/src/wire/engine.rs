@@ -13,12 +13,10 @@ use std::time::{Duration, Instant};
 
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
-use boringtun::x25519;
 
-use super::peers::{Peer, Peers};
-use super::{FarEnd, FarEndState, PrivateKey, WireConfig, WireError, sockets};
+use super::peers::{OwnKey, Peer, Peers};
+use super::{FarEnd, FarEndState, OwnKeys, WireConfig, WireError, sockets};
 use crate::probe::sleep_until_readable;
 use crate::slow_path::Tap;
 
@@ -26,8 +24,8 @@ use crate::slow_path::Tap;
 const TICK: Duration = Duration::from_millis(100);
 /// Most packets taken from one side before the other is looked at.
 const DRAIN_COUNT_MAX: usize = 256;
-/// Handshakes a second, beyond which who asks must show that it has the address it says (a cookie). Each counts twice.
-const HANDSHAKES_PER_SEC: u64 = 2 * 1_000;
+/// A far end that has not answered to our next key is asked again this often: it may not have been told of it yet.
+const TRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The largest packet, and what WireGuard adds to it.
 const BUFFER_LENGTH: usize = 65_535 + 32;
 
@@ -54,26 +52,20 @@ struct State {
 struct Worker {
     tun: Tap,
     socket: UdpSocket,
-    secret: x25519::StaticSecret,
-    public: x25519::PublicKey,
-    limiter: Arc<RateLimiter>,
     out: Vec<u8>,
 }
 
 impl Engine {
     /// Makes the device, in this thread's network namespace, and listens.
-    pub(super) fn start(config: &WireConfig, key: &PrivateKey, address: IpAddr, mtu: u32) -> Result<Self, WireError> {
+    pub(super) fn start(config: &WireConfig, keys: &OwnKeys, address: IpAddr, mtu: u32) -> Result<Self, WireError> {
         let port = config.port;
         let socket = sockets::open(address, port).map_err(|source| WireError::Listen { address, port, source })?;
         let name = config.device;
         let tun = Tap::create_layer3(name, mtu).map_err(|source| WireError::Device { name, source })?;
         let ifindex = tun.ifindex();
-        let public = x25519::PublicKey::from(key.public().0);
-        let limiter = Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SEC));
-        let peers = Peers::new(key.clone(), Arc::clone(&limiter));
-        let state = Mutex::new(State { peers, fresh: Vec::new() });
+        let state = Mutex::new(State { peers: Peers::new(keys), fresh: Vec::new() });
         let shared = Arc::new(Shared { is_stopping: AtomicBool::new(false), state });
-        let worker = Worker { tun, socket, secret: key.secret(), public, limiter, out: vec![0; BUFFER_LENGTH] };
+        let worker = Worker { tun, socket, out: vec![0; BUFFER_LENGTH] };
         let thread = std::thread::Builder::new().name("persona-wire".into()).spawn({
             let shared = Arc::clone(&shared);
             move || worker.run(&shared)
@@ -96,6 +88,18 @@ impl Engine {
         let mut state = self.shared.lock();
         let fresh = state.peers.set(far_ends);
         state.fresh.extend(fresh);
+    }
+
+    /// Has these keys from now on and no others.
+    pub(super) fn set_keys(&self, keys: &OwnKeys) {
+        let mut state = self.shared.lock();
+        let fresh = state.peers.set_keys(keys);
+        state.fresh.extend(fresh);
+    }
+
+    /// Whether every far end that there are sessions with has agreed on some under our next key.
+    pub(super) fn is_next_key_agreed(&self) -> bool {
+        self.shared.lock().peers.is_next_key_agreed()
     }
 
     /// What is known of the far ends.
@@ -125,7 +129,7 @@ impl Worker {
     /// Works until it is told to stop or the device is gone.
     fn run(mut self, shared: &Shared) {
         let mut buffer = vec![0; BUFFER_LENGTH];
-        let mut ticked = Instant::now();
+        let (mut ticked, mut tried) = (Instant::now(), Instant::now());
         while !shared.is_stopping.load(Ordering::Relaxed) {
             sleep_until_readable(&[self.tun.as_fd(), self.socket.as_fd()], TICK / 2);
             let mut state = shared.lock();
@@ -141,8 +145,12 @@ impl Worker {
             self.receive_all(&mut state.peers, &mut buffer);
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
-                self.limiter.reset_count();
+                state.peers.own().iter().for_each(|own| own.limiter.reset_count());
                 state.peers.iter_mut().for_each(|peer| self.keep_time(peer));
+            }
+            if tried.elapsed() >= TRY_INTERVAL {
+                tried = Instant::now();
+                state.peers.untried_mut().for_each(|peer| self.try_again(peer));
             }
         }
     }
@@ -183,43 +191,49 @@ impl Worker {
     }
 
     fn take(&mut self, peers: &mut Peers, datagram: &[u8], from: SocketAddr) {
-        let peer = match Tunn::parse_incoming_packet(datagram) {
-            Ok(Packet::HandshakeInit(_)) => match self.greeted_by(datagram, from) {
-                Some(key) => peers.of_key(&key),
-                None => return,
-            },
-            Ok(Packet::HandshakeResponse(packet)) => peers.of_session(packet.receiver_idx),
-            Ok(Packet::PacketCookieReply(packet)) => peers.of_session(packet.receiver_idx),
+        // Who begins a handshake has not shown yet that it hears us.
+        let (index, shows_keys) = match Tunn::parse_incoming_packet(datagram) {
+            Ok(Packet::HandshakeInit(_)) => (self.greeted_by(peers, datagram, from), false),
+            Ok(Packet::HandshakeResponse(packet)) => (peers.of_session(packet.receiver_idx), true),
+            Ok(Packet::PacketCookieReply(packet)) => (peers.of_session(packet.receiver_idx), false),
             Ok(Packet::PacketData(packet)) => match peers.of_session(packet.receiver_idx) {
-                Some(peer) => Some(peer),
+                Some(index) => (Some(index), true),
                 // It still talks to who was here before.
                 None => return peers.at(from.ip()).into_iter().for_each(|peer| self.greet(peer)),
             },
             Err(_) => return,
         };
-        let Some(peer) = peer else {
+        let Some(index) = index else {
             tracing::debug!(%from, "a datagram of nobody we know");
             return;
         };
-        self.decrypt(peer, datagram, from);
-    }
-
-    /// The key of who begins a handshake; strangers are held off before anything is computed for them.
-    fn greeted_by(&mut self, datagram: &[u8], from: SocketAddr) -> Option<[u8; 32]> {
-        match self.limiter.verify_packet(Some(from.ip()), datagram, &mut self.out) {
-            Ok(Packet::HandshakeInit(packet)) => {
-                let half = parse_handshake_anon(&self.secret, &self.public, &packet).ok()?;
-                Some(half.peer_static_public)
-            }
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                send(&self.socket, cookie, from);
-                None
-            }
-            _ => None,
+        let is_accepted = peers.get(index).is_some_and(|peer| self.decrypt(peer, datagram, from));
+        if shows_keys && is_accepted {
+            peers.note_works(index);
         }
     }
 
-    fn decrypt(&mut self, peer: &mut Peer, datagram: &[u8], from: SocketAddr) {
+    /// The peer that begins a handshake; strangers are held off before anything is computed for them.
+    fn greeted_by(&mut self, peers: &Peers, datagram: &[u8], from: SocketAddr) -> Option<u32> {
+        for OwnKey { secret, public, limiter } in peers.own() {
+            match limiter.verify_packet(Some(from.ip()), datagram, &mut self.out) {
+                Ok(Packet::HandshakeInit(packet)) => {
+                    let half = parse_handshake_anon(secret, public, &packet).ok()?;
+                    return peers.of_keys(&half.peer_static_public, public);
+                }
+                Err(TunnResult::WriteToNetwork(cookie)) => {
+                    send(&self.socket, cookie, from);
+                    return None;
+                }
+                // It is for another key of ours, or for nobody here.
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Takes a datagram in; whether it was good.
+    fn decrypt(&mut self, peer: &mut Peer, datagram: &[u8], from: SocketAddr) -> bool {
         let endpoint = peer.endpoint();
         match peer.tunnel.decapsulate(Some(from.ip()), datagram, &mut self.out) {
             TunnResult::WriteToTunnelV4(packet, source) => deliver(&self.tun, packet, source.into(), endpoint),
@@ -233,10 +247,15 @@ impl Worker {
                 if from.ip() == endpoint.ip() =>
             {
                 self.greet(peer);
+                return false;
             }
-            TunnResult::Err(error) => tracing::debug!(?error, %from, "a datagram was refused"),
+            TunnResult::Err(error) => {
+                tracing::debug!(?error, %from, "a datagram was refused");
+                return false;
+            }
             TunnResult::Done => {}
         }
+        true
     }
 
     /// Sends what has waited for a handshake.
@@ -251,6 +270,14 @@ impl Worker {
     fn greet(&mut self, peer: &mut Peer) {
         let endpoint = peer.endpoint();
         if let TunnResult::WriteToNetwork(datagram) = peer.tunnel.format_handshake_initiation(&mut self.out, false) {
+            send(&self.socket, datagram, endpoint);
+        }
+    }
+
+    /// Begins a handshake anew, although one may be under way.
+    fn try_again(&mut self, peer: &mut Peer) {
+        let endpoint = peer.endpoint();
+        if let TunnResult::WriteToNetwork(datagram) = peer.tunnel.format_handshake_initiation(&mut self.out, true) {
             send(&self.socket, datagram, endpoint);
         }
     }

@@ -1,17 +1,27 @@
 //! Keeps a role's encrypted tunnel alive from pass to pass; without one, encrypted personas are not carried.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use super::engine::Engine;
 use super::kernel::{self, KernelDevice};
-use super::{FarEnd, FarEndState, PrivateKey, PublicKey, WireConfig, WireError, Wireguard};
+use super::rotation::Stage;
+use super::{FarEnd, FarEndState, OwnKeys, PublicKey, WireConfig, WireError, Wireguard, reverse_path};
 use crate::host::error_chain;
 use crate::slow_path::bring_up;
 
 /// A tunnel that may have to be tried again.
 pub struct Keeper {
-    config: WireConfig,
-    running: Option<Running>,
+    pub(super) config: WireConfig,
+    pub(super) running: Option<Running>,
+    /// This host's own keys, once they have been asked for.
+    pub(super) keys: Option<OwnKeys>,
+    /// How far a change of the key has come.
+    pub(super) stage: Stage,
+    /// Why the key cannot be changed; it is used on.
+    pub(super) stuck: Option<String>,
+    /// When the role was started.
+    pub(super) started: Instant,
     /// What this host lacks.
     lack: Option<String>,
     /// What was said last: the same trouble every second is one line in the log.
@@ -19,13 +29,13 @@ pub struct Keeper {
 }
 
 /// A tunnel that works.
-struct Running {
-    key: PublicKey,
-    device: Device,
+pub(super) struct Running {
+    pub(super) key: PublicKey,
+    pub(super) device: Device,
     is_open: bool,
 }
 
-enum Device {
+pub(super) enum Device {
     Userspace(Engine),
     Kernel(KernelDevice),
 }
@@ -33,7 +43,16 @@ enum Device {
 impl Keeper {
     /// Nothing is started yet.
     pub fn new(config: WireConfig) -> Self {
-        Self { config, running: None, lack: None, trouble: None }
+        Self {
+            config,
+            running: None,
+            keys: None,
+            stage: Stage::default(),
+            stuck: None,
+            started: Instant::now(),
+            lack: None,
+            trouble: None,
+        }
     }
 
     /// What others need to know of this end, before there is a device: made when the first encrypted persona comes. None: there
@@ -46,14 +65,14 @@ impl Keeper {
         if self.lack.is_some() {
             return None;
         }
-        match PrivateKey::in_directory(&self.config.state_dir) {
-            Ok(key) if self.trouble.is_none() => Some((key.public(), self.config.port)),
-            Ok(_) => None,
-            Err(error) => {
-                self.note(error_chain(&error));
-                None
+        if self.keys.is_none() {
+            match OwnKeys::in_directory(&self.config.state_dir) {
+                Ok(keys) => self.keys = Some(keys),
+                Err(error) => self.note(error_chain(&error)),
             }
         }
+        let key = self.keys.as_ref()?.current.public();
+        self.trouble.is_none().then_some((key, self.config.port))
     }
 
     /// Whether a device can probably be made here, or why not.
@@ -88,7 +107,12 @@ impl Keeper {
         if self.running.as_ref().is_none_or(|running| !running.device.serves(address)) {
             // The port is free only once the one before has gone.
             self.running = None;
-            match start(&self.config, address, mtu) {
+            let started = OwnKeys::in_directory(&self.config.state_dir).map_err(WireError::from).and_then(|keys| {
+                let running = start(&self.config, &keys, address, mtu)?;
+                self.keys = Some(keys);
+                Ok(running)
+            });
+            match started {
                 Ok(running) => {
                     let (ifindex, kind) = (running.device.ifindex(), running.device.kind());
                     tracing::info!(device = self.config.device, ifindex, kind, "encrypted tunnel is ready");
@@ -104,10 +128,14 @@ impl Keeper {
     /// Lets packets in and out, once programs are there to take them: what they don't take, the host would answer, in clear.
     pub fn open(&mut self) {
         let name = self.config.device;
-        let outcome = match &self.running {
-            Some(running) if !running.is_open => bring_up(name),
-            _ => return,
-        };
+        let Some(running) = self.running.as_ref().filter(|running| !running.is_open) else { return };
+        if let Err(error) = reverse_path::loosen(name, running.device.ifindex()) {
+            tracing::info!(
+                device = name, %error,
+                "the device keeps its filter of sources; over IPv4 it may drop answers to the host's own encrypted subjects"
+            );
+        }
+        let outcome = bring_up(name);
         match outcome {
             Ok(()) => self.running.iter_mut().for_each(|running| running.is_open = true),
             Err(error) => self.note(format!("device {name} cannot be brought up: {error}")),
@@ -141,10 +169,10 @@ impl Keeper {
 
     /// Why there is no tunnel, or why it does not do what it should.
     pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref().or(self.lack.as_deref())
+        self.trouble.as_deref().or(self.lack.as_deref()).or(self.stuck.as_deref())
     }
 
-    fn note(&mut self, trouble: String) {
+    pub(super) fn note(&mut self, trouble: String) {
         if self.trouble.as_ref() != Some(&trouble) {
             tracing::warn!(trouble, "there is no encrypted tunnel; encrypted personas are not carried");
             self.trouble = Some(trouble);
@@ -175,8 +203,7 @@ impl Device {
     }
 }
 
-fn start(config: &WireConfig, address: IpAddr, mtu: u32) -> Result<Running, WireError> {
-    let key = PrivateKey::in_directory(&config.state_dir)?;
+fn start(config: &WireConfig, keys: &OwnKeys, address: IpAddr, mtu: u32) -> Result<Running, WireError> {
     let userspace = || {
         // One of the kernel's may be left from when the configuration said so.
         if kernel::is_known()
@@ -184,10 +211,10 @@ fn start(config: &WireConfig, address: IpAddr, mtu: u32) -> Result<Running, Wire
         {
             tracing::debug!(%error, "a device of the kernel's was not removed");
         }
-        Engine::start(config, &key, address, mtu).map(Device::Userspace)
+        Engine::start(config, keys, address, mtu).map(Device::Userspace)
     };
     let by_kernel = || {
-        let device = KernelDevice::start(config, &key, mtu);
+        let device = KernelDevice::start(config, &keys.current, mtu);
         device.map(Device::Kernel).map_err(|source| WireError::Kernel { name: config.device, source })
     };
     let device = match config.wireguard {
@@ -198,5 +225,5 @@ fn start(config: &WireConfig, address: IpAddr, mtu: u32) -> Result<Running, Wire
             userspace()
         })?,
     };
-    Ok(Running { key: key.public(), device, is_open: false })
+    Ok(Running { key: keys.current.public(), device, is_open: false })
 }

@@ -2,6 +2,7 @@
 //!
 //! It outlives the process: a restart finds it with its sessions and changes what differs, and no packet is lost meanwhile.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -9,8 +10,9 @@ use std::time::{Duration, SystemTime};
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 use persona_common::BYPASS_MARK;
 
+use super::kernel_change::Change;
 use super::netlink_bytes::{Asker, Bytes, attribute, attributes};
-use super::{FarEnd, FarEndState, PrivateKey, WireConfig};
+use super::{FarEnd, FarEndState, PrivateKey, PublicKey, WireConfig};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -50,13 +52,15 @@ pub(super) struct KernelDevice {
     ifindex: u32,
     name: &'static str,
     far_ends: Vec<FarEnd>,
+    /// Follows far ends that change their keys.
+    change: Option<Change>,
 }
 
 /// A far end as the kernel has it.
-struct Known {
-    key: [u8; 32],
+pub(super) struct Known {
+    pub(super) key: [u8; 32],
     /// When keys were last agreed upon, since the Unix epoch. Zero: never.
-    handshake: Duration,
+    pub(super) handshake: Duration,
 }
 
 /// Takes away the devices that roles of this host have left; their names.
@@ -82,7 +86,7 @@ impl KernelDevice {
     pub(super) fn start(config: &WireConfig, key: &PrivateKey, mtu: u32) -> io::Result<Self> {
         let mut route = Asker::open(NETLINK_ROUTE)?;
         let ifindex = make(&mut route, config.device, mtu)?;
-        let device = Self { ifindex, name: config.device, far_ends: Vec::new() };
+        let device = Self { ifindex, name: config.device, far_ends: Vec::new(), change: None };
         if let Err(error) = device.configure(config, key) {
             // Its name may be wanted by one in user space.
             device.remove();
@@ -96,9 +100,14 @@ impl KernelDevice {
         body.put(WGDEVICE_A_PRIVATE_KEY, key.secret().as_bytes());
         body.put(WGDEVICE_A_LISTEN_PORT, &config.port.to_ne_bytes());
         body.put(WGDEVICE_A_FWMARK, &BYPASS_MARK.to_ne_bytes());
-        wireguard(0, &body)?;
-        // What comes out of the tunnel comes from where no route leads.
-        std::fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", self.name), "0")
+        wireguard(0, &body).map(drop)
+    }
+
+    /// Gives it another key. What far ends still send under the one before is taken; what goes out waits for new sessions.
+    pub(super) fn set_key(&self, key: &PrivateKey) -> io::Result<()> {
+        let mut body = request(WG_CMD_SET_DEVICE, self.ifindex);
+        body.put(WGDEVICE_A_PRIVATE_KEY, key.secret().as_bytes());
+        wireguard(0, &body).map(drop)
     }
 
     /// Takes it away.
@@ -126,48 +135,78 @@ impl KernelDevice {
         if self.far_ends == far_ends {
             return Ok(());
         }
-        let known = self.known()?;
+        // It must not move an address while the peers are set.
+        self.change = None;
+        let known = known(self.ifindex)?;
+        let wanted: BTreeSet<[u8; 32]> = far_ends.iter().flat_map(keys_of).map(|key| key.0).collect();
         let mut peers = Bytes::default();
-        for gone in known.iter().filter(|known| !far_ends.iter().any(|it| it.key.0 == known.key)) {
+        for gone in known.iter().filter(|known| !wanted.contains(&known.key)) {
             let mut peer = Bytes::default();
             peer.put(WGPEER_A_PUBLIC_KEY, &gone.key).put(WGPEER_A_FLAGS, &WGPEER_F_REMOVE_ME.to_ne_bytes());
             peers.nest(0, &peer);
         }
         for far_end in far_ends {
-            peers.nest(0, &peer_of(far_end));
+            let used = used_key(far_end, &known);
+            for key in keys_of(far_end) {
+                peers.nest(0, &peer_of(far_end, key, key == used));
+            }
         }
         let mut body = request(WG_CMD_SET_DEVICE, self.ifindex);
         body.nest(WGDEVICE_A_PEERS, &peers);
         wireguard(0, &body)?;
         self.far_ends = far_ends.to_vec();
+        self.change = Change::follow(self.ifindex, far_ends, &known)?;
         Ok(())
     }
 
     /// What is known of the far ends.
     pub(super) fn states(&self) -> Vec<FarEndState> {
-        let known = self.known().unwrap_or_default();
+        let known = known(self.ifindex).unwrap_or_default();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let state = |far_end: &FarEnd| {
-            let agreed = known.iter().find(|it| it.key == far_end.key.0 && !it.handshake.is_zero());
-            let since_handshake = agreed.map(|it| now.saturating_sub(it.handshake));
+            let agreed = known.iter().filter(|it| keys_of(far_end).any(|key| key.0 == it.key));
+            let handshake = agreed.map(|it| it.handshake).max().filter(|time| !time.is_zero());
+            let since_handshake = handshake.map(|time| now.saturating_sub(time));
             FarEndState { address: far_end.address, since_handshake }
         };
         self.far_ends.iter().map(state).collect()
     }
-
-    fn known(&self) -> io::Result<Vec<Known>> {
-        let parts = wireguard(NLM_F_DUMP, &request(WG_CMD_GET_DEVICE, self.ifindex))?;
-        let peers = parts.iter().filter_map(|part| attribute(part.get(4..)?, WGDEVICE_A_PEERS));
-        let known = peers.flat_map(attributes).filter_map(|(_, peer)| {
-            let key = attribute(peer, WGPEER_A_PUBLIC_KEY)?.try_into().ok()?;
-            let time = attribute(peer, WGPEER_A_LAST_HANDSHAKE_TIME).and_then(|time| time.first_chunk::<8>());
-            Some(Known { key, handshake: Duration::from_secs(time.map_or(0, |time| u64::from_ne_bytes(*time))) })
-        });
-        Ok(known.collect())
-    }
 }
 
-fn peer_of(far_end: &FarEnd) -> Bytes {
+/// The far ends that a device has.
+pub(super) fn known(ifindex: u32) -> io::Result<Vec<Known>> {
+    let parts = wireguard(NLM_F_DUMP, &request(WG_CMD_GET_DEVICE, ifindex))?;
+    let peers = parts.iter().filter_map(|part| attribute(part.get(4..)?, WGDEVICE_A_PEERS));
+    let known = peers.flat_map(attributes).filter_map(|(_, peer)| {
+        let key = attribute(peer, WGPEER_A_PUBLIC_KEY)?.try_into().ok()?;
+        let time = attribute(peer, WGPEER_A_LAST_HANDSHAKE_TIME).and_then(|time| time.first_chunk::<8>());
+        Some(Known { key, handshake: Duration::from_secs(time.map_or(0, |time| u64::from_ne_bytes(*time))) })
+    });
+    Ok(known.collect())
+}
+
+/// Gives a far end's address to its next key: packets go to that from now on, and are taken from that alone.
+pub(super) fn move_address(ifindex: u32, far_end: &FarEnd, next: PublicKey) -> io::Result<()> {
+    let mut peers = Bytes::default();
+    peers.nest(0, &peer_of(far_end, next, true));
+    let mut body = request(WG_CMD_SET_DEVICE, ifindex);
+    body.nest(WGDEVICE_A_PEERS, &peers);
+    wireguard(0, &body).map(drop)
+}
+
+/// A far end's keys: the one in use, and its next.
+fn keys_of(far_end: &FarEnd) -> impl Iterator<Item = PublicKey> + use<> {
+    [Some(far_end.key), far_end.next].into_iter().flatten()
+}
+
+/// The key under which a far end sends, as far as its handshakes tell.
+fn used_key(far_end: &FarEnd, known: &[Known]) -> PublicKey {
+    let has_agreed = |key: &PublicKey| known.iter().any(|it| it.key == key.0 && !it.handshake.is_zero());
+    far_end.next.filter(has_agreed).unwrap_or(far_end.key)
+}
+
+/// A peer of the device. One address belongs to one peer (WireGuard's AllowedIPs): of a far end's two keys one has it.
+fn peer_of(far_end: &FarEnd, key: PublicKey, has_address: bool) -> Bytes {
     let (family, address, bits) = match far_end.address {
         IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec(), 32),
         IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec(), 128),
@@ -176,9 +215,11 @@ fn peer_of(far_end: &FarEnd) -> Bytes {
     own.put(WGALLOWEDIP_A_FAMILY, &(family as u16).to_ne_bytes());
     own.put(WGALLOWEDIP_A_IPADDR, &address).put(WGALLOWEDIP_A_CIDR_MASK, &[bits]);
     let mut allowed = Bytes::default();
-    allowed.nest(0, &own);
+    if has_address {
+        allowed.nest(0, &own);
+    }
     let mut peer = Bytes::default();
-    peer.put(WGPEER_A_PUBLIC_KEY, &far_end.key.0);
+    peer.put(WGPEER_A_PUBLIC_KEY, &key.0);
     peer.put(WGPEER_A_FLAGS, &WGPEER_F_REPLACE_ALLOWEDIPS.to_ne_bytes());
     peer.put(WGPEER_A_ENDPOINT, &socket_address(far_end.address, far_end.port));
     peer.nest(WGPEER_A_ALLOWEDIPS, &allowed);

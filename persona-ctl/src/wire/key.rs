@@ -12,7 +12,7 @@ use boringtun::x25519;
 use ring::rand::{SecureRandom, SystemRandom};
 
 /// The file in the state directory: one line of Base64, as `wg genkey` writes it.
-const FILE_NAME: &str = "wireguard.key";
+pub(super) const FILE_NAME: &str = "wireguard.key";
 
 /// Bytes of a key.
 const LENGTH: usize = 32;
@@ -55,24 +55,34 @@ pub struct PublicKey(pub [u8; LENGTH]);
 impl PrivateKey {
     /// The key in a state directory; made if there is none.
     pub fn in_directory(directory: &Path) -> Result<Self, KeyError> {
-        let path = directory.join(FILE_NAME);
-        let failed = |source| KeyError::File { path: path.clone(), source };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(KeyError::Exposed { path, mode });
-                }
-                let bytes = decode(text.trim()).ok_or(KeyError::NotAKey(path))?;
-                Ok(Self(bytes.into()))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let key = Self::random()?;
-                key.store(directory, &path).map_err(failed)?;
-                Ok(key)
-            }
-            Err(error) => Err(failed(error)),
+        Self::in_file(&directory.join(FILE_NAME))
+    }
+
+    /// The key in a file; made if there is none.
+    pub(super) fn in_file(path: &Path) -> Result<Self, KeyError> {
+        if let Some(key) = Self::read(path)? {
+            return Ok(key);
         }
+        let key = Self::random()?;
+        key.store(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+        Ok(key)
+    }
+
+    /// The key in a file, if there is one.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, KeyError> {
+        let path = path.to_owned();
+        let failed = |source| KeyError::File { path: path.clone(), source };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Exposed { path, mode });
+        }
+        let bytes = decode(text.trim()).ok_or(KeyError::NotAKey(path))?;
+        Ok(Some(Self(bytes.into())))
     }
 
     /// A new key.
@@ -92,8 +102,10 @@ impl PrivateKey {
     }
 
     /// Written whole or not at all: a file that is half there would be no key.
-    fn store(&self, directory: &Path, path: &Path) -> std::io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    fn store(&self, path: &Path) -> std::io::Result<()> {
+        if let Some(directory) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
         let unfinished = path.with_extension("key.new");
         let mut file =
             std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

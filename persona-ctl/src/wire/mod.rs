@@ -9,19 +9,24 @@ mod engine;
 mod inlet;
 mod keeper;
 mod kernel;
+mod kernel_change;
 mod key;
 mod netlink_bytes;
+mod own_keys;
 mod peers;
+mod reverse_path;
 mod role;
+mod rotation;
 mod sockets;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use choice::{LISTEN_PORT, WireConfig, Wireguard, remove_devices};
+pub use choice::{LISTEN_PORT, ROTATE_HOURS, WireConfig, Wireguard, remove_devices};
 pub use inlet::Inlet;
 pub use keeper::Keeper;
 pub use key::{KeyError, PrivateKey, PublicKey};
+pub use own_keys::{OwnKeys, ask_for_another_key};
 pub use role::{encryption_to, far_ends, provide, report};
 
 /// A far end of the tunnel.
@@ -29,6 +34,8 @@ pub use role::{encryption_to, far_ends, provide, report};
 pub struct FarEnd {
     /// Its public key.
     pub key: PublicKey,
+    /// The one that is about to take its place; both are accepted.
+    pub next: Option<PublicKey>,
     /// Its address on the underlay: where datagrams go, and what its packets inside must come from.
     pub address: IpAddr,
     /// Its UDP port.

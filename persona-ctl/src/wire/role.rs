@@ -20,6 +20,7 @@ pub fn encryption_to(address: IpAddr) -> u32 {
 /// The device that a state needs, on this address of a host whose underlay carries packets of `mtu` bytes. A state without
 /// encrypted leases needs none.
 pub fn provide(keeper: &mut Keeper, desired: &DesiredState, address: IpAddr, mtu: u32) -> Option<u32> {
+    keeper.turn_keys();
     let needs = desired.items.values().any(|item| matches!(item, Item::Lease(lease) if lease.encrypted));
     if !needs {
         keeper.stop();
@@ -38,14 +39,16 @@ pub fn far_ends(desired: &DesiredState) -> Vec<FarEnd> {
     });
     let far_end = |tunnel: &persona_core::wire::desired::TunnelItem| {
         let key = tunnel.end.public_key.parse().ok()?;
-        Some(FarEnd { key, address: tunnel.address, port: tunnel.end.port })
+        let next = tunnel.end.next_key.as_ref().and_then(|next| next.parse().ok());
+        Some(FarEnd { key, next, address: tunnel.address, port: tunnel.end.port })
     };
     tunnels.filter_map(far_end).collect()
 }
 
 /// What the manager is told.
 pub fn report(keeper: &mut Keeper) -> TunnelReport {
-    let end = keeper.offer().map(|(key, port)| TunnelEnd { public_key: key.to_string(), port });
+    let next_key = keeper.next_key().map(|key| key.to_string());
+    let end = keeper.offer().map(|(key, port)| TunnelEnd { public_key: key.to_string(), port, next_key });
     let implementation = keeper.is_kernel().map(|is_kernel| if is_kernel { "kernel" } else { "userspace" }.to_owned());
     let far_end = |state: super::FarEndState| FarEndReport {
         address: state.address,
@@ -55,6 +58,7 @@ pub fn report(keeper: &mut Keeper) -> TunnelReport {
         end,
         implementation,
         reason: keeper.trouble().map(str::to_owned),
+        key_age_secs: keeper.key_age().map(|age| age.as_secs()),
         far_ends: keeper.states().into_iter().map(far_end).collect(),
     }
 }

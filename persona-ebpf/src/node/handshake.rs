@@ -1,5 +1,5 @@
 //! What a SYN or SYN-ACK may ask for: no segments that its persona's MTU can't carry, no timestamps where the persona hides
-//! them.
+//! them, and outwards all of it in one order where the persona hides that.
 //!
 //! Timestamps are taken out of SYNs alone, in both directions: who hasn't been offered them doesn't answer with them, and
 //! who gets no answer doesn't use them (RFC 7323 §1.3), so both sides agree. Out of a SYN-ACK they would vanish for one side
@@ -14,11 +14,13 @@ use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::TcContext;
 use persona_common::checksum::fold;
 use persona_common::drop::DropReason;
-use persona_common::node::{Lease, SUBJECT_STRIPS_TIMESTAMPS, Subject};
+use persona_common::node::{Lease, SUBJECT_ARRANGES_OPTIONS, SUBJECT_STRIPS_TIMESTAMPS, Subject};
 use persona_common::normalise::{NO_OPERATION, TIMESTAMPS};
 use persona_ebpf::frame::unknown_zero;
 use persona_ebpf::header::{TCP_ACK, TCP_LENGTH, TCP_SYN};
 use persona_ebpf::tc::{replace_checksum, skb};
+
+use crate::arrange::arrange;
 
 /// Where in a TCP header the checksum stands.
 const CHECKSUM_AT: usize = 16;
@@ -35,6 +37,8 @@ const MSS: u8 = 2;
 
 /// In [`Terms`]: timestamps are hidden.
 const HIDES_TIMESTAMPS: u32 = 1 << 16;
+/// In [`Terms`]: options go in one order.
+const ARRANGES_OPTIONS: u32 = 1 << 17;
 
 /// What a persona lets connections ask for, in one register: its MTU in the lower half.
 #[derive(Clone, Copy)]
@@ -46,6 +50,13 @@ impl Terms {
     pub fn of(lease: &Lease, subject: &Subject) -> Self {
         let hides = if subject.flags & SUBJECT_STRIPS_TIMESTAMPS != 0 { HIDES_TIMESTAMPS } else { 0 };
         Self(lease.mtu & 0xffff | hides)
+    }
+
+    /// Those for what the subject sends.
+    #[inline(always)]
+    pub fn outwards(lease: &Lease, subject: &Subject) -> Self {
+        let arranges = if subject.flags & SUBJECT_ARRANGES_OPTIONS != 0 { ARRANGES_OPTIONS } else { 0 };
+        Self(Self::of(lease, subject).0 | arranges)
     }
 }
 
@@ -62,7 +73,13 @@ pub fn hold(
 ) -> Result<(), DropReason> {
     let limit = (terms.0 & 0xffff).saturating_sub(fixed_length);
     let strips = if tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN { terms.0 & HIDES_TIMESTAMPS } else { 0 };
-    if hold_apart(frame, tcp_at, options_length, limit | strips) == 0 { Ok(()) } else { Err(DropReason::Kernel) }
+    if hold_apart(frame, tcp_at, options_length, limit | strips) != 0 {
+        return Err(DropReason::Kernel);
+    }
+    if terms.0 & ARRANGES_OPTIONS != 0 && arrange(frame, tcp_at as u32, options_length as u32) != 0 {
+        return Err(DropReason::Kernel);
+    }
+    Ok(())
 }
 
 /// Lowers the MSS to the lower half of `wish`, and strips timestamps if its upper half says so. Gives 0, or 1 when the

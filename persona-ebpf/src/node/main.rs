@@ -11,6 +11,7 @@
 
 mod allocate;
 mod answer;
+mod arrange;
 mod bypass;
 mod classify;
 mod configured4;

@@ -54,7 +54,7 @@ pub fn rewrite_destination(frame: &TcContext, packet: &mut Packet, to: Side, ter
 #[inline(never)]
 fn rewrite_source_apart(frame: &TcContext, packet: &mut Packet, subject: &Subject, lease: &Lease, port: u16) -> u64 {
     let to = Side { address: lease.address, port };
-    let terms = Terms::of(lease, subject);
+    let terms = Terms::outwards(lease, subject);
     let rewritten = rewrite_inside(frame, packet, Direction::Outward, packet.ip.source, to, terms);
     packet.set_source(to.address);
     set_dscp(packet, subject);

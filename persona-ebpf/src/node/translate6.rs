@@ -74,7 +74,7 @@ pub fn rewrite_source(
     lease: &Lease,
     source: Address6,
 ) -> Result<(), DropReason> {
-    hold_handshake(frame, packet, Terms::of(lease, subject))?;
+    hold_handshake(frame, packet, Terms::outwards(lease, subject))?;
     if packet.kind == Kind::Error {
         // What it embeds was sent to the workload.
         frame.write(packet.embedded_at() + DESTINATION_AT, source)?;

@@ -196,11 +196,7 @@ async fn note_tunnel(context: &Context, id: &AgentId, end: Option<TunnelEnd>) ->
     let id = id.clone();
     let note = move |draft: &mut Draft| {
         let Some(agent) = draft.state().agents.get(&id).cloned() else { return Ok(()) };
-        let message = match (&agent.tunnel, &end) {
-            (_, None) => format!("{id} has no encrypted tunnel any more"),
-            (None, Some(_)) => format!("{id} has an encrypted tunnel"),
-            (Some(_), Some(_)) => format!("{id} has another key or port for its encrypted tunnel"),
-        };
+        let message = format!("{id} {}", tunnel_change(agent.tunnel.as_ref(), end.as_ref()));
         let details = json!({ "before": agent.tunnel, "after": end });
         draft.event("agent.tunnel-changed", &id, &id, message, details);
         draft.put(AgentRecord { tunnel: end, ..(*agent).clone() });
@@ -209,6 +205,21 @@ async fn note_tunnel(context: &Context, id: &AgentId, end: Option<TunnelEnd>) ->
     context.store.change(note).await?;
     context.live.wake.notify_one();
     Ok(())
+}
+
+/// What became of an end, for an event.
+fn tunnel_change(before: Option<&TunnelEnd>, after: Option<&TunnelEnd>) -> &'static str {
+    match (before, after) {
+        (_, None) => "has no encrypted tunnel any more",
+        (None, Some(_)) => "has an encrypted tunnel",
+        (Some(before), Some(after)) if before.next_key.as_ref() == Some(&after.public_key) => {
+            "has taken its next key for its encrypted tunnel; the one before is worth nothing"
+        }
+        (Some(before), Some(after)) if before.public_key == after.public_key && after.next_key.is_some() => {
+            "is about to take another key for its encrypted tunnel; both are accepted until then"
+        }
+        (Some(_), Some(_)) => "has another key or port for its encrypted tunnel",
+    }
 }
 
 fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {

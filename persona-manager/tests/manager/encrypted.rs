@@ -10,7 +10,7 @@ const WEB: &str = "workload/n1/web";
 
 fn end(byte: u8) -> TunnelEnd {
     let letter = char::from(b'A' + byte);
-    TunnelEnd { public_key: format!("{}=", letter.to_string().repeat(43)), port: 51_820 }
+    TunnelEnd { public_key: format!("{}=", letter.to_string().repeat(43)), port: 51_820, next_key: None }
 }
 
 fn with_end(end: Option<TunnelEnd>, report: Report) -> Report {
@@ -65,6 +65,17 @@ async fn an_encrypted_persona_waits_for_every_end_and_keys_reach_only_who_needs_
     assert_eq!(ends(&node.state), [("tunnel/edge/f1".to_owned(), end(11))]);
     assert_eq!(ends(&other.state), []);
 
+    // One that is about to take another key says both; far ends are told of both, then of the one that stays.
+    let both = TunnelEnd { next_key: Some(end(4).public_key), ..end(1) };
+    node.report(with_end(Some(both.clone()), Report::default())).await;
+    edge.until("both keys", |state| ends(state) == [("tunnel/node/n1".to_owned(), both.clone())]).await;
+    node.report(with_end(Some(end(4)), Report::default())).await;
+    edge.until("the key that stays", |state| ends(state) == [("tunnel/node/n1".to_owned(), end(4))]).await;
+    let messages: Vec<String> = app.events().await.into_iter().map(|event| event.message).collect();
+    for message in ["node/n1 is about to take another key", "node/n1 has taken its next key"] {
+        assert!(messages.iter().any(|known| known.contains(message)), "{message}: {messages:?}");
+    }
+
     // Another key is told to whom it concerns.
     node.report(with_end(Some(end(3)), Report::default())).await;
     edge.until("the node's new key", |state| ends(state) == [("tunnel/node/n1".to_owned(), end(3))]).await;
@@ -77,7 +88,7 @@ async fn a_key_that_is_none_is_refused() {
     let app = TestApp::new().await;
     let mut node = app.join(Role::Node, "n1", 1, None).await;
     node.watch().await;
-    let wrong = TunnelEnd { public_key: "short".to_owned(), port: 51_820 };
+    let wrong = TunnelEnd { public_key: "short".to_owned(), port: 51_820, next_key: None };
     let report = with_end(Some(wrong), Report::default());
     let body = serde_json::to_vec(&report).unwrap();
     let answer = node.request("POST", "/v1/agent/report", body).send().await.unwrap();

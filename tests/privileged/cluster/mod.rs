@@ -6,6 +6,7 @@ mod configured;
 mod dead_man;
 mod drain;
 mod encrypted;
+mod encrypted_keys;
 mod fleet_total;
 mod flow_export;
 mod guest;

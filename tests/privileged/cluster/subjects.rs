@@ -317,14 +317,14 @@ fn leases_of(world: &World, subject: &str) -> Result<[LeaseView; 2]> {
 }
 
 /// A command of the node's that enters a group before it begins.
-fn within(world: &World, group: &Path, program: &str, arguments: &[String]) -> Result<Command> {
+pub(super) fn within(world: &World, group: &Path, program: &str, arguments: &[String]) -> Result<Command> {
     let mut command = world.namespaces.node.command("sh")?;
     let script = "echo $$ > \"$0\" && exec \"$@\"";
     command.args(["-c", script]).arg(group.join("cgroup.procs")).arg(program).args(arguments);
     Ok(command)
 }
 
-fn curl_arguments(server: &str, source: Option<&str>) -> Vec<String> {
+pub(super) fn curl_arguments(server: &str, source: Option<&str>) -> Vec<String> {
     let mut arguments = vec!["--silent".to_owned(), "--show-error".to_owned(), "--fail".to_owned()];
     // The first packets may come before the persona is in force.
     arguments.extend(["--max-time", "10", "--retry", "3", "--retry-connrefused"].map(str::to_owned));
@@ -354,7 +354,7 @@ fn output_of(command: &mut Command) -> Result<String> {
 }
 
 /// The address in `ADDRESS PORT`.
-fn address_of(text: &str) -> Option<IpAddr> {
+pub(super) fn address_of(text: &str) -> Option<IpAddr> {
     text.split_whitespace().next()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
@@ -368,7 +368,7 @@ fn holds(lease: &LeaseView, client: IpAddr) -> bool {
 }
 
 /// Where the v2 tree is mounted.
-fn tree() -> Result<PathBuf> {
+pub(super) fn tree() -> Result<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let tree = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[2] == "cgroup2");
     Ok(tree.context("no tree of control groups v2 is mounted")?[1].into())

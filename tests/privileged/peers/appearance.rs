@@ -23,7 +23,7 @@ spec:
     egress: { pools: [frankfurt], portsPerSubject: 1024 }
     mtu: 1400
     edges: { group: frankfurt }
-    privacy: { normalise: [ttl, ip-id, dscp, tcp-timestamps] }
+    privacy: { normalise: [ttl, ip-id, dscp, tcp-timestamps, tcp-options] }
 ---
 apiVersion: persona/v1
 kind: Binding
@@ -50,6 +50,8 @@ fn p0f_and_tcpdump_see_what_the_persona_shows() {
         let router = &world.namespaces.router;
         let watch = p0f::watch(&world.ledger, router, &world.folder, DEVICE)?;
         let shown = seen(world, &watch)?;
+        let known = shown.system.clone().unwrap_or_default();
+        findings.note("a plain persona shows which system it is", &known, known.contains("Linux"));
         let betrayed = (shown.ttl, shown.distance) == (126, Some(2)) && shown.options.contains(&"ts".to_owned());
         findings.note("a plain persona shows the host's TTL and clock", &shown.raw, betrayed);
 
@@ -61,7 +63,11 @@ fn p0f_and_tcpdump_see_what_the_persona_shows() {
         let hidden = seen(world, &watch)?;
         findings.note("p0f sees 64 hops and no distance", &hidden.raw, (hidden.ttl, hidden.distance) == (64, Some(0)));
         let has_clock = hidden.options.contains(&"ts".to_owned());
+        let system = format!("{:?}, by {}", hidden.system, hidden.options.join(","));
+        findings.note("p0f no longer says which system it is", system, hidden.system.is_none());
         findings.note("p0f sees no timestamps", hidden.options.join(","), !has_clock);
+        let order = hidden.options.iter().filter(|option| *option != "nop").cloned().collect::<Vec<_>>().join(",");
+        findings.note("p0f sees the one order", &order, order == "mss,ws,sok");
         let marks = ["id+", "id-"];
         let is_marked = hidden.quirks.iter().any(|quirk| marks.contains(&quirk.as_str()));
         findings.note("p0f sees no odd id", hidden.quirks.join(","), !is_marked);

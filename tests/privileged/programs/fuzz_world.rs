@@ -26,7 +26,7 @@ const BLOCK_BITS: u8 = 6;
 const BLOCKS: [u16; 2] = [80, 83];
 
 /// All that a persona can hide.
-const HIDDEN: Normalisation = Normalisation { hops: true, id: true, timestamps: true };
+const HIDDEN: Normalisation = Normalisation { hops: true, id: true, timestamps: true, options: true };
 
 fn ipv6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()

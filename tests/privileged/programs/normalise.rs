@@ -1,9 +1,10 @@
-//! What a persona hides of its wearers' hosts (`spec.network.privacy.normalise`): hops, ids, flow labels, timestamps.
+//! What a persona hides of its wearers' hosts (`spec.network.privacy.normalise`): hops, ids, flow labels, timestamps, the order
+//! of options.
 
 use persona_common::normalise::{HOPS_OUTSIDE, HOPS_TO_EDGE};
 use persona_ctl::dataplane::tables::{Filtering, Normalisation};
 
-use super::frames::Ip;
+use super::frames::{Ip, checksum};
 use super::frames6::Ip6;
 use super::nat_frames::{assert_sums, fragment, icmp_error, with_id, with_options};
 use super::nat_world::*;
@@ -160,9 +161,106 @@ fn timestamps_that_were_agreed_upon_stay() {
     });
 }
 
+/// What systems offer in a SYN, and the same in the one order: Linux, Windows, Darwin, one that asks for Fast Open with a
+/// cookie, one without more than an MSS.
+const OFFERS: [(&[u8], &[u8]); 5] = [
+    (
+        &[2, 4, 5, 0x50, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7],
+        &[2, 4, 5, 0x50, 3, 3, 7, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1],
+    ),
+    (&[2, 4, 5, 0x50, 1, 3, 3, 8, 1, 1, 4, 2], &[2, 4, 5, 0x50, 3, 3, 8, 4, 2, 1, 1, 1]),
+    (
+        &[2, 4, 5, 0x50, 1, 3, 3, 6, 1, 1, 8, 10, 9, 8, 7, 6, 0, 0, 0, 0, 4, 2, 0, 0],
+        &[2, 4, 5, 0x50, 3, 3, 6, 4, 2, 8, 10, 9, 8, 7, 6, 0, 0, 0, 0, 1, 1, 1, 1, 1],
+    ),
+    (
+        &[34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 4, 2, 2, 4, 5, 0x50, 1, 3, 3, 9],
+        &[2, 4, 5, 0x50, 3, 3, 9, 4, 2, 34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1],
+    ),
+    (&[2, 4, 5, 0x50], &[2, 4, 5, 0x50]),
+];
+
+/// No list of options, or one that is signed.
+const LEFT_ALONE: [&[u8]; 5] = [
+    &[4, 2, 3, 3, 7, 2, 9, 1],
+    &[4, 2, 3, 0, 7, 1, 1, 1],
+    &[4, 2, 1, 1, 1, 1, 1, 3],
+    &[4, 2, 19, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
+    &[4, 2, 29, 6, 1, 2, 3, 4],
+];
+
+fn with_window(packet: Vec<u8>, window: u16) -> Vec<u8> {
+    let at = usize::from(packet[0] & 15) * 4;
+    let mut packet = packet;
+    packet[at + 14..at + 16].copy_from_slice(&window.to_be_bytes());
+    packet[at + 16..at + 18].fill(0);
+    let pseudo = packet[12..20].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>();
+    let sum = checksum(&packet[at..], pseudo + 6 + (packet.len() - at) as u32);
+    packet[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+#[test]
+fn what_is_offered_leaves_in_one_order_whoever_offers_it() {
+    let arranged = Normalisation { options: true, ..Normalisation::default() };
+    let mut wish = hiding(arranged);
+    wish.egress.filtering = Filtering::EndpointIndependent;
+    with_nat(&wish, |nat| {
+        nat.tcp_port(INNER_PORT, (SERVER, 9), SYN).unwrap();
+        for (offered, left) in OFFERS {
+            for ip_options in [&[][..], &[148, 4, 0, 0]] {
+                for flags in [SYN, SYN | ACK] {
+                    for (window, shown) in [(65_535, 16_384), (16_385, 16_384), (16_384, 16_384), (512, 512), (0, 0)] {
+                        let sent = with_window(from_workload(6).tcp(INNER_PORT, 9, flags, offered, b""), window);
+                        let expected = with_window(leased(6).tcp(OUTER_PORT, 9, flags, left, b""), shown);
+                        let got = nat.out(&with_options(&sent, ip_options)).unwrap();
+                        assert_eq!(got, with_options(&expected, ip_options), "{offered:?}, window {window}");
+                        assert_sums(&got, "SYN");
+                    }
+                }
+            }
+            // Who answers is who he is, and segments with data are none of it.
+            let came = with_window(from_server(6).tcp(9, OUTER_PORT, SYN | ACK, offered, b""), 65_535);
+            let expected = with_window(delivered(6).tcp(9, INNER_PORT, SYN | ACK, offered, b""), 65_535);
+            assert_eq!(nat.inward(&came), Ok(expected), "inward");
+            let sent = with_window(from_workload(6).tcp(INNER_PORT, 9, ACK, offered, b"data"), 65_535);
+            let expected = with_window(leased(6).tcp(OUTER_PORT, 9, ACK, offered, b"data"), 65_535);
+            assert_eq!(nat.out(&sent), Ok(expected), "established");
+        }
+        for odd in LEFT_ALONE {
+            let sent = with_window(from_workload(6).tcp(INNER_PORT, 9, SYN, odd, b""), 65_535);
+            let expected = with_window(leased(6).tcp(OUTER_PORT, 9, SYN, odd, b""), 65_535);
+            assert_eq!(nat.out(&sent), Ok(expected), "{odd:?}");
+        }
+        // Data that comes with a SYN (Fast Open) stays where it is.
+        let (offered, left) = OFFERS[3];
+        let sent = from_workload(6).tcp(INNER_PORT, 9, SYN, offered, b"GET /");
+        assert_eq!(nat.out(&sent), Ok(leased(6).tcp(OUTER_PORT, 9, SYN, left, b"GET /")));
+    });
+}
+
+#[test]
+fn an_order_and_hidden_timestamps_go_together_in_both_families() {
+    let both = Normalisation { timestamps: true, options: true, ..Normalisation::default() };
+    let (offered, _) = OFFERS[0];
+    let left = [&[2, 4, 5, 0x50, 3, 3, 7, 4, 2][..], &[1; 11]].concat();
+    with_nat(&hiding(both), |nat| {
+        let sent = from_workload(6).tcp(INNER_PORT, 9, SYN, offered, b"");
+        assert_eq!(nat.out(&sent), Ok(leased(6).tcp(OUTER_PORT, 9, SYN, &left, b"")));
+    });
+    let mut tables = tables(over4());
+    node6_world::network(&mut tables).normalise = both;
+    let left = [&[2, 4, 5, 0x3c, 3, 3, 7, 4, 2][..], &[1; 11]].concat();
+    with_node(&tables, |node| {
+        let sent = Ip6::new(workload6(), server6()).tcp(4000, 443, SYN, offered, b"");
+        let inner = from_lease().tcp(4000, 443, SYN, &left, b"");
+        assert_eq!(out(node, &sent).bytes, tunnelled(over4(), 4000, 443, 6, &inner));
+    });
+}
+
 #[test]
 fn ipv6_hides_hops_labels_and_timestamps() {
-    let everything = Normalisation { hops: true, id: true, timestamps: true };
+    let everything = Normalisation { hops: true, id: true, timestamps: true, options: false };
     let mut tables = tables(over4());
     node6_world::network(&mut tables).normalise = everything;
     let unlabelled = |mut packet: Vec<u8>| {

@@ -34,21 +34,21 @@ fn answer_time() -> Duration {
 }
 
 /// A chain whose lease is encrypted.
-struct Encrypted {
-    chain: Chain,
+pub(super) struct Encrypted {
+    pub(super) chain: Chain,
     node: NodeDataplane,
     edge: EdgeDataplane,
-    node_end: End,
-    edge_end: End,
+    pub(super) node_end: End,
+    pub(super) edge_end: End,
 }
 
 /// One end of the tunnel.
-struct End {
-    keeper: Keeper,
+pub(super) struct End {
+    pub(super) keeper: Keeper,
     address: IpAddr,
     ifindex: u32,
     /// Where its key is.
-    directory: tempfile::TempDir,
+    pub(super) directory: tempfile::TempDir,
     wireguard: Wireguard,
 }
 
@@ -60,15 +60,15 @@ impl End {
     }
 
     /// As a process that was killed and started again: the device of user space is another one, the key is the same.
-    fn restart(&mut self, namespace: &Namespace, other: FarEnd) {
+    pub(super) fn restart(&mut self, namespace: &Namespace, other: FarEnd) {
         self.keeper = Keeper::new(WireConfig::edge(Wireguard::Off, None, self.directory.path().to_owned()));
         (self.keeper, self.ifindex) = open(namespace, self.address, self.wireguard, &self.directory);
         namespace.enter(|| self.keeper.set_far_ends(&[other]));
     }
 
-    fn far_end(&mut self) -> FarEnd {
+    pub(super) fn far_end(&mut self) -> FarEnd {
         let (key, port) = self.keeper.offer().unwrap();
-        FarEnd { key, address: self.address, port }
+        FarEnd { key, next: self.keeper.next_key(), address: self.address, port }
     }
 }
 
@@ -80,7 +80,7 @@ fn open(namespace: &Namespace, address: IpAddr, wireguard: Wireguard, directory:
 }
 
 impl Encrypted {
-    fn start(family: Family, at_node: Wireguard, at_edge: Wireguard) -> Self {
+    pub(super) fn start(family: Family, at_node: Wireguard, at_edge: Wireguard) -> Self {
         let chain = Chain::of(family);
         chain.node.ip(&format!("link set u0 mtu {UNDERLAY_MTU}"));
         chain.edge.ip(&format!("link set i0 mtu {UNDERLAY_MTU}"));
@@ -111,7 +111,7 @@ impl Encrypted {
         EdgeTables { wire, ..plain }
     }
 
-    fn apply(&mut self) {
+    pub(super) fn apply(&mut self) {
         let (node_tables, edge_tables) = (self.node_tables(), self.edge_tables());
         let outcome = self.chain.node.enter(|| self.node.apply(&node_tables));
         outcome.unwrap_or_else(|error| panic!("{}", error_chain(&error)));
@@ -121,12 +121,12 @@ impl Encrypted {
         self.chain.edge.enter(|| self.edge_end.keeper.open());
     }
 
-    fn drops(&self) -> String {
+    pub(super) fn drops(&self) -> String {
         format!("node {:?}, edge {:?}", self.node.counters().unwrap().drops, self.edge.counters().unwrap().drops)
     }
 
     /// Whether datagrams get through: the first ones may wait for a handshake.
-    fn gets_through(&self) -> bool {
+    pub(super) fn gets_through(&self) -> bool {
         (0..TRY_COUNT_MAX).any(|_| self.is_answered())
     }
 
@@ -147,13 +147,13 @@ impl Encrypted {
 }
 
 /// What passes on a device: a file that tcpdump writes.
-struct Capture {
+pub(super) struct Capture {
     process: Option<super::namespace::Process>,
     file: tempfile::NamedTempFile,
 }
 
 impl Capture {
-    fn start(namespace: &Namespace, device: &str) -> Self {
+    pub(super) fn start(namespace: &Namespace, device: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = format!("tcpdump -Z root -U -s 0 -B 16384 -i {device} -w {}", file.path().display());
         let process = Some(namespace.start(&line));
@@ -166,7 +166,7 @@ impl Capture {
     }
 
     /// The frames, once nothing more comes.
-    fn frames(mut self) -> Vec<Vec<u8>> {
+    pub(super) fn frames(mut self) -> Vec<Vec<u8>> {
         let mut length = 0;
         loop {
             std::thread::sleep(answer_time());
@@ -234,7 +234,7 @@ fn carries_everything_and_shows_nothing(family: Family, at_node: Wireguard, at_e
 }
 
 /// Where the processor is emulated (xtask says so) what the host has shown needn't be shown again: each byte takes its time.
-fn is_emulated() -> bool {
+pub(super) fn is_emulated() -> bool {
     std::env::var_os("PERSONA_TEST_EMULATED").is_some()
 }
 

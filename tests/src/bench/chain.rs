@@ -1,6 +1,7 @@
-//! Client, node, edge and server in namespaces, over veth with all offloads: three times the same, but for how packets get
+//! Client, node, edge and server in namespaces, over veth with all offloads: each time the same, but for how packets get
 //! from the node to the server.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,8 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use persona_core::ids::{EdgeNumber, Generation, Vni};
 use persona_core::wire::desired::LeaseSpace;
-use persona_ctl::dataplane::tables::{EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry};
-use persona_ctl::dataplane::{EdgeDataplane, Hook, NodeDataplane};
+use persona_ctl::dataplane::tables::{
+    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, NodeTables, WireTable,
+};
+use persona_ctl::dataplane::{EdgeDataplane, Hook, NodeDataplane, number_by_wire};
+use persona_ctl::wire::{FarEnd, Keeper, PrivateKey, WireConfig, Wireguard, encryption_to};
 
 use super::kernel_way;
 use super::measures::Run;
@@ -27,6 +31,8 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 254);
 const EDGE_OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// Behind what the server shall see the client: both lease it.
 const EGRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+/// What veth carries.
+const UNDERLAY_MTU: u32 = 1_500;
 /// Where the server tells whom it sees.
 const ECHO_PORT: u16 = 7007;
 /// How long an echo may take.
@@ -43,11 +49,17 @@ pub enum Kind {
     Kernel,
     /// A persona.
     Ours,
+    /// An encrypted persona, through WireGuard in user space.
+    OursUserspace,
+    /// An encrypted persona, through the kernel's WireGuard.
+    OursKernel,
+    /// Routes into a WireGuard device of the kernel's and out of it, nothing else.
+    Wireguard,
 }
 
 impl Kind {
-    /// All of them, in the order of turns.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Kernel, Self::Ours];
+    /// Those in clear, in the order of turns.
+    pub const IN_CLEAR: [Self; 3] = [Self::Plain, Self::Kernel, Self::Ours];
 
     /// Its word.
     pub fn name(self) -> &'static str {
@@ -55,7 +67,20 @@ impl Kind {
             Self::Plain => "plain",
             Self::Kernel => "kernel",
             Self::Ours => "ours",
+            Self::OursUserspace => "ours-user",
+            Self::OursKernel => "ours-wg",
+            Self::Wireguard => "wg",
         }
+    }
+
+    /// Whether packets go by our programs, from a lease.
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursUserspace | Self::OursKernel)
+    }
+
+    /// Whether the server sees the client itself.
+    fn is_untranslated(self) -> bool {
+        matches!(self, Self::Plain | Self::Wireguard)
     }
 }
 
@@ -69,7 +94,8 @@ pub struct Chain {
     pub server: Namespace,
     node: Place,
     edge: Place,
-    _dataplanes: Option<(NodeDataplane, EdgeDataplane)>,
+    dataplanes: Option<(NodeDataplane, EdgeDataplane)>,
+    ends: Vec<Keeper>,
 }
 
 impl Chain {
@@ -80,12 +106,23 @@ impl Chain {
         let host = |role: &str| {
             Namespace::create(run.ledger, &format!("pb{}-{name}-{role}", std::process::id()), Forwarding::Off)
         };
-        let mut chain = Self { kind, client: host("client")?, server: host("server")?, node, edge, _dataplanes: None };
+        let mut chain = Self {
+            kind,
+            client: host("client")?,
+            server: host("server")?,
+            node,
+            edge,
+            dataplanes: None,
+            ends: Vec::new(),
+        };
         chain.connect()?;
         match kind {
             Kind::Plain => chain.route_plainly()?,
             Kind::Kernel => chain.route_kernels_way()?,
-            Kind::Ours => chain._dataplanes = Some((chain.open_node()?, chain.open_edge()?)),
+            Kind::Ours => chain.dataplanes = Some((chain.open_node()?, chain.open_edge()?)),
+            Kind::OursUserspace => chain.encrypt(Wireguard::Userspace)?,
+            Kind::OursKernel => chain.encrypt(Wireguard::Kernel)?,
+            Kind::Wireguard => chain.route_through_wireguard()?,
         }
         chain.check().with_context(|| format!("the {name} chain"))?;
         Ok(chain)
@@ -114,9 +151,9 @@ impl Chain {
         }
         self.client.ip(&format!("route add default via {GATEWAY}"))?;
         let network = format!("{EGRESS}/32");
-        match self.kind {
-            Kind::Ours => self.server.ip(&format!("route add {network} dev s0")).map(drop),
-            _ => self.server.ip(&format!("route add {network} via {EDGE_OUTSIDE}")).map(drop),
+        match self.kind.is_ours() {
+            true => self.server.ip(&format!("route add {network} dev s0")).map(drop),
+            false => self.server.ip(&format!("route add {network} via {EDGE_OUTSIDE}")).map(drop),
         }
     }
 
@@ -144,11 +181,67 @@ impl Chain {
         kernel_way::add_queue(&self.edge, "o0")
     }
 
-    fn open_node(&mut self) -> Result<NodeDataplane> {
+    /// What `wg` sets up: a device at each end, and routes into it.
+    fn route_through_wireguard(&self) -> Result<()> {
+        let ends = [(&self.node, NODE, "10.9.0.0/24"), (&self.edge, EDGE, "192.0.2.0/24")];
+        let mut keys = Vec::new();
+        for (place, ..) in ends {
+            keys.push(PrivateKey::in_directory(&place.path("wg"))?.public());
+        }
+        for (index, (place, _, _)) in ends.iter().enumerate() {
+            let (_, far_address, far_network) = ends[1 - index];
+            let namespace = &place.namespace;
+            namespace.ip("link add wg0 type wireguard")?;
+            let mut command = namespace.command("wg")?;
+            command.args(["set", "wg0", "listen-port", "51820", "private-key"]).arg(place.path("wg/wireguard.key"));
+            command.args(["peer", &keys[1 - index].to_string(), "allowed-ips", "0.0.0.0/0"]);
+            command.args(["endpoint", &format!("{far_address}:51820")]);
+            let output = command.output().context("wg does not start")?;
+            ensure!(output.status.success(), "wg: {}", String::from_utf8_lossy(&output.stderr).trim());
+            namespace.ip("link set wg0 up")?;
+            namespace.write_sysctl("net/ipv4/conf/wg0/rp_filter", "0")?;
+            namespace.ip(&format!("route add {far_network} dev wg0"))?;
+        }
+        self.server.ip(&format!("route add 10.9.0.0/24 via {EDGE_OUTSIDE}")).map(drop)
+    }
+
+    /// A persona as [`Kind::Ours`], whose tunnel goes through WireGuard.
+    fn encrypt(&mut self, wireguard: Wireguard) -> Result<()> {
+        let (mut node_end, node_wire) = open_end(&self.node, NODE, wireguard)?;
+        let (mut edge_end, edge_wire) = open_end(&self.edge, EDGE, wireguard)?;
+        let (of_node, of_edge) = (far_end(&mut node_end, NODE)?, far_end(&mut edge_end, EDGE)?);
+        self.node.namespace.run_inside(|| node_end.set_far_ends(&[of_edge]))?;
+        self.edge.namespace.run_inside(|| edge_end.set_far_ends(&[of_node]))?;
+        let (mut node, mut edge) = (self.open_node()?, self.open_edge()?);
+        let tables = self.node_tables()?;
+        let encrypted: HashSet<LeaseSpace> = tables.leases.iter().map(|lease| lease.space.clone()).collect();
+        let wire = WireTable { ifindex: Some(node_wire), encrypted, edges: [EDGE.into()].into() };
+        let tables = NodeTables { wire, ..tables };
+        self.node.namespace.run_inside(|| node.apply(&tables))??;
+        let number = number_by_wire(LIVENESS.0).context("the edge has a number by wire")?;
+        node.set_edge_liveness(number, true, LIVENESS.1)?;
+        let tables = self.edge_tables((self.edge.ifindex("i0")?, self.edge.ifindex("o0")?))?;
+        let encrypted = tables.leases.iter().map(|lease| lease.space.clone()).collect();
+        let wire = WireTable { ifindex: Some(edge_wire), encrypted, ..WireTable::default() };
+        let tables = EdgeTables { wire, ..tables };
+        self.edge.namespace.run_inside(|| edge.apply(&tables))??;
+        self.node.namespace.run_inside(|| node_end.open())?;
+        self.edge.namespace.run_inside(|| edge_end.open())?;
+        self.dataplanes = Some((node, edge));
+        self.ends = vec![node_end, edge_end];
+        Ok(())
+    }
+
+    fn node_tables(&self) -> Result<NodeTables> {
         let (device, uplink) = (self.node.ifindex("w0")?, self.node.ifindex("u0")?);
-        let mut node = self.node.node_at("node", uplink)?;
         let mut tables = node_tables::tables(&[device], BLOCKS, uplink)?;
         tables.managed = vec![(Ipv4Addr::new(10, 9, 0, 0).into(), 24)];
+        Ok(tables)
+    }
+
+    fn open_node(&mut self) -> Result<NodeDataplane> {
+        let mut node = self.node.node_at("node", self.node.ifindex("u0")?)?;
+        let tables = self.node_tables()?;
         self.node.namespace.run_inside(|| node.apply(&tables))??;
         node.set_edge_liveness(LIVENESS.0, true, LIVENESS.1)?;
         Ok(node)
@@ -192,7 +285,7 @@ impl Chain {
         })
     }
 
-    /// The server sees the client behind the egress address, or, plainly forwarded, itself.
+    /// The server sees the client behind the egress address, or, where nothing translates, itself.
     fn check(&self) -> Result<()> {
         let server = self.server.run_inside(|| UdpSocket::bind((SERVER, ECHO_PORT)))??;
         let client = self.client.run_inside(|| UdpSocket::bind((CLIENT, 0)))??;
@@ -204,10 +297,24 @@ impl Chain {
         server.send_to(seen.to_string().as_bytes(), seen)?;
         let length = client.recv(&mut buffer).context("no answer arrives")?;
         let seen: SocketAddr = std::str::from_utf8(&buffer[..length])?.parse()?;
-        let expected = if self.kind == Kind::Plain { CLIENT } else { EGRESS };
+        let expected = if self.kind.is_untranslated() { CLIENT } else { EGRESS };
         ensure!(seen.ip() == expected, "the server sees {seen}, not {expected}");
         Ok(())
     }
+}
+
+/// An end of an encrypted tunnel, closed yet, and its device.
+fn open_end(place: &Place, address: Ipv4Addr, wireguard: Wireguard) -> Result<(Keeper, u32)> {
+    let mut keeper = Keeper::new(WireConfig::node(wireguard, None, place.path("wire")));
+    let mtu = UNDERLAY_MTU - encryption_to(address.into());
+    let ifindex = place.namespace.run_inside(|| keeper.ensure(address.into(), mtu))?;
+    let ifindex = ifindex.with_context(|| format!("no tunnel: {:?}", keeper.trouble()))?;
+    Ok((keeper, ifindex))
+}
+
+fn far_end(keeper: &mut Keeper, address: Ipv4Addr) -> Result<FarEnd> {
+    let (key, port) = keeper.offer().context("the end has a key")?;
+    Ok(FarEnd { key, next: None, address: address.into(), port })
 }
 
 /// Hardware address of a device.

@@ -22,7 +22,7 @@ const ECHO_INTERVAL_SECS: &str = "0.002";
 /// How long a server may take to listen.
 const LISTEN_TRIES: u32 = 100;
 
-const PLAIN: &str = "plain forwarding";
+pub(super) const PLAIN: &str = "plain forwarding";
 const KERNEL: &str = "rule + vxlan + nftables SNAT + HTB";
 
 /// TCP goodput, unshaped, upwards and downwards, and what the machine worked for it.
@@ -31,7 +31,7 @@ pub fn tcp(run: &Run<'_>) -> Result<Vec<Row>> {
     for (direction, options) in [("up", &[][..]), ("down", &["--reverse"])] {
         let [[plain, kernel, ours], [plain_work, kernel_work, our_work]] = in_turns(run, "tcp", |chain| {
             let before = processor::busy_secs()?;
-            let end = iperf(chain, &[&["--time", SECONDS, "--congestion", "cubic"], options].concat())?;
+            let end = transfer(chain, options)?;
             let worked = processor::busy_secs()? - before;
             let received = |key: &str| end["sum_received"][key].as_f64().with_context(|| format!("no {key}"));
             Ok([received("bits_per_second")? / 1e9, worked / (received("bytes")? / 1e9)])
@@ -44,6 +44,17 @@ pub fn tcp(run: &Run<'_>) -> Result<Vec<Row>> {
         rows.push(row("kernel").beside(KERNEL, kernel_work));
     }
     Ok(rows)
+}
+
+/// What iperf3 says of one TCP connection at its end.
+fn transfer(chain: &Chain, options: &[&str]) -> Result<Value> {
+    iperf(chain, &[&["--time", SECONDS, "--congestion", "cubic"], options].concat())
+}
+
+/// Gbit/s of one TCP connection.
+pub(super) fn goodput(chain: &Chain, options: &[&str]) -> Result<f64> {
+    let end = transfer(chain, options)?;
+    end["sum_received"]["bits_per_second"].as_f64().map(|bps| bps / 1e9).context("no rate")
 }
 
 /// Small UDP packets, as fast as one sender makes them.
@@ -72,25 +83,37 @@ pub fn rtt(run: &Run<'_>) -> Result<Vec<Row>> {
     ])
 }
 
-/// Measures `N` quantities on each chain in turn, round by round; those of a quantity are in the order of [`Kind::ALL`].
+/// Measures `N` quantities on each chain in turn, round by round; those of a quantity are in the order of [`Kind::IN_CLEAR`].
 fn in_turns<const N: usize>(
     run: &Run<'_>,
     name: &str,
     measure: impl Fn(&Chain) -> Result<[f64; N]>,
 ) -> Result<[[Samples; 3]; N]> {
-    run.say(&format!("{name}: three chains of namespaces are built"));
+    let samples = in_turns_of(run, name, &Kind::IN_CLEAR, measure)?;
+    let of_kind = |kind: usize, quantity: usize| samples[kind][quantity].clone();
+    Ok(std::array::from_fn(|quantity| std::array::from_fn(|kind| of_kind(kind, quantity))))
+}
+
+/// The same on a chain of each of these kinds; all quantities of a kind stand together.
+pub(super) fn in_turns_of<const N: usize>(
+    run: &Run<'_>,
+    name: &str,
+    kinds: &[Kind],
+    measure: impl Fn(&Chain) -> Result<[f64; N]>,
+) -> Result<Vec<[Samples; N]>> {
+    run.say(&format!("{name}: chains of namespaces are built"));
     let mut chains = Vec::new();
-    for kind in Kind::ALL {
+    for kind in kinds.iter().copied() {
         let chain = Chain::build(run, kind)?;
         let server = serve(run, &chain)?;
         chains.push((chain, server));
     }
-    let mut samples: [[Samples; 3]; N] = std::array::from_fn(|_| Default::default());
+    let mut samples: Vec<[Samples; N]> = kinds.iter().map(|_| std::array::from_fn(|_| Samples::default())).collect();
     for round in 0..run.rounds {
-        for (place, (chain, _)) in chains.iter().enumerate() {
+        for ((chain, _), samples) in chains.iter().zip(&mut samples) {
             run.say(&format!("{name}: {}, round {} of {}", chain.kind.name(), round + 1, run.rounds));
             let values = measure(chain).with_context(|| format!("{name}, {}", chain.kind.name()))?;
-            samples.iter_mut().zip(values).for_each(|(samples, value)| samples[place].push(value));
+            samples.iter_mut().zip(values).for_each(|(samples, value)| samples.push(value));
         }
         run.step();
     }

@@ -5,13 +5,15 @@ use indicatif::ProgressBar;
 
 use super::instances::{agent, apply, evaluate};
 use super::row::Row;
-use super::{edge_cost, edge_rate, end_to_end, new_flows, node_cost};
+use super::{edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, wireguard};
 use crate::ledger::Ledger;
 
 /// What a measure is given.
 pub struct Run<'a> {
     /// How often everything is measured.
     pub rounds: u32,
+    /// Whether measures were named: what takes its time is measured in full then.
+    pub is_subset: bool,
     /// What has to be undone.
     pub ledger: &'a Ledger,
     /// How far the run is.
@@ -72,7 +74,7 @@ const INSTANCES: [Measure; 3] = [
     Measure { name: "agent", about: "the agent with 200 workloads", measure: agent::measure },
 ];
 
-const DATAPLANE: [Measure; 8] = [
+const DATAPLANE: [Measure; 10] = [
     Measure { name: "edge-out", about: "an edge's program, inside to outside", measure: edge_cost::outward },
     Measure { name: "edge-in", about: "an edge's program, outside to inside", measure: edge_cost::inward },
     Measure { name: "node-out", about: "a node's program and its whole way", measure: node_cost::measure },
@@ -81,6 +83,12 @@ const DATAPLANE: [Measure; 8] = [
     Measure { name: "udp", about: "64-byte UDP through four namespaces", measure: end_to_end::udp },
     Measure { name: "rtt", about: "the round trip of an idle path", measure: end_to_end::rtt },
     Measure { name: "edge-rate", about: "an edge's packets a second, live", measure: edge_rate::measure },
+    Measure { name: "wireguard", about: "TCP goodput of encrypted personas", measure: wireguard::measure },
+    Measure {
+        name: "kills",
+        about: "edges that die under 100 connections and 10,000 packets/s",
+        measure: kills::measure,
+    },
 ];
 
 impl Measure {

@@ -49,7 +49,8 @@ fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     let mut outcome = Ok(());
     for measure in chosen {
-        match measure.run(&Run { rounds: args.rounds, ledger: &ledger, progress: &progress }) {
+        let (rounds, is_subset) = (args.rounds, !args.only.is_empty());
+        match measure.run(&Run { rounds, is_subset, ledger: &ledger, progress: &progress }) {
             Ok(measured) => rows.extend(measured),
             Err(error) => {
                 outcome = Err(error);

@@ -6,3 +6,4 @@ pub mod echo;
 pub mod fragments;
 pub mod iperf;
 pub mod paced;
+pub mod talk;

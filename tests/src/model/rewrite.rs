@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use persona_common::normalise::HOPS_TO_EDGE;
+use persona_common::normalise::{HOPS_TO_EDGE, WINDOW_SHOWN};
 use persona_ctl::dataplane::tables::Normalisation;
 
 use super::packet::{ICMP, ICMPV6, Packet, Part, TCP, UDP};
@@ -35,6 +35,7 @@ pub struct Change {
 struct Terms {
     mss: u16,
     hides_timestamps: bool,
+    arranges_options: bool,
 }
 
 impl Change {
@@ -43,7 +44,11 @@ impl Change {
     }
 
     fn terms(&self, headers_length: u16) -> Terms {
-        Terms { mss: self.mtu.saturating_sub(headers_length), hides_timestamps: self.hidden.timestamps }
+        Terms {
+            mss: self.mtu.saturating_sub(headers_length),
+            hides_timestamps: self.hidden.timestamps,
+            arranges_options: self.hidden.options,
+        }
     }
 }
 
@@ -229,7 +234,7 @@ fn change_v6(packet: &Packet, out: &mut [u8], change: &Change) {
     }
 }
 
-/// Lowers the MSS of a SYN or SYN-ACK (RFC 9293 §3.7.1), and takes timestamps out of a SYN.
+/// Lowers the MSS of a SYN or SYN-ACK (RFC 9293 §3.7.1), takes timestamps out of a SYN, and puts options in order.
 fn hold(packet: &Packet, out: &mut [u8], terms: Terms) {
     let at = packet.l4_at;
     let header_length = usize::from(out[at + 12] >> 4) * 4;
@@ -241,6 +246,10 @@ fn hold(packet: &Packet, out: &mut [u8], terms: Terms) {
     // At an odd offset the words of the sum lie across; the sum over the whole header is the same.
     let removed = sum(&out[at..end], 0);
     rewrite_options(&mut out[at + 20..end], terms.mss, terms.hides_timestamps && flags & 16 == 0);
+    if terms.arranges_options && arrange_options(&mut out[at + 20..end]) {
+        let window = short(out, at + 14).min(WINDOW_SHOWN);
+        put(out, at + 14, window);
+    }
     let added = sum(&out[at..end], 0);
     let checksum = updated(short(out, at + 16), removed, added);
     put(out, at + 16, checksum);
@@ -269,4 +278,32 @@ fn rewrite_options(options: &mut [u8], limit: u16, hides_timestamps: bool) {
     if let Some(mss_at) = mss_at.filter(|at| short(options, *at) > limit) {
         put(options, mss_at, limit);
     }
+}
+
+/// Whether it was a list of options that nothing signs, which is in order now.
+fn arrange_options(options: &mut [u8]) -> bool {
+    let mut found: Vec<(u8, Vec<u8>)> = Vec::new();
+    let mut rest = &options[..];
+    while let Some((kind, behind)) = rest.split_first() {
+        match (kind, behind.first()) {
+            (0, _) => break,
+            (1, _) => rest = behind,
+            (19 | 29, _) | (_, None) => return false,
+            (kind, Some(size)) => {
+                let Some((option, behind)) = rest.split_at_checked(usize::from(*size)) else { return false };
+                if option.len() < 2 {
+                    return false;
+                }
+                found.push((*kind, option.to_vec()));
+                rest = behind;
+            }
+        }
+    }
+    let order = [2, 3, 4, 8];
+    // What has no place of its own stays in the order in which it came.
+    found.sort_by_key(|(kind, _)| order.iter().position(|known| known == kind).unwrap_or(order.len()));
+    let mut arranged: Vec<u8> = found.into_iter().flat_map(|(_, option)| option).collect();
+    arranged.resize(options.len(), 1);
+    options.copy_from_slice(&arranged);
+    true
 }

@@ -14,6 +14,9 @@ use crate::process::Running;
 /// How long it may take to listen.
 const START_TIME: Duration = Duration::from_secs(20);
 
+/// What it calls a system that it doesn't know.
+const UNKNOWN: &str = "???";
+
 /// p0f at a device.
 #[derive(Debug)]
 pub struct Watch {
@@ -26,6 +29,8 @@ pub struct Watch {
 pub struct Signature {
     /// All of it.
     pub raw: String,
+    /// The system that it takes the sender for. None: it knows none that opens connections like this.
+    pub system: Option<String>,
     /// The TTL as it came.
     pub ttl: u8,
     /// Hops that it seems to have come, from what hosts begin with. None: none begins with such a number.
@@ -80,6 +85,7 @@ impl Signature {
         let list = |at: usize| Some(parts.get(at)?.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect());
         Some(Self {
             raw: raw.to_owned(),
+            system: field(line, "os").filter(|system| *system != UNKNOWN).map(str::to_owned),
             ttl: ttl.parse().ok()?,
             distance: distance.parse().ok(),
             options: list(5)?,
@@ -105,6 +111,9 @@ mod tests {
         let signature = Signature::read(line).unwrap();
         assert_eq!((signature.ttl, signature.distance), (62, Some(2)));
         assert_eq!(signature.options, ["mss", "sok", "ts", "nop", "ws"]);
+        assert_eq!(signature.system, None);
+        let known = Signature::read(&line.replace("os=???", "os=Linux 3.11 and newer")).unwrap();
+        assert_eq!(known.system.as_deref(), Some("Linux 3.11 and newer"));
         assert_eq!(signature.quirks, ["df", "id+"]);
         assert_eq!(field(line, "cli"), Some("203.0.113.64/2049"));
         let odd = Signature::read(&line.replace("62+2", "198+?")).unwrap();
