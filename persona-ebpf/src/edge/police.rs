@@ -43,8 +43,8 @@ pub fn admit<F: Frame>(
     Ok(())
 }
 
-/// 0, [`ADMITTED`] or a class. A function of its own that counts too, for the sake of the stack: on Linux 6.1, what is kept over a call is too much for
-/// fragments at TC.
+/// 0, [`ADMITTED`] or a class. A function of its own that counts too, for the sake of the stack: on Linux 6.1, what is kept
+/// over a call is too much for fragments at TC.
 #[inline(never)]
 fn charge_and_count(indices: u32, direction: u32, packets: u64, byte_count: u64, clock_offset_secs: u32) -> u32 {
     let block = EdgeBlock { indices, ..EdgeBlock::default() };
@@ -88,6 +88,6 @@ fn charge(index: u32, direction: Direction, byte_count: u64, clock_offset_secs: 
     // SAFETY: as above.
     match unsafe { core::ptr::read_volatile(&raw const (*policer).class_minor) } {
         0 => ADMITTED,
-        minor => CLASS_HANDLE | minor as u32 + direction as u32,
+        minor => CLASS_HANDLE | (minor as u32 + direction as u32),
     }
 }
