@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_skb_load_bytes;
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_loop};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_loop, bpf_skb_store_bytes};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::TcContext;
@@ -82,22 +82,21 @@ fn read(frame: &TcContext, it: &mut Arrangement, options_at: u32, options_length
         }
     }
     (it.length, it.at, it.end, it.to_at, it.rank) = (options_length, 0, 0, 0, 0);
-    // In words, here and where they are written: the verifier takes a length that is not a constant for none.
+    // In words, here and where they are written: the verifier takes a length that is not a constant for none. Failures are
+    // asked for once, or it would follow each of them to the end.
+    let mut failures = 0;
     for word in 0..OPTIONS_LENGTH_MAX / 4 {
-        if word * 4 >= options_length {
+        let at = word * 4;
+        if at >= options_length {
             break;
         }
-        let at = word * 4;
         // SAFETY: a word of the buffer; the helper checks the offset.
-        let outcome = unsafe {
+        failures |= unsafe {
             let to = it.from.as_mut_ptr().add(at as usize);
             bpf_skb_load_bytes(skb(frame).cast(), options_at + at, to.cast(), 4)
         };
-        if outcome != 0 {
-            return false;
-        }
     }
-    options_length <= OPTIONS_LENGTH_MAX
+    failures == 0 && options_length <= OPTIONS_LENGTH_MAX
 }
 
 const PADDING: u64 = u64::from_ne_bytes([NO_OPERATION; 8]);
@@ -148,17 +147,19 @@ fn write(frame: &TcContext, it: &Arrangement, tcp_at: u32, options_length: u32) 
         return false;
     }
     let options_at = tcp_at + TCP_LENGTH as u32;
+    let mut failures = 0;
     for word in 0..OPTIONS_LENGTH_MAX / 4 {
-        if word * 4 >= options_length {
+        let at = word * 4;
+        if at >= options_length {
             break;
         }
-        let at = (word * 4) as usize;
-        let bytes = [it.to[at], it.to[at + 1], it.to[at + 2], it.to[at + 3]];
-        if frame.skb.store((options_at + word * 4) as usize, &bytes, 0).is_err() {
-            return false;
-        }
+        // SAFETY: a word of the buffer, which the helper reads; it checks the offset.
+        failures |= unsafe {
+            let from = it.to.as_ptr().add(at as usize);
+            bpf_skb_store_bytes(skb(frame).cast(), options_at + at, from.cast(), 4, 0)
+        };
     }
-    true
+    failures == 0
 }
 
 /// Lowers the first window to what all show.
