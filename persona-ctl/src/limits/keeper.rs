@@ -53,7 +53,7 @@ impl Keeper {
     ) -> Self {
         let records = Records::in_directory(state_dir);
         let recorded: BTreeSet<WorkloadName> = records.workloads().into_iter().collect();
-        let common = Arc::new(Common { config, records });
+        let common = Arc::new(Common::new(config, records));
         let names: BTreeSet<&WorkloadName> = instances.keys().chain(&recorded).collect();
         let limited = names.into_iter().map(|name| {
             let instance = instances.get(name).cloned().flatten();
@@ -114,19 +114,24 @@ impl Rounds {
         }
     }
 
-    /// A turn for everybody whose last one is over.
+    /// A turn for everybody whose last one is over and who is not settled.
     async fn give_turns(&mut self) {
         let worn = self.worn.borrow_and_update().clone();
-        for (name, mut limited) in std::mem::take(&mut self.idle) {
+        let idle = std::mem::take(&mut self.idle);
+        let sorted = tokio::task::spawn_blocking(move || settled_and_due(idle, worn.as_deref())).await;
+        let due = match sorted {
+            Ok((settled, due)) => {
+                self.idle = settled;
+                due
+            }
+            Err(error) => return tracing::error!(%error, "limits are no longer kept until the next start"),
+        };
+        for (name, mut limited, wish) in due {
             while self.busy.len() >= TURN_COUNT_MAX {
                 if let Some(done) = self.busy.join_next().await {
                     self.take(done);
                 }
             }
-            let wish = match &worn {
-                None => Wish::Unknown,
-                Some(worn) => worn.get(&name).map_or(Wish::Nothing, |worn| Wish::Wears(worn.clone())),
-            };
             self.busy.spawn_blocking(move || {
                 let report = limited.turn(&wish);
                 (name, limited, report)
@@ -149,6 +154,29 @@ impl Rounds {
     }
 }
 
+/// Who is to get a turn, and what is wanted.
+type Due = (WorkloadName, Limited, Wish);
+
+/// Who has nothing to do, and who is to get a turn, with what is wanted.
+fn settled_and_due(
+    idle: BTreeMap<WorkloadName, Limited>,
+    worn: Option<&BTreeMap<WorkloadName, SubjectResources>>,
+) -> (BTreeMap<WorkloadName, Limited>, Vec<Due>) {
+    let (mut settled, mut due) = (BTreeMap::new(), Vec::new());
+    for (name, mut limited) in idle {
+        let wish = match worn {
+            None => Wish::Unknown,
+            Some(worn) => worn.get(&name).map_or(Wish::Nothing, |worn| Wish::Wears(worn.clone())),
+        };
+        if limited.is_settled(&wish) {
+            settled.insert(name, limited);
+        } else {
+            due.push((name, limited, wish));
+        }
+    }
+    (settled, due)
+}
+
 /// What became of one workload's limits.
 #[derive(Debug)]
 pub struct Restored {
@@ -161,7 +189,7 @@ pub struct Restored {
 /// Puts back the limits of every workload that has a record below a state directory. For hosts whose agent is stopped.
 pub fn restore_everything(state_dir: &Path) -> Vec<Restored> {
     let records = Records::in_directory(state_dir);
-    let common = Arc::new(Common { config: LimitsConfig::default(), records: records.clone() });
+    let common = Arc::new(Common::new(LimitsConfig::default(), records.clone()));
     let restored = records.workloads().into_iter().map(|workload| {
         let report = Limited::new(workload.clone(), None, Arc::clone(&common)).turn(&Wish::Nothing);
         let failed = report.state == LimitState::Failed;

@@ -24,6 +24,7 @@ mod qemu;
 mod qmp;
 mod record_file;
 mod transaction;
+mod watch;
 mod whereabouts;
 mod workload;
 
@@ -42,5 +43,6 @@ pub use probe::probe;
 pub use qemu::QemuMonitor;
 pub use record_file::{Kept, Records};
 pub use transaction::{Journal, Patience, apply, recover};
+pub use watch::Watch;
 pub use whereabouts::Whereabouts;
 pub use workload::{Common, Limited, Told, Wish};

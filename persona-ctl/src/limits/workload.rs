@@ -1,5 +1,7 @@
 //! The limits of one workload: each turn looks, tells what others changed, and closes the gap.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +15,15 @@ use super::error::LimitError;
 use super::find::find;
 use super::record_file::{Kept, Records};
 use super::transaction::{Journal, apply, recover};
+use super::watch::{Watch, Watched};
 use super::whereabouts::Whereabouts;
 use crate::host::error_chain;
 
 /// What failed is tried again after this time, or when something else is wanted: shrinking memory costs the instance speed.
 const RETRY_TIME: Duration = Duration::from_secs(30);
+
+/// Groups that nobody writes to are looked at this often all the same.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Bytes of a page on every architecture that is supported.
 const PAGE_BYTES: u64 = 4_096;
@@ -49,6 +55,14 @@ pub struct Common {
     pub config: LimitsConfig,
     /// Where records are kept.
     pub records: Records,
+    watch: Watch,
+}
+
+impl Common {
+    /// Limits kept so, with records there.
+    pub fn new(config: LimitsConfig, records: Records) -> Self {
+        Self { config, records, watch: Watch::default() }
+    }
 }
 
 /// One workload's limits.
@@ -68,6 +82,10 @@ struct Open {
     kept: Kept,
     note: Option<String>,
     applied: Option<Wish>,
+    /// None: it has to be looked at to know what others change.
+    watched: Option<Watched>,
+    /// When everything was last found as it shall be.
+    settled: Option<Instant>,
 }
 
 struct Failure {
@@ -85,6 +103,17 @@ impl Limited {
     /// What happened since this was last asked.
     pub fn take_told(&mut self) -> Vec<Told> {
         std::mem::take(&mut self.told)
+    }
+
+    /// Whether a turn would find everything as the last one did: that was right, and nobody has written since. A few looks at
+    /// folders, where a turn reads every file.
+    pub fn is_settled(&mut self, wish: &Wish) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        let is_recent = open.settled.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
+        is_recent
+            && open.applied.as_ref() == Some(wish)
+            && !open.watched.as_mut().is_none_or(Watched::take)
+            && open.instance.identity().is_ok_and(|identity| identity == open.kept.record.identity)
     }
 
     /// Looks, and makes true what is wanted. Blocks for as long as memory takes to shrink.
@@ -112,6 +141,11 @@ impl Limited {
     }
 
     fn turn_open(&mut self, open: &mut Open, wish: &Wish, report: &mut LimitReport) -> Result<(), LimitError> {
+        open.settled = None;
+        if let Some(watched) = &mut open.watched {
+            // Before the look: what is written meanwhile is for the next turn.
+            watched.take();
+        }
         self.recover(open)?;
         let observed = open.instance.observe()?;
         let foreign = open.kept.record.foreign(&observed);
@@ -126,6 +160,7 @@ impl Limited {
         if is_settled {
             report.state = in_force(report);
             report.actual = actual(&observed, open.instance.kind);
+            open.settled = Some(Instant::now());
             return Ok(());
         }
         if let Some(failure) = self.failed.as_ref().filter(|it| it.wish == *wish && it.at.elapsed() < RETRY_TIME) {
@@ -173,7 +208,9 @@ impl Limited {
             let mut instance = kept.whereabouts.open(self.common.config.patience());
             match instance.identity() {
                 Ok(identity) if identity == kept.record.identity => {
-                    return self.take_up(Open { instance, kept, note: None, applied: None }, wish).map(Some);
+                    let watched = self.watch(&kept.whereabouts);
+                    let open = Open { instance, kept, note: None, applied: None, watched, settled: None };
+                    return self.take_up(open, wish).map(Some);
                 }
                 // What cannot be asked just now may be the same as ever: its record is kept.
                 Err(error) if !error.is_gone() => return Err(error),
@@ -213,7 +250,15 @@ impl Limited {
     fn adopt(&self, whereabouts: Whereabouts, note: Option<String>) -> Result<Open, LimitError> {
         let mut instance = whereabouts.open(self.common.config.patience());
         let record = Record::of(instance.identity()?);
-        Ok(Open { instance, kept: Kept { whereabouts, record }, note, applied: None })
+        let watched = self.watch(&whereabouts);
+        Ok(Open { instance, kept: Kept { whereabouts, record }, note, applied: None, watched, settled: None })
+    }
+
+    /// A monitor tells nobody what was asked of it.
+    fn watch(&self, whereabouts: &Whereabouts) -> Option<Watched> {
+        let folders: BTreeSet<&Path> = whereabouts.places.iter().map(|place| place.folder.as_path()).collect();
+        let watched = || self.common.watch.groups(folders.into_iter());
+        whereabouts.monitor.is_none().then(watched)?
     }
 
     fn recover(&mut self, open: &mut Open) -> Result<(), LimitError> {

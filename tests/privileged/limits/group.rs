@@ -53,7 +53,7 @@ impl Group {
     pub(super) fn limited(&self, config: LimitsConfig) -> Limited {
         let records = Records::in_directory(self.state.path());
         let instance = InstanceConfig { source: Source::Cgroup(self.path.clone()), io_devices: self.devices.clone() };
-        Limited::new("w".parse().unwrap(), Some(instance), Arc::new(Common { config, records }))
+        Limited::new("w".parse().unwrap(), Some(instance), Arc::new(Common::new(config, records)))
     }
 
     /// Its files as a back end.

@@ -40,7 +40,7 @@ impl Place {
         };
         let records = Records::in_directory(&self.root.path().join("state"));
         let instance = InstanceConfig { source: Source::Cgroup("/web".into()), io_devices: Vec::new() };
-        Limited::new("web".parse().unwrap(), Some(instance), Arc::new(Common { config, records }))
+        Limited::new("web".parse().unwrap(), Some(instance), Arc::new(Common::new(config, records)))
     }
 
     fn read(&self, file: &str) -> String {
@@ -196,4 +196,24 @@ fn an_instance_that_is_made_anew_is_limited_anew() {
     FILES.iter().for_each(|(name, text)| place.write(name, text));
     assert_eq!(limited.turn(&wears(201, None)).state, LimitState::InForce);
     assert_eq!(place.read("cpu.weight"), "201");
+}
+
+#[test]
+fn a_workload_is_settled_until_somebody_writes_or_something_else_is_wanted() {
+    let place = Place::new(Drift::Repair);
+    let (mut limited, wish) = (place.limited(), wears(300, Some(9)));
+    assert!(!limited.is_settled(&wish), "nobody has looked yet");
+    limited.turn(&wish);
+    assert!(!limited.is_settled(&wish), "we have written ourselves");
+    limited.turn(&wish);
+    assert!(limited.is_settled(&wish) && limited.is_settled(&wish));
+    assert!(!limited.is_settled(&wears(400, Some(9))) && !limited.is_settled(&Wish::Nothing));
+    place.write("pids.max", "7");
+    assert!(!limited.is_settled(&wish));
+    limited.turn(&wish);
+    assert_eq!(place.read("pids.max"), "9");
+    limited.turn(&wish);
+    assert!(limited.is_settled(&wish));
+    std::fs::remove_dir_all(place.group()).unwrap();
+    assert!(!limited.is_settled(&wish), "it is gone");
 }

@@ -140,7 +140,7 @@ impl Own {
     fn new(socket: &Path, state: &Path) -> Result<Self> {
         let source = Source::Container { socket: socket.to_owned(), name: "own".to_owned() };
         let config = LimitsConfig::default();
-        let common = Common { config, records: Records::in_directory(state) };
+        let common = Common::new(config, Records::in_directory(state));
         let instance = InstanceConfig { source, io_devices: Vec::new() };
         let limited = Limited::new("own".parse()?, Some(instance), Arc::new(common));
         Ok(Self { rules: rules()?, limited })

@@ -1,0 +1,158 @@
+//! Notices when somebody writes to files of control groups, so that limits need no look while nobody does.
+//!
+//! The kernel reports writes of processes by inotify(7) in the trees of both versions; what it does itself it does not
+//! report, and it never changes a limit. Our own writes are reported like those of others.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+
+/// Bytes of events that are read at once; each takes 16 and a file's name.
+const BUFFER_BYTES: usize = 4_096;
+
+/// Whoever has seen less of a group than this has to look.
+const ALWAYS: u64 = u64::MAX;
+
+/// All groups that are watched.
+#[derive(Debug, Clone)]
+pub struct Watch(Option<Arc<Mutex<Shared>>>);
+
+#[derive(Debug)]
+struct Shared {
+    inotify: Inotify,
+    groups: HashMap<WatchDescriptor, Group>,
+    /// How many reads have found something.
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Group {
+    watcher_count: usize,
+    /// Which read found the latest write; [`ALWAYS`]: the kernel watches it no longer.
+    written: u64,
+}
+
+/// Groups that are watched for one workload.
+#[derive(Debug)]
+pub(super) struct Watched {
+    shared: Arc<Mutex<Shared>>,
+    groups: Vec<WatchDescriptor>,
+    /// The read up to which all is known.
+    seen: u64,
+}
+
+impl Default for Watch {
+    /// Watches nothing yet. Where the kernel has nothing to watch with, nothing ever is.
+    fn default() -> Self {
+        let shared = Inotify::init().map(|inotify| Shared { inotify, groups: HashMap::new(), count: 0 });
+        if let Err(error) = &shared {
+            tracing::info!(%error, "control groups cannot be watched: limits are looked at once a second");
+        }
+        Self(shared.ok().map(|shared| Arc::new(Mutex::new(shared))))
+    }
+}
+
+impl Watch {
+    /// Watches folders of control groups. None: not all of them can be watched.
+    pub(super) fn groups<'a>(&self, folders: impl Iterator<Item = &'a Path>) -> Option<Watched> {
+        let shared = self.0.as_ref()?;
+        let mut watched = Watched { shared: Arc::clone(shared), groups: Vec::new(), seen: 0 };
+        for folder in folders {
+            let group = lock(shared).add(folder)?;
+            watched.groups.push(group);
+        }
+        (!watched.groups.is_empty()).then_some(watched)
+    }
+}
+
+impl Shared {
+    fn add(&mut self, folder: &Path) -> Option<WatchDescriptor> {
+        let group = self.inotify.watches().add(folder, WatchMask::MODIFY | WatchMask::ONLYDIR).ok()?;
+        let known = self.groups.entry(group.clone()).or_insert(Group { watcher_count: 0, written: 0 });
+        known.watcher_count += 1;
+        Some(group)
+    }
+
+    /// Takes what the kernel has reported.
+    fn read(&mut self) {
+        let mut buffer = [0; BUFFER_BYTES];
+        while let Ok(events) = self.inotify.read_events(&mut buffer) {
+            self.count += 1;
+            for event in events {
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    self.groups.values_mut().for_each(|group| group.written = group.written.max(self.count));
+                } else if let Some(group) = self.groups.get_mut(&event.wd) {
+                    let written = if event.mask.contains(EventMask::IGNORED) { ALWAYS } else { self.count };
+                    group.written = group.written.max(written);
+                }
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// Whether anything was written since this was last asked, or may have been.
+    pub(super) fn take(&mut self) -> bool {
+        let mut shared = lock(&self.shared);
+        shared.read();
+        let is_written =
+            self.groups.iter().any(|group| shared.groups.get(group).is_none_or(|group| group.written > self.seen));
+        self.seen = shared.count;
+        is_written
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.shared);
+        for group in &self.groups {
+            let Some(known) = shared.groups.get_mut(group) else { continue };
+            known.watcher_count -= 1;
+            if known.watcher_count == 0 {
+                shared.groups.remove(group);
+                // It may be gone with its group.
+                drop(shared.inotify.watches().remove(group.clone()));
+            }
+        }
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_told_to_every_watcher_once_and_a_read_to_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pids.max");
+        std::fs::write(&file, "max").unwrap();
+        let watch = Watch::default();
+        let watched = || watch.groups([folder.path()].into_iter()).unwrap();
+        let (mut one, mut other) = (watched(), watched());
+        assert!(!one.take() && !other.take());
+        std::fs::write(&file, "7").unwrap();
+        assert!(one.take() && other.take(), "both have to look");
+        std::fs::read(&file).unwrap();
+        assert!(!one.take() && !other.take());
+        drop(other);
+        std::fs::write(&file, "8").unwrap();
+        assert!(one.take(), "who stays is told as before");
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_watched_is_looked_at_always() {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = Watch::default();
+        assert!(watch.groups([folder.path(), Path::new("/nowhere")].into_iter()).is_none());
+        assert!(watch.groups(std::iter::empty()).is_none());
+        let mut watched = watch.groups([folder.path()].into_iter()).unwrap();
+        std::fs::remove_dir(folder.path()).unwrap();
+        assert!(watched.take() && watched.take(), "what is gone is written for good");
+    }
+}
