@@ -55,6 +55,9 @@ struct Wearers {
 pub(super) fn divide(draft: &mut Draft, reports: &Reports, usage: &mut Usage) {
     let totals = totals(draft.state());
     usage.forget(&totals);
+    if totals.is_empty() {
+        return; // nor has any node a share
+    }
     let nodes = nodes(draft.state());
     let mut shares: BTreeMap<&NodeName, BTreeMap<PersonaName, NodeShare>> = BTreeMap::new();
     for (persona, total) in &totals {
@@ -209,7 +212,7 @@ fn totals(snapshot: &Snapshot) -> BTreeMap<PersonaName, Total> {
         wearers.subjects.insert(item.subject.clone());
         wearers.guaranteed_bps += shared.guaranteed_bps.unwrap_or(0);
     }
-    for (_, _, node) in nodes(snapshot) {
+    for node in snapshot.agents.values().filter_map(|agent| agent.node()) {
         for persona in node.shares.keys() {
             totals.entry(persona.clone()).or_default();
         }
