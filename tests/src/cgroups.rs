@@ -16,7 +16,7 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "blkio"];
 /// Parts of the names of files that limits are written to, and of such as count instead.
 const LIMIT_PARTS: [&str; 8] =
     ["cfs_", "cpu.shares", "limit_in_bytes", "weight", "_device", ".max", ".high", "oom_control"];
-const COUNT_PARTS: [&str; 3] = ["usage", "max_usage", "failcnt"];
+const COUNT_PARTS: [&str; 2] = ["usage", "failcnt"];
 
 /// The bytes of every file of a group that limits are written to.
 pub type LimitFiles = BTreeMap<PathBuf, String>;

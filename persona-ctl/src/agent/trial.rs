@@ -197,6 +197,15 @@ mod tests {
         state
     }
 
+    /// What a life leaves that has condemned the second state.
+    fn leave_condemned(directory: &std::path::Path) {
+        let mut trials = Trials::open(&config(directory, 30));
+        trials.arm(&state(1, None), &state(2, Some(1)));
+        trials.kept.as_mut().unwrap().trial.stage = Stage::Condemned;
+        let kept = trials.kept.clone();
+        trials.keep(kept);
+    }
+
     #[test]
     fn another_life_goes_on_with_the_trial() {
         let directory = tempfile::tempdir().unwrap();
@@ -214,11 +223,7 @@ mod tests {
     #[test]
     fn what_is_condemned_is_held_back_by_what_it_says_of_the_way() {
         let directory = tempfile::tempdir().unwrap();
-        let mut trials = Trials::open(&config(directory.path(), 30));
-        trials.arm(&state(1, None), &state(2, Some(1)));
-        trials.kept.as_mut().unwrap().trial.stage = Stage::Condemned;
-        let kept = trials.kept.clone();
-        trials.keep(kept);
+        leave_condemned(directory.path());
         let trials = Trials::open(&config(directory.path(), 30));
         assert!(!trials.is_running() && trials.in_force().is_none());
         assert!(trials.holds_back(&state(2, Some(1))) && trials.holds_back(&state(5, Some(1))));
@@ -239,11 +244,7 @@ mod tests {
     #[test]
     fn who_leaves_the_group_is_held_back_by_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let mut trials = Trials::open(&config(directory.path(), 30));
-        trials.arm(&state(1, None), &state(2, Some(1)));
-        trials.kept.as_mut().unwrap().trial.stage = Stage::Condemned;
-        let kept = trials.kept.clone();
-        trials.keep(kept);
+        leave_condemned(directory.path());
         let mut outside = config(directory.path(), 30);
         outside.file.host.cgroup = None;
         assert!(!Trials::open(&outside).holds_back(&state(2, Some(1))));

@@ -2,17 +2,16 @@
 //! wearer says is seen outside and not on the underlay, and goes back into the clear only when the document says so.
 
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use persona_core::wire::api::{EdgeView, LeaseView, NodeView};
-use persona_tests::ctl::patient;
 use persona_tests::findings::Findings;
 use persona_tests::netns::Namespace;
 use persona_tests::steps::{SUBJECT, view};
 use persona_tests::world::{Hook, INTERNET_ADDRESS, NODE, World};
 
-use super::{PERSONA, check, start};
+use super::{PERSONA, check, start, wait_for};
 
 /// What pings carry, again and again.
 const PATTERN: [u8; 8] = [0xde, 0xad, 0xbe, 0xef, 0xca, 0xfe, 0xf0, 0x0d];
@@ -43,7 +42,7 @@ fn run(world: &World, findings: &mut Findings) -> Result<()> {
     world.apply("encrypted.yaml", &format!("{PERSONA}    privacy: {{ encrypt: true }}\n"))?;
     let is_encrypted = |leases: &Vec<LeaseView>| current(leases).is_some_and(|lease| lease.encrypted);
     world.ctl.wait_for("an encrypted lease", &["lease", "list"], FORCE_TIME, is_encrypted)?;
-    wait_for(|| Ok(pings(world, 1, SIZES[0])?.status.success()))?;
+    wait_for(FORCE_TIME, || Ok(pings(world, 1, SIZES[0])?.status.success()))?;
     let client = view::seen_by_server(world, "w1")?;
     findings.note("TCP goes out encrypted", format!("{}:{}", client.0, client.1), true);
     let encrypted = captured(world)?;
@@ -64,7 +63,7 @@ fn run(world: &World, findings: &mut Findings) -> Result<()> {
     world.apply("encrypted.yaml", PERSONA)?;
     let is_plain = |leases: &Vec<LeaseView>| current(leases).is_some_and(|lease| !lease.encrypted);
     world.ctl.wait_for("a lease in clear", &["lease", "list"], FORCE_TIME, is_plain)?;
-    wait_for(|| Ok(captured(world)? == (true, true)))?;
+    wait_for(FORCE_TIME, || Ok(captured(world)? == (true, true)))?;
     findings.note("and back", "in clear", true);
     Ok(())
 }
@@ -116,7 +115,7 @@ impl Capture {
         command.args(["-Z", "root", "-U", "-s", "0", "-i", device, "-w"]).arg(file.path());
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("tcpdump does not start")?;
         let capture = Self { process, file };
-        wait_for(|| Ok(capture.file.as_file().metadata()?.len() >= 24))?;
+        wait_for(FORCE_TIME, || Ok(capture.file.as_file().metadata()?.len() >= 24))?;
         Ok(capture)
     }
 
@@ -135,15 +134,4 @@ impl Drop for Capture {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn wait_for(satisfies: impl Fn() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !satisfies()? {
-        if start.elapsed() > patient(FORCE_TIME) {
-            bail!("waited {:?}", patient(FORCE_TIME));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

@@ -15,7 +15,7 @@ use persona_tests::steps::{SUBJECT, view};
 use persona_tests::world::{Hook, INTERNET_ADDRESS, NODE, World};
 
 use super::subjects::{address_of, curl_arguments, tree, within};
-use super::{PERSONA, check, start};
+use super::{PERSONA, check, start, wait_for};
 
 /// Nodes wear what workloads wear.
 const NODES: &str = "
@@ -105,7 +105,7 @@ fn rotate(world: &World, findings: &mut Findings) -> Result<()> {
         let said = format!("{} → {}", rotated["before"], rotated["after"]);
         findings.note(format!("{name} takes another key"), said, rotated["before"] == *before);
         let has_new = |key: Option<String>| key.is_some_and(|key| rotated["after"] == *key);
-        wait_for(|| Ok(has_new(Some(own_key(world, name)?))))?;
+        wait_for(FORCE_TIME, || Ok(has_new(Some(own_key(world, name)?))))?;
         findings.note("the manager knows it", format!("after {before}"), true);
     }
     let count = echo.finish();
@@ -124,11 +124,11 @@ fn die_meanwhile(world: &mut World, findings: &mut Findings) -> Result<()> {
     let config = world.path(&format!("{NODE}.toml"));
     let config = config.to_str().context("a path of ours is text")?;
     world.ctl.text(&["wire", "rotate", "--wait", "0", "--config", config])?;
-    wait_for(|| Ok(tunnel_of(world, NODE)?.end.is_some_and(|end| end.next_key.is_some())))?;
+    wait_for(FORCE_TIME, || Ok(tunnel_of(world, NODE)?.end.is_some_and(|end| end.next_key.is_some())))?;
     world.agent.take().context("the agent runs")?.kill()?;
     findings.note("killed while both keys are accepted", &before, own_key(world, NODE)? == before);
     world.start_agent()?;
-    wait_for(|| Ok(own_key(world, NODE)? != before))?;
+    wait_for(FORCE_TIME, || Ok(own_key(world, NODE)? != before))?;
     let client = view::seen_by_server(world, "w1")?;
     findings.note("the change goes on, and so does traffic", format!("{}:{}", client.0, client.1), true);
     Ok(())
@@ -143,15 +143,4 @@ fn tunnel_of(world: &World, name: &str) -> Result<TunnelReport> {
         return Ok(world.ctl.json::<NodeView>(&["node", "get", name])?.tunnel);
     }
     Ok(world.ctl.json::<EdgeView>(&["edge", "get", name])?.tunnel)
-}
-
-fn wait_for(satisfies: impl Fn() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !satisfies()? {
-        if start.elapsed() > patient(FORCE_TIME) {
-            bail!("waited {:?}", patient(FORCE_TIME));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

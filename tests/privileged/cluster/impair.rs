@@ -2,16 +2,15 @@
 //! has not, the node rejects that and stays as it is. Then all is as before.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use persona_core::wire::api::{NodeView, Status};
-use persona_tests::ctl::patient;
 use persona_tests::findings::Findings;
 use persona_tests::steps::view;
 use persona_tests::world::{Hook, INTERNET_ADDRESS, NODE, World};
 
-use super::{PERSONA, check, start};
+use super::{PERSONA, check, start, wait_for};
 use crate::peers::interop;
 
 /// Beyond what the worlds' own detours take.
@@ -33,7 +32,7 @@ fn a_persona_makes_the_network_worse_or_the_node_says_why_not() {
 fn run(world: &World, findings: &mut Findings) -> Result<()> {
     let has_netem = !interop::lacks(interop::NETEM);
     apply(world, "loss: 100%")?;
-    wait_for(|| Ok(ping(world, 1)?.is_empty()))?;
+    wait_for(FORCE_TIME, || Ok(ping(world, 1)?.is_empty()))?;
     let times = ping(world, 10)?;
     findings.note("of 100 % loss nothing comes back", format!("{} of 10", times.len()), times.is_empty());
     let counted = |node: &NodeView| node.counters.drops.get("impaired").is_some_and(|count| *count >= 10);
@@ -48,16 +47,16 @@ fn run(world: &World, findings: &mut Findings) -> Result<()> {
     }
 
     world.apply("impair.yaml", PERSONA)?;
-    wait_for(|| Ok(!ping(world, 1)?.is_empty()))?;
+    wait_for(FORCE_TIME, || Ok(!ping(world, 1)?.is_empty()))?;
     let is_over = |status: &Status| status.rejected.is_empty() && status.behind.is_empty();
     world.ctl.wait_for("the end of it", &["status"], FORCE_TIME, is_over)?;
-    wait_for(|| Ok(queues(world)?.is_empty()))?;
+    wait_for(FORCE_TIME, || Ok(queues(world)?.is_empty()))?;
     findings.note("a persona without it leaves no queue", "none", true);
     Ok(())
 }
 
 fn delayed(world: &World, findings: &mut Findings) -> Result<()> {
-    wait_for(|| Ok(!ping(world, 1)?.is_empty()))?;
+    wait_for(FORCE_TIME, || Ok(!ping(world, 1)?.is_empty()))?;
     let times = ping(world, 5)?;
     let is_late = times.len() == 5 && times.iter().all(|ms| *ms >= 2.0 * DELAY_MS);
     findings.note(
@@ -101,14 +100,4 @@ fn queues(world: &World) -> Result<Vec<String>> {
     let output = world.namespaces.node.command("tc")?.args(["qdisc", "show"]).output().context("tc does not start")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(text.lines().filter(|line| line.contains("htb 7e50:")).map(str::to_owned).collect())
-}
-
-fn wait_for(satisfies: impl Fn() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !satisfies()? {
-        if start.elapsed() > patient(FORCE_TIME) {
-            bail!("waited {:?}", patient(FORCE_TIME));
-        }
-    }
-    Ok(())
 }

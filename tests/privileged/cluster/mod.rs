@@ -32,9 +32,13 @@ mod told;
 mod underlay_mtu;
 mod xdp;
 
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use persona_tests::ctl::patient;
 use persona_tests::findings::Findings;
 use persona_tests::ledger::Ledger;
-use persona_tests::steps as demo;
+use persona_tests::steps::{self as demo, UNSHAPED as PERSONA};
 use persona_tests::world::{Families, Hook, WorkloadPlace, World};
 
 /// A workload of the second node, where a world has one.
@@ -45,20 +49,6 @@ pub(crate) const W3: WorkloadPlace = WorkloadPlace {
     address6: "fd00:10:10:5::2",
     gateway6: "fd00:10:10:5::1",
 };
-
-/// The demo's persona without rates, to which tests add a line of their own below `network`, or below `spec`.
-const PERSONA: &str = r"
-apiVersion: persona/v1
-kind: Persona
-metadata: { name: frankfurt-standard, labels: { tier: standard } }
-spec:
-  capabilities: [european]
-  network:
-    egress: { pools: [frankfurt], portsPerSubject: 2048 }
-    mtu: 1400
-    protocols: [tcp, udp, icmp]
-    edges: { group: frankfurt }
-";
 
 /// Whether tests may run: without root they are skipped with a word, which CI makes a failure.
 pub(crate) fn may_run() -> bool {
@@ -91,4 +81,16 @@ pub(crate) fn check_with(hook: Hook, families: Families, steps: impl FnOnce(&mut
 /// The steps that every other one builds on.
 pub(crate) fn start(world: &mut World, findings: &mut Findings) {
     findings.run("1 registration", |findings| demo::registration::run(world, findings));
+}
+
+/// Looks again and again until it satisfies.
+fn wait_for(limit: Duration, satisfies: impl Fn() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !satisfies()? {
+        if start.elapsed() > patient(limit) {
+            bail!("waited {:?}", patient(limit));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ use super::samples::Samples;
 use crate::findings::Findings;
 use crate::load::echo::{EchoClient, EchoCount};
 use crate::load::talk::{Talk, TalkServer};
-use crate::steps::{registration, view};
+use crate::steps::{UNSHAPED, registration, view};
 use crate::world::{Hook, INTERNET_ADDRESS, World};
 
 /// Kills where this is what is measured.
@@ -56,7 +56,8 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     let mut findings = Findings::default();
     registration::run(&mut world, &mut findings)?;
     ensure!(findings.all_ok(), "the system did not come up:\n{}", findings.table());
-    world.apply("unshaped.yaml", DOCUMENT)?;
+    // A hundred connections in a queue would say more of the queue.
+    world.apply("unshaped.yaml", UNSHAPED)?;
     let place = SocketAddr::new(INTERNET_ADDRESS.parse()?, TALK_PORT);
     let server = TalkServer::start(&world.namespaces.internet, place)?;
     let mut samples: [Samples; 5] = Default::default();
@@ -79,20 +80,6 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     drop(server);
     Ok(rows(count, samples))
 }
-
-/// The persona of the workload, without rates: a hundred connections in a queue would say more of the queue.
-const DOCUMENT: &str = "
-apiVersion: persona/v1
-kind: Persona
-metadata: { name: frankfurt-standard, labels: { tier: standard } }
-spec:
-  capabilities: [european]
-  network:
-    egress: { pools: [frankfurt], portsPerSubject: 2048 }
-    mtu: 1400
-    protocols: [tcp, udp, icmp]
-    edges: { group: frankfurt }
-";
 
 fn rows(count: u32, [worst, median, broken, lost, silence]: [Samples; 5]) -> Vec<Row> {
     let name = |what: &str| format!("kills/{what}, {count} kills");

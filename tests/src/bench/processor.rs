@@ -1,16 +1,25 @@
-//! What all processors of the machine have worked.
+//! What the processors of the machine have worked, all together or for one process.
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-/// Ticks a second in `/proc/stat`: `USER_HZ`, which is 100 on every architecture that is measured here (proc(5)).
+/// Ticks a second in `/proc/stat` and `/proc/PID/stat`: `USER_HZ`, which is 100 on every architecture that is measured here (proc(5)).
 const TICKS_PER_SEC: f64 = 100.0;
 
 /// Seconds that the processors have worked since boot, all together: neither idle, nor waiting, nor taken by the hypervisor.
 pub fn busy_secs() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat").context("/proc/stat cannot be read")?;
     busy_of(&text).context("/proc/stat has no line of all processors")
+}
+
+/// Seconds that processors have worked for a process: user and system time, fields 14 and 15 of proc_pid_stat(5).
+pub fn process_secs(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let rest = text.rsplit_once(')').map(|(_, rest)| rest).context("no name in stat")?;
+    let ticks: Vec<f64> = rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
+    let [user, system] = ticks[..] else { bail!("no times in stat") };
+    Ok((user + system) / TICKS_PER_SEC)
 }
 
 /// user, nice, system, (idle, iowait,) irq and softirq.

@@ -15,8 +15,6 @@ use crate::peers::docker::Docker;
 use crate::peers::guest::Guest;
 use crate::world::{CONTAINER, GUEST, World};
 
-pub use record::Look;
-
 /// The documents, but for the time of the night window.
 const DOCUMENTS: &str = include_str!("../../fixtures/instances.yaml");
 

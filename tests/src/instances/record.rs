@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// One look.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub(super) struct Look {
     /// Since the recorder was started, seconds.
     pub seconds: f64,
     /// Processors in use, as the manager knows it.

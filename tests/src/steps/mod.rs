@@ -18,6 +18,19 @@ use crate::world::World;
 
 /// The demo's default persona (see `fixtures/demo.yaml`).
 pub const FRANKFURT: &str = "frankfurt-standard";
+/// The default persona without rates, to which tests add a line of their own below `network`, or below `spec`.
+pub const UNSHAPED: &str = r"
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: frankfurt-standard, labels: { tier: standard } }
+spec:
+  capabilities: [european]
+  network:
+    egress: { pools: [frankfurt], portsPerSubject: 2048 }
+    mtu: 1400
+    protocols: [tcp, udp, icmp]
+    edges: { group: frankfurt }
+";
 /// Another one of the same place, with a DSCP.
 pub const FRANKFURT_LOW_LATENCY: &str = "frankfurt-low-latency";
 /// One of another place, with edges and addresses of its own.

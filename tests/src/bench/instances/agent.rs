@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::bench::measures::Run;
+use crate::bench::processor::process_secs;
 use crate::bench::row::{Better, Goal, Row};
 use crate::bench::samples::Samples;
 use crate::cgroups::{self, read_first};
@@ -25,9 +26,6 @@ const WATCH_TIME: Duration = Duration::from_secs(10);
 
 /// How long everything may take to settle, and a load to be answered.
 const SETTLE_TIME: Duration = Duration::from_secs(90);
-
-/// Ticks a second in `/proc/PID/stat` (proc(5): `USER_HZ`).
-const TICKS_PER_SEC: f64 = 100.0;
 
 /// What a persona says that is worn because of load, and what all wear otherwise.
 const DOCUMENTS: &str = "
@@ -69,9 +67,9 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     let [mut cpu, mut memory, mut reaction]: [Samples; 3] = Default::default();
     for round in 0..run.rounds {
         run.say(&format!("agent: round {} of {}", round + 1, run.rounds));
-        let (start, before) = (Instant::now(), ticks_of(pid)?);
+        let (start, before) = (Instant::now(), process_secs(pid)?);
         std::thread::sleep(WATCH_TIME);
-        cpu.push((ticks_of(pid)? - before) / TICKS_PER_SEC / start.elapsed().as_secs_f64() * 100.0);
+        cpu.push((process_secs(pid)? - before) / start.elapsed().as_secs_f64() * 100.0);
         memory.push(resident_mib(pid)?);
         reaction.push(react(&world)?);
         run.step();
@@ -137,14 +135,6 @@ fn pids_of(group: &str) -> Result<String> {
 
 fn group_of(world: &World, number: usize) -> String {
     format!("{}-g{number}", world.folder.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// User and system time of a process, ticks (fields 14 and 15 of proc_pid_stat(5)).
-fn ticks_of(pid: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent is gone")?;
-    let rest = text.rsplit_once(')').map(|(_, rest)| rest).context("no name in stat")?;
-    let fields: Vec<f64> = rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
-    (fields.len() == 2).then(|| fields.iter().sum()).context("no times in stat")
 }
 
 fn resident_mib(pid: u32) -> Result<f64> {
