@@ -22,6 +22,10 @@ pub struct Front {
     pub source_port: u16,
     /// Destination port, host order.
     pub destination_port: u16,
+    /// TCP's flags; 0 of UDP.
+    pub tcp_flags: u8,
+    /// The transport's checksum, as it stands there.
+    pub checksum: u16,
 }
 
 /// The packet whose header is `ip` and stands at `at`, a constant; None: it isn't such a packet.
@@ -44,6 +48,8 @@ pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4) -> Option<Front> {
                 headers_length: IPV4_LENGTH + size_of::<Udp>(),
                 source_port: u16::from_be(udp.source),
                 destination_port: u16::from_be(udp.destination),
+                tcp_flags: 0,
+                checksum: udp.checksum,
             })
         }
         TCP => {
@@ -55,6 +61,8 @@ pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4) -> Option<Front> {
                 headers_length: IPV4_LENGTH + header_length,
                 source_port: u16::from_be(tcp.source),
                 destination_port: u16::from_be(tcp.destination),
+                tcp_flags: tcp.flags,
+                checksum: tcp.checksum,
             })
         }
         _ => None,

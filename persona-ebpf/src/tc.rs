@@ -56,6 +56,17 @@ pub fn send_to_neighbour(ifindex: u32, next_hop: &Address6) -> i32 {
     unsafe { bpf_redirect_neigh(ifindex, &mut parameters, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
 
+/// Puts the tunnel's headers over IPv4 between the Ethernet header and an IPv4 packet.
+#[inline(always)]
+pub fn encapsulate_v4(frame: &TcContext, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason> {
+    own_batch(frame);
+    adjust_room(frame, size_of::<OuterV4>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64)?;
+    let headers = tunnel.headers_v4(inner);
+    frame.write(ETHERNET_LENGTH, headers)?;
+    add_to_complete_sum(frame, &headers);
+    Ok(())
+}
+
 /// Tells an L4 checksum at `at` that something under it changed, whatever state the offload left it in.
 #[inline(always)]
 pub fn replace_checksum(frame: &TcContext, at: usize, from: u64, to: u64, flags: u64) -> Result<(), DropReason> {
@@ -144,17 +155,14 @@ impl Frame for TcContext {
     #[inline(always)]
     fn encapsulate(&self, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason> {
         let is_ipv6 = tunnel.is_ipv6();
-        own_batch(self);
         if is_ipv6 {
+            own_batch(self);
             adjust_room(self, size_of::<OuterV6>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64)?;
             let headers = tunnel.headers_v6(inner);
             self.write(ETHERNET_LENGTH, headers)?;
             add_to_complete_sum(self, &headers);
         } else {
-            adjust_room(self, size_of::<OuterV4>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64)?;
-            let headers = tunnel.headers_v4(inner);
-            self.write(ETHERNET_LENGTH, headers)?;
-            add_to_complete_sum(self, &headers);
+            encapsulate_v4(self, tunnel, inner)?;
         }
         if is_ipv6 == inner.is_ipv6 { Ok(()) } else { write_kind(self, is_ipv6) }
     }

@@ -6,6 +6,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_loop, bpf_skb_store_bytes};
 use aya_ebpf::macros::map;
@@ -52,8 +53,12 @@ struct Arrangement {
 static ARRANGEMENT: PerCpuArray<Arrangement> = PerCpuArray::with_max_entries(1, 0);
 
 /// Puts the options of the TCP header at `tcp_at` in order and lowers its window. Gives 0, or 1 when the kernel refused.
+///
+/// A global function, which the verifier walks once, for whatever arguments there are, and not again for each call.
 #[inline(never)]
-pub fn arrange(frame: &TcContext, tcp_at: u32, options_length: u32) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn persona_arrange_options(skb: *mut __sk_buff, tcp_at: u32, options_length: u32) -> u32 {
+    let frame = &TcContext::new(skb);
     let Some(cell) = ARRANGEMENT.get_ptr_mut(0) else { return 1 };
     // SAFETY: a cell of this CPU, whose programs don't interrupt each other here.
     let it = unsafe { &mut *cell };

@@ -31,7 +31,7 @@ use crate::read::read;
 use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot, new_mapping, slot_mut};
 use crate::rewrite::rewrite_source;
 use crate::towards::is_answer;
-use crate::{impair, normalise, share, slow_path, tell};
+use crate::{impair, normalise, ordinary, share, slow_path, tell};
 
 /// How a packet leaves: under which lease and port, by which edge.
 #[repr(C, align(8))]
@@ -65,6 +65,9 @@ impl Departure {
 /// A packet that came in by a workload's device.
 #[inline(always)]
 pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
+    if let Some(outcome) = ordinary::outward(frame, device) {
+        return outcome;
+    }
     let ip: Ipv4 = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
     if is_link_business(frame, &ip) {
         return bypass(frame, device.vlan);

@@ -7,6 +7,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::macros::map;
@@ -20,7 +21,7 @@ use persona_ebpf::frame::unknown_zero;
 use persona_ebpf::header::{TCP_ACK, TCP_LENGTH, TCP_SYN};
 use persona_ebpf::tc::{replace_checksum, skb};
 
-use crate::arrange::arrange;
+use crate::arrange::persona_arrange_options;
 
 /// Where in a TCP header the checksum stands.
 const CHECKSUM_AT: usize = 16;
@@ -73,10 +74,11 @@ pub fn hold(
 ) -> Result<(), DropReason> {
     let limit = (terms.0 & 0xffff).saturating_sub(fixed_length);
     let strips = if tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN { terms.0 & HIDES_TIMESTAMPS } else { 0 };
-    if hold_apart(frame, tcp_at, options_length, limit | strips) != 0 {
+    if persona_hold_options(skb(frame), tcp_at as u32, options_length as u32, limit | strips) != 0 {
         return Err(DropReason::Kernel);
     }
-    if terms.0 & ARRANGES_OPTIONS != 0 && arrange(frame, tcp_at as u32, options_length as u32) != 0 {
+    if terms.0 & ARRANGES_OPTIONS != 0 && persona_arrange_options(skb(frame), tcp_at as u32, options_length as u32) != 0
+    {
         return Err(DropReason::Kernel);
     }
     Ok(())
@@ -84,15 +86,18 @@ pub fn hold(
 
 /// Lowers the MSS to the lower half of `wish`, and strips timestamps if its upper half says so. Gives 0, or 1 when the
 /// kernel refused.
+///
+/// A global function, which the verifier walks once, for whatever arguments there are, and not again for each call.
 #[inline(never)]
-fn hold_apart(frame: &TcContext, tcp_at: usize, options_length: usize, wish: u32) -> u32 {
+#[unsafe(no_mangle)]
+extern "C" fn persona_hold_options(skb: *mut __sk_buff, tcp_at: u32, options_length: u32, wish: u32) -> u32 {
+    let frame = &TcContext::new(skb);
     let limit = wish as u16;
     let Some(bytes) = OPTION.get_ptr_mut(0) else { return 1 };
-    let options_at = (tcp_at + TCP_LENGTH) as u32;
+    let options_at = tcp_at + TCP_LENGTH as u32;
     let (at, mss) = (unknown_zero(frame.len()) as u32, unknown_zero(frame.len()) as u32);
     let strips = wish & HIDES_TIMESTAMPS;
-    let mut search =
-        Search { frame, bytes, at, options_at, options_length: options_length as u32, strips, mss, mss_at: 0 };
+    let mut search = Search { frame, bytes, at, options_at, options_length, strips, mss, mss_at: 0 };
     // SAFETY: the callback takes what it is given here. A loop of the kernel's: the verifier would walk one of ours option
     // by option, in every state that a packet can be in by then.
     unsafe { bpf_loop(OPTIONS_LENGTH_MAX, probe as *mut c_void, (&raw mut search).cast(), 0) };
@@ -103,7 +108,7 @@ fn hold_apart(frame: &TcContext, tcp_at: usize, options_length: usize, wish: u32
         return 0;
     }
     let (from, to) = (word(search.mss_at, search.mss as u16), word(search.mss_at, limit));
-    let is_done = replace_checksum(frame, tcp_at + CHECKSUM_AT, from, to, 2).is_ok()
+    let is_done = replace_checksum(frame, tcp_at as usize + CHECKSUM_AT, from, to, 2).is_ok()
         && frame.skb.store((options_at + search.mss_at) as usize, &limit.to_be(), 0).is_ok();
     !is_done as u32
 }
@@ -126,7 +131,7 @@ struct Search<'a> {
 
 /// One option; 1: no more.
 unsafe extern "C" fn probe(_index: u32, search: *mut Search<'_>) -> i64 {
-    // SAFETY: `hold_apart` passed it.
+    // SAFETY: the search of `persona_hold_options`.
     step(unsafe { &mut *search }).is_none() as i64
 }
 

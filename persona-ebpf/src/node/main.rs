@@ -32,6 +32,7 @@ mod icmp_error;
 mod impair;
 mod maps;
 mod normalise;
+mod ordinary;
 mod path;
 mod read;
 mod receive;

@@ -79,6 +79,14 @@ fn encapsulate_and_send(
     }
 }
 
+/// The edge of a flow under a lease, if it is one of the two that its row names.
+#[inline(always)]
+pub fn first_choices(lease: &Lease, hash: u32) -> Option<&'static EdgeHop> {
+    let group = GROUPS.get(lease.group_index)?;
+    let pair = *MAGLEV.get(group.row_base + row_of_hash(hash, MAGLEV_ROW_COUNT))?;
+    qualified(pair >> 16, lease.generation).or_else(|| qualified(pair & 0xffff, lease.generation))
+}
+
 #[inline(always)]
 fn choose(group_index: u32, hash: u32, generation: u64) -> Result<&'static EdgeHop, DropReason> {
     let group = GROUPS.get(group_index).ok_or(DropReason::NoEdge)?;
