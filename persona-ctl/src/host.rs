@@ -228,10 +228,10 @@ const MODULES: [Module; 6] = [
         cost: "rates are held by HTB; queues = \"edt\" is rejected",
     },
     Module {
-        name: "cake",
-        file: "sch_cake",
-        option: "CONFIG_NET_SCH_CAKE",
-        cost: "low-latency classes share plain queues with bulk",
+        name: "fq_codel",
+        file: "sch_fq_codel",
+        option: "CONFIG_NET_SCH_FQ_CODEL",
+        cost: "sparse flows of low-latency classes wait behind bulk, up to 20 ms or 68 KiB",
     },
     Module {
         name: "wireguard",

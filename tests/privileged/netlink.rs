@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 
+use persona_ctl::netlink::fair_leaf::FairLeaf;
 use persona_ctl::netlink::htb::{HtbClass, Leaf};
 use persona_ctl::netlink::netem::Netem;
 use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper};
@@ -250,6 +251,39 @@ fn classes_and_fair_queues_make_room_for_each_other_and_not_for_others() {
     });
 }
 
+#[test]
+fn leaves_in_which_flows_take_turns_are_made_changed_and_repaired() {
+    let has_fair_leaf = !interop::lacks(interop::FQ_CODEL);
+    in_namespace(async move |netlink| {
+        make_veth();
+        assert_eq!(netlink.has_fair_leaf().await.unwrap(), has_fair_leaf);
+        assert!(netlink.shapers().await.unwrap().is_empty(), "a question changes nothing");
+        let up0 = index_of(&netlink, "up0").await;
+        let fair = |rate, bytes| {
+            let leaf = Leaf::Fair(FairLeaf::new(bytes, rate, 1_450));
+            Shaper { default_minor: 0, classes: [(2, HtbClass::new(rate, 30_000, leaf))].into() }
+        };
+        if !has_fair_leaf {
+            assert!(netlink.raise_shaper(up0, &fair(1_000_000, 70_000)).await.is_err());
+            return;
+        }
+        let fifo = shaper(&[(2, 1_000_000)]);
+        for wanted in [fair(1_000_000, 70_000), fair(16_000, 70_000), fifo, fair(125_000_000, 2_500_000)] {
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted);
+            if wanted == shaper(&[(2, 1_000_000)]) {
+                continue;
+            }
+            tc(&format!("qdisc change dev up0 parent 7e50:2 handle {} fq_codel target 1ms", leaf_handle("fq_codel")));
+            assert_ne!(netlink.shapers().await.unwrap()[&up0], wanted);
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted);
+        }
+        netlink.remove_shaper(up0).await.unwrap();
+        assert!(netlink.shapers().await.unwrap().is_empty());
+    });
+}
+
 /// Rows in which a device's `fq` looks up flows.
 fn fair_queue_rows(device: &str) -> u64 {
     let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", device]).output().unwrap();
@@ -307,7 +341,7 @@ fn delaying_queues_are_made_changed_and_repaired() {
             assert_eq!(netlink.shapers().await.unwrap(), BTreeMap::from([(up0, wanted.clone())]));
             // Some of it can be set back in place, some only by another queue.
             for meddling in ["loss 5%", "delay 1ms", "corrupt 1%", "rate 1mbit", "delay 40ms slot 1ms 2ms", "limit 5"] {
-                let was = leaf_handle();
+                let was = leaf_handle("netem");
                 tc(&format!("qdisc change dev up0 parent 7e50:2 handle {was} netem {meddling}"));
                 assert_ne!(netlink.shapers().await.unwrap()[&up0], wanted, "{meddling}");
                 netlink.raise_shaper(up0, &wanted).await.unwrap();
@@ -325,10 +359,10 @@ fn delaying_queues_are_made_changed_and_repaired() {
     });
 }
 
-fn leaf_handle() -> String {
+fn leaf_handle(kind: &str) -> String {
     let output = Command::new("tc").args(["-j", "qdisc", "show", "dev", "up0"]).output().unwrap();
     let queues: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let leaf = queues.as_array().unwrap().iter().find(|queue| queue["kind"] == "netem").unwrap();
+    let leaf = queues.as_array().unwrap().iter().find(|queue| queue["kind"] == kind).unwrap();
     leaf["handle"].as_str().unwrap().to_owned()
 }
 

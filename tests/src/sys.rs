@@ -204,6 +204,40 @@ impl AsRawFd for RawSocket {
     }
 }
 
+/// Has a TCP socket answer losses as this algorithm does (tcp(7)).
+pub fn set_congestion_control(socket: &std::net::TcpStream, name: &str) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe the name, which outlives the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    })
+}
+
+/// How many segments a TCP socket has sent again.
+pub fn retransmit_count(socket: &std::net::TcpStream) -> io::Result<u32> {
+    Ok(tcp_info(socket)?.tcpi_total_retrans)
+}
+
+/// Payload bytes of the segments that a TCP socket sends.
+pub fn segment_bytes(socket: &std::net::TcpStream) -> io::Result<u32> {
+    Ok(tcp_info(socket)?.tcpi_snd_mss)
+}
+
+fn tcp_info(socket: &std::net::TcpStream) -> io::Result<libc::tcp_info> {
+    // SAFETY: integers, for which zeros are valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let value = (&raw mut info).cast();
+    // SAFETY: the pointers describe `info` and its length, which outlive the call.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut length) })?;
+    Ok(info)
+}
+
 /// Sends datagrams of a size each in one call, which the kernel keeps together for as long as devices let it
 /// (UDP_SEGMENT, udp(7)).
 pub fn send_batch(socket: &UdpSocket, datagram_bytes: u16, bytes: &[u8], to: std::net::SocketAddr) -> io::Result<()> {

@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 use persona_common::departure::DEPARTURE_COUNT_MAX;
 
-use super::queues::{Numbers, OutOfClasses, QueuePlan, ShapedSubject, TICKS_PER_SEC, plan_classes, queue_bytes};
+use super::queues::{
+    Numbers, OutOfClasses, QueuePlan, ShapedSubject, TICKS_PER_SEC, plain_subject, plan_classes, queue_bytes,
+    short_queue_bytes,
+};
+use super::shared_rate::is_low_latency;
 use crate::dataplane::HeldRate;
 use crate::dataplane::departures::class_of;
 
@@ -49,12 +53,20 @@ pub(super) fn plan(
     Ok(plan)
 }
 
+/// The cell that an agent gives a subject without anything special about it. For whoever measures what it holds.
+pub fn plain_departure(rate_bps: u64, mtu: u16) -> HeldRate {
+    held(rate_bps, &plain_subject(mtu))
+}
+
 /// As much waits and leaves at once as with a class.
 fn held(rate_bps: u64, subject: &ShapedSubject) -> HeldRate {
     let bytes_per_sec = rate_bps / 8;
     let least = bytes_per_sec / TICKS_PER_SEC + u64::from(subject.mtu);
     let burst_bytes = subject.qos.burst_bytes.unwrap_or(0).max(least);
-    HeldRate { rate_bps, burst_bytes, queue_bytes: queue_bytes(bytes_per_sec).into() }
+    // Everything leaves in the order in which it came.
+    let is_low_latency = is_low_latency(subject.qos.dscp);
+    let waits = if is_low_latency { short_queue_bytes(bytes_per_sec) } else { queue_bytes(bytes_per_sec) };
+    HeldRate { rate_bps, burst_bytes, queue_bytes: waits.into() }
 }
 
 #[cfg(test)]
@@ -62,12 +74,14 @@ mod tests {
     use persona_core::ids::SubjectNumber;
     use persona_core::wire::desired::{SharedQos, SharedScope, SubjectImpair, SubjectQos};
 
+    use super::super::queues::Leaves;
     use super::*;
 
     fn subject(number: u32, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> ShapedSubject {
         let qos = SubjectQos { egress_bps, ingress_bps, ..Default::default() };
         let impair = SubjectImpair::default();
-        ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair, device: Some(100 + number) }
+        let (number, device, leaves) = (SubjectNumber(number), Some(100 + number), Leaves::Fair);
+        ShapedSubject { number, mtu: 1_400, qos, impair, device, leaves }
     }
 
     fn plan_of(subjects: &[ShapedSubject]) -> QueuePlan {

@@ -78,6 +78,7 @@ fn totals(subjects: &[ShapedSubject]) -> Vec<(u64, Vec<usize>)> {
 mod tests {
     use persona_core::wire::desired::{SharedQos, SharedScope, SubjectImpair, SubjectQos};
 
+    use super::super::queues::Leaves;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -92,7 +93,8 @@ mod tests {
             guaranteed_bps: None,
         };
         let qos = SubjectQos { ingress_bps, shared: Some(shared), ..Default::default() };
-        ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair: SubjectImpair::default(), device }
+        let (number, impair, leaves) = (SubjectNumber(number), SubjectImpair::default(), Leaves::Plain);
+        ShapedSubject { number, mtu: 1_400, qos, impair, device, leaves }
     }
 
     fn rates(demands: &Demands, mut subjects: Vec<ShapedSubject>) -> Vec<Option<u64>> {

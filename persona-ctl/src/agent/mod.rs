@@ -34,8 +34,10 @@ pub use config::{
     AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, REDACTED, read_join_token, split_urls,
 };
 pub use configure::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, Trouble, withdraw_everything};
+pub use departing::plain_departure;
 pub use gai::keep as keep_gai_file;
 pub use guard::{GuardReport, guard};
 pub use life::run;
+pub use queues::plain_class;
 pub(crate) use report::edge_health;
 pub use workload_config::{Told, WorkloadConfig, WorkloadConfigError};

@@ -9,6 +9,7 @@ use persona_core::wire::desired::{DesiredState, Item};
 use super::cgroup;
 use super::config::AgentConfig;
 use super::downward::Demands;
+use super::queues::Leaves;
 use super::workload_config::{Told, WorkloadConfig};
 use crate::netlink::{Link, LinkAddress, Netlink, NetlinkError, Path};
 
@@ -35,6 +36,8 @@ pub(super) struct Observed {
     pub demands: Demands,
     /// The encrypted tunnel's device, where there is one.
     pub wire_ifindex: Option<u32>,
+    /// The queues that classes may have.
+    pub leaves: Leaves,
 }
 
 /// An observation that cannot be made.
@@ -90,6 +93,7 @@ impl Observed {
         let cgroups = groups.filter_map(|path| Some((path.clone(), cgroup::id_of(path)?))).collect();
         let (narrowed, demands) = Default::default();
         let wire_ifindex = before.and_then(|before| before.wire_ifindex);
+        let leaves = before.map(|before| before.leaves).unwrap_or_default();
         Ok(Self {
             uplink,
             address: Some(address),
@@ -101,6 +105,7 @@ impl Observed {
             narrowed,
             demands,
             wire_ifindex,
+            leaves,
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use persona_common::departure::BY_CLASS;
 use persona_core::ids::{EdgeNumber, Generation};
 use persona_core::liveness::Verdict;
-use persona_core::wire::desired::DesiredState;
+use persona_core::wire::desired::{DesiredState, Item};
 
 use super::budget::MtuPolicy;
 use super::changes::{self, Note};
@@ -16,6 +16,8 @@ use super::configure::{self, Configurer};
 use super::downward::Demands;
 use super::gai;
 use super::observe::{ObserveError, Observed};
+use super::queues::Leaves;
+use super::shared_rate::is_low_latency;
 use super::slow;
 use super::tables::{self, MaglevCache, NodePlan, Refusal};
 use crate::dataplane::{DataplaneError, NodeDataplane, adjust_offloads, number_by_wire};
@@ -173,6 +175,7 @@ impl Reconciler {
     /// Makes `desired` true, given what was seen last. On an error everything stays as it was before. Returns what cannot
     /// be had although the state is in force.
     pub(super) async fn apply(&mut self, desired: &DesiredState, policy: MtuPolicy) -> Result<Vec<Note>, PassError> {
+        self.look_for_fair_leaf(desired).await?;
         let Some(mut observed) = self.observed.clone() else { return Ok(Vec::new()) };
         observed.wire_ifindex = self.provide_wire(desired, &observed);
         let mut plan = tables::build(desired, &self.config, &observed, policy, &mut self.cache)?;
@@ -279,6 +282,18 @@ impl Reconciler {
         }
         let names = plan.queues.delayed.iter().filter_map(|number| plan.subjects.get(number));
         Err(PassError::NoNetem { subjects: names.map(|subject| subject.to_string()).collect() })
+    }
+
+    /// Asked for anew until it is there, as long as somebody would use it.
+    async fn look_for_fair_leaf(&mut self, desired: &DesiredState) -> Result<(), PassError> {
+        let Some(observed) = self.observed.as_mut().filter(|observed| observed.leaves == Leaves::Plain) else {
+            return Ok(());
+        };
+        let is_wanted = |item: &Item| matches!(item, Item::Subject(subject) if is_low_latency(subject.qos.dscp));
+        if desired.items.values().any(is_wanted) && self.netlink.has_fair_leaf().await? {
+            observed.leaves = Leaves::Fair;
+        }
+        Ok(())
     }
 
     async fn require_fq(&mut self, plan: &NodePlan) -> Result<(), PassError> {

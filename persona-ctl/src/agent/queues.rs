@@ -13,8 +13,9 @@ use persona_core::units::Share;
 use persona_core::wire::desired::{SubjectImpair, SubjectQos};
 
 use super::departing;
-use super::shared_rate::{Overbooked, priority, totals};
+use super::shared_rate::{Overbooked, is_low_latency, priority, totals};
 use crate::dataplane::Departures;
+use crate::netlink::fair_leaf::FairLeaf;
 use crate::netlink::htb::{HtbClass, Leaf};
 use crate::netlink::netem::Netem;
 use crate::netlink::{HANDLE_MAJOR, Shaper};
@@ -68,6 +69,18 @@ pub(crate) struct ShapedSubject {
     pub impair: SubjectImpair,
     /// Its device, for a workload that is attached.
     pub device: Option<u32>,
+    /// The queues that its classes may have.
+    pub leaves: Leaves,
+}
+
+/// Which queues the kernel has for the leaves of classes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// Those that everyone has.
+    #[default]
+    Plain,
+    /// Also those in which flows take turns.
+    Fair,
 }
 
 impl ShapedSubject {
@@ -206,11 +219,24 @@ pub(super) fn least_burst(outer_bytes_per_sec: u64, mtu: u16, overhead_bytes: u6
     outer_bytes_per_sec / TICKS_PER_SEC + u64::from(mtu.max(1)) + overhead_bytes
 }
 
+/// The class that an agent gives a subject without anything special about it: `rate_bps` of inner IP bytes in packets of up to `mtu`,
+/// to which a tunnel adds `encapsulation_bytes`. For whoever measures what it holds.
+pub fn plain_class(rate_bps: u64, mtu: u16, encapsulation_bytes: u64) -> HtbClass {
+    class(rate_bps, &plain_subject(mtu), DEVICE_OVERHEAD_BYTES + encapsulation_bytes)
+}
+
+/// A subject that is held to rates and nothing else.
+pub(super) fn plain_subject(mtu: u16) -> ShapedSubject {
+    let (qos, impair) = (SubjectQos::default(), SubjectImpair::default());
+    ShapedSubject { number: SubjectNumber(1), mtu, qos, impair, device: None, leaves: Leaves::Plain }
+}
+
 /// A class that stands alone.
 pub(crate) fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
     let outer = outer_rate(rate_bps, subject.mtu, overhead_bytes);
     let burst = subject.qos.burst_bytes.unwrap_or(0).max(least_burst(outer, subject.mtu, overhead_bytes));
     let mtu = u64::from(subject.mtu.max(1));
+    let is_low_latency = is_low_latency(subject.qos.dscp);
     let leaf = if subject.impair.needs_queue() {
         let limit_packets = if rate_bps == UNHELD_BITS_PER_SEC {
             delayed_packets(&subject.impair, UNHELD_PACKETS_PER_SEC, 0)
@@ -218,6 +244,10 @@ pub(crate) fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64)
             delayed_packets(&subject.impair, outer / DELAYED_PACKET_BYTES, u64::from(queue_bytes(outer)) / mtu)
         };
         Leaf::Netem(netem(&subject.impair, limit_packets))
+    } else if is_low_latency && subject.leaves == Leaves::Fair {
+        Leaf::Fair(FairLeaf::new(queue_bytes(outer), outer, mtu + overhead_bytes))
+    } else if is_low_latency {
+        Leaf::Fifo(short_queue_bytes(outer))
     } else {
         Leaf::Fifo(queue_bytes(outer))
     };
@@ -252,6 +282,12 @@ pub(super) fn queue_bytes(bytes_per_sec: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
+/// As much, but never more time than that: where flows don't take turns, sparse ones wait for all that waits.
+pub(super) fn short_queue_bytes(bytes_per_sec: u64) -> u32 {
+    let bytes = (bytes_per_sec.saturating_mul(QUEUE_MS) / 1_000).max(QUEUE_BYTES_FLOOR);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::plan_classes as plan;
@@ -260,7 +296,8 @@ mod tests {
     fn subject(number: u32, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> ShapedSubject {
         let qos = SubjectQos { egress_bps, ingress_bps, ..Default::default() };
         let impair = SubjectImpair::default();
-        ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair, device: Some(100 + number) }
+        let (number, device, leaves) = (SubjectNumber(number), Some(100 + number), Leaves::Plain);
+        ShapedSubject { number, mtu: 1_400, qos, impair, device, leaves }
     }
 
     fn delayed(subject: ShapedSubject, delay_ms: u64, jitter_ms: u64) -> ShapedSubject {
@@ -347,6 +384,26 @@ mod tests {
         assert_eq!(plan.shapers[&101].classes[&1].rate_bytes_per_sec, 14_140_000);
         assert_eq!(plan.shapers[&1].default_minor, 0, "all else passes unshaped");
         assert_eq!(plan.shapers[&101].default_minor, 1);
+    }
+
+    #[test]
+    fn flows_of_low_latency_classes_take_turns_where_the_kernel_can_and_wait_shortly_elsewhere() {
+        let with = |dscp, leaves| {
+            let mut subject = subject(1, Some(20_000_000), Some(20_000_000));
+            subject.qos.dscp = dscp;
+            let plan = plan(1, 36, &[ShapedSubject { leaves, ..subject }]).unwrap();
+            (plan.shapers[&1].classes[&2].leaf, plan.shapers[&101].classes[&1].leaf)
+        };
+        for dscp in [None, Some(0), Some(10), Some(8), Some(26)] {
+            assert_eq!(with(dscp, Leaves::Fair), (Leaf::Fifo(262_144), Leaf::Fifo(262_144)), "{dscp:?}");
+        }
+        for dscp in [18, 32, 34, 46].map(Some) {
+            assert_eq!(with(dscp, Leaves::Plain), (Leaf::Fifo(69_632), Leaf::Fifo(69_632)), "{dscp:?}");
+            let (up, down) = with(dscp, Leaves::Fair);
+            assert_eq!(up, Leaf::Fair(FairLeaf::new(262_144, 2_589_285, 1_450)));
+            assert_eq!(down, Leaf::Fair(FairLeaf::new(262_144, 2_525_000, 1_414)));
+        }
+        assert_eq!(short_queue_bytes(125_000_000), 2_500_000, "20 ms of a gigabit");
     }
 
     #[test]

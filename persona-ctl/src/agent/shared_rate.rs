@@ -113,6 +113,11 @@ pub(super) fn priority(dscp: Option<u8>) -> u8 {
     }
 }
 
+/// Whether packets of this mark are not to wait behind bulk: voice, control, conferences, transactions.
+pub(super) fn is_low_latency(dscp: Option<u8>) -> bool {
+    priority(dscp) <= 2
+}
+
 /// FNV-1a, 32 bits.
 fn hash(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
@@ -124,7 +129,7 @@ mod tests {
     use persona_core::ids::SubjectNumber;
     use persona_core::wire::desired::{SharedQos, SharedScope, SubjectImpair, SubjectQos};
 
-    use super::super::queues::plan_classes as plan;
+    use super::super::queues::{Leaves, plan_classes as plan};
     use super::*;
 
     fn wearer(number: u32, egress_bps: Option<u64>, guaranteed_bps: Option<u64>) -> ShapedSubject {
@@ -133,7 +138,8 @@ mod tests {
         let shared = SharedQos { persona, scope, egress_bps: total_bps, ingress_bps: None, guaranteed_bps };
         let qos = SubjectQos { egress_bps, shared: Some(shared), ..Default::default() };
         let impair = SubjectImpair::default();
-        ShapedSubject { number: SubjectNumber(number), mtu: 1_400, qos, impair, device: Some(100 + number) }
+        let (number, device, leaves) = (SubjectNumber(number), Some(100 + number), Leaves::Plain);
+        ShapedSubject { number, mtu: 1_400, qos, impair, device, leaves }
     }
 
     fn silver(number: u32) -> ShapedSubject {

@@ -289,7 +289,7 @@ impl<'a> Parts<'a> {
             Queues::Auto | Queues::Htb => Mechanism::Classes,
             Queues::Edt => Mechanism::DepartureTimes,
         };
-        let (mut shaped, encrypted) = self.shaped(places);
+        let (mut shaped, encrypted) = self.shaped(places, observed);
         let shares_down = observed.demands.divide(&mut shaped);
         let (encrypted, beside): (Vec<_>, Vec<_>) =
             shaped.into_iter().partition(|subject| encrypted.contains(&subject.number));
@@ -312,13 +312,14 @@ impl<'a> Parts<'a> {
     }
 
     /// Everybody who may have queues, and who of them goes through the encrypted tunnel.
-    fn shaped(&self, places: &Places<'_>) -> (Vec<ShapedSubject>, BTreeSet<SubjectNumber>) {
+    fn shaped(&self, places: &Places<'_>, observed: &Observed) -> (Vec<ShapedSubject>, BTreeSet<SubjectNumber>) {
         let (mut shaped, mut encrypted) = (Vec::new(), BTreeSet::new());
         for item in self.subjects.values() {
             let Some(network) = &item.network else { continue };
             let device = places.own_device(&item.subject);
             let (number, mtu, qos) = (item.number, network.mtu, self.held_here(&item.qos));
-            shaped.push(ShapedSubject { number, mtu, qos, impair: network.impair.unwrap_or_default(), device });
+            let (impair, leaves) = (network.impair.unwrap_or_default(), observed.leaves);
+            shaped.push(ShapedSubject { number, mtu, qos, impair, device, leaves });
             encrypted.extend(self.is_encrypted(network).then_some(number));
         }
         (shaped, encrypted)

@@ -42,6 +42,7 @@ fn observed() -> Observed {
         narrowed: BTreeMap::new(),
         demands: Default::default(),
         wire_ifindex: None,
+        leaves: Default::default(),
     }
 }
 

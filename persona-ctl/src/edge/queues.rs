@@ -12,7 +12,7 @@ use persona_core::wire::desired::{LeaseItem, LeaseRates, SubjectImpair, SubjectQ
 
 use super::observe::Observed;
 use super::tables::overhead;
-use crate::agent::queues::{DEVICE_OVERHEAD_BYTES, Numbers, ShapedSubject, class};
+use crate::agent::queues::{DEVICE_OVERHEAD_BYTES, Leaves, Numbers, ShapedSubject, class};
 use crate::dataplane::tables::Policing;
 use crate::netlink::{HANDLE_MAJOR, Shaper};
 
@@ -59,7 +59,7 @@ impl EdgeQueues {
     fn add(&mut self, held: &Held, minor: u16, observed: &Observed) {
         let qos = SubjectQos { burst_bytes: held.rates.burst_bytes, ..SubjectQos::default() };
         let (number, mtu, impair) = (held.rates.subject_number, held.mtu, SubjectImpair::default());
-        let subject = ShapedSubject { number, mtu, qos, impair, device: None };
+        let subject = ShapedSubject { number, mtu, qos, impair, device: None, leaves: Leaves::Plain };
         let mut put = |ifindex: u32, minor: u16, rate_bps: u64, overhead_bytes: u64| {
             let class = class(rate_bps, &subject, overhead_bytes);
             self.shapers.entry(ifindex).or_default().classes.insert(minor, class);

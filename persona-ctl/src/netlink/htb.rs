@@ -5,6 +5,7 @@
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
+use super::fair_leaf::FairLeaf;
 use super::netem::Netem;
 use super::tc_options::{TCA_OPTIONS, nested, option_bytes, raw, word_at};
 
@@ -32,6 +33,8 @@ pub struct HtbClass {
 pub enum Leaf {
     /// First in, first out; most bytes that wait.
     Fifo(u32),
+    /// Flows take turns.
+    Fair(FairLeaf),
     /// Packets are delayed, repeated or reordered on the way in.
     Netem(Netem),
     /// None: other classes stand below.

@@ -4,6 +4,7 @@
 //! nothing reads /sys/class/net, which may belong to another namespace.
 
 mod address;
+pub mod fair_leaf;
 mod fair_queue;
 pub mod htb;
 mod label;

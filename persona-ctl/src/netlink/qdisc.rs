@@ -13,6 +13,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
+use super::fair_leaf::{self, FQ_CODEL};
 use super::fair_queue::FQ;
 use super::htb::{self, HtbClass, Leaf};
 use super::{Netlink, NetlinkError, failed, netem};
@@ -199,6 +200,7 @@ impl Netlink {
         }
         let (kind, options) = match &class.leaf {
             Leaf::Fifo(limit_bytes) => ("bfifo", htb::fifo_options(*limit_bytes)),
+            Leaf::Fair(fair) => (FQ_CODEL, fair_leaf::options(fair, matches!(present, Some(Leaf::Fair(_))))),
             Leaf::Netem(netem) => ("netem", netem::options(netem)),
             Leaf::Inner | Leaf::Other => return Ok(()),
         };
@@ -236,7 +238,7 @@ impl Netlink {
 fn order(leaf: Leaf) -> u8 {
     match leaf {
         Leaf::Inner => 0,
-        Leaf::Fifo(_) | Leaf::Other => 1,
+        Leaf::Fifo(_) | Leaf::Fair(_) | Leaf::Other => 1,
         Leaf::Netem(netem) => 2 + u8::from(netem.duplicate > 0),
     }
 }
@@ -292,6 +294,7 @@ fn leaf(qdiscs: &[TcMessage], ifindex: u32, class: TcHandle) -> Leaf {
     let leaf = qdiscs.iter().find(|qdisc| qdisc.header.index == ifindex as i32 && qdisc.header.parent == class);
     let read = leaf.and_then(|leaf| match kind(leaf) {
         "bfifo" => htb::read_fifo(leaf).map(Leaf::Fifo),
+        FQ_CODEL => fair_leaf::read(leaf).map(Leaf::Fair),
         "netem" => netem::read(leaf).map(Leaf::Netem),
         _ => None,
     });

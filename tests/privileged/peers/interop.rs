@@ -20,6 +20,9 @@ pub(crate) const NETEM: Part = Part("netem", "tc qdisc add dev lo root netem los
 /// Fair queueing, which sends each packet at its time.
 pub(crate) const FQ: Part = Part("fq", "tc qdisc add dev lo root fq");
 
+/// The queue in which flows take turns.
+pub(crate) const FQ_CODEL: Part = Part("fq_codel", "tc qdisc add dev lo root fq_codel");
+
 /// The kernel's own encrypted tunnel.
 pub(crate) const WIREGUARD: Part = Part("WireGuard", "ip link add probe type wireguard");
 

@@ -7,12 +7,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use persona_common::ENCAPSULATION_LENGTH_V4;
 use persona_core::ids::{EdgeNumber, Generation, Vni};
 use persona_core::wire::desired::LeaseSpace;
+use persona_ctl::agent::{plain_class, plain_departure};
+use persona_ctl::dataplane::departures::class_of;
 use persona_ctl::dataplane::tables::{
     EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, NodeTables, WireTable,
 };
-use persona_ctl::dataplane::{EdgeDataplane, Hook, NodeDataplane, number_by_wire};
+use persona_ctl::dataplane::{Departures, EdgeDataplane, Hook, NodeDataplane, number_by_wire};
+use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, Netlink, Shaper};
 use persona_ctl::wire::{FarEnd, Keeper, PrivateKey, WireConfig, Wireguard, encryption_to};
 
 use super::kernel_way;
@@ -24,7 +28,7 @@ use crate::netns::{Forwarding, Namespace};
 /// The server.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The client: the first of the node's workers, which is the kernel's first workload too.
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// The node towards the client.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 254);
 /// The edge towards the server.
@@ -39,6 +43,17 @@ const ECHO_PORT: u16 = 7007;
 const ECHO_TIME: Duration = Duration::from_secs(2);
 /// Ports of the client's lease: blocks of 1,024.
 const BLOCKS: u16 = node_tables::WHOLE_LEASE;
+
+/// What holds the node's uplink, or the client's subject, to a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The class that an agent makes.
+    Classes,
+    /// The cell and the `fq` that an agent makes.
+    DepartureTimes,
+    /// What these commands make, as `tc` takes them, with `RATE` in the place of the rate.
+    Kernels(&'static [&'static str]),
+}
 
 /// How packets get from the node to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +141,46 @@ impl Chain {
         }
         chain.check().with_context(|| format!("the {name} chain"))?;
         Ok(chain)
+    }
+
+    /// Holds what goes up to `rate_bps`. What held it before is gone.
+    pub fn hold(&mut self, holder: Holder, rate_bps: u64) -> Result<()> {
+        let uplink = self.node.ifindex("u0")?;
+        if let Holder::Kernels(commands) = holder {
+            // None is there the first time.
+            let _ = self.node.tc("qdisc del dev u0 root");
+            let rate = format!("{rate_bps}bit");
+            return commands.iter().try_for_each(|command| self.node.tc(&command.replace("RATE", &rate)));
+        }
+        let mut tables = self.node_tables()?;
+        let mtu = tables.leases[0].mtu;
+        let (class, departures) = match holder {
+            Holder::DepartureTimes => {
+                let cells = [(1, plain_departure(rate_bps, mtu))].into();
+                (class_of(1), Departures { cells, devices: [(uplink, 0)].into() })
+            }
+            _ => (u32::from(HANDLE_MAJOR) << 16 | 1, Departures::default()),
+        };
+        let network = tables.subjects[0].network.as_mut().context("the client has a persona")?;
+        network.egress_class = class;
+        self.node.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let netlink = Netlink::open()?;
+                if holder == Holder::DepartureTimes {
+                    return Ok(netlink.raise_fair_queue(uplink, FlowsOf::Many).await?);
+                }
+                let class = plain_class(rate_bps, mtu, ENCAPSULATION_LENGTH_V4 as u64);
+                let shaper = Shaper { default_minor: 0, classes: [(1, class)].into() };
+                Ok(netlink.raise_shaper(uplink, &shaper).await?)
+            })
+        })?;
+        let (node, _) = self.dataplanes.as_mut().context("only a persona is held so")?;
+        self.node.namespace.run_inside(|| -> Result<()> {
+            node.raise_departures(&departures)?;
+            node.apply(&tables)?;
+            Ok(node.trim_departures(&departures)?)
+        })?
     }
 
     /// A file for what a process says.

@@ -21,6 +21,7 @@ pub mod packets;
 pub mod place;
 pub mod plots;
 pub mod processor;
+pub mod rates;
 pub mod report;
 pub mod row;
 pub mod samples;

@@ -68,6 +68,9 @@ impl Row {
     pub fn ratio(&self) -> Option<f64> {
         let (_, peer) = self.peer.as_ref()?;
         let (ours, peer) = (self.ours.median(), peer.median());
+        if ours == peer {
+            return Some(1.0);
+        }
         Some(match self.better {
             Better::Less => peer / ours,
             Better::More => ours / peer,

@@ -28,7 +28,7 @@ const TOOLS: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("xz", "xz-utils")];
 
 /// Modules that the tests use, and the features of the data plane to come.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "veth",
     "sch_ingress",
     "cls_bpf",
@@ -38,6 +38,7 @@ const MODULES: [&str; 20] = [
     "cls_flower",
     "sch_htb",
     "sch_fq",
+    "sch_fq_codel",
     "sch_netem",
     "sch_prio",
     "ifb",

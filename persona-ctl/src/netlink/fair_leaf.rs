@@ -1,0 +1,135 @@
+//! `fq_codel`'s own words, as the leaf of a class: flows take turns, so that sparse ones do not wait behind bulk, and bulk is
+//! told early to slow down (RFC 8290).
+//!
+//! A queue is ours only if flows, memory and target are; what the kernel decides itself, such as the quantum, is left to it.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+
+use super::qdisc::{errno_of, message, request};
+use super::tc_options::{nested, option_bytes, raw, word_at};
+use super::{Netlink, NetlinkError};
+
+/// The kind's name.
+pub(super) const FQ_CODEL: &str = "fq_codel";
+
+const TCA_FQ_CODEL_TARGET: u16 = 1;
+const TCA_FQ_CODEL_LIMIT: u16 = 2;
+const TCA_FQ_CODEL_FLOWS: u16 = 5;
+const TCA_FQ_CODEL_MEMORY_LIMIT: u16 = 9;
+
+/// Rows for flows of one subject, 68 bytes each, where the kernel's default has 1,024: a sparse flow shares its row with one of ten
+/// bulk flows in one of thirteen cases.
+const FLOW_COUNT: u32 = 128;
+/// Most packets that wait; the memory that they take is the bound that is met.
+const LIMIT_PACKETS: u32 = 10_240;
+/// The delay that a queue may keep up where packets are small beside the rate (RFC 8290 §5.2.1), nanoseconds.
+const TARGET_NS: u64 = 5_000_000;
+/// The loopback device, which every network namespace has under this index.
+const LOOPBACK: u32 = 1;
+
+/// A queue that keeps flows apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FairLeaf {
+    /// The memory that waiting packets may take, bytes as the kernel counts them, with their descriptors.
+    memory_bytes: u32,
+    /// The delay that it may keep up, in the kernel's unit of 1,024 ns.
+    target_units: u32,
+}
+
+impl FairLeaf {
+    /// Room for `queue_bytes` of packets; one of `packet_bytes` may take its time at the rate without being late.
+    pub fn new(queue_bytes: u32, bytes_per_sec: u64, packet_bytes: u64) -> Self {
+        let packet_ns = packet_bytes.saturating_mul(1_000_000_000) / bytes_per_sec.max(1);
+        let target_ns = TARGET_NS.max(packet_ns.saturating_mul(3) / 2);
+        // Descriptors take about as much as the packets.
+        let memory_bytes = queue_bytes.saturating_mul(2);
+        Self { memory_bytes, target_units: u32::try_from(target_ns >> 10).unwrap_or(u32::MAX) }
+    }
+}
+
+impl Netlink {
+    /// Whether the kernel has `fq_codel`, or can load it. Changes nothing: a queue with an option that is too short is asked
+    /// for, which `fq_codel` itself refuses and a kernel without it doesn't know (ENOENT).
+    pub async fn has_fair_leaf(&self) -> Result<bool, NetlinkError> {
+        let too_short = TcAttribute::Options(vec![raw(TCA_FQ_CODEL_TARGET, vec![0])]);
+        let wish = message(LOOPBACK, TcHandle::UNSPEC, TcHandle::ROOT, FQ_CODEL, Some(too_short));
+        let request = request(RouteNetlinkMessage::NewQueueDiscipline(wish), NLM_F_CREATE | NLM_F_EXCL);
+        let outcome = self.acknowledged(request, || "question for fq_codel".to_owned()).await;
+        match outcome.as_ref().map_err(errno_of) {
+            Err(Some(libc::ENOENT)) => Ok(false),
+            // Where somebody's queue is in the way (EEXIST), who sets ours will see.
+            Ok(()) | Err(Some(libc::ERANGE | libc::EINVAL | libc::EEXIST)) => Ok(true),
+            Err(_) => outcome.map(|()| true),
+        }
+    }
+}
+
+/// The options of such a queue. Those of one that `is_there` leave out its rows, which the kernel doesn't change any more.
+pub(super) fn options(leaf: &FairLeaf, is_there: bool) -> TcAttribute {
+    let mut words = vec![
+        // Rounded up, so that the kernel, which rounds down, gets the units that are meant.
+        (
+            TCA_FQ_CODEL_TARGET,
+            u32::try_from((u64::from(leaf.target_units) * 1_024).div_ceil(1_000)).unwrap_or(u32::MAX),
+        ),
+        (TCA_FQ_CODEL_LIMIT, LIMIT_PACKETS),
+        (TCA_FQ_CODEL_MEMORY_LIMIT, leaf.memory_bytes),
+    ];
+    words.extend((!is_there).then_some((TCA_FQ_CODEL_FLOWS, FLOW_COUNT)));
+    TcAttribute::Options(words.into_iter().map(|(kind, word)| raw(kind, word.to_ne_bytes().to_vec())).collect())
+}
+
+/// The queue of a message, if it is one of ours.
+pub(super) fn read(message: &TcMessage) -> Option<FairLeaf> {
+    let options = option_bytes(message)?;
+    let word = |kind| nested(&options, kind).and_then(|value| word_at(&value, 0));
+    let is_ours = word(TCA_FQ_CODEL_LIMIT)? == LIMIT_PACKETS && word(TCA_FQ_CODEL_FLOWS)? == FLOW_COUNT;
+    // Microseconds, which the kernel has rounded down.
+    let target_units = (u64::from(word(TCA_FQ_CODEL_TARGET)?) * 1_000).div_ceil(1_024);
+    let memory_bytes = word(TCA_FQ_CODEL_MEMORY_LIMIT)?;
+    is_ours.then_some(FairLeaf { memory_bytes, target_units: u32::try_from(target_units).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::tc_options::as_dumped;
+
+    /// What the kernel makes of a target in microseconds, and shows of it (net/sched/sch_fq_codel.c, include/net/codel.h).
+    fn through_the_kernel(target_us: u32) -> u32 {
+        let units = (u64::from(target_us) * 1_000) >> 10;
+        ((units << 10) / 1_000) as u32
+    }
+
+    #[test]
+    fn targets_are_read_as_they_were_meant() {
+        for rate in [16_000, 125_000, 400_000, 1_250_000, 125_000_000] {
+            let leaf = FairLeaf::new(69_632, rate, 1_450);
+            let TcAttribute::Options(options) = options(&leaf, false) else { panic!() };
+            let words = options.into_iter().map(|option| match option {
+                netlink_packet_route::tc::TcOption::Other(nla) if netlink_packet_core::Nla::kind(&nla) == 1 => {
+                    let mut value = [0; 4];
+                    netlink_packet_core::Nla::emit_value(&nla, &mut value);
+                    raw(1, through_the_kernel(u32::from_ne_bytes(value)).to_ne_bytes().to_vec())
+                }
+                other => other,
+            });
+            assert_eq!(read(&as_dumped(TcAttribute::Options(words.collect()))), Some(leaf), "{rate}");
+        }
+    }
+
+    #[test]
+    fn a_packet_at_a_low_rate_is_not_late_by_itself() {
+        let target_ms = |rate| u64::from(FairLeaf::new(1, rate, 1_450).target_units) * 1_024 / 1_000_000;
+        assert_eq!([12_500_000, 1_250_000, 125_000, 16_000].map(target_ms), [4, 4, 17, 135]);
+    }
+
+    #[test]
+    fn the_queue_of_somebody_else_is_not_read() {
+        let words = [(1, 4_999u32), (2, LIMIT_PACKETS), (5, 1_024), (9, 1 << 25)];
+        let options = words.into_iter().map(|(kind, word)| raw(kind, word.to_ne_bytes().to_vec()));
+        assert_eq!(read(&as_dumped(TcAttribute::Options(options.collect()))), None);
+    }
+}

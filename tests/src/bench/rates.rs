@@ -1,0 +1,217 @@
+//! How exactly a subject is held to its rate upwards, in inner IP bytes: by our classes and, where there is `fq`, by our departure
+//! times, beside the queues of the kernel's chain that are told the same rate.
+//!
+//! What arrives is counted at the server while more is offered than may pass: once the queue is full, and as long as it is.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::chain::{CLIENT, Chain, Holder, Kind, SERVER};
+use super::measures::Run;
+use super::row::{Better, Goal, Row};
+use super::samples::Samples;
+use crate::sys;
+
+/// Rounds of a run of everything: each takes half a minute.
+const ROUND_COUNT_WHOLE: u32 = 3;
+/// How far off a rate may be, percent.
+const GOAL_PERCENT: f64 = 2.0;
+/// What is offered, times the rate.
+const OFFER: f64 = 1.5;
+/// Bytes of IPv4 and UDP headers, and of IPv4 and TCP headers with timestamps.
+const UDP_HEADERS: usize = 28;
+const TCP_HEADERS: f64 = 52.0;
+/// How long the queue fills before anything is counted, and how long is counted. Low rates take longer for as many packets.
+const FILLED: Duration = Duration::from_millis(500);
+const COUNTED: Duration = Duration::from_millis(1_200);
+const COUNTED_AT_LOW_RATES: Duration = Duration::from_millis(2_500);
+const LOW_RATE_BPS: u64 = 2_000_000;
+/// Datagrams in one go of a sender that keeps pace by the clock.
+const PACE: Duration = Duration::from_millis(1);
+const PORT: u16 = 7_500;
+/// How long the first packet may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const MBIT: u64 = 1_000_000;
+
+/// The kernel's queues, told the same rate, in its chain.
+const PEERS: [(&str, Holder); 3] = [
+    (
+        "HTB in the kernel's chain",
+        Holder::Kernels(&[
+            "qdisc add dev u0 root handle 1: htb default 1",
+            "class add dev u0 parent 1: classid 1:1 htb rate RATE",
+        ]),
+    ),
+    ("TBF in the kernel's chain", Holder::Kernels(&["qdisc add dev u0 root tbf rate RATE burst 128kb latency 50ms"])),
+    ("cake in the kernel's chain", Holder::Kernels(&["qdisc add dev u0 root cake bandwidth RATE"])),
+];
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Load {
+    /// Datagrams whose IP packets have so many bytes.
+    Udp(usize),
+    /// One connection (cubic).
+    Tcp,
+}
+
+impl Load {
+    fn name(self) -> String {
+        match self {
+            Self::Udp(length) => format!("udp-{length}"),
+            Self::Tcp => "tcp".to_owned(),
+        }
+    }
+}
+
+/// What one sender can offer half as much again of.
+const CASES: [(u64, Load); 9] = [
+    (MBIT, Load::Udp(1_300)),
+    (MBIT, Load::Udp(100)),
+    (MBIT, Load::Tcp),
+    (10 * MBIT, Load::Udp(1_300)),
+    (10 * MBIT, Load::Udp(100)),
+    (10 * MBIT, Load::Tcp),
+    (100 * MBIT, Load::Udp(1_300)),
+    (100 * MBIT, Load::Tcp),
+    (1_000 * MBIT, Load::Tcp),
+];
+
+/// What came of one measurement.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    percent_off: f64,
+    /// Segments that were sent again; none of datagrams.
+    retransmits: f64,
+}
+
+/// Rates up, in turns.
+pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
+    run.say("rates: chains of namespaces are built");
+    let (mut ours, mut kernels) = (Chain::build(run, Kind::Ours)?, Chain::build(run, Kind::Kernel)?);
+    let mechanisms: Vec<_> = [("classes", Holder::Classes), ("departure-times", Holder::DepartureTimes)]
+        .into_iter()
+        .filter(|(_, holder)| ours.hold(*holder, MBIT).is_ok())
+        .collect();
+    ensure!(!mechanisms.is_empty(), "this kernel holds no rate: it has neither HTB nor fq");
+    let peers: Vec<_> = PEERS.into_iter().filter(|(_, holder)| kernels.hold(*holder, MBIT).is_ok()).collect();
+    let rounds = if run.is_subset { run.rounds } else { run.rounds.min(ROUND_COUNT_WHOLE) };
+    let mut rows = Vec::new();
+    for (rate_bps, load) in CASES {
+        let mut all: Vec<[Samples; 2]> = (0..mechanisms.len() + peers.len()).map(|_| Default::default()).collect();
+        for round in 0..rounds {
+            run.say(&format!("rates: {} Mbit/s, {}, round {} of {rounds}", rate_bps / MBIT, load.name(), round + 1));
+            let ours = mechanisms.iter().map(|(_, holder)| turn(&mut ours, *holder, rate_bps, load));
+            let peers = peers.iter().map(|(_, holder)| turn(&mut kernels, *holder, rate_bps, load));
+            for (held, [off, retransmits]) in ours.chain(peers).zip(&mut all) {
+                let held = held.with_context(|| format!("{rate_bps} bit/s, {}", load.name()))?;
+                off.push(held.percent_off);
+                retransmits.push(held.retransmits);
+            }
+        }
+        let of_peers = &all[mechanisms.len()..];
+        for ((mechanism, _), [off, retransmits]) in mechanisms.iter().zip(&all) {
+            let name = format!("rates/{mechanism}/{}mbit/{}", rate_bps / MBIT, load.name());
+            for ((peer, _), [peer_off, peer_retransmits]) in peers.iter().zip(of_peers) {
+                let kind = peer.split(' ').next().unwrap_or_default().to_lowercase();
+                let row = Row::new(format!("{name}/beside-{kind}"), "% off", Better::Less, off.clone());
+                rows.push(row.beside(peer, peer_off.clone()).reach(Goal::AtMost(GOAL_PERCENT)));
+                if load == Load::Tcp && kind == "htb" {
+                    let name = format!("{name}-retransmits");
+                    let row = Row::new(name, "segments", Better::Less, retransmits.clone());
+                    rows.push(row.beside(peer, peer_retransmits.clone()).reach(Goal::TimesPeer(1.0)));
+                }
+            }
+        }
+    }
+    drop((ours, kernels));
+    run.ledger.undo_all().into_iter().for_each(|failure| eprintln!("clean-up: {failure}"));
+    Ok(rows)
+}
+
+fn turn(chain: &mut Chain, holder: Holder, rate_bps: u64, load: Load) -> Result<Held> {
+    chain.hold(holder, rate_bps)?;
+    let counted = if rate_bps < LOW_RATE_BPS { COUNTED_AT_LOW_RATES } else { COUNTED };
+    let (arrived_bps, retransmits) = match load {
+        Load::Udp(length) => (datagrams(chain, rate_bps, length, counted)?, 0),
+        Load::Tcp => connection(chain, counted)?,
+    };
+    let percent_off = (arrived_bps / rate_bps as f64 - 1.0).abs() * 100.0;
+    Ok(Held { percent_off, retransmits: f64::from(retransmits) })
+}
+
+/// Inner bits per second of datagrams.
+fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Duration) -> Result<f64> {
+    let sink = chain.server.run_inside(|| UdpSocket::bind((SERVER, PORT)))??;
+    let source = chain.client.run_inside(|| UdpSocket::bind((CLIENT, 0)))??;
+    sys::enlarge_receive_buffer(&sink)?;
+    sink.set_read_timeout(Some(PATIENCE))?;
+    source.connect((SERVER, PORT))?;
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| flood(&source, start, FILLED + counted, rate_bps, length));
+        let arrived = count(start, counted, || {
+            sink.recv(&mut [0; 2_048]).context("nothing arrives")?;
+            Ok(length)
+        });
+        sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        arrived
+    })
+}
+
+fn flood(source: &UdpSocket, start: Instant, length: Duration, rate_bps: u64, packet_bytes: usize) -> Result<()> {
+    let payload = vec![7; packet_bytes - UDP_HEADERS];
+    let mut sent = 0;
+    while start.elapsed() < length {
+        let due = (start.elapsed().as_secs_f64() * OFFER * rate_bps as f64 / 8.0) as usize / packet_bytes;
+        while sent < due {
+            source.send(&payload)?;
+            sent += 1;
+        }
+        std::thread::sleep(PACE);
+    }
+    Ok(())
+}
+
+/// Inner bits per second of a connection, and how many segments were sent again.
+fn connection(chain: &Chain, counted: Duration) -> Result<(f64, u32)> {
+    let listener = chain.server.run_inside(|| TcpListener::bind((SERVER, PORT)))??;
+    let mut source = chain.client.run_inside(|| TcpStream::connect((SERVER, PORT)))??;
+    sys::set_congestion_control(&source, "cubic")?;
+    let (mut sink, _) = listener.accept()?;
+    sink.set_read_timeout(Some(PATIENCE))?;
+    let segment_bytes = f64::from(sys::segment_bytes(&source)?);
+    let start = Instant::now();
+    let (payload_bps, source) = std::thread::scope(|scope| {
+        let sender = scope.spawn(move || {
+            // Whoever counts hangs up when it has seen enough.
+            while source.write_all(&[7; 65_536]).is_ok() {}
+            source
+        });
+        let mut buffer = vec![0; 1 << 20];
+        let arrived = count(start, counted, || sink.read(&mut buffer).context("nothing arrives"));
+        let _ = sink.shutdown(std::net::Shutdown::Both);
+        drop(sink);
+        let source = sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))?;
+        anyhow::Ok((arrived?, source))
+    })?;
+    Ok((payload_bps * (segment_bytes + TCP_HEADERS) / segment_bytes, sys::retransmit_count(&source)?))
+}
+
+/// Bits per second of what `receive` gives, bytes, from the time on when the queue is full.
+fn count(start: Instant, counted: Duration, mut receive: impl FnMut() -> Result<usize>) -> Result<f64> {
+    while start.elapsed() < FILLED {
+        receive()?;
+    }
+    let (begun, mut last, mut bytes) = (Instant::now(), Instant::now(), 0);
+    while start.elapsed() < FILLED + counted {
+        bytes += receive()?;
+        last = Instant::now();
+    }
+    ensure!(bytes > 0, "nothing was counted");
+    Ok(bytes as f64 * 8.0 / last.duration_since(begun).as_secs_f64())
+}
