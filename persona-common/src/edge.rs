@@ -1,8 +1,9 @@
 //! What an edge's maps hold, beside the egress addresses in [`crate::node::EgressAddress`].
 
-use crate::addr::Address6;
+use crate::addr::{Address6, AddressBe};
 use crate::encapsulation::ENCRYPTED_VNI;
-use crate::maps::{OWN_FILTER_COUNT, PERSONA_COUNT_MAX, POLICER_COUNT_MAX};
+use crate::maps::{ADDRESS_HINT_COUNT, EDGE_BLOCK_COUNT_MAX, OWN_FILTER_COUNT, PERSONA_COUNT_MAX, POLICER_COUNT_MAX};
+use crate::node::EgressAddress;
 
 /// A next hop of either family with all that XDP and TC need.
 #[repr(C)]
@@ -169,6 +170,35 @@ pub const fn filter_bit(first: u32, second: u32) -> (u32, u32) {
     ((hash >> 16) & (OWN_FILTER_COUNT - 1), hash >> 26)
 }
 
+/// The cell of `ADDRESS_HINTS` for an egress address. Those of one pool, which follow one another, have cells that do too.
+#[inline(always)]
+pub const fn hint_cell(address: AddressBe) -> u32 {
+    let address = u32::from_be(address);
+    (address ^ address >> 13 ^ address >> 26) & (ADDRESS_HINT_COUNT - 1)
+}
+
+/// What `ADDRESSES` holds of an address, and which one that is, in one word, which programs read whole: an array answers
+/// faster than a table. An address that finds another's hint, or none (0), is looked up in the table.
+#[inline(always)]
+pub const fn address_hint(address: AddressBe, held: &EgressAddress) -> u64 {
+    (address as u64) << 32 | (held.block_base << BLOCK_BITS_BITS | held.block_bits) as u64
+}
+
+/// What a hint says of an address, if it is about that.
+#[inline(always)]
+pub const fn hinted(hint: u64, address: AddressBe) -> Option<EgressAddress> {
+    if hint >> 32 != address as u64 || hint == 0 {
+        return None;
+    }
+    let word = hint as u32;
+    Some(EgressAddress { block_base: word >> BLOCK_BITS_BITS, block_bits: word & ((1 << BLOCK_BITS_BITS) - 1) })
+}
+
+/// Bits of a hint that hold log2 of the ports in a block, at most 16.
+const BLOCK_BITS_BITS: u32 = 5;
+
+const _: () = assert!(ADDRESS_HINT_COUNT.is_power_of_two() && EDGE_BLOCK_COUNT_MAX <= 1 << (32 - BLOCK_BITS_BITS));
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +218,27 @@ mod tests {
             let block = EdgeBlock { indices: EdgeBlock::indices(persona, policer), ..EdgeBlock::default() };
             assert_eq!((block.persona_index(), block.policer_index()), (persona, policer));
         }
+    }
+
+    #[test]
+    fn hints_say_what_the_table_does_of_their_own_address_alone() {
+        let address = u32::from_ne_bytes([203, 0, 113, 7]);
+        for (block_base, block_bits) in [(0, 10), (EDGE_BLOCK_COUNT_MAX - 1, 16), (77, 0)] {
+            let held = EgressAddress { block_base, block_bits };
+            let hint = address_hint(address, &held);
+            assert_eq!(hinted(hint, address), Some(held));
+            assert_eq!(hinted(hint, address.swap_bytes()), None);
+            assert_eq!(hinted(0, address), None);
+        }
+        assert_eq!(hinted(0, 0), None, "no hint is about no address");
+    }
+
+    #[test]
+    fn addresses_of_one_pool_have_hints_of_their_own() {
+        let first = u32::from_be_bytes([100, 64, 0, 0]);
+        let cells: std::collections::BTreeSet<u32> =
+            (0..4096).map(|index| hint_cell((first + index).to_be())).collect();
+        assert_eq!(cells.len(), 4096);
     }
 
     #[test]

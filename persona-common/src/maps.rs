@@ -42,6 +42,9 @@ pub const NETWORK_COUNT_MAX: u32 = 1024;
 /// Peers of an edge: the other edges of its group.
 pub const PEER_COUNT_MAX: u32 = 128;
 
+/// Hints where egress addresses have their cells; a power of two.
+pub const ADDRESS_HINT_COUNT: u32 = 8192;
+
 /// Cells of the filter in front of an edge's own addresses; 64 bits each.
 pub const OWN_FILTER_COUNT: u32 = 1024;
 

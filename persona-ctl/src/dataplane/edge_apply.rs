@@ -167,6 +167,20 @@ impl EdgeDataplane {
                 _ => unreachable!("an address has ports, a network has subnets"),
             }
         }
+        self.put_hints(edge_spaces::hints(runs))
+    }
+
+    /// An address that goes loses its hint first, one that comes gets it last.
+    fn put_hints(&mut self, wanted: BTreeMap<u32, u64>) -> Result<(), DataplaneError> {
+        for cell in self.index.hints.keys().filter(|cell| !wanted.contains_key(cell)) {
+            self.maps.address_hints.set(*cell, 0)?;
+        }
+        for (cell, hint) in &wanted {
+            if self.index.hints.get(cell) != Some(hint) {
+                self.maps.address_hints.set(*cell, *hint)?;
+            }
+        }
+        self.index.hints = wanted;
         Ok(())
     }
 

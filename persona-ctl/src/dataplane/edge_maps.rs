@@ -18,6 +18,7 @@ use super::maps::{Cells, DropCells, Table, TrafficCells};
 pub(super) struct EdgeMaps {
     pub(super) config: Cells<EdgeConfig>,
     pub(super) addresses: Table<u32, EgressAddress>,
+    pub(super) address_hints: Cells<u64>,
     pub(super) networks: Table<[u32; 2], EgressNetwork>,
     pub(super) own_filter: Cells<u64>,
     pub(super) blocks: Cells<EdgeBlock>,
@@ -37,6 +38,7 @@ impl EdgeMaps {
         Ok(Self {
             config: Cells::take(ebpf, "EDGE_CONFIG")?,
             addresses: Table::take(ebpf, "ADDRESSES")?,
+            address_hints: Cells::take(ebpf, "ADDRESS_HINTS")?,
             networks: Table::take(ebpf, "NETWORKS")?,
             own_filter: Cells::take(ebpf, "OWN_FILTER")?,
             blocks: Cells::take(ebpf, "BLOCKS")?,
@@ -65,6 +67,8 @@ pub(super) struct EdgeIndex {
     pub(super) policers: Indices<u32>,
     /// Egress address or network → its cells.
     pub(super) spaces: BTreeMap<Space, Run>,
+    /// Cell of `ADDRESS_HINTS` → what it holds, where that isn't nothing.
+    pub(super) hints: BTreeMap<u32, u64>,
     /// Cell of `BLOCKS` → what it holds, where that isn't nothing.
     pub(super) blocks: BTreeMap<u32, EdgeBlock>,
     /// Runs of `BLOCKS` in use.
@@ -81,6 +85,7 @@ impl EdgeIndex {
         let addresses = maps.addresses.entries()?.into_iter().map(|(key, value)| Run::of_address(key, &value));
         let networks = maps.networks.entries()?.into_iter().map(|(key, value)| Run::of_network(key, &value));
         let spaces = addresses.chain(networks).collect::<BTreeMap<_, _>>();
+        let hints = maps.address_hints.used(|hint| *hint != 0)?.into_iter().collect();
         let mut block_runs = Runs::default();
         let mut blocks = BTreeMap::new();
         for run in spaces.values() {
@@ -98,6 +103,7 @@ impl EdgeIndex {
             personas: Indices::new(0, PERSONA_COUNT_MAX, personas.iter().map(|(index, vni)| (*vni, *index))),
             policers: Indices::new(1, POLICER_COUNT_MAX, policers.iter().map(|(index, it)| (it.subject, *index))),
             spaces,
+            hints,
             blocks,
             block_runs,
         })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
-use persona_common::edge::{EgressNetwork, filter_bit, network_key, subnet};
+use persona_common::edge::{EgressNetwork, address_hint, filter_bit, hint_cell, network_key, subnet};
 use persona_common::maps::{ADDRESS_COUNT_MAX, EDGE_BLOCK_COUNT_MAX, NETWORK_COUNT_MAX, OWN_FILTER_COUNT};
 use persona_common::node::EgressAddress;
 
@@ -162,6 +162,18 @@ pub(super) fn filter<'a>(spaces: impl IntoIterator<Item = &'a Space>) -> Vec<u64
         cells[cell as usize] |= 1 << bit;
     }
     cells
+}
+
+/// The cells of `ADDRESS_HINTS` for these runs; of two addresses with one cell, one has it.
+pub(super) fn hints(runs: &BTreeMap<Space, Run>) -> BTreeMap<u32, u64> {
+    let hint = |(space, run): (&Space, &Run)| match (space, run.shape) {
+        (Space::Address(address), Shape::Ports { block_bits }) => {
+            let held = EgressAddress { block_base: run.base, block_bits };
+            Some((hint_cell(*address), address_hint(*address, &held)))
+        }
+        _ => None,
+    };
+    runs.iter().filter_map(hint).collect()
 }
 
 #[cfg(test)]

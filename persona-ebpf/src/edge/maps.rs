@@ -6,12 +6,12 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use persona_common::addr::Address6;
 use persona_common::drop::DropReason;
 use persona_common::edge::{
-    EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, NextHop, filter_bit, network_key, subnet,
+    self, EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, NextHop, filter_bit, hint_cell, network_key, subnet,
 };
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{
-    ADDRESS_COUNT_MAX, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, FRAGMENT_COUNT_MAX, NETWORK_COUNT_MAX, NODE_COUNT_MAX,
-    OWN_FILTER_COUNT, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICER_COUNT_MAX,
+    ADDRESS_COUNT_MAX, ADDRESS_HINT_COUNT, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, FRAGMENT_COUNT_MAX, NETWORK_COUNT_MAX,
+    NODE_COUNT_MAX, OWN_FILTER_COUNT, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICER_COUNT_MAX,
 };
 use persona_common::node::EgressAddress;
 use persona_common::police::Policer;
@@ -27,6 +27,10 @@ static OUTSIDE_ALIVE: Array<u32> = Array::pinned(1, 0);
 
 #[map]
 static ADDRESSES: HashMap<u32, EgressAddress> = HashMap::pinned(ADDRESS_COUNT_MAX, 0);
+
+/// What `ADDRESSES` holds, for most of it.
+#[map]
+static ADDRESS_HINTS: Array<u64> = Array::pinned(ADDRESS_HINT_COUNT, 0);
 
 /// IPv6 pools, by network of 48 bits.
 #[map]
@@ -146,6 +150,12 @@ pub fn is_perhaps_own(first: u32, second: u32) -> bool {
 pub fn egress_address(address: u32) -> Option<EgressAddress> {
     // SAFETY: values are replaced as a whole and copied here at once.
     unsafe { ADDRESSES.get(address) }.copied()
+}
+
+/// The egress address, if it is one that has a hint: most have, and it is found faster.
+#[inline(always)]
+pub fn hinted_address(address: u32) -> Option<EgressAddress> {
+    ADDRESS_HINTS.get(hint_cell(address)).and_then(|hint| edge::hinted(*hint, address))
 }
 
 /// The cell of an address's /64, if that lies in one of our pools.

@@ -1,6 +1,7 @@
 //! The ordinary packet, straight through: nearly every packet is one, and the general stages need not be asked.
 //!
-//! IPv4 in Geneve without options over IPv4, whole, TCP or UDP, under a leased block, nothing to be said to its sender.
+//! IPv4 in Geneve without options over IPv4, whole, TCP or UDP, under a leased block of an address that has a hint, nothing to
+//! be said to its sender.
 //! Whatever is not as expected is left untouched and uncounted for the general stages, which decide; so here no packet is
 //! ever refused for what it is, only for coming beyond its rate, and what both would do, both do alike.
 
@@ -44,7 +45,7 @@ pub fn outward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, D
     if ttl <= 1 || !has_same_ecn || maps::is_perhaps_own(destination, 0) {
         return None;
     }
-    let holder = holder(maps::egress_address(ip.source)?, packet.source_port)?;
+    let holder = holder(maps::hinted_address(ip.source)?, packet.source_port)?;
     let vni = u32::from_be_bytes([0, headers.geneve.vni[0], headers.geneve.vni[1], headers.geneve.vni[2]]);
     if !is_at(&holder, headers.ip.source) || holder.block.vni != vni {
         return None;
@@ -54,8 +55,9 @@ pub fn outward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, D
 
 /// A packet from outside, to an egress address; None: not an ordinary one.
 #[inline(always)]
-pub fn inward<F: Frame>(frame: &F, config: &EdgeConfig, address: EgressAddress) -> Option<Result<i32, DropReason>> {
+pub fn inward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
     let ip: &Ipv4 = frame.peek(ETHERNET_LENGTH)?;
+    let address = maps::hinted_address(ip.destination)?;
     let packet = front::look(frame, ETHERNET_LENGTH, ip)?;
     let holder = holder(address, packet.destination_port)?;
     let is_over_ipv4 = holder.node.address[2] == MAPPED_WORD && holder.node.address[0] | holder.node.address[1] == 0;

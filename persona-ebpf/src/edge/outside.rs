@@ -32,16 +32,20 @@ pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
 #[inline(always)]
 fn forward4<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason> {
     let Some(ip) = frame.read::<Ipv4>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
-    let Some(address) = maps::egress_address(ip.destination) else { return Ok(F::PASS) };
     let config = maps::config()?;
-    if is_for_another(ethernet, &config.outside) {
+    let is_for_another = is_for_another(ethernet, &config.outside);
+    if !is_for_another
+        && !frame.has_vlan_tag()
+        && let Some(outcome) = ordinary::inward(frame, config)
+    {
+        return outcome;
+    }
+    let Some(address) = maps::egress_address(ip.destination) else { return Ok(F::PASS) };
+    if is_for_another {
         return Ok(F::PASS);
     }
     if frame.has_vlan_tag() {
         return Err(DropReason::Vlan);
-    }
-    if let Some(outcome) = ordinary::inward(frame, config, address) {
-        return outcome;
     }
     let arrival = Arrival::OUTSIDE;
     let mut packed = inward::run4(frame, &arrival, config, &address);

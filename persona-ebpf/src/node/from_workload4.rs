@@ -68,39 +68,40 @@ pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
     if let Some(outcome) = ordinary::outward(frame, device) {
         return outcome;
     }
-    let ip: Ipv4 = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
-    if is_link_business(frame, &ip) {
+    let ip: &Ipv4 = frame.peek(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
+    if is_link_business(frame, ip) {
         return bypass(frame, device.vlan);
     }
     let origin = classify::origin4(frame, device, ip.source)?;
-    carry(frame, &origin, &ip)
+    carry(frame, &origin)
 }
 
 /// A packet of a subject whose source has been checked.
 #[inline(always)]
-pub fn carry(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, DropReason> {
-    unpack(carry_apart(frame, origin, ip))
+pub fn carry(frame: &TcContext, origin: &Origin) -> Result<i32, DropReason> {
+    unpack(carry_apart(frame, origin))
 }
 
 /// A function of its own, for the sake of the stack.
 #[inline(never)]
-fn carry_apart(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> u64 {
-    pack(carry_here(frame, origin, ip))
+fn carry_apart(frame: &TcContext, origin: &Origin) -> u64 {
+    pack(carry_here(frame, origin))
 }
 
 #[inline(always)]
-fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, DropReason> {
+fn carry_here(frame: &TcContext, origin: &Origin) -> Result<i32, DropReason> {
     let subject = origin.subject;
     note_subject(subject.number);
     // The dice are thrown where little is on the stack; who is lost is seen when its way is known.
     let flags = if impair::is_lost(subject) { DEPARTURE_LOST } else { 0 };
     let mut departure = Departure { lease_index: 0, port: 0, flags, id: 0, hash: 0 };
-    let mut packet = Packet::blank(*ip, ETHERNET_LENGTH);
+    let ip: Ipv4 = frame.read(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
+    let mut packet = Packet::blank(ip, ETHERNET_LENGTH);
     match read(frame, &mut packet, Direction::Outward) {
         Ok(()) => {}
         // What no block can carry may still be meant for somebody near.
         Err(DropReason::Malformed) => return Err(DropReason::Malformed),
-        Err(_) if passes_by(origin, ip.destination) => return bypass(frame, origin.vlan),
+        Err(_) if passes_by(origin, packet.ip.destination) => return bypass(frame, origin.vlan),
         Err(reason) => return Err(reason),
     };
     let now_secs = maps::now_secs();
@@ -109,15 +110,15 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
     {
         match configured4::admit(&packet, origin, &held, now_secs) {
             // It has no flow of its own to say that its first took the tunnel.
-            Ok(()) if packet.part == Part::Later && passes_by(origin, ip.destination) => {
+            Ok(()) if packet.part == Part::Later && passes_by(origin, packet.ip.destination) => {
                 return bypass(frame, origin.vlan);
             }
             Ok(()) => {}
-            Err(_) if answers(&packet, subject, now_secs) || passes_by(origin, ip.destination) => {
+            Err(_) if answers(&packet, subject, now_secs) || passes_by(origin, packet.ip.destination) => {
                 return bypass(frame, origin.vlan);
             }
             Err(DropReason::NoLease) => {
-                check_persona(subject, ip.protocol)?;
+                check_persona(subject, packet.ip.protocol)?;
                 configured4::open(&packet, subject, &held, now_secs)?;
                 tell::outward(frame, &packet, subject, held.lease, packet.local_port as u32 | tell::OPENED);
             }
@@ -147,11 +148,11 @@ fn carry_here(frame: &TcContext, origin: &Origin, ip: &Ipv4) -> Result<i32, Drop
                 }
                 mapping
             }
-            None if answers(&packet, subject, now_secs) || passes_by(origin, ip.destination) => {
+            None if answers(&packet, subject, now_secs) || passes_by(origin, packet.ip.destination) => {
                 return bypass(frame, origin.vlan);
             }
             None => {
-                check_persona(subject, ip.protocol)?;
+                check_persona(subject, packet.ip.protocol)?;
                 let mapping = match new_mapping(&packet, subject, now_secs) {
                     Err(DropReason::MidStream) if adopts(now_secs) => return bypass(frame, origin.vlan),
                     outcome => outcome?,

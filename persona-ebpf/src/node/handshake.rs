@@ -97,7 +97,7 @@ extern "C" fn persona_hold_options(skb: *mut __sk_buff, tcp_at: u32, options_len
     let options_at = tcp_at + TCP_LENGTH as u32;
     let (at, mss) = (unknown_zero(frame.len()) as u32, unknown_zero(frame.len()) as u32);
     let strips = wish & HIDES_TIMESTAMPS;
-    let mut search = Search { frame, bytes, at, options_at, options_length, strips, mss, mss_at: 0 };
+    let mut search = Search { skb, bytes, at, options_at, options_length, strips, mss, mss_at: 0 };
     // SAFETY: the callback takes what it is given here. A loop of the kernel's: the verifier would walk one of ours option
     // by option, in every state that a packet can be in by then.
     unsafe { bpf_loop(OPTIONS_LENGTH_MAX, probe as *mut c_void, (&raw mut search).cast(), 0) };
@@ -117,8 +117,8 @@ extern "C" fn persona_hold_options(skb: *mut __sk_buff, tcp_at: u32, options_len
 const REFUSED: u32 = u32::MAX;
 
 /// How far the search has come. Small, as the stack is short.
-struct Search<'a> {
-    frame: &'a TcContext,
+struct Search {
+    skb: *mut __sk_buff,
     bytes: *mut Bytes,
     at: u32,
     options_at: u32,
@@ -130,7 +130,7 @@ struct Search<'a> {
 }
 
 /// One option; 1: no more.
-unsafe extern "C" fn probe(_index: u32, search: *mut Search<'_>) -> i64 {
+unsafe extern "C" fn probe(_index: u32, search: *mut Search) -> i64 {
     // SAFETY: the search of `persona_hold_options`.
     step(unsafe { &mut *search }).is_none() as i64
 }
@@ -147,7 +147,8 @@ static OPTION: PerCpuArray<Bytes> = PerCpuArray::with_max_entries(1, 0);
 
 /// Steps over one option; None: it was the last to look at.
 #[inline(always)]
-fn step(search: &mut Search<'_>) -> Option<()> {
+fn step(search: &mut Search) -> Option<()> {
+    let frame = &TcContext::new(search.skb);
     let at = search.at;
     if at + 4 > search.options_length || at + 4 > OPTIONS_LENGTH_MAX {
         return None;
@@ -155,7 +156,7 @@ fn step(search: &mut Search<'_>) -> Option<()> {
     let option_at = search.options_at + at;
     // SAFETY: a cell of this CPU, whose programs don't interrupt each other here.
     let bytes = unsafe { &mut *search.bytes };
-    load(search.frame, option_at, bytes, 4)?;
+    load(frame, option_at, bytes, 4)?;
     let [kind, length] = bytes[0].to_ne_bytes();
     match kind {
         END => return None,
@@ -173,8 +174,8 @@ fn step(search: &mut Search<'_>) -> Option<()> {
             search.at = at + length as u32;
             let is_timestamps = search.strips != 0 && (kind, length as usize) == TIMESTAMPS;
             if is_timestamps && search.at <= search.options_length {
-                load(search.frame, option_at, bytes, TIMESTAMPS.1 as u32)?;
-                if strip(search.frame, search.options_at, at, bytes).is_err() {
+                load(frame, option_at, bytes, TIMESTAMPS.1 as u32)?;
+                if strip(frame, search.options_at, at, bytes).is_err() {
                     search.mss = REFUSED;
                     return None;
                 }
