@@ -12,6 +12,8 @@ mod families;
 mod identity;
 mod leases;
 mod once;
+mod page;
+mod page_fleet;
 mod plan;
 mod reach;
 mod recovery;
