@@ -12,7 +12,7 @@ describe('figures', () => {
       '40.0 Gbit/s',
       '2500 Tbit/s',
     ]);
-    expect([count(12), count(12_345, 'pkt/s')]).toEqual(['12', '12.3 k pkt/s']);
+    expect([count(12), count(12_345, '/s')]).toEqual(['12', '12.3 k/s']);
     expect([0, 0.0004, 0.031, 0.5, 1.2].map(share)).toEqual(['0 %', '< 0.1 %', '3.1 %', '50 %', '120 %']);
     expect([31, 38_120, 231_000].map(milliseconds)).toEqual(['0.03 ms', '38.1 ms', '231 ms']);
     expect([1, 2, 1_200].map((it) => many(it, 'edge'))).toEqual(['1 edge', '2 edges', '1,200 edges']);

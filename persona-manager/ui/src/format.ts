@@ -18,10 +18,10 @@ export function bitRate(value: number): string {
   return `${figure} ${step}bit/s`;
 }
 
-/** A count of something, per second if `unit` says so. */
+/** A count of something, with what it is per, such as `/s`. */
 export function count(value: number, unit = ''): string {
   const [figure, step] = scaled(value);
-  return `${figure}${step && ` ${step}`}${unit && ` ${unit}`}`;
+  return `${figure}${step && ` ${step}`}${unit}`;
 }
 
 /** A share of a whole; 1 is all of it. */
