@@ -66,6 +66,12 @@ fn a_person_logs_in_and_may_do_what_the_token_says() {
         let (code, why) = alice.refusal("access list", "").await;
         assert!(code == Some(3) && why.contains("admin"), "{why}");
 
+        let link = alice.text("ui --ttl 5m", "").await;
+        assert!(link.starts_with("https://127.0.0.1:") && link.contains("/ui/login#"), "{link}");
+        assert!(root.text(&format!("--manager {socket} ui list"), "").await.contains("nobody is at the page"));
+        let (code, why) = alice.refusal("ui --ttl 1h", "").await;
+        assert!(code == Some(3) && why.contains("ten minutes"), "{why}");
+
         // A program brings its token along, in a file that a variable names.
         let file = alice.home.join("token");
         std::fs::write(&file, &token).expect("a file can be written");

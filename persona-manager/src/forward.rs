@@ -44,7 +44,9 @@ const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(2);
 const BODY_LENGTH_MAX: usize = 16 << 20;
 
 /// Paths that every manager answers by itself.
-const OWN_PATHS: [&str; 8] = [
+const OWN_PATHS: [&str; 10] = [
+    "/",
+    "/ui",
     "/healthz",
     "/readyz",
     "/v1/agent/watch",
@@ -54,6 +56,9 @@ const OWN_PATHS: [&str; 8] = [
     "/v1/openapi.json",
     "/v1/schema",
 ];
+
+/// The beginning of all paths of the page.
+const PAGE_PATHS: &str = "/ui/";
 
 #[derive(Clone)]
 struct Forwarder {
@@ -80,7 +85,7 @@ async fn pass_on(State(forwarder): State<Forwarder>, mut request: Request, next:
         Err(refusal) => return refusal.into_response(),
     };
     let is_question = request.method() == Method::GET;
-    let is_own = OWN_PATHS.contains(&request.uri().path());
+    let is_own = is_own(request.uri().path());
     match forwarder.context.store.standing() {
         Standing::Leads { .. } => {
             let mut response = next.run(request).await;
@@ -98,6 +103,11 @@ async fn pass_on(State(forwarder): State<Forwarder>, mut request: Request, next:
             Refusal::new(Kind::StoreUnavailable, detail).into_response()
         }
     }
+}
+
+/// Whether every manager answers a path by itself: the page too is the same everywhere.
+fn is_own(path: &str) -> bool {
+    OWN_PATHS.contains(&path) || path.starts_with(PAGE_PATHS)
 }
 
 /// Puts the one in its place whom another manager passed a request on for. Returns whether one did.

@@ -36,6 +36,7 @@ mod simulation;
 mod store;
 mod tasks;
 mod versions;
+mod web;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: formatting, lints, dependencies, and the tree's own rules.
+//! `cargo xtask check`: formatting, lints, the page's types and style, dependencies, and the tree's own rules.
 
 use anyhow::{Context, Result};
 
@@ -6,7 +6,7 @@ use crate::command::{cargo, show};
 use crate::ebpf::Toolchain;
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
-use crate::tidy;
+use crate::{tidy, ui};
 
 /// Warnings are errors; atomics need the third version of the instruction set, as in persona-ctl's build script.
 const EBPF_FLAGS: &str = "-D warnings -C target-cpu=v3";
@@ -14,11 +14,12 @@ const EBPF_FLAGS: &str = "-D warnings -C target-cpu=v3";
 /// Runs every check, also after one has failed.
 pub(crate) fn run() -> Result<()> {
     let mut stages = Stages::default();
-    if !stages.run("setup", || setup::ensure(&[Purpose::Build, Purpose::Check])) {
+    if !stages.run("setup", || setup::ensure(&[Purpose::Build, Purpose::Check, Purpose::Page])) {
         return stages.finish();
     }
     stages.run("tidy", tidy::run);
     stages.run("format", || show("cargo fmt", cargo().args(["fmt", "--all", "--check"])));
+    stages.run("page", ui::check);
     stages.run("licences and sources", dependencies);
     stages.run("lints, eBPF", lint_ebpf);
     stages.run("lints, host", lint_host);

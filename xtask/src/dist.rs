@@ -17,6 +17,7 @@ use crate::binaries;
 use crate::command::{find_program, output_of, workspace_root};
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
+use crate::ui;
 
 /// What to pack.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let release = Release::of_this_commit()?;
     let (mut program, mut packed) = (PathBuf::new(), Vec::new());
     let is_ready = stages
-        .run("setup", || if args.program.is_none() { setup::ensure(&[Purpose::Build]) } else { Ok(()) })
+        .run("setup", || if args.program.is_none() { setup::ensure(&[Purpose::Build, Purpose::Page]) } else { Ok(()) })
+        && (args.program.is_some() || stages.run("page", ui::build))
         && stages.run("release build", || {
             program = args.program.clone().map_or_else(binaries::build_release, Ok)?;
             Ok(())

@@ -14,6 +14,7 @@ mod soak;
 mod stages;
 mod test;
 mod tidy;
+mod ui;
 mod unpacked;
 mod verifier;
 mod vm;
@@ -32,6 +33,8 @@ enum Task {
     Check,
     /// Unit tests, then the privileged ones in network namespaces, here and on other kernels in guests.
     Test(test::Args),
+    /// The page that the manager serves: built from TypeScript, embedded by the next build of the manager.
+    Ui(ui::Args),
     /// Instructions that each kernel's verifier looks at, written to docs/benchmarks/verifier.json.
     Verifier,
     /// Millions of random and mutated frames through every program, held against a model of them; some twenty minutes. Or
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
+        Task::Ui(args) => ui::run(&args),
         Task::Verifier => verifier::run(),
         Task::Soak(args) => soak::run(&args),
         Task::Bench(args) => bench::run(&args),

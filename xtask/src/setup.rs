@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::command::{cache_dir, find_program, output_of, quietly};
-use crate::{api, ebpf, packages, unpacked, vm};
+use crate::{api, ebpf, packages, ui, unpacked, vm};
 
 /// The linker for eBPF: its version, and LLVM versions that it can be built with, best first.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -49,6 +49,10 @@ pub(crate) enum Purpose {
     Guests,
     /// `cargo xtask test --api`.
     Api,
+    /// `cargo xtask ui`.
+    Page,
+    /// `cargo xtask test --ui`.
+    Browser,
     /// `cargo xtask bench`.
     Benchmarks,
 }
@@ -61,7 +65,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 13] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -71,6 +75,14 @@ const STEPS: [Step; 10] = [
     Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
     Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
     Step { name: "schemathesis", purpose: Purpose::Api, find: api::find, install: api::install },
+    Step { name: "Node", purpose: Purpose::Page, find: ui::find_node, install: ui::install_node },
+    Step {
+        name: "the page's packages",
+        purpose: Purpose::Page,
+        find: ui::find_packages,
+        install: ui::install_packages,
+    },
+    Step { name: "Chromium", purpose: Purpose::Browser, find: ui::find_browser, install: ui::install_browser },
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
 ];
 
@@ -79,7 +91,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(&[purpose]),
         None => {
-            ensure(&[Purpose::Build, Purpose::Check, Purpose::Test, Purpose::Guests, Purpose::Api, Purpose::Benchmarks])
+            let tests = [Purpose::Test, Purpose::Guests, Purpose::Api, Purpose::Page, Purpose::Browser];
+            ensure(&[&[Purpose::Build, Purpose::Check], &tests[..], &[Purpose::Benchmarks]].concat())
         }
     }
 }

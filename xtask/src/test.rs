@@ -1,30 +1,33 @@
-//! `cargo xtask test`: unit tests as the user, then the privileged tests as root, then those again on other kernels. The API
-//! is judged by others where it is asked for.
+//! `cargo xtask test`: unit tests as the user, then the privileged tests as root, then those again on other kernels; between them
+//! the page in a browser. The API is judged by others where it is asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
 
 use anyhow::Result;
 
-use crate::api;
 use crate::binaries::{TESTED, Tests};
 use crate::command::{cargo, show};
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
 use crate::vm::{self, Choice};
+use crate::{api, ui};
 
 /// What to test.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only the tests that need root.
-    #[arg(long, conflicts_with_all = ["unprivileged", "vm", "api"])]
+    #[arg(long, conflicts_with_all = ["unprivileged", "vm", "api", "ui"])]
     privileged: bool,
     /// Only the tests that need no root.
-    #[arg(long, conflicts_with_all = ["vm", "api"])]
+    #[arg(long, conflicts_with_all = ["vm", "api", "ui"])]
     unprivileged: bool,
     /// Only the manager's API, judged by schemathesis.
-    #[arg(long, conflicts_with_all = ["vm", "filter"])]
+    #[arg(long, conflicts_with_all = ["vm", "ui", "filter"])]
     api: bool,
+    /// Only the page: built, and used in headless Chromium beside a manager with a fleet.
+    #[arg(long, conflicts_with_all = ["vm", "filter"])]
+    ui: bool,
     /// Only the guests: privileged tests on other kernels, in software emulation, which needs no root.
     #[arg(long)]
     vm: bool,
@@ -41,9 +44,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !stages.run("setup", || set_up(args)) {
         return stages.finish();
     }
-    let is_whole = !args.privileged && !args.unprivileged && !args.vm && !args.api;
+    let is_whole = !args.privileged && !args.unprivileged && !args.vm && !args.api && !args.ui;
+    // A filter names a test of Rust's. The page is built before what embeds it.
+    let has_page = args.ui || is_whole && args.filter.is_none();
+    if has_page {
+        stages.run("page", || ui::build().and_then(|()| ui::test_functions()));
+    }
     if is_whole || args.unprivileged {
         stages.run("unit tests", || unit_tests(args));
+    }
+    if has_page {
+        stages.run("page in Chromium", ui::test_in_browser);
     }
     if args.api {
         stages.run("API", api::run);
@@ -65,12 +76,19 @@ fn set_up(args: &Args) -> Result<()> {
     if args.api {
         return setup::ensure(&[Purpose::Build, Purpose::Api]);
     }
+    if args.ui {
+        return setup::ensure(&[Purpose::Build, Purpose::Page, Purpose::Browser]);
+    }
     if args.vm {
         return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests]);
     }
     setup::require_root()?;
     // One of the privileged tests has a guest for a workload.
-    setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests])
+    setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests])?;
+    if args.privileged || args.filter.is_some() {
+        return Ok(());
+    }
+    setup::ensure(&[Purpose::Page, Purpose::Browser])
 }
 
 /// The privileged test binary does not run among them (`test = false`): it wants root and has its own stage.

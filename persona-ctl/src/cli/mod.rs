@@ -46,6 +46,7 @@ mod status;
 mod switch;
 mod token;
 mod top;
+mod ui;
 mod wait;
 mod wire;
 mod workload;
@@ -169,6 +170,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Watch nodes, edges, personas and subjects with their rates, in a terminal.
     Top(top::TopArgs),
+    Ui(ui::UiArgs),
     /// Show what happened.
     Events(events::EventsArgs),
     /// The chain of events: check it, keep a checkpoint of it.
@@ -270,6 +272,7 @@ impl Command {
             Self::Signal(command) => command.run(&session).await,
             Self::Status(args) => args.run(&session).await,
             Self::Top(args) => args.run(&session).await,
+            Self::Ui(args) => args.run(&session).await,
             Self::Events(args) => args.run(&session).await,
             Self::Completions(_)
             | Self::Config(_)
@@ -360,6 +363,10 @@ mod tests {
             ("access create --name alice --role king", false),
             ("login --name prod --from token", true),
             ("login secret", false),
+            ("ui --ttl 5m -o json", true),
+            ("ui list", true),
+            ("ui revoke 1f2e", true),
+            ("ui 1f2e", false),
             ("context use prod", true),
             ("--context prod whoami", true),
             ("status --token secret", false),

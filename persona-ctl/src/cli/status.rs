@@ -46,6 +46,7 @@ mod tests {
         let mut status = Status {
             version: "0.1.0".into(),
             revision: persona_core::ids::Generation::new(1, 7),
+            event_last: 9,
             nodes: (1, 1),
             edges: (2, 3),
             workloads: 2,

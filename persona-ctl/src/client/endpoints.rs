@@ -7,8 +7,9 @@ use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint, AuthorityView,
     CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView,
-    LeaseView, NewAccessToken, NewJoinToken, NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Revoke,
-    Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WhoAmI, WorkloadView,
+    LeaseView, NewAccessToken, NewJoinToken, NewWebLink, NodeView, Page, PersonaView, PoolView, PushSignal, Retire,
+    Revoke, Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WhoAmI,
+    WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView};
 use persona_core::wire::reach::{ReachSettings, ReachView};
@@ -251,6 +252,21 @@ impl ApiClient {
     /// Revokes an access token.
     pub async fn delete_access_token(&self, id: &str) -> Result<(), ClientError> {
         self.delete(&["access-tokens", id]).await
+    }
+
+    /// Makes a link to the page; its secret is only in this answer.
+    pub async fn create_web_link(&self, link: &NewWebLink) -> Result<WebLink, ClientError> {
+        self.post(&["web-links"], link).await
+    }
+
+    /// Every session at the page.
+    pub async fn web_sessions(&self) -> Result<Vec<WebSessionView>, ClientError> {
+        self.list(&["web-sessions"], &[]).await
+    }
+
+    /// Ends a session at the page.
+    pub async fn delete_web_session(&self, id: &str) -> Result<(), ClientError> {
+        self.delete(&["web-sessions", id]).await
     }
 
     /// As whom the manager knows this client.

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use persona_core::wire::agent::ROOTS_HEADER;
+use persona_core::wire::api::CSRF_HEADER;
 
 use super::caller::Caller;
 use super::current::acting;
 use super::peer::Peer;
-use super::table::who_may;
+use super::table::{Who, who_may};
+use crate::auth::is_same;
 use crate::authority::roots_digest;
 use crate::clock::now_ms;
 use crate::context::Context;
@@ -21,10 +24,15 @@ pub(crate) async fn gate(State(context): State<Context>, mut request: Request, n
     match admit(&context, &request) {
         Ok(caller) => {
             let (actor, has_token) = (caller.to_string(), matches!(caller, Caller::Token { .. }));
+            let is_browser = matches!(caller, Caller::Web { .. });
             request.extensions_mut().insert(caller);
             let mut response = acting(actor, next.run(request)).await;
             if has_token && let Ok(digest) = roots_digest(&context.store.snapshot()).parse() {
                 response.headers_mut().insert(ROOTS_HEADER, digest);
+            }
+            if is_browser {
+                // Whoever has the browser after this session shall not find in it what the session saw.
+                response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
             }
             response
         }
@@ -49,11 +57,22 @@ fn admit(context: &Context, request: &Request) -> Result<Caller, Box<Response>> 
     let Some(who) = who_may(request.method(), path.as_str()) else {
         return Err(refuse(Refusal::new(Kind::MethodNotAllowed, "GET /v1/openapi.json lists each path's methods")));
     };
+    if who != Who::Everybody && is_forged(&caller, request) {
+        let detail = format!("a change from a browser needs the header {CSRF_HEADER} with what /v1/whoami says of it");
+        return Err(refuse(Refusal::new(Kind::Forbidden, detail)));
+    }
     if who.includes(&caller) {
         return Ok(caller);
     }
     let kind = if caller == Caller::Nobody { Kind::Unauthenticated } else { Kind::Forbidden };
     Err(refuse(Refusal::new(kind, format!("this is for {}; you are {caller}", who.describe()))))
+}
+
+/// Whether a change may come from another site's page: browsers send the cookie along, but not the header.
+fn is_forged(caller: &Caller, request: &Request) -> bool {
+    let Caller::Web { csrf, .. } = caller else { return false };
+    let shown = request.headers().get(CSRF_HEADER).map_or(&b""[..], HeaderValue::as_bytes);
+    !request.method().is_safe() && !is_same(csrf.as_bytes(), shown)
 }
 
 fn too_many(wait: Duration) -> Box<Response> {

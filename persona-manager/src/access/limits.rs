@@ -46,7 +46,7 @@ impl Limits {
         match (caller, peer.origin) {
             (Caller::Local { .. }, _) | (Caller::Nobody, Origin::Socket { .. }) => Ok(()),
             (Caller::Nobody, Origin::Network(address)) => self.check_stranger(address.ip()),
-            (Caller::Token { id, .. }, _) => self.check_known(id.clone()),
+            (Caller::Token { id, .. } | Caller::Web { id, .. }, _) => self.check_known(id.clone()),
             (Caller::Agent(id), _) => self.check_known(id.to_string()),
         }
     }

@@ -7,7 +7,7 @@ mod limits;
 mod peer;
 mod table;
 
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, access_token};
 pub(crate) use current::{MANAGER, actor};
 pub(crate) use gate::gate;
 pub(crate) use limits::Limits;

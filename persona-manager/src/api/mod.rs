@@ -30,6 +30,7 @@ mod signals;
 mod status;
 mod switch;
 mod views;
+mod web;
 mod workloads;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use utoipa_axum::routes;
 use crate::access::gate;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
+use crate::web::harden;
 
 /// The largest body that is read, bytes.
 const BODY_LENGTH_MAX: usize = 8 << 20;
@@ -67,6 +69,7 @@ pub(crate) fn router(context: Context) -> Router {
         .layer(axum::middleware::from_fn_with_state(context.clone(), gate))
         .layer(RequestBodyLimitLayer::new(BODY_LENGTH_MAX))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME_MAX))
+        .layer(axum::middleware::from_fn(harden))
         .with_state(context)
 }
 
@@ -83,6 +86,14 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(access_tokens::create, access_tokens::list))
         .routes(routes!(access_tokens::revoke))
+        .routes(routes!(web::root))
+        .routes(routes!(web::without_slash))
+        .routes(routes!(web::index))
+        .routes(routes!(web::file))
+        .routes(routes!(web::make_link))
+        .routes(routes!(web::log_in, web::list))
+        .routes(routes!(web::log_out))
+        .routes(routes!(web::revoke))
         .routes(routes!(identity::whoami))
         .routes(routes!(identity::roots))
         .routes(routes!(authority::authority))
@@ -167,7 +178,8 @@ mod tests {
             let security = operation["security"].as_array().unwrap();
             assert_eq!(security.is_empty(), *who == Who::Everybody, "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path} says what it does");
-            assert!(operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2')));
+            let statuses = operation["responses"].as_object().unwrap().keys();
+            assert!(statuses.clone().any(|status| status.starts_with(['2', '3'])), "{method} {path}");
         }
     }
 

@@ -15,6 +15,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
     let mut status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: snapshot.generation(),
+        event_last: snapshot.event_last,
         nodes: (0, 0),
         edges: (0, 0),
         workloads: snapshot.workloads.len() as u32,

@@ -138,14 +138,14 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let found = backend.load().unwrap();
     assert_eq!(found.generation(), made.generation());
     assert_eq!((found.incarnation, found.numbers), (7, made.numbers));
-    assert_eq!((found.records(), found.records().len()), (made.records(), 13));
+    assert_eq!((found.records(), found.records().len()), (made.records(), 15));
     assert!(found.numbers.vni > vni.0);
     assert_eq!(backend.events_after(0, 11).unwrap(), events);
     let writes = [Write::Delete { table: Table::Agents, key: "node/n1".into() }];
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 12));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 14));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
@@ -353,7 +353,7 @@ fn a_store_is_carried_to_postgres_and_back_and_loses_nothing() {
     assert!(matches!(migrate(&file, &server.config()), Err(StoreError::InUse { .. })), "a manager runs on it");
     drop(sqlite);
     let migrated = migrate(&file, &server.config()).unwrap();
-    assert_eq!((migrated.revision.as_str(), migrated.record_count, migrated.event_count), ("1.7", 8, 2));
+    assert_eq!((migrated.revision.as_str(), migrated.record_count, migrated.event_count), ("1.7", 10, 2));
     assert!(matches!(migrate(&file, &server.config()), Err(StoreError::NotEmpty { .. })));
     let mut there = server.open();
     assert_eq!((there.load().unwrap().records(), there.events_after(0, 9).unwrap()), (made.records(), events.clone()));
@@ -432,6 +432,10 @@ fn put_identities(draft: &mut Draft) {
     let role = persona_core::wire::api::AccessRole::Viewer;
     let (hash, name, created_by) = (id.clone(), "ann".to_owned(), "uid/0".to_owned());
     draft.put(AccessTokenRecord { id, hash, name, role, created_ms: 1, created_by, expires_ms: 2 });
+    let owner = WebOwner { name: "uid/0".to_owned(), role, token: Some("7f".to_owned()) };
+    draft.put(WebLinkRecord { id: "1a".to_owned(), hash: "2b".to_owned(), owner: owner.clone(), expires_ms: 2 });
+    let (id, hash) = ("3c".to_owned(), "4d".to_owned());
+    draft.put(WebSessionRecord { id, hash, owner, created_ms: 1, expires_ms: 2 });
     let (id, sender, request, answer) = ("0a".to_owned(), "uid/0".to_owned(), "1b".to_owned(), "AA==".to_owned());
     draft.put(OnceRecord { id, sender, request, answer, made_ms: 1 });
     let (public_key, agent, actor) = ("AA==".to_owned(), AgentId::edge("e1"), "uid/0".to_owned());

@@ -35,7 +35,7 @@ pub(crate) use records::{
     EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, NodeShare,
     OnceRecord, Override, PlannedRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
     RevocationRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord,
-    SubjectRecord, VersionRecord, WorkloadRecord, weight_default,
+    SubjectRecord, VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

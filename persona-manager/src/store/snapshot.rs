@@ -15,7 +15,7 @@ use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
     JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
     RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord,
-    WorkloadRecord,
+    WebLinkRecord, WebSessionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -69,6 +69,10 @@ pub(crate) struct Snapshot {
     pub signals: Records<SignalRecord>,
     /// What changes have reached of the fleet, by the end of each minute.
     pub reached: Records<ReachedRecord>,
+    /// Links that log a browser in, by id.
+    pub web_links: Records<WebLinkRecord>,
+    /// Sessions of people at the page, by id.
+    pub web_sessions: Records<WebSessionRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -186,11 +190,15 @@ pub(crate) enum Table {
     Signals,
     /// [`ReachedRecord`].
     Reached,
+    /// [`WebLinkRecord`].
+    WebLinks,
+    /// [`WebSessionRecord`].
+    WebSessions,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -209,6 +217,8 @@ impl Table {
         Self::Once,
         Self::Signals,
         Self::Reached,
+        Self::WebLinks,
+        Self::WebSessions,
     ];
 
     /// Its name, the same in every backend.
@@ -232,6 +242,8 @@ impl Table {
             Self::Once => "once",
             Self::Signals => "signals",
             Self::Reached => "reached",
+            Self::WebLinks => "web_links",
+            Self::WebSessions => "web_sessions",
         }
     }
 }
@@ -258,6 +270,8 @@ impl Snapshot {
             Table::Once => insert::<OnceRecord>(self, body),
             Table::Signals => insert::<SignalRecord>(self, body),
             Table::Reached => insert::<ReachedRecord>(self, body),
+            Table::WebLinks => insert::<WebLinkRecord>(self, body),
+            Table::WebSessions => insert::<WebSessionRecord>(self, body),
         }
     }
 
@@ -282,6 +296,8 @@ impl Snapshot {
             Table::Once => remove::<OnceRecord>(self, key),
             Table::Signals => remove::<SignalRecord>(self, key),
             Table::Reached => remove::<ReachedRecord>(self, key),
+            Table::WebLinks => remove::<WebLinkRecord>(self, key),
+            Table::WebSessions => remove::<WebSessionRecord>(self, key),
         }
     }
 
@@ -319,6 +335,8 @@ impl Snapshot {
         collect(&self.once, &mut all);
         collect(&self.signals, &mut all);
         collect(&self.reached, &mut all);
+        collect(&self.web_links, &mut all);
+        collect(&self.web_sessions, &mut all);
         all
     }
 }
@@ -441,3 +459,5 @@ record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.cl
     format!("{} {}", key.0, key.1)
 });
 record!(ReachedRecord, u64, Reached, reached, |it| it.minute_end_ms, |key| format!("{key:020}"));
+record!(WebLinkRecord, String, WebLinks, web_links, |it| it.id.clone(), |key| key.clone());
+record!(WebSessionRecord, String, WebSessions, web_sessions, |it| it.id.clone(), |key| key.clone());

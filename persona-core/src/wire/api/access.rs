@@ -84,12 +84,15 @@ pub struct AccessTokenView {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WhoAmI {
-    /// As events name it: `access/NAME`, `uid/NUMBER`, `node/NAME`, `edge/NAME`.
+    /// As events name it: `access/NAME`, `uid/NUMBER`, `node/NAME`, `edge/NAME`, or one of the first two with `/web/ID`.
     pub actor: String,
     /// What it may do. Absent: a node or an edge.
     pub role: Option<AccessRole>,
-    /// When its token expires. Absent: it has none.
+    /// When its token or its session at the page expires. Absent: it has none.
     pub expires_ms: Option<u64>,
+    /// Of a session at the page: what every change has to have in the header `persona-csrf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csrf: Option<String>,
 }
 
 /// `GET /v1/roots`.

@@ -16,6 +16,7 @@
 //! | `GET /v1/fleet` · `/v1/plan` · `/v1/plan/history?limit=` | → [`Fleet`](crate::plan::Fleet) · [`super::planning::PlanView`] · [`Page`] of [`EventView`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
 //! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |
+//! | `POST /v1/web-links` · `POST/GET/DELETE /v1/web-sessions` | [`NewWebLink`] → [`WebLink`] · [`LogIn`] → [`WhoAmI`] · [`WebSessionView`]s |
 //! | `GET /v1/authority` · `POST /v1/authority/rotate` · `/roots/{id}/retire` | [`Rotate`] · [`Retire`] → [`AuthorityView`] |
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
@@ -39,6 +40,7 @@ mod fleet;
 mod join_tokens;
 mod status;
 mod subjects;
+mod web;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
 pub use activation::{ActivationView, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
@@ -51,3 +53,4 @@ pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};
+pub use web::{CSRF_HEADER, LogIn, NewWebLink, WebLink, WebSessionView};

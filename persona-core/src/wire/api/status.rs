@@ -15,6 +15,9 @@ pub struct Status {
     pub version: String,
     /// The store's revision.
     pub revision: Generation,
+    /// The newest event's number.
+    #[serde(default)]
+    pub event_last: u64,
     /// Nodes that are up, and in all.
     pub nodes: (u32, u32),
     /// Edges that are up, and in all.
