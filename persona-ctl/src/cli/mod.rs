@@ -47,6 +47,7 @@ mod switch;
 mod token;
 mod top;
 mod wait;
+mod webhook;
 mod wire;
 mod workload;
 
@@ -171,6 +172,9 @@ enum Command {
     Top(top::TopArgs),
     /// Show what happened.
     Events(events::EventsArgs),
+    /// Webhooks: have events sent somewhere, look at what was not taken.
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// The chain of events: check it, keep a checkpoint of it.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -258,6 +262,7 @@ impl Command {
             Self::Lease(command) => command.run(&session).await,
             Self::Token(command) => command.run(&session).await,
             Self::Access(command) => command.run(&session).await,
+            Self::Webhook(command) => command.run(&session).await,
             Self::Authority(command) => command.run(&session).await,
             Self::Whoami => session.output.show(&session.client.whoami().await?, login::told),
             Self::Switch(args) => args.run(&session).await,

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::numbers::Numbers;
 use super::records::{
-    AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
-    JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
-    RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord,
-    WorkloadRecord,
+    AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DeadLetterRecord, DocumentRecord,
+    HeardRecord, JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord,
+    RecoveryRecord, RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord,
+    VersionRecord, WebhookRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -69,6 +69,10 @@ pub(crate) struct Snapshot {
     pub signals: Records<SignalRecord>,
     /// What changes have reached of the fleet, by the end of each minute.
     pub reached: Records<ReachedRecord>,
+    /// Where events are sent.
+    pub webhooks: Records<WebhookRecord>,
+    /// Events that were not taken there, by webhook and number.
+    pub dead_letters: Records<DeadLetterRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -186,11 +190,15 @@ pub(crate) enum Table {
     Signals,
     /// [`ReachedRecord`].
     Reached,
+    /// [`WebhookRecord`].
+    Webhooks,
+    /// [`DeadLetterRecord`].
+    DeadLetters,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -209,6 +217,8 @@ impl Table {
         Self::Once,
         Self::Signals,
         Self::Reached,
+        Self::Webhooks,
+        Self::DeadLetters,
     ];
 
     /// Its name, the same in every backend.
@@ -232,6 +242,8 @@ impl Table {
             Self::Once => "once",
             Self::Signals => "signals",
             Self::Reached => "reached",
+            Self::Webhooks => "webhooks",
+            Self::DeadLetters => "dead_letters",
         }
     }
 }
@@ -258,6 +270,8 @@ impl Snapshot {
             Table::Once => insert::<OnceRecord>(self, body),
             Table::Signals => insert::<SignalRecord>(self, body),
             Table::Reached => insert::<ReachedRecord>(self, body),
+            Table::Webhooks => insert::<WebhookRecord>(self, body),
+            Table::DeadLetters => insert::<DeadLetterRecord>(self, body),
         }
     }
 
@@ -282,6 +296,8 @@ impl Snapshot {
             Table::Once => remove::<OnceRecord>(self, key),
             Table::Signals => remove::<SignalRecord>(self, key),
             Table::Reached => remove::<ReachedRecord>(self, key),
+            Table::Webhooks => remove::<WebhookRecord>(self, key),
+            Table::DeadLetters => remove::<DeadLetterRecord>(self, key),
         }
     }
 
@@ -319,6 +335,8 @@ impl Snapshot {
         collect(&self.once, &mut all);
         collect(&self.signals, &mut all);
         collect(&self.reached, &mut all);
+        collect(&self.webhooks, &mut all);
+        collect(&self.dead_letters, &mut all);
         all
     }
 }
@@ -440,4 +458,13 @@ record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());
 record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.clone(), it.name.clone()), |key| {
     format!("{} {}", key.0, key.1)
 });
+record!(WebhookRecord, String, Webhooks, webhooks, |it| it.name.clone(), |key| key.clone());
+record!(
+    DeadLetterRecord,
+    (String, u64),
+    DeadLetters,
+    dead_letters,
+    |it| (it.webhook.clone(), it.event),
+    |key| format!("{} {:020}", key.0, key.1)
+);
 record!(ReachedRecord, u64, Reached, reached, |it| it.minute_end_ms, |key| format!("{key:020}"));

@@ -22,3 +22,4 @@ mod rotation;
 mod shares;
 mod support;
 mod versions;
+mod webhooks;

@@ -12,6 +12,7 @@ mod recovery;
 mod revocations;
 mod roots;
 mod subjects;
+mod webhooks;
 
 pub(crate) use persona_core::audit::AuditEntry as EventRecord;
 pub(crate) use persona_core::health::EdgeState;
@@ -30,6 +31,7 @@ pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
 pub(crate) use roots::{Cross, RootRecord, RootState, SealedKey};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};
+pub(crate) use webhooks::{DeadLetterRecord, WebhookRecord};
 
 /// A hash as a backend has it. What is none counts as missing, which checking the chain finds.
 pub(super) fn read_hash(text: Option<String>) -> Option<persona_core::audit::EventHash> {
