@@ -45,6 +45,11 @@ impl Meter {
         Self { counted }
     }
 
+    /// Whether each turn ends with a report.
+    pub fn is_running(&self) -> bool {
+        !self.counted.is_closed()
+    }
+
     /// Measures now, or when the last turn is over; with what the data plane counted so far.
     pub fn turn(&self, counters: Arc<Counters>) {
         self.counted.send_replace(Some((Instant::now(), counters)));
