@@ -33,7 +33,7 @@ use crate::open_files;
 use crate::packet_log::{self, Follower};
 use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
-use crate::signals::Meter;
+use crate::signals::{Measured, Meter};
 use crate::supervisor::{self, Supervisor};
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
@@ -428,7 +428,12 @@ fn start_limits(config: &AgentConfig, stop: &CancellationToken) -> Keeper {
 }
 
 fn start_meter(config: &AgentConfig, reporter: Reporter, stop: &CancellationToken) -> Meter {
-    Meter::start(config.name.clone(), instances_of(config), config.file.limits.clone(), reporter, stop)
+    let workloads = config.file.workload.iter();
+    let measured = workloads.map(|workload| {
+        let measured = Measured { instance: workload.instance(), metrics: workload.metrics_target() };
+        (workload.name().clone(), measured)
+    });
+    Meter::start(config.name.clone(), measured.collect(), config.file.limits.clone(), reporter, stop)
 }
 
 fn instances_of(config: &AgentConfig) -> BTreeMap<WorkloadName, Option<InstanceConfig>> {
