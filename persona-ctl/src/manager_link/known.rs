@@ -33,7 +33,7 @@ impl<T: Clone + PartialEq> Known<T> {
     }
 
     /// What the next report has to say of it. None: nothing that the manager does not know.
-    pub(super) fn to_tell(&mut self) -> Option<T> {
+    pub(super) fn untold(&mut self) -> Option<T> {
         let is_known = |(version, at): (u64, Instant)| version == self.version && at.elapsed() < TELL_AGAIN;
         if self.taken.is_some_and(is_known) {
             self.under_way = None;
@@ -63,21 +63,21 @@ mod tests {
     #[test]
     fn it_is_told_until_it_was_taken_and_again_when_it_changes() {
         let mut known = Known::default();
-        assert_eq!(known.to_tell(), None, "nothing is known yet");
+        assert_eq!(known.untold(), None, "nothing is known yet");
         known.set(1);
-        assert_eq!((known.to_tell(), known.to_tell()), (Some(1), Some(1)), "a report may fail");
+        assert_eq!((known.untold(), known.untold()), (Some(1), Some(1)), "a report may fail");
         known.taken();
         known.set(1);
-        assert_eq!(known.to_tell(), None);
+        assert_eq!(known.untold(), None);
         known.taken();
-        assert_eq!(known.to_tell(), None);
+        assert_eq!(known.untold(), None);
         known.set(2);
-        assert_eq!(known.to_tell(), Some(2));
+        assert_eq!(known.untold(), Some(2));
         known.set(3);
         known.taken();
-        assert_eq!(known.to_tell(), Some(3), "it changed while the report was under way");
+        assert_eq!(known.untold(), Some(3), "it changed while the report was under way");
         known.taken();
         known.forget();
-        assert_eq!(known.to_tell(), Some(3), "another manager may know nothing");
+        assert_eq!(known.untold(), Some(3), "another manager may know nothing");
     }
 }

@@ -104,7 +104,7 @@ impl Outbox {
             SampleBatch { age_ms, ..batch.clone() }
         });
         let samples = samples.collect();
-        let (workloads, limits) = (self.workloads.to_tell(), self.limits.to_tell());
+        let (workloads, limits) = (self.workloads.untold(), self.limits.untold());
         Report { events, samples, workloads, limits, holdings: self.holdings(), ..self.report.clone() }
     }
 
