@@ -29,4 +29,5 @@ pub mod reach;
 pub mod signal;
 pub mod trial;
 pub mod units;
+pub mod webhook;
 pub mod wire;

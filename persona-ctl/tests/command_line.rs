@@ -101,7 +101,7 @@ async fn join(client: &ApiClient, dir: &Path, role: Role, name: &str, group: Opt
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         let mut desired = link.desired.clone();
         link.report_now(|outbox| match role {
-            Role::Node => outbox.report.workloads = Some(vec![web()]),
+            Role::Node => outbox.set_workloads(vec![web()]),
             Role::Edge => outbox.report.outside_alive = Some(true),
         });
         while desired.changed().await.is_ok() {

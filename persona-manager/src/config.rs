@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use persona_core::units::Cidr;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{StoreConfig, StoreLocation};
@@ -52,6 +53,8 @@ pub struct Config {
     pub hold_max_ms: u32,
     /// How many subjects criteria may switch in a minute, all together; the others wait. None: any number.
     pub activation_changes_per_minute: Option<NonZeroU32>,
+    /// Ranges of addresses that webhooks may go to although they are this host's own, its link's or its cloud's.
+    pub webhook_allow: Vec<Cidr>,
     /// Time between health probes, milliseconds.
     pub probe_interval_ms: u32,
     /// An edge is dead when nothing was heard from it for this many probe intervals.
@@ -77,6 +80,7 @@ impl Default for Config {
             silent_after_ms: 5_000,
             hold_max_ms: persona_core::health::HOLD_MAX_MS as u32,
             activation_changes_per_minute: None,
+            webhook_allow: Vec::new(),
             probe_interval_ms: 50,
             probe_multiplier: 3,
         }

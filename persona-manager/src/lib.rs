@@ -37,6 +37,7 @@ mod store;
 mod tasks;
 mod versions;
 mod web;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -152,10 +153,18 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let (turn_sender, turns) = watch::channel(Turn::default());
     let driver = tokio::spawn(tasks::driver::run(context.clone(), turn_sender));
     let roots = tokio::spawn(tasks::roots::run(context.clone()));
+    let webhooks = tokio::spawn(webhooks::run(context.clone()));
     let router = forward::around(api::router(context.clone()), context.clone());
     let server = tokio::spawn(server::serve(listeners, router, context.store.watch(), stop));
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
-    Ok(Handle { address, tasks: vec![driver, roots, server], audit, quiet: quiet.drop_guard(), writer, turns })
+    Ok(Handle {
+        address,
+        tasks: vec![driver, roots, webhooks, server],
+        audit,
+        quiet: quiet.drop_guard(),
+        writer,
+        turns,
+    })
 }
 
 /// Opening waits for disks and databases: not on the runtime's own threads.

@@ -22,6 +22,7 @@ use crate::clock::{Clock, StepWatch};
 use crate::planning::Keeper;
 use crate::store::AgentId;
 use crate::tasks::shares::Usage;
+use crate::webhooks::Troubles;
 
 pub(crate) use rates::Rates;
 
@@ -95,6 +96,8 @@ pub(crate) struct Live {
     planning: Mutex<Keeper>,
     /// What wearers of totals over all nodes use.
     usage: Mutex<Usage>,
+    /// Why webhooks do not get through.
+    pub webhook_troubles: Troubles,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -115,8 +118,20 @@ impl Live {
         let started = clock.monotonic_ms().into();
         let (agents, registered, holdings, activations) = Default::default();
         let (planning, usage, steps) = (Mutex::default(), Mutex::default(), StepWatch::default());
-        let wake = Notify::new();
-        Self { agents, registered, holdings, activations, planning, usage, started, clock, steps, wake }
+        let (wake, webhook_troubles) = (Notify::new(), Troubles::default());
+        Self {
+            agents,
+            registered,
+            holdings,
+            activations,
+            planning,
+            usage,
+            webhook_troubles,
+            started,
+            clock,
+            steps,
+            wake,
+        }
     }
 
     /// Since when agents report here: nobody was silent before.

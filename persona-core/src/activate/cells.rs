@@ -33,6 +33,8 @@ pub(super) struct Cells {
     mask: Bits,
     /// What each cell says; the first one is for a missing value.
     truths: Vec<Truths>,
+    /// Between what a value certainly lies in each cell, itself neither of both; nothing lies between NaN and NaN.
+    bounds: Vec<(f64, f64)>,
 }
 
 impl Cells {
@@ -51,7 +53,8 @@ impl Cells {
             })
         };
         let truths = std::iter::once(Truths::default()).chain((0..cell_count).map(truths_in)).collect();
-        Self { thresholds, mask, truths }
+        let bounds = bounds_between(&thresholds);
+        Self { thresholds, mask, truths, bounds }
     }
 
     /// Adds comparisons that ask whether the source is known at all.
@@ -77,12 +80,29 @@ impl Cells {
         cell
     }
 
+    /// Whether a value certainly lies in this cell still. What lies on a threshold, or is missing, has to be looked up.
+    pub(super) fn is_within(&self, cell: u16, value: f64) -> bool {
+        self.bounds.get(usize::from(cell)).is_some_and(|(above, below)| value > *above && value < *below)
+    }
+
     /// Puts a cell's truths in place of those of another.
     pub(super) fn put(&self, cell: u16, into: &mut Truths) {
         let Some(truths) = self.truths.get(usize::from(cell)) else { return };
         into.holds = into.holds & !self.mask | truths.holds;
         into.fails = into.fails & !self.mask | truths.fails;
     }
+}
+
+/// The bounds of every cell, in order: of the missing value, and then of what lies below, on and above each threshold.
+fn bounds_between(thresholds: &[f64]) -> Vec<(f64, f64)> {
+    let mut bounds = vec![(f64::NAN, f64::NAN)];
+    let mut above = f64::NEG_INFINITY;
+    for threshold in thresholds {
+        bounds.extend([(above, *threshold), (f64::NAN, f64::NAN)]);
+        above = *threshold;
+    }
+    bounds.push((above, f64::INFINITY));
+    bounds
 }
 
 impl Truths {
@@ -141,7 +161,16 @@ mod tests {
         cells.ask_known(100);
         let mut truths = Truths::default();
         for value in [0.7, f64::NAN, -5.0, -1.0, -0.5, 0.0, 0.3, 0.6, 0.8, 0.9, f64::INFINITY, 0.1] {
-            cells.put(cells.cell_of(value), &mut truths);
+            let cell = cells.cell_of(value);
+            for other in 0..cells.bounds.len() as u16 {
+                assert!(
+                    !cells.is_within(other, value) || other == cell,
+                    "{value} is within {other} and lies in {cell}"
+                );
+            }
+            let is_clear = value.is_finite() && !cells.thresholds.contains(&value);
+            assert_eq!(cells.is_within(cell, value), is_clear, "{value}");
+            cells.put(cell, &mut truths);
             for (bit, compare, constant) in &comparisons {
                 assert_eq!(truths.get(*bit as u16), compare.of(value, *constant), "{value} {compare:?} {constant}");
             }

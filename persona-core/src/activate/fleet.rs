@@ -134,11 +134,13 @@ impl Fleet {
         let at = subject * self.set.sources.len() + source;
         self.values[at] = value;
         let cells = &self.set.cells[source];
-        let cell = cells.cell_of(value);
-        if cell != self.cells[at] {
-            self.cells[at] = cell;
-            cells.put(cell, &mut self.subjects[subject].truths);
-            self.due_ms[subject] = 0;
+        if !cells.is_within(self.cells[at], value) {
+            let cell = cells.cell_of(value);
+            if cell != self.cells[at] {
+                self.cells[at] = cell;
+                cells.put(cell, &mut self.subjects[subject].truths);
+                self.due_ms[subject] = 0;
+            }
         }
         if !self.set.computed[source].is_empty() {
             self.compute(subject, source);

@@ -253,7 +253,9 @@ impl ConfigurationError {
             Self::NoCapacity { .. } => Place::Key("capacity"),
             Self::Rollback(_) => Place::Key("rollback_after_secs"),
             Self::JoinToken { .. } => Place::Key("join_token_file"),
-            Self::Workload(WorkloadConfigError::Nameless(_)) => Place::Key("workload"),
+            Self::Workload(WorkloadConfigError::Nameless(_) | WorkloadConfigError::Metrics(_)) => {
+                Place::Key("workload")
+            }
             Self::Workload(WorkloadConfigError::Contradiction { name, .. }) => {
                 Place::Entry("workload", name.to_string())
             }

@@ -26,12 +26,14 @@ use super::trial::Trials;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
 use crate::host;
 use crate::limits::{InstanceConfig, Keeper};
-use crate::manager_link::{self, Link, LinkConfig, Reporter, StateFile};
+use crate::manager_link::{self, Link, LinkConfig, Outbox, Reporter, StateFile};
+use crate::memory;
 use crate::netlink::{self, Netlink, Notices};
+use crate::open_files;
 use crate::packet_log::{self, Follower};
 use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
-use crate::signals::Meter;
+use crate::signals::{Measured, Meter};
 use crate::supervisor::{self, Supervisor};
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
@@ -40,32 +42,44 @@ const PASS_INTERVAL: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(3);
 /// Expired flows are returned to memory this often.
 const SWEEP_EVERY_PASSES: u64 = 10;
+/// What starting and applying needed of memory is returned this often.
+const GIVE_BACK_EVERY_PASSES: u64 = 60;
 /// Verdicts that wait for the loop; the data path has been told already.
 const VERDICT_COUNT_MAX: usize = 1_024;
 
 /// Runs the agent until `stop` is cancelled. The data path stays as it is.
 pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result<()> {
     host::require_node(&config.bpffs)?;
+    open_files::raise_limit();
     let mut agent = Agent::start(config, &stop).await?;
     let mut supervisor = Supervisor::from_environment();
     let mut interval = tokio::time::interval(PASS_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let cause = tokio::select! {
             () = stop.cancelled() => break,
-            _ = interval.tick() => agent.housekeep(),
+            _ = interval.tick() => { agent.housekeep(); Cause::Interval }
             Some((edge, verdict)) = agent.verdicts.recv() => { agent.tell_verdict(edge, verdict); continue }
-            Ok(()) = agent.link.desired.changed() => {}
-            Ok(()) = agent.link.heard.changed(), if agent.trials.is_running() => {}
-            () = agent.changed.notified() => tokio::time::sleep(SETTLE).await,
-        }
-        agent.pass().await;
+            Ok(()) = agent.link.desired.changed() => Cause::News,
+            Ok(()) = agent.link.heard.changed(), if agent.trials.is_running() => Cause::News,
+            () = agent.changed.notified() => { tokio::time::sleep(SETTLE).await; Cause::News }
+        };
+        agent.pass(cause).await;
         supervisor.turn(supervisor::standing(agent.applied.generation, agent.rejected.as_ref(), &agent.said));
     }
     tracing::info!(
         "stopped; the data path goes on with the last generation, edge failures go unnoticed until the next start"
     );
     Ok(())
+}
+
+/// Why a pass runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Its time has come.
+    Interval,
+    /// The manager or the kernel has told something.
+    News,
 }
 
 struct Agent {
@@ -146,7 +160,7 @@ impl Agent {
     }
 
     /// Looks, makes the newest state true, or keeps the last one true, and reports.
-    async fn pass(&mut self) {
+    async fn pass(&mut self, cause: Cause) {
         let newest = self.link.desired.borrow_and_update().clone();
         match self.reconciler.look(&[&newest, &self.applied]).await {
             Ok(notes) => self.tell(&notes),
@@ -164,7 +178,7 @@ impl Agent {
         }
         let has_news = newest.generation != Default::default() && newest != self.applied && !is_older && !is_held_back;
         if has_news && self.take(&newest).await {
-            return self.tell_state();
+            return self.tell_state(Cause::News);
         }
         let applied = std::mem::take(&mut self.applied);
         let outcome = self.reconciler.apply(&applied, MtuPolicy::Lower).await;
@@ -177,7 +191,7 @@ impl Agent {
             }
             Err(error) => self.say(&host::error_chain(&error)),
         }
-        self.tell_state();
+        self.tell_state(cause);
     }
 
     /// Applies a new state. If that fails it is rejected whole, with the reason.
@@ -249,7 +263,8 @@ impl Agent {
         self.rejected = Some(rejection);
     }
 
-    fn tell_state(&mut self) {
+    /// What is measured with each interval is sent at once; what the pass at the same time saw goes with it.
+    fn tell_state(&mut self, cause: Cause) {
         self.keep_limits();
         let cut = lock(&self.reconciler.dataplane).take_cut();
         let cut = self.cuts.take(&cut, &self.reconciler.plan.subjects);
@@ -260,16 +275,20 @@ impl Agent {
         let edges = self.edge_health();
         let tunnel = crate::wire::report(&mut self.reconciler.wire);
         let is_on_trial = self.trials.is_running();
-        self.link.report_now(|outbox| {
+        let is_measuring = cause == Cause::Interval && self.meter.is_running();
+        let report = |outbox: &mut Outbox| {
             outbox.report.tunnel = Some(tunnel);
             // What is on trial may have to go back to what was before, and its leases.
             outbox.set_in_force(if is_on_trial { &self.before } else { &self.applied });
             outbox.report.rejected = self.rejected.clone();
-            outbox.report.workloads = workloads;
+            if let Some(workloads) = workloads {
+                outbox.set_workloads(workloads);
+            }
             outbox.report.edges = Some(edges);
             outbox.report.underlay_mtu = underlay_mtu;
-            outbox.report.limits = Some(self.limits.reports());
-        });
+            outbox.set_limits(self.limits.reports());
+        };
+        if is_measuring { self.link.report_next(report) } else { self.link.report_now(report) }
     }
 
     /// Limits follow the state in force, at their own pace: memory takes time to shrink. Before the first state they stay
@@ -333,6 +352,9 @@ impl Agent {
     /// Counters, leases that have drained, memory of expired flows.
     fn housekeep(&mut self) {
         self.pass_count += 1;
+        if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) {
+            tokio::task::block_in_place(memory::give_back);
+        }
         let plan = &self.reconciler.plan;
         let is_sweeping = self.pass_count.is_multiple_of(SWEEP_EVERY_PASSES);
         let slow_path = self.reconciler.slow_path.counters();
@@ -374,9 +396,8 @@ impl Agent {
             }
             Err(error) => self.say(&host::error_chain(&error)),
         }
-        let mut report = Default::default();
-        self.link.report_next(|outbox| report = outbox.report.clone());
-        self.telling.turn(&report, &self.reconciler.plan.subjects);
+        self.link.report_next(|outbox| self.telling.show(&outbox.report));
+        self.telling.export(&self.reconciler.plan.subjects);
     }
 
     /// The same trouble every second is one line in the log.
@@ -407,7 +428,12 @@ fn start_limits(config: &AgentConfig, stop: &CancellationToken) -> Keeper {
 }
 
 fn start_meter(config: &AgentConfig, reporter: Reporter, stop: &CancellationToken) -> Meter {
-    Meter::start(config.name.clone(), instances_of(config), config.file.limits.clone(), reporter, stop)
+    let workloads = config.file.workload.iter();
+    let measured = workloads.map(|workload| {
+        let measured = Measured { instance: workload.instance(), metrics: workload.metrics_target() };
+        (workload.name().clone(), measured)
+    });
+    Meter::start(config.name.clone(), measured.collect(), config.file.limits.clone(), reporter, stop)
 }
 
 fn instances_of(config: &AgentConfig) -> BTreeMap<WorkloadName, Option<InstanceConfig>> {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use persona_common::departure::BY_CLASS;
 use persona_core::ids::{EdgeNumber, Generation};
@@ -31,6 +31,9 @@ use crate::wire::{self, ROTATE_HOURS, WireConfig};
 /// How long an apply waits for edges to show the generation that new leases need.
 const GENERATION_WAIT: Duration = Duration::from_millis(150);
 const GENERATION_LOOK: Duration = Duration::from_millis(2);
+
+/// Queues that shall be as they were are looked at this often: with hundreds of classes a look is the dearest part of a pass.
+const QUEUES_LOOK: Duration = Duration::from_secs(5);
 
 /// Why a pass could not make a desired state true.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,8 @@ pub(super) struct Reconciler {
     has_netem: bool,
     /// Whether `fq` has been seen, likewise.
     has_fq: bool,
+    /// When the queues were last as they shall be.
+    queues_seen: Option<Instant>,
     /// The device on which the kernel refused a mix; it will again.
     refuses_mix: Option<u32>,
     pub slow_path: Keeper,
@@ -106,7 +111,8 @@ impl Reconciler {
         prober: Prober,
         path_mtus: PathMtus,
     ) -> Self {
-        let (observed, plan, cache, configurer, has_lost_uplink, has_netem, has_fq, refuses_mix) = Default::default();
+        let (observed, plan, cache, configurer, has_lost_uplink, has_netem, has_fq) = Default::default();
+        let (queues_seen, refuses_mix) = Default::default();
         let (slow_path, demands) = (Keeper::new(Role::Node), Demands::default());
         let (file, state_dir) = (&config.file, config.state_dir.clone());
         let wire = wire::Keeper::new(WireConfig {
@@ -126,6 +132,7 @@ impl Reconciler {
             has_lost_uplink,
             has_netem,
             has_fq,
+            queues_seen,
             refuses_mix,
             slow_path,
             wire,
@@ -231,12 +238,20 @@ impl Reconciler {
     async fn apply_plan(&mut self, plan: &NodePlan, observed: &Observed) -> Result<(), PassError> {
         self.require_netem(plan).await?;
         self.require_fq(plan).await?;
-        self.provide_queues(plan).await?;
+        let is_settled =
+            self.plan.queues == plan.queues && self.queues_seen.is_some_and(|at| at.elapsed() < QUEUES_LOOK);
+        if !is_settled {
+            self.queues_seen = None;
+            self.provide_queues(plan).await?;
+        }
         self.configurer.withdraw(&self.netlink, &observed.links, &plan.configured).await;
         self.wait_for_edges(plan).await;
         tokio::task::block_in_place(|| lock(&self.dataplane).apply(&plan.tables))?;
         self.wire.open();
-        self.trim_queues(plan).await?;
+        if !is_settled {
+            self.trim_queues(plan).await?;
+            self.queues_seen = Some(Instant::now());
+        }
         self.set_targets(plan)?;
         self.probe_wire(plan, observed)?;
         if let Some(own) = observed.address {

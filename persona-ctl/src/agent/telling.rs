@@ -31,9 +31,15 @@ impl Telling {
         Ok(Self { snapshots, exporter, lost: 0 })
     }
 
-    /// Tells what the last report says, and the flows since the last turn.
-    pub(super) fn turn(&mut self, report: &Report, subjects: &BTreeMap<SubjectNumber, SubjectId>) {
-        self.snapshots.send_replace(metrics::of_report(report));
+    /// Shows what the last report says, where somebody may ask for it.
+    pub(super) fn show(&self, report: &Report) {
+        if !self.snapshots.is_closed() {
+            self.snapshots.send_replace(metrics::of_report(report));
+        }
+    }
+
+    /// Tells the flows since the last time.
+    pub(super) fn export(&mut self, subjects: &BTreeMap<SubjectNumber, SubjectId>) {
         let Some(exporter) = &mut self.exporter else { return };
         let name = |number: u32| {
             subjects.get(&SubjectNumber(number)).map_or_else(|| format!("subject {number}"), SubjectId::to_string)

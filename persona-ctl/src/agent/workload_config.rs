@@ -3,7 +3,7 @@
 //! Three ways: a device of its own; a source prefix on a device that several share; the cgroup of its sockets, for
 //! processes of the host itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::config::HostConfig;
 use crate::dataplane::tables::{VlanProtocol, VlanTag};
 use crate::limits::{DOCKER_SOCKET, InstanceConfig, Source};
+use crate::signals::{MetricsConfig, ScrapePlace, Target};
+
+/// Most different signals that workloads' own pages may make on one node.
+const METRIC_NAME_COUNT_MAX: usize = 40;
 
 /// A workload on this node, as the file says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +67,8 @@ pub struct WorkloadConfig {
     /// The policy file of getaddrinfo inside (gai.conf(5)), by its path on the host, in which Persona keeps a block of its
     /// own. Default: none is touched.
     pub gai_conf: Option<PathBuf>,
+    /// Its own page of metrics, and what of it becomes signals.
+    pub metrics: Option<MetricsConfig>,
     /// Free labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -107,6 +113,9 @@ pub enum WorkloadConfigError {
         /// What would be valid.
         advice: &'static str,
     },
+    /// Pages of metrics make too many signals.
+    #[error("workloads' metrics.signals have {0} different names: at most {METRIC_NAME_COUNT_MAX} on a node")]
+    Metrics(usize),
     /// The host's section is wrong.
     #[error("host: {0}")]
     Host(String),
@@ -151,6 +160,27 @@ impl WorkloadConfig {
         Some(InstanceConfig { source, io_devices: self.io_devices.clone() })
     }
 
+    /// Its own page of metrics, and where that is looked for. None: the configuration names none.
+    pub fn metrics_target(&self) -> Option<Target> {
+        let metrics = self.metrics.clone()?;
+        let process = || self.pid.map(|pid| format!("/proc/{pid}/ns/net").into());
+        let place = match self.netns.clone().or_else(process) {
+            _ if !metrics.inside => ScrapePlace::Host,
+            Some(namespace) => ScrapePlace::Namespace(namespace),
+            None => ScrapePlace::Instance(self.instance()?),
+        };
+        Some(Target { metrics, place })
+    }
+
+    /// What is wrong with its page of metrics.
+    fn metrics_mistake(&self) -> Option<String> {
+        let metrics = self.metrics.as_ref()?;
+        let is_nowhere = metrics.inside && self.netns.is_none() && self.pid.is_none() && self.instance().is_none();
+        let nowhere =
+            is_nowhere.then(|| "metrics.inside needs netns, pid, or a key that says which instance it is".to_owned());
+        metrics.mistake().or(nowhere)
+    }
+
     /// Its IPv6 prefix, as tables want it.
     pub fn prefix6(&self) -> Option<(Ipv6Addr, u8)> {
         self.address6.and_then(|range| match range.address() {
@@ -161,9 +191,9 @@ impl WorkloadConfig {
 
     fn check_alone(&self, number: usize) -> Result<(), WorkloadConfigError> {
         let Some(name) = &self.name else { return Err(WorkloadConfigError::Nameless(number)) };
-        match self.contradiction() {
+        match self.contradiction().map(str::to_owned).or_else(|| self.metrics_mistake()) {
             None => Ok(()),
-            Some(what) => Err(WorkloadConfigError::Contradiction { name: name.clone(), what: what.to_owned() }),
+            Some(what) => Err(WorkloadConfigError::Contradiction { name: name.clone(), what }),
         }
     }
 
@@ -243,7 +273,14 @@ pub(super) fn mistakes(workloads: &[WorkloadConfig], host: &HostConfig) -> Vec<W
         second.check_alone(index + 1).err().or_else(clashes)
     };
     let of_workloads = workloads.iter().enumerate().filter_map(of_workload);
-    of_workloads.chain(check_host(workloads, host).err()).collect()
+    of_workloads.chain(check_metrics(workloads).err()).chain(check_host(workloads, host).err()).collect()
+}
+
+/// A node reports a table with a column for each signal.
+fn check_metrics(workloads: &[WorkloadConfig]) -> Result<(), WorkloadConfigError> {
+    let pages = workloads.iter().filter_map(|workload| workload.metrics.as_ref());
+    let names: BTreeSet<&String> = pages.flat_map(|page| page.signals.keys()).collect();
+    if names.len() > METRIC_NAME_COUNT_MAX { Err(WorkloadConfigError::Metrics(names.len())) } else { Ok(()) }
 }
 
 fn check_host(workloads: &[WorkloadConfig], host: &HostConfig) -> Result<(), WorkloadConfigError> {

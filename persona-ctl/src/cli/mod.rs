@@ -48,6 +48,7 @@ mod token;
 mod top;
 mod ui;
 mod wait;
+mod webhook;
 mod wire;
 mod workload;
 
@@ -173,6 +174,9 @@ enum Command {
     Ui(ui::UiArgs),
     /// Show what happened.
     Events(events::EventsArgs),
+    /// Webhooks: have events sent somewhere, look at what was not taken.
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// The chain of events: check it, keep a checkpoint of it.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -260,6 +264,7 @@ impl Command {
             Self::Lease(command) => command.run(&session).await,
             Self::Token(command) => command.run(&session).await,
             Self::Access(command) => command.run(&session).await,
+            Self::Webhook(command) => command.run(&session).await,
             Self::Authority(command) => command.run(&session).await,
             Self::Whoami => session.output.show(&session.client.whoami().await?, login::told),
             Self::Switch(args) => args.run(&session).await,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::dataplane::{Coexistence, Offloads};
 use crate::logging::{self, LogFormat};
+use crate::memory;
 use crate::shutdown;
 
 /// A join token itself.
@@ -103,12 +104,17 @@ pub(super) fn overlay<T>(key: &mut Option<T>, flag: Option<T>) {
     }
 }
 
+/// Threads of a role that wait for files, runtimes and the kernel; more at a time wait for one of them.
+const WAITING_THREAD_COUNT: usize = 32;
+
 /// Runs a role until SIGINT or SIGTERM.
 pub(super) fn run<F>(format: LogFormat, role: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    memory::share_pools();
     logging::start(format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().max_blocking_threads(WAITING_THREAD_COUNT).build()?;
     runtime.block_on(async { role(shutdown::on_signal()?).await })
 }

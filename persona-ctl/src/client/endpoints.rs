@@ -6,10 +6,10 @@ use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
 use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint, AuthorityView,
-    CapabilityRequest, DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret, JoinTokenView,
-    LeaseView, NewAccessToken, NewJoinToken, NewWebLink, NodeView, Page, PersonaView, PoolView, PushSignal, Retire,
-    Revoke, Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WhoAmI,
-    WorkloadView,
+    CapabilityRequest, DeadLetterView, DocumentView, EdgeView, EdgeWeight, EventView, Explanation, JoinTokenSecret,
+    JoinTokenView, LeaseView, NewAccessToken, NewJoinToken, NewWebLink, NewWebhook, NodeView, Page, PersonaView,
+    PoolView, PushSignal, Retire, Retried, RetryDeadLetters, Revoke, Rollback, Roots, Rotate, SignalsView, Status,
+    Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WebhookSecret, WebhookView, WhoAmI, WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView};
 use persona_core::wire::reach::{ReachSettings, ReachView};
@@ -267,6 +267,31 @@ impl ApiClient {
     /// Ends a session at the page.
     pub async fn delete_web_session(&self, id: &str) -> Result<(), ClientError> {
         self.delete(&["web-sessions", id]).await
+    }
+
+    /// Every webhook, without its secret.
+    pub async fn webhooks(&self) -> Result<Vec<WebhookView>, ClientError> {
+        self.list(&["webhooks"], &[]).await
+    }
+
+    /// Makes a webhook; its secret is only in this answer.
+    pub async fn create_webhook(&self, webhook: &NewWebhook) -> Result<WebhookSecret, ClientError> {
+        self.post(&["webhooks"], webhook).await
+    }
+
+    /// Deletes a webhook with its dead letters.
+    pub async fn delete_webhook(&self, name: &str) -> Result<(), ClientError> {
+        self.delete_as_read(&["webhooks", name], &[]).await
+    }
+
+    /// Events that a webhook's receiver did not take.
+    pub async fn dead_letters(&self, name: &str) -> Result<Vec<DeadLetterView>, ClientError> {
+        self.list(&["webhooks", name, "dead-letters"], &[]).await
+    }
+
+    /// Has dead letters tried again.
+    pub async fn retry_dead_letters(&self, name: &str, order: &RetryDeadLetters) -> Result<Retried, ClientError> {
+        self.post(&["webhooks", name, "retry"], order).await
     }
 
     /// As whom the manager knows this client.

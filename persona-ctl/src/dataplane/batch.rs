@@ -88,6 +88,19 @@ pub(super) fn read_cells<V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(u32, V)
     Ok(indices.zip(values).collect())
 }
 
+/// Every prefix of a trie: its length, its bits, and its value.
+pub(super) fn read_prefixes<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(u32, K, V)>> {
+    let key_length = size_of::<u32>() + size_of::<K>();
+    let (keys, values) = read_all(map, key_length, size_of::<V>())?.ok_or(io::ErrorKind::Unsupported)?;
+    let entry = |(key, value): (&[u8], &[u8])| {
+        let (length, bits) = key.split_at(size_of::<u32>());
+        let length = u32::from_ne_bytes(length.try_into().expect("four bytes"));
+        // SAFETY: both pieces have the sizes of their types, any bytes are values of them, and they need not be aligned.
+        unsafe { (length, bits.as_ptr().cast::<K>().read_unaligned(), value.as_ptr().cast::<V>().read_unaligned()) }
+    };
+    Ok(keys.chunks_exact(key_length).zip(values.chunks_exact(size_of::<V>())).map(entry).collect())
+}
+
 /// Writes cells of an array map, one after the other from `first` on.
 pub(super) fn write_cells<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &[V]) -> io::Result<()> {
     let keys: Vec<u32> = (first..).take(values.len()).collect();

@@ -133,6 +133,8 @@ impl<K: Pod, V: Pod + PartialEq> Table<K, V> {
 pub(super) struct Prefixes {
     name: &'static str,
     map: LpmTrie<MapData, ScopedAddress, u32>,
+    /// The same map, to be read as a whole.
+    fd: OwnedFd,
 }
 
 /// Prefix length of the trie (the scope's bits included) and key → value.
@@ -140,17 +142,16 @@ pub(super) type PrefixSet = BTreeMap<(u32, ScopedAddress), u32>;
 
 impl Prefixes {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
-        Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
+        let map = take(ebpf, name);
+        let Map::LpmTrie(data) = &map else { unreachable!("the object's map {name} is a trie") };
+        let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| read(name)(error.into()))?;
+        Ok(Self { name, map: map.try_into().map_err(read(name))?, fd })
     }
 
     /// What it holds.
     pub(super) fn entries(&self) -> Result<PrefixSet, DataplaneError> {
-        let mut present = PrefixSet::new();
-        for entry in self.map.iter() {
-            let (key, value) = entry.map_err(read(self.name))?;
-            present.insert((key.prefix_len(), key.data()), value);
-        }
-        Ok(present)
+        let entries = batch::read_prefixes(self.fd.as_fd()).map_err(|error| read(self.name)(error.into()))?;
+        Ok(entries.into_iter().map(|(length, data, value)| ((length, data), value)).collect())
     }
 
     /// Adds and changes what differs; nothing is removed.

@@ -1,5 +1,6 @@
 //! Control groups of either version as a back end: files that are read, written and read back.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use persona_core::limit::{InstanceKind, Knob, Knobs, names};
 
 use super::backend::{Backend, MemoryState};
 use super::error::LimitError;
+use super::group_files::text_of;
 use super::hierarchies::{Place, Version};
 
 /// Files without rows, and those whose first words are one row.
@@ -102,6 +104,15 @@ impl Backend for CgroupFiles {
         }
     }
 
+    /// A look at one group: an instance that is made anew has all of them anew.
+    fn is_there(&mut self, identity: &str) -> bool {
+        let Some(place) = self.places.first() else { return true };
+        let inode = std::fs::metadata(&place.folder).map(|found| found.ino());
+        let part = inode.map(|inode| part_of_identity(place, inode));
+        let rest = part.ok().and_then(|part| identity.split_once(&part).map(|(_, rest)| rest));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    }
+
     /// A group that is made anew has another inode, and a boot starts all counts again.
     fn identity(&mut self) -> Result<String, LimitError> {
         let mut identity = boot_id();
@@ -118,7 +129,7 @@ impl Backend for CgroupFiles {
                     });
                 }
             };
-            identity += &format!(" {}:{}={inode}", place.controller, place.folder.display());
+            identity += &part_of_identity(place, inode);
         }
         Ok(identity)
     }
@@ -174,6 +185,10 @@ impl Backend for CgroupFiles {
     }
 }
 
+fn part_of_identity(place: &Place, inode: u64) -> String {
+    format!(" {}:{}={inode}", place.controller, place.folder.display())
+}
+
 /// This boot, so that numbers of the last one mean nothing.
 pub(super) fn boot_id() -> String {
     static BOOT_ID: LazyLock<String> = LazyLock::new(|| {
@@ -189,7 +204,8 @@ fn is_mounted(folder: &Path) -> bool {
 }
 
 pub(super) fn read(path: &Path) -> Result<String, LimitError> {
-    std::fs::read_to_string(path).map_err(|source| LimitError::Read { path: path.to_owned(), source })
+    let text = File::open(path).and_then(|file| text_of(&file));
+    text.map_err(|source| LimitError::Read { path: path.to_owned(), source })
 }
 
 /// A knob's value in its file's text. A device without a row has what stands for no limit.
@@ -272,10 +288,11 @@ mod tests {
         let mut files = CgroupFiles::open(places, Vec::new(), InstanceKind::Processes);
         let first = files.identity().unwrap();
         assert_eq!(files.identity().unwrap(), first);
+        assert!(files.is_there(&first) && !files.is_there(&first.replace('=', "=9")));
         let other = folder.path().with_extension("other");
         std::fs::create_dir(&other).unwrap();
         std::fs::rename(&other, folder.path()).unwrap();
-        assert_ne!(files.identity().unwrap(), first);
+        assert!(files.identity().unwrap() != first && !files.is_there(&first));
         std::fs::remove_dir(folder.path()).unwrap();
         assert!(files.identity().is_err());
     }

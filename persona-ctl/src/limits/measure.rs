@@ -1,9 +1,10 @@
-//! What an instance uses and may use, read once from its control groups: plain numbers, totals since the group was made.
+//! What an instance uses and may use, read from its control groups: plain numbers, totals since the group was made.
 
 use std::path::Path;
 
-use super::cgroup::{read, value_of};
+use super::cgroup::value_of;
 use super::error::LimitError;
+use super::group_files::GroupFiles;
 use super::hierarchies::{Place, Version};
 
 /// What an instance uses. An absent number is one that its control groups do not tell.
@@ -45,47 +46,68 @@ pub struct Measurements {
     pub pid_count: Option<u64>,
 }
 
-/// Reads what an instance at these places uses.
-pub fn measure(places: &[Place]) -> Result<Measurements, LimitError> {
-    let mut found = Measurements::default();
-    for Place { controller, version, folder } in places {
-        match (controller.as_str(), version) {
-            ("cpu", Version::V2) => cpu_v2(folder, &mut found)?,
-            ("cpu", Version::V1) => cpu_v1(folder, &mut found)?,
-            ("memory", Version::V2) => memory_v2(folder, &mut found)?,
-            ("memory", Version::V1) => memory_v1(folder, &mut found)?,
-            ("io", Version::V2) => io_v2(folder, &mut found)?,
-            ("blkio", Version::V1) => io_v1(folder, &mut found)?,
-            ("pids", _) => found.pid_count = number(&folder.join("pids.current"))?,
-            _ => {}
-        }
+/// Reads what an instance uses, again and again: its files stay open, since opening one costs more than reading it.
+///
+/// A group that is gone or was made anew under the same name is an error of every later reading.
+#[derive(Debug)]
+pub struct Gauge(Vec<GroupFiles>);
+
+impl Gauge {
+    /// The instance at these places; nothing is read yet.
+    pub fn at(places: &[Place]) -> Self {
+        Self(places.iter().map(GroupFiles::new).collect())
     }
-    Ok(found)
+
+    /// Reads everything.
+    pub fn read(&mut self) -> Result<Measurements, LimitError> {
+        let mut found = Measurements::default();
+        for files in &mut self.0 {
+            match (files.place().controller.as_str(), files.place().version) {
+                ("cpu", Version::V2) => cpu_v2(files, &mut found)?,
+                ("cpu", Version::V1) => cpu_v1(files, &mut found)?,
+                ("memory", Version::V2) => memory_v2(files, &mut found)?,
+                ("memory", Version::V1) => memory_v1(files, &mut found)?,
+                ("io", Version::V2) => io_v2(files, &mut found)?,
+                ("blkio", Version::V1) => io_v1(files, &mut found)?,
+                ("pids", _) => found.pid_count = number(&files.text("pids.current")?),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
 }
 
-fn number(path: &Path) -> Result<Option<u64>, LimitError> {
-    Ok(read(path)?.trim().parse().ok())
+/// Reads once what an instance at these places uses.
+pub fn measure(places: &[Place]) -> Result<Measurements, LimitError> {
+    Gauge::at(places).read()
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 fn row(text: &str, key: &str) -> Option<u64> {
     value_of(text, Some(key))?.parse().ok()
 }
 
-/// `some avg10=1.23 avg60=… total=12345` (Documentation/accounting/psi.rst), in microseconds. A kernel without PSI has no
-/// such file.
+/// As [`stalled_in`], from a file that a kernel without PSI does not have.
 pub(crate) fn stalled_us(path: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    value_of(&text, Some("some"))?.split_whitespace().find_map(|word| word.strip_prefix("total=")?.parse().ok())
+    stalled_in(&std::fs::read_to_string(path).ok()?)
 }
 
-fn cpu_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
-    let text = read(&folder.join("cpu.stat"))?;
+/// `some avg10=1.23 avg60=… total=12345` (Documentation/accounting/psi.rst), in microseconds.
+fn stalled_in(text: &str) -> Option<u64> {
+    value_of(text, Some("some"))?.split_whitespace().find_map(|word| word.strip_prefix("total=")?.parse().ok())
+}
+
+fn cpu_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
+    let text = files.text("cpu.stat")?;
     found.cpu_us = row(&text, "usage_usec");
     found.cpu_throttled_us = row(&text, "throttled_usec");
     found.period_count = row(&text, "nr_periods");
     found.throttled_period_count = row(&text, "nr_throttled");
-    found.cpu_permitted = permitted(&std::fs::read_to_string(folder.join("cpu.max")).unwrap_or_default());
-    found.cpu_stalled_us = stalled_us(&folder.join("cpu.pressure"));
+    found.cpu_permitted = files.text_if_there("cpu.max")?.and_then(|text| permitted(&text));
+    found.cpu_stalled_us = files.text_if_there("cpu.pressure")?.and_then(|text| stalled_in(&text));
     Ok(())
 }
 
@@ -97,63 +119,63 @@ fn permitted(text: &str) -> Option<f64> {
 }
 
 /// The processor time itself is the cpuacct controller's, which may be mounted beside or together with cpu.
-fn cpu_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
-    let text = read(&folder.join("cpu.stat"))?;
+fn cpu_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
+    let text = files.text("cpu.stat")?;
     found.cpu_throttled_us = row(&text, "throttled_time").map(|ns| ns / 1_000);
     found.period_count = row(&text, "nr_periods");
     found.throttled_period_count = row(&text, "nr_throttled");
-    let of = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-    found.cpu_permitted = permitted(&format!("{} {}", of("cpu.cfs_quota_us"), of("cpu.cfs_period_us")));
-    let beside = folder.to_string_lossy().replacen("/cpu/", "/cpuacct/", 1);
-    let places = [folder.join("cpuacct.usage"), Path::new(&beside).join("cpuacct.usage")];
-    let usage = places.iter().find_map(|path| std::fs::read_to_string(path).ok());
-    found.cpu_us = usage.and_then(|text| text.trim().parse::<u64>().ok()).map(|ns| ns / 1_000);
+    let quota = files.text_if_there("cpu.cfs_quota_us")?.and_then(|text| number(&text));
+    let period = files.text_if_there("cpu.cfs_period_us")?.and_then(|text| number(&text)).filter(|period| *period > 0);
+    found.cpu_permitted = quota.zip(period).map(|(quota, period)| quota as f64 / period as f64);
+    let usage = match files.text_if_there("cpuacct.usage")?.and_then(|text| number(&text)) {
+        Some(here) => Some(here),
+        None => files.text_beside("cpuacct", "cpuacct.usage")?.and_then(|text| number(&text)),
+    };
+    found.cpu_us = usage.map(|ns| ns / 1_000);
     Ok(())
 }
 
-fn memory_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
-    found.memory_bytes = number(&folder.join("memory.current"))?;
-    let inactive = row(&read(&folder.join("memory.stat"))?, "inactive_file").unwrap_or(0);
+fn memory_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
+    found.memory_bytes = number(&files.text("memory.current")?);
+    let inactive = row(&files.text("memory.stat")?, "inactive_file").unwrap_or(0);
     found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
-    let permitted = std::fs::read_to_string(folder.join("memory.max")).unwrap_or_default();
-    found.memory_permitted_bytes = permitted.trim().parse().ok();
-    found.memory_stalled_us = stalled_us(&folder.join("memory.pressure"));
-    found.oom_kill_count = row(&read(&folder.join("memory.events"))?, "oom_kill");
+    found.memory_permitted_bytes = files.text_if_there("memory.max")?.and_then(|text| number(&text));
+    found.memory_stalled_us = files.text_if_there("memory.pressure")?.and_then(|text| stalled_in(&text));
+    found.oom_kill_count = row(&files.text("memory.events")?, "oom_kill");
     Ok(())
 }
 
-fn memory_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
-    found.memory_bytes = number(&folder.join("memory.usage_in_bytes"))?;
+fn memory_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
+    found.memory_bytes = number(&files.text("memory.usage_in_bytes")?);
     // Without a limit it is a number that is larger than any machine.
-    let permitted = std::fs::read_to_string(folder.join("memory.limit_in_bytes")).unwrap_or_default();
-    found.memory_permitted_bytes = permitted.trim().parse().ok();
-    let inactive = row(&read(&folder.join("memory.stat"))?, "total_inactive_file").unwrap_or(0);
+    found.memory_permitted_bytes = files.text_if_there("memory.limit_in_bytes")?.and_then(|text| number(&text));
+    let inactive = row(&files.text("memory.stat")?, "total_inactive_file").unwrap_or(0);
     found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
-    found.oom_kill_count = row(&read(&folder.join("memory.oom_control"))?, "oom_kill");
+    found.oom_kill_count = row(&files.text("memory.oom_control")?, "oom_kill");
     Ok(())
 }
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`, a line per device.
-fn io_v2(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
-    let text = read(&folder.join("io.stat"))?;
+fn io_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
+    let text = files.text("io.stat")?;
     let sum = |key: &str| -> u64 {
         text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).sum()
     };
     (found.read_bytes, found.written_bytes) = (Some(sum("rbytes=")), Some(sum("wbytes=")));
     (found.read_count, found.write_count) = (Some(sum("rios=")), Some(sum("wios=")));
-    found.io_stalled_us = stalled_us(&folder.join("io.pressure"));
+    found.io_stalled_us = files.text_if_there("io.pressure")?.and_then(|text| stalled_in(&text));
     Ok(())
 }
 
 /// `8:0 Read 4096`, a line per device and kind.
-fn io_v1(folder: &Path, found: &mut Measurements) -> Result<(), LimitError> {
-    let sum = |file: &str, kind: &str| -> Result<u64, LimitError> {
-        let text = read(&folder.join(file))?;
-        Ok(text.lines().filter_map(|line| line.split_once(kind)?.1.trim().parse::<u64>().ok()).sum())
+fn io_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
+    let sum = |text: &str, kind: &str| -> u64 {
+        text.lines().filter_map(|line| line.split_once(kind)?.1.trim().parse::<u64>().ok()).sum()
     };
-    let (bytes, count) = ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced");
-    (found.read_bytes, found.written_bytes) = (Some(sum(bytes, " Read ")?), Some(sum(bytes, " Write ")?));
-    (found.read_count, found.write_count) = (Some(sum(count, " Read ")?), Some(sum(count, " Write ")?));
+    let bytes = files.text("blkio.throttle.io_service_bytes")?;
+    (found.read_bytes, found.written_bytes) = (Some(sum(&bytes, " Read ")), Some(sum(&bytes, " Write ")));
+    let counts = files.text("blkio.throttle.io_serviced")?;
+    (found.read_count, found.write_count) = (Some(sum(&counts, " Read ")), Some(sum(&counts, " Write ")));
     Ok(())
 }
 

@@ -36,14 +36,25 @@ impl Default for Patience {
     }
 }
 
-/// Makes `wanted` true. Returns the record of that, and how many knobs were written.
+/// What an application has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The record of it, as it is kept.
+    pub record: Record,
+    /// How many steps it took.
+    pub step_count: usize,
+    /// Every knob, as read back after it.
+    pub observed: Knobs,
+}
+
+/// Makes `wanted` true of an instance whose knobs are as `observed` a moment ago.
 pub fn apply(
     instance: &mut Instance,
     record: &Record,
+    observed: Knobs,
     wanted: &Knobs,
     journal: &mut Journal<'_>,
-) -> Result<(Record, usize), LimitError> {
-    let observed = instance.observe()?;
+) -> Result<Applied, LimitError> {
     let mut target = record.target(wanted);
     // What an instance no longer has cannot be put back, and nobody misses it.
     target.retain(|knob, _| observed.contains_key(knob));
@@ -54,7 +65,7 @@ pub fn apply(
         if ended != *record {
             (journal.store)(&ended)?;
         }
-        return Ok((ended, 0));
+        return Ok(Applied { record: ended, step_count: 0, observed });
     }
     (journal.store)(&begun)?;
     for action in &actions {
@@ -62,9 +73,10 @@ pub fn apply(
             return Err(undo(instance, record, &begun, &tell(action), error, journal));
         }
     }
-    let ended = begun.end(&instance.observe()?);
+    let observed = instance.observe()?;
+    let ended = begun.end(&observed);
     (journal.store)(&ended)?;
-    Ok((ended, actions.len()))
+    Ok(Applied { record: ended, step_count: actions.len(), observed })
 }
 
 /// Puts back what a transaction that never ended had written. Returns the record after it.

@@ -14,7 +14,7 @@ use super::config::{Drift, InstanceConfig, LimitsConfig};
 use super::error::LimitError;
 use super::find::find;
 use super::record_file::{Kept, Records};
-use super::transaction::{Journal, apply, recover};
+use super::transaction::{Applied, Journal, apply, recover};
 use super::watch::{Watch, Watched};
 use super::whereabouts::Whereabouts;
 use crate::host::error_chain;
@@ -113,7 +113,7 @@ impl Limited {
         is_recent
             && open.applied.as_ref() == Some(wish)
             && !open.watched.as_mut().is_none_or(Watched::take)
-            && open.instance.identity().is_ok_and(|identity| identity == open.kept.record.identity)
+            && open.instance.is_there(&open.kept.record.identity)
     }
 
     /// Looks, and makes true what is wanted. Blocks for as long as memory takes to shrink.
@@ -169,17 +169,18 @@ impl Limited {
             report.actual = actual(&observed, open.instance.kind);
             // What was in force before is kept in force.
             let written = open.kept.record.written.clone();
-            return self.close_gap(open, &written).map(drop);
+            return self.close_gap(open, observed, &written).map(drop);
         }
-        match wish {
-            Wish::Unknown => {}
+        let after = match wish {
+            Wish::Unknown => observed,
             _ if is_left && !foreign.is_empty() => {
                 report.reason = Some(foreign.iter().map(tell_one).collect::<Vec<_>>().join("; "));
                 report.state = LimitState::Changed;
+                observed
             }
-            Wish::Nothing => self.put_back(open)?,
+            Wish::Nothing => self.put_back(open, observed)?,
             Wish::Wears(worn) => {
-                let count = self.close_gap(open, &wanted.knobs)?;
+                let (count, after) = self.close_gap(open, observed, &wanted.knobs)?;
                 if open.applied.as_ref() != Some(wish) && count > 0 {
                     let message = format!(
                         "limits of {}@{} are in force, read back, in {count} steps",
@@ -189,10 +190,11 @@ impl Limited {
                 }
                 open.applied = Some(wish.clone());
                 report.state = in_force(report);
+                after
             }
-        }
+        };
         self.failed = None;
-        report.actual = actual(&open.instance.observe()?, open.instance.kind);
+        report.actual = actual(&after, open.instance.kind);
         Ok(())
     }
 
@@ -238,7 +240,8 @@ impl Limited {
         match find(config, &self.common.config) {
             Ok(found) if found.whereabouts != open.kept.whereabouts => {
                 self.recover(&mut open)?;
-                self.put_back(&mut open)?;
+                let observed = open.instance.observe()?;
+                self.put_back(&mut open, observed)?;
                 self.adopt(found.whereabouts, found.note)
             }
             Ok(found) => Ok(Open { note: found.note, ..open }),
@@ -274,23 +277,26 @@ impl Limited {
         Ok(())
     }
 
-    fn close_gap(&mut self, open: &mut Open, wanted: &Knobs) -> Result<usize, LimitError> {
-        let (record, count) =
-            self.with_journal(open, |instance, record, journal| apply(instance, record, wanted, journal))?;
+    /// Returns how many steps that took, and every knob after it.
+    fn close_gap(&mut self, open: &mut Open, observed: Knobs, wanted: &Knobs) -> Result<(usize, Knobs), LimitError> {
+        let Applied { record, step_count, observed } =
+            self.with_journal(open, |instance, record, journal| apply(instance, record, observed, wanted, journal))?;
         open.kept.record = record;
-        Ok(count)
+        Ok((step_count, observed))
     }
 
-    fn put_back(&mut self, open: &mut Open) -> Result<(), LimitError> {
+    /// Returns every knob after it.
+    fn put_back(&mut self, open: &mut Open, observed: Knobs) -> Result<Knobs, LimitError> {
         if open.kept.record.baseline.is_empty() {
-            return self.common.records.remove(&self.name);
+            self.common.records.remove(&self.name)?;
+            return Ok(observed);
         }
-        self.close_gap(open, &Knobs::new())?;
+        let (_, after) = self.close_gap(open, observed, &Knobs::new())?;
         self.common.records.remove(&self.name)?;
         open.kept.record = Record::of(open.kept.record.identity.clone());
         open.applied = None;
         self.tell("limits.reverted", "limits are as they were before the first persona".to_owned());
-        Ok(())
+        Ok(after)
     }
 
     fn with_journal<T>(

@@ -169,6 +169,7 @@ impl Session {
                 is_new
             });
             if is_whole {
+                senders.outbox.lock().unwrap_or_else(PoisonError::into_inner).tell_everything();
                 senders.snapshots.send_modify(|count| *count += 1);
             }
         }
@@ -214,6 +215,7 @@ async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify
         match outcome {
             Ok(()) => backoff.reset(),
             Err(error) => {
+                outbox.lock().unwrap_or_else(PoisonError::into_inner).tell_everything();
                 if matches!(error, LinkError::Unauthorized(_)) {
                     session.forget().await;
                 }

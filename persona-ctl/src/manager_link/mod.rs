@@ -6,6 +6,7 @@
 mod backoff;
 mod client;
 mod identity;
+mod known;
 mod link;
 mod managers;
 mod outbox;

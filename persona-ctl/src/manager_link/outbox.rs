@@ -7,9 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Report};
+use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Report, WorkloadReport};
 use persona_core::wire::desired::{DesiredState, Item};
+use persona_core::wire::limits::LimitReport;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
+
+use super::known::Known;
 
 /// Most events that wait while the manager is away.
 const EVENT_COUNT_MAX: usize = 1_000;
@@ -20,8 +23,10 @@ const EVENT_COUNT_PER_REPORT: usize = 200;
 /// The report in the making.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
-    /// Everything but events, in its newest form.
+    /// Everything but events, workloads and limits, in its newest form.
     pub report: Report,
+    workloads: Known<Vec<WorkloadReport>>,
+    limits: Known<Vec<LimitReport>>,
     events: VecDeque<AgentEvent>,
     /// What was measured and when, numbered.
     samples: VecDeque<(u64, Instant, SampleBatch)>,
@@ -59,6 +64,22 @@ impl Outbox {
         self.samples.push_back((self.sample_number, Instant::now(), batch));
     }
 
+    /// Says which workloads were found, all of them.
+    pub fn set_workloads(&mut self, workloads: Vec<WorkloadReport>) {
+        self.workloads.set(workloads);
+    }
+
+    /// Says how the limits of all workloads stand.
+    pub fn set_limits(&mut self, limits: Vec<LimitReport>) {
+        self.limits.set(limits);
+    }
+
+    /// Whoever takes the next report may know nothing of this host.
+    pub(super) fn tell_everything(&mut self) {
+        self.workloads.forget();
+        self.limits.forget();
+    }
+
     /// Says which state is in force, from now on.
     pub fn set_in_force(&mut self, state: &DesiredState) {
         if self.in_force.is_none() || self.report.applied != state.generation {
@@ -71,6 +92,7 @@ impl Outbox {
     /// The manager asks what is in force; the answer goes out from the first part on.
     pub(super) fn recall(&mut self, incarnation: u32) {
         self.recall = Some(Recall { incarnation, next_part: 0, items: None });
+        self.tell_everything();
     }
 
     /// The report to send now. Its events stay here until [`sent`](Self::sent).
@@ -82,7 +104,8 @@ impl Outbox {
             SampleBatch { age_ms, ..batch.clone() }
         });
         let samples = samples.collect();
-        Report { events, samples, holdings: self.holdings(), ..self.report.clone() }
+        let (workloads, limits) = (self.workloads.untold(), self.limits.untold());
+        Report { events, samples, workloads, limits, holdings: self.holdings(), ..self.report.clone() }
     }
 
     /// The next part of what is in force, all of it as it was when the first part went out.
@@ -99,6 +122,8 @@ impl Outbox {
 
     /// The manager has taken a report: its events need not be sent again.
     pub fn sent(&mut self, report: &Report) {
+        self.workloads.taken();
+        self.limits.taken();
         // While the report was under way, the oldest may have given way to new ones.
         for event in &report.events {
             if self.events.front() == Some(event) {
@@ -160,6 +185,19 @@ mod tests {
         outbox.push_samples(batch("new"));
         outbox.sent(&report);
         assert_eq!(outbox.to_report().samples.iter().map(|it| it.signals[0].as_str()).collect::<Vec<_>>(), ["new"]);
+    }
+
+    #[test]
+    fn workloads_and_limits_are_told_when_they_change_and_to_every_new_manager() {
+        let mut outbox = Outbox::default();
+        outbox.set_limits(vec![LimitReport::unlimited("web".parse().unwrap())]);
+        let report = outbox.to_report();
+        assert_eq!((report.workloads.is_some(), report.limits.as_ref().map(Vec::len)), (false, Some(1)));
+        outbox.sent(&report);
+        let report = outbox.to_report();
+        assert_eq!((report.workloads, report.limits), (None, None), "unchanged");
+        outbox.tell_everything();
+        assert!(outbox.to_report().limits.is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::host::HostSize;
 use super::look::{Look, Looks, Values};
-use crate::limits::{InstanceConfig, LimitsConfig, Measurements, Place, find, measure};
+use crate::limits::{Gauge, InstanceConfig, LimitsConfig, Measurements, find};
 
 /// An instance that was not found, or is gone, is looked for again after this time: runtimes take theirs to answer.
 const FIND_INTERVAL: Duration = Duration::from_secs(5);
@@ -13,7 +13,7 @@ const FIND_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Instance {
     config: InstanceConfig,
-    places: Option<Vec<Place>>,
+    gauge: Option<Gauge>,
     looked_for: Option<Instant>,
     looks: Looks,
 }
@@ -21,31 +21,31 @@ pub(super) struct Instance {
 impl Instance {
     /// Nothing is looked at yet.
     pub(super) fn new(config: InstanceConfig) -> Self {
-        Self { config, places: None, looked_for: None, looks: Looks::default() }
+        Self { config, gauge: None, looked_for: None, looks: Looks::default() }
     }
 
     /// What it uses now. Blocks for as long as a runtime takes to answer.
     pub(super) fn turn(&mut self, limits: &LimitsConfig, size: HostSize) -> Values {
-        let found = self.find(limits).and_then(|places| measure(&places).ok());
+        let found = self.find(limits).and_then(|gauge| gauge.read().ok());
         match found {
             Some(measured) => self.looks.next(Instant::now(), look_of(&measured, size)),
             None => {
-                self.places = None;
+                self.gauge = None;
                 self.looks.start_anew();
                 Values::new()
             }
         }
     }
 
-    fn find(&mut self, limits: &LimitsConfig) -> Option<Vec<Place>> {
+    fn find(&mut self, limits: &LimitsConfig) -> Option<&mut Gauge> {
         let is_due = self.looked_for.is_none_or(|at| at.elapsed() >= FIND_INTERVAL);
-        if self.places.is_none() && is_due {
+        if self.gauge.is_none() && is_due {
             self.looked_for = Some(Instant::now());
             // Why it is not found is told where limits are kept. A guest may get a group of its own after it has started.
             let places = find(&self.config, limits).ok().map(|found| found.whereabouts.places);
-            self.places = places.filter(|places| !places.is_empty());
+            self.gauge = places.filter(|places| !places.is_empty()).map(|places| Gauge::at(&places));
         }
-        self.places.clone()
+        self.gauge.as_mut()
     }
 }
 
@@ -116,6 +116,8 @@ mod tests {
         std::fs::create_dir(cgroups.join("web")).unwrap();
         assert!(instance.find(&limits).is_none(), "not before its time");
         instance.looked_for = None;
-        assert_eq!(instance.find(&limits).map(|places| places.len()), Some(1));
+        let gauge = instance.find(&limits).expect("it is there by now");
+        std::fs::write(cgroups.join("web/pids.current"), "3").unwrap();
+        assert_eq!(gauge.read().unwrap().pid_count, Some(3));
     }
 }

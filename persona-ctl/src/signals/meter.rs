@@ -13,12 +13,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::host;
 use super::instance::Instance;
-use super::look::{Look, Looks, Values};
+use super::look::{Look, Looks, Name, Values};
+use super::scrape::{Scrapers, Target};
 use crate::limits::{InstanceConfig, LimitsConfig, disks};
 use crate::manager_link::Reporter;
 
 /// What the data plane counted, and when that was read.
 type Counted = Option<(Instant, Arc<Counters>)>;
+
+/// What is measured of a workload beside its traffic.
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    /// Its instance.
+    pub instance: Option<InstanceConfig>,
+    /// Its own page of metrics.
+    pub metrics: Option<Target>,
+}
 
 /// Measures a node and its workloads.
 #[derive(Debug)]
@@ -30,19 +40,28 @@ impl Meter {
     /// Starts to measure, a batch with every [`turn`](Self::turn). Ends with `stop`.
     pub fn start(
         node: NodeName,
-        instances: BTreeMap<WorkloadName, Option<InstanceConfig>>,
+        workloads: BTreeMap<WorkloadName, Measured>,
         limits: LimitsConfig,
         reporter: Reporter,
         stop: &CancellationToken,
     ) -> Self {
         let disks = disks(&limits.sys_block);
-        let instances =
-            instances.into_iter().filter_map(|(name, config)| Some((name, Instance::new(config?)))).collect();
+        let (mut instances, mut pages) = (BTreeMap::new(), BTreeMap::new());
+        for (name, Measured { instance, metrics }) in workloads {
+            instances.extend(instance.map(|config| (name.clone(), Instance::new(config))));
+            pages.extend(metrics.map(|target| (name, target)));
+        }
+        let scrapers = Scrapers::start(pages, &limits, stop);
         let (host, traffic) = Default::default();
-        let round = Round { node, host, disks, instances, traffic, limits };
+        let round = Round { node, host, disks, instances, scrapers, traffic, limits };
         let (counted, receiver) = watch::channel(None);
         tokio::spawn(stop.clone().run_until_cancelled_owned(run(round, receiver, reporter)));
         Self { counted }
+    }
+
+    /// Whether each turn ends with a report.
+    pub fn is_running(&self) -> bool {
+        !self.counted.is_closed()
     }
 
     /// Measures now, or when the last turn is over; with what the data plane counted so far.
@@ -76,6 +95,7 @@ struct Round {
     host: Looks,
     disks: Vec<String>,
     instances: BTreeMap<WorkloadName, Instance>,
+    scrapers: Scrapers,
     traffic: BTreeMap<Option<WorkloadName>, Looks>,
     limits: LimitsConfig,
 }
@@ -87,6 +107,9 @@ impl Round {
         rows.insert(None, self.host.next(Instant::now(), look));
         for (name, instance) in &mut self.instances {
             rows.insert(Some(name.clone()), instance.turn(&self.limits, size));
+        }
+        for (name, values) in self.scrapers.values(Instant::now()) {
+            rows.entry(Some(name.clone())).or_default().extend(values);
         }
         for (workload, look) in traffic_of(&self.node, counters) {
             let values = self.traffic.entry(workload.clone()).or_default().next(at, look);
@@ -132,13 +155,13 @@ fn look_of(traffic: &Traffic) -> Look {
 
 /// A column per signal that somebody has.
 fn table_of(rows: BTreeMap<Option<WorkloadName>, Values>) -> SampleBatch {
-    let names: BTreeSet<&'static str> = rows.values().flat_map(|values| values.keys().copied()).collect();
+    let names: BTreeSet<Name> = rows.values().flat_map(|values| values.keys().cloned()).collect();
     let row = |(workload, values): (Option<WorkloadName>, Values)| SampleRow {
         workload,
         values: names.iter().map(|name| values.get(name).map(|value| *value as f32)).collect(),
     };
     let rows = rows.into_iter().filter(|(_, values)| !values.is_empty()).map(row).collect();
-    SampleBatch { age_ms: 0, signals: names.iter().map(|name| (*name).to_owned()).collect(), rows }
+    SampleBatch { age_ms: 0, signals: names.into_iter().map(Name::into_owned).collect(), rows }
 }
 
 #[cfg(test)]
@@ -170,8 +193,8 @@ mod tests {
     #[test]
     fn a_table_has_a_column_for_each_signal_and_null_where_there_is_none() {
         let rows = [
-            (None, Values::from([("cpu.usage", 0.5)])),
-            (Some("web".parse().unwrap()), Values::from([("memory.bytes", 7.0)])),
+            (None, Values::from([("cpu.usage".into(), 0.5)])),
+            (Some("web".parse().unwrap()), Values::from([("memory.bytes".into(), 7.0)])),
             (Some("gone".parse().unwrap()), Values::new()),
         ];
         let batch = table_of(rows.into());

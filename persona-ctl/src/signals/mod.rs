@@ -1,7 +1,7 @@
 //! What a node measures of itself and of its workloads, once a second, as signals of the catalogue.
 //!
 //! ```text
-//!   /proc, control groups, data plane's counters ─► looks ─two of them─► rates ─► batch ─► report
+//!   /proc, control groups, data plane's counters, workloads' own pages ─► looks ─two of them─► rates ─► batch ─► report
 //! ```
 //! A source that is not there is a signal that is missing, never zero. `rates` is pure; the others only read.
 
@@ -9,5 +9,7 @@ mod host;
 mod instance;
 mod look;
 mod meter;
+mod scrape;
 
-pub use meter::Meter;
+pub use meter::{Measured, Meter};
+pub use scrape::{MetricsConfig, MetricsUrl, ScrapePlace, Selection, Target};

@@ -108,6 +108,12 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("GET", "/v1/explain/{*subject}", READ),
     ("GET", "/v1/status", READ),
     ("GET", "/v1/events", READ),
+    ("POST", "/v1/webhooks", ADMINISTER),
+    ("GET", "/v1/webhooks", ADMINISTER),
+    ("GET", "/v1/webhooks/{name}", ADMINISTER),
+    ("DELETE", "/v1/webhooks/{name}", ADMINISTER),
+    ("GET", "/v1/webhooks/{name}/dead-letters", ADMINISTER),
+    ("POST", "/v1/webhooks/{name}/retry", ADMINISTER),
     ("GET", "/v1/audit/entries", READ),
     ("GET", "/v1/audit/checkpoint", READ),
 ];

@@ -124,7 +124,8 @@ impl Follow {
     }
 }
 
-pub(super) fn view(record: EventRecord) -> EventView {
+/// An event as people see it.
+pub(crate) fn view(record: EventRecord) -> EventView {
     EventView {
         number: record.number,
         time_ms: record.time_ms,

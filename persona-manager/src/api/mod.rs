@@ -31,6 +31,7 @@ mod status;
 mod switch;
 mod views;
 mod web;
+mod webhooks;
 mod workloads;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use self::events::view as event_view;
 use crate::access::gate;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
@@ -142,6 +144,10 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(explain::explain))
         .routes(routes!(status::status))
         .routes(routes!(events::events))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::get, webhooks::delete))
+        .routes(routes!(webhooks::dead_letters))
+        .routes(routes!(webhooks::retry))
         .routes(routes!(audit::entries))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(metrics::metrics))

@@ -65,19 +65,24 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
 /// What keys are sealed for; nothing else is ever encrypted with what comes of it.
 const SEAL_SALT: &[u8] = b"persona root key 1";
 
-/// The key of a root, sealed with the key of another (ChaCha20-Poly1305, RFC 8439, under a key by HKDF, RFC 5869).
+/// The key of a root, sealed with the key of another.
 pub(super) fn seal(root: &Root, opener: &Root) -> Result<String, AuthorityError> {
+    seal_text(&root.key_pem(), &root.id, opener)
+}
+
+/// A secret, sealed with the key of a root (ChaCha20-Poly1305, RFC 8439, under a key by HKDF, RFC 5869). `id` says whose it is.
+pub(super) fn seal_text(text: &str, id: &str, opener: &Root) -> Result<String, AuthorityError> {
     let mut nonce = [0; NONCE_LEN];
     SystemRandom::new().fill(&mut nonce).map_err(|_| AuthorityError::Sealed)?;
-    let mut text = root.key_pem().into_bytes();
-    let key = seal_key(opener, &root.id)?;
-    let associated = Aad::from(root.id.as_bytes());
+    let mut text = text.as_bytes().to_vec();
+    let key = seal_key(opener, id)?;
+    let associated = Aad::from(id.as_bytes());
     key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), associated, &mut text)
         .map_err(|_| AuthorityError::Sealed)?;
     Ok(STANDARD.encode([nonce.as_slice(), &text].concat()))
 }
 
-/// Opens what [`seal`] made of the key of the root with this id.
+/// Opens what [`seal`] or [`seal_text`] made of what has this id.
 pub(super) fn unseal(text: &str, id: &str, opener: &Root) -> Result<String, AuthorityError> {
     let mut bytes = STANDARD.decode(text).map_err(|_| AuthorityError::Sealed)?;
     let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN).ok_or(AuthorityError::Sealed)?;

@@ -24,7 +24,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::store::{RootRecord, RootState, Snapshot, Store};
+use crate::store::{RootRecord, RootState, SealedKey, Snapshot, Store};
 
 pub(crate) use between::client_config;
 pub(crate) use certificate::{AgentCertificate, ends_ms, is_manager, issuer_of};
@@ -102,6 +102,27 @@ impl Authority {
     /// The root that signs now.
     pub(crate) fn signing(&self) -> Arc<Root> {
         self.signing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Seals a secret of something with an id, for whoever has the keys of the roots.
+    pub(crate) fn seal_secret(&self, id: &str, secret: &str) -> Result<SealedKey, AuthorityError> {
+        let signing = self.signing();
+        Ok(SealedKey { by: signing.id.clone(), text: keys::seal_text(secret, id, &signing)? })
+    }
+
+    /// Opens what [`Self::seal_secret`] made.
+    pub(crate) fn open_secret(
+        &self,
+        id: &str,
+        sealed: &SealedKey,
+        snapshot: &Snapshot,
+    ) -> Result<String, AuthorityError> {
+        let signing = self.signing();
+        if sealed.by == signing.id {
+            return keys::unseal(&sealed.text, id, &signing);
+        }
+        let record = snapshot.roots.get(&sealed.by).ok_or(AuthorityError::Root)?;
+        keys::unseal(&sealed.text, id, &read_root(&self.directory, record)?)
     }
 
     /// Takes over what the store says of roots by now. Whoever else is about to waits: both write the same files.

@@ -31,11 +31,12 @@ pub(crate) use numbers::{NumberRecord, Numbers};
 pub(crate) use persona_names::PersonaNames;
 pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
-    AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, Claim, Cross, DocumentRecord, EdgeDetails,
-    EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget, NodeDetails, NodeShare,
-    OnceRecord, Override, PlannedRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
-    RevocationRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord,
-    SubjectRecord, VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord, WorkloadRecord, weight_default,
+    AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, Claim, Cross, DeadLetterRecord,
+    DocumentRecord, EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, NetworkTarget,
+    NodeDetails, NodeShare, OnceRecord, Override, PlannedRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord,
+    RecoveryRecord, RevocationRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord,
+    SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord, WebhookRecord,
+    WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

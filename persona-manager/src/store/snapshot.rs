@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::numbers::Numbers;
 use super::records::{
-    AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
-    JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
-    RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord,
-    WebLinkRecord, WebSessionRecord, WorkloadRecord,
+    AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DeadLetterRecord, DocumentRecord,
+    HeardRecord, JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord,
+    RecoveryRecord, RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord,
+    VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -73,6 +73,10 @@ pub(crate) struct Snapshot {
     pub web_links: Records<WebLinkRecord>,
     /// Sessions of people at the page, by id.
     pub web_sessions: Records<WebSessionRecord>,
+    /// Where events are sent.
+    pub webhooks: Records<WebhookRecord>,
+    /// Events that were not taken there, by webhook and number.
+    pub dead_letters: Records<DeadLetterRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -194,11 +198,15 @@ pub(crate) enum Table {
     WebLinks,
     /// [`WebSessionRecord`].
     WebSessions,
+    /// [`WebhookRecord`].
+    Webhooks,
+    /// [`DeadLetterRecord`].
+    DeadLetters,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -219,6 +227,8 @@ impl Table {
         Self::Reached,
         Self::WebLinks,
         Self::WebSessions,
+        Self::Webhooks,
+        Self::DeadLetters,
     ];
 
     /// Its name, the same in every backend.
@@ -244,6 +254,8 @@ impl Table {
             Self::Reached => "reached",
             Self::WebLinks => "web_links",
             Self::WebSessions => "web_sessions",
+            Self::Webhooks => "webhooks",
+            Self::DeadLetters => "dead_letters",
         }
     }
 }
@@ -272,6 +284,8 @@ impl Snapshot {
             Table::Reached => insert::<ReachedRecord>(self, body),
             Table::WebLinks => insert::<WebLinkRecord>(self, body),
             Table::WebSessions => insert::<WebSessionRecord>(self, body),
+            Table::Webhooks => insert::<WebhookRecord>(self, body),
+            Table::DeadLetters => insert::<DeadLetterRecord>(self, body),
         }
     }
 
@@ -298,6 +312,8 @@ impl Snapshot {
             Table::Reached => remove::<ReachedRecord>(self, key),
             Table::WebLinks => remove::<WebLinkRecord>(self, key),
             Table::WebSessions => remove::<WebSessionRecord>(self, key),
+            Table::Webhooks => remove::<WebhookRecord>(self, key),
+            Table::DeadLetters => remove::<DeadLetterRecord>(self, key),
         }
     }
 
@@ -337,6 +353,8 @@ impl Snapshot {
         collect(&self.reached, &mut all);
         collect(&self.web_links, &mut all);
         collect(&self.web_sessions, &mut all);
+        collect(&self.webhooks, &mut all);
+        collect(&self.dead_letters, &mut all);
         all
     }
 }
@@ -458,6 +476,15 @@ record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());
 record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.clone(), it.name.clone()), |key| {
     format!("{} {}", key.0, key.1)
 });
+record!(WebhookRecord, String, Webhooks, webhooks, |it| it.name.clone(), |key| key.clone());
+record!(
+    DeadLetterRecord,
+    (String, u64),
+    DeadLetters,
+    dead_letters,
+    |it| (it.webhook.clone(), it.event),
+    |key| format!("{} {:020}", key.0, key.1)
+);
 record!(ReachedRecord, u64, Reached, reached, |it| it.minute_end_ms, |key| format!("{key:020}"));
 record!(WebLinkRecord, String, WebLinks, web_links, |it| it.id.clone(), |key| key.clone());
 record!(WebSessionRecord, String, WebSessions, web_sessions, |it| it.id.clone(), |key| key.clone());

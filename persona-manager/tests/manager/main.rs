@@ -25,3 +25,4 @@ mod shares;
 mod support;
 mod versions;
 mod web;
+mod webhooks;

@@ -1,10 +1,12 @@
 //! Limits come into force as the kernel tells it, and go back byte by byte.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use persona_core::limit::Limits;
 use persona_core::wire::limits::LimitState;
-use persona_ctl::limits::{LimitsConfig, Version, Wish, measure};
+use persona_ctl::limits::{Gauge, LimitsConfig, Version, Wish, measure};
 
 use super::child;
 use super::group::Group;
@@ -70,6 +72,21 @@ fn what_an_instance_uses_is_measured_and_a_quota_holds_it() {
     println!("{used:?}");
     assert!(used.cpu_throttled_us.unwrap() > 0 && used.memory_bytes.unwrap() > 0 && used.pid_count.unwrap() > 0);
     assert_eq!(used.oom_kill_count, Some(0));
+}
+
+#[test]
+fn a_group_that_is_gone_or_made_anew_is_not_taken_for_the_one_that_is_measured() {
+    let Some(group) = Group::new() else { return };
+    let mut gauge = Gauge::at(&group.places);
+    gauge.read().unwrap();
+    let before = gauge.read().unwrap();
+    assert_eq!((before.pid_count, before.memory_bytes.is_some()), (Some(0), true));
+    let folders: BTreeSet<&PathBuf> = group.places.iter().map(|place| &place.folder).collect();
+    folders.iter().for_each(|folder| std::fs::remove_dir(folder).unwrap());
+    assert!(gauge.read().unwrap_err().is_gone());
+    folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    assert!(gauge.read().unwrap_err().is_gone(), "it has the same name, and is another");
+    assert_eq!(Gauge::at(&group.places).read().unwrap().pid_count, Some(0));
 }
 
 /// Figures for the reader of the log; nothing is asserted about time.

@@ -74,7 +74,7 @@ fn write(state: &Path, whereabouts: &Whereabouts, at: usize) -> Result<(), Limit
     let mut store =
         |record: &Record| records.store(&name, &Kept { whereabouts: whereabouts.clone(), record: record.clone() });
     let mut journal = Journal { store: &mut store, patience: Patience::default() };
-    apply(&mut instance, &record, &wanted.knobs, &mut journal).map(drop)
+    apply(&mut instance, &record, base, &wanted.knobs, &mut journal).map(drop)
 }
 
 /// Control groups whose writer kills itself when it has written so often.

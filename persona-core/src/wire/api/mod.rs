@@ -24,6 +24,7 @@
 //! | `POST /v1/activation` · `DELETE /v1/activation/{subject}` | [`Trigger`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
 //! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
+//! | `POST/GET /v1/webhooks` · `GET/DELETE /{name}` · `/dead-letters` · `POST /{name}/retry` | [`NewWebhook`] → [`WebhookSecret`] · [`WebhookView`] · [`DeadLetterView`] |
 //! | `GET /v1/events?since=&follow=&limit=` | → [`Page`] of [`EventView`], or an NDJSON stream with `follow=true` |
 //!
 //! Errors are `application/problem+json` (RFC 9457): [`Problem`]. Lists are [`Page`]s. One document, setting, node or edge has an
@@ -41,6 +42,7 @@ mod join_tokens;
 mod status;
 mod subjects;
 mod web;
+mod webhooks;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
 pub use activation::{ActivationView, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
@@ -54,3 +56,4 @@ pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};
 pub use web::{CSRF_HEADER, LogIn, NewWebLink, WebLink, WebSessionView};
+pub use webhooks::{DeadLetterView, NewWebhook, Retried, RetryDeadLetters, WebhookSecret, WebhookView};

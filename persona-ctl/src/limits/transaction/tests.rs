@@ -54,7 +54,8 @@ impl Fake {
         let mut journal = Journal { store: &mut store, patience };
         let mut instance = Instance::new(InstanceKind::Processes, vec![Box::new(self.clone())]);
         let record = recover(&mut instance, &record, &mut journal)?;
-        apply(&mut instance, &record, &wanted, &mut journal).map(|(_, count)| count)
+        let observed = instance.observe()?;
+        apply(&mut instance, &record, observed, &wanted, &mut journal).map(|applied| applied.step_count)
     }
 
     fn knobs(&self) -> Knobs {

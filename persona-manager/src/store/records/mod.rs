@@ -13,6 +13,7 @@ mod revocations;
 mod roots;
 mod subjects;
 mod web;
+mod webhooks;
 
 pub(crate) use persona_core::audit::AuditEntry as EventRecord;
 pub(crate) use persona_core::health::EdgeState;
@@ -32,6 +33,7 @@ pub(crate) use revocations::RevocationRecord;
 pub(crate) use roots::{Cross, RootRecord, RootState, SealedKey};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};
 pub(crate) use web::{WebLinkRecord, WebOwner, WebSessionRecord};
+pub(crate) use webhooks::{DeadLetterRecord, WebhookRecord};
 
 /// A hash as a backend has it. What is none counts as missing, which checking the chain finds.
 pub(super) fn read_hash(text: Option<String>) -> Option<persona_core::audit::EventHash> {
