@@ -26,6 +26,7 @@ pub mod ownership;
 pub mod plan;
 pub mod predict;
 pub mod reach;
+pub mod rollout;
 pub mod signal;
 pub mod trial;
 pub mod units;

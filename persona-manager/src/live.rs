@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
 use crate::planning::Keeper;
+use crate::rollouts::Watches;
 use crate::store::AgentId;
 use crate::tasks::shares::Usage;
 
@@ -95,6 +96,8 @@ pub(crate) struct Live {
     planning: Mutex<Keeper>,
     /// What wearers of totals over all nodes use.
     usage: Mutex<Usage>,
+    /// What is seen of rollouts.
+    rollouts: Mutex<Watches>,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -114,9 +117,9 @@ impl Live {
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
         let (agents, registered, holdings, activations) = Default::default();
-        let (planning, usage, steps) = (Mutex::default(), Mutex::default(), StepWatch::default());
+        let (planning, usage, rollouts, steps) = Default::default();
         let wake = Notify::new();
-        Self { agents, registered, holdings, activations, planning, usage, started, clock, steps, wake }
+        Self { agents, registered, holdings, activations, planning, usage, rollouts, started, clock, steps, wake }
     }
 
     /// Since when agents report here: nobody was silent before.
@@ -134,6 +137,7 @@ impl Live {
         self.activations.start_anew();
         *self.planning() = Keeper::default();
         *self.usage() = Usage::default();
+        *self.rollouts() = Watches::default();
     }
 
     /// Where the plan wants everybody.
@@ -144,6 +148,11 @@ impl Live {
     /// What wearers of totals over all nodes use.
     pub(crate) fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is seen of rollouts.
+    pub(crate) fn rollouts(&self) -> MutexGuard<'_, Watches> {
+        self.rollouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all agents last reported.

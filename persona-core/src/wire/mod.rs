@@ -13,6 +13,7 @@ pub mod limits;
 pub mod load;
 pub mod planning;
 pub mod reach;
+pub mod rollouts;
 pub mod signals;
 mod space;
 pub mod tunnel;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use persona_core::audit::{AuditSeal, EventHash};
 use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
-use persona_core::ids::{Generation, LeaseId, SubjectId, Vni};
+use persona_core::ids::{Generation, LeaseId, RolloutName, SubjectId, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,8 +14,8 @@ use super::numbers::Numbers;
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DocumentRecord, HeardRecord,
     JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
-    RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord,
-    WorkloadRecord,
+    RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord,
+    SubjectRecord, VersionRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -69,6 +69,10 @@ pub(crate) struct Snapshot {
     pub signals: Records<SignalRecord>,
     /// What changes have reached of the fleet, by the end of each minute.
     pub reached: Records<ReachedRecord>,
+    /// Rollouts by name, and for a while those that are over.
+    pub rollouts: Records<RolloutRecord>,
+    /// Their members.
+    pub rollout_members: Records<RolloutMemberRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -88,6 +92,12 @@ impl Snapshot {
     pub(crate) fn signals_of(&self, subject: &SubjectId) -> impl Iterator<Item = &Arc<SignalRecord>> {
         let all = self.signals.range((subject.clone(), String::new())..);
         all.take_while(move |((of, _), _)| of == subject).map(|(_, record)| record)
+    }
+
+    /// The members of a rollout that is not over.
+    pub(crate) fn members_of(&self, rollout: &RolloutName) -> impl Iterator<Item = &Arc<RolloutMemberRecord>> {
+        let all = self.rollout_members.range((rollout.clone(), String::new())..);
+        all.take_while(move |((of, _), _)| of == rollout).map(|(_, member)| member)
     }
 
     /// A document that is not deleted.
@@ -186,11 +196,15 @@ pub(crate) enum Table {
     Signals,
     /// [`ReachedRecord`].
     Reached,
+    /// [`RolloutRecord`].
+    Rollouts,
+    /// [`RolloutMemberRecord`].
+    RolloutMembers,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -209,6 +223,8 @@ impl Table {
         Self::Once,
         Self::Signals,
         Self::Reached,
+        Self::Rollouts,
+        Self::RolloutMembers,
     ];
 
     /// Its name, the same in every backend.
@@ -232,6 +248,8 @@ impl Table {
             Self::Once => "once",
             Self::Signals => "signals",
             Self::Reached => "reached",
+            Self::Rollouts => "rollouts",
+            Self::RolloutMembers => "rollout_members",
         }
     }
 }
@@ -258,6 +276,8 @@ impl Snapshot {
             Table::Once => insert::<OnceRecord>(self, body),
             Table::Signals => insert::<SignalRecord>(self, body),
             Table::Reached => insert::<ReachedRecord>(self, body),
+            Table::Rollouts => insert::<RolloutRecord>(self, body),
+            Table::RolloutMembers => insert::<RolloutMemberRecord>(self, body),
         }
     }
 
@@ -282,6 +302,8 @@ impl Snapshot {
             Table::Once => remove::<OnceRecord>(self, key),
             Table::Signals => remove::<SignalRecord>(self, key),
             Table::Reached => remove::<ReachedRecord>(self, key),
+            Table::Rollouts => remove::<RolloutRecord>(self, key),
+            Table::RolloutMembers => remove::<RolloutMemberRecord>(self, key),
         }
     }
 
@@ -319,6 +341,8 @@ impl Snapshot {
         collect(&self.once, &mut all);
         collect(&self.signals, &mut all);
         collect(&self.reached, &mut all);
+        collect(&self.rollouts, &mut all);
+        collect(&self.rollout_members, &mut all);
         all
     }
 }
@@ -441,3 +465,12 @@ record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.cl
     format!("{} {}", key.0, key.1)
 });
 record!(ReachedRecord, u64, Reached, reached, |it| it.minute_end_ms, |key| format!("{key:020}"));
+record!(RolloutRecord, RolloutName, Rollouts, rollouts, |it| it.name.clone(), |key| key.to_string());
+record!(
+    RolloutMemberRecord,
+    (RolloutName, String),
+    RolloutMembers,
+    rollout_members,
+    |it| (it.rollout.clone(), it.subject.to_string()),
+    |key| format!("{} {}", key.0, key.1)
+);

@@ -57,7 +57,7 @@ impl Reports {
     }
 
     /// Whether an agent did not report for too long.
-    pub(super) fn is_silent(&self, id: &AgentId) -> bool {
+    pub(crate) fn is_silent(&self, id: &AgentId) -> bool {
         self.silent_ms(id) > self.silent_after_ms
     }
 

@@ -1,5 +1,6 @@
 //! Who wears what: for one subject, the decision, its lease, and what follows for every section.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::facts::Facts;
 use super::grant::{held_pool, target};
 use super::reports::Reports;
 use super::tell::{note_change, sections, why_nothing};
+use crate::rollouts::moved_to;
 use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
 
 /// Why a persona is worn whose activation was triggered.
@@ -29,12 +31,25 @@ pub(crate) struct Outfit {
     pub(crate) allowed: Vec<PersonaName>,
 }
 
-/// The personas at their newest version, by name.
+/// The personas by name, each in one version.
 pub(crate) type Personas<'a> = BTreeMap<&'a PersonaName, (u32, &'a PersonaDocument)>;
 
-/// The personas of a snapshot.
+/// The personas of a snapshot in the versions in force.
 pub(crate) fn personas_of(snapshot: &Snapshot) -> Personas<'_> {
     snapshot.personas().map(|entry| (&entry.document.metadata.name, (entry.version, entry.document))).collect()
+}
+
+/// The personas in the versions that a subject wears: those that a rollout has moved it to, else those in force.
+pub(super) fn personas_for<'a, 'b>(
+    snapshot: &'a Snapshot,
+    in_force: &'b Personas<'a>,
+    subject: &SubjectId,
+) -> Cow<'b, Personas<'a>> {
+    let mut personas = Cow::Borrowed(in_force);
+    for (step, document) in moved_to(snapshot, subject) {
+        personas.to_mut().insert(&document.metadata.name, (step.to, document));
+    }
+    personas
 }
 
 /// Decides what a subject wears. Changes nothing.
@@ -112,7 +127,8 @@ pub(super) fn is_draining(snapshot: &Snapshot, subject: &SubjectId) -> bool {
     node.and_then(|agent| agent.node()).is_some_and(|node| node.draining)
 }
 
-fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> BTreeMap<String, String> {
+/// The labels that selectors match.
+pub(crate) fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> BTreeMap<String, String> {
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
     match subject {
         SubjectId::Node(_) => node.map(|node| node.labels.clone()).unwrap_or_default(),
@@ -222,7 +238,8 @@ fn without_network<'a>(layered: &LayeredPersona<'a>) -> Vec<LayeredPersona<'a>> 
 pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, subject: &SubjectId) -> Outfit {
     let snapshot = draft.state().clone();
     let known = snapshot.subjects.get(subject);
-    let personas = personas_of(&snapshot);
+    let in_force = personas_of(&snapshot);
+    let personas = personas_for(&snapshot, &in_force, subject);
     let groups = facts.groups_from(subject.node(), reports);
     let outfit = decide(&snapshot, &personas, facts, &groups, subject, known.map(Arc::as_ref));
     if known.is_none() && outfit.bindings.is_empty() && matches!(subject, SubjectId::Node(_)) {

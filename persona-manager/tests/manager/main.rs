@@ -17,6 +17,7 @@ mod reach;
 mod recovery;
 mod removal;
 mod revocation;
+mod rollouts;
 mod room;
 mod rotation;
 mod shares;

@@ -10,6 +10,7 @@ mod planned;
 mod reached;
 mod recovery;
 mod revocations;
+mod rollouts;
 mod roots;
 mod subjects;
 
@@ -28,6 +29,7 @@ pub(crate) use planned::PlannedRecord;
 pub(crate) use reached::ReachedRecord;
 pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
+pub(crate) use rollouts::{MovedRecord, RolloutMemberRecord, RolloutRecord};
 pub(crate) use roots::{Cross, RootRecord, RootState, SealedKey};
 pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};
 
