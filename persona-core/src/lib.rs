@@ -9,6 +9,7 @@ pub mod assign;
 pub mod audit;
 pub mod capacity;
 pub mod compose;
+pub mod conditions;
 pub mod divide;
 pub mod document;
 pub mod fleet_share;

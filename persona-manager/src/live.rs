@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use persona_core::ids::{EdgeName, Generation, LeaseId};
 use persona_core::wire::agent::{Counters, EdgeHealth, Holdings, LeaseUse, Rejection, Report};
+use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::Item;
 use persona_core::wire::limits::LimitReport;
 use persona_core::wire::tunnel::TunnelReport;
@@ -58,6 +59,8 @@ pub(crate) struct AgentLive {
     pub leases: BTreeMap<LeaseId, LeaseUse>,
     /// Nodes: the least MTU of the ways to edges, bytes.
     pub underlay_mtu: Option<u32>,
+    /// Nodes: what they measured when they last asked for an assignment.
+    pub conditions: Option<Conditions>,
     /// Its encrypted tunnels.
     pub tunnel: TunnelReport,
     /// Nodes: the limits of workloads.
@@ -240,6 +243,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
         leases: lease_uses(kept.as_ref(), report),
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
+        conditions: report.conditions.clone().or(kept.as_ref().and_then(|kept| kept.conditions.clone())),
         tunnel: report.tunnel.clone().or(kept.as_ref().map(|kept| kept.tunnel.clone())).unwrap_or_default(),
         limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
         bits_per_sec: rate(before, report, moved, now),
@@ -296,6 +300,7 @@ fn differs(before: &AgentLive, after: &AgentLive) -> bool {
         || before.rejected != after.rejected
         || before.drained != after.drained
         || before.outside_alive != after.outside_alive
+        || before.conditions != after.conditions
         || alive(before) != alive(after)
 }
 

@@ -64,7 +64,8 @@ impl Assigner {
             let record = snapshot.subjects.get(&subject).map(Arc::as_ref);
             let groups = facts.groups_from(subject.node(), &reports);
             let personas = wear::personas_for(snapshot, &personas, &subject);
-            let outfit = wear::decide(snapshot, &personas, &facts, &groups, &subject, record);
+            let paths = (&groups, reports.conditions(subject.node()));
+            let outfit = wear::decide(snapshot, &personas, &facts, paths, &subject, record);
             (subject, outfit)
         };
         let outfits = subjects_of(snapshot).into_iter().map(outfit).collect();
@@ -117,7 +118,8 @@ impl Assigner {
         let record = snapshot.subjects.get(subject).map(Arc::as_ref);
         let in_force = wear::personas_of(snapshot);
         let personas = wear::personas_for(snapshot, &in_force, subject);
-        wear::decide(snapshot, &personas, &facts, &groups, subject, record)
+        let paths = (&groups, reports.conditions(subject.node()));
+        wear::decide(snapshot, &personas, &facts, paths, subject, record)
     }
 
     /// The state as the next pass would leave it, as far as who wears what goes. It is for looking only.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use persona_core::health::{EdgeState, Fence, Says, Testimony, WitnessKind, fence};
-use persona_core::ids::{EdgeName, Generation};
+use persona_core::ids::{EdgeName, Generation, NodeName};
 use persona_core::wire::agent::Role;
+use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::ProbeItem;
 
 use crate::live::{AgentLive, Live};
@@ -54,6 +55,11 @@ impl Reports {
     /// What an agent last reported.
     pub(crate) fn get(&self, id: &AgentId) -> Option<&AgentLive> {
         self.agents.get(id)
+    }
+
+    /// What a node measured when it last asked for an assignment by itself.
+    pub(super) fn conditions(&self, node: &NodeName) -> Option<&Conditions> {
+        self.agents.get(&AgentId::node(node))?.conditions.as_ref()
     }
 
     /// Whether an agent did not report for too long.

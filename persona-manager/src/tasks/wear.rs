@@ -8,6 +8,7 @@ use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Que
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
+use persona_core::wire::conditions::Conditions;
 
 use super::facts::Facts;
 use super::grant::{held_pool, target};
@@ -29,6 +30,8 @@ pub(crate) struct Outfit {
     pub(crate) bindings: Vec<String>,
     /// Every persona that it may wear.
     pub(crate) allowed: Vec<PersonaName>,
+    /// What its node measured when it asked, of the path to the group that was picked.
+    pub(crate) measured: Option<String>,
 }
 
 /// The personas by name, each in one version.
@@ -57,7 +60,7 @@ pub(super) fn decide(
     snapshot: &Snapshot,
     personas: &Personas<'_>,
     facts: &Facts,
-    groups: &BTreeMap<GroupName, GroupFacts>,
+    (groups, conditions): (&BTreeMap<GroupName, GroupFacts>, Option<&Conditions>),
     subject: &SubjectId,
     record: Option<&SubjectRecord>,
 ) -> Outfit {
@@ -82,6 +85,7 @@ pub(super) fn decide(
         activated: activated.get(&Section::Network).copied(),
         requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
         wants: node.map_or(&no_capabilities, |node| &node.capabilities),
+        uplink_bps: conditions.and_then(|conditions| conditions.rate_bps),
     });
     let allowed: Vec<PersonaName> = candidates.iter().map(|candidate| candidate.persona.clone()).collect();
     let chosen = Chosen {
@@ -94,7 +98,9 @@ pub(super) fn decide(
             .collect(),
     };
     let layers = layers(personas, &bindings, &chosen);
+    let measured = conditions.zip(decision.pick.as_ref()).map(|(conditions, pick)| conditions.told(&pick.group));
     Outfit {
+        measured,
         effective: compose(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
@@ -241,7 +247,8 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
     let in_force = personas_of(&snapshot);
     let personas = personas_for(&snapshot, &in_force, subject);
     let groups = facts.groups_from(subject.node(), reports);
-    let outfit = decide(&snapshot, &personas, facts, &groups, subject, known.map(Arc::as_ref));
+    let paths = (&groups, reports.conditions(subject.node()));
+    let outfit = decide(&snapshot, &personas, facts, paths, subject, known.map(Arc::as_ref));
     if known.is_none() && outfit.bindings.is_empty() && matches!(subject, SubjectId::Node(_)) {
         return outfit;
     }

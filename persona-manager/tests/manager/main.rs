@@ -5,6 +5,7 @@ mod access;
 mod activation;
 mod api;
 mod audit;
+mod conditions;
 mod cuts;
 mod disk;
 mod encrypted;
