@@ -9,6 +9,7 @@ use persona_core::wire::api::{Applied, AppliedDocument, ProblemPart};
 use serde_json::json;
 
 use crate::error::{Kind as RefusalKind, Refusal};
+use crate::rollouts;
 use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
 use crate::tasks::reports::Reports;
 use crate::tasks::room::findings;
@@ -106,6 +107,7 @@ pub(crate) fn roll_back(
 pub(crate) fn delete(draft: &mut Draft, kind: Kind, name: &str, expected: &Expected) -> Result<(), Refusal> {
     let record = existing(draft.state(), kind, name)?;
     expected.check(draft.state(), kind, name)?;
+    rollouts::check_free(draft.state(), kind, name)?;
     let users = users(draft.state(), kind, name);
     if !users.is_empty() {
         let detail = format!("{kind} {name} is in use: {}; change that first", users.join("; "));
@@ -143,12 +145,13 @@ fn store(draft: &mut Draft, document: &Document) -> Result<AppliedDocument, Refu
     };
     let mut version = before.as_ref().map_or(0, |record| record.latest);
     if outcome != "unchanged" {
-        version += 1;
+        rollouts::check_free(draft.state(), kind, &name)?;
+        version = before.as_ref().map_or(0, |record| record.latest.max(record.given)) + 1;
         let vni = vni_of(draft, kind, before.as_deref())?;
         let message = format!("{kind} {name} version {version} was {outcome}");
         let details = json!({ "version": version, "digest": digest });
         draft.event(&format!("document.{outcome}"), about(kind, &name), draft.actor(), message, details);
-        draft.put(DocumentRecord { kind, name: name.clone(), latest: version, deleted: false, vni });
+        draft.put(DocumentRecord { kind, name: name.clone(), latest: version, given: version, deleted: false, vni });
         draft.put(VersionRecord {
             kind,
             name: name.clone(),
@@ -283,8 +286,13 @@ fn users(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<String> {
             };
             let personas = snapshot.personas().filter(|entry| names(&entry.document.spec));
             let personas = personas.map(|entry| format!("persona {} names it", entry.document.metadata.name));
+            let coming = rollouts::candidates(snapshot).filter(|(_, document)| names(&document.spec));
+            let coming = coming.map(|(step, _)| format!("persona {} version {} names it", step.persona, step.to));
             let leases = snapshot.leases.values().filter(|lease| lease.pool.as_str() == name);
-            personas.chain(leases.map(|lease| format!("lease {} of {} is from it", lease.id, lease.subject))).collect()
+            personas
+                .chain(coming)
+                .chain(leases.map(|lease| format!("lease {} of {} is from it", lease.id, lease.subject)))
+                .collect()
         }
     }
 }

@@ -30,6 +30,7 @@ mod planning;
 mod pushed;
 mod reach;
 mod revocation;
+mod rollouts;
 mod server;
 #[cfg(test)]
 mod simulation;

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use persona_core::ids::{EdgeName, Generation, LeaseId};
 use persona_core::wire::agent::{Counters, EdgeHealth, Holdings, LeaseUse, Rejection, Report};
+use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::Item;
 use persona_core::wire::limits::LimitReport;
 use persona_core::wire::tunnel::TunnelReport;
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
 use crate::planning::Keeper;
+use crate::rollouts::Watches;
 use crate::store::AgentId;
 use crate::tasks::shares::Usage;
 use crate::webhooks::Troubles;
@@ -58,6 +60,8 @@ pub(crate) struct AgentLive {
     pub leases: BTreeMap<LeaseId, LeaseUse>,
     /// Nodes: the least MTU of the ways to edges, bytes.
     pub underlay_mtu: Option<u32>,
+    /// Nodes: what they measured when they last asked for an assignment.
+    pub conditions: Option<Conditions>,
     /// Its encrypted tunnels.
     pub tunnel: TunnelReport,
     /// Nodes: the limits of workloads.
@@ -98,6 +102,8 @@ pub(crate) struct Live {
     usage: Mutex<Usage>,
     /// Why webhooks do not get through.
     pub webhook_troubles: Troubles,
+    /// What is seen of rollouts.
+    rollouts: Mutex<Watches>,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -117,7 +123,7 @@ impl Live {
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
         let (agents, registered, holdings, activations) = Default::default();
-        let (planning, usage, steps) = (Mutex::default(), Mutex::default(), StepWatch::default());
+        let (planning, usage, rollouts, steps) = Default::default();
         let (wake, webhook_troubles) = (Notify::new(), Troubles::default());
         Self {
             agents,
@@ -127,6 +133,7 @@ impl Live {
             planning,
             usage,
             webhook_troubles,
+            rollouts,
             started,
             clock,
             steps,
@@ -149,6 +156,7 @@ impl Live {
         self.activations.start_anew();
         *self.planning() = Keeper::default();
         *self.usage() = Usage::default();
+        *self.rollouts() = Watches::default();
     }
 
     /// Where the plan wants everybody.
@@ -159,6 +167,11 @@ impl Live {
     /// What wearers of totals over all nodes use.
     pub(crate) fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is seen of rollouts.
+    pub(crate) fn rollouts(&self) -> MutexGuard<'_, Watches> {
+        self.rollouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all agents last reported.
@@ -246,6 +259,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
         leases: lease_uses(kept.as_ref(), report),
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
+        conditions: report.conditions.clone().or(kept.as_ref().and_then(|kept| kept.conditions.clone())),
         tunnel: report.tunnel.clone().or(kept.as_ref().map(|kept| kept.tunnel.clone())).unwrap_or_default(),
         limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
         bits_per_sec: rate(before, report, moved, now),
@@ -302,6 +316,7 @@ fn differs(before: &AgentLive, after: &AgentLive) -> bool {
         || before.rejected != after.rejected
         || before.drained != after.drained
         || before.outside_alive != after.outside_alive
+        || before.conditions != after.conditions
         || alive(before) != alive(after)
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What repairs is never asked: failover and health act by themselves, rollbacks and revocations do not come here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use persona_core::ids::{PersonaName, SubjectId};
 use persona_core::reach::{Reached, TooFar, is_counted, used};
@@ -90,11 +90,22 @@ fn refusal(refused: &TooFar, now_ms: u64) -> Refusal {
     Refusal::new(Kind::ReachExceeded, detail).with_parts(parts).with_retry_after(wait_secs)
 }
 
-/// Subjects that a change of documents dresses otherwise: what the next pass would make of the state before and after.
+/// How many subjects a change of documents dresses otherwise.
 pub(crate) fn of_documents(assigner: &Assigner, before: &Snapshot, after: &Snapshot) -> u32 {
+    changed_by(assigner, before, after).len() as u32
+}
+
+/// Subjects that a change of documents dresses otherwise: what the next pass would make of the state before and after.
+pub(crate) fn changed_by(assigner: &Assigner, before: &Snapshot, after: &Snapshot) -> BTreeSet<SubjectId> {
     let (old, new) = (worn(&assigner.settled(before)), worn(&assigner.settled(after)));
-    let changed = old.keys().chain(new.keys().filter(|subject| !old.contains_key(*subject)));
-    changed.filter(|subject| old.get(*subject) != new.get(*subject)).count() as u32
+    let changed = old.keys().chain(new.keys()).filter(|subject| old.get(*subject) != new.get(*subject));
+    changed.cloned().collect()
+}
+
+/// How many more subjects may be reached now. None: any number.
+pub(crate) fn left(snapshot: &Snapshot, now_ms: u64) -> Option<u32> {
+    let limit = settings_in(snapshot).limit?;
+    Some(limit.allowed(fleet_count(snapshot)).saturating_sub(used(&past(snapshot), now_ms)))
 }
 
 /// Subjects whose flows take another way when an edge takes more, fewer or none of them: its share of those of its group.
@@ -104,8 +115,7 @@ pub(crate) fn of_edge(snapshot: &Snapshot, name: &str) -> u32 {
     let all: u64 = peers.map(|peer| u64::from(peer.weight)).sum();
     let holds =
         |lease: &&std::sync::Arc<crate::store::LeaseRecord>| lease.group == edge.group && lease.state.is_at_edges();
-    let holders: std::collections::BTreeSet<&SubjectId> =
-        snapshot.leases.values().filter(holds).map(|lease| &lease.subject).collect();
+    let holders: BTreeSet<&SubjectId> = snapshot.leases.values().filter(holds).map(|lease| &lease.subject).collect();
     (holders.len() as u64 * u64::from(edge.weight)).div_ceil(all.max(1)) as u32
 }
 
@@ -137,9 +147,9 @@ fn fleet_count(snapshot: &Snapshot) -> u32 {
     subjects_of(snapshot).len() as u32
 }
 
-/// Notes what was reached, and forgets what counts no longer.
-fn note(draft: &mut Draft, subject_count: u32) {
-    if subject_count == 0 {
+/// Notes what was reached while there is a limit, and forgets what counts no longer.
+pub(crate) fn note(draft: &mut Draft, subject_count: u32) {
+    if subject_count == 0 || settings_in(draft.state()).limit.is_none() {
         return;
     }
     let now_ms = draft.now_ms();

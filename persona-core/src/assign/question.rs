@@ -27,6 +27,8 @@ pub struct Question<'a> {
     pub requested: &'a [Capability],
     /// Capabilities that the subject's node wants, good to have.
     pub wants: &'a [Capability],
+    /// What the node's uplink carries, bits per second. None: it does not say.
+    pub uplink_bps: Option<u64>,
 }
 
 impl Question<'_> {
@@ -87,6 +89,8 @@ pub struct GroupFacts {
     pub bits_per_sec_capacity: Option<u64>,
     /// Least round-trip time from the subject's node, microseconds.
     pub rtt_us: Option<u32>,
+    /// Share of the node's probes on that path that stay unanswered, 0 to 1. None: the node does not say.
+    pub loss: Option<f32>,
 }
 
 impl GroupFacts {

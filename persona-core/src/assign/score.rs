@@ -27,6 +27,13 @@ const LOAD: f64 = -8.0;
 const DISTANCE_PER_10_MS: f64 = -1.0;
 const DISTANCE_MIN: f64 = -8.0;
 
+/// Each hundredth of probes that stay unanswered, down to [`LOSS_MIN`]: more than a place in the binding's order.
+const LOSS_PER_PERCENT: f64 = -5.0;
+const LOSS_MIN: f64 = -20.0;
+
+/// A guarantee of which the node's uplink carries nothing; in proportion below.
+const RATE: f64 = -8.0;
+
 /// What is worn stays unless something else is clearly better.
 const STICKINESS: f64 = 4.0;
 
@@ -41,6 +48,7 @@ pub(super) fn terms(
     let wished = candidate.preferred.iter().chain(question.wants);
     let met = wished.filter(|capability| spec.capabilities.contains(capability)).count();
     let distance = group.rtt_us.map_or(0.0, |rtt| f64::from(rtt) / 10_000.0 * DISTANCE_PER_10_MS);
+    let loss = group.loss.map_or(0.0, |loss| f64::from(loss) * 100.0 * LOSS_PER_PERCENT);
     let terms = [
         ("manual", if question.manual == Some(candidate.persona) { MANUAL } else { 0.0 }),
         ("satisfiesRequest", if is_worn && !question.requested.is_empty() { SATISFIES_REQUEST } else { 0.0 }),
@@ -49,7 +57,18 @@ pub(super) fn terms(
         ("preferred", met as f64 * PREFERRED),
         ("load", group.load().min(1.0) * LOAD),
         ("distance", distance.max(DISTANCE_MIN)),
+        ("loss", loss.max(LOSS_MIN)),
+        ("rate", missing_rate(question, spec) * RATE),
         ("stickiness", if is_worn { STICKINESS } else { 0.0 }),
     ];
     terms.into_iter().filter(|(_, value)| *value != 0.0).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What part of a persona's guarantee the node's uplink does not carry, 0 to 1.
+fn missing_rate(question: &Question<'_>, spec: &PersonaSpec) -> f64 {
+    let guaranteed = spec.qos.as_ref().and_then(|qos| qos.guaranteed_rate).map_or(0, |rate| rate.0);
+    match question.uplink_bps {
+        Some(uplink) if guaranteed > uplink => 1.0 - uplink as f64 / guaranteed as f64,
+        _ => 0.0,
+    }
 }

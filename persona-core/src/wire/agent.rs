@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::desired::Item;
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
 use crate::units::Cidr;
+use crate::wire::conditions::Conditions;
 use crate::wire::limits::LimitReport;
 use crate::wire::signals::SampleBatch;
 use crate::wire::tunnel::TunnelReport;
@@ -137,6 +138,9 @@ pub struct Report {
     /// unchanged.
     #[serde(default)]
     pub underlay_mtu: Option<u32>,
+    /// Nodes: what they measured when they last asked for an assignment by themselves. Absent: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
     /// Its encrypted tunnels. Absent: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelReport>,

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod conditions;
 pub mod credential;
 pub mod desired;
 mod items;
@@ -13,6 +14,7 @@ pub mod limits;
 pub mod load;
 pub mod planning;
 pub mod reach;
+pub mod rollouts;
 pub mod signals;
 mod space;
 pub mod tunnel;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::MtuPolicy;
 use super::changes::{Note, Standing};
+use super::conditions::{self, Asking};
 use super::config::{AgentConfig, Guard};
 use super::cuts::Cuts;
 use super::observe::Observed;
@@ -98,6 +99,7 @@ struct Agent {
     telling: Telling,
     limits: Keeper,
     meter: Meter,
+    asking: Asking,
     standing: Standing,
     full_leases: Standing,
     cuts: Cuts,
@@ -151,6 +153,7 @@ impl Agent {
             telling,
             limits,
             meter,
+            asking: Asking::default(),
             standing,
             full_leases: Standing::default(),
             cuts: Cuts::default(),
@@ -396,8 +399,23 @@ impl Agent {
             }
             Err(error) => self.say(&host::error_chain(&error)),
         }
+        self.ask_by_itself();
         self.link.report_next(|outbox| self.telling.show(&outbox.report));
         self.telling.export(&self.reconciler.plan.subjects);
+    }
+
+    /// Asks for another assignment if what the last one rests on has changed. What was asked with goes along with every report.
+    fn ask_by_itself(&mut self) {
+        let Some(observed) = &self.reconciler.observed else { return };
+        let (health, rate) = (self.reconciler.prober.health(), self.reconciler.config.file.uplink_rate);
+        let measured = conditions::measured(observed, &self.reconciler.plan.edges, &health, rate);
+        let Some(asked) = self.asking.turn(&measured) else { return };
+        let message = format!("{} asks for a new assignment: {}", self.reconciler.config.name, asked.cause);
+        tracing::info!(conditions.number = asked.number, "{message}");
+        self.link.report_now(|outbox| {
+            outbox.push_event("assignment.asked", self.reconciler.config.name.to_string(), message);
+            outbox.report.conditions = Some(asked);
+        });
     }
 
     /// The same trouble every second is one line in the log.

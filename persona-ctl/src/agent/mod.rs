@@ -8,6 +8,7 @@ mod advice;
 mod budget;
 pub(crate) mod cgroup;
 mod changes;
+mod conditions;
 mod config;
 mod configure;
 mod cuts;

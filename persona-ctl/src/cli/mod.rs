@@ -38,6 +38,7 @@ mod removal;
 mod replay;
 mod request;
 mod role;
+mod rollout;
 mod signal;
 mod simulate;
 mod simulate_changes;
@@ -160,6 +161,9 @@ enum Command {
     /// How much of the fleet changes by people and programs may reach within an hour.
     #[command(subcommand)]
     Reach(reach::ReachCommand),
+    /// Rollouts: changes for many subjects in waves, which halt by themselves.
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     Simulate(simulate::SimulateArgs),
     /// Put a persona on a subject by hand.
     Switch(switch::SwitchArgs),
@@ -272,6 +276,7 @@ impl Command {
             Self::Explain(args) => args.run(&session).await,
             Self::Plan(command) => command.run(&session).await,
             Self::Reach(command) => command.run(&session).await,
+            Self::Rollout(command) => command.run(&session).await,
             Self::Simulate(args) => args.run(&session).await,
             Self::Activation(command) => command.run(&session).await,
             Self::Signal(command) => command.run(&session).await,
@@ -334,6 +339,13 @@ mod tests {
         let cases = [
             ("persona apply -f a.yaml -f - --dry-run", true),
             ("persona apply", false),
+            ("rollout start -f a.yaml --waves 1%,20%,100% --soak 10m --watch", true),
+            ("rollout start --switch tokyo --label a=b --subject workload/n1/*", true),
+            ("rollout start", false),
+            ("rollout start -f a.yaml --switch tokyo", false),
+            ("rollout start -f a.yaml --label a=b", false),
+            ("rollout show eu-2 --watch", true),
+            ("rollout rollback eu-2 --reason complaints", true),
             ("wire rotate --config a.toml", true),
             ("wire rotate --state-dir /a --wait 0 -o json", true),
             ("wire rotate", false),

@@ -66,7 +66,7 @@ pub(super) async fn apply(session: &Session, documents: &[Document], how: Applyi
 }
 
 /// A document with the stored version that it was read from, if it says so.
-fn as_read(document: &Document) -> Value {
+pub(super) fn as_read(document: &Document) -> Value {
     let mut value = document.to_json();
     if let Some(version) = document.resource_version() {
         value["metadata"][RESOURCE_VERSION] = version.into();

@@ -2,7 +2,7 @@
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
-use persona_core::ids::{EdgeName, LeaseId, NodeName, SubjectId};
+use persona_core::ids::{EdgeName, LeaseId, NodeName, RolloutName, SubjectId};
 use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint, AuthorityView,
@@ -13,6 +13,7 @@ use persona_core::wire::api::{
 };
 use persona_core::wire::planning::{PlanSettings, PlanView};
 use persona_core::wire::reach::{ReachSettings, ReachView};
+use persona_core::wire::rollouts::{RolloutOrder, RolloutView, StartRollout};
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -142,6 +143,36 @@ impl ApiClient {
         settings: &ReachSettings,
     ) -> Result<ReachView, ClientError> {
         self.put_over(&["settings", "reach"], before, settings).await
+    }
+
+    /// Begins a rollout. Documents are taken as by [`apply`](Self::apply).
+    pub async fn start_rollout(&self, start: &StartRollout, force_conflicts: bool) -> Result<RolloutView, ClientError> {
+        let mut start = start.clone();
+        if !force_conflicts {
+            self.fill_versions(&mut start.documents).await?;
+        }
+        let query = [("forceConflicts", force_conflicts.to_string())];
+        read(self.answer(self.request(Method::POST, &["rollouts"], &query).json(&start)).await?).await
+    }
+
+    /// Every rollout under way, and those that were over lately.
+    pub async fn rollouts(&self) -> Result<Vec<RolloutView>, ClientError> {
+        self.list(&["rollouts"], &[]).await
+    }
+
+    /// A rollout.
+    pub async fn rollout(&self, name: &RolloutName) -> Result<RolloutView, ClientError> {
+        self.get(&["rollouts", name.as_str()]).await
+    }
+
+    /// Tells a rollout to pause, resume, abort or rollback.
+    pub async fn order_rollout(
+        &self,
+        name: &RolloutName,
+        command: &str,
+        order: &RolloutOrder,
+    ) -> Result<RolloutView, ClientError> {
+        self.post(&["rollouts", name.as_str(), command], order).await
     }
 
     /// Every node.

@@ -23,6 +23,7 @@ const READ: Who = Who::Roles(&[Viewer, Operator, Author, Automation, Admin]);
 const REQUEST: Who = Who::Roles(&[Operator, Automation, Admin]);
 const OPERATE: Who = Who::Roles(&[Operator, Admin]);
 const WRITE: Who = Who::Roles(&[Author, Admin]);
+const ROLL_OUT: Who = Who::Roles(&[Operator, Author, Admin]);
 const ADMINISTER: Who = Who::Roles(&[Admin]);
 
 /// Method, path as the router has it, who.
@@ -91,6 +92,13 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("GET", "/v1/fleet", READ),
     ("GET", "/v1/plan", READ),
     ("GET", "/v1/plan/history", READ),
+    ("POST", "/v1/rollouts", ROLL_OUT),
+    ("GET", "/v1/rollouts", READ),
+    ("GET", "/v1/rollouts/{name}", READ),
+    ("POST", "/v1/rollouts/{name}/pause", ROLL_OUT),
+    ("POST", "/v1/rollouts/{name}/resume", ROLL_OUT),
+    ("POST", "/v1/rollouts/{name}/abort", ROLL_OUT),
+    ("POST", "/v1/rollouts/{name}/rollback", ROLL_OUT),
     ("GET", "/v1/workloads", READ),
     ("GET", "/v1/workloads/{*subject}", READ),
     ("GET", "/v1/leases", READ),

@@ -41,6 +41,10 @@ const EVENT_COUNT_MAX: usize = 256;
 /// Signals of which one batch of samples may tell.
 const SIGNAL_COUNT_MAX: usize = 64;
 
+/// Paths to edge groups that a node may ask with, and the longest cause, bytes.
+const PATH_COUNT_MAX: usize = 4_096;
+const CAUSE_LENGTH_MAX: usize = 16_384;
+
 /// Workloads that one node may report.
 const WORKLOAD_COUNT_MAX: usize = 4_096;
 
@@ -231,13 +235,23 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         || !report.leases.is_empty()
         || report.limits.is_some()
         || !report.samples.is_empty()
-        || report.underlay_mtu.is_some();
+        || report.underlay_mtu.is_some()
+        || report.conditions.is_some();
     let is_edge_only = report.outside_alive.is_some() || report.owned.is_some();
     match id.role {
         Role::Edge if is_node_only => Err(Refusal::invalid(
-            "workloads, drained, leases, limits, samples and underlayMtu are for nodes: leave them out",
+            "workloads, drained, leases, limits, samples, underlayMtu and conditions are for nodes: leave them out",
         )),
         Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
+        _ if report
+            .conditions
+            .as_ref()
+            .is_some_and(|asked| asked.paths.len() > PATH_COUNT_MAX || asked.cause.len() > CAUSE_LENGTH_MAX) =>
+        {
+            Err(Refusal::invalid(format!(
+                "conditions has more than {PATH_COUNT_MAX} paths, or a cause of more than {CAUSE_LENGTH_MAX} bytes"
+            )))
+        }
         _ if report.holdings.as_ref().is_some_and(|part| part.items.len() > HELD_ITEM_COUNT_MAX) => {
             Err(Refusal::invalid(format!("holdings has more than {HELD_ITEM_COUNT_MAX} items: send it in parts")))
         }

@@ -56,7 +56,7 @@ pub(super) async fn apply(
     Ok(Json(applied))
 }
 
-fn read(request: &Apply) -> Result<Vec<Document>, Refusal> {
+pub(super) fn read(request: &Apply) -> Result<Vec<Document>, Refusal> {
     let count = request.documents.len();
     if !(1..=DOCUMENT_COUNT_MAX).contains(&count) {
         return Err(Refusal::invalid(format!("documents has {count} entries; send 1 to {DOCUMENT_COUNT_MAX}")));

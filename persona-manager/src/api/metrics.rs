@@ -14,11 +14,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::views::published;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::store::{EdgeState, Snapshot};
 use crate::tasks::facts::space_of;
+use crate::tasks::in_force::published;
 use crate::tasks::reports::Reports;
 
 type Labels = Vec<(&'static str, String)>;

@@ -25,6 +25,7 @@ mod personas;
 mod plan;
 mod register;
 mod request;
+mod rollouts;
 mod settings;
 mod signals;
 mod status;
@@ -129,6 +130,12 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(plan::fleet))
         .routes(routes!(plan::plan))
         .routes(routes!(plan::history))
+        .routes(routes!(rollouts::start, rollouts::list))
+        .routes(routes!(rollouts::get))
+        .routes(routes!(rollouts::pause))
+        .routes(routes!(rollouts::resume))
+        .routes(routes!(rollouts::abort))
+        .routes(routes!(rollouts::rollback))
         .routes(routes!(workloads::list))
         .routes(routes!(workloads::get))
         .routes(routes!(leases::list))

@@ -58,7 +58,8 @@ pub(super) async fn versions(
 ) -> Result<Json<Page<PersonaView>>, Refusal> {
     let snapshot = context.store.snapshot();
     let record = recorded(&snapshot, &name)?;
-    let stored = (1..=record.latest).filter_map(|version| snapshot.version(Kind::Persona, &name, version));
+    let stored =
+        (1..=record.latest.max(record.given)).filter_map(|version| snapshot.version(Kind::Persona, &name, version));
     let views = stored.filter_map(|version| Some((format!("{:010}", version.version), view(&snapshot, version)?)));
     page(&params, views).map(Json)
 }
@@ -100,7 +101,7 @@ fn recorded<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a DocumentRecord
 
 fn one(snapshot: &Snapshot, name: &str, version: Option<u32>) -> Result<Tagged<PersonaView>, Refusal> {
     let (version, latest) = match version {
-        Some(version) => (version, recorded(snapshot, name)?.latest),
+        Some(version) => (version, recorded(snapshot, name).map(|record| record.latest.max(record.given))?),
         None => documents::existing(snapshot, Kind::Persona, name).map(|record| (record.latest, record.latest))?,
     };
     let stored = snapshot.version(Kind::Persona, name, version);

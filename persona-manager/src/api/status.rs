@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use persona_core::wire::api::Status;
 
-use super::views::published;
 use crate::context::Context;
 use crate::store::{AgentDetails, EdgeState};
+use crate::tasks::in_force::published;
 
 /// Who is up, who is behind, who has nothing to wear.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]

@@ -10,14 +10,10 @@ use persona_core::wire::desired::ProbeItem;
 use persona_core::wire::load::EdgeLoad;
 
 use crate::live::AgentLive;
-use crate::store::{AgentId, AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
+use crate::store::{AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
+use crate::tasks::in_force::{is_in_force, published};
 use crate::tasks::removal::leases_of_node;
 use crate::tasks::reports::Reports;
-
-/// The generation published for an agent.
-pub(super) fn published(snapshot: &Snapshot, id: &AgentId) -> Generation {
-    snapshot.desired.get(id).map_or(Generation::default(), |state| state.generation)
-}
 
 /// What a subject wears.
 pub(super) fn assignment(
@@ -28,15 +24,12 @@ pub(super) fn assignment(
 ) -> AssignmentView {
     let record = snapshot.subjects.get(subject);
     let target = record.and_then(|record| record.target.as_ref());
-    let told = record.and_then(|record| record.item.as_ref()).and_then(|item| item.network.as_ref());
-    let is_told = told.map(|network| (network.lease, network.lease6)) == target.map(|it| (it.lease, it.lease6));
-    let wanted = published(snapshot, &AgentId::node(subject.node()));
     AssignmentView {
         subject: subject.clone(),
         sections: record.map(|record| record.sections.clone()).unwrap_or_default(),
         lease: target.and_then(|target| target.lease),
         lease6: target.and_then(|target| target.lease6),
-        in_force: is_told && node.is_some_and(|node| node.applied >= wanted),
+        in_force: is_in_force(snapshot, subject, node),
         changed,
     }
 }

@@ -116,13 +116,14 @@ fn an_empty_store_is_empty(place: &dyn Place) {
 fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let mut backend = place.open();
     let mut draft = Draft::new(&backend.load().unwrap(), 1_000);
-    draft.put(DocumentRecord { kind: Kind::Persona, name: "p".into(), latest: 3, deleted: false, vni: None });
+    draft.put(DocumentRecord { kind: Kind::Persona, name: "p".into(), latest: 3, given: 3, deleted: false, vni: None });
     draft.put(agent("n1"));
     draft.put(HeardRecord { agent: agent("n1").id });
     draft.put(RecoveryRecord { incarnation: 1, since_ms: 7, reason: "a test".into() });
     draft.put(SettingsRecord::default());
     draft.put(signal("external.surge"));
     draft.put(ReachedRecord { minute_end_ms: 60_000, subject_count: 3 });
+    put_rollout(&mut draft);
     put_identities(&mut draft);
     draft.grant_lease(lease(1, ports([203, 0, 113, 1], 10, &[1, 2])));
     draft.grant_lease(lease(2, prefix("2001:db8:1::")));
@@ -241,7 +242,7 @@ fn any_sequence_of_writes_leaves_what_a_map_would_hold(place: &dyn Place) {
         **revision += 1;
         let write = |(name, latest, is_put): &(u8, u32, bool)| {
             let (kind, name) = (Kind::Binding, format!("b{name}"));
-            let record = DocumentRecord { kind, name, latest: *latest, deleted: false, vni: None };
+            let record = DocumentRecord { kind, name, latest: *latest, given: *latest, deleted: false, vni: None };
             if *is_put { put(&record) } else { delete(&record) }
         };
         let writes: Vec<Write> = steps.iter().map(write).collect();
@@ -440,6 +441,28 @@ fn put_identities(draft: &mut Draft) {
     draft.put(OnceRecord { id, sender, request, answer, made_ms: 1 });
     let (public_key, agent, actor) = ("AA==".to_owned(), AgentId::edge("e1"), "uid/0".to_owned());
     draft.put(RevocationRecord { public_key, agent, revoked_ms: 1, actor, reason: "lost".to_owned() });
+}
+
+fn put_rollout(draft: &mut Draft) {
+    let (name, subject): (persona_core::ids::RolloutName, SubjectId) =
+        ("eu-2".parse().unwrap(), "workload/n1/web".parse().unwrap());
+    let moved = serde_json::from_value(json!({
+        "at_ms": 1, "generation": 1, "heard": true, "wore": "eu", "manual": null,
+        "node": { "packets": 7, "drops": { "no-edge": 1 } }, "signs": { "sent": 3, "received": 2, "loss": 0.25 },
+    }));
+    draft.put(RolloutRecord {
+        name: name.clone(),
+        change: persona_core::wire::rollouts::RolloutChange::Personas(Vec::new()),
+        spec: Default::default(),
+        progress: Default::default(),
+        member_count: 1,
+        moved_count: 1,
+        waiting: None,
+        started_by: "access/ann".into(),
+        started_ms: 1,
+        changed_ms: 2,
+    });
+    draft.put(RolloutMemberRecord { rollout: name, subject, position: 0, moved: Some(moved.unwrap()) });
 }
 
 fn signal(name: &str) -> SignalRecord {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use persona_core::audit::{AuditSeal, EventHash};
 use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
-use persona_core::ids::{Generation, LeaseId, SubjectId, Vni};
+use persona_core::ids::{Generation, LeaseId, RolloutName, SubjectId, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,8 +14,8 @@ use super::numbers::Numbers;
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DeadLetterRecord, DocumentRecord,
     HeardRecord, JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord,
-    RecoveryRecord, RevocationRecord, RootRecord, SETTINGS_KEY, SettingsRecord, SignalRecord, SubjectRecord,
-    VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord, WorkloadRecord,
+    RecoveryRecord, RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, SETTINGS_KEY, SettingsRecord,
+    SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord, WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -77,6 +77,10 @@ pub(crate) struct Snapshot {
     pub webhooks: Records<WebhookRecord>,
     /// Events that were not taken there, by webhook and number.
     pub dead_letters: Records<DeadLetterRecord>,
+    /// Rollouts by name, and for a while those that are over.
+    pub rollouts: Records<RolloutRecord>,
+    /// Their members.
+    pub rollout_members: Records<RolloutMemberRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -96,6 +100,12 @@ impl Snapshot {
     pub(crate) fn signals_of(&self, subject: &SubjectId) -> impl Iterator<Item = &Arc<SignalRecord>> {
         let all = self.signals.range((subject.clone(), String::new())..);
         all.take_while(move |((of, _), _)| of == subject).map(|(_, record)| record)
+    }
+
+    /// The members of a rollout that is not over.
+    pub(crate) fn members_of(&self, rollout: &RolloutName) -> impl Iterator<Item = &Arc<RolloutMemberRecord>> {
+        let all = self.rollout_members.range((rollout.clone(), String::new())..);
+        all.take_while(move |((of, _), _)| of == rollout).map(|(_, member)| member)
     }
 
     /// A document that is not deleted.
@@ -202,11 +212,15 @@ pub(crate) enum Table {
     Webhooks,
     /// [`DeadLetterRecord`].
     DeadLetters,
+    /// [`RolloutRecord`].
+    Rollouts,
+    /// [`RolloutMemberRecord`].
+    RolloutMembers,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -229,6 +243,8 @@ impl Table {
         Self::WebSessions,
         Self::Webhooks,
         Self::DeadLetters,
+        Self::Rollouts,
+        Self::RolloutMembers,
     ];
 
     /// Its name, the same in every backend.
@@ -256,6 +272,8 @@ impl Table {
             Self::WebSessions => "web_sessions",
             Self::Webhooks => "webhooks",
             Self::DeadLetters => "dead_letters",
+            Self::Rollouts => "rollouts",
+            Self::RolloutMembers => "rollout_members",
         }
     }
 }
@@ -286,6 +304,8 @@ impl Snapshot {
             Table::WebSessions => insert::<WebSessionRecord>(self, body),
             Table::Webhooks => insert::<WebhookRecord>(self, body),
             Table::DeadLetters => insert::<DeadLetterRecord>(self, body),
+            Table::Rollouts => insert::<RolloutRecord>(self, body),
+            Table::RolloutMembers => insert::<RolloutMemberRecord>(self, body),
         }
     }
 
@@ -314,6 +334,8 @@ impl Snapshot {
             Table::WebSessions => remove::<WebSessionRecord>(self, key),
             Table::Webhooks => remove::<WebhookRecord>(self, key),
             Table::DeadLetters => remove::<DeadLetterRecord>(self, key),
+            Table::Rollouts => remove::<RolloutRecord>(self, key),
+            Table::RolloutMembers => remove::<RolloutMemberRecord>(self, key),
         }
     }
 
@@ -355,6 +377,8 @@ impl Snapshot {
         collect(&self.web_sessions, &mut all);
         collect(&self.webhooks, &mut all);
         collect(&self.dead_letters, &mut all);
+        collect(&self.rollouts, &mut all);
+        collect(&self.rollout_members, &mut all);
         all
     }
 }
@@ -488,3 +512,12 @@ record!(
 record!(ReachedRecord, u64, Reached, reached, |it| it.minute_end_ms, |key| format!("{key:020}"));
 record!(WebLinkRecord, String, WebLinks, web_links, |it| it.id.clone(), |key| key.clone());
 record!(WebSessionRecord, String, WebSessions, web_sessions, |it| it.id.clone(), |key| key.clone());
+record!(RolloutRecord, RolloutName, Rollouts, rollouts, |it| it.name.clone(), |key| key.to_string());
+record!(
+    RolloutMemberRecord,
+    (RolloutName, String),
+    RolloutMembers,
+    rollout_members,
+    |it| (it.rollout.clone(), it.subject.to_string()),
+    |key| format!("{} {}", key.0, key.1)
+);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use persona_core::ids::{GroupName, NodeName, SubjectId};
+use persona_core::ids::{GroupName, NodeName, PersonaName, SubjectId};
 use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{DesiredState, ProbeItem, SubjectItem};
 use serde_json::json;
@@ -20,6 +20,7 @@ use super::{
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::live::Live;
+use crate::rollouts;
 use crate::store::{Brain, Desired, Draft, LeaseRecord, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
 
 /// Decides assignments, with what decisions rest on beside the store.
@@ -62,7 +63,9 @@ impl Assigner {
         let outfit = |subject: SubjectId| {
             let record = snapshot.subjects.get(&subject).map(Arc::as_ref);
             let groups = facts.groups_from(subject.node(), &reports);
-            let outfit = wear::decide(snapshot, &personas, &facts, &groups, &subject, record);
+            let personas = wear::personas_for(snapshot, &personas, &subject);
+            let paths = (&groups, reports.conditions(subject.node()));
+            let outfit = wear::decide(snapshot, &personas, &facts, paths, &subject, record);
             (subject, outfit)
         };
         let outfits = subjects_of(snapshot).into_iter().map(outfit).collect();
@@ -88,6 +91,7 @@ impl Assigner {
         health::judge(draft, &reports);
         end_overrides(draft);
         activation::advance(draft, &self.live);
+        rollouts::advance(draft, &reports, &mut self.live.rollouts());
         let outfits = assign_all(draft, &reports);
         leases::advance(draft, &reports, self.probe(draft.state()));
         exhaustion::note(draft, &reports);
@@ -112,7 +116,10 @@ impl Assigner {
         let facts = Facts::of(snapshot, &reports);
         let groups = facts.groups_from(subject.node(), &reports);
         let record = snapshot.subjects.get(subject).map(Arc::as_ref);
-        wear::decide(snapshot, &wear::personas_of(snapshot), &facts, &groups, subject, record)
+        let in_force = wear::personas_of(snapshot);
+        let personas = wear::personas_for(snapshot, &in_force, subject);
+        let paths = (&groups, reports.conditions(subject.node()));
+        wear::decide(snapshot, &personas, &facts, paths, subject, record)
     }
 
     /// The state as the next pass would leave it, as far as who wears what goes. It is for looking only.
@@ -201,12 +208,12 @@ fn reachable_groups(
     outfits: &BTreeMap<SubjectId, Outfit>,
 ) -> BTreeMap<NodeName, BTreeSet<GroupName>> {
     let pools: BTreeMap<_, _> = snapshot.pools().map(|pool| (&pool.metadata.name, &pool.spec.group)).collect();
-    let groups = snapshot.personas().map(|entry| {
-        let network = entry.document.spec.network.iter();
-        let groups = network.flat_map(|network| &network.egress.pools).filter_map(|pool| pools.get(pool).copied());
-        (&entry.document.metadata.name, groups.collect::<Vec<_>>())
-    });
-    let groups: BTreeMap<_, _> = groups.collect();
+    let in_force = snapshot.personas().map(|entry| entry.document);
+    let mut groups: BTreeMap<&PersonaName, Vec<&GroupName>> = BTreeMap::new();
+    for document in in_force.chain(rollouts::candidates(snapshot).map(|(_, document)| document)) {
+        let named = document.spec.network.iter().flat_map(|network| &network.egress.pools);
+        groups.entry(&document.metadata.name).or_default().extend(named.filter_map(|pool| pools.get(pool).copied()));
+    }
     let mut reachable: BTreeMap<NodeName, BTreeSet<GroupName>> = BTreeMap::new();
     for (subject, outfit) in outfits {
         let found = outfit.allowed.iter().filter_map(|persona| groups.get(persona)).flatten();

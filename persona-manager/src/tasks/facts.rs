@@ -47,7 +47,7 @@ impl Facts {
         facts
     }
 
-    /// The groups as seen from a node, with its round-trip times.
+    /// The groups as seen from a node, with its paths to them.
     pub(super) fn groups_from(&self, node: &NodeName, reports: &Reports) -> BTreeMap<GroupName, GroupFacts> {
         let mut groups = self.groups.clone();
         if !self.nodes_with_tunnel.contains(node) {
@@ -58,6 +58,12 @@ impl Facts {
             let heard = edges.iter().filter_map(|edge| live.edges.get(edge)).filter(|(health, _)| health.alive);
             let rtt_us = heard.filter_map(|(health, _)| health.rtt_us).min();
             groups.entry(group.clone()).or_default().rtt_us = rtt_us;
+        }
+        // What a node asks with is damped: decisions rest on that, and on the last probes only where it says nothing.
+        for path in live.conditions.iter().flat_map(|conditions| &conditions.paths) {
+            if let Some(group) = groups.get_mut(&path.group) {
+                (group.rtt_us, group.loss) = (path.rtt_us, Some(path.loss));
+            }
         }
         groups
     }

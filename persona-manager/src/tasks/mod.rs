@@ -14,6 +14,7 @@ pub(crate) mod facts;
 mod grant;
 mod health;
 mod holding;
+pub(crate) mod in_force;
 mod leases;
 pub(crate) mod recovery;
 pub(crate) mod removal;

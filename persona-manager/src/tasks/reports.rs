@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use persona_core::health::{EdgeState, Fence, Says, Testimony, WitnessKind, fence};
-use persona_core::ids::{EdgeName, Generation};
+use persona_core::ids::{EdgeName, Generation, NodeName};
 use persona_core::wire::agent::Role;
+use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::ProbeItem;
 
 use crate::live::{AgentLive, Live};
@@ -56,8 +57,13 @@ impl Reports {
         self.agents.get(id)
     }
 
+    /// What a node measured when it last asked for an assignment by itself.
+    pub(super) fn conditions(&self, node: &NodeName) -> Option<&Conditions> {
+        self.agents.get(&AgentId::node(node))?.conditions.as_ref()
+    }
+
     /// Whether an agent did not report for too long.
-    pub(super) fn is_silent(&self, id: &AgentId) -> bool {
+    pub(crate) fn is_silent(&self, id: &AgentId) -> bool {
         self.silent_ms(id) > self.silent_after_ms
     }
 

@@ -36,6 +36,8 @@ pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<Stri
             _ => format!("the default of binding {}", outfit.bindings.join(", ")),
         };
         let reason = activated.map_or_else(otherwise, str::to_owned);
+        let measured = outfit.measured.as_ref().filter(|_| *section == Section::Network);
+        let reason = measured.into_iter().fold(reason, |reason, measured| format!("{reason}; {measured}"));
         let until_ms = match origin.layer {
             Layer::Manual => record.manual.as_ref().and_then(|manual| manual.until_ms),
             Layer::Request => record.request.as_ref().and_then(|request| request.until_ms),

@@ -1,5 +1,6 @@
 //! Who wears what: for one subject, the decision, its lease, and what follows for every section.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,11 +8,13 @@ use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Que
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
+use persona_core::wire::conditions::Conditions;
 
 use super::facts::Facts;
 use super::grant::{held_pool, target};
 use super::reports::Reports;
 use super::tell::{note_change, sections, why_nothing};
+use crate::rollouts::moved_to;
 use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
 
 /// Why a persona is worn whose activation was triggered.
@@ -27,14 +30,29 @@ pub(crate) struct Outfit {
     pub(crate) bindings: Vec<String>,
     /// Every persona that it may wear.
     pub(crate) allowed: Vec<PersonaName>,
+    /// What its node measured when it asked, of the path to the group that was picked.
+    pub(crate) measured: Option<String>,
 }
 
-/// The personas at their newest version, by name.
+/// The personas by name, each in one version.
 pub(crate) type Personas<'a> = BTreeMap<&'a PersonaName, (u32, &'a PersonaDocument)>;
 
-/// The personas of a snapshot.
+/// The personas of a snapshot in the versions in force.
 pub(crate) fn personas_of(snapshot: &Snapshot) -> Personas<'_> {
     snapshot.personas().map(|entry| (&entry.document.metadata.name, (entry.version, entry.document))).collect()
+}
+
+/// The personas in the versions that a subject wears: those that a rollout has moved it to, else those in force.
+pub(super) fn personas_for<'a, 'b>(
+    snapshot: &'a Snapshot,
+    in_force: &'b Personas<'a>,
+    subject: &SubjectId,
+) -> Cow<'b, Personas<'a>> {
+    let mut personas = Cow::Borrowed(in_force);
+    for (step, document) in moved_to(snapshot, subject) {
+        personas.to_mut().insert(&document.metadata.name, (step.to, document));
+    }
+    personas
 }
 
 /// Decides what a subject wears. Changes nothing.
@@ -42,7 +60,7 @@ pub(super) fn decide(
     snapshot: &Snapshot,
     personas: &Personas<'_>,
     facts: &Facts,
-    groups: &BTreeMap<GroupName, GroupFacts>,
+    (groups, conditions): (&BTreeMap<GroupName, GroupFacts>, Option<&Conditions>),
     subject: &SubjectId,
     record: Option<&SubjectRecord>,
 ) -> Outfit {
@@ -67,6 +85,7 @@ pub(super) fn decide(
         activated: activated.get(&Section::Network).copied(),
         requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
         wants: node.map_or(&no_capabilities, |node| &node.capabilities),
+        uplink_bps: conditions.and_then(|conditions| conditions.rate_bps),
     });
     let allowed: Vec<PersonaName> = candidates.iter().map(|candidate| candidate.persona.clone()).collect();
     let chosen = Chosen {
@@ -79,7 +98,9 @@ pub(super) fn decide(
             .collect(),
     };
     let layers = layers(personas, &bindings, &chosen);
+    let measured = conditions.zip(decision.pick.as_ref()).map(|(conditions, pick)| conditions.told(&pick.group));
     Outfit {
+        measured,
         effective: compose(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
@@ -112,7 +133,8 @@ pub(super) fn is_draining(snapshot: &Snapshot, subject: &SubjectId) -> bool {
     node.and_then(|agent| agent.node()).is_some_and(|node| node.draining)
 }
 
-fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> BTreeMap<String, String> {
+/// The labels that selectors match.
+pub(crate) fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> BTreeMap<String, String> {
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
     match subject {
         SubjectId::Node(_) => node.map(|node| node.labels.clone()).unwrap_or_default(),
@@ -222,9 +244,11 @@ fn without_network<'a>(layered: &LayeredPersona<'a>) -> Vec<LayeredPersona<'a>> 
 pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, subject: &SubjectId) -> Outfit {
     let snapshot = draft.state().clone();
     let known = snapshot.subjects.get(subject);
-    let personas = personas_of(&snapshot);
+    let in_force = personas_of(&snapshot);
+    let personas = personas_for(&snapshot, &in_force, subject);
     let groups = facts.groups_from(subject.node(), reports);
-    let outfit = decide(&snapshot, &personas, facts, &groups, subject, known.map(Arc::as_ref));
+    let paths = (&groups, reports.conditions(subject.node()));
+    let outfit = decide(&snapshot, &personas, facts, paths, subject, known.map(Arc::as_ref));
     if known.is_none() && outfit.bindings.is_empty() && matches!(subject, SubjectId::Node(_)) {
         return outfit;
     }

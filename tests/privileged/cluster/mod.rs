@@ -25,6 +25,7 @@ mod offloads;
 mod planned;
 mod prefer_ipv6;
 mod relay;
+mod rollout;
 mod shared_rate;
 mod steps;
 mod subjects;

@@ -59,6 +59,7 @@ struct Ask<'a> {
     conditional: Option<&'a str>,
     requested: &'a str,
     preferred: &'a str,
+    uplink_bps: Option<u64>,
 }
 
 fn answer(world: &World, ask: Ask<'_>) -> Decision {
@@ -88,6 +89,7 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
         activated: activated.as_ref().map(|persona| Activated { persona, reason: "external.surge > 0 (1)" }),
         requested: &requested,
         wants: &[],
+        uplink_bps: ask.uplink_bps,
     })
 }
 
@@ -219,4 +221,36 @@ fn criteria_stand_above_the_order_and_below_requests_and_people() {
         World { groups: [("fra".parse().unwrap(), world.groups[&"fra".parse().unwrap()].clone())].into(), ..world };
     let pick = answer(&only_fra, active).pick.unwrap();
     assert!(pick.reason.contains("tyo, whose criteria hold, cannot be worn"), "{}", pick.reason);
+}
+
+#[test]
+fn loss_outweighs_the_order_and_what_is_worn_and_latency_does_not() {
+    let measured = |rtt_us, loss| {
+        let mut world = world();
+        let fra = world.groups.get_mut(&"fra".parse().unwrap()).unwrap();
+        (fra.rtt_us, fra.loss) = (Some(rtt_us), Some(loss));
+        let decision = answer(&world, Ask { worn: Some("fra"), ..Ask::default() });
+        (picked(&decision).to_owned(), decision)
+    };
+    for (rtt_us, loss, expected) in
+        [(1_000, 0.0, "fra"), (500_000, 0.0, "fra"), (1_000, 0.02, "fra"), (1_000, 0.04, "tyo"), (1_000, 1.0, "tyo")]
+    {
+        let (persona, decision) = measured(rtt_us, loss);
+        assert_eq!(persona, expected, "{loss} lost: {decision:?}");
+    }
+    let (_, decision) = measured(1_000, 0.5);
+    let fra = decision.considered.iter().find(|it| it.persona.as_str() == "fra").unwrap();
+    assert_eq!(fra.scores["loss"], -20.0, "so much and no more");
+}
+
+#[test]
+fn a_guarantee_that_the_uplink_does_not_carry_counts_against_a_persona() {
+    let mut world = world();
+    world.specs[0] =
+        Some(spec("network: {egress: {pools: [fra]}}, qos: {guaranteedRate: 100mbit, shared: {egressRate: 200mbit}}"));
+    for (uplink_bps, expected) in [(None, None), (Some(100_000_000), None), (Some(25_000_000), Some(-6.0))] {
+        let decision = answer(&world, Ask { uplink_bps, ..Ask::default() });
+        let fra = decision.considered.iter().find(|it| it.persona.as_str() == "fra").unwrap();
+        assert_eq!(fra.scores.get("rate").copied(), expected, "{uplink_bps:?}");
+    }
 }

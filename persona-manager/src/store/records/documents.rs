@@ -13,8 +13,11 @@ pub(crate) struct DocumentRecord {
     pub kind: Kind,
     /// Its name.
     pub name: String,
-    /// The newest version ever stored.
+    /// The version in force: the newest but for those that a rollout brings, or took back.
     pub latest: u32,
+    /// The highest number that a version was given; no number is given twice. Less than `latest`: that one.
+    #[serde(default)]
+    pub given: u32,
     /// Whether it was deleted after that version.
     pub deleted: bool,
     /// Personas: the unique id, given once per name.

@@ -1,0 +1,141 @@
+//! What the node measures of its link and its paths, and the question for another assignment when that has changed.
+//!
+//! [`persona_core::conditions`] decides when; what was measured then goes along with every report.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use persona_core::conditions::{Damper, Measured, PathMeasure};
+use persona_core::ids::EdgeNumber;
+use persona_core::units::BitRate;
+use persona_core::wire::conditions::Conditions;
+use persona_core::wire::desired::EdgeItem;
+
+use super::observe::Observed;
+use crate::probe::Health;
+
+/// Where the kernel shows devices (sysfs-class-net).
+const DEVICES: &str = "/sys/class/net";
+
+/// Asks by itself.
+#[derive(Debug)]
+pub(super) struct Asking {
+    damper: Damper,
+    started: Instant,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self { damper: Damper::default(), started: Instant::now() }
+    }
+}
+
+impl Asking {
+    /// Takes in what is measured now. Returns what to ask with, if it is time to.
+    pub(super) fn turn(&mut self, measured: &Measured) -> Option<Conditions> {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let cause = self.damper.turn(now_ms, measured)?;
+        self.damper.conditions(&cause)
+    }
+}
+
+/// What a pass and the prober see.
+pub(super) fn measured(
+    observed: &Observed,
+    edges: &BTreeMap<EdgeNumber, EdgeItem>,
+    health: &BTreeMap<EdgeNumber, Health>,
+    uplink_rate: Option<BitRate>,
+) -> Measured {
+    let mut measured = Measured {
+        device: observed.uplink.name.clone(),
+        is_up: observed.uplink.is_up,
+        mtu: observed.uplink.mtu,
+        address: observed.address,
+        rate_bps: uplink_rate.map(|rate| rate.0).or_else(|| link_rate(Path::new(DEVICES), &observed.uplink.name)),
+        ..Measured::default()
+    };
+    for (edge, health) in health.iter().filter_map(|(number, health)| Some((edges.get(number)?, health))) {
+        let rtt_us = health.quality.rtt_us.filter(|_| health.verdict.alive);
+        let loss = if health.verdict.alive { health.quality.loss } else { 1.0 };
+        let path = PathMeasure { rtt_us, loss };
+        let best = measured.paths.entry(edge.group.clone()).or_insert(path);
+        if is_better(&path, best) {
+            *best = path;
+        }
+    }
+    measured
+}
+
+/// One that answers is better than one that does not; of those that do, the nearer.
+fn is_better(one: &PathMeasure, other: &PathMeasure) -> bool {
+    let distance = |path: &PathMeasure| path.rtt_us.unwrap_or(u32::MAX);
+    distance(one) < distance(other)
+}
+
+/// What a device says that it carries. Virtual ones say nothing, or what no packet notices; the configuration goes before it.
+fn link_rate(devices: &Path, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(devices.join(name).join("speed")).ok()?;
+    let mbit: i64 = text.trim().parse().ok()?;
+    u64::try_from(mbit).ok().filter(|mbit| *mbit > 0).map(|mbit| mbit * 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use persona_core::ids::Generation;
+    use persona_core::liveness::{Quality, Verdict};
+
+    use super::*;
+    use crate::netlink::Link;
+
+    fn edge(name: &str, group: &str) -> EdgeItem {
+        EdgeItem {
+            name: name.parse().unwrap(),
+            number: EdgeNumber(1),
+            group: group.parse().unwrap(),
+            address: [10, 0, 0, 9].into(),
+            weight: 100,
+            in_service: true,
+            draining: false,
+        }
+    }
+
+    fn health(alive: bool, rtt_us: Option<u32>, loss: f32) -> Health {
+        let generation = Generation::default();
+        Health { verdict: Verdict { alive, generation }, quality: Quality { rtt_us, jitter_us: None, loss } }
+    }
+
+    #[test]
+    fn a_group_is_as_near_as_its_nearest_living_edge() {
+        let edges = [(1, edge("f1", "fra")), (2, edge("f2", "fra")), (3, edge("f3", "fra")), (4, edge("t1", "tok"))];
+        let edges = edges.map(|(number, edge)| (EdgeNumber(number), edge)).into();
+        let health = [
+            (1, health(true, Some(9_000), 0.1)),
+            (2, health(true, Some(4_000), 0.2)),
+            (3, health(false, Some(1_000), 0.5)),
+            (4, health(false, Some(1_000), 0.5)),
+            (9, health(true, Some(1), 0.0)),
+        ];
+        let health = health.map(|(number, health)| (EdgeNumber(number), health)).into();
+        let uplink = Link { name: "up0".into(), mtu: 1_500, is_up: true, ..Link::default() };
+        let observed = Observed { uplink, address: Some([10, 0, 0, 1].into()), ..Observed::default() };
+        let measured = measured(&observed, &edges, &health, Some(BitRate(7)));
+        let path = |group: &str| measured.paths[&group.parse().unwrap()];
+        assert_eq!(path("fra"), PathMeasure { rtt_us: Some(4_000), loss: 0.2 });
+        assert_eq!(path("tok"), PathMeasure { rtt_us: None, loss: 1.0 });
+        assert_eq!((measured.paths.len(), measured.rate_bps, measured.mtu), (2, Some(7), 1_500));
+    }
+
+    #[test]
+    fn a_device_that_says_nothing_of_its_rate_has_none() {
+        let devices = tempfile::tempdir().unwrap();
+        for (name, text, expected) in
+            [("eth0", "1000\n", Some(1_000_000_000)), ("lo", "-1\n", None), ("odd", "fast", None), ("zero", "0", None)]
+        {
+            std::fs::create_dir(devices.path().join(name)).unwrap();
+            std::fs::write(devices.path().join(name).join("speed"), text).unwrap();
+            assert_eq!(link_rate(devices.path(), name), expected, "{name}");
+        }
+        assert_eq!(link_rate(devices.path(), "gone"), None);
+    }
+}
