@@ -1,6 +1,6 @@
 //! What a manager that follows passes on to the one that leads: everything but what it can answer from its own snapshot.
 //!
-//! Agents' streams, events and documents' schema are answered here. Changes and reports go to the leader, and so do
+//! Agents' streams, metrics, events and documents' schema are answered here. Changes and reports go to the leader, and so do
 //! questions, for only the leader knows what agents report; while there is none, questions are answered from the snapshot.
 //! An answer to a change carries the revision that it led to, and is held back until this manager has it too. Managers
 //! know each other by certificates of the fleet's CA; whom a request comes from is passed on with it.
@@ -44,8 +44,9 @@ const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(2);
 const BODY_LENGTH_MAX: usize = 16 << 20;
 
 /// Paths that every manager answers by itself.
-const OWN_PATHS: [&str; 8] = [
+const OWN_PATHS: [&str; 9] = [
     "/healthz",
+    "/metrics",
     "/readyz",
     "/v1/agent/watch",
     "/v1/audit/entries",

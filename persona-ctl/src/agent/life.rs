@@ -27,6 +27,7 @@ use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging
 use crate::host;
 use crate::limits::{InstanceConfig, Keeper};
 use crate::manager_link::{self, Link, LinkConfig, Reporter, StateFile};
+use crate::metrics::LinkSample;
 use crate::netlink::{self, Netlink, Notices};
 use crate::packet_log::{self, Follower};
 use crate::path_mtu::PathMtus;
@@ -376,7 +377,7 @@ impl Agent {
         }
         let mut report = Default::default();
         self.link.report_next(|outbox| report = outbox.report.clone());
-        self.telling.turn(&report, &self.reconciler.plan.subjects);
+        self.telling.turn(&report, LinkSample::of(&self.link), &self.reconciler.plan.subjects);
     }
 
     /// The same trouble every second is one line in the log.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::AgentFile;
 use crate::flow_export::Exporter;
 use crate::host;
-use crate::metrics::{self, Snapshot};
+use crate::metrics::{self, LinkSample, Snapshot};
 
 /// The listeners that were asked for.
 pub(super) struct Telling {
@@ -32,8 +32,8 @@ impl Telling {
     }
 
     /// Tells what the last report says, and the flows since the last turn.
-    pub(super) fn turn(&mut self, report: &Report, subjects: &BTreeMap<SubjectNumber, SubjectId>) {
-        self.snapshots.send_replace(metrics::of_report(report));
+    pub(super) fn turn(&mut self, report: &Report, link: LinkSample, subjects: &BTreeMap<SubjectNumber, SubjectId>) {
+        self.snapshots.send_replace(Snapshot { link: Some(link), ..metrics::of_report(report) });
         let Some(exporter) = &mut self.exporter else { return };
         let name = |number: u32| {
             subjects.get(&SubjectNumber(number)).map_or_else(|| format!("subject {number}"), SubjectId::to_string)

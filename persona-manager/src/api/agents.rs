@@ -28,6 +28,7 @@ use crate::authority::roots_digest;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
+use crate::metrics::Watching;
 use crate::overrides::check_exists;
 use crate::store::{AgentId, AgentRecord, Draft, Snapshot, WorkloadRecord};
 use crate::tasks::recovery;
@@ -50,7 +51,9 @@ const WORKLOAD_COUNT_MAX: usize = 4_096;
 pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> Response {
     let snapshots = context.store.watch();
     let registration_count = snapshots.borrow().agents.get(&agent.id).map_or(0, |agent| agent.registration_count);
-    let start = Watch { id: agent.id, registration_count, snapshots, sent: None, recalled: None, stop: context.stop };
+    let (watching, stop) = (context.metrics.watching(agent.id.role), context.stop);
+    let start =
+        Watch { id: agent.id, registration_count, snapshots, sent: None, recalled: None, stop, _watching: watching };
     let frames = stream::unfold(start, async |mut watch| {
         let frame = watch.next_frame().await?;
         let mut line = serde_json::to_vec(&frame).expect("a frame has string keys only");
@@ -68,6 +71,7 @@ struct Watch {
     /// The store incarnation that it was asked for, what it holds.
     recalled: Option<u32>,
     stop: CancellationToken,
+    _watching: Watching,
 }
 
 impl Watch {

@@ -13,6 +13,7 @@ mod conformance_chain;
 mod draft;
 mod location;
 mod maintenance;
+mod measured;
 mod numbers;
 mod persona_names;
 mod postgres;

@@ -14,8 +14,9 @@ use persona_core::wire::desired::DesiredState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::draft::Draft;
+use super::measured::Measured;
 use super::records::{AgentId, EventRecord};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Write};
 use super::{Backend, Standing, StoreError, Trouble, audit};
 use crate::access;
 use crate::clock::now_ms;
@@ -61,6 +62,7 @@ pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     standing: watch::Receiver<Standing>,
+    measured: Measured,
 }
 
 impl Store {
@@ -80,7 +82,7 @@ impl Store {
         let (snapshot_sender, snapshots) = watch::channel(Arc::new(snapshot));
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
-        let checked = Instant::now();
+        let (checked, measured) = (Instant::now(), Measured::default());
         let writer = Writer {
             backend,
             queue,
@@ -91,12 +93,13 @@ impl Store {
             checked,
             process: crate::auth::random_hex::<8>(),
             opening: Opening::Unknown,
+            measured: measured.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
-        Ok((Self { jobs, snapshots, standing, reader: Arc::new(Mutex::new(reader)) }, thread))
+        Ok((Self { jobs, snapshots, standing, measured, reader: Arc::new(Mutex::new(reader)) }, thread))
     }
 
     /// The newest committed state.
@@ -112,6 +115,16 @@ impl Store {
     /// Whether this manager writes.
     pub(crate) fn standing(&self) -> Standing {
         self.standing.borrow().clone()
+    }
+
+    /// What the writer measures of its own work.
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    /// Jobs that wait for the writer.
+    pub(crate) fn waiting_count(&self) -> usize {
+        QUEUE_LENGTH_MAX - self.jobs.capacity()
     }
 
     /// Runs `job` on the next draft, on behalf of whom the current task serves; its answer comes once everything is
@@ -179,6 +192,7 @@ struct Writer {
     /// A random name of this process, for its events.
     process: String,
     opening: Opening,
+    measured: Measured,
 }
 
 /// What this process's first event in the lead follows.
@@ -226,6 +240,7 @@ impl Writer {
         }
         let outcome = self.write_batch(batch);
         let is_ok = outcome.is_ok();
+        self.measured.failures.inc_by(u64::from(!is_ok));
         self.tell(outcome);
         // The state before stays in force; on a database another manager may lead by now.
         let leads = is_ok || matches!(self.backend.confirm(), Ok(()));
@@ -298,12 +313,14 @@ impl Writer {
             return Err(error);
         }
         let answers: Vec<Answer> = batch.into_iter().map(|job| job(&mut draft)).collect();
+        let begun = Instant::now();
         (self.brain.pass)(&mut draft);
+        self.measured.passes.observe(begun.elapsed().as_secs_f64());
         let (snapshot, writes, events) = draft.finish();
         let committed = match writes.is_empty() && events.is_empty() {
             true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
             true => self.backend.confirm(),
-            false => self.backend.commit(snapshot.revision, &writes, &events),
+            false => self.commit(snapshot.revision, &writes, &events),
         };
         let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
         if committed.is_ok() {
@@ -316,6 +333,13 @@ impl Writer {
             self.show(snapshot);
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
+        committed
+    }
+
+    fn commit(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let committed = self.backend.commit(revision, writes, events);
+        self.measured.commits.observe(begun.elapsed().as_secs_f64());
         committed
     }
 

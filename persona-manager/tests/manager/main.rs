@@ -11,6 +11,7 @@ mod encrypted;
 mod families;
 mod identity;
 mod leases;
+mod metrics;
 mod once;
 mod plan;
 mod reach;
