@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::passed_on::PassedOn;
 use crate::store::{Records, RootRecord, Standing};
+use crate::telemetry::pass_trace_on;
 
 /// Whom a request comes from that another manager passed on ([`PassedOn`]); from anybody else it counts for nothing.
 const FORWARDED: HeaderName = HeaderName::from_static("persona-forwarded");
@@ -142,10 +143,12 @@ impl Forwarder {
         let body = to_bytes(body, BODY_LENGTH_MAX).await;
         let body = body.map_err(|error| Refusal::invalid(format!("the body cannot be read: {error}")))?;
         let is_question = parts.method == Method::GET;
+        let mut headers = end_to_end(&parts.headers);
+        pass_trace_on(&mut headers);
         let sent = self
             .http()?
             .request(parts.method, format!("{}{path}", leader.trim_end_matches('/')))
-            .headers(end_to_end(&parts.headers))
+            .headers(headers)
             .header(FORWARDED, told)
             .timeout(ANSWER_TIME_MAX)
             .body(body)

@@ -37,6 +37,7 @@ mod server;
 mod simulation;
 mod store;
 mod tasks;
+pub mod telemetry;
 mod versions;
 
 use std::net::SocketAddr;

@@ -137,6 +137,8 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     check(&id, &report)?;
     recovery::check_plausible(&context.store.snapshot(), report.applied)?;
     let rejection = context.live.report(&id, &report, now_ms());
+    let refused = report.rejected.as_ref().map(|rejected| rejected.generation);
+    context.store.published().acknowledge(&id, report.applied, refused);
     take_samples(&context, &id, &report.samples);
     note_issuer(&context, &id, issuer).await?;
     if let Some(tunnel) = &report.tunnel {

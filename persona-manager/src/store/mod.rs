@@ -20,6 +20,7 @@ mod postgres;
 mod records;
 mod snapshot;
 mod sqlite;
+mod traced;
 mod transfer;
 mod writer;
 

@@ -12,16 +12,19 @@ use std::time::{Duration, Instant};
 use persona_core::audit::EventHash;
 use persona_core::wire::desired::DesiredState;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{Instrument, Span};
 
 use super::draft::Draft;
 use super::measured::Measured;
 use super::records::{AgentId, EventRecord};
 use super::snapshot::{Snapshot, Write};
+use super::traced::Published;
 use super::{Backend, Standing, StoreError, Trouble, audit};
 use crate::access;
 use crate::clock::now_ms;
 use crate::error::{Kind, Refusal};
 use crate::tasks::recovery;
+use crate::telemetry::TARGET;
 
 /// Jobs that may wait for the writer.
 const QUEUE_LENGTH_MAX: usize = 1024;
@@ -51,7 +54,19 @@ pub(crate) struct Brain {
 }
 
 type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
-type Job = Box<dyn FnOnce(&mut Draft) -> Answer + Send>;
+
+/// A change that waits for the writer.
+struct Job {
+    run: Box<dyn FnOnce(&mut Draft) -> Answer + Send>,
+    /// What it is part of; none where nobody traces.
+    span: Span,
+}
+
+impl Job {
+    fn run(self, draft: &mut Draft) -> Answer {
+        self.span.in_scope(|| (self.run)(draft))
+    }
+}
 
 /// A handle to the store; clones share it.
 ///
@@ -63,6 +78,7 @@ pub(crate) struct Store {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     standing: watch::Receiver<Standing>,
     measured: Measured,
+    published: Published,
 }
 
 impl Store {
@@ -82,7 +98,7 @@ impl Store {
         let (snapshot_sender, snapshots) = watch::channel(Arc::new(snapshot));
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
-        let (checked, measured) = (Instant::now(), Measured::default());
+        let (checked, measured, published) = (Instant::now(), Measured::default(), Published::default());
         let writer = Writer {
             backend,
             queue,
@@ -94,12 +110,14 @@ impl Store {
             process: crate::auth::random_hex::<8>(),
             opening: Opening::Unknown,
             measured: measured.clone(),
+            published: published.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
-        Ok((Self { jobs, snapshots, standing, measured, reader: Arc::new(Mutex::new(reader)) }, thread))
+        let reader = Arc::new(Mutex::new(reader));
+        Ok((Self { reader, jobs, snapshots, standing, measured, published }, thread))
     }
 
     /// The newest committed state.
@@ -122,6 +140,11 @@ impl Store {
         &self.measured
     }
 
+    /// What was published and not acknowledged yet, where it is traced.
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
     /// Jobs that wait for the writer.
     pub(crate) fn waiting_count(&self) -> usize {
         QUEUE_LENGTH_MAX - self.jobs.capacity()
@@ -138,7 +161,7 @@ impl Store {
         }
         let (sender, answer) = oneshot::channel();
         let actor = access::actor();
-        let job: Job = Box::new(move |draft| {
+        let run = Box::new(move |draft: &mut Draft| -> Answer {
             let savepoint = draft.savepoint();
             draft.act_for(actor);
             let outcome = job(draft);
@@ -152,8 +175,11 @@ impl Store {
                 _ = sender.send(outcome);
             })
         });
+        let span = part_of(&Span::current(), || tracing::info_span!(target: TARGET, "store.change"));
+        let job = Job { run, span: span.clone() };
         self.jobs.try_send(job).map_err(|_| Refusal::busy("the store's queue is full; try again"))?;
-        answer.await.unwrap_or_else(|_| Err(Refusal::busy("the manager does not write to the store now; try again")))
+        let answer = answer.instrument(span).await;
+        answer.unwrap_or_else(|_| Err(Refusal::busy("the manager does not write to the store now; try again")))
     }
 
     /// Events after number `since`, oldest first.
@@ -193,6 +219,7 @@ struct Writer {
     process: String,
     opening: Opening,
     measured: Measured,
+    published: Published,
 }
 
 /// What this process's first event in the lead follows.
@@ -294,11 +321,11 @@ impl Writer {
         self.checked = Instant::now();
         if let Some(reason) = &went_back {
             let reason = reason.clone();
-            let job: Job = Box::new(move |draft| {
+            let run = Box::new(move |draft: &mut Draft| -> Answer {
                 recovery::begin(draft, 0, &reason);
                 Box::new(|_| {})
             });
-            let outcome = self.write_batch(vec![job]);
+            let outcome = self.write_batch(vec![Job { run, span: Span::none() }]);
             self.tell(outcome);
         }
         tracing::info!(store.revision = %self.snapshots.borrow().generation(), "this manager writes to the store");
@@ -309,18 +336,19 @@ impl Writer {
         let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
         if let Err(error) = self.begin_events(&mut draft) {
             // Jobs say what they would have answered; that they were not stored goes before it.
-            batch.into_iter().for_each(|job| job(&mut draft)(Err(error.clone())));
+            batch.into_iter().for_each(|job| job.run(&mut draft)(Err(error.clone())));
             return Err(error);
         }
-        let answers: Vec<Answer> = batch.into_iter().map(|job| job(&mut draft)).collect();
+        let spans: Vec<Span> = batch.iter().map(|job| job.span.clone()).filter(|span| !span.is_disabled()).collect();
+        let answers: Vec<Answer> = batch.into_iter().map(|job| job.run(&mut draft)).collect();
         let begun = Instant::now();
-        (self.brain.pass)(&mut draft);
+        of_all(&spans, || tracing::info_span!(target: TARGET, "pass")).in_scope(|| (self.brain.pass)(&mut draft));
         self.measured.passes.observe(begun.elapsed().as_secs_f64());
         let (snapshot, writes, events) = draft.finish();
         let committed = match writes.is_empty() && events.is_empty() {
             true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
             true => self.backend.confirm(),
-            false => self.commit(snapshot.revision, &writes, &events),
+            false => self.commit(&spans, snapshot.revision, &writes, &events),
         };
         let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
         if committed.is_ok() {
@@ -330,15 +358,26 @@ impl Writer {
             if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
                 self.checked = Instant::now();
             }
+            self.published.follow(&snapshot, spans.first());
             self.show(snapshot);
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
         committed
     }
 
-    fn commit(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError> {
+    fn commit(
+        &mut self,
+        spans: &[Span],
+        revision: u64,
+        writes: &[Write],
+        events: &[EventRecord],
+    ) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let committed = self.backend.commit(revision, writes, events);
+        let span = || {
+            tracing::info_span!(target: TARGET, "store.commit",
+                persona.revision = revision, persona.write_count = writes.len(), persona.event_count = events.len())
+        };
+        let committed = of_all(spans, span).in_scope(|| self.backend.commit(revision, writes, events));
         self.measured.commits.observe(begun.elapsed().as_secs_f64());
         committed
     }
@@ -384,6 +423,19 @@ impl Writer {
             }
         }
     }
+}
+
+/// A span inside another; none where that one is none.
+fn part_of(outer: &Span, make: impl FnOnce() -> Span) -> Span {
+    if outer.is_disabled() { Span::none() } else { outer.in_scope(make) }
+}
+
+/// A span of what is done for several changes together: it is part of the first one's trace, and linked to the others'.
+fn of_all(changes: &[Span], make: impl FnOnce() -> Span) -> Span {
+    let Some((first, others)) = changes.split_first() else { return Span::none() };
+    let span = part_of(first, make);
+    others.iter().for_each(|other| _ = span.follows_from(other));
+    span
 }
 
 /// What callers are told whose changes could not be stored.
