@@ -49,6 +49,8 @@ pub(crate) enum Purpose {
     Guests,
     /// `cargo xtask test --api`.
     Api,
+    /// `cargo xtask fuzz`.
+    Fuzz,
     /// `cargo xtask bench`.
     Benchmarks,
 }
@@ -61,7 +63,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -71,6 +73,7 @@ const STEPS: [Step; 10] = [
     Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
     Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
     Step { name: "schemathesis", purpose: Purpose::Api, find: api::find, install: api::install },
+    Step { name: "C++ compiler", purpose: Purpose::Fuzz, find: find_cxx, install: install_cxx },
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
 ];
 
@@ -78,9 +81,7 @@ const STEPS: [Step; 10] = [
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(&[purpose]),
-        None => {
-            ensure(&[Purpose::Build, Purpose::Check, Purpose::Test, Purpose::Guests, Purpose::Api, Purpose::Benchmarks])
-        }
+        None => ensure(Purpose::value_variants()),
     }
 }
 
@@ -190,6 +191,14 @@ fn find_test_tools() -> Option<String> {
 
 fn install_test_tools() -> Result<()> {
     packages::install(&missing_tools()).map(drop)
+}
+
+fn find_cxx() -> Option<String> {
+    find_program("c++").map(shown)
+}
+
+fn install_cxx() -> Result<()> {
+    packages::install(&["g++"]).map(drop)
 }
 
 fn find_nft() -> Option<String> {

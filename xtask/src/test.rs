@@ -1,5 +1,5 @@
-//! `cargo xtask test`: unit tests as the user, then the privileged tests as root, then those again on other kernels. The API
-//! is judged by others where it is asked for.
+//! `cargo xtask test`: unit tests as the user, parsers under a fuzzer, the privileged tests as root, then those again on other
+//! kernels. The API is judged by others where it is asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -9,6 +9,7 @@ use anyhow::Result;
 use crate::api;
 use crate::binaries::{TESTED, Tests};
 use crate::command::{cargo, show};
+use crate::fuzz;
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
 use crate::vm::{self, Choice};
@@ -48,6 +49,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.api {
         stages.run("API", api::run);
     }
+    if is_whole && args.filter.is_none() {
+        stages.run("fuzzing", || fuzz::run(&fuzz::Args::default()));
+    }
     if is_whole || args.privileged {
         stages.run("privileged tests", || privileged_tests(args));
     }
@@ -70,7 +74,7 @@ fn set_up(args: &Args) -> Result<()> {
     }
     setup::require_root()?;
     // One of the privileged tests has a guest for a workload.
-    setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests])
+    setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests, Purpose::Fuzz])
 }
 
 /// The privileged test binary does not run among them (`test = false`): it wants root and has its own stage.
