@@ -8,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::metrics::Metrics;
@@ -27,6 +28,9 @@ async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> 
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     span.record("http.response.status_code", status);
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+    }
     metrics.answered(method, &route, status, begun.elapsed().as_secs_f64());
     response
 }
@@ -38,7 +42,7 @@ fn span_of(method: &'static str, route: &str) -> Span {
     }
     tracing::info_span!(target: TARGET, "request",
         otel.name = format!("{method} {route}"), otel.kind = "server", http.request.method = method, http.route = route,
-        http.response.status_code = tracing::field::Empty, persona.actor = tracing::field::Empty)
+        http.response.status_code = Empty, otel.status_code = Empty, persona.actor = Empty)
 }
 
 /// A method as a label: whoever asks may make up others.

@@ -172,6 +172,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_found_in_its_section() {
+        let text = "listen = '127.0.0.1:1'\n[telemetry]\notlp = 'tcp://x'\n";
+        for (key, line) in
+            [("listen", Some(1)), ("telemetry.otlp", Some(3)), ("telemetry.other", None), ("other", None)]
+        {
+            assert_eq!(located(text, &Place::Key(key), String::new()).line, line, "{key}");
+        }
+    }
+
+    #[test]
     fn what_is_no_toml_is_said_by_line() {
         let mistakes = found("name = 'n1'\nuplink = \n[labels\n");
         assert_eq!(mistakes.first().and_then(|(line, _)| *line), Some(2), "{mistakes:?}");

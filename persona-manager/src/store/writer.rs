@@ -355,10 +355,12 @@ impl Writer {
             if !events.is_empty() {
                 self.opening = Opening::Done;
             }
+            if !writes.is_empty() {
+                self.published.follow(&snapshot, spans.first());
+            }
             if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
                 self.checked = Instant::now();
             }
-            self.published.follow(&snapshot, spans.first());
             self.show(snapshot);
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));

@@ -6,6 +6,8 @@ mod collector;
 #[expect(dead_code, reason = "the tests of `manager` use the rest")]
 mod support;
 
+use std::collections::BTreeMap;
+
 use persona_core::wire::agent::{Report, Role};
 use persona_manager::telemetry::Traces;
 use serde_json::json;
@@ -72,6 +74,10 @@ async fn a_switch_is_one_trace_from_the_callers_request_to_the_nodes_acknowledge
         assert!(found.iter().all(|span| span.attribute("persona.outcome") == "applied"), "{found:#?}");
         **found.last().unwrap()
     };
+    let mut told: Vec<&BTreeMap<String, String>> =
+        ours.iter().filter(|span| span.name == "agent.apply").map(|span| &span.attributes).collect();
+    told.sort();
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "each generation of each is followed once: {told:#?}");
     let (at_edge, at_node) = (applied("edge/f1"), applied("node/n1"));
     assert_eq!(at_edge.parent, change.id);
     assert_eq!(at_node.parent, at_edge.id);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use persona_common::drop::DropReason;
 use persona_core::ids::EdgeName;
 use persona_core::lease::{LeaseState, Occupancy};
 use persona_core::wire::agent::Role;
@@ -119,7 +120,7 @@ fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     let (up, desired, applied) = (Gauges::default(), Gauges::default(), Gauges::default());
     let (rejected, expires) = (Gauges::default(), Reals::default());
     let (drops, cut): (Family<Labels, Counter>, Family<Labels, Counter>) = Default::default();
-    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for agent in snapshot.agents.values() {
         let labels = vec![("agent", agent.id.to_string())];
         let live = reports.get(&agent.id);
@@ -134,11 +135,11 @@ fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
         rejected.get_or_create(&labels).set(live.is_some_and(|live| live.rejected.is_some()).into());
         expires.get_or_create(&labels).set(seconds(agent.certificate_expires_ms));
         for (reason, count) in live.iter().flat_map(|live| &live.counters.drops) {
-            *sums.entry(reason.clone()).or_default() += count;
+            *sums.entry(known_reason(reason)).or_default() += count;
         }
     }
     for (reason, count) in sums {
-        drops.get_or_create(&vec![("reason", reason)]).inc_by(count);
+        drops.get_or_create(&vec![("reason", reason.to_owned())]).inc_by(count);
     }
     registry.register("cut_flows", "Flows that a node cut because the grace of their lease was over", cut);
     registry.register("node_up", "Whether a node reports", up);
@@ -148,6 +149,12 @@ fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     let help = "When the newest certificate of a node or an edge ends";
     registry.register("agent_certificate_expires_timestamp_seconds", help, expires);
     registry.register("drops", "Packets dropped by reason, all nodes and edges together", drops);
+}
+
+/// A reason as a label: what an agent says that this release does not know has none of its own.
+fn known_reason(reason: &str) -> &str {
+    let is_known = DropReason::ALL.iter().any(|known| known.name() == reason);
+    if is_known { reason } else { "unknown" }
 }
 
 fn subjects(registry: &mut Registry, snapshot: &Snapshot) {
