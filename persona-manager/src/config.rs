@@ -8,6 +8,7 @@ use persona_core::units::Cidr;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{StoreConfig, StoreLocation};
+use crate::telemetry::TelemetryConfig;
 
 /// Certificates end within a year, milliseconds; the first value that is too long.
 const CERTIFICATE_MS_MAX: u64 = 365 * 24 * 3_600_000 + 1;
@@ -59,6 +60,8 @@ pub struct Config {
     pub probe_interval_ms: u32,
     /// An edge is dead when nothing was heard from it for this many probe intervals.
     pub probe_multiplier: u8,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
 }
 
 impl Default for Config {
@@ -83,6 +86,7 @@ impl Default for Config {
             webhook_allow: Vec::new(),
             probe_interval_ms: 50,
             probe_multiplier: 3,
+            telemetry: TelemetryConfig::default(),
         }
     }
 }
@@ -169,12 +173,8 @@ impl Config {
 
     fn check_names(&self) -> Result<(), ConfigError> {
         let scheme = if self.insecure_http { "http://" } else { "https://" };
-        let is_url = |url: &str| {
-            let host = url.strip_prefix(scheme).unwrap_or_default();
-            !host.is_empty() && !host.contains(['/', ',', '@', '?', '#', ' '])
-        };
         let urls = self.urls.iter().map(|url| ("urls", url)).chain(self.advertise.iter().map(|url| ("advertise", url)));
-        if let Some((key, url)) = urls.into_iter().find(|(_, url)| !is_url(url)) {
+        if let Some((key, url)) = urls.into_iter().find(|(_, url)| !is_base(url, scheme)) {
             return Err(ConfigError::Url { key, given: url.clone(), scheme });
         }
         let is_name = |name: &&String| {
@@ -184,6 +184,16 @@ impl Config {
         match self.names.iter().find(|name| !is_name(name)) {
             Some(name) => Err(ConfigError::Name(name.clone())),
             None => Ok(()),
+        }
+    }
+
+    /// Whatever encrypts on the way to a collector further away is a collector of this host.
+    fn check_telemetry(&self) -> Result<(), ConfigError> {
+        match &self.telemetry.otlp {
+            Some(url) if !is_base(url, "http://") => {
+                Err(ConfigError::Url { key: "telemetry.otlp", given: url.clone(), scheme: "http://" })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -207,7 +217,9 @@ impl Config {
     pub fn mistakes(&self, bound: SocketAddr) -> Vec<ConfigError> {
         let is_bare = self.insecure_http && !self.allow_public && !is_private(bound.ip());
         let bare = is_bare.then_some(ConfigError::PublicBind(bound));
-        let places = [self.check_database(bound), self.check_names()].into_iter().filter_map(Result::err);
+        let places = [self.check_database(bound), self.check_names(), self.check_telemetry()]
+            .into_iter()
+            .filter_map(Result::err);
         let probe = check_probe(self.probe_interval_ms, self.probe_multiplier).err();
         bare.into_iter().chain(places).chain(self.impossible_times()).chain(probe).collect()
     }
@@ -227,6 +239,12 @@ impl Config {
         let wrong = wrong.into_iter().filter(|(is_wrong, ..)| *is_wrong);
         wrong.map(|(_, key, given, valid)| ConfigError::OutOfRange { key, given, valid }).collect()
     }
+}
+
+/// Whether it is a URL of that scheme with a host, and without a path.
+fn is_base(url: &str, scheme: &str) -> bool {
+    let host = url.strip_prefix(scheme).unwrap_or_default();
+    !host.is_empty() && !host.contains(['/', ',', '@', '?', '#', ' '])
 }
 
 /// Checks how edges shall be probed.
@@ -299,6 +317,23 @@ mod tests {
         assert_eq!(config.advertise_at(everywhere), "https://m:1");
         let config = Config { advertise: Some("http://m:1".to_owned()), ..config };
         assert!(config.check(bound).unwrap_err().to_string().contains("advertise"));
+    }
+
+    #[test]
+    fn a_collector_is_spoken_to_in_plain_http_without_a_path() {
+        let bound = "127.0.0.1:1".parse().unwrap();
+        for (url, is_fine) in [
+            ("http://127.0.0.1:4318", true),
+            ("http://collector:4318", true),
+            ("http://collector:4318/v1/traces", false),
+            ("https://collector:4318", false),
+            ("collector:4318", false),
+        ] {
+            let telemetry = TelemetryConfig { otlp: Some(url.to_owned()) };
+            let outcome = Config { telemetry, ..Config::default() }.check(bound);
+            assert_eq!(outcome.is_ok(), is_fine, "{url}");
+            assert!(outcome.err().is_none_or(|error| error.key() == "telemetry.otlp"), "{url}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::access::Limits;
 use crate::authority::Authority;
 use crate::config::Config;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tasks::assignment::Assigner;
 
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub own_uid: u32,
     /// URLs of the managers, for tokens.
     pub urls: Arc<[String]>,
+    /// What it counts of its own work.
+    pub metrics: Metrics,
     /// Cancelled when the manager stops.
     pub stop: CancellationToken,
 }

@@ -1,6 +1,6 @@
 //! What a manager that follows passes on to the one that leads: everything but what it can answer from its own snapshot.
 //!
-//! Agents' streams, events and documents' schema are answered here. Changes and reports go to the leader, and so do
+//! Agents' streams, metrics, events and documents' schema are answered here. Changes and reports go to the leader, and so do
 //! questions, for only the leader knows what agents report; while there is none, questions are answered from the snapshot.
 //! An answer to a change carries the revision that it led to, and is held back until this manager has it too. Managers
 //! know each other by certificates of the fleet's CA; whom a request comes from is passed on with it.
@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::passed_on::PassedOn;
 use crate::store::{Records, RootRecord, Standing};
+use crate::telemetry::pass_trace_on;
 
 /// Whom a request comes from that another manager passed on ([`PassedOn`]); from anybody else it counts for nothing.
 const FORWARDED: HeaderName = HeaderName::from_static("persona-forwarded");
@@ -44,10 +45,11 @@ const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(2);
 const BODY_LENGTH_MAX: usize = 16 << 20;
 
 /// Paths that every manager answers by itself.
-const OWN_PATHS: [&str; 10] = [
+const OWN_PATHS: [&str; 11] = [
     "/",
     "/ui",
     "/healthz",
+    "/metrics",
     "/readyz",
     "/v1/agent/watch",
     "/v1/audit/entries",
@@ -151,10 +153,12 @@ impl Forwarder {
         let body = to_bytes(body, BODY_LENGTH_MAX).await;
         let body = body.map_err(|error| Refusal::invalid(format!("the body cannot be read: {error}")))?;
         let is_question = parts.method == Method::GET;
+        let mut headers = end_to_end(&parts.headers);
+        pass_trace_on(&mut headers);
         let sent = self
             .http()?
             .request(parts.method, format!("{}{path}", leader.trim_end_matches('/')))
-            .headers(end_to_end(&parts.headers))
+            .headers(headers)
             .header(FORWARDED, told)
             .timeout(ANSWER_TIME_MAX)
             .body(body)

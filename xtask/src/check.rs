@@ -18,12 +18,18 @@ pub(crate) fn run() -> Result<()> {
         return stages.finish();
     }
     stages.run("tidy", tidy::run);
-    stages.run("format", || show("cargo fmt", cargo().args(["fmt", "--all", "--check"])));
+    stages.run("format", format);
     stages.run("page", ui::check);
     stages.run("licences and sources", dependencies);
     stages.run("lints, eBPF", lint_ebpf);
     stages.run("lints, host", lint_host);
     stages.finish()
+}
+
+/// Fuzz targets are a workspace of their own.
+fn format() -> Result<()> {
+    show("cargo fmt", cargo().args(["fmt", "--all", "--check"]))?;
+    show("cargo fmt of fuzz", cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
 }
 
 fn lint_host() -> Result<()> {

@@ -8,6 +8,7 @@ mod command;
 mod demo;
 mod dist;
 mod ebpf;
+mod fuzz;
 mod packages;
 mod setup;
 mod soak;
@@ -40,6 +41,8 @@ enum Task {
     /// Millions of random and mutated frames through every program, held against a model of them; some twenty minutes. Or
     /// another subject: `soak kills`.
     Soak(soak::Args),
+    /// Parsers of bytes from outside under libFuzzer, each for a bounded time, from the seeds of the tree.
+    Fuzz(fuzz::Args),
     /// Speed, ours beside the kernel's own way, written to docs/benchmarks/.
     Bench(bench::Args),
     /// The whole path on real packets, with figures, in under three minutes.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Ui(args) => ui::run(&args),
         Task::Verifier => verifier::run(),
         Task::Soak(args) => soak::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Dist(args) => dist::run(&args),

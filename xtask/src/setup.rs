@@ -53,6 +53,8 @@ pub(crate) enum Purpose {
     Page,
     /// `cargo xtask test --ui`.
     Browser,
+    /// `cargo xtask fuzz`.
+    Fuzz,
     /// `cargo xtask bench`.
     Benchmarks,
 }
@@ -65,7 +67,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -83,6 +85,7 @@ const STEPS: [Step; 13] = [
         install: ui::install_packages,
     },
     Step { name: "Chromium", purpose: Purpose::Browser, find: ui::find_browser, install: ui::install_browser },
+    Step { name: "C++ compiler", purpose: Purpose::Fuzz, find: find_cxx, install: install_cxx },
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
 ];
 
@@ -90,10 +93,7 @@ const STEPS: [Step; 13] = [
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(&[purpose]),
-        None => {
-            let tests = [Purpose::Test, Purpose::Guests, Purpose::Api, Purpose::Page, Purpose::Browser];
-            ensure(&[&[Purpose::Build, Purpose::Check], &tests[..], &[Purpose::Benchmarks]].concat())
-        }
+        None => ensure(Purpose::value_variants()),
     }
 }
 
@@ -203,6 +203,14 @@ fn find_test_tools() -> Option<String> {
 
 fn install_test_tools() -> Result<()> {
     packages::install(&missing_tools()).map(drop)
+}
+
+fn find_cxx() -> Option<String> {
+    find_program("c++").map(shown)
+}
+
+fn install_cxx() -> Result<()> {
+    packages::install(&["g++"]).map(drop)
 }
 
 fn find_nft() -> Option<String> {

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: unit tests as the user, then the privileged tests as root, then those again on other kernels; between them
-//! the page in a browser. The API is judged by others where it is asked for.
+//! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root, then those
+//! again on other kernels. The API is judged by others where it is asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::binaries::{TESTED, Tests};
 use crate::command::{cargo, show};
+use crate::fuzz;
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
 use crate::vm::{self, Choice};
@@ -59,6 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.api {
         stages.run("API", api::run);
     }
+    if is_whole && args.filter.is_none() {
+        stages.run("fuzzing", || fuzz::run(&fuzz::Args::default()));
+    }
     if is_whole || args.privileged {
         stages.run("privileged tests", || privileged_tests(args));
     }
@@ -88,7 +92,7 @@ fn set_up(args: &Args) -> Result<()> {
     if args.privileged || args.filter.is_some() {
         return Ok(());
     }
-    setup::ensure(&[Purpose::Page, Purpose::Browser])
+    setup::ensure(&[Purpose::Page, Purpose::Browser, Purpose::Fuzz])
 }
 
 /// The privileged test binary does not run among them (`test = false`): it wants root and has its own stage.

@@ -24,7 +24,7 @@ struct Bundle {
 }
 
 /// Everything that is unpacked. `tests/src/peers` looks for them under the same names.
-const BUNDLES: [Bundle; 8] = [
+const BUNDLES: [Bundle; 9] = [
     Bundle { name: "nginx", packages: &["nginx", "nginx-core", "nginx-light"], programs: &["usr/sbin/nginx"] },
     Bundle { name: "wrk", packages: &["wrk"], programs: &["usr/bin/wrk"] },
     Bundle { name: "knot", packages: &["knot", "knot-dnsutils"], programs: &["usr/sbin/knotd", "usr/bin/kdig"] },
@@ -33,6 +33,7 @@ const BUNDLES: [Bundle; 8] = [
         packages: &["coturn"],
         programs: &["usr/bin/turnserver", "usr/bin/turnutils_natdiscovery", "usr/bin/turnutils_stunclient"],
     },
+    Bundle { name: "prometheus", packages: &["prometheus"], programs: &["usr/bin/prometheus", "usr/bin/promtool"] },
     Bundle { name: "p0f", packages: &["p0f"], programs: &["usr/sbin/p0f"] },
     Bundle {
         name: "openssh",

@@ -29,6 +29,7 @@ use crate::host;
 use crate::limits::{InstanceConfig, Keeper};
 use crate::manager_link::{self, Link, LinkConfig, Outbox, Reporter, StateFile};
 use crate::memory;
+use crate::metrics::LinkSample;
 use crate::netlink::{self, Netlink, Notices};
 use crate::open_files;
 use crate::packet_log::{self, Follower};
@@ -400,7 +401,8 @@ impl Agent {
             Err(error) => self.say(&host::error_chain(&error)),
         }
         self.ask_by_itself();
-        self.link.report_next(|outbox| self.telling.show(&outbox.report));
+        let link = LinkSample::of(&self.link);
+        self.link.report_next(|outbox| self.telling.show(&outbox.report, link));
         self.telling.export(&self.reconciler.plan.subjects);
     }
 

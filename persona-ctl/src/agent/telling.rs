@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::AgentFile;
 use crate::flow_export::Exporter;
 use crate::host;
-use crate::metrics::{self, Snapshot};
+use crate::metrics::{self, LinkSample, Snapshot};
 
 /// The listeners that were asked for.
 pub(super) struct Telling {
@@ -32,9 +32,9 @@ impl Telling {
     }
 
     /// Shows what the last report says, where somebody may ask for it.
-    pub(super) fn show(&self, report: &Report) {
+    pub(super) fn show(&self, report: &Report, link: LinkSample) {
         if !self.snapshots.is_closed() {
-            self.snapshots.send_replace(metrics::of_report(report));
+            self.snapshots.send_replace(Snapshot { link: Some(link), ..metrics::of_report(report) });
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use persona_manager::telemetry::Traces;
 use persona_manager::{Config, StoreLocation, Turn};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -76,10 +77,19 @@ impl ManagerArgs {
         if let Some(command) = self.command {
             return command.run(output);
         }
-        logging::start(self.flags.log_format);
+        let format = self.flags.log_format;
         let config = self.flags.resolve()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(serve(config))
+        let inside = runtime.enter();
+        let traces = config.telemetry.otlp.as_deref().map(|otlp| Traces::start(otlp, &config.listen.to_string()));
+        let traces = traces.transpose().context("traces cannot be sent")?;
+        drop(inside);
+        logging::start_with(format, traces.as_ref());
+        let outcome = runtime.block_on(serve(config));
+        if let Some(traces) = traces {
+            traces.finish();
+        }
+        outcome
     }
 }
 

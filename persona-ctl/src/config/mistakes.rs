@@ -26,7 +26,7 @@ pub struct Mistake {
 /// What a mistake is about that reading alone does not find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// A key at the top.
+    /// A key, with the sections that it is in and dots between.
     Key(&'static str),
     /// The entry of a list that has this name: list, name.
     Entry(&'static str, String),
@@ -68,13 +68,19 @@ pub fn located(text: &str, place: &Place, message: String) -> Mistake {
     let tree = DeTable::parse_recoverable(text).0.into_inner();
     let (span, key) = match place {
         Place::File => (None, None),
-        Place::Key(key) => (tree.get(*key).map(Spanned::span), Some((*key).to_owned())),
+        Place::Key(key) => (span_of(&tree, key), Some((*key).to_owned())),
         Place::Entry(list, name) => match entry(&tree, list, name) {
             Some((index, span)) => (Some(span), Some(format!("{list}[{}]", index + 1))),
             None => (None, Some((*list).to_owned())),
         },
     };
     Mistake { line: span.map(|span| line_of(text, &span)), key, message }
+}
+
+fn span_of(tree: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let mut parts = key.split('.');
+    let outer = tree.get(parts.next()?)?;
+    parts.try_fold(outer, |value, part| value.get_ref().as_table()?.get(part)).map(Spanned::span)
 }
 
 fn entry(tree: &DeTable<'_>, list: &str, name: &str) -> Option<(usize, Range<usize>)> {
@@ -163,6 +169,16 @@ mod tests {
     #[test]
     fn a_section_that_lacks_a_key_is_named() {
         assert_eq!(found("name = 'a'\n[flow_export]\ndomain = 1\n"), [(Some(2), "flow_export".to_owned())]);
+    }
+
+    #[test]
+    fn a_key_is_found_in_its_section() {
+        let text = "listen = '127.0.0.1:1'\n[telemetry]\notlp = 'tcp://x'\n";
+        for (key, line) in
+            [("listen", Some(1)), ("telemetry.otlp", Some(3)), ("telemetry.other", None), ("other", None)]
+        {
+            assert_eq!(located(text, &Place::Key(key), String::new()).line, line, "{key}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use persona_core::wire::agent::Counters;
 use super::life::Edge;
 use crate::agent::edge_health;
 use crate::dataplane::RawCounters;
-use crate::metrics::{self, OwnEdgeSample, Snapshot};
+use crate::metrics::{self, LinkSample, OwnEdgeSample, Snapshot};
 use crate::slow_path::SlowPathCounters;
 
 impl Edge {
@@ -146,7 +146,8 @@ impl Edge {
             is_draining: self.plan.is_draining,
             capacity_bits_per_sec: self.config.file.capacity.map(|capacity| capacity.bits_per_sec),
         };
-        self.metrics.send_replace(Snapshot { own_edge: Some(own_edge), ..metrics::of_report(&report) });
+        let link = Some(LinkSample::of(&self.link));
+        self.metrics.send_replace(Snapshot { own_edge: Some(own_edge), link, ..metrics::of_report(&report) });
     }
 
     /// The same trouble every second is one line in the log.

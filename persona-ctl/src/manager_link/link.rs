@@ -77,6 +77,16 @@ impl Link {
         }
     }
 
+    /// Whether a stream of desired state is open.
+    pub fn is_connected(&self) -> bool {
+        self.session.is_watching()
+    }
+
+    /// When the certificate at hand ends, milliseconds since 1970. None: this host has not joined yet.
+    pub fn certificate_expires_ms(&self) -> Option<u64> {
+        self.session.certificate_expires_ms()
+    }
+
     /// Asks for the whole state anew, in a stream of its own.
     pub fn ask_for_snapshot(&self) {
         self.refresh.notify_one();
@@ -138,6 +148,7 @@ impl Session {
         let client = self.ready().await?;
         let manager = self.managers().current().number;
         let mut frames = client.watch(self.managers()).await?;
+        let _watching = self.watching();
         let opened = tokio::time::Instant::now();
         let mut state = DesiredState::default();
         loop {

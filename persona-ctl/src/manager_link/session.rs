@@ -2,7 +2,7 @@
 //! when the manager no longer knows us.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub(super) struct Session {
     token: Option<Credential>,
     register: Mutex<Register>,
     report_interval_ms: AtomicU32,
+    is_watching: AtomicBool,
+    /// Zero: there is no certificate yet.
+    certificate_expires_ms: AtomicU64,
     standing: RwLock<Standing>,
 }
 
@@ -54,6 +57,7 @@ impl Session {
             "" => None,
             text => Some(text.parse::<Credential>()?),
         };
+        let expires_ms = identity.membership().map_or(0, |membership| membership.expires_ms);
         let kept = identity.membership().map(|membership| membership.managers.clone());
         let urls = match (config.managers, &token) {
             (urls, _) if !urls.is_empty() => urls,
@@ -68,6 +72,8 @@ impl Session {
             token,
             register: Mutex::new(config.register),
             report_interval_ms: AtomicU32::new(REPORT_INTERVAL_MS),
+            is_watching: AtomicBool::new(false),
+            certificate_expires_ms: AtomicU64::new(expires_ms),
             standing: RwLock::new(Standing { identity, client: None, renew_at_ms: 0 }),
         })
     }
@@ -79,6 +85,22 @@ impl Session {
     /// How often to report at least.
     pub(super) fn report_interval(&self) -> Duration {
         Duration::from_millis(self.report_interval_ms.load(Ordering::Relaxed).into())
+    }
+
+    /// Whether a stream of desired state is open.
+    pub(super) fn is_watching(&self) -> bool {
+        self.is_watching.load(Ordering::Relaxed)
+    }
+
+    /// Says that a stream is open for as long as what it returns is there.
+    pub(super) fn watching(&self) -> Watching<'_> {
+        self.is_watching.store(true, Ordering::Relaxed);
+        Watching(self)
+    }
+
+    /// When the certificate at hand ends.
+    pub(super) fn certificate_expires_ms(&self) -> Option<u64> {
+        Some(self.certificate_expires_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 
     /// A client that speaks for us; registers if this process has not, or if the certificate has ended.
@@ -145,6 +167,7 @@ impl Session {
     fn take(&self, standing: &mut Standing, registered: Registered) -> Result<(), LinkError> {
         self.report_interval_ms.store(registered.report_interval_ms.max(10), Ordering::Relaxed);
         let name = self.register.lock().unwrap_or_else(PoisonError::into_inner).name.clone();
+        self.certificate_expires_ms.store(registered.expires_ms, Ordering::Relaxed);
         standing.identity.keep(registered, self.managers.urls(), now_ms())?;
         standing.speak()?;
         tracing::info!(name, "the manager gave a certificate");
@@ -178,6 +201,15 @@ impl Session {
             }
         }
         outcome
+    }
+}
+
+/// A stream of desired state that is open.
+pub(super) struct Watching<'a>(&'a Session);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.is_watching.store(false, Ordering::Relaxed);
     }
 }
 

@@ -6,9 +6,10 @@ mod own_edge;
 mod report;
 mod server;
 mod snapshot;
+mod standing;
 mod text;
 
 pub use report::of_report;
 pub use server::{serve, start};
-pub use snapshot::{EdgeSample, InstanceSample, LeaseSample, OwnEdgeSample, Snapshot, SubjectSample};
+pub use snapshot::{EdgeSample, InstanceSample, LeaseSample, LinkSample, OwnEdgeSample, Snapshot, SubjectSample};
 pub use text::render;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use persona_core::wire::agent::{EdgeHealth, LeaseUse, Report, SlowPathWork};
 
-use super::snapshot::{EdgeSample, LeaseSample, Snapshot, SubjectSample};
+use super::snapshot::{EdgeSample, LeaseSample, LinkSample, Snapshot, SubjectSample};
+use crate::manager_link::Link;
 
 /// What a report says, as metrics. What it leaves out as unchanged is expected to be filled in.
 pub fn of_report(report: &Report) -> Snapshot {
@@ -19,9 +20,17 @@ pub fn of_report(report: &Report) -> Snapshot {
         slow_path: slow_path(counters.slow_path),
         cut_flow_count: counters.cut_flows,
         own_edge: None,
+        link: None,
         gateway: Vec::new(),
         generation: report.applied.0,
         is_rejected: report.rejected.is_some(),
+    }
+}
+
+impl LinkSample {
+    /// How a link stands now.
+    pub fn of(link: &Link) -> Self {
+        Self { is_connected: link.is_connected(), certificate_expires_ms: link.certificate_expires_ms() }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub cut_flow_count: u64,
     /// Edges: what this one is about itself.
     pub own_edge: Option<OwnEdgeSample>,
+    /// Nodes and edges: how this role stands with the manager.
+    pub link: Option<LinkSample>,
     /// Gateways: every instance of every service.
     pub gateway: Vec<InstanceSample>,
     /// The generation in force, as a number.
@@ -89,6 +91,15 @@ pub struct OwnEdgeSample {
     pub is_draining: bool,
     /// What it is said to carry, bits per second of both directions together.
     pub capacity_bits_per_sec: Option<u64>,
+}
+
+/// How a role stands with the manager.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkSample {
+    /// Whether a stream of desired state is open.
+    pub is_connected: bool,
+    /// When the certificate at hand ends, milliseconds since 1970. None: it has none yet.
+    pub certificate_expires_ms: Option<u64>,
 }
 
 /// How one instance of a gateway's service is.

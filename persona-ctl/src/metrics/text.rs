@@ -8,7 +8,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::family::{Family, Labels};
 use super::snapshot::{EdgeSample, LeaseSample, Snapshot};
-use super::{gateway, own_edge};
+use super::{gateway, own_edge, standing};
 
 /// The text that a scrape gets.
 pub fn render(snapshot: &Snapshot) -> String {
@@ -32,7 +32,7 @@ impl prometheus_client::collector::Collector for Collector {
             family.encode(&mut encoder)?;
         }
         let own_gauges = own.into_iter().flat_map(own_edge::gauges).chain(gateway::gauges(instances));
-        for family in gauges(&self.0).into_iter().chain(own_gauges) {
+        for family in standing::gauges(&self.0).into_iter().chain(gauges(&self.0)).chain(own_gauges) {
             family.encode(&mut encoder)?;
         }
         Ok(())
@@ -134,7 +134,7 @@ fn both_ways(label: (&'static str, String), egress: u64, ingress: u64) -> [(Labe
 
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::{InstanceSample, OwnEdgeSample, SubjectSample};
+    use super::super::snapshot::{InstanceSample, LinkSample, OwnEdgeSample, SubjectSample};
     use super::*;
 
     #[test]
@@ -165,6 +165,7 @@ mod tests {
                 is_draining: false,
                 capacity_bits_per_sec: Some(1_000),
             }),
+            link: Some(LinkSample { is_connected: true, certificate_expires_ms: Some(1_500) }),
             gateway: vec![InstanceSample {
                 service: "web".into(),
                 instance: "a".into(),
@@ -206,6 +207,9 @@ mod tests {
             "persona_gateway_instance_weight{service=\"web\",instance=\"a\"} 100",
             "persona_gateway_flows{service=\"web\",instance=\"a\"} 6",
             "persona_generation 17",
+            concat!("persona_build_info{role=\"edge\",version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "persona_manager_connected 1",
+            "persona_certificate_expires_timestamp_seconds 1.5",
             "persona_rejected 0",
             "# EOF",
         ] {

@@ -126,7 +126,7 @@ impl Fragment {
         let packet = packet.get(..length)?;
         let address = |at: usize| -> [u8; 16] { std::array::from_fn(|index| fixed[at + index]) };
         let at = fragment_header_at(packet)?;
-        let header: &[u8; 8] = packet[at..].first_chunk()?;
+        let header: &[u8; 8] = packet.get(at..)?.first_chunk()?;
         let word = u16::from_be_bytes([header[2], header[3]]);
         let offset = usize::from(word & !7);
         Some(Self {
@@ -221,7 +221,10 @@ pub(super) mod tests {
 
     #[test]
     fn absurd_fragments_are_not_read() {
+        let mut behind = ipv6_fragment(1, 8, true, &[0; 8]);
+        behind[41] = 33; // the options' length, in units of eight bytes after the first
         let cases = [
+            ("a fragment header behind the packet", behind),
             ("a first fragment", ipv4_packet(&[], 7, 0x2000, &[0; 16])),
             ("no payload", ipv4_packet(&[], 7, 0x2001, &[])),
             ("a cut at no multiple of eight", ipv4_packet(&[], 7, 0x2001, &[0; 15])),

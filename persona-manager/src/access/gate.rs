@@ -23,6 +23,8 @@ use crate::error::{Kind, Refusal};
 pub(crate) async fn gate(State(context): State<Context>, mut request: Request, next: Next) -> Response {
     match admit(&context, &request) {
         Ok(caller) => {
+            // The request's span, where it is traced.
+            tracing::Span::current().record("persona.actor", tracing::field::display(&caller));
             let (actor, has_token) = (caller.to_string(), matches!(caller, Caller::Token { .. }));
             let is_browser = matches!(caller, Caller::Web { .. });
             request.extensions_mut().insert(caller);

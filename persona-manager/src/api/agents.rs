@@ -28,6 +28,7 @@ use crate::authority::roots_digest;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
+use crate::metrics::Watching;
 use crate::overrides::check_exists;
 use crate::store::{AgentId, AgentRecord, Draft, Snapshot, WorkloadRecord};
 use crate::tasks::recovery;
@@ -54,7 +55,9 @@ const WORKLOAD_COUNT_MAX: usize = 4_096;
 pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> Response {
     let snapshots = context.store.watch();
     let registration_count = snapshots.borrow().agents.get(&agent.id).map_or(0, |agent| agent.registration_count);
-    let start = Watch { id: agent.id, registration_count, snapshots, sent: None, recalled: None, stop: context.stop };
+    let (watching, stop) = (context.metrics.watching(agent.id.role), context.stop);
+    let start =
+        Watch { id: agent.id, registration_count, snapshots, sent: None, recalled: None, stop, _watching: watching };
     let frames = stream::unfold(start, async |mut watch| {
         let frame = watch.next_frame().await?;
         let mut line = serde_json::to_vec(&frame).expect("a frame has string keys only");
@@ -72,6 +75,7 @@ struct Watch {
     /// The store incarnation that it was asked for, what it holds.
     recalled: Option<u32>,
     stop: CancellationToken,
+    _watching: Watching,
 }
 
 impl Watch {
@@ -137,6 +141,8 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     check(&id, &report)?;
     recovery::check_plausible(&context.store.snapshot(), report.applied)?;
     let rejection = context.live.report(&id, &report, now_ms());
+    let refused = report.rejected.as_ref().map(|rejected| rejected.generation);
+    context.store.published().acknowledge(&id, report.applied, refused);
     take_samples(&context, &id, &report.samples);
     note_issuer(&context, &id, issuer).await?;
     if let Some(tunnel) = &report.tunnel {

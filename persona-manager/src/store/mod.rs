@@ -13,12 +13,14 @@ mod conformance_chain;
 mod draft;
 mod location;
 mod maintenance;
+mod measured;
 mod numbers;
 mod persona_names;
 mod postgres;
 mod records;
 mod snapshot;
 mod sqlite;
+mod traced;
 mod transfer;
 mod writer;
 

@@ -12,15 +12,19 @@ use std::time::{Duration, Instant};
 use persona_core::audit::EventHash;
 use persona_core::wire::desired::DesiredState;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{Instrument, Span};
 
 use super::draft::Draft;
+use super::measured::Measured;
 use super::records::{AgentId, EventRecord};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Write};
+use super::traced::Published;
 use super::{Backend, Standing, StoreError, Trouble, audit};
 use crate::access;
 use crate::clock::now_ms;
 use crate::error::{Kind, Refusal};
 use crate::tasks::recovery;
+use crate::telemetry::TARGET;
 
 /// Jobs that may wait for the writer.
 const QUEUE_LENGTH_MAX: usize = 1024;
@@ -50,7 +54,19 @@ pub(crate) struct Brain {
 }
 
 type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
-type Job = Box<dyn FnOnce(&mut Draft) -> Answer + Send>;
+
+/// A change that waits for the writer.
+struct Job {
+    run: Box<dyn FnOnce(&mut Draft) -> Answer + Send>,
+    /// What it is part of; none where nobody traces.
+    span: Span,
+}
+
+impl Job {
+    fn run(self, draft: &mut Draft) -> Answer {
+        self.span.in_scope(|| (self.run)(draft))
+    }
+}
 
 /// A handle to the store; clones share it.
 ///
@@ -61,6 +77,8 @@ pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     standing: watch::Receiver<Standing>,
+    measured: Measured,
+    published: Published,
 }
 
 impl Store {
@@ -80,7 +98,7 @@ impl Store {
         let (snapshot_sender, snapshots) = watch::channel(Arc::new(snapshot));
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
-        let checked = Instant::now();
+        let (checked, measured, published) = (Instant::now(), Measured::default(), Published::default());
         let writer = Writer {
             backend,
             queue,
@@ -91,12 +109,15 @@ impl Store {
             checked,
             process: crate::auth::random_hex::<8>(),
             opening: Opening::Unknown,
+            measured: measured.clone(),
+            published: published.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
-        Ok((Self { jobs, snapshots, standing, reader: Arc::new(Mutex::new(reader)) }, thread))
+        let reader = Arc::new(Mutex::new(reader));
+        Ok((Self { reader, jobs, snapshots, standing, measured, published }, thread))
     }
 
     /// The newest committed state.
@@ -114,6 +135,21 @@ impl Store {
         self.standing.borrow().clone()
     }
 
+    /// What the writer measures of its own work.
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    /// What was published and not acknowledged yet, where it is traced.
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Jobs that wait for the writer.
+    pub(crate) fn waiting_count(&self) -> usize {
+        QUEUE_LENGTH_MAX - self.jobs.capacity()
+    }
+
     /// Runs `job` on the next draft, on behalf of whom the current task serves; its answer comes once everything is
     /// durable. A refusal leaves no trace.
     pub(crate) async fn change<T: Send + 'static>(
@@ -125,7 +161,7 @@ impl Store {
         }
         let (sender, answer) = oneshot::channel();
         let actor = access::actor();
-        let job: Job = Box::new(move |draft| {
+        let run = Box::new(move |draft: &mut Draft| -> Answer {
             let savepoint = draft.savepoint();
             draft.act_for(actor);
             let outcome = job(draft);
@@ -139,8 +175,11 @@ impl Store {
                 _ = sender.send(outcome);
             })
         });
+        let span = part_of(&Span::current(), || tracing::info_span!(target: TARGET, "store.change"));
+        let job = Job { run, span: span.clone() };
         self.jobs.try_send(job).map_err(|_| Refusal::busy("the store's queue is full; try again"))?;
-        answer.await.unwrap_or_else(|_| Err(Refusal::busy("the manager does not write to the store now; try again")))
+        let answer = answer.instrument(span).await;
+        answer.unwrap_or_else(|_| Err(Refusal::busy("the manager does not write to the store now; try again")))
     }
 
     /// Events after number `since`, oldest first.
@@ -179,6 +218,8 @@ struct Writer {
     /// A random name of this process, for its events.
     process: String,
     opening: Opening,
+    measured: Measured,
+    published: Published,
 }
 
 /// What this process's first event in the lead follows.
@@ -226,6 +267,7 @@ impl Writer {
         }
         let outcome = self.write_batch(batch);
         let is_ok = outcome.is_ok();
+        self.measured.failures.inc_by(u64::from(!is_ok));
         self.tell(outcome);
         // The state before stays in force; on a database another manager may lead by now.
         let leads = is_ok || matches!(self.backend.confirm(), Ok(()));
@@ -279,11 +321,11 @@ impl Writer {
         self.checked = Instant::now();
         if let Some(reason) = &went_back {
             let reason = reason.clone();
-            let job: Job = Box::new(move |draft| {
+            let run = Box::new(move |draft: &mut Draft| -> Answer {
                 recovery::begin(draft, 0, &reason);
                 Box::new(|_| {})
             });
-            let outcome = self.write_batch(vec![job]);
+            let outcome = self.write_batch(vec![Job { run, span: Span::none() }]);
             self.tell(outcome);
         }
         tracing::info!(store.revision = %self.snapshots.borrow().generation(), "this manager writes to the store");
@@ -294,21 +336,27 @@ impl Writer {
         let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
         if let Err(error) = self.begin_events(&mut draft) {
             // Jobs say what they would have answered; that they were not stored goes before it.
-            batch.into_iter().for_each(|job| job(&mut draft)(Err(error.clone())));
+            batch.into_iter().for_each(|job| job.run(&mut draft)(Err(error.clone())));
             return Err(error);
         }
-        let answers: Vec<Answer> = batch.into_iter().map(|job| job(&mut draft)).collect();
-        (self.brain.pass)(&mut draft);
+        let spans: Vec<Span> = batch.iter().map(|job| job.span.clone()).filter(|span| !span.is_disabled()).collect();
+        let answers: Vec<Answer> = batch.into_iter().map(|job| job.run(&mut draft)).collect();
+        let begun = Instant::now();
+        of_all(&spans, || tracing::info_span!(target: TARGET, "pass")).in_scope(|| (self.brain.pass)(&mut draft));
+        self.measured.passes.observe(begun.elapsed().as_secs_f64());
         let (snapshot, writes, events) = draft.finish();
         let committed = match writes.is_empty() && events.is_empty() {
             true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
             true => self.backend.confirm(),
-            false => self.backend.commit(snapshot.revision, &writes, &events),
+            false => self.commit(&spans, snapshot.revision, &writes, &events),
         };
         let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
         if committed.is_ok() {
             if !events.is_empty() {
                 self.opening = Opening::Done;
+            }
+            if !writes.is_empty() {
+                self.published.follow(&snapshot, spans.first());
             }
             if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
                 self.checked = Instant::now();
@@ -316,6 +364,23 @@ impl Writer {
             self.show(snapshot);
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
+        committed
+    }
+
+    fn commit(
+        &mut self,
+        spans: &[Span],
+        revision: u64,
+        writes: &[Write],
+        events: &[EventRecord],
+    ) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let span = || {
+            tracing::info_span!(target: TARGET, "store.commit",
+                persona.revision = revision, persona.write_count = writes.len(), persona.event_count = events.len())
+        };
+        let committed = of_all(spans, span).in_scope(|| self.backend.commit(revision, writes, events));
+        self.measured.commits.observe(begun.elapsed().as_secs_f64());
         committed
     }
 
@@ -360,6 +425,19 @@ impl Writer {
             }
         }
     }
+}
+
+/// A span inside another; none where that one is none.
+fn part_of(outer: &Span, make: impl FnOnce() -> Span) -> Span {
+    if outer.is_disabled() { Span::none() } else { outer.in_scope(make) }
+}
+
+/// A span of what is done for several changes together: it is part of the first one's trace, and linked to the others'.
+fn of_all(changes: &[Span], make: impl FnOnce() -> Span) -> Span {
+    let Some((first, others)) = changes.split_first() else { return Span::none() };
+    let span = part_of(first, make);
+    others.iter().for_each(|other| _ = span.follows_from(other));
+    span
 }
 
 /// What callers are told whose changes could not be stored.

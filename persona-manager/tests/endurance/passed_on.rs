@@ -58,6 +58,14 @@ async fn who_asks_a_manager_that_follows_is_the_same_to_the_one_that_leads_and_c
     node.report(Report::default()).await;
     node.watch().await;
 
+    // Each tells of itself, and only one of the fleet.
+    for (base, leads, nodes) in [(base.clone(), "0", 0), (format!("https://{}", leader.address()), "1", 1)] {
+        let text = admin.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
+        let leads = format!("persona_manager_leads {leads}");
+        assert!(text.lines().any(|line| line == leads), "{base} {text}");
+        assert_eq!(text.matches("persona_node_up{").count(), nodes, "{base} {text}");
+    }
+
     let forgeries = [
         r#"{"from":"root","certificate":null}"#.to_owned(),
         format!(

@@ -12,6 +12,7 @@ mod encrypted;
 mod families;
 mod identity;
 mod leases;
+mod metrics;
 mod once;
 mod page;
 mod page_fleet;

@@ -138,7 +138,7 @@ async fn ports_that_run_out_are_told_once_per_episode_and_shown_as_metrics() {
         )
         .unwrap(),
         counters: serde_json::from_value(
-            json!({ "subjects": [], "personas": {}, "drops": { "ports-exhausted": 7, "mid-stream": 2 } }),
+            json!({ "subjects": [], "personas": {}, "drops": { "ports-exhausted": 7, "mid-stream": 2, "made-up": 4 } }),
         )
         .unwrap(),
         ..Report::default()
@@ -172,6 +172,7 @@ async fn ports_that_run_out_are_told_once_per_episode_and_shown_as_metrics() {
         "persona_node_up{node=\"n1\"} 1",
         "persona_drops_total{reason=\"ports-exhausted\"} 7",
         "persona_drops_total{reason=\"mid-stream\"} 3",
+        "persona_drops_total{reason=\"unknown\"} 4",
         "persona_edge_packets_total{edge=\"f1\",direction=\"egress\"} 3",
         "persona_edge_inner_bytes_total{edge=\"f1\",direction=\"ingress\"} 500",
         "persona_subjects{state=\"assigned\"} 1",

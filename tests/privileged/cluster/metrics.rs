@@ -9,7 +9,7 @@ use persona_tests::netns::Namespace;
 use persona_tests::steps::{SUBJECT, view};
 use persona_tests::world::{EDGES, Hook, INTERNET_ADDRESS, METRICS_ADDRESS, World};
 
-use super::{check, start};
+use super::{check, monitoring, start};
 
 /// Longer than a pass and a report together.
 const TELL_TIME: Duration = Duration::from_secs(30);
@@ -23,6 +23,7 @@ fn every_role_counts_per_persona_subject_edge_and_drop_reason() {
         start(world, findings);
         if findings.all_ok() {
             findings.run("metrics", |findings| counters(world, findings));
+            findings.run("monitoring", |findings| monitoring::judge(world, findings));
             findings.run("a silent node", |findings| silence(world, findings));
         }
     });

@@ -21,6 +21,7 @@ mod kills;
 mod large;
 mod metrics;
 mod monitor;
+mod monitoring;
 mod offloads;
 mod planned;
 mod prefer_ipv6;

@@ -10,4 +10,5 @@ pub mod nginx;
 pub mod openssh;
 pub mod p0f;
 pub mod programs;
+pub mod prometheus;
 pub mod wrk;

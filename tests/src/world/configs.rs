@@ -10,6 +10,9 @@ use super::{Families, World};
 /// Where every role serves its metrics, each in a namespace of its own.
 pub const METRICS_ADDRESS: &str = "127.0.0.1:9600";
 
+/// The same as it is listened on: on the underlay too, for a scraper of all.
+const METRICS_LISTEN: &str = "0.0.0.0:9600";
+
 impl World {
     /// The manager's. Where the processor is emulated, roles are given the time that they need to be alive.
     pub(super) fn manager_config(&self) -> String {
@@ -67,7 +70,7 @@ store = \"{}\"
         let (state, bpffs) = (self.path(&format!("{name}.state")), self.path(&format!("{name}.bpf")));
         format!(
             "name = \"{name}\"\nmanager = \"https://{}\"\njoin_token = \"{token}\"\n\
-             state_dir = \"{}\"\nbpffs = \"{}\"\nmetrics = \"{METRICS_ADDRESS}\"\n",
+             state_dir = \"{}\"\nbpffs = \"{}\"\nmetrics = \"{METRICS_LISTEN}\"\n",
             self.families.manager_address(),
             state.display(),
             bpffs.display()

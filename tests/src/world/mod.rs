@@ -91,7 +91,7 @@ pub enum Families {
 
 impl Families {
     /// Where the manager listens.
-    fn manager_address(self) -> &'static str {
+    pub fn manager_address(self) -> &'static str {
         match self {
             Self::Ipv4 | Self::BothOverIpv4 => "192.168.77.1:7700",
             Self::BothOverIpv6 => "[fd77::1]:7700",

@@ -16,11 +16,12 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Folders of packaging that are packed whole: source, place.
-const FOLDERS: [(&str, &str); 4] = [
+const FOLDERS: [(&str, &str); 5] = [
     ("persona-ctl/packaging/systemd", "lib/systemd/system"),
     ("persona-ctl/packaging/sysusers.d", "lib/sysusers.d"),
     ("persona-ctl/packaging/tmpfiles.d", "lib/tmpfiles.d"),
     ("persona-ctl/packaging/examples", "share/doc/persona/examples"),
+    ("persona-ctl/packaging/monitoring", "share/persona/monitoring"),
 ];
 
 /// Texts that come along.

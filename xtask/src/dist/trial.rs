@@ -11,7 +11,7 @@ use super::tree;
 use crate::command::{output_of, workspace_root};
 
 /// What must be in it, below the prefix.
-const EXPECTED: [&str; 13] = [
+const EXPECTED: [&str; 15] = [
     "bin/persona-ctl",
     "lib/systemd/system/persona-agent.service",
     "lib/systemd/system/persona-edge.service",
@@ -25,6 +25,8 @@ const EXPECTED: [&str; 13] = [
     "share/doc/persona/LICENSE-MIT",
     "share/doc/persona/docs/operations.md",
     "share/doc/persona/examples/agent.toml",
+    "share/persona/monitoring/persona-dashboard.json",
+    "share/persona/monitoring/persona-rules.yml",
 ];
 
 /// Roles whose examples the program must take.

@@ -1,50 +1,29 @@
-//! `/metrics` for Prometheus: computed from the newest state and the newest reports whenever somebody asks.
+//! What the manager that leads knows of leases, pools, edges, nodes and subjects.
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use persona_common::drop::DropReason;
 use persona_core::ids::EdgeName;
 use persona_core::lease::{LeaseState, Occupancy};
 use persona_core::wire::agent::Role;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::context::Context;
-use crate::error::Refusal;
-use crate::store::{EdgeState, Snapshot};
+use super::{Gauges, Reals, seconds};
+use crate::metrics::Labels;
+use crate::store::{AgentId, EdgeState, Snapshot};
 use crate::tasks::facts::space_of;
 use crate::tasks::in_force::published;
 use crate::tasks::reports::Reports;
 
-type Labels = Vec<(&'static str, String)>;
-type Gauges = Family<Labels, Gauge>;
-type Reals = Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
-
-/// What operators watch, in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
-pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, Refusal> {
-    let (snapshot, reports) = (context.store.snapshot(), context.assigner.reports());
-    let text = render(&snapshot, &reports).map_err(Refusal::internal_from)?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
-}
-
-fn render(snapshot: &Snapshot, reports: &Reports) -> Result<String, std::fmt::Error> {
-    let mut registry = Registry::with_prefix("persona");
-    leases(&mut registry, snapshot, reports);
-    pools(&mut registry, snapshot);
-    edges(&mut registry, snapshot, reports);
-    agents(&mut registry, snapshot, reports);
-    subjects(&mut registry, snapshot);
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
+/// Shows it all.
+pub(super) fn register(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
+    leases(registry, snapshot, reports);
+    pools(registry, snapshot);
+    edges(registry, snapshot, reports);
+    agents(registry, snapshot, reports);
+    subjects(registry, snapshot);
 }
 
 fn leases(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
@@ -54,7 +33,7 @@ fn leases(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
         let of_kind =
             vec![("pool", lease.pool.to_string()), ("family", family), ("state", lease.state.as_str().to_owned())];
         counts.get_or_create(&of_kind).inc();
-        let node = reports.get(&crate::store::AgentId::node(lease.subject.node()));
+        let node = reports.get(&AgentId::node(lease.subject.node()));
         let Some(held) = node.and_then(|node| node.leases.get(&lease.id)) else { continue };
         let labels = vec![("lease", lease.id.to_string()), ("subject", lease.subject.to_string())];
         live.get_or_create(&labels).set(held.live_slot_count.into());
@@ -122,9 +101,9 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
         {
             let labels = vec![("edge", agent.id.name.clone()), ("from", id.to_string())];
             loss.get_or_create(&labels).set(health.loss.into());
-            let seconds = |us: u32| f64::from(us) / 1e6;
-            health.rtt_us.into_iter().for_each(|us| _ = rtt.get_or_create(&labels).set(seconds(us)));
-            health.jitter_us.into_iter().for_each(|us| _ = jitter.get_or_create(&labels).set(seconds(us)));
+            let micros = |us: u32| f64::from(us) / 1e6;
+            health.rtt_us.into_iter().for_each(|us| _ = rtt.get_or_create(&labels).set(micros(us)));
+            health.jitter_us.into_iter().for_each(|us| _ = jitter.get_or_create(&labels).set(micros(us)));
         }
     }
     registry.register("edge_up", "Whether an edge serves", up);
@@ -139,8 +118,9 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
 
 fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     let (up, desired, applied) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let (rejected, expires) = (Gauges::default(), Reals::default());
     let (drops, cut): (Family<Labels, Counter>, Family<Labels, Counter>) = Default::default();
-    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for agent in snapshot.agents.values() {
         let labels = vec![("agent", agent.id.to_string())];
         let live = reports.get(&agent.id);
@@ -152,18 +132,29 @@ fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
         }
         desired.get_or_create(&labels).set(published(snapshot, &agent.id).0 as i64);
         applied.get_or_create(&labels).set(live.map_or(0, |live| live.applied.0 as i64));
+        rejected.get_or_create(&labels).set(live.is_some_and(|live| live.rejected.is_some()).into());
+        expires.get_or_create(&labels).set(seconds(agent.certificate_expires_ms));
         for (reason, count) in live.iter().flat_map(|live| &live.counters.drops) {
-            *sums.entry(reason.clone()).or_default() += count;
+            *sums.entry(known_reason(reason)).or_default() += count;
         }
     }
     for (reason, count) in sums {
-        drops.get_or_create(&vec![("reason", reason)]).inc_by(count);
+        drops.get_or_create(&vec![("reason", reason.to_owned())]).inc_by(count);
     }
     registry.register("cut_flows", "Flows that a node cut because the grace of their lease was over", cut);
     registry.register("node_up", "Whether a node reports", up);
     registry.register("desired_generation", "The generation published for a node or an edge", desired);
     registry.register("applied_generation", "The generation that a node or an edge acknowledged", applied);
+    registry.register("agent_rejected", "Whether a node or an edge refused its newest generation", rejected);
+    let help = "When the newest certificate of a node or an edge ends";
+    registry.register("agent_certificate_expires_timestamp_seconds", help, expires);
     registry.register("drops", "Packets dropped by reason, all nodes and edges together", drops);
+}
+
+/// A reason as a label: what an agent says that this release does not know has none of its own.
+fn known_reason(reason: &str) -> &str {
+    let is_known = DropReason::ALL.iter().any(|known| known.name() == reason);
+    if is_known { reason } else { "unknown" }
 }
 
 fn subjects(registry: &mut Registry, snapshot: &Snapshot) {
