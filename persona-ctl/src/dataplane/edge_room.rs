@@ -154,6 +154,7 @@ mod tests {
             personas: Indices::new(0, 1, []),
             policers: Indices::new(1, 2, []),
             spaces: Default::default(),
+            hints: BTreeMap::new(),
             blocks: Default::default(),
             block_runs: Runs::default(),
         }
