@@ -46,7 +46,9 @@ impl Limits {
         match (caller, peer.origin) {
             (Caller::Local { .. }, _) | (Caller::Nobody, Origin::Socket { .. }) => Ok(()),
             (Caller::Nobody, Origin::Network(address)) => self.check_stranger(address.ip()),
-            (Caller::Token { id, .. } | Caller::Web { id, .. }, _) => self.check_known(id.clone()),
+            (Caller::Token { id, .. }, _) => self.check_known(id.clone()),
+            // All sessions of one owner together: whoever opens many is no faster for it.
+            (Caller::Web { owner, .. }, _) => self.check_known(owner.clone()),
             (Caller::Agent(id), _) => self.check_known(id.to_string()),
         }
     }
@@ -112,6 +114,17 @@ mod tests {
         }
         assert!(limits.check(&token("a"), &one).is_err());
         assert!(limits.check(&token("b"), &one).is_ok());
+        let session = |id: &str| Caller::Web {
+            id: id.to_owned(),
+            owner: "access/x".to_owned(),
+            role: persona_core::wire::api::AccessRole::Viewer,
+            expires_ms: 1,
+            csrf: String::new(),
+        };
+        for _ in 0..50 {
+            assert!(limits.check(&session("a"), &one).is_ok());
+        }
+        assert!(limits.check(&session("b"), &one).is_err(), "another session of the same owner");
         assert!((0..1_000).all(|_| limits.check(&Caller::Local { uid: 0 }, &one).is_ok()));
     }
 }

@@ -24,7 +24,7 @@ const roots = readFileSync(variable('PERSONA_ROOTS'));
 const pictures = process.env.PERSONA_PICTURES;
 
 /** How long anything that is waited for may take, milliseconds. */
-const PATIENCE = 15_000;
+const PATIENCE = 30_000;
 
 /** @type {import('playwright-core').Browser} */
 let browser;
