@@ -116,7 +116,15 @@ fn an_empty_store_is_empty(place: &dyn Place) {
 fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let mut backend = place.open();
     let mut draft = Draft::new(&backend.load().unwrap(), 1_000);
-    draft.put(DocumentRecord { kind: Kind::Persona, name: "p".into(), latest: 3, given: 3, deleted: false, vni: None });
+    draft.put(DocumentRecord {
+        kind: Kind::Persona,
+        name: "p".into(),
+        latest: 3,
+        given: 3,
+        before: Some(1),
+        deleted: false,
+        vni: None,
+    });
     draft.put(agent("n1"));
     draft.put(HeardRecord { agent: agent("n1").id });
     draft.put(RecoveryRecord { incarnation: 1, since_ms: 7, reason: "a test".into() });
@@ -139,14 +147,14 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let found = backend.load().unwrap();
     assert_eq!(found.generation(), made.generation());
     assert_eq!((found.incarnation, found.numbers), (7, made.numbers));
-    assert_eq!((found.records(), found.records().len()), (made.records(), 13));
+    assert_eq!((found.records(), found.records().len()), (made.records(), 15));
     assert!(found.numbers.vni > vni.0);
     assert_eq!(backend.events_after(0, 11).unwrap(), events);
     let writes = [Write::Delete { table: Table::Agents, key: "node/n1".into() }];
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 12));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 14));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
@@ -242,7 +250,8 @@ fn any_sequence_of_writes_leaves_what_a_map_would_hold(place: &dyn Place) {
         **revision += 1;
         let write = |(name, latest, is_put): &(u8, u32, bool)| {
             let (kind, name) = (Kind::Binding, format!("b{name}"));
-            let record = DocumentRecord { kind, name, latest: *latest, given: *latest, deleted: false, vni: None };
+            let record =
+                DocumentRecord { kind, name, latest: *latest, given: *latest, before: None, deleted: false, vni: None };
             if *is_put { put(&record) } else { delete(&record) }
         };
         let writes: Vec<Write> = steps.iter().map(write).collect();
