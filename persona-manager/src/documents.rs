@@ -288,7 +288,9 @@ fn users(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<String> {
                     || record.triggered.as_ref().is_some_and(|triggered| triggered.value.as_str() == name)
             };
             let wearers = snapshot.subjects.values().filter(|record| wears(record));
-            bindings.chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()
+            let switching =
+                rollouts::switching_to(snapshot, name).map(|rollout| format!("rollout {rollout} switches to it"));
+            bindings.chain(switching).chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()
         }
         Kind::EgressPool => {
             let names = |spec: &persona_core::document::PersonaSpec| {

@@ -132,6 +132,8 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     draft.put(signal("external.surge"));
     draft.put(ReachedRecord { minute_end_ms: 60_000, subject_count: 3 });
     put_rollout(&mut draft);
+    let samples = vec![PoolSample { at_ms: 1, blocks: 2, prefixes: 3 }];
+    draft.put(PoolHistoryRecord { pool: "fra".parse().unwrap(), samples });
     put_identities(&mut draft);
     draft.grant_lease(lease(1, ports([203, 0, 113, 1], 10, &[1, 2])));
     draft.grant_lease(lease(2, prefix("2001:db8:1::")));
@@ -147,14 +149,14 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let found = backend.load().unwrap();
     assert_eq!(found.generation(), made.generation());
     assert_eq!((found.incarnation, found.numbers), (7, made.numbers));
-    assert_eq!((found.records(), found.records().len()), (made.records(), 15));
+    assert_eq!((found.records(), found.records().len()), (made.records(), 16));
     assert!(found.numbers.vni > vni.0);
     assert_eq!(backend.events_after(0, 11).unwrap(), events);
     let writes = [Write::Delete { table: Table::Agents, key: "node/n1".into() }];
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 14));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 15));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
