@@ -26,6 +26,7 @@ mod nearest;
 pub mod ownership;
 pub mod plan;
 pub mod predict;
+pub mod quota;
 pub mod reach;
 pub mod rollout;
 pub mod signal;

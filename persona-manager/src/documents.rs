@@ -87,7 +87,8 @@ pub(crate) fn roll_back(
     let latest = record.latest;
     let to = match to {
         Some(to) => to,
-        None if latest > 1 => latest - 1,
+        // A number may be of a version that was rolled out and taken back: that was never in force for everybody.
+        None if latest > 1 => record.before.unwrap_or(latest - 1),
         None => return Err(Refusal::conflict(format!("{kind} {name} has one version only, there is none before it"))),
     };
     let Some(version) = draft.state().version(kind, name, to).cloned() else {
@@ -151,7 +152,16 @@ fn store(draft: &mut Draft, document: &Document) -> Result<AppliedDocument, Refu
         let message = format!("{kind} {name} version {version} was {outcome}");
         let details = json!({ "version": version, "digest": digest });
         draft.event(&format!("document.{outcome}"), about(kind, &name), draft.actor(), message, details);
-        draft.put(DocumentRecord { kind, name: name.clone(), latest: version, given: version, deleted: false, vni });
+        let in_force = before.as_ref().map(|record| record.latest).filter(|latest| *latest > 0);
+        draft.put(DocumentRecord {
+            kind,
+            name: name.clone(),
+            latest: version,
+            given: version,
+            before: in_force,
+            deleted: false,
+            vni,
+        });
         draft.put(VersionRecord {
             kind,
             name: name.clone(),
@@ -278,7 +288,9 @@ fn users(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<String> {
                     || record.triggered.as_ref().is_some_and(|triggered| triggered.value.as_str() == name)
             };
             let wearers = snapshot.subjects.values().filter(|record| wears(record));
-            bindings.chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()
+            let switching =
+                rollouts::switching_to(snapshot, name).map(|rollout| format!("rollout {rollout} switches to it"));
+            bindings.chain(switching).chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()
         }
         Kind::EgressPool => {
             let names = |spec: &persona_core::document::PersonaSpec| {

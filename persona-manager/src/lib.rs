@@ -28,6 +28,7 @@ mod once;
 mod overrides;
 mod passed_on;
 mod planning;
+mod pools;
 mod pushed;
 mod reach;
 mod requests;

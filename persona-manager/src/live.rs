@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use persona_core::ids::{EdgeName, Generation, LeaseId};
+use persona_core::ids::{EdgeName, Generation, LeaseId, SubjectId};
+use persona_core::quota::{Asked, Quota};
 use persona_core::wire::agent::{Counters, EdgeHealth, Holdings, LeaseUse, Rejection, Report};
 use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::Item;
@@ -104,6 +105,8 @@ pub(crate) struct Live {
     pub webhook_troubles: Troubles,
     /// What is seen of rollouts.
     rollouts: Mutex<Watches>,
+    /// When applications of subjects asked lately.
+    asked: Mutex<BTreeMap<SubjectId, Asked>>,
     /// What time it is.
     pub clock: Clock,
     /// Whether people's clock goes on as that one does.
@@ -123,7 +126,7 @@ impl Live {
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
         let (agents, registered, holdings, activations) = Default::default();
-        let (planning, usage, rollouts, steps) = Default::default();
+        let (planning, usage, rollouts, asked, steps) = Default::default();
         let (wake, webhook_troubles) = (Notify::new(), Troubles::default());
         Self {
             agents,
@@ -134,6 +137,7 @@ impl Live {
             usage,
             webhook_troubles,
             rollouts,
+            asked,
             started,
             clock,
             steps,
@@ -172,6 +176,14 @@ impl Live {
     /// What is seen of rollouts.
     pub(crate) fn rollouts(&self) -> MutexGuard<'_, Watches> {
         self.rollouts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that an application of a subject asks, or says how long it has to wait, milliseconds.
+    pub(crate) fn take_ask(&self, subject: &SubjectId, quota: Quota) -> Result<(), u64> {
+        let now = self.clock.monotonic_ms();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|_, of| !of.is_over(quota, now));
+        asked.entry(subject.clone()).or_default().take(quota, now)
     }
 
     /// What all agents last reported.

@@ -48,17 +48,20 @@ pub(crate) fn switch(
     Ok(is_changed(draft, subject, &before))
 }
 
-/// Chooses a persona with the capabilities. Returns whether that changed what the subject wears.
+/// Chooses a persona with the capabilities; `by` says which application asked, if one did. Returns whether that changed what the
+/// subject wears.
 pub(crate) fn request(
     draft: &mut Draft,
     assigner: &Assigner,
     subject: &SubjectId,
     request: Override<Vec<Capability>>,
+    by: Option<String>,
 ) -> Result<bool, Refusal> {
     let before = known(draft, assigner, subject)?;
     let names = request.value.iter().map(Capability::as_str).collect::<Vec<_>>().join(", ");
-    let details = json!({ "capabilities": request.value, "untilMs": request.until_ms });
-    draft.put(SubjectRecord { request: Some(request), ..before.clone() });
+    let details = json!({ "capabilities": request.value, "untilMs": request.until_ms, "by": by });
+    let requested_by = Some(draft.actor().to_string());
+    draft.put(SubjectRecord { request: Some(request), requested_by, ..before.clone() });
     let outfit = assigner.assign(draft, subject);
     if outfit.decision.pick.as_ref().is_none_or(|pick| pick.is_stopgap) {
         return Err(no_persona_fits(
@@ -73,7 +76,10 @@ pub(crate) fn request(
         "request.made",
         subject,
         draft.actor(),
-        format!("the request of {subject} for {names} {effect}"),
+        format!(
+            "the request of {subject} for {names}{} {effect}",
+            by.map(|by| format!(" by {by}")).unwrap_or_default()
+        ),
         details,
     );
     Ok(changed)

@@ -1,14 +1,16 @@
 //! Forecasts of one signal, and the measure of how good they were.
 //!
 //! Every model is a [`Forecaster`]: it sees values at a fixed step and says what comes so many steps ahead, with what it
-//! bases that on. The naive ones are always in the table of [`backtest`], because a model that does not beat them is not worth having.
+//! bases that on; [`exhaustion`] says when something is full. The naive ones are always in the table of [`backtest`], because a model that does not beat them is not worth having.
 
 mod backtest;
+mod exhaustion;
 mod naive;
 mod percentile;
 mod seasonal;
 
 pub use backtest::{Accuracy, BacktestError, HORIZON_COUNT_MAX, backtest, median_accuracy};
+pub use exhaustion::{Exhaustion, Usage, exhaustion};
 pub use naive::{Persistence, SeasonalNaive};
 pub use percentile::DecayedPercentile;
 pub use seasonal::Smoothing;

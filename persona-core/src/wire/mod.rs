@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod ask;
 pub mod conditions;
 pub mod credential;
 pub mod desired;

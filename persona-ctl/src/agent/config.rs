@@ -124,6 +124,9 @@ pub struct AgentFile {
     /// How limits of workloads are kept.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// What applications may ask for themselves.
+    #[serde(default)]
+    pub requests: RequestsConfig,
     /// The host's own processes.
     #[serde(default)]
     pub host: HostConfig,
@@ -141,6 +144,14 @@ pub struct FlowExportConfig {
     /// The observation domain by which the collector tells nodes apart.
     #[serde(default)]
     pub domain: u32,
+}
+
+/// How applications of this node ask for capabilities, each for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestsConfig {
+    /// The Unix socket on which they ask. Default: there is none.
+    pub socket: Option<PathBuf>,
 }
 
 /// The host's own processes as a subject, `node/NAME`.

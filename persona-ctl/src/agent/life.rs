@@ -22,6 +22,7 @@ use super::cuts::Cuts;
 use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
 use super::report;
+use super::requests::{self, Places, RequestSocket};
 use super::telling::Telling;
 use super::trial::Trials;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
@@ -101,6 +102,8 @@ struct Agent {
     limits: Keeper,
     meter: Meter,
     asking: Asking,
+    /// Where applications ask. None: nowhere.
+    requests: Option<RequestSocket>,
     standing: Standing,
     full_leases: Standing,
     cuts: Cuts,
@@ -130,6 +133,8 @@ impl Agent {
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let limits = start_limits(&config, stop);
         let meter = start_meter(&config, link.reporter(), stop);
+        let serve = |path| requests::serve(path, netlink.clone(), link.asker(), stop);
+        let requests = config.file.requests.socket.as_deref().map(serve).transpose()?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let trials = Trials::open(&config);
         let before = state_file.load().unwrap_or_default();
@@ -155,6 +160,7 @@ impl Agent {
             limits,
             meter,
             asking: Asking::default(),
+            requests,
             standing,
             full_leases: Standing::default(),
             cuts: Cuts::default(),
@@ -169,6 +175,9 @@ impl Agent {
         match self.reconciler.look(&[&newest, &self.applied]).await {
             Ok(notes) => self.tell(&notes),
             Err(error) => return self.say(&host::error_chain(&error)),
+        }
+        if let Some((socket, observed)) = self.requests.as_ref().zip(self.reconciler.observed.as_ref()) {
+            socket.know(Places::of(&self.reconciler.config, observed));
         }
         if let Some(address) = self.reconciler.observed.as_ref().and_then(|observed| observed.address) {
             self.link.set_address(address).await;

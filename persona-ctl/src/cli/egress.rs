@@ -176,9 +176,42 @@ fn list(pools: &[PoolView]) -> String {
                 pool.prefixes_total.saturating_sub(pool.prefixes_leased + pool.prefixes_quarantined),
                 pool.prefixes_total
             ),
+            pool.full_in_ms.map_or_else(|| "-".to_owned(), full_in),
         ]
     });
-    let header =
-        ["POOL", "GROUP", "ADDRESSES", "BLOCKS", "LEASED", "QUARANTINED", "FREE", "WHOLE ADDRESSES FREE", "/64 FREE"];
+    let header = [
+        "POOL",
+        "GROUP",
+        "ADDRESSES",
+        "BLOCKS",
+        "LEASED",
+        "QUARANTINED",
+        "FREE",
+        "WHOLE ADDRESSES FREE",
+        "/64 FREE",
+        "FULL",
+    ];
     table_of(&header, rows, "no egress pools; add one with persona-ctl egress add")
+}
+
+/// When a pool is full, roughly: a forecast knows no minutes.
+fn full_in(ms: u64) -> String {
+    const HOUR_MS: u64 = 3_600_000;
+    match (ms / HOUR_MS).div_ceil(24) {
+        _ if ms == 0 => "now".to_owned(),
+        _ if ms < 48 * HOUR_MS => format!("in about {} h", ms.div_ceil(HOUR_MS)),
+        days => format!("in about {days} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_is_told_roughly() {
+        for (hours, expected) in [(0, "now"), (1, "in about 1 h"), (47, "in about 47 h"), (200, "in about 9 days")] {
+            assert_eq!(full_in(hours * 3_600_000), expected, "{hours} h");
+        }
+    }
 }

@@ -57,6 +57,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::agent::LocalError;
 use crate::client::{ApiClient, ClientError};
 use crate::gateway::GatewayClientError;
 use access::AccessArgs;
@@ -238,6 +239,7 @@ impl Cli {
             Command::Forecast(command) => command.run(output),
             Command::Simulate(args) if args.is_local() => args.run_local(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
+            Command::Request(args) if args.is_local() => args.run_local(output),
             Command::Persona(command) if command.is_offline() => command.run_offline(output),
             command => on_runtime(command.ask_as(access, output)),
         }
@@ -314,6 +316,7 @@ fn exit_code_of(error: &anyhow::Error) -> ExitCode {
         || error.downcast_ref::<RefusedCriterion>().is_some()
         || error.downcast_ref::<RefusedFleet>().is_some()
         || error.downcast_ref::<BrokenChain>().is_some()
+        || matches!(error.downcast_ref::<LocalError>(), Some(LocalError::Refused(_)))
         || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)));
     if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
 }
@@ -398,6 +401,11 @@ mod tests {
             ("request workload/n1/web --capability a --capability b --for 10m", true),
             ("request workload/n1/web", false),
             ("request workload/n1/web --release", true),
+            ("request --local --capability low-latency --for 90m", true),
+            ("request --local --socket /run/x.sock", true),
+            ("request --local workload/n1/web", false),
+            ("request --capability low-latency", false),
+            ("request workload/n1/web --socket /x --capability a", false),
             ("explain node/n1", true),
             ("explain", false),
             ("explain packet 10.0.0.5:1234 tcp 93.184.216.34:443 --size 1450", true),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::wire::agent::{ROOTS_HEADER, Register, Registered, Renew, Report};
 use persona_core::wire::api::Problem;
+use persona_core::wire::ask::{AgentAsk, Refused, Told};
 use persona_core::wire::desired::Frame;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
@@ -110,6 +111,20 @@ impl ManagerClient {
     pub(super) async fn report(&self, managers: &Managers, report: &Report) -> Result<Option<String>, LinkError> {
         let answer = self.post_to(managers, managers.current(), "report", "/v1/agent/report", report).await?;
         Ok(answer.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()).map(str::to_owned))
+    }
+
+    /// Passes on what an application asks. What the manager refuses is an answer too.
+    pub(super) async fn ask_for(&self, managers: &Managers, ask: &AgentAsk) -> Result<Told, LinkError> {
+        let manager = managers.current();
+        let request = self.http.post(format!("{}/v1/agent/ask", manager.url)).json(ask).timeout(ANSWER_TIMEOUT);
+        let answer = request.send().await.map_err(|source| unreachable(managers, manager, source))?;
+        let status = answer.status();
+        if !status.is_client_error() || status == StatusCode::UNAUTHORIZED {
+            let view = checked(managers, manager, "question", Ok(answer)).await?.json().await;
+            return view.map(Told::Assignment).map_err(|source| unreachable(managers, manager, source));
+        }
+        let problem: Problem = answer.json().await.map_err(|source| unreachable(managers, manager, source))?;
+        Ok(Told::Refused(Refused { detail: problem.detail, errors: problem.errors }))
     }
 
     /// Opens the watch stream: a snapshot, then deltas.

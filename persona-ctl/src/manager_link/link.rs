@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use persona_core::wire::agent::Register;
+use persona_core::wire::ask::{AgentAsk, Refused, Told};
 use persona_core::wire::desired::{DesiredState, Frame};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,27 @@ impl Reporter {
     }
 }
 
+/// Passes questions of applications on, from another task.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    session: Arc<Session>,
+}
+
+impl Asker {
+    /// Asks the manager; one that cannot be reached is a refusal with the reason.
+    pub async fn ask(&self, ask: &AgentAsk) -> Told {
+        let asked = async { self.session.ready().await?.ask_for(self.session.managers(), ask).await };
+        let refused = |error: LinkError| Told::Refused(Refused { detail: chain(&error), errors: Vec::new() });
+        asked.await.unwrap_or_else(refused)
+    }
+}
+
 impl Link {
+    /// Something that asks from another task.
+    pub fn asker(&self) -> Asker {
+        Asker { session: Arc::clone(&self.session) }
+    }
+
     /// Something that reports from another task.
     pub fn reporter(&self) -> Reporter {
         Reporter { outbox: Arc::clone(&self.outbox), wake: Arc::clone(&self.wake) }

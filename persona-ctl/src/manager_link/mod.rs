@@ -15,7 +15,7 @@ mod signs;
 mod state_file;
 
 pub use client::LinkError;
-pub use link::{Link, LinkConfig, Reporter, start};
+pub use link::{Asker, Link, LinkConfig, Reporter, start};
 pub use outbox::Outbox;
 pub use signs::Heard;
 pub use state_file::{StateFile, replace};

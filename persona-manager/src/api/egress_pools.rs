@@ -1,12 +1,9 @@
 //! Egress pools and how full they are.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use persona_core::document::{Document, Kind};
-use persona_core::lease::{LeaseState, Occupancy};
 use persona_core::wire::api::{Page, PoolView, Problem};
 
 use super::input::{IfMatch, Params, Tagged};
@@ -14,8 +11,8 @@ use super::page::{PageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
-use crate::store::{LeaseRecord, Snapshot, VersionRecord};
-use crate::tasks::facts::space_of;
+use crate::pools::{PoolUse, forecast};
+use crate::store::{Snapshot, VersionRecord};
 use crate::versions;
 
 /// All egress pools.
@@ -55,26 +52,20 @@ pub(super) async fn delete(
 
 fn view(snapshot: &Snapshot, version: &VersionRecord) -> Option<PoolView> {
     let Document::EgressPool(pool) = version.parsed()? else { return None };
-    let space = space_of(&pool.spec);
-    let mut occupancy = Occupancy::default();
-    snapshot.leases.values().for_each(|lease| occupancy.hold(&lease.space));
-    let of_pool = || snapshot.leases.values().filter(|lease| lease.pool == pool.metadata.name);
-    let is_resting = |lease: &&Arc<LeaseRecord>| matches!(lease.state, LeaseState::Quarantine { .. });
-    let blocks = |lease: &Arc<LeaseRecord>| match &lease.space {
-        space_held if space_held.is_whole_address() => space.blocks_per_address(),
-        space_held => space_held.port_ranges().len() as u32,
-    };
-    let prefixes = |lease: &Arc<LeaseRecord>| u32::from(lease.space.prefix().is_some());
+    let of = PoolUse::of(snapshot, pool);
+    let history = snapshot.pool_history.get(&pool.metadata.name);
+    let full = history.and_then(|history| forecast(history, &of));
     Some(PoolView {
         name: pool.metadata.name.clone(),
         document: versions::shown(snapshot, version),
-        blocks_total: space.block_count(),
-        blocks_leased: of_pool().filter(|lease| !is_resting(lease)).map(blocks).sum(),
-        blocks_quarantined: of_pool().filter(is_resting).map(blocks).sum(),
-        addresses_total: space.addresses.len() as u32,
-        addresses_free: space.free_address_count(&occupancy),
-        prefixes_total: space.prefix_count(),
-        prefixes_leased: of_pool().filter(|lease| !is_resting(lease)).map(prefixes).sum(),
-        prefixes_quarantined: of_pool().filter(is_resting).map(prefixes).sum(),
+        blocks_total: of.blocks_total,
+        blocks_leased: of.blocks_leased,
+        blocks_quarantined: of.blocks_quarantined,
+        addresses_total: of.addresses_total,
+        addresses_free: of.addresses_free,
+        prefixes_total: of.prefixes_total,
+        prefixes_leased: of.prefixes_leased,
+        prefixes_quarantined: of.prefixes_quarantined,
+        full_in_ms: full.map(|full| full.in_ms),
     })
 }

@@ -4,6 +4,7 @@ mod access_tokens;
 mod activation;
 mod agents;
 mod apply;
+mod ask;
 mod audit;
 mod authority;
 mod bindings;
@@ -84,6 +85,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(register::register))
         .routes(routes!(agents::watch))
         .routes(routes!(agents::report))
+        .routes(routes!(ask::ask))
         .routes(routes!(register::renew))
         .routes(routes!(join_tokens::create, join_tokens::list))
         .routes(routes!(join_tokens::revoke))

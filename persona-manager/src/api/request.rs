@@ -29,8 +29,9 @@ pub(super) async fn request(
     let (assigner, who) = (context.assigner.clone(), subject.clone());
     let request = move |draft: &mut Draft| {
         let until_ms = for_ms.map(|for_ms| draft.now_ms().saturating_add(for_ms));
-        let request =
-            |draft: &mut Draft| overrides::request(draft, &assigner, &who, Override { value: capabilities, until_ms });
+        let request = |draft: &mut Draft| {
+            overrides::request(draft, &assigner, &who, Override { value: capabilities, until_ms }, None)
+        };
         reach::within(draft, &overriding, request, |_, _, changed| u32::from(*changed))
     };
     let changed = context.store.change(move |draft| once::make(draft, once.as_ref(), request)).await?;

@@ -124,7 +124,7 @@ fn finish(draft: &mut Draft, record: &RolloutRecord, progress: Progress) {
     for step in steps_of(record) {
         let known = draft.state().document(Kind::Persona, step.persona.as_str()).cloned();
         if let Some(known) = known {
-            draft.put(DocumentRecord { latest: step.to, ..known });
+            draft.put(DocumentRecord { latest: step.to, before: Some(step.from), ..known });
             let message = format!("Persona {} is at version {} for everybody", step.persona, step.to);
             let about = format!("persona/{}", step.persona);
             draft.event(

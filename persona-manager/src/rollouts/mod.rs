@@ -16,7 +16,7 @@ mod view;
 mod watch;
 
 use persona_core::document::{Document, Kind, PersonaDocument};
-use persona_core::ids::SubjectId;
+use persona_core::ids::{RolloutName, SubjectId};
 use persona_core::wire::rollouts::{RolloutChange, VersionStep};
 
 pub(crate) use advance::advance;
@@ -41,6 +41,16 @@ pub(crate) fn check_free(snapshot: &Snapshot, kind: Kind, name: &str) -> Result<
     Err(Refusal::conflict(format!(
         "rollout {rollout} ({phase}) brings another version of {kind} {name}: let it finish, or take it back with persona-ctl rollout rollback {rollout}"
     )))
+}
+
+/// Rollouts under way that switch subjects to a persona.
+pub(crate) fn switching_to<'a>(snapshot: &'a Snapshot, persona: &'a str) -> impl Iterator<Item = &'a RolloutName> {
+    let open = snapshot.rollouts.values().filter(|record| !record.progress.phase.is_over());
+    let is_to = move |record: &&std::sync::Arc<RolloutRecord>| match &record.change {
+        RolloutChange::Switch(switch) => switch.persona.as_str() == persona,
+        RolloutChange::Personas(_) => false,
+    };
+    open.filter(is_to).map(|record| &record.name)
 }
 
 /// The versions that rollouts under way bring.

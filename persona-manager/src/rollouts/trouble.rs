@@ -1,6 +1,7 @@
 //! Why a member who was moved cannot wear what it was moved to.
 
-use persona_core::wire::limits::LimitState;
+use persona_core::ids::SubjectId;
+use persona_core::wire::limits::{LimitReport, LimitState};
 use persona_core::wire::rollouts::RolloutChange;
 
 use crate::live::AgentLive;
@@ -64,9 +65,10 @@ fn unlimited(rollout: &RolloutRecord, subject: &SubjectRecord, node: &AgentLive)
         return None;
     }
     let wants = format!("{}@{}", resources.persona, resources.version);
-    let of_workload = |name: &str| subject.subject.to_string().ends_with(&format!("/{name}"));
-    let mut failed =
-        node.limits.iter().filter(|it| it.state == LimitState::Failed && it.persona.as_ref() == Some(&wants));
-    let report = failed.find(|report| of_workload(report.workload.as_str()))?;
+    let SubjectId::Workload(_, name) = &subject.subject else { return None };
+    let is_failed = |it: &&LimitReport| {
+        it.workload == *name && it.state == LimitState::Failed && it.persona.as_ref() == Some(&wants)
+    };
+    let report = node.limits.iter().find(is_failed)?;
     Some(format!("its limits are not in force: {}", report.reason.as_deref().unwrap_or("nothing says why")))
 }

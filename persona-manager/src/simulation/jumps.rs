@@ -40,6 +40,7 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         number: SubjectNumber(1),
         manual: None,
         request: None,
+        requested_by: None,
         triggered: None,
         activation: None,
         sections: Default::default(),

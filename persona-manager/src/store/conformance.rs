@@ -116,7 +116,15 @@ fn an_empty_store_is_empty(place: &dyn Place) {
 fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let mut backend = place.open();
     let mut draft = Draft::new(&backend.load().unwrap(), 1_000);
-    draft.put(DocumentRecord { kind: Kind::Persona, name: "p".into(), latest: 3, given: 3, deleted: false, vni: None });
+    draft.put(DocumentRecord {
+        kind: Kind::Persona,
+        name: "p".into(),
+        latest: 3,
+        given: 3,
+        before: Some(1),
+        deleted: false,
+        vni: None,
+    });
     draft.put(agent("n1"));
     draft.put(HeardRecord { agent: agent("n1").id });
     draft.put(RecoveryRecord { incarnation: 1, since_ms: 7, reason: "a test".into() });
@@ -124,6 +132,8 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     draft.put(signal("external.surge"));
     draft.put(ReachedRecord { minute_end_ms: 60_000, subject_count: 3 });
     put_rollout(&mut draft);
+    let samples = vec![PoolSample { at_ms: 1, blocks: 2, prefixes: 3 }];
+    draft.put(PoolHistoryRecord { pool: "fra".parse().unwrap(), samples });
     put_identities(&mut draft);
     draft.grant_lease(lease(1, ports([203, 0, 113, 1], 10, &[1, 2])));
     draft.grant_lease(lease(2, prefix("2001:db8:1::")));
@@ -139,14 +149,14 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let found = backend.load().unwrap();
     assert_eq!(found.generation(), made.generation());
     assert_eq!((found.incarnation, found.numbers), (7, made.numbers));
-    assert_eq!((found.records(), found.records().len()), (made.records(), 15));
+    assert_eq!((found.records(), found.records().len()), (made.records(), 18));
     assert!(found.numbers.vni > vni.0);
     assert_eq!(backend.events_after(0, 11).unwrap(), events);
     let writes = [Write::Delete { table: Table::Agents, key: "node/n1".into() }];
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 14));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 17));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
@@ -242,7 +252,8 @@ fn any_sequence_of_writes_leaves_what_a_map_would_hold(place: &dyn Place) {
         **revision += 1;
         let write = |(name, latest, is_put): &(u8, u32, bool)| {
             let (kind, name) = (Kind::Binding, format!("b{name}"));
-            let record = DocumentRecord { kind, name, latest: *latest, given: *latest, deleted: false, vni: None };
+            let record =
+                DocumentRecord { kind, name, latest: *latest, given: *latest, before: None, deleted: false, vni: None };
             if *is_put { put(&record) } else { delete(&record) }
         };
         let writes: Vec<Write> = steps.iter().map(write).collect();

@@ -35,10 +35,10 @@ pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
     AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, Claim, Cross, DeadLetterRecord,
     DocumentRecord, EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord, MovedRecord,
-    NetworkTarget, NodeDetails, NodeShare, OnceRecord, Override, PlannedRecord, PublicationRecord, RECOVERY_KEY,
-    ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, RootState, RuleIn,
-    SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebOwner,
-    WebSessionRecord, WebhookRecord, WorkloadRecord, weight_default,
+    NetworkTarget, NodeDetails, NodeShare, OnceRecord, Override, PlannedRecord, PoolHistoryRecord, PoolSample,
+    PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord,
+    RolloutRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord, SubjectRecord,
+    VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord, WebhookRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;

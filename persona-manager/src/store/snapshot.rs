@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use persona_core::audit::{AuditSeal, EventHash};
 use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
-use persona_core::ids::{Generation, LeaseId, RolloutName, SubjectId, Vni};
+use persona_core::ids::{Generation, LeaseId, PoolName, RolloutName, SubjectId, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use super::numbers::Numbers;
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DeadLetterRecord, DocumentRecord,
-    HeardRecord, JoinTokenRecord, LeaseRecord, OnceRecord, PublicationRecord, RECOVERY_KEY, ReachedRecord,
-    RecoveryRecord, RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, SETTINGS_KEY, SettingsRecord,
-    SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord, WorkloadRecord,
+    HeardRecord, JoinTokenRecord, LeaseRecord, OnceRecord, PoolHistoryRecord, PublicationRecord, RECOVERY_KEY,
+    ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, SETTINGS_KEY,
+    SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord,
+    WorkloadRecord,
 };
 
 pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
@@ -81,6 +82,8 @@ pub(crate) struct Snapshot {
     pub rollouts: Records<RolloutRecord>,
     /// Their members.
     pub rollout_members: Records<RolloutMemberRecord>,
+    /// How full egress pools were.
+    pub pool_history: Records<PoolHistoryRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
 }
@@ -216,11 +219,13 @@ pub(crate) enum Table {
     Rollouts,
     /// [`RolloutMemberRecord`].
     RolloutMembers,
+    /// [`PoolHistoryRecord`].
+    PoolHistory,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -245,6 +250,7 @@ impl Table {
         Self::DeadLetters,
         Self::Rollouts,
         Self::RolloutMembers,
+        Self::PoolHistory,
     ];
 
     /// Its name, the same in every backend.
@@ -274,6 +280,7 @@ impl Table {
             Self::DeadLetters => "dead_letters",
             Self::Rollouts => "rollouts",
             Self::RolloutMembers => "rollout_members",
+            Self::PoolHistory => "pool_history",
         }
     }
 }
@@ -306,6 +313,7 @@ impl Snapshot {
             Table::DeadLetters => insert::<DeadLetterRecord>(self, body),
             Table::Rollouts => insert::<RolloutRecord>(self, body),
             Table::RolloutMembers => insert::<RolloutMemberRecord>(self, body),
+            Table::PoolHistory => insert::<PoolHistoryRecord>(self, body),
         }
     }
 
@@ -336,6 +344,7 @@ impl Snapshot {
             Table::DeadLetters => remove::<DeadLetterRecord>(self, key),
             Table::Rollouts => remove::<RolloutRecord>(self, key),
             Table::RolloutMembers => remove::<RolloutMemberRecord>(self, key),
+            Table::PoolHistory => remove::<PoolHistoryRecord>(self, key),
         }
     }
 
@@ -379,6 +388,7 @@ impl Snapshot {
         collect(&self.dead_letters, &mut all);
         collect(&self.rollouts, &mut all);
         collect(&self.rollout_members, &mut all);
+        collect(&self.pool_history, &mut all);
         all
     }
 }
@@ -521,3 +531,4 @@ record!(
     |it| (it.rollout.clone(), it.subject.to_string()),
     |key| format!("{} {}", key.0, key.1)
 );
+record!(PoolHistoryRecord, PoolName, PoolHistory, pool_history, |it| it.pool.clone(), |key| key.to_string());

@@ -13,7 +13,7 @@ use super::snapshot::{Snapshot, Table, Write};
 use super::{Backend, Standing, StoreError};
 
 /// Layouts by their numbers, ascending; `user_version` is the number of the last one that a file has seen. Forward only.
-const MIGRATIONS: [(i64, &str); 14] = [
+const MIGRATIONS: [(i64, &str); 15] = [
     (1, include_str!("../../migrations/sqlite/0001_records.sql")),
     (2, include_str!("../../migrations/sqlite/0002_settings.sql")),
     (3, include_str!("../../migrations/sqlite/0003_roots.sql")),
@@ -26,6 +26,7 @@ const MIGRATIONS: [(i64, &str); 14] = [
     (40, include_str!("../../migrations/sqlite/0040_signals.sql")),
     (47, include_str!("../../migrations/sqlite/0047_reached.sql")),
     (48, include_str!("../../migrations/sqlite/0048_rollouts.sql")),
+    (49, include_str!("../../migrations/sqlite/0049_pool_history.sql")),
     (54, include_str!("../../migrations/sqlite/0054_web.sql")),
     (65, include_str!("../../migrations/sqlite/0065_webhooks.sql")),
 ];

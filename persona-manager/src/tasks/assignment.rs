@@ -15,7 +15,8 @@ use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
 use super::{
-    activation, clock_steps, desired, exhaustion, health, holding, leases, recovery, removal, shares, tell, wear,
+    activation, clock_steps, desired, exhaustion, health, holding, leases, pool_history, recovery, removal, shares,
+    tell, wear,
 };
 use crate::clock::now_ms;
 use crate::config::Config;
@@ -95,6 +96,7 @@ impl Assigner {
         let outfits = assign_all(draft, &reports);
         leases::advance(draft, &reports, self.probe(draft.state()));
         exhaustion::note(draft, &reports);
+        pool_history::note(draft);
         removal::finish(draft, &reports, self.probe(draft.state()));
         self.live.planning().advance(draft, &reports);
         tell_nodes(draft, &outfits);

@@ -16,6 +16,7 @@ mod health;
 mod holding;
 pub(crate) mod in_force;
 mod leases;
+mod pool_history;
 pub(crate) mod recovery;
 pub(crate) mod removal;
 pub(crate) mod reports;

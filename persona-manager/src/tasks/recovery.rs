@@ -324,6 +324,7 @@ fn keep_item(draft: &mut Draft, item: &SubjectItem) {
         number: item.number,
         manual: None,
         request: None,
+        requested_by: None,
         triggered: None,
         activation: None,
         sections: Default::default(),

@@ -54,6 +54,7 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
         let bare = SubjectRecord {
             manual: None,
             request: None,
+            requested_by: None,
             triggered: None,
             activation: None,
             target: None,

@@ -275,6 +275,7 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         number: draft.next_subject_number(),
         manual: None,
         request: None,
+        requested_by: None,
         triggered: None,
         activation: None,
         sections: BTreeMap::new(),

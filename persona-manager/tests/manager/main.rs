@@ -4,6 +4,7 @@
 mod access;
 mod activation;
 mod api;
+mod asks;
 mod audit;
 mod conditions;
 mod cuts;

@@ -199,6 +199,9 @@ async fn drops_halt_it_at_the_first_wave_and_a_rollback_gives_back_what_was() {
     assert_eq!(again.name.as_str(), "a-3", "no number is given twice");
     assert_eq!(world.order("a-3", "resume").await.0, 409, "what runs cannot resume");
     world.until_phase("a-3", "done").await;
+    let (status, back) = world.app.post("/v1/personas/a/rollback", json!({})).await;
+    assert_eq!((status, &back["version"]), (200, &json!(4)), "{back}");
+    world.until("what was in force before is worn again", |world| world.told("10000000") == 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

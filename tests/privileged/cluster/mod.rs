@@ -2,6 +2,7 @@
 
 mod adversity;
 mod bypass;
+mod conditions;
 mod configured;
 mod dead_man;
 mod drain;
@@ -26,6 +27,7 @@ mod offloads;
 mod planned;
 mod prefer_ipv6;
 mod relay;
+mod requests;
 mod rollout;
 mod shared_rate;
 mod steps;

@@ -119,4 +119,8 @@ pub struct PoolView {
     pub prefixes_leased: u32,
     /// IPv6 /64 in quarantine.
     pub prefixes_quarantined: u32,
+    /// In about so long it is full if it goes on filling as it did within the last month, milliseconds. Absent: it does not fill, not
+    /// within a year, or is known for less than half a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_in_ms: Option<u64>,
 }

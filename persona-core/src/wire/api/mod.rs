@@ -21,6 +21,7 @@
 //! | `GET /v1/authority` · `POST /v1/authority/rotate` · `/roots/{id}/retire` | [`Rotate`] · [`Retire`] → [`AuthorityView`] |
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
+//! | `POST /v1/agent/ask`, by a node | [`AgentAsk`](super::ask::AgentAsk) → [`AssignmentView`] |
 //! | `POST /v1/signals` · `GET/DELETE /v1/signals/{subject}` · `GET /v1/activation/{subject}` | [`PushSignal`] → [`SignalsView`] · [`ActivationView`] |
 //! | `POST /v1/activation` · `DELETE /v1/activation/{subject}` | [`Trigger`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |

@@ -18,6 +18,9 @@ pub(crate) struct DocumentRecord {
     /// The highest number that a version was given; no number is given twice. Less than `latest`: that one.
     #[serde(default)]
     pub given: u32,
+    /// The version that was in force before. None: there was none, or a release wrote this that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u32>,
     /// Whether it was deleted after that version.
     pub deleted: bool,
     /// Personas: the unique id, given once per name.

@@ -35,6 +35,9 @@ pub(crate) struct SubjectRecord {
     pub manual: Option<Override<PersonaName>>,
     /// The request in force.
     pub request: Option<Override<Vec<Capability>>>,
+    /// Who made it. None: a release that did not note it, or there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     /// The activation that was triggered, and is in force whatever criteria say.
     #[serde(default)]
     pub triggered: Option<Override<PersonaName>>,
