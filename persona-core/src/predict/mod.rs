@@ -7,11 +7,13 @@ mod backtest;
 mod naive;
 mod percentile;
 mod seasonal;
+mod track;
 
 pub use backtest::{Accuracy, BacktestError, HORIZON_COUNT_MAX, backtest, median_accuracy};
 pub use naive::{Persistence, SeasonalNaive};
 pub use percentile::DecayedPercentile;
 pub use seasonal::Smoothing;
+pub use track::{Measured, Track};
 
 /// A guess about the future.
 #[derive(Debug, Clone, Copy, PartialEq)]

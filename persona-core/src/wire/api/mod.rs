@@ -20,6 +20,7 @@
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
 //! | `POST /v1/signals` · `GET/DELETE /v1/signals/{subject}` · `GET /v1/activation/{subject}` | [`PushSignal`] → [`SignalsView`] · [`ActivationView`] |
+//! | `GET /v1/forecasts` | → [`Page`] of [`ForecastAccuracy`] |
 //! | `POST /v1/activation` · `DELETE /v1/activation/{subject}` | [`Trigger`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
 //! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
@@ -43,7 +44,7 @@ mod subjects;
 mod webhooks;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
-pub use activation::{ActivationView, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
+pub use activation::{ActivationView, ForecastAccuracy, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
 pub use answer::{Page, Problem, ProblemPart};
 pub use audit::AuditCheckpoint;
 pub use authority::{AuthorityView, Retire, RetiredRoot, RootState, RootView, Rotate, Succession};
