@@ -8,12 +8,14 @@ mod exhaustion;
 mod naive;
 mod percentile;
 mod seasonal;
+mod track;
 
 pub use backtest::{Accuracy, BacktestError, HORIZON_COUNT_MAX, backtest, median_accuracy};
 pub use exhaustion::{Exhaustion, Usage, exhaustion};
 pub use naive::{Persistence, SeasonalNaive};
 pub use percentile::DecayedPercentile;
 pub use seasonal::Smoothing;
+pub use track::{Measured, Track};
 
 /// A guess about the future.
 #[derive(Debug, Clone, Copy, PartialEq)]

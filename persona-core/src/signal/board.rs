@@ -9,7 +9,7 @@ use super::catalogue::SignalName;
 use super::external::{PUSHED_COUNT_MAX, PushError, Pushed};
 use super::reading::{Input, Reading};
 use super::window::Window;
-use crate::predict::{Forecast, Forecaster, Smoothing};
+use crate::predict::{Forecast, Forecaster, Measured, Smoothing, Track};
 use crate::units::Span;
 
 /// A measured signal without a newer sample for so long is unknown, where nobody says otherwise, milliseconds.
@@ -25,6 +25,8 @@ const GAP_STEPS_MAX: u64 = 7 * 288;
 #[derive(Debug, Clone)]
 struct Outlook {
     model: Smoothing,
+    /// How far its forecasts turned out to be off, by how far they look ahead.
+    tracks: BTreeMap<Span, Track>,
     step: Option<u64>,
     sum: f64,
     count: u32,
@@ -53,6 +55,7 @@ impl Board {
     /// Other inputs are read from now on: what none of them reads is forgotten, the rest goes on.
     pub fn keep_reading<'a>(&mut self, inputs: impl IntoIterator<Item = &'a Input>) {
         let (mut windows, mut outlooks) = (std::mem::take(&mut self.windows), std::mem::take(&mut self.outlooks));
+        let mut asked = BTreeSet::new();
         for Input { signal, reading } in inputs {
             let window = windows.remove(signal).unwrap_or_default();
             self.windows.entry(signal.clone()).or_insert(window);
@@ -60,6 +63,13 @@ impl Board {
                 let outlook = outlooks.remove(signal).unwrap_or_else(|| Box::new(Outlook::new()));
                 self.outlooks.entry(signal.clone()).or_insert(outlook);
             }
+            if let (Reading::Predicted(ahead), Some(outlook)) = (reading, self.outlooks.get_mut(signal)) {
+                asked.insert((signal.clone(), *ahead));
+                outlook.tracks.entry(*ahead).or_insert_with(|| Track::new(steps_of(*ahead)));
+            }
+        }
+        for (signal, outlook) in &mut self.outlooks {
+            outlook.tracks.retain(|ahead, _| asked.contains(&(signal.clone(), *ahead)));
         }
         self.once_pushed.retain(|signal| self.windows.contains_key(signal));
     }
@@ -125,9 +135,14 @@ impl Board {
 
     /// The forecast of a signal for so long ahead, with how far such forecasts were off.
     pub fn forecast(&self, signal: &SignalName, ahead: Span) -> Option<Forecast> {
-        let outlook = self.outlooks.get(signal)?;
-        let steps = usize::try_from(ahead.0.div_ceil(STEP_MS)).ok()?;
-        outlook.model.predict(steps.max(1))
+        self.outlooks.get(signal)?.model.predict(steps_of(ahead))
+    }
+
+    /// How far forecasts turned out to be off, of every signal and for every time ahead that is asked for.
+    pub fn accuracies(&self) -> impl Iterator<Item = (&SignalName, Span, Measured)> {
+        self.outlooks.iter().flat_map(|(signal, outlook)| {
+            outlook.tracks.iter().map(move |(ahead, track)| (signal, *ahead, track.measured()))
+        })
     }
 
     fn is_fresh(&self, window: &Window, now_ms: u64) -> bool {
@@ -135,20 +150,35 @@ impl Board {
     }
 }
 
+/// Steps until so long ahead, at least one.
+fn steps_of(ahead: Span) -> usize {
+    usize::try_from(ahead.0.div_ceil(STEP_MS)).unwrap_or(usize::MAX).max(1)
+}
+
 impl Outlook {
     fn new() -> Self {
-        Self { model: Smoothing::daily(STEP_MS / 1_000), step: None, sum: 0.0, count: 0 }
+        let (step, tracks) = Default::default();
+        Self { model: Smoothing::daily(STEP_MS / 1_000), tracks, step, sum: 0.0, count: 0 }
+    }
+
+    /// A step is over.
+    fn observe(&mut self, mean: Option<f64>) {
+        self.model.observe(mean);
+        for track in self.tracks.values_mut() {
+            track.step(mean, self.model.predict(track.step_count()).map(|forecast| forecast.value));
+        }
     }
 
     fn record(&mut self, now_ms: u64, value: f64) {
         let now = now_ms / STEP_MS;
         let step = *self.step.get_or_insert(now);
         if now > step {
-            self.model.observe((self.count > 0).then(|| self.sum / f64::from(self.count)));
+            self.observe((self.count > 0).then(|| self.sum / f64::from(self.count)));
             if now - step > GAP_STEPS_MAX {
                 self.model = Smoothing::daily(STEP_MS / 1_000);
+                self.tracks.values_mut().for_each(|track| *track = Track::new(track.step_count()));
             } else {
-                (step + 1..now).for_each(|_| self.model.observe(None));
+                (step + 1..now).for_each(|_| self.observe(None));
             }
             (self.step, self.sum, self.count) = (Some(now), 0.0, 0);
         }
@@ -226,5 +256,10 @@ mod tests {
         let value = board.read(&ahead, end * 60_000).unwrap();
         assert!(value > 0.7, "{value}");
         assert!(board.forecast(&ahead.signal, Span(3_600_000)).unwrap().typical_error.is_some());
+        let (signal, span, measured) = board.accuracies().next().unwrap();
+        assert_eq!((signal, span), (&ahead.signal, Span(3_600_000)));
+        assert!(measured.count > 1_000 && measured.error < measured.persistence_error, "{measured:?}");
+        board.keep_reading([]);
+        assert_eq!(board.accuracies().count(), 0);
     }
 }

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use persona_core::ids::SubjectId;
 use persona_core::predict::{Accuracy, Model, backtest, median_accuracy};
+use persona_core::signal::{SignalName, Unit};
 use persona_core::units::Span;
+use persona_core::wire::api::ForecastAccuracy;
 use serde::Serialize;
 
-use super::Output;
 use super::print::table_of;
+use super::{Output, Session};
 use crate::trace::{Series, read_series};
 
 /// What to do with forecasts.
@@ -17,6 +20,11 @@ use crate::trace::{Series, read_series};
 pub(super) enum ForecastCommand {
     /// Let every model learn from three quarters of a history, and measure it on the last.
     Backtest(BacktestArgs),
+    /// Say how far forecasts that criteria ask for turned out to be off, since the manager that leads began to judge.
+    Accuracy {
+        /// Only of this one: node/NAME or workload/NODE/NAME.
+        subject: Option<SubjectId>,
+    },
 }
 
 /// Arguments of `forecast backtest`.
@@ -70,11 +78,38 @@ struct Report {
 }
 
 impl ForecastCommand {
-    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+    /// Whether no manager is needed.
+    pub(super) fn is_offline(&self) -> bool {
+        matches!(self, Self::Backtest(_))
+    }
+
+    pub(super) fn run_offline(self, output: Output) -> anyhow::Result<()> {
         match self {
             Self::Backtest(args) => args.run(output),
+            Self::Accuracy { .. } => unreachable!("it asks the manager"),
         }
     }
+
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        let Self::Accuracy { subject } = self else { return self.run_offline(session.output) };
+        let mut all = session.client.forecast_accuracy().await?;
+        all.retain(|it| subject.as_ref().is_none_or(|subject| *subject == it.subject));
+        session.output.show(&all, |all| accuracies(all))
+    }
+}
+
+fn accuracies(all: &[ForecastAccuracy]) -> String {
+    let shown = |signal: &str, error: Option<f64>| {
+        let unit = signal.parse::<SignalName>().ok().and_then(|name| name.unit()).unwrap_or(Unit::NONE);
+        error.map_or_else(|| "-".to_owned(), |error| unit.show(error))
+    };
+    let rows = all.iter().map(|it| {
+        let (error, persistence) = (shown(&it.signal, it.error), shown(&it.signal, it.persistence_error));
+        let (subject, signal) = (it.subject.to_string(), it.signal.clone());
+        [subject, signal, Span(it.ahead_ms).to_string(), it.count.to_string(), error, persistence]
+    });
+    let none = "no criteria ask for forecasts";
+    table_of(&["SUBJECT", "SIGNAL", "AHEAD", "FORECASTS", "MEAN ERROR", "PERSISTENCE"], rows, none)
 }
 
 impl BacktestArgs {

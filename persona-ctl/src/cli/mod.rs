@@ -153,7 +153,7 @@ enum Command {
     /// Signals: push what only you know, list what is known of a subject.
     #[command(subcommand)]
     Signal(signal::SignalCommand),
-    /// Forecasts: measure them on a history.
+    /// Forecasts: measure them on a history, and look how those that criteria ask for turned out.
     #[command(subcommand)]
     Forecast(forecast::ForecastCommand),
     /// The plan of the live fleet: who is on which edge and why, what moved, how it is planned.
@@ -236,7 +236,7 @@ impl Cli {
             Command::Monitor(args) => args.run(output),
             Command::Wire(command) => command.run(output),
             Command::Activation(command) if command.is_offline() => command.run_offline(output),
-            Command::Forecast(command) => command.run(output),
+            Command::Forecast(command) if command.is_offline() => command.run_offline(output),
             Command::Simulate(args) if args.is_local() => args.run_local(output),
             Command::Explain(args) if args.is_local() => args.run_local(output),
             Command::Request(args) if args.is_local() => args.run_local(output),
@@ -270,6 +270,7 @@ impl Command {
             Self::Lease(command) => command.run(&session).await,
             Self::Token(command) => command.run(&session).await,
             Self::Access(command) => command.run(&session).await,
+            Self::Forecast(command) => command.run(&session).await,
             Self::Webhook(command) => command.run(&session).await,
             Self::Authority(command) => command.run(&session).await,
             Self::Whoami => session.output.show(&session.client.whoami().await?, login::told),
@@ -297,7 +298,6 @@ impl Command {
             | Self::Gateway(_)
             | Self::Doctor(_)
             | Self::Monitor(_)
-            | Self::Forecast(_)
             | Self::Guard(_)
             | Self::Detach(_)
             | Self::Wire(_) => unreachable!("`execute` runs what needs no manager"),

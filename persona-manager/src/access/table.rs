@@ -111,6 +111,7 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("POST", "/v1/signals", REQUEST),
     ("GET", "/v1/signals/{*subject}", READ),
     ("DELETE", "/v1/signals/{*subject}", REQUEST),
+    ("GET", "/v1/forecasts", READ),
     ("POST", "/v1/activation", REQUEST),
     ("GET", "/v1/activation/{*subject}", READ),
     ("DELETE", "/v1/activation/{*subject}", REQUEST),

@@ -138,11 +138,16 @@ impl Judged {
         let forecasts = group.inputs.iter().filter_map(|(_, input)| {
             let Reading::Predicted(ahead) = input.reading else { return None };
             let forecast = self.board.forecast(&input.signal, ahead).filter(|_| reads(&input.to_string()))?;
+            let same = self.board.accuracies().find(|(signal, span, _)| **signal == input.signal && *span == ahead);
+            let measured = same.map(|(.., measured)| measured);
+            let measured = measured.filter(|measured| measured.count > 0);
             Some(json!({
                 "signal": input.signal.as_str(),
                 "aheadMs": ahead.0,
                 "value": forecast.value,
                 "typicalError": forecast.typical_error,
+                "measuredError": measured.map(|measured| measured.error),
+                "measuredCount": measured.map(|measured| measured.count),
             }))
         });
         let forecasts: Vec<Value> = forecasts.collect();

@@ -1,10 +1,13 @@
 //! What people see of signals and of what criteria make of them.
 
 use persona_core::ids::SubjectId;
+use persona_core::predict::Measured;
 use persona_core::signal::{SignalName, Unit};
-use persona_core::wire::api::{ActivationView, SignalView};
+use persona_core::units::Span;
+use persona_core::wire::api::{ActivationView, ForecastAccuracy, SignalView};
 
 use super::activations::{Activations, Key};
+use super::judged::Judged;
 use crate::clock;
 use crate::store::Snapshot;
 
@@ -28,6 +31,26 @@ impl Activations {
             switch_span_ms: budget.per.0,
             trouble: group.trouble.clone(),
         })
+    }
+
+    /// How far forecasts turned out to be off, by subject, signal and time ahead.
+    pub(crate) fn accuracies(&self) -> Vec<ForecastAccuracy> {
+        let state = self.lock();
+        let of_subject = |((_, subject), judged): (&Key, &Judged)| -> Vec<ForecastAccuracy> {
+            let view = |(signal, ahead, measured): (&SignalName, Span, Measured)| {
+                let known = |error: f64| (measured.count > 0).then_some(error);
+                ForecastAccuracy {
+                    subject: subject.clone(),
+                    signal: signal.to_string(),
+                    ahead_ms: ahead.0,
+                    count: measured.count,
+                    error: known(measured.error),
+                    persistence_error: known(measured.persistence_error),
+                }
+            };
+            judged.board.accuracies().map(view).collect()
+        };
+        state.subjects.iter().flat_map(of_subject).collect()
     }
 
     /// Every signal of a subject, pushed and measured, by name.

@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use persona_core::wire::api::{ActivationView, AssignmentView, Problem, Trigger};
+use persona_core::wire::api::{ActivationView, AssignmentView, ForecastAccuracy, Page, Problem, Trigger};
 use serde_json::json;
 
-use super::input::{KeyHeader, KeyedBody, ReachHeader, Reaching, subject};
+use super::input::{KeyHeader, KeyedBody, Params, ReachHeader, Reaching, subject};
+use super::page::{PageParams, page};
 use super::switch::{answer, end};
 use crate::context::Context;
 use crate::error::Refusal;
@@ -29,6 +30,20 @@ pub(super) async fn status(
             "no persona that {subject} may wear has rules: give one spec.activation, and name it in a binding that selects it"
         ))
     })
+}
+
+/// How far forecasts that criteria ask for turned out to be off, beside things staying as they are.
+#[utoipa::path(get, path = "/v1/forecasts", params(PageParams),
+    responses((status = 200, body = Page<ForecastAccuracy>), (status = "4XX", body = Problem)))]
+pub(super) async fn accuracy(
+    State(context): State<Context>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<ForecastAccuracy>>, Refusal> {
+    // Pages go by the order of texts: all numbers are of one length.
+    let key = |it: &ForecastAccuracy| format!("{} {} {:020}", it.subject, it.signal, it.ahead_ms);
+    let mut all: Vec<_> = context.live.activations.accuracies().into_iter().map(|it| (key(&it), it)).collect();
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    page(&params, all.into_iter()).map(Json)
 }
 
 /// Puts a persona on in the layer of activation: above criteria, below requests and switches by hand.

@@ -148,6 +148,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(request::take_back))
         .routes(routes!(signals::push))
         .routes(routes!(signals::list, signals::withdraw))
+        .routes(routes!(activation::accuracy))
         .routes(routes!(activation::trigger))
         .routes(routes!(activation::status, activation::release))
         .routes(routes!(explain::explain))

@@ -98,6 +98,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("POST /v1/signals", "oad"),
     ("GET /v1/signals/{subject}", "vouad"),
     ("DELETE /v1/signals/{subject}", "oad"),
+    ("GET /v1/forecasts", "vouad"),
     ("POST /v1/activation", "oad"),
     ("GET /v1/activation/{subject}", "vouad"),
     ("DELETE /v1/activation/{subject}", "oad"),

@@ -40,6 +40,25 @@ pub struct SignalsView {
     pub signals: Vec<SignalView>,
 }
 
+/// `GET /v1/forecasts`: how far forecasts that criteria ask for turned out to be off, since the manager that leads began to judge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ForecastAccuracy {
+    /// Whose signal.
+    pub subject: SubjectId,
+    /// Which.
+    pub signal: String,
+    /// How far ahead, milliseconds.
+    pub ahead_ms: u64,
+    /// Forecasts whose time has come; one is made every five minutes.
+    pub count: u64,
+    /// Their mean absolute error, in the signal's unit. Absent: none has come true yet.
+    pub error: Option<f64>,
+    /// What it would have been had things been taken to stay as they are.
+    pub persistence_error: Option<f64>,
+}
+
 /// One signal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
