@@ -34,7 +34,7 @@ pub(super) struct RequestArgs {
     #[arg(long)]
     local: bool,
     /// The agent's socket.
-    #[arg(long, value_name = "PATH", default_value = SOCKET, requires = "local")]
+    #[arg(long, value_name = "PATH", default_value = SOCKET, requires = "local", conflicts_with = "subject")]
     socket: PathBuf,
     /// What its persona must have; may be given several times.
     #[arg(long, value_name = "CAPABILITY", required_unless_present_any = ["release", "local"], conflicts_with = "release")]

@@ -59,13 +59,13 @@ pub(super) struct StartArgs {
     #[arg(long, value_name = "PERSONA", conflicts_with = "files")]
     switch: Option<PersonaName>,
     /// Nodes or workloads.
-    #[arg(long, value_enum, default_value_t, requires = "switch")]
+    #[arg(long, value_enum, default_value_t, requires = "switch", conflicts_with = "files")]
     kind: SubjectKind,
     /// Subjects such as workload/n1/*; may be given several times.
-    #[arg(long = "subject", value_name = "PATTERN", requires = "switch")]
+    #[arg(long = "subject", value_name = "PATTERN", requires = "switch", conflicts_with = "files")]
     subjects: Vec<String>,
     /// A label that they have; may be given several times.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label, requires = "switch")]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label, requires = "switch", conflicts_with = "files")]
     labels: Vec<(String, String)>,
     /// What it is called; the persona's name and version otherwise.
     #[arg(long)]
