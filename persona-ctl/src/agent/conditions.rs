@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use persona_core::conditions::{Damper, Measured, PathMeasure};
 use persona_core::ids::EdgeNumber;
+use persona_core::liveness::LOSS_WINDOW;
 use persona_core::units::BitRate;
 use persona_core::wire::conditions::Conditions;
-use persona_core::wire::desired::EdgeItem;
+use persona_core::wire::desired::{EdgeItem, ProbeItem};
 
 use super::observe::Observed;
 use crate::probe::Health;
@@ -18,20 +19,50 @@ use crate::probe::Health;
 /// Where the kernel shows devices (sysfs-class-net).
 const DEVICES: &str = "/sys/class/net";
 
+/// Longer than from one look to the next.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Asks by itself.
 #[derive(Debug)]
 pub(super) struct Asking {
     damper: Damper,
     started: Instant,
+    /// When edges were last seen dead.
+    died: BTreeMap<EdgeNumber, Instant>,
 }
 
 impl Default for Asking {
     fn default() -> Self {
-        Self { damper: Damper::default(), started: Instant::now() }
+        Self { damper: Damper::default(), started: Instant::now(), died: BTreeMap::new() }
     }
 }
 
 impl Asking {
+    /// Notes that an edge is dead.
+    pub(super) fn note_death(&mut self, edge: EdgeNumber, now: Instant) {
+        self.died.insert(edge, now);
+    }
+
+    /// What was lost while an edge was dead says nothing of the way to it: as long as that is among the probes that loss is
+    /// counted over, an edge that lives again has lost nothing.
+    pub(super) fn without_deaths(
+        &mut self,
+        mut health: BTreeMap<EdgeNumber, Health>,
+        probe: ProbeItem,
+        now: Instant,
+    ) -> BTreeMap<EdgeNumber, Health> {
+        let counted = Duration::from_millis(u64::from(LOSS_WINDOW) * u64::from(probe.interval_ms)) + LOOK;
+        for (edge, health) in &mut health {
+            if !health.verdict.alive {
+                self.note_death(*edge, now);
+            } else if self.died.get(edge).is_some_and(|died| now.duration_since(*died) < counted) {
+                health.quality.loss = 0.0;
+            }
+        }
+        self.died.retain(|edge, died| health.contains_key(edge) && now.duration_since(*died) < counted);
+        health
+    }
+
     /// Takes in what is measured now. Returns what to ask with, if it is time to.
     pub(super) fn turn(&mut self, measured: &Measured) -> Option<Conditions> {
         let now_ms = self.started.elapsed().as_millis() as u64;
@@ -124,6 +155,22 @@ mod tests {
         assert_eq!(path("fra"), PathMeasure { rtt_us: Some(4_000), loss: 0.2 });
         assert_eq!(path("tok"), PathMeasure { rtt_us: None, loss: 1.0 });
         assert_eq!((measured.paths.len(), measured.rate_bps, measured.mtu), (2, Some(7), 1_500));
+    }
+
+    #[test]
+    fn what_an_edge_lost_while_it_was_dead_is_not_the_paths() {
+        let (mut asking, start, probe) =
+            (Asking::default(), Instant::now(), ProbeItem { interval_ms: 50, multiplier: 3 });
+        let mut loss_at = |secs: u64, alive: bool, loss: f32| {
+            let health = [(EdgeNumber(1), health(alive, Some(1), loss))].into();
+            let seen = asking.without_deaths(health, probe, start + Duration::from_secs(secs));
+            seen[&EdgeNumber(1)].quality.loss
+        };
+        assert_eq!(loss_at(0, true, 0.1), 0.1, "it has not died");
+        assert_eq!(loss_at(1, false, 0.4), 0.4);
+        assert_eq!(loss_at(2, true, 0.4), 0.0);
+        assert_eq!(loss_at(7, true, 0.1), 0.0, "100 probes are 5 s");
+        assert_eq!(loss_at(8, true, 0.1), 0.1);
     }
 
     #[test]

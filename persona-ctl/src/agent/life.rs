@@ -321,7 +321,10 @@ impl Agent {
     }
 
     /// The data path knows already; this is for people and for the manager.
-    fn tell_verdict(&self, edge: EdgeNumber, verdict: Verdict) {
+    fn tell_verdict(&mut self, edge: EdgeNumber, verdict: Verdict) {
+        if !verdict.alive {
+            self.asking.note_death(edge, Instant::now());
+        }
         let name = self.reconciler.plan.edges.get(&edge).map_or_else(|| edge.to_string(), |edge| edge.name.to_string());
         let edges = self.edge_health();
         let (event, message) = if verdict.alive {
@@ -419,6 +422,7 @@ impl Agent {
     fn ask_by_itself(&mut self) {
         let Some(observed) = &self.reconciler.observed else { return };
         let (health, rate) = (self.reconciler.prober.health(), self.reconciler.config.file.uplink_rate);
+        let health = self.asking.without_deaths(health, self.reconciler.plan.probe, Instant::now());
         let measured = conditions::measured(observed, &self.reconciler.plan.edges, &health, rate);
         let Some(asked) = self.asking.turn(&measured) else { return };
         let message = format!("{} asks for a new assignment: {}", self.reconciler.config.name, asked.cause);
