@@ -5,19 +5,16 @@
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcQdiscFqCodelOption as Word};
 
 use super::qdisc::{errno_of, message, request};
-use super::tc_options::{nested, option_bytes, raw, word_at};
+use super::tc_options::raw;
 use super::{Netlink, NetlinkError};
 
 /// The kind's name.
 pub(super) const FQ_CODEL: &str = "fq_codel";
 
 const TCA_FQ_CODEL_TARGET: u16 = 1;
-const TCA_FQ_CODEL_LIMIT: u16 = 2;
-const TCA_FQ_CODEL_FLOWS: u16 = 5;
-const TCA_FQ_CODEL_MEMORY_LIMIT: u16 = 9;
 
 /// Rows for flows of one subject, 68 bytes each, where the kernel's default has 1,024: a sparse flow shares its row with one of ten
 /// bulk flows in one of thirteen cases.
@@ -68,55 +65,59 @@ impl Netlink {
 
 /// The options of such a queue. Those of one that `is_there` leave out its rows, which the kernel doesn't change any more.
 pub(super) fn options(leaf: &FairLeaf, is_there: bool) -> TcAttribute {
-    let mut words = vec![
-        // Rounded up, so that the kernel, which rounds down, gets the units that are meant.
-        (
-            TCA_FQ_CODEL_TARGET,
-            u32::try_from((u64::from(leaf.target_units) * 1_024).div_ceil(1_000)).unwrap_or(u32::MAX),
-        ),
-        (TCA_FQ_CODEL_LIMIT, LIMIT_PACKETS),
-        (TCA_FQ_CODEL_MEMORY_LIMIT, leaf.memory_bytes),
-    ];
-    words.extend((!is_there).then_some((TCA_FQ_CODEL_FLOWS, FLOW_COUNT)));
-    TcAttribute::Options(words.into_iter().map(|(kind, word)| raw(kind, word.to_ne_bytes().to_vec())).collect())
+    // Rounded up, so that the kernel, which rounds down, gets the units that are meant.
+    let target_us = (u64::from(leaf.target_units) * 1_024).div_ceil(1_000);
+    let target_us = u32::try_from(target_us).unwrap_or(u32::MAX);
+    let mut words = vec![Word::Target(target_us), Word::Limit(LIMIT_PACKETS), Word::MemoryLimit(leaf.memory_bytes)];
+    words.extend((!is_there).then_some(Word::Flows(FLOW_COUNT)));
+    TcAttribute::Options(words.into_iter().map(TcOption::FqCodel).collect())
 }
 
 /// The queue of a message, if it is one of ours.
 pub(super) fn read(message: &TcMessage) -> Option<FairLeaf> {
-    let options = option_bytes(message)?;
-    let word = |kind| nested(&options, kind).and_then(|value| word_at(&value, 0));
-    let is_ours = word(TCA_FQ_CODEL_LIMIT)? == LIMIT_PACKETS && word(TCA_FQ_CODEL_FLOWS)? == FLOW_COUNT;
-    // Microseconds, which the kernel has rounded down.
-    let target_units = (u64::from(word(TCA_FQ_CODEL_TARGET)?) * 1_000).div_ceil(1_024);
-    let memory_bytes = word(TCA_FQ_CODEL_MEMORY_LIMIT)?;
-    is_ours.then_some(FairLeaf { memory_bytes, target_units: u32::try_from(target_units).ok()? })
+    let (mut target_us, mut limit, mut flow_count, mut memory_bytes) = (None, None, None, None);
+    let words = message.attributes.iter().filter_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    });
+    for word in words.flatten() {
+        match word {
+            TcOption::FqCodel(Word::Target(value)) => target_us = Some(*value),
+            TcOption::FqCodel(Word::Limit(value)) => limit = Some(*value),
+            TcOption::FqCodel(Word::Flows(value)) => flow_count = Some(*value),
+            TcOption::FqCodel(Word::MemoryLimit(value)) => memory_bytes = Some(*value),
+            _ => {}
+        }
+    }
+    if (limit, flow_count) != (Some(LIMIT_PACKETS), Some(FLOW_COUNT)) {
+        return None;
+    }
+    // The kernel has rounded down.
+    let target_units = (u64::from(target_us?) * 1_000).div_ceil(1_024);
+    Some(FairLeaf { memory_bytes: memory_bytes?, target_units: u32::try_from(target_units).ok()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::tc_options::as_dumped;
 
     /// What the kernel makes of a target in microseconds, and shows of it (net/sched/sch_fq_codel.c, include/net/codel.h).
-    fn through_the_kernel(target_us: u32) -> u32 {
+    fn through_the_kernel(word: TcOption) -> TcOption {
+        let TcOption::FqCodel(Word::Target(target_us)) = word else { return word };
         let units = (u64::from(target_us) * 1_000) >> 10;
-        ((units << 10) / 1_000) as u32
+        TcOption::FqCodel(Word::Target(((units << 10) / 1_000) as u32))
+    }
+
+    fn shown(words: Vec<TcOption>) -> TcMessage {
+        TcMessage::from_parts(Default::default(), vec![TcAttribute::Options(words)])
     }
 
     #[test]
     fn targets_are_read_as_they_were_meant() {
         for rate in [16_000, 125_000, 400_000, 1_250_000, 125_000_000] {
             let leaf = FairLeaf::new(69_632, rate, 1_450);
-            let TcAttribute::Options(options) = options(&leaf, false) else { panic!() };
-            let words = options.into_iter().map(|option| match option {
-                netlink_packet_route::tc::TcOption::Other(nla) if netlink_packet_core::Nla::kind(&nla) == 1 => {
-                    let mut value = [0; 4];
-                    netlink_packet_core::Nla::emit_value(&nla, &mut value);
-                    raw(1, through_the_kernel(u32::from_ne_bytes(value)).to_ne_bytes().to_vec())
-                }
-                other => other,
-            });
-            assert_eq!(read(&as_dumped(TcAttribute::Options(words.collect()))), Some(leaf), "{rate}");
+            let TcAttribute::Options(words) = options(&leaf, false) else { panic!() };
+            assert_eq!(read(&shown(words.into_iter().map(through_the_kernel).collect())), Some(leaf), "{rate}");
         }
     }
 
@@ -128,8 +129,9 @@ mod tests {
 
     #[test]
     fn the_queue_of_somebody_else_is_not_read() {
-        let words = [(1, 4_999u32), (2, LIMIT_PACKETS), (5, 1_024), (9, 1 << 25)];
-        let options = words.into_iter().map(|(kind, word)| raw(kind, word.to_ne_bytes().to_vec()));
-        assert_eq!(read(&as_dumped(TcAttribute::Options(options.collect()))), None);
+        let leaf = FairLeaf::new(69_632, 1_250_000, 1_450);
+        let TcAttribute::Options(words) = options(&leaf, true) else { panic!() };
+        let others = words.into_iter().chain([TcOption::FqCodel(Word::Flows(1_024))]);
+        assert_eq!(read(&shown(others.collect())), None);
     }
 }
