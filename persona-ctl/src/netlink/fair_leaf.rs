@@ -3,11 +3,8 @@
 //!
 //! A queue is ours only if flows, memory and target are; what the kernel decides itself, such as the quantum, is left to it.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcQdiscFqCodelOption as Word};
+use netlink_packet_route::tc::{TcAttribute, TcMessage, TcOption, TcQdiscFqCodelOption as Word};
 
-use super::qdisc::{errno_of, message, request};
 use super::tc_options::raw;
 use super::{Netlink, NetlinkError};
 
@@ -23,8 +20,6 @@ const FLOW_COUNT: u32 = 128;
 const LIMIT_PACKETS: u32 = 10_240;
 /// The delay that a queue may keep up where packets are small beside the rate (RFC 8290 §5.2.1), nanoseconds.
 const TARGET_NS: u64 = 5_000_000;
-/// The loopback device, which every network namespace has under this index.
-const LOOPBACK: u32 = 1;
 
 /// A queue that keeps flows apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +42,9 @@ impl FairLeaf {
 }
 
 impl Netlink {
-    /// Whether the kernel has `fq_codel`, or can load it. Changes nothing: a queue with an option that is too short is asked
-    /// for, which `fq_codel` itself refuses and a kernel without it doesn't know (ENOENT).
+    /// Whether the kernel has `fq_codel`, or can load it. Changes nothing: an option that is too short is refused.
     pub async fn has_fair_leaf(&self) -> Result<bool, NetlinkError> {
-        let too_short = TcAttribute::Options(vec![raw(TCA_FQ_CODEL_TARGET, vec![0])]);
-        let wish = message(LOOPBACK, TcHandle::UNSPEC, TcHandle::ROOT, FQ_CODEL, Some(too_short));
-        let request = request(RouteNetlinkMessage::NewQueueDiscipline(wish), NLM_F_CREATE | NLM_F_EXCL);
-        let outcome = self.acknowledged(request, || "question for fq_codel".to_owned()).await;
-        match outcome.as_ref().map_err(errno_of) {
-            Err(Some(libc::ENOENT)) => Ok(false),
-            // Where somebody's queue is in the way (EEXIST), who sets ours will see.
-            Ok(()) | Err(Some(libc::ERANGE | libc::EINVAL | libc::EEXIST)) => Ok(true),
-            Err(_) => outcome.map(|()| true),
-        }
+        self.has_queue(FQ_CODEL, Some(raw(TCA_FQ_CODEL_TARGET, vec![0]))).await
     }
 }
 

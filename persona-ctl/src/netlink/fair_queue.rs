@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
-use super::qdisc::{errno_of, foreign, is_our_root, is_root_of, kind, message, ours, request};
+use super::qdisc::{foreign, is_our_root, is_root_of, kind, message, ours, request};
 use super::tc_options::{nested, option_bytes, raw, word_at};
 use super::{Netlink, NetlinkError, failed};
 
@@ -46,23 +46,10 @@ impl FlowsOf {
     }
 }
 
-/// The loopback device, which every network namespace has under this index.
-const LOOPBACK: u32 = 1;
-
 impl Netlink {
-    /// Whether the kernel has `fq`, or can load it. Changes nothing: a queue with an option that is too short is asked for,
-    /// which `fq` itself refuses and a kernel without it doesn't know (ENOENT).
+    /// Whether the kernel has `fq`, or can load it. Changes nothing: an option that is too short is refused.
     pub async fn has_fq(&self) -> Result<bool, NetlinkError> {
-        let too_short = TcAttribute::Options(vec![raw(TCA_FQ_PLIMIT, vec![0])]);
-        let wish = message(LOOPBACK, TcHandle::UNSPEC, TcHandle::ROOT, FQ, Some(too_short));
-        let request = request(RouteNetlinkMessage::NewQueueDiscipline(wish), NLM_F_CREATE | NLM_F_EXCL);
-        let outcome = self.acknowledged(request, || "question for fq".to_owned()).await;
-        match outcome.as_ref().map_err(errno_of) {
-            Err(Some(libc::ENOENT)) => Ok(false),
-            // Where somebody's queue is in the way (EEXIST), who sets ours will see.
-            Ok(()) | Err(Some(libc::ERANGE | libc::EINVAL | libc::EEXIST)) => Ok(true),
-            Err(_) => outcome.map(|()| true),
-        }
+        self.has_queue(FQ, Some(raw(TCA_FQ_PLIMIT, vec![0]))).await
     }
 
     /// The devices that have our `fq`.

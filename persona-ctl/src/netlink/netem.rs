@@ -3,11 +3,9 @@
 //!
 //! A queue is ours only if it does nothing else: one that somebody has told to lose or to corrupt packets is not read.
 
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL, NlasIterator};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_core::{DefaultNla, Emitable, NlasIterator};
+use netlink_packet_route::tc::{TcAttribute, TcMessage};
 
-use super::qdisc::{errno_of, message, request};
 use super::tc_options::{TCA_OPTIONS, nested, option_bytes, word_at};
 use super::{Netlink, NetlinkError};
 
@@ -39,22 +37,11 @@ const TCA_NETEM_SLOT: u16 = 12;
 
 /// Nanoseconds of a scheduler tick, in which the older fields count.
 const NS_PER_TICK: u64 = 64;
-/// The loopback device, which every network namespace has under this index.
-const LOOPBACK: u32 = 1;
 
 impl Netlink {
-    /// Whether the kernel has netem, or can load it. Changes nothing: a queue without options is asked for, which netem
-    /// itself refuses (EINVAL) and a kernel without it doesn't know (ENOENT).
+    /// Whether the kernel has netem, or can load it. Changes nothing: a queue without options is refused.
     pub async fn has_netem(&self) -> Result<bool, NetlinkError> {
-        let wish = message(LOOPBACK, TcHandle::UNSPEC, TcHandle::ROOT, "netem", None);
-        let request = request(RouteNetlinkMessage::NewQueueDiscipline(wish), NLM_F_CREATE | NLM_F_EXCL);
-        let Err(error) = self.acknowledged(request, || "question for netem".to_owned()).await else { return Ok(true) };
-        match errno_of(&error) {
-            Some(libc::ENOENT) => Ok(false),
-            // Where somebody's queue is in the way (EEXIST), who sets ours will see.
-            Some(libc::EINVAL | libc::EEXIST) => Ok(true),
-            _ => Err(error),
-        }
+        self.has_queue("netem", None).await
     }
 }
 

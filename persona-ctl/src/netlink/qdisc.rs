@@ -11,7 +11,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
 use super::fair_leaf::{self, FQ_CODEL};
 use super::fair_queue::FQ;
@@ -20,6 +20,9 @@ use super::{Netlink, NetlinkError, failed, netem};
 
 /// The handle of every root queue of ours.
 pub const HANDLE_MAJOR: u16 = 0x7e50;
+
+/// The loopback device, which every network namespace has under this index.
+const LOOPBACK: u32 = 1;
 
 /// The queues of one device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,6 +139,21 @@ impl Netlink {
         self.acknowledged(request, || format!("removal of our queue on device {ifindex}")).await
     }
 
+    /// Whether the kernel has a kind of queue, or can load it. Changes nothing: one is asked for that the kind itself refuses, with this
+    /// option or without any, and that a kernel without it doesn't know (ENOENT).
+    pub(super) async fn has_queue(&self, kind: &str, refused: Option<TcOption>) -> Result<bool, NetlinkError> {
+        let options = refused.map(|option| TcAttribute::Options(vec![option]));
+        let wish = message(LOOPBACK, TcHandle::UNSPEC, TcHandle::ROOT, kind, options);
+        let request = request(RouteNetlinkMessage::NewQueueDiscipline(wish), NLM_F_CREATE | NLM_F_EXCL);
+        let outcome = self.acknowledged(request, || format!("question for {kind}")).await;
+        match outcome.as_ref().map_err(errno_of) {
+            Err(Some(libc::ENOENT)) => Ok(false),
+            // Where somebody's queue is in the way (EEXIST), who sets ours will see.
+            Ok(()) | Err(Some(libc::ERANGE | libc::EINVAL | libc::EEXIST)) => Ok(true),
+            Err(_) => outcome.map(|()| true),
+        }
+    }
+
     /// Sends a request and waits for the kernel's word on it.
     pub(super) async fn acknowledged(
         &self,
@@ -244,7 +262,7 @@ fn order(leaf: Leaf) -> u8 {
 }
 
 /// The number with which the kernel refused.
-pub(super) fn errno_of(error: &NetlinkError) -> Option<i32> {
+fn errno_of(error: &NetlinkError) -> Option<i32> {
     match error {
         NetlinkError::Request { source: rtnetlink::Error::NetlinkError(error), .. } => Some(-error.raw_code()),
         _ => None,
