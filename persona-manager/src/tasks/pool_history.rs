@@ -19,18 +19,22 @@ pub(super) fn note(draft: &mut Draft) {
     let snapshot = draft.state().clone();
     let now_ms = draft.now_ms();
     let pools: Vec<&PoolDocument> = snapshot.pools().collect();
+    // Of a pool that nothing was ever leased from there is nothing to note.
+    let is_new = |pool: &&PoolDocument| !snapshot.pool_history.contains_key(&pool.metadata.name);
+    let used: BTreeSet<&PoolName> = match pools.iter().any(is_new) {
+        true => snapshot.leases.values().map(|lease| &lease.pool).collect(),
+        false => BTreeSet::new(),
+    };
     for pool in &pools {
         let name = &pool.metadata.name;
         let known = snapshot.pool_history.get(name);
         // A clock that was set back must not stop the notes.
         let is_due = |sample: &PoolSample| sample.at_ms.abs_diff(now_ms) >= INTERVAL_MS;
-        if !known.and_then(|known| known.samples.last()).is_none_or(is_due) {
+        let is_first = known.is_none() && used.contains(name);
+        if !is_first && !known.is_some_and(|known| known.samples.last().is_none_or(is_due)) {
             continue;
         }
         let (blocks, prefixes) = PoolUse::of(&snapshot, pool).taken();
-        if known.is_none() && (blocks, prefixes) == (0, 0) {
-            continue; // Nothing was ever leased from it.
-        }
         let before = known.map(|known| known.samples.clone()).unwrap_or_default();
         let mut samples: Vec<PoolSample> = before.into_iter().filter(|sample| sample.at_ms < now_ms).collect();
         samples.push(PoolSample { at_ms: now_ms, blocks, prefixes });
