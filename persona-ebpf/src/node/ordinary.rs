@@ -7,26 +7,25 @@
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::programs::TcContext;
-use persona_common::PERSONA_MARK;
 use persona_common::addr::is_mapped;
-use persona_common::checksum::{replace_long, replace_word};
 use persona_common::drop::DropReason;
-use persona_common::flow::{FLOW_RESET_INWARD, FLOW_SHARED, FlowKey, UDP, entropy_port, flow_hash};
+use persona_common::flow::{FLOW_RESET_INWARD, FLOW_SHARED, FlowKey, UDP, flow_hash};
 use persona_common::node::{
-    DEVICE_SHARED, Device, EdgeHop, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_SETS_DSCP,
-    SUBJECT_SETS_HOPS, SUBJECT_SETS_ID, Subject,
+    DEVICE_SHARED, Device, EdgeHop, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_SETS_HOPS,
+    SUBJECT_SETS_ID, Subject,
 };
 use persona_ebpf::count::{add, count_persona};
-use persona_ebpf::encapsulation::{Inner, Tunnel};
+use persona_ebpf::encapsulation::Inner;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::front::{self, Front};
 use persona_ebpf::header::{ETHERNET_LENGTH, IPV4_LENGTH, Ipv4, TCP_FIN, TCP_RST, TCP_SYN};
 use persona_ebpf::log::note_subject;
 use persona_ebpf::outcome::{pack, unpack};
-use persona_ebpf::packet::Direction;
-use persona_ebpf::tc::{encapsulate_v4, replace_checksum, send_to_neighbour, skb};
+use persona_ebpf::packet::{Direction, Packet};
+use persona_ebpf::tc::{encapsulate_v4, replace_checksum, send_to_neighbour};
 
 use crate::maps::{self, FLOWS, LEASES, SUBJECT_TRAFFIC};
+use crate::normalise::set_dscp;
 use crate::resolve::live_slot;
 use crate::{path, track};
 
@@ -132,25 +131,19 @@ fn rewrite(
     lease: &Lease,
     port: u16,
 ) -> Result<u8, DropReason> {
-    let mut checksum = replace_long(ip.checksum, ip.source, lease.address);
-    let word = |ttl: u8| u16::from_ne_bytes([ttl, ip.protocol]);
-    checksum = replace_word(checksum, word(ip.ttl), word(ip.ttl - 1));
-    let mut tos = ip.tos;
-    if subject.flags & SUBJECT_SETS_DSCP != 0 {
-        let word = |tos: u8| u16::from_ne_bytes([ip.version_length, tos]);
-        // The lower two bits are ECN's (RFC 3168 §5).
-        tos = subject.dscp() << 2 | (ip.tos & 3);
-        checksum = replace_word(checksum, word(ip.tos), word(tos));
-    }
+    let mut rewritten = Packet::blank(*ip, ETHERNET_LENGTH);
+    rewritten.count_hop()?;
+    rewritten.set_source(lease.address);
+    set_dscp(&mut rewritten, subject);
+    frame.write(ETHERNET_LENGTH, rewritten.ip)?;
     let (old_port, new_port) = (packet.source_port.to_be(), port.to_be());
-    frame.write(ETHERNET_LENGTH, Ipv4 { tos, ttl: ip.ttl - 1, checksum, source: lease.address, ..*ip })?;
     frame.write(TRANSPORT_AT, new_port)?;
     let (at, mangled) =
         if ip.protocol == UDP { (UDP_CHECKSUM_AT, BPF_F_MARK_MANGLED_0 as u64) } else { (TCP_CHECKSUM_AT, 0) };
     let pseudo = BPF_F_PSEUDO_HDR as u64 | mangled;
     replace_checksum(frame, at, ip.source as u64, lease.address as u64, pseudo | 4)?;
     replace_checksum(frame, at, old_port as u64, new_port as u64, mangled | 2)?;
-    Ok(tos)
+    Ok(rewritten.ip.tos)
 }
 
 #[inline(always)]
@@ -162,19 +155,7 @@ fn send(
     hash: u32,
     inner: &Inner,
 ) -> Result<i32, DropReason> {
-    let tunnel = Tunnel {
-        source: maps::config()?.underlay_address,
-        destination: edge.address,
-        vni: lease.vni,
-        entropy_port: entropy_port(hash),
-        marker: 0,
-        is_control: false,
-    };
-    encapsulate_v4(frame, &tunnel, inner)?;
-    // SAFETY: fields of the context that programs may write.
-    unsafe {
-        (*skb(frame)).mark = PERSONA_MARK;
-        (*skb(frame)).priority = subject.egress_class;
-    }
+    encapsulate_v4(frame, &path::tunnel(edge, lease, hash)?, inner)?;
+    path::mark(frame, subject);
     Ok(send_to_neighbour(edge.ifindex, &edge.next_hop))
 }

@@ -58,24 +58,36 @@ fn encapsulate_and_send(
     exit: Exit,
 ) -> Result<i32, DropReason> {
     let edge = choose(lease.group_index, hash, lease.generation)?;
-    let tunnel = Tunnel {
+    let tunnel = tunnel(edge, lease, hash)?;
+    let slow_ifindex = if exit == Exit::SlowPath { slow_path::device()? } else { 0 };
+    frame.encapsulate(&tunnel, inner)?;
+    mark(frame, subject);
+    match exit {
+        Exit::Edge => Ok(send_to_neighbour(edge.ifindex, &edge.next_hop)),
+        Exit::SlowPath => Ok(slow_path::hand_over(slow_ifindex)),
+    }
+}
+
+/// The tunnel of a flow under a lease to an edge.
+#[inline(always)]
+pub fn tunnel(edge: &EdgeHop, lease: &Lease, hash: u32) -> Result<Tunnel, DropReason> {
+    Ok(Tunnel {
         source: maps::config()?.underlay_address,
         destination: edge.address,
         vni: lease.vni,
         entropy_port: entropy_port(hash),
         marker: 0,
         is_control: false,
-    };
-    let slow_ifindex = if exit == Exit::SlowPath { slow_path::device()? } else { 0 };
-    frame.encapsulate(&tunnel, inner)?;
+    })
+}
+
+/// Marks a tunnel packet as ours, and names its subject's class.
+#[inline(always)]
+pub fn mark(frame: &TcContext, subject: &Subject) {
     // SAFETY: fields of the context that programs may write.
     unsafe {
         (*skb(frame)).mark = PERSONA_MARK;
         (*skb(frame)).priority = subject.egress_class;
-    }
-    match exit {
-        Exit::Edge => Ok(send_to_neighbour(edge.ifindex, &edge.next_hop)),
-        Exit::SlowPath => Ok(slow_path::hand_over(slow_ifindex)),
     }
 }
 
@@ -83,8 +95,14 @@ fn encapsulate_and_send(
 #[inline(always)]
 pub fn first_choices(lease: &Lease, hash: u32) -> Option<&'static EdgeHop> {
     let group = GROUPS.get(lease.group_index)?;
-    let pair = *MAGLEV.get(group.row_base + row_of_hash(hash, MAGLEV_ROW_COUNT))?;
-    qualified(pair >> 16, lease.generation).or_else(|| qualified(pair & 0xffff, lease.generation))
+    of_row(group.row_base + row_of_hash(hash, MAGLEV_ROW_COUNT), lease.generation)
+}
+
+/// The first of a row's two edges that qualifies.
+#[inline(always)]
+fn of_row(cell: u32, generation: u64) -> Option<&'static EdgeHop> {
+    let pair = *MAGLEV.get(cell)?;
+    qualified(pair >> 16, generation).or_else(|| qualified(pair & 0xffff, generation))
 }
 
 #[inline(always)]
@@ -93,11 +111,7 @@ fn choose(group_index: u32, hash: u32, generation: u64) -> Result<&'static EdgeH
     let mut row = row_of_hash(hash, MAGLEV_ROW_COUNT);
     let mut step = 0;
     while step < ROW_WALK_MAX {
-        let pair = *MAGLEV.get(group.row_base + row).ok_or(DropReason::NoEdge)?;
-        if let Some(edge) = qualified(pair >> 16, generation) {
-            return Ok(edge);
-        }
-        if let Some(edge) = qualified(pair & 0xffff, generation) {
+        if let Some(edge) = of_row(group.row_base + row, generation) {
             return Ok(edge);
         }
         row += ROW_WALK_STEP;
