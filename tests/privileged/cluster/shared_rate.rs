@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use persona_core::wire::api::Status;
 use persona_tests::ctl::patient;
 use persona_tests::findings::Findings;
+use persona_tests::load::paced::pace;
 use persona_tests::steps::{TOKYO, view};
 use persona_tests::world::{Hook, INTERNET_ADDRESS, World};
 
@@ -120,17 +121,12 @@ fn send_down(world: &World, server: &UdpSocket, to: &[SocketAddr]) -> Result<f64
     let bytes =
         || -> Result<u64> { Ok(view::inner_bytes_of_queue(world, "w1")? + view::inner_bytes_of_queue(world, "w2")?) };
     let before = bytes()?;
-    let (start, mut sent) = (Instant::now(), 0);
-    while start.elapsed() < RUN_TIME {
-        let due = (start.elapsed().as_secs_f64() * OFFER * TOTAL_DOWN_BPS / 8.0) as u64 / PACKET_LENGTH;
-        while sent < due {
-            for address in to {
-                let _ = server.send_to(&[7; PAYLOAD_LENGTH], address);
-            }
-            sent += 1;
+    let start = Instant::now();
+    pace(start, RUN_TIME, OFFER * TOTAL_DOWN_BPS / 8.0 / PACKET_LENGTH as f64, || {
+        for address in to {
+            let _ = server.send_to(&[7; PAYLOAD_LENGTH], address);
         }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    });
     let seconds = start.elapsed();
     // What waits still comes.
     std::thread::sleep(QUEUE_TIME);
@@ -155,18 +151,13 @@ fn offer_both(world: &World) -> Result<Offer> {
     let destination = sink.local_addr()?;
     let vni = view::lease_of(world, "workload/n1/w1")?.vni.0;
     let before = (view::persona_traffic_at_edges(world, vni)?.egress_bytes, bytes_below(world)?);
-    let (start, mut sent) = (Instant::now(), 0);
-    while start.elapsed() < RUN_TIME {
-        let due = (start.elapsed().as_secs_f64() * OFFER * TOTAL_BPS / 8.0) as u64 / PACKET_LENGTH;
-        while sent < due {
-            for socket in &sockets {
-                // A full send buffer is as good as a full queue.
-                let _ = socket.send_to(&[7; PAYLOAD_LENGTH], destination);
-            }
-            sent += 1;
+    let start = Instant::now();
+    pace(start, RUN_TIME, OFFER * TOTAL_BPS / 8.0 / PACKET_LENGTH as f64, || {
+        for socket in &sockets {
+            // A full send buffer is as good as a full queue.
+            let _ = socket.send_to(&[7; PAYLOAD_LENGTH], destination);
         }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    });
     let seconds = (start.elapsed() + QUEUE_TIME).as_secs_f64();
     let bytes = view::persona_traffic_at_edges(world, vni)?.egress_bytes - before.0;
     let after = bytes_below(world)?;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use persona_ctl::dataplane::departures::class_of;
 use persona_ctl::dataplane::{Departures, HeldRate, Hook};
-use persona_ctl::netlink::{FlowsOf, Netlink};
+use persona_ctl::netlink::FlowsOf;
+use persona_tests::load::paced::pace;
 use persona_tests::sys;
 
 use super::namespace::Namespace;
@@ -79,19 +80,15 @@ enum Change {
 }
 
 fn queues(at: &Namespace, devices: [u32; 2], change: Change) {
-    at.enter(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let netlink = Netlink::open().unwrap();
-            for (ifindex, flows) in devices.into_iter().zip([FlowsOf::Many, FlowsOf::OneSubject]) {
-                match change {
-                    Change::Raise => netlink.raise_fair_queue(ifindex, flows).await.unwrap(),
-                    Change::Remove => netlink.remove_fair_queue(ifindex).await.unwrap(),
-                }
+    at.netlink(async |netlink| {
+        for (ifindex, flows) in devices.into_iter().zip([FlowsOf::Many, FlowsOf::OneSubject]) {
+            match change {
+                Change::Raise => netlink.raise_fair_queue(ifindex, flows).await.unwrap(),
+                Change::Remove => netlink.remove_fair_queue(ifindex).await.unwrap(),
             }
-            let expected = if matches!(change, Change::Raise) { devices.into() } else { [].into() };
-            assert_eq!(netlink.fair_queues().await.unwrap(), expected);
-        });
+        }
+        let expected = if matches!(change, Change::Raise) { devices.into() } else { [].into() };
+        assert_eq!(netlink.fair_queues().await.unwrap(), expected);
     });
 }
 
@@ -119,15 +116,8 @@ fn measure(sender: &UdpSocket, receiver: &UdpSocket, length: usize) -> f64 {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let payload = vec![7; length - HEADERS_LENGTH];
-            let mut offered = 0;
-            while start.elapsed() < SENT {
-                let due = (start.elapsed().as_secs_f64() * OFFER * RATE.rate_bps as f64 / 8.0) as usize / length;
-                while offered < due {
-                    sender.send(&payload).unwrap();
-                    offered += 1;
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
+            let per_sec = OFFER * RATE.rate_bps as f64 / 8.0 / length as f64;
+            pace(start, SENT, per_sec, || assert_eq!(sender.send(&payload).unwrap(), payload.len()));
         });
         let mut seen: Vec<Instant> = Vec::new();
         let mut buffer = [0; 2_048];

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use persona_ctl::dataplane::Hook;
 use persona_ctl::netlink::fair_leaf::FairLeaf;
 use persona_ctl::netlink::htb::{HtbClass, Leaf};
-use persona_ctl::netlink::{HANDLE_MAJOR, Netlink, Shaper};
+use persona_ctl::netlink::{HANDLE_MAJOR, Shaper};
+use persona_tests::load::paced::pace;
 use persona_tests::sys;
 
 use super::path::Chain;
@@ -46,18 +47,13 @@ fn a_sparse_flow_does_not_wait_behind_bulk_where_flows_take_turns() {
     });
     eprintln!("a sparse flow beside bulk: {:?} in one queue, {:?} where flows take turns", waits[0], waits[1]);
     assert!(waits[0] > waits[1] * GAIN_MIN, "{waits:?}");
-    chain.node.enter(|| in_runtime(async |netlink| netlink.remove_shaper(uplink).await.unwrap()));
+    chain.node.netlink(async |netlink| netlink.remove_shaper(uplink).await.unwrap());
 }
 
 fn raise(chain: &Chain, uplink: u32, leaf: Leaf) {
     let class = HtbClass::new(RATE_BYTES_PER_SEC, 8_000, leaf);
     let shaper = Shaper { default_minor: 0, classes: [(CLASS_MINOR, class)].into() };
-    chain.node.enter(|| in_runtime(async |netlink| netlink.raise_shaper(uplink, &shaper).await.unwrap()));
-}
-
-fn in_runtime(work: impl AsyncFnOnce(Netlink)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { work(Netlink::open().unwrap()).await });
+    chain.node.netlink(async |netlink| netlink.raise_shaper(uplink, &shaper).await.unwrap());
 }
 
 /// The median time from workload to server of a sparse flow's packets while the same workload sends twice the rate.
@@ -72,8 +68,9 @@ fn median_wait(chain: &Chain) -> Duration {
     sparse.connect(sparse_sink.local_addr().unwrap()).unwrap();
     let start = Instant::now();
     let length = FILLED + SPARSE_GAP * SPARSE_COUNT;
+    let twice = 2.0 * RATE_BYTES_PER_SEC as f64 / PACKET_BYTES as f64;
     std::thread::scope(|scope| {
-        scope.spawn(|| flood(&bulk, start, length + FILLED));
+        scope.spawn(|| pace(start, length + FILLED, twice, || assert!(bulk.send(&[7; BULK_PAYLOAD]).is_ok())));
         scope.spawn(|| {
             std::thread::sleep(FILLED);
             for _ in 0..SPARSE_COUNT {
@@ -91,19 +88,6 @@ fn median_wait(chain: &Chain) -> Duration {
         waits.sort_unstable();
         Duration::from_nanos(waits[waits.len() / 2])
     })
-}
-
-/// Twice the rate.
-fn flood(bulk: &UdpSocket, start: Instant, length: Duration) {
-    let mut sent = 0;
-    while start.elapsed() < length {
-        let due = (start.elapsed().as_secs_f64() * 2.0 * RATE_BYTES_PER_SEC as f64) as u64 / PACKET_BYTES;
-        while sent < due {
-            bulk.send(&[7; BULK_PAYLOAD]).unwrap();
-            sent += 1;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn nanos_since(start: Instant) -> u64 {

@@ -5,9 +5,9 @@ use std::process::Output;
 use persona_common::node::DELAYED_CLASS;
 use persona_ctl::dataplane::tables::Impairment;
 use persona_ctl::dataplane::{Hook, NodeDataplane};
+use persona_ctl::netlink::Shaper;
 use persona_ctl::netlink::htb::{HtbClass, Leaf};
 use persona_ctl::netlink::netem::Netem;
-use persona_ctl::netlink::{Netlink, Shaper};
 
 use super::interop::queue;
 use super::namespace::Namespace;
@@ -63,10 +63,7 @@ fn delay(at: &Namespace, device: &str, minor: u16) {
     let netem = Netem { latency_ns: DELAY_MS * 1_000_000, limit_packets: 1_000, ..Netem::default() };
     let class = HtbClass::new(12_500_000_000, 50_000_000, Leaf::Netem(netem));
     let shaper = Shaper { default_minor: 0, classes: [(minor, class)].into() };
-    at.enter(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { Netlink::open().unwrap().raise_shaper(ifindex, &shaper).await }).unwrap();
-    });
+    at.netlink(async |netlink| netlink.raise_shaper(ifindex, &shaper).await.unwrap());
 }
 
 fn ping(chain: &Chain, to: &str) -> Output {

@@ -5,6 +5,8 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use persona_ctl::netlink::Netlink;
+
 /// A named network namespace.
 pub(super) struct Namespace {
     name: String,
@@ -74,6 +76,14 @@ impl Namespace {
                 })
                 .join()
                 .unwrap()
+        })
+    }
+
+    /// Speaks rtnetlink with the kernel inside the namespace.
+    pub(super) fn netlink<T: Send>(&self, speak: impl AsyncFnOnce(Netlink) -> T + Send) -> T {
+        self.enter(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { speak(Netlink::open().unwrap()).await })
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use persona_core::ids::{SubjectNumber, Vni};
 use persona_ctl::dataplane::tables::{PolicedSubject, Policing};
 use persona_ctl::dataplane::{EdgeDataplane, Hook};
+use persona_tests::load::paced::pace;
 
 use super::path::Chain;
 use super::world::is_privileged;
@@ -84,15 +85,8 @@ fn twice_the_rate_comes_out_as_a_quarter_more_than_the_rate() {
     server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut sender = Sender { socket, server, edge: &edge, sent: 0 };
     let (before, start) = sender.fill();
-    let mut offered = 0;
-    while start.elapsed() < MEASURED {
-        let due = start.elapsed().as_millis() as u64 * 2 * RATE_BPS / 8_000 / PACKET_LENGTH;
-        while offered < due {
-            sender.send();
-            offered += 1;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let twice = 2.0 * RATE_BPS as f64 / 8.0 / PACKET_LENGTH as f64;
+    let offered = pace(start, MEASURED, twice, || _ = sender.send());
     let (after, end) = sender.fill();
     let bytes = (after - before) * PACKET_LENGTH;
     let rate_bps = bytes as f64 * 8.0 / end.duration_since(start).as_secs_f64();

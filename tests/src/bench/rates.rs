@@ -13,6 +13,7 @@ use super::chain::{CLIENT, Chain, Holder, Kind, SERVER};
 use super::measures::Run;
 use super::row::{Better, Goal, Row};
 use super::samples::Samples;
+use crate::load::paced::pace;
 use crate::sys;
 
 /// Rounds of a run of everything: each takes half a minute.
@@ -29,8 +30,6 @@ const FILLED: Duration = Duration::from_millis(500);
 const COUNTED: Duration = Duration::from_millis(1_200);
 const COUNTED_AT_LOW_RATES: Duration = Duration::from_millis(2_500);
 const LOW_RATE_BPS: u64 = 2_000_000;
-/// Datagrams in one go of a sender that keeps pace by the clock.
-const PACE: Duration = Duration::from_millis(1);
 const PORT: u16 = 7_500;
 /// How long the first packet may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -165,16 +164,13 @@ fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Duration) -> 
 
 fn flood(source: &UdpSocket, start: Instant, length: Duration, rate_bps: u64, packet_bytes: usize) -> Result<()> {
     let payload = vec![7; packet_bytes - UDP_HEADERS];
-    let mut sent = 0;
-    while start.elapsed() < length {
-        let due = (start.elapsed().as_secs_f64() * OFFER * rate_bps as f64 / 8.0) as usize / packet_bytes;
-        while sent < due {
-            source.send(&payload)?;
-            sent += 1;
+    let mut outcome = Ok(());
+    pace(start, length, OFFER * rate_bps as f64 / 8.0 / packet_bytes as f64, || {
+        if outcome.is_ok() {
+            outcome = source.send(&payload).map(drop);
         }
-        std::thread::sleep(PACE);
-    }
-    Ok(())
+    });
+    Ok(outcome?)
 }
 
 /// Inner bits per second of a connection, and how many segments were sent again.

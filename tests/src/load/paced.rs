@@ -16,7 +16,7 @@ const PACKET_LENGTH: usize = PAYLOAD_LENGTH + 28;
 /// How long a first datagram may take each way.
 const FIRST_TIME: Duration = Duration::from_secs(20);
 /// A sender sleeps so long between bursts, and a receiver waits so long for the next datagram.
-const SLEEP: Duration = Duration::from_millis(2);
+const SLEEP: Duration = Duration::from_millis(1);
 const WAIT: Duration = Duration::from_millis(100);
 
 /// A flow between a workload and the internet host, both ends connected.
@@ -84,17 +84,26 @@ pub fn received(flows: &[&Paced], offer: Offer) -> Vec<f64> {
     })
 }
 
-fn send(socket: &UdpSocket, start: Instant, offer: Offer) {
+/// Calls `send` so many times a second, by the clock, until `time` has passed since `start`; who was kept from it catches up.
+/// Gives how often it was called.
+pub fn pace(start: Instant, time: Duration, per_sec: f64, mut send: impl FnMut()) -> u64 {
     let mut sent = 0;
-    while start.elapsed() < offer.time {
-        let due = (start.elapsed().as_secs_f64() * offer.bps / 8.0) as usize / PACKET_LENGTH;
+    while start.elapsed() < time {
+        let due = (start.elapsed().as_secs_f64() * per_sec) as u64;
         while sent < due {
-            // A full send buffer is as good as a full queue.
-            let _ = socket.send(&[7; PAYLOAD_LENGTH]);
+            send();
             sent += 1;
         }
         std::thread::sleep(SLEEP);
     }
+    sent
+}
+
+fn send(socket: &UdpSocket, start: Instant, offer: Offer) {
+    pace(start, offer.time, offer.bps / 8.0 / PACKET_LENGTH as f64, || {
+        // A full send buffer is as good as a full queue.
+        let _ = socket.send(&[7; PAYLOAD_LENGTH]);
+    });
 }
 
 fn receive(socket: &UdpSocket, start: Instant, offer: Offer) -> f64 {
