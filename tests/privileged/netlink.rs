@@ -7,7 +7,7 @@ use std::process::Command;
 use persona_ctl::netlink::fair_leaf::FairLeaf;
 use persona_ctl::netlink::htb::{HtbClass, Leaf};
 use persona_ctl::netlink::netem::Netem;
-use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper};
+use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper, Sizes};
 
 use crate::peers::interop;
 
@@ -48,7 +48,7 @@ async fn index_of(netlink: &Netlink, name: &str) -> u32 {
 
 fn shaper(classes: &[(u16, u64)]) -> Shaper {
     let class = |(minor, rate): &(u16, u64)| (*minor, HtbClass::new(*rate, 30_000, Leaf::Fifo(262_144)));
-    Shaper { default_minor: 0, classes: classes.iter().map(class).collect() }
+    Shaper { default_minor: 0, sizes: None, classes: classes.iter().map(class).collect() }
 }
 
 fn ip_address(text: &str) -> IpAddr {
@@ -159,11 +159,32 @@ fn queues_are_made_changed_in_place_and_removed() {
 }
 
 /// A persona's class with two below it, and one that stands alone; `minors` are theirs in this order.
+#[test]
+fn how_packets_are_counted_is_changed_in_place_and_repaired() {
+    in_namespace(async |netlink| {
+        make_veth();
+        let up0 = index_of(&netlink, "up0").await;
+        let counting = |overhead_bytes, mtu| Some(Sizes { overhead_bytes, mtu });
+        for sizes in [None, counting(50, 1_400), counting(50, 1_280), counting(14, 9_000), counting(14, 65_520), None] {
+            let wanted = Shaper { sizes, ..shaper(&[(2, 1_000_000)]) };
+            netlink.raise_shaper(up0, &wanted).await.unwrap();
+            assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted);
+        }
+        netlink.remove_shaper(up0).await.unwrap();
+        let of_another = "qdisc add dev up0 root handle 7e50: stab overhead 9 htb";
+        assert!(Command::new("tc").args(of_another.split(' ')).status().unwrap().success());
+        assert_eq!(netlink.shapers().await.unwrap()[&up0].sizes, None, "not in our way");
+        let wanted = Shaper { sizes: counting(50, 1_400), ..shaper(&[(2, 1_000_000)]) };
+        netlink.raise_shaper(up0, &wanted).await.unwrap();
+        assert_eq!(netlink.shapers().await.unwrap()[&up0], wanted);
+    });
+}
+
 fn shared(minors: [u16; 4]) -> Shaper {
     let leaf = Leaf::Fifo(262_144);
     let below = HtbClass { priority: 2, ..HtbClass::new(8_000, 5_000, leaf).borrowing(minors[0], 2_500_000, 60_000) };
     let classes = [HtbClass::new(2_500_000, 30_000, Leaf::Inner), below, below, HtbClass::new(1_000_000, 30_000, leaf)];
-    Shaper { default_minor: 0, classes: minors.into_iter().zip(classes).collect() }
+    Shaper { default_minor: 0, sizes: None, classes: minors.into_iter().zip(classes).collect() }
 }
 
 #[test]
@@ -261,7 +282,7 @@ fn leaves_in_which_flows_take_turns_are_made_changed_and_repaired() {
         let up0 = index_of(&netlink, "up0").await;
         let fair = |rate, bytes| {
             let leaf = Leaf::Fair(FairLeaf::new(bytes, rate, 1_450));
-            Shaper { default_minor: 0, classes: [(2, HtbClass::new(rate, 30_000, leaf))].into() }
+            Shaper { default_minor: 0, sizes: None, classes: [(2, HtbClass::new(rate, 30_000, leaf))].into() }
         };
         if !has_fair_leaf {
             assert!(netlink.raise_shaper(up0, &fair(1_000_000, 70_000)).await.is_err());
@@ -293,7 +314,11 @@ fn fair_queue_rows(device: &str) -> u64 {
 }
 
 fn delaying(netem: Netem) -> Shaper {
-    Shaper { default_minor: 0, classes: [(2, HtbClass::new(12_500_000_000, 50_000_000, Leaf::Netem(netem)))].into() }
+    Shaper {
+        default_minor: 0,
+        sizes: None,
+        classes: [(2, HtbClass::new(12_500_000_000, 50_000_000, Leaf::Netem(netem)))].into(),
+    }
 }
 
 fn tc(arguments: &str) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use persona_common::departure::DEPARTURE_COUNT_MAX;
 
 use super::queues::{
-    Numbers, OutOfClasses, QueuePlan, ShapedSubject, TICKS_PER_SEC, plain_subject, plan_classes, queue_bytes,
+    Numbers, OutOfClasses, QueuePlan, ShapedSubject, TICKS_PER_SEC, Upward, plain_subject, plan_classes, queue_bytes,
     short_queue_bytes,
 };
 use super::shared_rate::is_low_latency;
@@ -21,16 +21,12 @@ const BY_CLASS: u16 = persona_common::departure::BY_CLASS as u16;
 const CELL_MAX: u16 = (DEPARTURE_COUNT_MAX - 1) as u16;
 
 /// The queues that these subjects need, as [`super::queues::plan`] gives them.
-pub(super) fn plan(
-    uplink: u32,
-    encapsulation_bytes: u32,
-    subjects: &[ShapedSubject],
-) -> Result<QueuePlan, OutOfClasses> {
+pub(super) fn plan(upward: Upward, subjects: &[ShapedSubject]) -> Result<QueuePlan, OutOfClasses> {
     let needs_classes = |subject: &ShapedSubject| subject.impair.needs_queue() || subject.shares_upwards();
     let has_uplink = !subjects.iter().any(needs_classes);
-    let mut plan = plan_classes(uplink, encapsulation_bytes, subjects)?;
+    let mut plan = plan_classes(upward, subjects)?;
     if has_uplink {
-        plan.shapers.remove(&uplink);
+        plan.shapers.remove(&upward.ifindex);
         plan.egress_classes = BTreeMap::new();
     }
     let mut cells = Numbers::up_to(CELL_MAX);
@@ -39,7 +35,7 @@ pub(super) fn plan(
         if let Some(rate_bps) = subject.qos.egress_bps.filter(|_| has_uplink) {
             let cell = cells.take(key)?;
             plan.departures.cells.insert(cell, held(rate_bps, subject));
-            plan.departures.devices.insert(uplink, BY_CLASS);
+            plan.departures.devices.insert(upward.ifindex, BY_CLASS);
             plan.egress_classes.insert(subject.number, class_of(cell));
         }
         let device = subject.device.filter(|_| !subject.impair.needs_queue());
@@ -85,7 +81,7 @@ mod tests {
     }
 
     fn plan_of(subjects: &[ShapedSubject]) -> QueuePlan {
-        plan(1, 36, subjects).unwrap()
+        plan(Upward { ifindex: 1, overhead_bytes: 50 }, subjects).unwrap()
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use departing::plain_departure;
 pub use gai::keep as keep_gai_file;
 pub use guard::{GuardReport, guard};
 pub use life::run;
-pub use queues::plain_class;
+pub use queues::plain_shaper;
 pub(crate) use report::edge_health;
 pub use requests::{LocalError, ask as ask_agent};
 pub use workload_config::{Told, WorkloadConfig, WorkloadConfigError};

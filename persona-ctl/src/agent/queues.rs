@@ -1,9 +1,9 @@
 //! The queues that hold subjects to their rates and delay their packets: upwards on the uplink, downwards on the workload's
 //! own device.
 //!
-//! A persona's rate counts inner IP bytes, HTB counts what it sees on the device. So the rate is scaled by the share of
-//! a full packet; streams of small packets get a little less than their rate, never more. Downwards a subject that is not
-//! delayed has one class for all that goes to its device; of one that is, only the persona's packets name the class.
+//! A persona's rate counts inner IP bytes, and so do the queues: what a device carries beside them they are told to leave out.
+//! Downwards a subject that is not delayed has one class for all that goes to its device; of one that is, only the persona's
+//! packets name the class.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ use crate::dataplane::Departures;
 use crate::netlink::fair_leaf::FairLeaf;
 use crate::netlink::htb::{HtbClass, Leaf};
 use crate::netlink::netem::Netem;
-use crate::netlink::{HANDLE_MAJOR, Shaper};
+use crate::netlink::{HANDLE_MAJOR, Shaper, Sizes};
 
 /// Bytes that a packet has on any device beside IP: Ethernet.
-pub(crate) const DEVICE_OVERHEAD_BYTES: u64 = 14;
+pub(crate) const DEVICE_OVERHEAD_BYTES: u16 = 14;
 /// The only class of a workload's device.
 const DEVICE_MINOR: u16 = 1;
 const _: () = assert!(DELAYED_CLASS == (HANDLE_MAJOR as u32) << 16 | DEVICE_MINOR as u32);
@@ -73,6 +73,15 @@ pub(crate) struct ShapedSubject {
     pub leaves: Leaves,
 }
 
+/// The device by which all of it leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Upward {
+    /// Its index.
+    pub ifindex: u32,
+    /// What it carries of each packet beside inner IP, bytes.
+    pub overhead_bytes: u16,
+}
+
 /// Which queues the kernel has for the leaves of classes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Leaves {
@@ -117,8 +126,10 @@ impl QueuePlan {
         self.overbooked.extend(other.overbooked);
     }
 
-    fn add_upward(&mut self, uplink: u32, minor: u16, class: HtbClass, subject: &ShapedSubject) {
-        self.shapers.entry(uplink).or_default().classes.insert(minor, class);
+    fn add_upward(&mut self, upward: Upward, minor: u16, class: HtbClass, subject: &ShapedSubject) {
+        let shaper = self.shapers.entry(upward.ifindex).or_default();
+        shaper.count(Sizes { overhead_bytes: upward.overhead_bytes, mtu: subject.mtu });
+        shaper.classes.insert(minor, class);
         self.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));
     }
 }
@@ -130,26 +141,20 @@ impl QueuePlan {
 )]
 pub(crate) struct OutOfClasses;
 
-/// The queues that these subjects need; `encapsulation_bytes` is what a tunnel adds to their packets on the uplink.
+/// The queues that these subjects need.
 pub(super) fn plan(
     mechanism: Mechanism,
-    uplink: u32,
-    encapsulation_bytes: u32,
+    upward: Upward,
     subjects: &[ShapedSubject],
 ) -> Result<QueuePlan, OutOfClasses> {
     if mechanism == Mechanism::DepartureTimes {
-        return departing::plan(uplink, encapsulation_bytes, subjects);
+        return departing::plan(upward, subjects);
     }
-    plan_classes(uplink, encapsulation_bytes, subjects)
+    plan_classes(upward, subjects)
 }
 
 /// All of it by classes.
-pub(super) fn plan_classes(
-    uplink: u32,
-    encapsulation_bytes: u32,
-    subjects: &[ShapedSubject],
-) -> Result<QueuePlan, OutOfClasses> {
-    let uplink_overhead_bytes = DEVICE_OVERHEAD_BYTES + u64::from(encapsulation_bytes);
+pub(super) fn plan_classes(upward: Upward, subjects: &[ShapedSubject]) -> Result<QueuePlan, OutOfClasses> {
     let mut plan = QueuePlan::default();
     let mut minors = Numbers::up_to(MINOR_MAX);
     for subject in subjects {
@@ -158,24 +163,24 @@ pub(super) fn plan_classes(
         plan.delayed.extend(is_delayed.then_some(subject.number));
         if let Some(rate_bps) = subject.qos.egress_bps.or(unheld).filter(|_| !subject.shares_upwards()) {
             let minor = minors.take(subject.number.0)?;
-            let class = class(rate_bps, subject, uplink_overhead_bytes);
-            plan.add_upward(uplink, minor, class, subject);
+            plan.add_upward(upward, minor, class(rate_bps, subject), subject);
         }
         if let (Some(rate_bps), Some(device)) = (subject.qos.ingress_bps.or(unheld), subject.device) {
-            let class = class(rate_bps, subject, DEVICE_OVERHEAD_BYTES);
             let default_minor = if is_delayed { 0 } else { DEVICE_MINOR };
-            let shaper = Shaper { default_minor, classes: [(DEVICE_MINOR, class)].into() };
+            let sizes = Some(Sizes { overhead_bytes: DEVICE_OVERHEAD_BYTES, mtu: subject.mtu });
+            let classes = [(DEVICE_MINOR, class(rate_bps, subject))].into();
+            let shaper = Shaper { default_minor, sizes, classes };
             plan.shapers.insert(device, shaper);
         }
     }
     // After those that stand alone, whose classes a total that comes or goes must not move.
     for total in totals(subjects) {
         let minor = minors.take(total.key)?;
-        let inner = total.class(uplink_overhead_bytes);
-        plan.shapers.entry(uplink).or_default().classes.insert(minor, inner);
+        let inner = total.class();
+        plan.shapers.entry(upward.ifindex).or_default().classes.insert(minor, inner);
         for subject in &total.wearers {
             let own = minors.take(total.key.wrapping_add(subject.number.0))?;
-            plan.add_upward(uplink, own, total.class_of(subject, minor, uplink_overhead_bytes), subject);
+            plan.add_upward(upward, own, total.class_of(subject, minor), subject);
         }
         plan.overbooked.extend(total.overbooked());
     }
@@ -207,22 +212,21 @@ impl Numbers {
     }
 }
 
-/// What the device sees of a rate of inner IP bytes in full packets, bytes per second.
-pub(super) fn outer_rate(rate_bps: u64, mtu: u16, overhead_bytes: u64) -> u64 {
-    let mtu = u64::from(mtu.max(1));
-    let outer = u128::from(rate_bps / 8) * u128::from(mtu + overhead_bytes) / u128::from(mtu);
-    u64::try_from(outer).unwrap_or(u64::MAX).max(1)
+/// Bytes per second of a rate in bits; a class has one at least.
+pub(super) fn bytes_per_sec(rate_bps: u64) -> u64 {
+    (rate_bps / 8).max(1)
 }
 
 /// The least burst that a class needs to reach its rate, bytes.
-pub(super) fn least_burst(outer_bytes_per_sec: u64, mtu: u16, overhead_bytes: u64) -> u64 {
-    outer_bytes_per_sec / TICKS_PER_SEC + u64::from(mtu.max(1)) + overhead_bytes
+pub(super) fn least_burst(bytes_per_sec: u64, mtu: u16) -> u64 {
+    bytes_per_sec / TICKS_PER_SEC + u64::from(mtu.max(1))
 }
 
-/// The class that an agent gives a subject without anything special about it: `rate_bps` of inner IP bytes in packets of up to `mtu`,
-/// to which a tunnel adds `encapsulation_bytes`. For whoever measures what it holds.
-pub fn plain_class(rate_bps: u64, mtu: u16, encapsulation_bytes: u64) -> HtbClass {
-    class(rate_bps, &plain_subject(mtu), DEVICE_OVERHEAD_BYTES + encapsulation_bytes)
+/// The queues that an agent gives a subject without anything special about it: `rate_bps` of inner IP bytes in packets of up to `mtu`,
+/// to which a tunnel adds `encapsulation_bytes`. For whoever measures what they hold. The class has minor 1.
+pub fn plain_shaper(rate_bps: u64, mtu: u16, encapsulation_bytes: u16) -> Shaper {
+    let sizes = Some(Sizes { overhead_bytes: DEVICE_OVERHEAD_BYTES + encapsulation_bytes, mtu });
+    Shaper { default_minor: 0, sizes, classes: [(1, class(rate_bps, &plain_subject(mtu)))].into() }
 }
 
 /// A subject that is held to rates and nothing else.
@@ -231,27 +235,27 @@ pub(super) fn plain_subject(mtu: u16) -> ShapedSubject {
     ShapedSubject { number: SubjectNumber(1), mtu, qos, impair, device: None, leaves: Leaves::Plain }
 }
 
-/// A class that stands alone.
-pub(crate) fn class(rate_bps: u64, subject: &ShapedSubject, overhead_bytes: u64) -> HtbClass {
-    let outer = outer_rate(rate_bps, subject.mtu, overhead_bytes);
-    let burst = subject.qos.burst_bytes.unwrap_or(0).max(least_burst(outer, subject.mtu, overhead_bytes));
+/// A class that stands alone, of a rate of what is counted.
+pub(crate) fn class(rate_bps: u64, subject: &ShapedSubject) -> HtbClass {
+    let rate = bytes_per_sec(rate_bps);
+    let burst = subject.qos.burst_bytes.unwrap_or(0).max(least_burst(rate, subject.mtu));
     let mtu = u64::from(subject.mtu.max(1));
     let is_low_latency = is_low_latency(subject.qos.dscp);
     let leaf = if subject.impair.needs_queue() {
         let limit_packets = if rate_bps == UNHELD_BITS_PER_SEC {
             delayed_packets(&subject.impair, UNHELD_PACKETS_PER_SEC, 0)
         } else {
-            delayed_packets(&subject.impair, outer / DELAYED_PACKET_BYTES, u64::from(queue_bytes(outer)) / mtu)
+            delayed_packets(&subject.impair, rate / DELAYED_PACKET_BYTES, u64::from(queue_bytes(rate)) / mtu)
         };
         Leaf::Netem(netem(&subject.impair, limit_packets))
     } else if is_low_latency && subject.leaves == Leaves::Fair {
-        Leaf::Fair(FairLeaf::new(queue_bytes(outer), outer, mtu + overhead_bytes))
+        Leaf::Fair(FairLeaf::new(queue_bytes(rate), rate, mtu))
     } else if is_low_latency {
-        Leaf::Fifo(short_queue_bytes(outer))
+        Leaf::Fifo(short_queue_bytes(rate))
     } else {
-        Leaf::Fifo(queue_bytes(outer))
+        Leaf::Fifo(queue_bytes(rate))
     };
-    HtbClass { priority: priority(subject.qos.dscp), ..HtbClass::new(outer, burst, leaf) }
+    HtbClass { priority: priority(subject.qos.dscp), ..HtbClass::new(rate, burst, leaf) }
 }
 
 /// What a delaying queue must hold: all that comes while the first of it is delayed, and what queues for the rate behind it.
@@ -293,6 +297,8 @@ mod tests {
     use super::plan_classes as plan;
     use super::*;
 
+    const UPLINK: Upward = Upward { ifindex: 1, overhead_bytes: 50 };
+
     fn subject(number: u32, egress_bps: Option<u64>, ingress_bps: Option<u64>) -> ShapedSubject {
         let qos = SubjectQos { egress_bps, ingress_bps, ..Default::default() };
         let impair = SubjectImpair::default();
@@ -311,13 +317,13 @@ mod tests {
 
     #[test]
     fn a_delay_needs_queues_both_ways_for_the_personas_packets_only() {
-        let plan = plan(1, 36, &[delayed(subject(1, None, None), 40, 5)]).unwrap();
+        let plan = plan(UPLINK, &[delayed(subject(1, None, None), 40, 5)]).unwrap();
         let (up, down) = (&plan.shapers[&1], &plan.shapers[&101]);
         assert_eq!((up.default_minor, down.default_minor), (0, 0), "what names no class passes");
         assert_eq!(plan.egress_classes[&SubjectNumber(1)], 0x7e50_0002);
         assert_eq!(plan.delayed, [SubjectNumber(1)].into());
         for class in [up.classes[&2], down.classes[&1]] {
-            assert!(class.rate_bytes_per_sec > 12_500_000_000, "held back by nothing: {class:?}");
+            assert!(class.rate_bytes_per_sec == 12_500_000_000, "held back by nothing: {class:?}");
             let netem = netem_of(&class);
             assert_eq!((netem.latency_ns, netem.jitter_ns), (40_000_000, 5_000_000));
             assert_eq!((netem.duplicate, netem.reorder, netem.limit_packets), (0, 0, 45_000));
@@ -327,10 +333,10 @@ mod tests {
     #[test]
     fn a_delay_and_a_rate_share_a_class() {
         let held = delayed(subject(1, Some(10_000_000), Some(80_000_000)), 40, 0);
-        let plan = plan(1, 36, &[held]).unwrap();
+        let plan = plan(UPLINK, &[held]).unwrap();
         let rates = [plan.shapers[&1].classes[&2], plan.shapers[&101].classes[&1]];
-        assert_eq!(rates.map(|class| class.rate_bytes_per_sec), [1_294_642, 10_100_000]);
-        assert_eq!(rates.map(|class| netem_of(&class).limit_packets), [1_000, 2_207]);
+        assert_eq!(rates.map(|class| class.rate_bytes_per_sec), [1_250_000, 10_000_000]);
+        assert_eq!(rates.map(|class| netem_of(&class).limit_packets), [1_000, 2_187]);
     }
 
     #[test]
@@ -347,7 +353,7 @@ mod tests {
             (vec![one.clone(), twice(other.clone())], false),
             (vec![delayed(one, 5, 0), other], false),
         ] {
-            assert_eq!(plan(1, 36, &subjects).unwrap().is_mixed, is_mixed, "{subjects:?}");
+            assert_eq!(plan(UPLINK, &subjects).unwrap().is_mixed, is_mixed, "{subjects:?}");
         }
     }
 
@@ -374,14 +380,17 @@ mod tests {
 
     #[test]
     fn a_subject_without_rates_needs_no_queue() {
-        assert_eq!(plan(1, 36, &[subject(1, None, None)]), Ok(QueuePlan::default()));
+        assert_eq!(plan(UPLINK, &[subject(1, None, None)]), Ok(QueuePlan::default()));
     }
 
     #[test]
-    fn rates_are_scaled_to_what_the_device_sees() {
-        let plan = plan(1, 36, &[subject(1, Some(112_000_000), Some(112_000_000))]).unwrap();
-        assert_eq!(plan.shapers[&1].classes[&2].rate_bytes_per_sec, 14_500_000);
-        assert_eq!(plan.shapers[&101].classes[&1].rate_bytes_per_sec, 14_140_000);
+    fn inner_bytes_are_counted() {
+        let plan = plan(UPLINK, &[subject(1, Some(112_000_000), Some(112_000_000))]).unwrap();
+        assert_eq!(plan.shapers[&1].classes[&2].rate_bytes_per_sec, 14_000_000);
+        assert_eq!(plan.shapers[&101].classes[&1].rate_bytes_per_sec, 14_000_000);
+        let counted = |ifindex| plan.shapers[&ifindex].sizes.unwrap();
+        assert_eq!(counted(1), Sizes { overhead_bytes: 50, mtu: 1_400 });
+        assert_eq!(counted(101), Sizes { overhead_bytes: 14, mtu: 1_400 });
         assert_eq!(plan.shapers[&1].default_minor, 0, "all else passes unshaped");
         assert_eq!(plan.shapers[&101].default_minor, 1);
     }
@@ -391,7 +400,7 @@ mod tests {
         let with = |dscp, leaves| {
             let mut subject = subject(1, Some(20_000_000), Some(20_000_000));
             subject.qos.dscp = dscp;
-            let plan = plan(1, 36, &[ShapedSubject { leaves, ..subject }]).unwrap();
+            let plan = plan(UPLINK, &[ShapedSubject { leaves, ..subject }]).unwrap();
             (plan.shapers[&1].classes[&2].leaf, plan.shapers[&101].classes[&1].leaf)
         };
         for dscp in [None, Some(0), Some(10), Some(8), Some(26)] {
@@ -400,15 +409,15 @@ mod tests {
         for dscp in [18, 32, 34, 46].map(Some) {
             assert_eq!(with(dscp, Leaves::Plain), (Leaf::Fifo(69_632), Leaf::Fifo(69_632)), "{dscp:?}");
             let (up, down) = with(dscp, Leaves::Fair);
-            assert_eq!(up, Leaf::Fair(FairLeaf::new(262_144, 2_589_285, 1_450)));
-            assert_eq!(down, Leaf::Fair(FairLeaf::new(262_144, 2_525_000, 1_414)));
+            assert_eq!(up, Leaf::Fair(FairLeaf::new(262_144, 2_500_000, 1_400)));
+            assert_eq!(down, Leaf::Fair(FairLeaf::new(262_144, 2_500_000, 1_400)));
         }
         assert_eq!(short_queue_bytes(125_000_000), 2_500_000, "20 ms of a gigabit");
     }
 
     #[test]
     fn subjects_whose_numbers_collide_get_classes_of_their_own() {
-        let plan = plan(1, 36, &[subject(5, Some(8_000), None), subject(5 + 0xfffe, Some(8_000), None)]).unwrap();
+        let plan = plan(UPLINK, &[subject(5, Some(8_000), None), subject(5 + 0xfffe, Some(8_000), None)]).unwrap();
         let classes: Vec<u32> = plan.egress_classes.values().copied().collect();
         assert_eq!(classes, [0x7e50_0006, 0x7e50_0007]);
     }
@@ -416,14 +425,15 @@ mod tests {
     #[test]
     fn more_subjects_than_classes_are_refused() {
         let subjects: Vec<_> = (0..=u32::from(MINOR_MAX)).map(|number| subject(number, Some(8_000), None)).collect();
-        assert_eq!(plan(1, 36, &subjects), Err(OutOfClasses));
-        assert!(plan(1, 36, &subjects[1..]).is_ok());
+        assert_eq!(plan(UPLINK, &subjects), Err(OutOfClasses));
+        assert!(plan(UPLINK, &subjects[1..]).is_ok());
     }
 
     #[test]
-    fn over_ipv6_a_packet_is_20_bytes_larger() {
-        let plan = plan(1, 56, &[subject(1, Some(112_000_000), None)]).unwrap();
-        assert_eq!(plan.shapers[&1].classes[&2].rate_bytes_per_sec, 14_700_000);
+    fn the_largest_packets_of_a_device_tell_what_is_a_batch() {
+        let smaller = ShapedSubject { mtu: 1_280, ..subject(2, Some(8_000), None) };
+        let plan = plan(UPLINK, &[smaller.clone(), subject(1, Some(8_000), None), smaller]).unwrap();
+        assert_eq!(plan.shapers[&1].sizes, Some(Sizes { overhead_bytes: 50, mtu: 1_400 }));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use persona_core::ids::PersonaName;
 
-use super::queues::{ShapedSubject, class, least_burst, outer_rate};
+use super::queues::{ShapedSubject, bytes_per_sec, class, least_burst};
 use crate::netlink::htb::{HtbClass, Leaf};
 
 /// A subject that nothing is guaranteed has this much by itself, bits per second, so that none is silenced.
@@ -53,19 +53,18 @@ pub(super) fn totals(subjects: &[ShapedSubject]) -> Vec<Total<'_>> {
 
 impl Total<'_> {
     /// The persona's class.
-    pub(super) fn class(&self, overhead_bytes: u64) -> HtbClass {
-        // Of wearers with different MTUs the largest packets have the least beside them.
+    pub(super) fn class(&self) -> HtbClass {
         let mtu = self.wearers.iter().map(|subject| subject.mtu).max().unwrap_or_default();
-        let outer = outer_rate(self.total_bps, mtu, overhead_bytes);
-        HtbClass::new(outer, least_burst(outer, mtu, overhead_bytes), Leaf::Inner)
+        let rate = bytes_per_sec(self.total_bps);
+        HtbClass::new(rate, least_burst(rate, mtu), Leaf::Inner)
     }
 
     /// The class of one of its wearers, below the persona's.
-    pub(super) fn class_of(&self, subject: &ShapedSubject, parent_minor: u16, overhead_bytes: u64) -> HtbClass {
+    pub(super) fn class_of(&self, subject: &ShapedSubject, parent_minor: u16) -> HtbClass {
         let most_bps = subject.qos.egress_bps.unwrap_or(u64::MAX).min(self.total_bps);
-        let alone = class(most_bps, subject, overhead_bytes);
-        let own = outer_rate(self.own_bps(subject).min(most_bps), subject.mtu, overhead_bytes);
-        let below = HtbClass::new(own, least_burst(own, subject.mtu, overhead_bytes), alone.leaf);
+        let alone = class(most_bps, subject);
+        let own = bytes_per_sec(self.own_bps(subject).min(most_bps));
+        let below = HtbClass::new(own, least_burst(own, subject.mtu), alone.leaf);
         HtbClass { parent_minor, rate_bytes_per_sec: own, burst_ticks: below.burst_ticks, ..alone }
     }
 
@@ -129,8 +128,10 @@ mod tests {
     use persona_core::ids::SubjectNumber;
     use persona_core::wire::desired::{SharedQos, SharedScope, SubjectImpair, SubjectQos};
 
-    use super::super::queues::{Leaves, plan_classes as plan};
+    use super::super::queues::{Leaves, Upward, plan_classes as plan};
     use super::*;
+
+    const UPLINK: Upward = Upward { ifindex: 1, overhead_bytes: 50 };
 
     fn wearer(number: u32, egress_bps: Option<u64>, guaranteed_bps: Option<u64>) -> ShapedSubject {
         let (persona, total_bps) = ("gold".parse().unwrap(), Some(40_000_000));
@@ -156,7 +157,7 @@ mod tests {
 
     /// The classes above and those below, on the uplink.
     fn classes(subjects: &[ShapedSubject]) -> (BTreeMap<u16, HtbClass>, BTreeMap<SubjectNumber, HtbClass>) {
-        let plan = plan(1, 36, subjects).unwrap();
+        let plan = plan(UPLINK, subjects).unwrap();
         let classes = &plan.shapers[&1].classes;
         let inner = classes.iter().filter(|(_, class)| class.leaf == Leaf::Inner);
         let of_subject = plan.egress_classes.iter().map(|(number, handle)| (*number, classes[&(*handle as u16)]));
@@ -167,11 +168,11 @@ mod tests {
     fn wearers_of_one_persona_stand_below_one_class_and_others_do_not() {
         let (inner, of_subject) = classes(&[wearer(1, None, None), wearer(2, Some(8_000_000), None), alone(3)]);
         let (minor, total) = inner.first_key_value().unwrap();
-        assert_eq!((inner.len(), total.rate_bytes_per_sec), (1, 5_178_571), "40 Mbit/s of 1,400 in 1,450 bytes");
+        assert_eq!((inner.len(), total.rate_bytes_per_sec), (1, 5_000_000));
         let of = |number| of_subject[&SubjectNumber(number)];
         assert_eq!([1, 2, 3].map(|number| of(number).parent_minor), [*minor, *minor, 0]);
-        assert_eq!([1, 2, 3].map(|number| of(number).ceiling_bytes_per_sec), [5_178_571, 1_035_714, 1_035_714]);
-        assert_eq!([1, 2, 3].map(|number| of(number).rate_bytes_per_sec), [8_285, 8_285, 1_035_714]);
+        assert_eq!([1, 2, 3].map(|number| of(number).ceiling_bytes_per_sec), [5_000_000, 1_000_000, 1_000_000]);
+        assert_eq!([1, 2, 3].map(|number| of(number).rate_bytes_per_sec), [8_000, 8_000, 1_000_000]);
         assert_eq!(classes(&[wearer(1, None, None), silver(2)]).0.len(), 2, "another persona has another total");
     }
 
@@ -186,9 +187,9 @@ mod tests {
         ] {
             let subjects: Vec<_> = (0..count).map(|number| wearer(number, None, guaranteed_bps)).collect();
             let (_, of_subject) = classes(&subjects);
-            let wanted = outer_rate(own_bps, 1_400, 50);
+            let wanted = bytes_per_sec(own_bps);
             assert!(of_subject.values().all(|class| class.rate_bytes_per_sec == wanted), "{count}");
-            let overbooked = plan(1, 36, &subjects).unwrap().overbooked;
+            let overbooked = plan(UPLINK, &subjects).unwrap().overbooked;
             assert_eq!(!overbooked.is_empty(), is_overbooked, "{count}: {overbooked:?}");
         }
     }
@@ -198,15 +199,15 @@ mod tests {
         let mut other = wearer(2, None, None);
         other.qos.shared.as_mut().unwrap().egress_bps = Some(4_000_000);
         let (inner, of_subject) = classes(&[wearer(1, None, None), other]);
-        assert!(inner.values().chain(of_subject.values()).all(|class| class.ceiling_bytes_per_sec == 517_857));
+        assert!(inner.values().chain(of_subject.values()).all(|class| class.ceiling_bytes_per_sec == 500_000));
     }
 
     #[test]
     fn a_total_that_comes_moves_no_class_of_others() {
-        let before = plan(1, 36, &[alone(1), alone(2)]).unwrap().egress_classes;
-        let after = plan(1, 36, &[alone(1), alone(2), wearer(3, None, None)]).unwrap().egress_classes;
+        let before = plan(UPLINK, &[alone(1), alone(2)]).unwrap().egress_classes;
+        let after = plan(UPLINK, &[alone(1), alone(2), wearer(3, None, None)]).unwrap().egress_classes;
         assert!(before.iter().all(|(number, class)| after[number] == *class));
-        let joined = plan(1, 36, &[alone(1), wearer(2, None, None)]).unwrap().egress_classes;
+        let joined = plan(UPLINK, &[alone(1), wearer(2, None, None)]).unwrap().egress_classes;
         assert_ne!(
             joined[&SubjectNumber(2)],
             before[&SubjectNumber(2)],

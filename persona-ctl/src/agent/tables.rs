@@ -21,7 +21,7 @@ use super::configure::ConfiguredWorkload;
 use super::observe::Observed;
 use super::places::{Places, managed_ranges};
 use super::planned::{Wishes, planned_tables};
-use super::queues::{Mechanism, OutOfClasses, QueuePlan, ShapedSubject, plan};
+use super::queues::{DEVICE_OVERHEAD_BYTES, Mechanism, OutOfClasses, QueuePlan, ShapedSubject, Upward, plan};
 use super::shared_rate::Overbooked;
 use crate::dataplane::tables::{
     AllowedProtocols, EdgeEntry, GroupTable, Impairment, LeaseEntry, NodeTables, Normalisation, SubjectEgress,
@@ -273,9 +273,10 @@ impl<'a> Parts<'a> {
     }
 
     /// What a tunnel adds at most.
-    fn encapsulation(&self) -> u32 {
+    fn encapsulation(&self) -> u16 {
         let each = self.edges.values().map(|edge| budget::encapsulation_to(edge.address, false));
-        each.max().unwrap_or_else(|| budget::encapsulation_to(IpAddr::from([0, 0, 0, 0]), false))
+        let most = each.max().unwrap_or_else(|| budget::encapsulation_to(IpAddr::from([0, 0, 0, 0]), false));
+        u16::try_from(most).unwrap_or(u16::MAX)
     }
 
     /// Queues, and what subjects have of totals downwards. Upwards, encrypted subjects are held to their rates by classes on
@@ -293,9 +294,13 @@ impl<'a> Parts<'a> {
         let shares_down = observed.demands.divide(&mut shaped);
         let (encrypted, beside): (Vec<_>, Vec<_>) =
             shaped.into_iter().partition(|subject| encrypted.contains(&subject.number));
-        let mut queues = plan(mechanism, observed.uplink.index, self.encapsulation(), &beside)?;
-        if let Some(wire_ifindex) = observed.wire_ifindex {
-            queues.extend(plan(Mechanism::Classes, wire_ifindex, self.encapsulation(), &encrypted)?);
+        let tunnel_bytes = self.encapsulation();
+        let uplink = Upward { ifindex: observed.uplink.index, overhead_bytes: DEVICE_OVERHEAD_BYTES + tunnel_bytes };
+        let mut queues = plan(mechanism, uplink, &beside)?;
+        if let Some(ifindex) = observed.wire_ifindex {
+            // It has no Ethernet, and what encryption adds comes behind it.
+            let upward = Upward { ifindex, overhead_bytes: tunnel_bytes };
+            queues.extend(plan(Mechanism::Classes, upward, &encrypted)?);
         }
         Ok((queues, shares_down))
     }

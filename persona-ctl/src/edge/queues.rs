@@ -14,7 +14,8 @@ use super::observe::Observed;
 use super::tables::overhead;
 use crate::agent::queues::{DEVICE_OVERHEAD_BYTES, Leaves, Numbers, ShapedSubject, class};
 use crate::dataplane::tables::Policing;
-use crate::netlink::{HANDLE_MAJOR, Shaper};
+use crate::netlink::htb::HtbClass;
+use crate::netlink::{HANDLE_MAJOR, Shaper, Sizes};
 
 const _: () = assert!(CLASS_HANDLE == (HANDLE_MAJOR as u32) << 16);
 
@@ -39,9 +40,21 @@ struct Held {
     is_encrypted: bool,
 }
 
+/// A class on a device.
+struct Wish {
+    ifindex: u32,
+    minor: u16,
+    /// Of inner IP bytes.
+    rate_bps: u64,
+    /// What the device carries of each packet beside inner IP, bytes.
+    overhead_bytes: u16,
+    subject: ShapedSubject,
+}
+
 /// The queues that the holders of these leases need.
 pub(super) fn plan(leases: &[&LeaseItem], observed: &Observed) -> EdgeQueues {
     let (mut queues, mut pairs) = (EdgeQueues::default(), Numbers::up_to(PAIR_COUNT_MAX));
+    let mut wishes = Vec::new();
     for (number, held) in held(leases) {
         let pair = Some(&mut pairs).filter(|_| observed.can_queue).and_then(|pairs| pairs.take(number.0).ok());
         let Some(pair) = pair else {
@@ -50,32 +63,54 @@ pub(super) fn plan(leases: &[&LeaseItem], observed: &Observed) -> EdgeQueues {
         };
         let minor = 2 * pair;
         queues.held.insert(number, Policing::InClass(minor));
-        queues.add(&held, minor, observed);
+        wishes.extend(held.wishes(minor, observed));
+    }
+    // A device counts all its packets in one way, which is known when all have said what they are.
+    for wish in &wishes {
+        let shaper = queues.shapers.entry(wish.ifindex).or_default();
+        shaper.count(Sizes { overhead_bytes: wish.overhead_bytes, mtu: wish.subject.mtu });
+    }
+    for wish in wishes {
+        let shaper = queues.shapers.entry(wish.ifindex).or_default();
+        shaper.classes.insert(wish.minor, wish.class(shaper.sizes));
     }
     queues
 }
 
-impl EdgeQueues {
-    fn add(&mut self, held: &Held, minor: u16, observed: &Observed) {
-        let qos = SubjectQos { burst_bytes: held.rates.burst_bytes, ..SubjectQos::default() };
-        let (number, mtu, impair) = (held.rates.subject_number, held.mtu, SubjectImpair::default());
+impl Held {
+    fn wishes(&self, minor: u16, observed: &Observed) -> Vec<Wish> {
+        let qos = SubjectQos { burst_bytes: self.rates.burst_bytes, ..SubjectQos::default() };
+        let (number, mtu, impair) = (self.rates.subject_number, self.mtu, SubjectImpair::default());
         let subject = ShapedSubject { number, mtu, qos, impair, device: None, leaves: Leaves::Plain };
-        let mut put = |ifindex: u32, minor: u16, rate_bps: u64, overhead_bytes: u64| {
-            let class = class(rate_bps, &subject, overhead_bytes);
-            self.shapers.entry(ifindex).or_default().classes.insert(minor, class);
+        let mut wishes = Vec::new();
+        let mut put = |ifindex: u32, minor: u16, rate_bps: u64, overhead_bytes: u16| {
+            wishes.push(Wish { ifindex, minor, rate_bps, overhead_bytes, subject: subject.clone() });
         };
-        if let Some(rate_bps) = held.rates.egress_bps {
+        if let Some(rate_bps) = self.rates.egress_bps {
             put(observed.outside.index, minor, rate_bps, DEVICE_OVERHEAD_BYTES);
         }
-        let Some(rate_bps) = held.rates.ingress_bps else { return };
-        let tunnel_bytes = u64::from(overhead(observed.address, false));
-        if held.is_plain {
+        let Some(rate_bps) = self.rates.ingress_bps else { return wishes };
+        let tunnel_bytes = u16::try_from(overhead(observed.address, false)).unwrap_or(u16::MAX);
+        if self.is_plain {
             put(observed.inside.index, minor + 1, rate_bps, DEVICE_OVERHEAD_BYTES + tunnel_bytes);
         }
         // The tunnel's device has no Ethernet, and what encryption adds comes behind it.
-        if let Some(wire_ifindex) = observed.wire_ifindex.filter(|_| held.is_encrypted) {
+        if let Some(wire_ifindex) = observed.wire_ifindex.filter(|_| self.is_encrypted) {
             put(wire_ifindex, minor + 1, rate_bps, tunnel_bytes);
         }
+        wishes
+    }
+}
+
+impl Wish {
+    /// On an edge with one device both ways what goes to nodes carries more than what is left out: its rate is the greater by
+    /// the share of a full packet, and streams of small packets get less than their rate there.
+    fn class(&self, sizes: Option<Sizes>) -> HtbClass {
+        let left_out = sizes.map_or(0, |sizes| sizes.overhead_bytes);
+        let (mtu, carried) =
+            (u64::from(self.subject.mtu.max(1)), u64::from(self.overhead_bytes.saturating_sub(left_out)));
+        let rate_bps = u128::from(self.rate_bps) * u128::from(mtu + carried) / u128::from(mtu);
+        class(u64::try_from(rate_bps).unwrap_or(u64::MAX), &self.subject)
     }
 }
 

@@ -4,7 +4,7 @@ use persona_core::ids::{Generation, SubjectNumber, Vni};
 
 use super::super::observe::Senders;
 use super::*;
-use crate::netlink::{Link, Path};
+use crate::netlink::{Link, Path, Sizes};
 
 const EGRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -240,7 +240,9 @@ fn rates_of_a_lease_are_policed() {
         if class == 0 {
             assert_eq!(plan.queues.shapers, BTreeMap::new());
         } else {
-            assert_eq!((rate(2, 20), rate(1, 21)), (14_140_000, 14_500_000), "out 14 bytes more than inside, in 50");
+            assert_eq!((rate(2, 20), rate(1, 21)), (14_000_000, 14_000_000));
+            let counted = |ifindex| plan.queues.shapers[&ifindex].sizes.unwrap();
+            assert_eq!((counted(2).overhead_bytes, counted(1).overhead_bytes, counted(1).mtu), (14, 50, 1_400));
         }
     }
 }
@@ -257,5 +259,23 @@ fn an_encrypted_subjects_queue_stands_on_the_tunnels_device() {
     let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease];
     let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();
     assert_eq!(plan.queues.shapers.keys().collect::<Vec<_>>(), [&7]);
-    assert_eq!(plan.queues.shapers[&7].classes[&21].rate_bytes_per_sec, 16_700_000, "1,336 of 1,300 bytes");
+    assert_eq!(plan.queues.shapers[&7].classes[&21].rate_bytes_per_sec, 16_250_000);
+    assert_eq!(plan.queues.shapers[&7].sizes, Some(Sizes { overhead_bytes: 36, mtu: 1_300 }), "no Ethernet");
+}
+
+#[test]
+fn a_device_for_both_ways_counts_full_packets_right() {
+    let mut lease = lease_of(ports(), "10.0.0.1", 1_400);
+    let Item::Lease(item) = &mut lease else { unreachable!() };
+    let (egress_bps, ingress_bps) = (Some(112_000_000), Some(112_000_000));
+    let (subject_number, burst_bytes, held) = (SubjectNumber(9), None, true);
+    item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held });
+    let mut observed = Observed { can_queue: true, ..observed() };
+    observed.outside.index = observed.inside.index;
+    let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease];
+    let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();
+    let shaper = &plan.queues.shapers[&1];
+    assert_eq!(shaper.sizes, Some(Sizes { overhead_bytes: 14, mtu: 1_400 }));
+    let rates = [20, 21].map(|minor| shaper.classes[&minor].rate_bytes_per_sec);
+    assert_eq!(rates, [14_000_000, 14_360_000], "1,436 of 1,400 bytes");
 }

@@ -16,11 +16,11 @@ pub struct HtbClass {
     pub parent_minor: u16,
     /// Whose packets go first where the device is the bottleneck, and what is left of the parent's rate: 0 first, 7 last.
     pub priority: u8,
-    /// Outer bytes per second that it has by itself.
+    /// Counted bytes per second that it has by itself.
     pub rate_bytes_per_sec: u64,
     /// The burst as the time that it takes at the rate, in scheduler ticks.
     pub burst_ticks: u32,
-    /// Outer bytes per second that it has with what it borrows.
+    /// Counted bytes per second that it has with what it borrows.
     pub ceiling_bytes_per_sec: u64,
     /// The burst as the time that it takes at the ceiling, in scheduler ticks.
     pub ceiling_burst_ticks: u32,

@@ -15,6 +15,7 @@ pub mod netem;
 mod our_route;
 mod qdisc;
 mod route;
+mod size_table;
 mod tc_options;
 mod watch;
 
@@ -27,6 +28,7 @@ pub use neighbour::Neighbours;
 pub use our_route::OurRoute;
 pub use qdisc::{HANDLE_MAJOR, Shaper};
 pub use route::Path;
+pub use size_table::Sizes;
 pub use watch::{Notices, watch};
 
 /// A request that the kernel refused, or that did not reach it.

@@ -16,6 +16,7 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use super::fair_leaf::{self, FQ_CODEL};
 use super::fair_queue::FQ;
 use super::htb::{self, HtbClass, Leaf};
+use super::size_table::{self, Sizes};
 use super::{Netlink, NetlinkError, failed, netem};
 
 /// The handle of every root queue of ours.
@@ -29,8 +30,17 @@ const LOOPBACK: u32 = 1;
 pub struct Shaper {
     /// The class of packets that name none; 0: they pass unshaped.
     pub default_minor: u16,
+    /// How packets are counted; None: as the device carries them.
+    pub sizes: Option<Sizes>,
     /// Minor number → class.
     pub classes: BTreeMap<u16, HtbClass>,
+}
+
+impl Shaper {
+    /// Counts packets of one more kind.
+    pub(crate) fn count(&mut self, sizes: Sizes) {
+        self.sizes = Some(self.sizes.map_or(sizes, |before| before.and(sizes)));
+    }
 }
 
 impl Netlink {
@@ -39,12 +49,15 @@ impl Netlink {
         let qdiscs = self.qdiscs().await?;
         let mut shapers = BTreeMap::new();
         for root in qdiscs.iter().filter(|qdisc| is_ours(qdisc)) {
-            let ifindex = root.header.index as u32;
-            let default_minor = htb::read_default(root).unwrap_or(0);
-            let classes = self.classes(ifindex, &qdiscs).await?;
-            shapers.insert(ifindex, Shaper { default_minor, classes });
+            shapers.insert(root.header.index as u32, self.shaper(root, &qdiscs).await?);
         }
         Ok(shapers)
+    }
+
+    async fn shaper(&self, root: &TcMessage, qdiscs: &[TcMessage]) -> Result<Shaper, NetlinkError> {
+        let default_minor = htb::read_default(root).unwrap_or(0);
+        let classes = self.classes(root.header.index as u32, qdiscs).await?;
+        Ok(Shaper { default_minor, sizes: size_table::read(root), classes })
     }
 
     /// The devices with a root queue that somebody else has put there; the kernel's default is nobody's.
@@ -64,14 +77,15 @@ impl Netlink {
             Some(root) if !is_our_root(root) => return Err(foreign(ifindex, root)),
             Some(root) if kind(root) == FQ => {
                 self.remove_fair_queue(ifindex).await?;
-                self.add_root(ifindex, wanted.default_minor).await?;
+                self.add_root(ifindex, wanted).await?;
             }
             Some(root) if htb::read_default(root) != Some(wanted.default_minor) => {
                 self.remove_shaper(ifindex).await?;
-                self.add_root(ifindex, wanted.default_minor).await?;
+                self.add_root(ifindex, wanted).await?;
             }
+            Some(root) if size_table::read(root) != wanted.sizes => self.count(ifindex, wanted.sizes).await?,
             Some(_) => {}
-            None => self.add_root(ifindex, wanted.default_minor).await?,
+            None => self.add_root(ifindex, wanted).await?,
         }
         let mut present = self.classes(ifindex, &qdiscs).await?;
         self.remove_misplaced(ifindex, wanted, &mut present).await?;
@@ -190,10 +204,19 @@ impl Netlink {
         Ok(classes)
     }
 
-    async fn add_root(&self, ifindex: u32, default_minor: u16) -> Result<(), NetlinkError> {
-        let message = message(ifindex, ours(0), TcHandle::ROOT, "htb", Some(htb::qdisc_options(default_minor)));
+    async fn add_root(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
+        let options = Some(htb::qdisc_options(wanted.default_minor));
+        let mut message = message(ifindex, ours(0), TcHandle::ROOT, "htb", options);
+        message.attributes.extend(wanted.sizes.map(size_table::attribute));
         let request = request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL);
         self.acknowledged(request, || format!("HTB queue on device {ifindex}")).await
+    }
+
+    /// Changes how packets are counted that come from now on; none that waits is lost.
+    async fn count(&self, ifindex: u32, sizes: Option<Sizes>) -> Result<(), NetlinkError> {
+        let message = message(ifindex, ours(0), TcHandle::ROOT, "htb", sizes.map(size_table::attribute));
+        let request = request(RouteNetlinkMessage::NewQueueDiscipline(message), 0);
+        self.acknowledged(request, || format!("count of packets on device {ifindex}")).await
     }
 
     /// A leaf of the same kind is changed in place, and what waits in it goes on waiting.
@@ -245,9 +268,14 @@ impl Netlink {
     }
 
     async fn check_shaper(&self, ifindex: u32, wanted: &Shaper) -> Result<(), NetlinkError> {
-        let present = self.classes(ifindex, &self.qdiscs().await?).await?;
-        let differs = wanted.classes.iter().any(|(minor, class)| present.get(minor) != Some(class));
-        if differs { Err(NetlinkError::ReadBack { ifindex, shown: format!("{present:?}") }) } else { Ok(()) }
+        let qdiscs = self.qdiscs().await?;
+        let present = match qdiscs.iter().find(|qdisc| is_root_of(qdisc, ifindex) && is_ours(qdisc)) {
+            Some(root) => self.shaper(root, &qdiscs).await?,
+            None => Shaper::default(),
+        };
+        let differs = wanted.classes.iter().any(|(minor, class)| present.classes.get(minor) != Some(class));
+        let is_as_wanted = present.sizes == wanted.sizes && !differs;
+        if is_as_wanted { Ok(()) } else { Err(NetlinkError::ReadBack { ifindex, shown: format!("{present:?}") }) }
     }
 }
 

@@ -52,7 +52,7 @@ fn a_sparse_flow_does_not_wait_behind_bulk_where_flows_take_turns() {
 
 fn raise(chain: &Chain, uplink: u32, leaf: Leaf) {
     let class = HtbClass::new(RATE_BYTES_PER_SEC, 8_000, leaf);
-    let shaper = Shaper { default_minor: 0, classes: [(CLASS_MINOR, class)].into() };
+    let shaper = Shaper { default_minor: 0, sizes: None, classes: [(CLASS_MINOR, class)].into() };
     chain.node.netlink(async |netlink| netlink.raise_shaper(uplink, &shaper).await.unwrap());
 }
 

@@ -62,7 +62,7 @@ fn delay(at: &Namespace, device: &str, minor: u16) {
     let ifindex = at.ifindex(device);
     let netem = Netem { latency_ns: DELAY_MS * 1_000_000, limit_packets: 1_000, ..Netem::default() };
     let class = HtbClass::new(12_500_000_000, 50_000_000, Leaf::Netem(netem));
-    let shaper = Shaper { default_minor: 0, classes: [(minor, class)].into() };
+    let shaper = Shaper { default_minor: 0, sizes: None, classes: [(minor, class)].into() };
     at.netlink(async |netlink| netlink.raise_shaper(ifindex, &shaper).await.unwrap());
 }
 

@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use persona_common::ENCAPSULATION_LENGTH_V4;
 use persona_core::ids::{EdgeNumber, Generation, Vni};
 use persona_core::wire::desired::LeaseSpace;
-use persona_ctl::agent::{plain_class, plain_departure};
+use persona_ctl::agent::{plain_departure, plain_shaper};
 use persona_ctl::dataplane::departures::class_of;
 use persona_ctl::dataplane::tables::{
     EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, NodeTables, WireTable,
 };
 use persona_ctl::dataplane::{Departures, EdgeDataplane, Hook, NodeDataplane, number_by_wire};
-use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, Netlink, Shaper};
+use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, Netlink};
 use persona_ctl::wire::{FarEnd, Keeper, PrivateKey, WireConfig, Wireguard, encryption_to};
 
 use super::kernel_way;
@@ -170,8 +170,7 @@ impl Chain {
                 if holder == Holder::DepartureTimes {
                     return Ok(netlink.raise_fair_queue(uplink, FlowsOf::Many).await?);
                 }
-                let class = plain_class(rate_bps, mtu, ENCAPSULATION_LENGTH_V4 as u64);
-                let shaper = Shaper { default_minor: 0, classes: [(1, class)].into() };
+                let shaper = plain_shaper(rate_bps, mtu, ENCAPSULATION_LENGTH_V4 as u16);
                 Ok(netlink.raise_shaper(uplink, &shaper).await?)
             })
         })?;
