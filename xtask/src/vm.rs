@@ -10,12 +10,14 @@ mod image;
 mod kernel;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::binaries::Tests;
+use crate::command::output_of;
 use guest::{Guest, Report};
 use kernel::{KERNELS, Kernel, KernelFiles};
 pub(crate) use kernel::{find, install};
@@ -52,7 +54,8 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<Vec<(&'static str, Vec<String>)
         bail!("no kernel is called {:?}: there are {names}", choice.kernel.unwrap_or_default());
     }
     let programs = Tests::build()?;
-    let images: Result<Vec<Image<'_>>> = kernels.iter().map(|kernel| Image::make(kernel, &programs, choice)).collect();
+    let images: Result<Vec<Image<'_>>> =
+        kernels.iter().map(|kernel| Image::make(kernel, &programs, arguments(choice))).collect();
     let images = images?;
     let outcomes: Vec<(Result<Report>, Duration)> = thread::scope(|scope| {
         let guests: Vec<_> = images.iter().map(|image| scope.spawn(|| timed(|| image.run()))).collect();
@@ -83,28 +86,58 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<Vec<(&'static str, Vec<String>)
 struct Image<'a> {
     kernel: &'a Kernel,
     files: KernelFiles,
+    programs: &'a Tests,
     path: PathBuf,
+    /// What the test binary is told.
+    arguments: Vec<String>,
 }
 
 impl<'a> Image<'a> {
-    fn make(kernel: &'a Kernel, programs: &Tests, choice: &Choice<'_>) -> Result<Self> {
-        let filters = choice.filter.map_or(TESTS.to_vec(), |filter| vec![filter]);
-        let skips = SKIPPED.iter().flat_map(|name| ["--skip", name]);
-        let shown = choice.shows_output.then_some("--nocapture");
-        let arguments: Vec<&str> = ["--test-threads=1"].into_iter().chain(shown).chain(filters).chain(skips).collect();
+    fn make(kernel: &'a Kernel, programs: &'a Tests, arguments: Vec<String>) -> Result<Self> {
         let files = kernel.files()?;
         let start = Instant::now();
         let path = image::build(kernel, &files, programs, &arguments)?;
         println!("[{}] release {}, image made in {:.1} s", kernel.name, files.release, start.elapsed().as_secs_f64());
-        Ok(Self { kernel, files, path })
+        Ok(Self { kernel, files, programs, path, arguments })
     }
 
+    /// Runs the tests. Where the emulator fails in their midst, those that have not passed run in a second guest, once.
     fn run(&self) -> Result<Report> {
-        let guest = Guest { name: self.kernel.name, kernel: &self.files.image, image: &self.path };
-        let report = guest.run(GUEST_TIME_MAX)?;
-        report.check()?;
-        Ok(report)
+        let first = self.run_once()?;
+        if !first.is_emulators() {
+            first.check()?;
+            return Ok(first);
+        }
+        let left = self.left_after(&first.done)?;
+        println!(
+            "[{}] the emulator failed, not the kernel: {} tests run in another guest",
+            self.kernel.name,
+            left.len()
+        );
+        let exactly = ["--test-threads=1", "--exact"].map(str::to_owned).into_iter().chain(left).collect();
+        let mut second = Self::make(self.kernel, self.programs, exactly)?.run_once()?;
+        second.check()?;
+        second.after(first);
+        Ok(second)
     }
+
+    fn run_once(&self) -> Result<Report> {
+        Guest { name: self.kernel.name, kernel: &self.files.image, image: &self.path }.run(GUEST_TIME_MAX)
+    }
+
+    /// The names of the tests that were to run, but for those that passed.
+    fn left_after(&self, done: &[String]) -> Result<Vec<String>> {
+        let list = output_of(Command::new(&self.programs.privileged).args(&self.arguments).arg("--list"))?;
+        let names = list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned);
+        Ok(names.filter(|name| !done.contains(name)).collect())
+    }
+}
+
+fn arguments(choice: &Choice<'_>) -> Vec<String> {
+    let filters = choice.filter.map_or(TESTS.to_vec(), |filter| vec![filter]);
+    let skips = SKIPPED.iter().flat_map(|name| ["--skip", name]);
+    let shown = choice.shows_output.then_some("--nocapture");
+    ["--test-threads=1"].into_iter().chain(shown).chain(filters).chain(skips).map(str::to_owned).collect()
 }
 
 fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {

@@ -31,12 +31,12 @@ const VARIABLES: &str = "export PERSONA_REQUIRE_PRIVILEGED=1 PERSONA_REQUIRE_INT
                          PERSONA_CTL=/tests/persona-ctl PERSONA_CACHE=/cache\n";
 
 /// Makes the image of one guest and says where it is.
-pub(super) fn build(kernel: &Kernel, files: &KernelFiles, programs: &Tests, arguments: &[&str]) -> Result<PathBuf> {
+pub(super) fn build(kernel: &Kernel, files: &KernelFiles, programs: &Tests, arguments: &[String]) -> Result<PathBuf> {
     let shared = cache_dir()?.join("vm");
     let tools = tools_archive(&shared)?;
     let modules = modules_archive(&shared, kernel, files)?;
     let folder = workspace_root().join("target/xtask/vm");
-    let tests = tests_archive(&folder, programs, arguments)?;
+    let tests = tests_archive(&folder.join(kernel.name), programs, arguments)?;
     let image = folder.join(format!("{}.image", kernel.name));
     let mut output = File::create(&image).with_context(|| format!("{} cannot be written", image.display()))?;
     for part in [&tools, &modules, &tests] {
@@ -123,7 +123,7 @@ fn modules_archive(folder: &Path, kernel: &Kernel, files: &KernelFiles) -> Resul
 }
 
 /// The binaries without their line tables, which are most of them.
-fn tests_archive(folder: &Path, programs: &Tests, arguments: &[&str]) -> Result<PathBuf> {
+fn tests_archive(folder: &Path, programs: &Tests, arguments: &[String]) -> Result<PathBuf> {
     let stripped = folder.join("stripped");
     fs::create_dir_all(&stripped).with_context(|| format!("{} cannot be made", stripped.display()))?;
     let mut needed = BTreeSet::new();
