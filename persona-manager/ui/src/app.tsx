@@ -1,7 +1,7 @@
 // The frame of every view: where one can go, who one is, whether events come; and the view itself.
 
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import { Dialog, Done, done } from './parts/ask';
 import { now } from './parts/basics';
 import { parts, path, to } from './router';
@@ -90,7 +90,8 @@ function Frame() {
   const at = path.value;
   const { title, body } = viewAt(at);
   const isFirst = useRef(true);
-  useEffect(() => {
+  // With the view itself and not after it is painted: nobody reads a view whose focus is still elsewhere.
+  useLayoutEffect(() => {
     document.title = `${title} · Persona`;
     done.value = '';
     // A new view begins at its heading, for eyes and for screen readers; the first one at the top of the page.
