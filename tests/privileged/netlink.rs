@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 
+use persona_ctl::dataplane::link_rate;
 use persona_ctl::netlink::fair_leaf::FairLeaf;
 use persona_ctl::netlink::htb::{HtbClass, Leaf};
 use persona_ctl::netlink::netem::Netem;
@@ -49,6 +50,14 @@ async fn index_of(netlink: &Netlink, name: &str) -> u32 {
 fn shaper(classes: &[(u16, u64)]) -> Shaper {
     let class = |(minor, rate): &(u16, u64)| (*minor, HtbClass::new(*rate, 30_000, Leaf::Fifo(262_144)));
     Shaper { default_minor: 0, sizes: None, classes: classes.iter().map(class).collect() }
+}
+
+#[test]
+fn what_a_device_carries_is_asked_in_its_own_namespace() {
+    in_namespace(async |_netlink| {
+        make_veth();
+        assert_eq!(link_rate("up0").unwrap(), Some(10_000_000_000), "what every veth says");
+    });
 }
 
 fn ip_address(text: &str) -> IpAddr {

@@ -3,7 +3,6 @@
 //! [`persona_core::conditions`] decides when; what was measured then goes along with every report.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use persona_core::conditions::{Damper, Measured, PathMeasure};
@@ -14,10 +13,8 @@ use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::{EdgeItem, ProbeItem};
 
 use super::observe::Observed;
+use crate::dataplane::link_rate;
 use crate::probe::Health;
-
-/// Where the kernel shows devices (sysfs-class-net).
-const DEVICES: &str = "/sys/class/net";
 
 /// Longer than from one look to the next.
 const LOOK: Duration = Duration::from_secs(2);
@@ -83,7 +80,8 @@ pub(super) fn measured(
         is_up: observed.uplink.is_up,
         mtu: observed.uplink.mtu,
         address: observed.address,
-        rate_bps: uplink_rate.map(|rate| rate.0).or_else(|| link_rate(Path::new(DEVICES), &observed.uplink.name)),
+        // The configuration goes before what the device says.
+        rate_bps: uplink_rate.map(|rate| rate.0).or_else(|| link_rate(&observed.uplink.name).ok().flatten()),
         ..Measured::default()
     };
     for (edge, health) in health.iter().filter_map(|(number, health)| Some((edges.get(number)?, health))) {
@@ -102,13 +100,6 @@ pub(super) fn measured(
 fn is_better(one: &PathMeasure, other: &PathMeasure) -> bool {
     let distance = |path: &PathMeasure| path.rtt_us.unwrap_or(u32::MAX);
     distance(one) < distance(other)
-}
-
-/// What a device says that it carries. Virtual ones say nothing, or what no packet notices; the configuration goes before it.
-fn link_rate(devices: &Path, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(devices.join(name).join("speed")).ok()?;
-    let mbit: i64 = text.trim().parse().ok()?;
-    u64::try_from(mbit).ok().filter(|mbit| *mbit > 0).map(|mbit| mbit * 1_000_000)
 }
 
 #[cfg(test)]
@@ -171,18 +162,5 @@ mod tests {
         assert_eq!(loss_at(2, true, 0.4), 0.0);
         assert_eq!(loss_at(7, true, 0.1), 0.0, "100 probes are 5 s");
         assert_eq!(loss_at(8, true, 0.1), 0.1);
-    }
-
-    #[test]
-    fn a_device_that_says_nothing_of_its_rate_has_none() {
-        let devices = tempfile::tempdir().unwrap();
-        for (name, text, expected) in
-            [("eth0", "1000\n", Some(1_000_000_000)), ("lo", "-1\n", None), ("odd", "fast", None), ("zero", "0", None)]
-        {
-            std::fs::create_dir(devices.path().join(name)).unwrap();
-            std::fs::write(devices.path().join(name).join("speed"), text).unwrap();
-            assert_eq!(link_rate(devices.path(), name), expected, "{name}");
-        }
-        assert_eq!(link_rate(devices.path(), "gone"), None);
     }
 }

@@ -25,10 +25,10 @@ use super::loader;
 use super::maps::{Cells, Table, address6, ip_from};
 use super::object;
 use super::packet_log::{PacketLine, PacketLog, PacketLogging};
-use super::sys;
 use super::tables::EdgeTables;
 use super::upgrade::{Upgrade, VersionCell};
 use super::writers::OwnershipWriter;
+use super::{ethtool, sys};
 
 /// Where an edge's programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +220,6 @@ fn attach_hook(ebpf: &mut Ebpf, pins: &PinDirectory, options: &EdgeOptions) -> R
 /// Whether a device's driver has XDP natively and gains by it.
 pub(super) fn gains_by_xdp(ifindex: u32) -> bool {
     sys::interface_name(ifindex)
-        .and_then(|name| sys::driver_name(&name))
+        .and_then(|name| ethtool::driver(&name).ok())
         .is_some_and(|driver| !TC_DRIVERS.contains(&driver.as_str()))
 }

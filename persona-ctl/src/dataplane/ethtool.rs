@@ -1,4 +1,5 @@
-//! A device's offloads by name, through the ethtool ioctl (include/uapi/linux/ethtool.h).
+//! What a device of this thread's network namespace says of itself, and its offloads by name, through the ethtool ioctl
+//! (include/uapi/linux/ethtool.h).
 #![expect(unsafe_code, reason = "ioctl has no safe form in std")]
 
 use std::io;
@@ -6,6 +7,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// `SIOCETHTOOL`.
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
+/// `ETHTOOL_GSET`, `ETHTOOL_GDRVINFO`.
+const GET_SETTINGS: u32 = 0x01;
+const GET_DRIVER: u32 = 0x03;
 /// `ETHTOOL_GSTRINGS`, `ETHTOOL_GSSET_INFO`, `ETHTOOL_GFEATURES`, `ETHTOOL_SFEATURES`.
 const GET_STRINGS: u32 = 0x1b;
 const GET_SET_INFO: u32 = 0x37;
@@ -17,6 +21,37 @@ const STRINGS_OF_FEATURES: u32 = 4;
 const NAME_BYTES: usize = 32;
 /// More features than this no kernel has: a bound for what is allocated by its word.
 const FEATURE_COUNT_MAX: u32 = 1_024;
+
+/// The driver of a device.
+pub(super) fn driver(interface: &str) -> io::Result<String> {
+    // `struct ethtool_drvinfo`: the command, then names of 32 bytes, the driver's first.
+    let mut info = [0_u32; 49];
+    info[0] = GET_DRIVER;
+    Device::open(interface)?.ask(&mut info)?;
+    let bytes: Vec<u8> = info[1..9].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// What a device carries, bits per second. None: it does not say; virtual ones don't, or say what no packet notices.
+pub fn link_rate(interface: &str) -> io::Result<Option<u64>> {
+    // `struct ethtool_cmd`: halves of the speed in Mbit/s begin the words 3 and 7.
+    let mut settings = [0_u32; 11];
+    settings[0] = GET_SETTINGS;
+    Device::open(interface)?.ask(&mut settings)?;
+    let half = |word: u32| {
+        let [low, high, ..] = word.to_ne_bytes();
+        u16::from_ne_bytes([low, high])
+    };
+    Ok(bits_per_sec(half(settings[3]), half(settings[7])))
+}
+
+fn bits_per_sec(low: u16, high: u16) -> Option<u64> {
+    match u32::from(high) << 16 | u32::from(low) {
+        0 | u32::MAX => None,
+        mbit => Some(u64::from(mbit) * 1_000_000),
+    }
+}
 
 /// Whether an offload is on. None: this kernel has none of that name.
 pub(super) fn feature(interface: &str, name: &str) -> io::Result<Option<bool>> {
@@ -90,5 +125,28 @@ impl Device {
             result if result < 0 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speed_has_two_halves_and_may_be_unknown() {
+        for (low, high, expected) in [
+            (10_000, 0, Some(10_000_000_000)),
+            (0x86a0, 1, Some(100_000_000_000)),
+            (0, 0, None),
+            (0xffff, 0xffff, None),
+        ] {
+            assert_eq!(bits_per_sec(low, high), expected);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_an_error() {
+        assert!(link_rate("no-such-device").is_err());
+        assert!(driver("no-such-device").is_err());
     }
 }

@@ -69,6 +69,7 @@ pub use detach::{DetachReport, detach};
 pub use edge::{EdgeDataplane, EdgeOptions, Hook};
 pub use edge_fates::EdgeFates;
 pub use error::DataplaneError;
+pub use ethtool::link_rate;
 pub use features::KernelFeatures;
 pub use gateway::{GatewayDataplane, GatewayOptions, InstanceCounters};
 pub use gateway_flows::FlowCounts;

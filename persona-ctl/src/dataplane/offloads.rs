@@ -30,7 +30,7 @@ pub enum Offloads {
 
 /// Whether batches of UDP that leave by this device get lost behind the tunnel.
 pub fn loses_udp_batches(interface: &str) -> bool {
-    let is_whole = sys::driver_name(interface).is_some_and(|driver| WHOLE_DRIVERS.contains(&driver.as_str()));
+    let is_whole = ethtool::driver(interface).is_ok_and(|driver| WHOLE_DRIVERS.contains(&driver.as_str()));
     is_whole && ethtool::feature(interface, UDP_SEGMENTATION).is_ok_and(|is_on| is_on == Some(true))
 }
 

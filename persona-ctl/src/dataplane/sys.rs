@@ -1,4 +1,4 @@
-//! System calls that no crate of ours wraps: bpffs mounts, interface names, driver names.
+//! System calls that no crate of ours wraps: bpffs mounts, interface names, clocks.
 #![expect(unsafe_code, reason = "libc calls")]
 
 use std::ffi::{CStr, CString};
@@ -9,11 +9,6 @@ use std::path::Path;
 
 /// `BPF_FS_MAGIC`.
 const BPFFS_MAGIC: u32 = 0xcafe_4a11;
-
-/// `ETHTOOL_GDRVINFO`.
-const ETHTOOL_GET_DRIVER: u32 = 3;
-/// `SIOCETHTOOL`.
-const SIOCETHTOOL: libc::c_ulong = 0x8946;
 
 fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
@@ -74,37 +69,6 @@ pub fn interface_name(ifindex: u32) -> Option<String> {
         }
         Some(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
     }
-}
-
-/// `struct ethtool_drvinfo`.
-#[repr(C)]
-struct DriverInfo {
-    command: u32,
-    driver: [u8; 32],
-    rest: [u8; 160],
-}
-
-/// The driver of a device in the network namespace of this thread.
-pub(super) fn driver_name(interface: &str) -> Option<String> {
-    let mut info = DriverInfo { command: ETHTOOL_GET_DRIVER, driver: [0; 32], rest: [0; 160] };
-    // SAFETY: all-zero bytes are a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IF_NAMESIZE - 1)) {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_data = (&raw mut info).cast();
-    // SAFETY: a socket of our own, a request whose data points to a buffer of the size that the call writes.
-    let result = unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket < 0 {
-            return None;
-        }
-        let result = libc::ioctl(socket, SIOCETHTOOL as _, &mut request);
-        libc::close(socket);
-        result
-    };
-    let end = info.driver.iter().position(|byte| *byte == 0).unwrap_or(info.driver.len());
-    (result == 0).then(|| String::from_utf8_lossy(&info.driver[..end]).into_owned())
 }
 
 /// The kernel's monotonic clock, as programs and records read it.
