@@ -19,6 +19,7 @@ use persona_ctl::dataplane::{Departures, EdgeDataplane, Hook, NodeDataplane, num
 use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, Netlink};
 use persona_ctl::wire::{FarEnd, Keeper, PrivateKey, WireConfig, Wireguard, encryption_to};
 
+use super::crowd::Crowd;
 use super::kernel_way;
 use super::measures::Run;
 use super::node_tables::{self, EDGE, LIVENESS, NODE, Worker};
@@ -53,6 +54,16 @@ pub enum Holder {
     DepartureTimes,
     /// What these commands make, as `tc` takes them, with `RATE` in the place of the rate.
     Kernels(&'static [&'static str]),
+}
+
+impl Holder {
+    /// What a packet is marked with that goes by this class or cell.
+    fn class(self, number: u16) -> u32 {
+        match self {
+            Self::DepartureTimes => class_of(number),
+            _ => u32::from(HANDLE_MAJOR) << 16 | u32::from(number),
+        }
+    }
 }
 
 /// How packets get from the node to the server.
@@ -145,7 +156,6 @@ impl Chain {
 
     /// Holds what goes up to `rate_bps`. What held it before is gone.
     pub fn hold(&mut self, holder: Holder, rate_bps: u64) -> Result<()> {
-        let uplink = self.node.ifindex("u0")?;
         if let Holder::Kernels(commands) = holder {
             // None is there the first time.
             let _ = self.node.tc("qdisc del dev u0 root");
@@ -153,16 +163,64 @@ impl Chain {
             return commands.iter().try_for_each(|command| self.node.tc(&command.replace("RATE", &rate)));
         }
         let mut tables = self.node_tables()?;
-        let mtu = tables.leases[0].mtu;
-        let (class, departures) = match holder {
-            Holder::DepartureTimes => {
-                let cells = [(1, plain_departure(rate_bps, mtu))].into();
-                (class_of(1), Departures { cells, devices: [(uplink, 0)].into() })
-            }
-            _ => (u32::from(HANDLE_MAJOR) << 16 | 1, Departures::default()),
-        };
         let network = tables.subjects[0].network.as_mut().context("the client has a persona")?;
-        network.egress_class = class;
+        network.egress_class = holder.class(1);
+        self.put(holder, rate_bps, 1, &tables)
+    }
+
+    /// Holds each of a crowd to `rate_bps`, in one queue of the uplink. What held before is gone.
+    pub fn hold_crowd(&mut self, holder: Holder, rate_bps: u64, crowd: Crowd) -> Result<()> {
+        let mut tables = self.node_tables()?;
+        crowd.join_node(&mut tables, self.node.ifindex("w0")?, |member| holder.class(1 + member.0 as u16));
+        let mut edge_tables = self.edge_tables((self.edge.ifindex("i0")?, self.edge.ifindex("o0")?))?;
+        crowd.join_edge(&mut edge_tables);
+        let (_, edge) = self.dataplanes.as_mut().context("only personas are held so")?;
+        self.edge.namespace.run_inside(|| -> Result<()> {
+            edge.apply(&edge_tables)?;
+            Ok(crowd.addresses().try_for_each(|address| edge.set_owned(address.into(), true))?)
+        })??;
+        self.put(holder, rate_bps, crowd.count as u16, &tables)
+    }
+
+    /// The same by HTB of the kernel's chain, whose classes nftables names.
+    pub fn hold_crowd_kernels_way(&mut self, rate_bps: u64, crowd: Crowd) -> Result<()> {
+        // None is there the first time.
+        let _ = self.node.tc("qdisc del dev u0 root");
+        let _ = self.node.nft("delete table ip crowd\n");
+        self.node.nft(&crowd.rules())?;
+        let mut lines = "qdisc add dev u0 root handle 1: htb\n".to_owned();
+        for member in crowd.members() {
+            lines += &format!("class add dev u0 parent 1: classid 1:{:x} htb rate {rate_bps}bit\n", member.0 + 1);
+        }
+        let batch = self.node.path("classes");
+        std::fs::write(&batch, lines)?;
+        self.node.tc(&format!("-batch {}", batch.display()))
+    }
+
+    /// Routes of the crowd's addresses: all are the client's own, and go the client's way.
+    pub fn admit_crowd(&self) -> Result<()> {
+        self.client.ip("route add local 10.10.0.0/16 dev lo")?;
+        if self.kind == Kind::Kernel {
+            self.node.namespace.ip("rule add from 10.10.0.0/16 table 100")?;
+        }
+        Ok(())
+    }
+
+    /// Takes what holds from the uplink.
+    pub fn let_go(&self) -> Result<()> {
+        self.node.tc("qdisc del dev u0 root")
+    }
+
+    /// Makes so many classes or cells of a rate, and applies tables that name them.
+    fn put(&mut self, holder: Holder, rate_bps: u64, count: u16, tables: &NodeTables) -> Result<()> {
+        let (uplink, mtu) = (self.node.ifindex("u0")?, tables.leases[0].mtu);
+        let departures = match holder {
+            Holder::DepartureTimes => {
+                let cells = (1..=count).map(|cell| (cell, plain_departure(rate_bps, mtu))).collect();
+                Departures { cells, devices: [(uplink, 0)].into() }
+            }
+            _ => Departures::default(),
+        };
         self.node.inside(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
@@ -170,14 +228,16 @@ impl Chain {
                 if holder == Holder::DepartureTimes {
                     return Ok(netlink.raise_fair_queue(uplink, FlowsOf::Many).await?);
                 }
-                let shaper = plain_shaper(rate_bps, mtu, ENCAPSULATION_LENGTH_V4 as u16);
+                let mut shaper = plain_shaper(rate_bps, mtu, ENCAPSULATION_LENGTH_V4 as u16);
+                let class = shaper.classes[&1];
+                shaper.classes.extend((2..=count).map(|minor| (minor, class)));
                 Ok(netlink.raise_shaper(uplink, &shaper).await?)
             })
         })?;
         let (node, _) = self.dataplanes.as_mut().context("only a persona is held so")?;
         self.node.namespace.run_inside(|| -> Result<()> {
             node.raise_departures(&departures)?;
-            node.apply(&tables)?;
+            node.apply(tables)?;
             Ok(node.trim_departures(&departures)?)
         })?
     }

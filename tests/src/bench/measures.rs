@@ -5,7 +5,7 @@ use indicatif::ProgressBar;
 
 use super::instances::{agent, apply, evaluate};
 use super::row::Row;
-use super::{edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, rates, wireguard};
+use super::{edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, rates, rates_many, wireguard};
 use crate::ledger::Ledger;
 
 /// What a measure is given.
@@ -74,7 +74,7 @@ const INSTANCES: [Measure; 3] = [
     Measure { name: "agent", about: "the agent with 200 workloads", measure: agent::measure },
 ];
 
-const DATAPLANE: [Measure; 11] = [
+const DATAPLANE: [Measure; 12] = [
     Measure { name: "edge-out", about: "an edge's program, inside to outside", measure: edge_cost::outward },
     Measure { name: "edge-in", about: "an edge's program, outside to inside", measure: edge_cost::inward },
     Measure { name: "node-out", about: "a node's program and its whole way", measure: node_cost::measure },
@@ -83,6 +83,7 @@ const DATAPLANE: [Measure; 11] = [
     Measure { name: "udp", about: "64-byte UDP through four namespaces", measure: end_to_end::udp },
     Measure { name: "rtt", about: "the round trip of an idle path", measure: end_to_end::rtt },
     Measure { name: "rates", about: "how exactly rates are held", measure: rates::measure },
+    Measure { name: "rates-many", about: "a thousand subjects held at once", measure: rates_many::measure },
     Measure { name: "edge-rate", about: "an edge's packets a second, live", measure: edge_rate::measure },
     Measure { name: "wireguard", about: "TCP goodput of encrypted personas", measure: wireguard::measure },
     Measure {

@@ -4,6 +4,7 @@
 
 pub mod chain;
 pub mod clock;
+pub mod crowd;
 pub mod devices;
 pub mod edge_cost;
 pub mod edge_rate;
@@ -22,6 +23,7 @@ pub mod place;
 pub mod plots;
 pub mod processor;
 pub mod rates;
+pub mod rates_many;
 pub mod report;
 pub mod row;
 pub mod samples;
