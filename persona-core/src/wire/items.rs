@@ -279,6 +279,9 @@ pub struct LeaseRates {
     /// Whether edges hold the holder to the rates themselves, and don't only drop what is far beyond them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// Where they do, the DSCP of its packets, 0 to 63: whether they wait behind bulk, and who goes first. Absent: copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<u8>,
 }
 
 /// The addresses of an egress pool.

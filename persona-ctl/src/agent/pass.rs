@@ -22,6 +22,7 @@ use super::slow;
 use super::tables::{self, MaglevCache, NodePlan, Refusal};
 use crate::dataplane::{DataplaneError, NodeDataplane, adjust_offloads, number_by_wire};
 use crate::host::error_chain;
+use crate::netlink::fair_leaf::FairLeafLook;
 use crate::netlink::{FlowsOf, Netlink, NetlinkError};
 use crate::path_mtu::PathMtus;
 use crate::probe::{Prober, Target};
@@ -34,9 +35,6 @@ const GENERATION_LOOK: Duration = Duration::from_millis(2);
 
 /// Queues that shall be as they were are looked at this often: with hundreds of classes a look is the dearest part of a pass.
 const QUEUES_LOOK: Duration = Duration::from_secs(5);
-
-/// A kernel without queues in which flows take turns is asked for them this often.
-const FAIR_LEAF_LOOK: Duration = Duration::from_secs(60);
 
 /// Why a pass could not make a desired state true.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +93,8 @@ pub(super) struct Reconciler {
     has_netem: bool,
     /// Whether `fq` has been seen, likewise.
     has_fq: bool,
-    /// When the kernel was last asked for queues in which flows take turns.
-    fair_leaf_asked: Option<Instant>,
+    /// Whether the kernel has queues in which flows take turns, as far as anybody would use them.
+    fair_leaf: FairLeafLook,
     /// When the queues were last as they shall be.
     queues_seen: Option<Instant>,
     /// The device on which the kernel refused a mix; it will again.
@@ -117,7 +115,7 @@ impl Reconciler {
         path_mtus: PathMtus,
     ) -> Self {
         let (observed, plan, cache, configurer, has_lost_uplink, has_netem, has_fq) = Default::default();
-        let (fair_leaf_asked, queues_seen, refuses_mix) = Default::default();
+        let (fair_leaf, queues_seen, refuses_mix) = Default::default();
         let (slow_path, demands) = (Keeper::new(Role::Node), Demands::default());
         let (file, state_dir) = (&config.file, config.state_dir.clone());
         let wire = wire::Keeper::new(WireConfig {
@@ -137,7 +135,7 @@ impl Reconciler {
             has_lost_uplink,
             has_netem,
             has_fq,
-            fair_leaf_asked,
+            fair_leaf,
             queues_seen,
             refuses_mix,
             slow_path,
@@ -305,18 +303,13 @@ impl Reconciler {
         Err(PassError::NoNetem { subjects: names.map(|subject| subject.to_string()).collect() })
     }
 
-    /// Asked for anew until it is there, as long as somebody would use it; not with each pass, as the kernel then looks for a module.
+    /// Looked for until it is there, as long as somebody would use it.
     async fn look_for_fair_leaf(&mut self, desired: &DesiredState) -> Result<(), PassError> {
         let Some(observed) = self.observed.as_mut().filter(|observed| observed.leaves == Leaves::Plain) else {
             return Ok(());
         };
         let is_wanted = |item: &Item| matches!(item, Item::Subject(subject) if is_low_latency(subject.qos.dscp));
-        let was_asked = self.fair_leaf_asked.is_some_and(|at| at.elapsed() < FAIR_LEAF_LOOK);
-        if was_asked || !desired.items.values().any(is_wanted) {
-            return Ok(());
-        }
-        self.fair_leaf_asked = Some(Instant::now());
-        if self.netlink.has_fair_leaf().await? {
+        if desired.items.values().any(is_wanted) && self.netlink.look_for_fair_leaf(&mut self.fair_leaf).await? {
             observed.leaves = Leaves::Fair;
         }
         Ok(())

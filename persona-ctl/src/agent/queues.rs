@@ -13,7 +13,8 @@ use persona_core::units::Share;
 use persona_core::wire::desired::{SubjectImpair, SubjectQos};
 
 use super::departing;
-use super::shared_rate::{Overbooked, is_low_latency, priority, totals};
+pub(crate) use super::shared_rate::is_low_latency;
+use super::shared_rate::{Overbooked, priority, totals};
 use crate::dataplane::Departures;
 use crate::netlink::fair_leaf::FairLeaf;
 use crate::netlink::htb::{HtbClass, Leaf};

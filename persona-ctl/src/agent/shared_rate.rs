@@ -113,7 +113,7 @@ pub(super) fn priority(dscp: Option<u8>) -> u8 {
 }
 
 /// Whether packets of this mark are not to wait behind bulk: voice, control, conferences, transactions.
-pub(super) fn is_low_latency(dscp: Option<u8>) -> bool {
+pub(crate) fn is_low_latency(dscp: Option<u8>) -> bool {
     priority(dscp) <= 2
 }
 

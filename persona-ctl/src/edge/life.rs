@@ -23,6 +23,7 @@ use super::tables::{self, EdgePlan, MtuPolicy, Own};
 use crate::host;
 use crate::manager_link::{self, Link, LinkConfig, StateFile};
 use crate::metrics::{self, Snapshot};
+use crate::netlink::fair_leaf::FairLeafLook;
 use crate::netlink::{self, Netlink, Notices};
 use crate::path_mtu::PathMtus;
 use crate::probe::Target;
@@ -88,6 +89,8 @@ pub(super) struct Edge {
     pub(super) silent_nodes: Vec<IpAddr>,
     /// Whether it has been said that rates are held without queues.
     pub(super) is_unqueued: bool,
+    /// Whether the kernel has queues in which flows take turns, as far as anybody would use them.
+    pub(super) fair_leaf: FairLeafLook,
     pub(super) said: String,
     /// Whole states of the manager that are in force here.
     snapshot_count: u64,
@@ -116,6 +119,7 @@ impl Edge {
             outside_next_hop6: config.outside_next_hop6,
         };
         let (plan, rejected, silent_nodes, said, snapshot_count, is_unqueued) = Default::default();
+        let fair_leaf = FairLeafLook::default();
         let (known, confirmed) = (observed.known(), Instant::now());
         let (file, state_dir) = (&config.file, config.state_dir.clone());
         let wire = wire::Keeper::new(WireConfig {
@@ -144,6 +148,7 @@ impl Edge {
             confirmed,
             silent_nodes,
             is_unqueued,
+            fair_leaf,
             said,
             snapshot_count,
             metrics,
@@ -245,11 +250,11 @@ impl Edge {
     /// Makes `desired` true. On an error everything stays as it was.
     async fn apply(&mut self, desired: &DesiredState, observed: &Observed, policy: MtuPolicy) -> anyhow::Result<()> {
         let slow_ifindex = self.slow_ifindex(observed);
-        let can_queue = self.can_queue(desired, observed).await?;
+        let leaves = self.leaves(desired, observed).await?;
         let wire = &mut self.wire;
         let provide = || wire::provide(wire, desired, observed.address, observed.inside.mtu);
         let wire_ifindex = tokio::task::block_in_place(provide);
-        let observed = &Observed { wire_ifindex, can_queue, ..observed.clone() };
+        let observed = &Observed { wire_ifindex, leaves, ..observed.clone() };
         let plan = tables::build(desired, &self.own, observed, slow_ifindex, policy)?;
         self.raise_queues(&plan.queues).await?;
         tokio::task::block_in_place(|| self.surroundings.dataplane().apply(&plan.tables))?;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use persona_core::wire::desired::{DesiredState, Item};
 
 use super::config::EdgeConfig;
+use crate::agent::queues::Leaves;
 use crate::dataplane::tables::NextHopEntry;
 use crate::netlink::{Link, LinkAddress, Neighbours, Netlink, NetlinkError, Path};
 
@@ -51,8 +52,9 @@ pub(super) struct Observed {
     pub narrowed: BTreeMap<IpAddr, u32>,
     /// The encrypted tunnel's device, where there is one.
     pub wire_ifindex: Option<u32>,
-    /// Whether packets go through queues of ours: the programs hang at TC, and nobody else has a root queue on the devices.
-    pub can_queue: bool,
+    /// The queues of ours that packets may go through. None: the programs don't hang at TC, or somebody else has a root queue on
+    /// the devices.
+    pub leaves: Option<Leaves>,
 }
 
 /// A device's own addresses, one of each family.
@@ -108,7 +110,7 @@ impl Observed {
             neighbours: netlink.neighbours().await?,
             narrowed: BTreeMap::new(),
             wire_ifindex: None,
-            can_queue: false,
+            leaves: None,
         })
     }
 

@@ -12,7 +12,7 @@ use persona_core::wire::desired::{LeaseItem, LeaseRates, SubjectImpair, SubjectQ
 
 use super::observe::Observed;
 use super::tables::overhead;
-use crate::agent::queues::{DEVICE_OVERHEAD_BYTES, Leaves, Numbers, ShapedSubject, class};
+use crate::agent::queues::{DEVICE_OVERHEAD_BYTES, Numbers, ShapedSubject, class};
 use crate::dataplane::tables::Policing;
 use crate::netlink::htb::HtbClass;
 use crate::netlink::{HANDLE_MAJOR, Shaper, Sizes};
@@ -56,7 +56,7 @@ pub(super) fn plan(leases: &[&LeaseItem], observed: &Observed) -> EdgeQueues {
     let (mut queues, mut pairs) = (EdgeQueues::default(), Numbers::up_to(PAIR_COUNT_MAX));
     let mut wishes = Vec::new();
     for (number, held) in held(leases) {
-        let pair = Some(&mut pairs).filter(|_| observed.can_queue).and_then(|pairs| pairs.take(number.0).ok());
+        let pair = Some(&mut pairs).filter(|_| observed.leaves.is_some()).and_then(|pairs| pairs.take(number.0).ok());
         let Some(pair) = pair else {
             queues.held.insert(number, Policing::AtRate);
             continue;
@@ -79,9 +79,11 @@ pub(super) fn plan(leases: &[&LeaseItem], observed: &Observed) -> EdgeQueues {
 
 impl Held {
     fn wishes(&self, minor: u16, observed: &Observed) -> Vec<Wish> {
-        let qos = SubjectQos { burst_bytes: self.rates.burst_bytes, ..SubjectQos::default() };
+        let LeaseRates { burst_bytes, dscp, .. } = self.rates;
+        let qos = SubjectQos { burst_bytes, dscp, ..SubjectQos::default() };
+        let leaves = observed.leaves.unwrap_or_default();
         let (number, mtu, impair) = (self.rates.subject_number, self.mtu, SubjectImpair::default());
-        let subject = ShapedSubject { number, mtu, qos, impair, device: None, leaves: Leaves::Plain };
+        let subject = ShapedSubject { number, mtu, qos, impair, device: None, leaves };
         let mut wishes = Vec::new();
         let mut put = |ifindex: u32, minor: u16, rate_bps: u64, overhead_bytes: u16| {
             wishes.push(Wish { ifindex, minor, rate_bps, overhead_bytes, subject: subject.clone() });

@@ -2,23 +2,33 @@
 
 use std::collections::BTreeSet;
 
-use persona_core::wire::desired::{DesiredState, Item};
+use persona_core::wire::desired::{DesiredState, Item, LeaseRates};
 
 use super::life::Edge;
 use super::observe::Observed;
 use super::queues::EdgeQueues;
+use crate::agent::queues::{Leaves, is_low_latency};
 use crate::dataplane::Hook;
 use crate::netlink::NetlinkError;
 
 impl Edge {
-    /// Whether packets go through queues of ours; asked only where a state needs some.
-    pub(super) async fn can_queue(&self, desired: &DesiredState, observed: &Observed) -> Result<bool, NetlinkError> {
-        if !needs_queues(desired) || self.surroundings.dataplane().hook() != Hook::Tc {
-            return Ok(false);
+    /// The queues of ours that packets may go through; looked for only where a state needs some.
+    pub(super) async fn leaves(
+        &mut self,
+        desired: &DesiredState,
+        observed: &Observed,
+    ) -> Result<Option<Leaves>, NetlinkError> {
+        if held(desired).next().is_none() || self.surroundings.dataplane().hook() != Hook::Tc {
+            return Ok(None);
         }
         let foreign = self.netlink.foreign_roots().await?;
         let devices = BTreeSet::from([observed.inside.index, observed.outside.index]);
-        Ok(foreign.is_disjoint(&devices))
+        if !foreign.is_disjoint(&devices) {
+            return Ok(None);
+        }
+        let is_wanted = held(desired).any(|rates| is_low_latency(rates.dscp));
+        let is_fair = is_wanted && self.netlink.look_for_fair_leaf(&mut self.fair_leaf).await?;
+        Ok(Some(if is_fair { Leaves::Fair } else { Leaves::Plain }))
     }
 
     /// Adds and changes what the state needs.
@@ -48,7 +58,7 @@ impl Edge {
 
     /// Says it once where rates are held by dropping although queues would do better.
     pub(super) fn tell_unqueued(&mut self, queues: &EdgeQueues, observed: &Observed) {
-        let is_unqueued = !queues.held.is_empty() && !observed.can_queue;
+        let is_unqueued = !queues.held.is_empty() && observed.leaves.is_none();
         if is_unqueued && !self.is_unqueued {
             let message = "packets pass no queue of ours here (programs at XDP, or a root queue of somebody else): what is beyond the rate of a persona with enforceAt: edge is dropped instead of delayed";
             tracing::warn!(edge.name = %self.own.name, message);
@@ -59,7 +69,11 @@ impl Edge {
     }
 }
 
-fn needs_queues(desired: &DesiredState) -> bool {
-    let is_held = |item: &Item| matches!(item, Item::Lease(lease) if lease.rates.is_some_and(|rates| rates.held));
-    desired.items.values().any(is_held)
+/// The rates to which holders of leases are held here.
+fn held(desired: &DesiredState) -> impl Iterator<Item = LeaseRates> {
+    let rates = desired.items.values().filter_map(|item| match item {
+        Item::Lease(lease) => lease.rates,
+        _ => None,
+    });
+    rates.filter(|rates| rates.held)
 }

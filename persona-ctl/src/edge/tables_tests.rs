@@ -4,6 +4,8 @@ use persona_core::ids::{Generation, SubjectNumber, Vni};
 
 use super::super::observe::Senders;
 use super::*;
+use crate::agent::queues::Leaves;
+use crate::netlink::htb::Leaf;
 use crate::netlink::{Link, Path, Sizes};
 
 const EGRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -30,7 +32,7 @@ fn observed() -> Observed {
         neighbours: [((1, node), [9; 6]), ((2, ip("fe80::1")), [8; 6])].into(),
         narrowed: BTreeMap::new(),
         wire_ifindex: None,
-        can_queue: false,
+        leaves: None,
     }
 }
 
@@ -222,16 +224,17 @@ fn a_routes_own_mtu_counts() {
 fn rates_of_a_lease_are_policed() {
     let mut lease = lease_of(ports(), "10.0.0.1", 1_400);
     let subject_number = SubjectNumber(9);
-    let (egress_bps, ingress_bps, burst_bytes) = (Some(112_000_000), Some(112_000_000), Some(7));
+    let (egress_bps, ingress_bps, burst_bytes, dscp) = (Some(112_000_000), Some(112_000_000), Some(7), None);
     for (held, can_queue, policing, class) in [
         (false, true, Policing::BehindNode, 0),
         (true, false, Policing::AtRate, 0),
         (true, true, Policing::InClass(20), 0x7e50_0015),
     ] {
         let Item::Lease(item) = &mut lease else { unreachable!() };
-        item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held });
+        item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held, dscp });
         let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease.clone()];
-        let observed = Observed { can_queue, ..observed() };
+        let leaves = can_queue.then_some(Leaves::Plain);
+        let observed = Observed { leaves, ..observed() };
         let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();
         let wanted = PolicedSubject { number: subject_number, egress_bps, ingress_bps, burst_bytes: 7, policing };
         assert_eq!(plan.tables.leases[0].policed, Some(wanted));
@@ -251,11 +254,11 @@ fn rates_of_a_lease_are_policed() {
 fn an_encrypted_subjects_queue_stands_on_the_tunnels_device() {
     let mut lease = lease_of(ports(), "10.0.0.1", 1_300);
     let Item::Lease(item) = &mut lease else { unreachable!() };
-    let (subject_number, burst_bytes, held) = (SubjectNumber(9), None, true);
+    let (subject_number, burst_bytes, held, dscp) = (SubjectNumber(9), None, true, None);
     let (egress_bps, ingress_bps) = (None, Some(130_000_000));
-    item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held });
+    item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held, dscp });
     item.encrypted = true;
-    let observed = Observed { can_queue: true, wire_ifindex: Some(7), ..observed() };
+    let observed = Observed { leaves: Some(Leaves::Plain), wire_ifindex: Some(7), ..observed() };
     let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease];
     let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();
     assert_eq!(plan.queues.shapers.keys().collect::<Vec<_>>(), [&7]);
@@ -264,13 +267,38 @@ fn an_encrypted_subjects_queue_stands_on_the_tunnels_device() {
 }
 
 #[test]
+fn sparse_flows_do_not_wait_behind_bulk_at_edges_either() {
+    for (dscp, leaves, is_fair, priority) in [
+        (None, Leaves::Fair, false, 4),
+        (Some(46), Leaves::Plain, false, 0),
+        (Some(46), Leaves::Fair, true, 0),
+        (Some(18), Leaves::Fair, true, 2),
+        (Some(8), Leaves::Fair, false, 7),
+    ] {
+        let mut lease = lease_of(ports(), "10.0.0.1", 1_400);
+        let Item::Lease(item) = &mut lease else { unreachable!() };
+        let (egress_bps, ingress_bps) = (Some(8_000_000), Some(8_000_000));
+        let (subject_number, burst_bytes, held) = (SubjectNumber(9), None, true);
+        item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held, dscp });
+        let observed = Observed { leaves: Some(leaves), ..observed() };
+        let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease];
+        let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();
+        let classes: Vec<_> = plan.queues.shapers.values().flat_map(|shaper| shaper.classes.values()).collect();
+        assert_eq!(classes.len(), 2);
+        for class in classes {
+            assert_eq!((matches!(class.leaf, Leaf::Fair(_)), class.priority), (is_fair, priority), "{dscp:?}");
+        }
+    }
+}
+
+#[test]
 fn a_device_for_both_ways_counts_full_packets_right() {
     let mut lease = lease_of(ports(), "10.0.0.1", 1_400);
     let Item::Lease(item) = &mut lease else { unreachable!() };
     let (egress_bps, ingress_bps) = (Some(112_000_000), Some(112_000_000));
-    let (subject_number, burst_bytes, held) = (SubjectNumber(9), None, true);
-    item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held });
-    let mut observed = Observed { can_queue: true, ..observed() };
+    let (subject_number, burst_bytes, held, dscp) = (SubjectNumber(9), None, true, None);
+    item.rates = Some(LeaseRates { subject_number, egress_bps, ingress_bps, burst_bytes, held, dscp });
+    let mut observed = Observed { leaves: Some(Leaves::Plain), ..observed() };
     observed.outside.index = observed.inside.index;
     let items = vec![pool("pool", 10), node("n1", "10.0.0.1"), lease];
     let plan = build(&state(items), &own(), &observed, None, MtuPolicy::Refuse).unwrap();

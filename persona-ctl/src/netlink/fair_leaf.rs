@@ -3,6 +3,8 @@
 //!
 //! A queue is ours only if flows, memory and target are; what the kernel decides itself, such as the quantum, is left to it.
 
+use std::time::{Duration, Instant};
+
 use netlink_packet_route::tc::{TcAttribute, TcMessage, TcOption, TcQdiscFqCodelOption as Word};
 
 use super::tc_options::raw;
@@ -20,6 +22,8 @@ const FLOW_COUNT: u32 = 128;
 const LIMIT_PACKETS: u32 = 10_240;
 /// The delay that a queue may keep up where packets are small beside the rate (RFC 8290 §5.2.1), nanoseconds.
 const TARGET_NS: u64 = 5_000_000;
+/// A kernel without it is asked again after this.
+const ASK_PERIOD: Duration = Duration::from_secs(60);
 
 /// A queue that keeps flows apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,24 @@ impl FairLeaf {
     }
 }
 
+/// What is known of the kernel's having it. One that lacks it looks for a module whenever it is asked, so it is asked once a minute.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FairLeafLook {
+    is_there: bool,
+    asked: Option<Instant>,
+}
+
 impl Netlink {
+    /// Whether the kernel has `fq_codel`, as far as is known.
+    pub async fn look_for_fair_leaf(&self, look: &mut FairLeafLook) -> Result<bool, NetlinkError> {
+        let is_due = look.asked.is_none_or(|at| at.elapsed() >= ASK_PERIOD);
+        if !look.is_there && is_due {
+            look.asked = Some(Instant::now());
+            look.is_there = self.has_fair_leaf().await?;
+        }
+        Ok(look.is_there)
+    }
+
     /// Whether the kernel has `fq_codel`, or can load it. Changes nothing: an option that is too short is refused.
     pub async fn has_fair_leaf(&self) -> Result<bool, NetlinkError> {
         self.has_queue(FQ_CODEL, Some(raw(TCA_FQ_CODEL_TARGET, vec![0]))).await

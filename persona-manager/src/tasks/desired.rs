@@ -212,7 +212,8 @@ fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
     let burst_bytes = item.qos.burst_bytes;
     egress_bps.or(ingress_bps)?;
     let held = !item.qos.enforce_at.is_node();
-    Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes, held })
+    let dscp = item.qos.dscp.filter(|_| held);
+    Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes, held, dscp })
 }
 
 fn items_of(world: &World, id: &AgentId, probe: ProbeItem) -> BTreeMap<String, Item> {
