@@ -190,7 +190,7 @@ async fn edges_learn_the_rates_in_force_with_every_lease_of_the_subject() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_that_edges_hold_are_told_to_them_and_one_edge_to_the_node() {
     let mut held = persona_with("held", json!({ "egress": { "pools": ["fra"] } }));
-    held["spec"]["qos"] = json!({ "egressRate": "20mbit", "enforceAt": "edge" });
+    held["spec"]["qos"] = json!({ "egressRate": "20mbit", "enforceAt": "edge", "class": "telephony" });
     let mut both = held.clone();
     both["metadata"]["name"] = json!("both");
     both["spec"]["qos"]["enforceAt"] = json!("both");
@@ -201,7 +201,8 @@ async fn rates_that_edges_hold_are_told_to_them_and_one_edge_to_the_node() {
         other => panic!("{other:?}"),
     };
     let is_held = |state: &DesiredState, id: u64| {
-        has_lease(state, id) && lease(state, id).rates.is_some_and(|it| it.held && it.egress_bps == Some(20_000_000))
+        let is_told = |it: LeaseRates| it.held && it.egress_bps == Some(20_000_000) && it.dscp == Some(46);
+        has_lease(state, id) && lease(state, id).rates.is_some_and(is_told)
     };
     edge.until("a rate that it holds", |state| is_held(state, 1)).await;
     edge.report(alive()).await;
