@@ -1,5 +1,5 @@
 //! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root, then those
-//! again on other kernels. The API is judged by others, where that is asked for.
+//! again on other kernels. The API is judged by others, and systemd boots the package, where that is asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Only the guests: privileged tests on other kernels, in software emulation, which needs no root.
     #[arg(long)]
     vm: bool,
+    /// Only the guest that systemd boots, with the package installed: units, restarts, a reboot.
+    #[arg(long, conflicts_with_all = ["privileged", "unprivileged", "vm", "api", "ui", "filter"])]
+    boot: bool,
     /// Only guests whose kernel has this in its name, such as 6.1.
     #[arg(long, requires = "vm")]
     kernel: Option<String>,
@@ -44,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !stages.run("setup", || set_up(args)) {
         return stages.finish();
     }
-    let is_whole = ![args.privileged, args.unprivileged, args.vm, args.api, args.ui].contains(&true);
+    let is_whole = ![args.privileged, args.unprivileged, args.vm, args.boot, args.api, args.ui].contains(&true);
     // A filter names a test of Rust's. The page is built before what embeds it.
     let has_page = args.ui || is_whole && args.filter.is_none();
     if has_page {
@@ -69,6 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.vm || is_whole && args.filter.is_none() {
         stages.run("guests", || guests(args));
     }
+    if args.boot {
+        stages.run("boot", vm::boot::run);
+    }
     stages.finish()
 }
 
@@ -84,6 +90,10 @@ fn set_up(args: &Args) -> Result<()> {
     }
     if args.vm {
         return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests]);
+    }
+    if args.boot {
+        setup::require_root()?;
+        return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests, Purpose::Hosts]);
     }
     setup::require_root()?;
     // One of the privileged tests has a guest for a workload, another one systems for hosts.

@@ -5,6 +5,7 @@
 //! `agent_`, which is about configuring hosts and not about kernels.
 
 mod archive;
+pub(crate) mod boot;
 mod guest;
 mod image;
 mod kernel;
@@ -100,7 +101,7 @@ impl<'a> Image<'a> {
     }
 
     fn run(&self) -> Result<Report> {
-        let guest = Guest { name: self.kernel.name, kernel: &self.files.image, image: &self.path };
+        let guest = Guest { name: self.kernel.name, kernel: &self.files.image, image: &self.path, disk: None };
         let report = guest.run(GUEST_TIME_MAX)?;
         report.check()?;
         Ok(report)
