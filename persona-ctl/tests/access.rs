@@ -98,6 +98,22 @@ fn a_person_logs_in_and_may_do_what_the_token_says() {
 }
 
 #[test]
+fn a_manager_that_is_away_leaves_the_others_of_the_token() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let alice = home(directory.path(), "alice");
+    world::with_manager(|socket| async move {
+        let token = alice.text(&format!("--manager {socket} access create --name a --role operator"), "").await;
+        // Nobody listens at port 1.
+        let token = token.replace("@https://", "@https://127.0.0.1:1,https://");
+        alice.text("login", &token).await;
+        assert!(alice.text("status", "").await.contains("nodes"));
+        assert!(alice.text("context list", "").await.contains("https://127.0.0.1:1,https://"));
+        let why = alice.refusal("switch workload/n1/web x", "").await;
+        assert_eq!(why.0, Some(3), "what is written goes there too: {}", why.1);
+    });
+}
+
+#[test]
 fn nobody_gets_in_without_a_token_and_nothing_is_said_to_a_stranger() {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let nobody = home(directory.path(), "nobody");

@@ -38,6 +38,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// A connection to the leader that is silent is asked for a sign of life this often, and given up as long after.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
+/// About when another manager leads. Who is told so may ask again as it is, for nothing was stored.
+const TAKE_OVER_SECS: u64 = 1;
+
 /// A follower waits at most this long until it has what the leader committed.
 const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -102,7 +105,7 @@ async fn pass_on(State(forwarder): State<Forwarder>, mut request: Request, next:
         }
         Standing::Follows { .. } => {
             let detail = "no manager leads at the moment: nothing was stored, try again";
-            Refusal::new(Kind::StoreUnavailable, detail).into_response()
+            Refusal::new(Kind::StoreUnavailable, detail).with_retry_after(Some(TAKE_OVER_SECS)).into_response()
         }
     }
 }
@@ -201,15 +204,16 @@ fn client(config: rustls::ClientConfig) -> Result<reqwest::Client, Refusal> {
 
 fn unreachable_leader(leader: &str, error: &reqwest::Error) -> Refusal {
     tracing::warn!(leader.url = leader, error.cause = format!("{error:?}"), "the manager that leads does not answer");
-    let detail = match error.is_connect() {
-        true => {
-            "the manager that leads is not reached: nothing was stored; another takes over within seconds, try again"
-        }
-        false => {
-            "the manager that leads did not answer: whether this was stored is not known, look before trying again"
-        }
-    };
-    Refusal::new(Kind::StoreUnavailable, detail)
+    let unavailable = |detail: &str| Refusal::new(Kind::StoreUnavailable, detail);
+    match error.is_connect() {
+        true => unavailable(
+            "the manager that leads is not reached: nothing was stored; another takes over within seconds, try again",
+        )
+        .with_retry_after(Some(TAKE_OVER_SECS)),
+        false => unavailable(
+            "the manager that leads did not answer: whether this was stored is not known, look before trying again",
+        ),
+    }
 }
 
 /// Headers without those that are about one connection only (RFC 9110 §7.6.1).

@@ -8,6 +8,7 @@ mod agent_life;
 mod agent_prefer_ipv6;
 mod agent_probe;
 mod cluster;
+mod first_steps;
 mod gateway;
 mod lifecycle;
 mod limits;

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod cgroups;
 pub mod ctl;
 pub mod findings;
+pub mod hosts;
 pub mod instances;
 pub mod interruption;
 pub mod kernel;

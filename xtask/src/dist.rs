@@ -18,6 +18,7 @@ use crate::command::{find_program, output_of, workspace_root};
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
 use crate::ui;
+use package::Compression;
 
 /// What to pack.
 #[derive(Debug, clap::Args)]
@@ -75,7 +76,7 @@ fn pack(program: &Path, release: &Release, out: &Path) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
     let mut packed = vec![package::tarball(program, release, out)?];
     match find_program("dpkg-deb") {
-        Some(_) => packed.push(package::debian(program, release, out)?),
+        Some(_) => packed.push(package::debian(program, release, out, Compression::Xz)?),
         None => println!("  no dpkg-deb here, so no Debian package"),
     }
     let mut sums = Command::new("sha256sum");
@@ -83,6 +84,15 @@ fn pack(program: &Path, release: &Release, out: &Path) -> Result<Vec<PathBuf>> {
     let text = output_of(&mut sums)? + "\n";
     std::fs::write(out.join(SUMS), text).context("checksums cannot be written")?;
     Ok(packed)
+}
+
+/// The Debian package of a program that was built for tests, without its debug information: what hosts of tests install.
+pub(crate) fn package_for_tests(program: &Path) -> Result<PathBuf> {
+    let out = workspace_root().join("target/xtask/package");
+    std::fs::create_dir_all(&out).with_context(|| format!("{} cannot be made", out.display()))?;
+    let stripped = out.join("persona-ctl");
+    output_of(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(program))?;
+    package::debian(&stripped, &Release::of_this_commit()?, &out, Compression::None)
 }
 
 fn name_of(file: &Path) -> String {

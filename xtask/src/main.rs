@@ -5,6 +5,7 @@ mod bench;
 mod binaries;
 mod check;
 mod command;
+mod debian;
 mod demo;
 mod dist;
 mod ebpf;

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root, then those
-//! again on other kernels. The API is judged by others where it is asked for.
+//! again on other kernels. The API is judged by others, and systemd boots the package, where that is asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -8,11 +8,10 @@ use anyhow::Result;
 
 use crate::binaries::{TESTED, Tests};
 use crate::command::{cargo, show};
-use crate::fuzz;
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
 use crate::vm::{self, Choice};
-use crate::{api, ui};
+use crate::{api, dist, fuzz, ui};
 
 /// What to test.
 #[derive(Debug, clap::Args)]
@@ -32,6 +31,9 @@ pub(crate) struct Args {
     /// Only the guests: privileged tests on other kernels, in software emulation, which needs no root.
     #[arg(long)]
     vm: bool,
+    /// Only the guest that systemd boots, with the package installed: units, restarts, a reboot.
+    #[arg(long, conflicts_with_all = ["privileged", "unprivileged", "vm", "api", "ui", "filter"])]
+    boot: bool,
     /// Only guests whose kernel has this in its name, such as 6.1.
     #[arg(long, requires = "vm")]
     kernel: Option<String>,
@@ -45,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !stages.run("setup", || set_up(args)) {
         return stages.finish();
     }
-    let is_whole = !args.privileged && !args.unprivileged && !args.vm && !args.api && !args.ui;
+    let is_whole = ![args.privileged, args.unprivileged, args.vm, args.boot, args.api, args.ui].contains(&true);
     // A filter names a test of Rust's. The page is built before what embeds it.
     let has_page = args.ui || is_whole && args.filter.is_none();
     if has_page {
@@ -70,6 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.vm || is_whole && args.filter.is_none() {
         stages.run("guests", || guests(args));
     }
+    if args.boot {
+        stages.run("boot", vm::boot::run);
+    }
     stages.finish()
 }
 
@@ -86,9 +91,13 @@ fn set_up(args: &Args) -> Result<()> {
     if args.vm {
         return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests]);
     }
+    if args.boot {
+        setup::require_root()?;
+        return setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests, Purpose::Hosts]);
+    }
     setup::require_root()?;
-    // One of the privileged tests has a guest for a workload.
-    setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests])?;
+    // One of the privileged tests has a guest for a workload, another one systems for hosts.
+    setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests, Purpose::Hosts])?;
     if args.privileged || args.filter.is_some() {
         return Ok(());
     }
@@ -110,7 +119,8 @@ fn unit_tests(args: &Args) -> Result<()> {
 /// One test at a time: they share the machine's two cores, and figures such as gaps and rates are asserted.
 fn privileged_tests(args: &Args) -> Result<()> {
     let tests = Tests::build()?;
-    let mut command = tests.elevated(&[])?;
+    let package = dist::package_for_tests(&tests.persona_ctl)?;
+    let mut command = tests.elevated(&[format!("PERSONA_PACKAGE={}", package.display())])?;
     show("the privileged tests", command.arg("--test-threads=1").args(args.filter.as_slice()))
 }
 

@@ -24,7 +24,7 @@ struct Bundle {
 }
 
 /// Everything that is unpacked. `tests/src/peers` looks for them under the same names.
-const BUNDLES: [Bundle; 9] = [
+const BUNDLES: [Bundle; 10] = [
     Bundle { name: "nginx", packages: &["nginx", "nginx-core", "nginx-light"], programs: &["usr/sbin/nginx"] },
     Bundle { name: "wrk", packages: &["wrk"], programs: &["usr/bin/wrk"] },
     Bundle { name: "knot", packages: &["knot", "knot-dnsutils"], programs: &["usr/sbin/knotd", "usr/bin/kdig"] },
@@ -40,6 +40,7 @@ const BUNDLES: [Bundle; 9] = [
         packages: &["openssh-server", "openssh-client"],
         programs: &["usr/sbin/sshd", "usr/bin/ssh", "usr/bin/scp", "usr/bin/ssh-keygen"],
     },
+    Bundle { name: "nspawn", packages: &["systemd-container"], programs: &["usr/bin/systemd-nspawn"] },
     Bundle {
         name: "postgresql",
         packages: &["postgresql-15", "postgresql-client-15"],

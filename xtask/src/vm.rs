@@ -5,6 +5,7 @@
 //! `agent_`, which is about configuring hosts and not about kernels.
 
 mod archive;
+pub(crate) mod boot;
 mod guest;
 mod image;
 mod kernel;
@@ -122,7 +123,8 @@ impl<'a> Image<'a> {
     }
 
     fn run_once(&self) -> Result<Report> {
-        Guest { name: self.kernel.name, kernel: &self.files.image, image: &self.path }.run(GUEST_TIME_MAX)
+        let guest = Guest { name: self.kernel.name, kernel: &self.files.image, image: &self.path, disk: None };
+        guest.run(GUEST_TIME_MAX)
     }
 
     /// The names of the tests that were to run, but for those that passed.

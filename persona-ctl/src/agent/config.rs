@@ -1,8 +1,9 @@
 //! The agent's configuration: what the file may say, and the checked form that the agent runs on.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use persona_core::ids::{Capability, NodeName};
 use persona_core::units::{BitRate, Cidr};
@@ -13,6 +14,7 @@ use super::workload_config::{self, WorkloadConfig, WorkloadConfigError};
 use crate::config::Place;
 use crate::dataplane::{Coexistence, Offloads};
 use crate::limits::LimitsConfig;
+use crate::manager_link::joined_managers;
 use crate::wire::Wireguard;
 
 /// What is shown in place of a secret.
@@ -215,11 +217,19 @@ impl AgentFile {
         self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into())
     }
 
+    fn state_dir_or_default(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/agent".into())
+    }
+
+    fn read_join_token(&self) -> Result<String, ConfigurationError> {
+        read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref(), &self.state_dir_or_default())
+    }
+
     /// Everything that a checked configuration must not have.
     pub fn mistakes(&self) -> Vec<ConfigurationError> {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
         let workloads = workload_config::mistakes(&self.workload, &self.host).into_iter();
-        let token = read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref()).err();
+        let token = self.read_join_token().err();
         let keys = [
             self.name.is_none().then(|| missing("name", "--name")),
             self.uplink.is_none().then(|| missing("uplink", "--uplink")),
@@ -246,8 +256,8 @@ impl AgentFile {
         Ok(AgentConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
             managers: split_urls(self.manager.as_deref()),
-            join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
-            state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/agent".into()),
+            join_token: self.read_join_token()?,
+            state_dir: self.state_dir_or_default(),
             bpffs: self.bpffs_or_default(),
             uplink: self.uplink.clone().ok_or_else(|| missing("uplink", "--uplink"))?,
             address: self.address,
@@ -282,15 +292,22 @@ pub fn split_urls(urls: Option<&str>) -> Vec<String> {
     urls.map(str::to_owned).collect()
 }
 
-/// The join token as given, or from its file; empty if neither is set.
-pub fn read_join_token(given: Option<&str>, file: Option<&PathBuf>) -> Result<String, ConfigurationError> {
+/// The join token as given, or from its file; empty if neither is set, or if the file is gone and whoever has this state
+/// directory needs it no more.
+pub fn read_join_token(
+    given: Option<&str>,
+    file: Option<&PathBuf>,
+    state_dir: &Path,
+) -> Result<String, ConfigurationError> {
     match (given, file) {
         (Some(token), _) => Ok(token.to_owned()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|source| ConfigurationError::JoinToken { path: path.clone(), source })?;
-            Ok(text.trim().to_owned())
-        }
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !joined_managers(state_dir).is_empty() => {
+                Ok(String::new())
+            }
+            Err(source) => Err(ConfigurationError::JoinToken { path: path.clone(), source }),
+        },
         (None, None) => Ok(String::new()),
     }
 }
@@ -307,6 +324,19 @@ mod tests {
     fn a_missing_key_is_named_with_its_flag() {
         let error = file("name = 'n1'\nmanager = 'http://m:1'").check().unwrap_err().to_string();
         assert!(error.contains("uplink") && error.contains("--uplink"), "{error}");
+    }
+
+    #[test]
+    fn a_join_token_that_is_gone_is_missed_only_until_the_node_has_joined() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().display();
+        let text = format!("name = 'n1'\nuplink = 'u'\nstate_dir = '{place}'\njoin_token_file = '{place}/token'");
+        assert!(matches!(file(&text).check().unwrap_err(), ConfigurationError::JoinToken { .. }));
+        let membership = r#"{"certificate":"","givenMs":0,"expiresMs":0,"roots":[],"managers":["https://m:1"]}"#;
+        std::fs::write(directory.path().join("membership.json"), membership).unwrap();
+        assert_eq!(file(&text).check().unwrap().join_token, "");
+        std::fs::create_dir(directory.path().join("token")).unwrap();
+        assert!(file(&text).check().is_err(), "what is there must be readable");
     }
 
     #[test]

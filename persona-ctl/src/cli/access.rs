@@ -18,9 +18,9 @@ const SOCKET_DEFAULT: &str = "/var/lib/persona/manager.state/admin.sock";
 /// Flags of every command that asks the manager.
 #[derive(Debug, Args)]
 pub(super) struct AccessArgs {
-    /// The manager to ask: https://HOST:PORT, or unix:PATH of a manager's own socket. By default the one that the token
-    /// or the context names, else this host's own socket where there is one, else https://127.0.0.1:7600. Roles may be given several
-    /// with commas between them.
+    /// The manager to ask: https://HOST:PORT, or unix:PATH of a manager's own socket. By default those that the token
+    /// or the context names, else this host's own socket where there is one, else https://127.0.0.1:7600. Several of one
+    /// fleet stand with commas between them; the next is asked where one cannot be reached.
     #[arg(long, global = true, value_name = "URL", env = "PERSONA_MANAGER")]
     pub manager: Option<String>,
     /// The context to use, of those that `persona-ctl login` made. Default: the current one.
@@ -51,7 +51,7 @@ impl AccessArgs {
             return Ok(access);
         }
         let credential = self.token_file.as_deref().map(read_token).transpose()?;
-        let named = credential.as_ref().and_then(|credential| credential.managers.first().cloned());
+        let named = credential.as_ref().map(|credential| credential.managers.join(","));
         let manager = self.manager.or(named).unwrap_or_else(|| local_manager(Path::new(SOCKET_DEFAULT)));
         let roots = self.ca_file.as_deref().map(read_roots).transpose()?;
         let pin = credential.as_ref().and_then(|credential| credential.pin).map(Trust::Pin);
@@ -141,7 +141,7 @@ mod tests {
             override_reach: None,
         };
         let access = args(None).resolve().unwrap();
-        assert_eq!((access.manager.as_str(), access.token.as_deref()), ("https://m1:1", Some("1f.aabb")));
+        assert_eq!((access.manager.as_str(), access.token.as_deref()), ("https://m1:1,https://m2:1", Some("1f.aabb")));
         assert_eq!(access.trust, Some(Trust::Pin(pin.parse().unwrap())));
         assert_eq!(args(Some("https://other:1")).resolve().unwrap().manager, "https://other:1");
         std::fs::write(&file, "1f.aabb").unwrap();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use persona_core::wire::credential::Credential;
 
 use super::Output;
 use super::print::table_of;
@@ -12,6 +13,7 @@ use crate::agent;
 use crate::dataplane::{Offloads, loses_udp_batches};
 use crate::host::{self, Check, Outcome};
 use crate::limits;
+use crate::manager_link::joined_managers;
 use crate::netlink::{Link, Netlink};
 
 /// What a persona of the usual MTU of 1,400 needs of the underlay.
@@ -49,8 +51,7 @@ impl DoctorArgs {
         checks.extend(limit_checks(&file.unwrap_or_default())?);
         // A gateway follows no manager.
         if !["devices", "delivery"].into_iter().any(|key| role.contains_key(key)) {
-            let urls = agent::split_urls(manager.or_else(|| text("manager")).as_deref());
-            checks.extend(urls.iter().map(|url| manager_check(url)));
+            checks.extend(manager_checks(manager, &role));
         }
         output.show(&checks, |checks| table(checks))?;
         let failed_count = checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
@@ -120,6 +121,25 @@ fn batches_check(device: &str, offloads: Offloads) -> Check {
     }
 }
 
+/// The managers that a role would go to: those of its file, else of its join token, else those that it has joined.
+fn manager_checks(given: Option<String>, role: &toml::Table) -> Vec<Check> {
+    let text = |key: &str| role.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let urls = agent::split_urls(given.or_else(|| text("manager")).as_deref());
+    let default = if role.contains_key("group") { "/var/lib/persona/edge" } else { "/var/lib/persona/agent" };
+    let state_dir = text("state_dir").map_or_else(|| default.into(), PathBuf::from);
+    let file = text("join_token_file").map(PathBuf::from);
+    let token = agent::read_join_token(text("join_token").as_deref(), file.as_ref(), &state_dir).ok();
+    let token = token.and_then(|token| token.parse::<Credential>().ok());
+    let joined = joined_managers(&state_dir);
+    if token.is_none() && joined.is_empty() && !role.is_empty() {
+        let advice = "put what `persona-ctl token create` prints into a file, and its name into join_token_file";
+        return vec![Check::missing("join token", Outcome::Failed, "none to be read, and not joined yet", advice)];
+    }
+    let known = token.map_or(joined, |token| token.managers);
+    let urls = if urls.is_empty() { known } else { urls };
+    urls.iter().map(|url| manager_check(url)).collect()
+}
+
 fn manager_check(url: &str) -> Check {
     let advice = "the last desired state stays in force meanwhile; check the URL and that the manager runs";
     match connect(url) {
@@ -176,6 +196,29 @@ mod tests {
         let role = toml::from_str("devices = ['a', 'b']\n[delivery]\ndevice = 'c'\n").unwrap();
         assert_eq!(gateway_devices(&role), ["a", "b", "c"]);
         assert_eq!(gateway_devices(&toml::Table::new()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn managers_are_those_of_the_file_or_the_token_or_where_it_has_joined() {
+        let directory = tempfile::tempdir().unwrap();
+        let role = |more: &str| {
+            let text = format!("group = 'g'\nstate_dir = '{}'\n{more}", directory.path().display());
+            toml::from_str::<toml::Table>(&text).unwrap()
+        };
+        let told = |role: &toml::Table| {
+            let checks = manager_checks(None, role).into_iter();
+            checks.map(|check| format!("{} {}", check.name, check.found)).collect::<Vec<_>>().join(", ")
+        };
+        assert!(told(&role("manager = 'http://127.0.0.1:1'")).starts_with("join token none"));
+        let pin = "0a".repeat(32);
+        let token = format!("join_token = '1f.aabb.{pin}@https://127.0.0.1:1,https://127.0.0.1:2'");
+        let both = told(&role(&token));
+        assert!(both.contains("manager https://127.0.0.1:1") && both.contains("manager https://127.0.0.1:2"), "{both}");
+        assert!(told(&role(&(token + "\nmanager = 'http://127.0.0.1:3'"))).starts_with("manager http://127.0.0.1:3"));
+        let membership = r#"{"certificate":"","givenMs":0,"expiresMs":0,"roots":[],"managers":["http://127.0.0.1:4"]}"#;
+        std::fs::write(directory.path().join("membership.json"), membership).unwrap();
+        assert!(told(&role("join_token_file = '/nowhere'")).starts_with("manager http://127.0.0.1:4"));
+        assert_eq!(told(&toml::Table::new()), "");
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl LoginArgs {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<()> {
         let credential = self.read()?;
         let trust = credential.pin.map(Trust::Pin);
-        let manager = credential.managers.first().context("a token names a manager")?.clone();
+        let manager = credential.managers.join(",");
         let access = Access { manager, trust, token: Some(credential.bearer()), ..Access::default() };
         let client = ApiClient::open(&access)?;
         let known = client.whoami().await?;

@@ -68,7 +68,7 @@ impl Context {
         let credential: Credential = self.token.parse().ok()?;
         let roots = (!self.roots.is_empty()).then(|| Trust::Roots(self.roots.clone()));
         let trust = roots.or(credential.pin.map(Trust::Pin));
-        let (manager, token) = (credential.managers.first()?.clone(), Some(credential.bearer()));
+        let (manager, token) = (credential.managers.join(","), Some(credential.bearer()));
         Some(Access { manager, trust, token, ..Access::default() })
     }
 }

@@ -1,13 +1,14 @@
 //! Requests and answers: paths, pages, problems and time limits.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use persona_core::wire::agent::ROOTS_HEADER;
 use persona_core::wire::api::{AssignmentView, Page};
 use persona_core::wire::reach::OVERRIDE_HEADER;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder, Response, Url};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,13 +25,16 @@ const SOCKET_SCHEME: &str = "unix:";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A question is answered within this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// While another manager takes the lead, a question is asked anew for at most this long.
+const TAKE_OVER_TIME_MAX: Duration = Duration::from_secs(10);
 /// A list has at most this many pages; a manager that gives more is broken.
 const PAGE_COUNT_MAX: usize = 100_000;
 
 /// Where a manager is, how it is told from others, and as whom it is asked.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// `https://HOST:PORT`, `unix:PATH` of a manager's own socket, or `http://HOST:PORT`.
+    /// `https://HOST:PORT`, `unix:PATH` of a manager's own socket, or `http://HOST:PORT`; several managers of one fleet with
+    /// commas between them.
     pub manager: String,
     /// What the manager's certificate must verify under.
     pub trust: Option<Trust>,
@@ -40,11 +44,13 @@ pub struct Access {
     pub override_reach: Option<String>,
 }
 
-/// A client of one manager.
+/// A client of a fleet's managers: of one until it cannot be reached, then of the next.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
-    base: Url,
-    /// Where it is, as people wrote it.
+    bases: Vec<Url>,
+    /// Which of them is asked.
+    current: Arc<AtomicUsize>,
+    /// Where they are, as people wrote it.
     place: String,
     pub(super) http: reqwest::Client,
     /// The digest of the roots that it shall trust, as the manager last said.
@@ -69,23 +75,21 @@ impl ApiClient {
         let invalid = || ClientError::Url(place.clone());
         // A proxy of the environment is for the internet; the manager is in a private network.
         let mut builder = plain_http().connect_timeout(CONNECT_TIMEOUT);
-        let base = match place.strip_prefix(SOCKET_SCHEME) {
+        let bases = match place.strip_prefix(SOCKET_SCHEME) {
             Some(path) if path.starts_with('/') => {
                 builder = builder.unix_socket(path);
-                Url::parse("http://localhost").expect("a constant that is a URL")
+                vec![Url::parse("http://localhost").expect("a constant that is a URL")]
             }
-            _ => Url::parse(&place).map_err(|_| invalid())?,
+            _ => place.split(',').map(base_of).collect::<Option<_>>().ok_or_else(invalid)?,
         };
-        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.cannot_be_a_base() {
-            return Err(invalid());
-        }
-        if base.scheme() == "https" {
+        if bases.iter().any(|base| base.scheme() == "https") {
             let trust = access.trust.as_ref().ok_or_else(|| ClientError::NoTrust(place.clone()))?;
             builder = builder.tls_backend_preconfigured(trust.client_config(None, &["h2", "http/1.1"])?);
         }
         let mut headers = HeaderMap::new();
         if let Some(token) = &access.token {
-            if base.scheme() == "http" && !place.starts_with(SOCKET_SCHEME) && !is_loopback(&base) {
+            let is_overheard = |base: &Url| base.scheme() == "http" && !is_loopback(base);
+            if !place.starts_with(SOCKET_SCHEME) && bases.iter().any(is_overheard) {
                 return Err(ClientError::PlainToken(place));
             }
             headers.extend(bearer(token)?);
@@ -95,7 +99,7 @@ impl ApiClient {
             headers.insert(OVERRIDE_HEADER, reason);
         }
         let http = builder.default_headers(headers).build().map_err(|_| invalid())?;
-        Ok(Self { base, place, http, roots_digest: Arc::default() })
+        Ok(Self { bases, current: Arc::default(), place, http, roots_digest: Arc::default() })
     }
 
     /// The digest of the roots that whoever asks shall trust ([`ROOTS_HEADER`]), as the manager last said.
@@ -103,8 +107,12 @@ impl ApiClient {
         self.roots_digest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn base(&self) -> &Url {
+        &self.bases[self.current.load(Ordering::Relaxed)]
+    }
+
     pub(super) fn url(&self, path: Path<'_>, query: Query<'_>) -> Url {
-        let mut url = self.base.clone();
+        let mut url = self.base().clone();
         // A segment's slashes are escaped, so a subject such as workload/n1/web stays one segment.
         url.path_segments_mut().expect("the base was checked").pop_if_empty().push("v1").extend(path);
         if !query.is_empty() {
@@ -172,13 +180,56 @@ impl ApiClient {
         Err(ClientError::Answer { url: self.url(path, query).into(), reason })
     }
 
+    /// Sends a request, and again while managers say that none of them leads for the moment. With a time to wait they say so
+    /// only where nothing was stored.
+    async fn execute_patiently(&self, client: &reqwest::Client, request: Request) -> Result<Response, reqwest::Error> {
+        let (mut request, mut waited) = (request, Duration::ZERO);
+        loop {
+            let again = request.try_clone();
+            let response = self.execute(client, request).await?;
+            match again.zip(wait_of(&response)) {
+                Some((again, wait)) if waited + wait <= TAKE_OVER_TIME_MAX => {
+                    tokio::time::sleep(wait).await;
+                    (request, waited) = (again, waited + wait);
+                }
+                _ => return Ok(response),
+            }
+        }
+    }
+
+    /// Sends a request to the manager that was asked last and, where no connection could be made, so that none of them has
+    /// heard of it, to each of the others.
+    async fn execute(&self, client: &reqwest::Client, request: Request) -> Result<Response, reqwest::Error> {
+        let mut request = request;
+        for _ in 1..self.bases.len() {
+            let Some(again) = request.try_clone() else { break };
+            match client.execute(request).await {
+                Err(error) if error.is_connect() => request = self.at_the_next_manager(again),
+                outcome => return outcome,
+            }
+        }
+        client.execute(request).await
+    }
+
+    fn at_the_next_manager(&self, mut request: Request) -> Request {
+        let without_slash = |base: &Url| base.as_str().trim_end_matches('/').to_owned();
+        let rest_behind = |base: &Url| request.url().as_str().strip_prefix(&without_slash(base)).map(str::to_owned);
+        let asked = self.bases.iter().enumerate().find_map(|(index, base)| Some((index, rest_behind(base)?)));
+        let (index, rest) = asked.expect("a request goes to one of the bases");
+        let next = (index + 1) % self.bases.len();
+        self.current.store(next, Ordering::Relaxed);
+        let url = format!("{}{rest}", without_slash(&self.bases[next]));
+        *request.url_mut() = Url::parse(&url).expect("a base and a path are a URL");
+        request
+    }
+
     /// Sends a request; an answer that is no success becomes the error that it is.
     pub(super) async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable { url: self.place.clone(), source };
         let (client, request) = request.build_split();
         let request = request.map_err(unreachable)?;
         let url = request.url().to_string();
-        let response = client.execute(request).await.map_err(unreachable)?;
+        let response = self.execute_patiently(&client, request).await.map_err(unreachable)?;
         if let Some(digest) = response.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()) {
             *self.roots_digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest.to_owned());
         }
@@ -195,6 +246,18 @@ impl ApiClient {
             }
         })
     }
+}
+
+/// How long whoever cannot serve for the moment wants to be left alone.
+fn wait_of(response: &Response) -> Option<Duration> {
+    let wait = response.headers().get(RETRY_AFTER).filter(|_| response.status() == StatusCode::SERVICE_UNAVAILABLE)?;
+    wait.to_str().ok()?.parse().ok().filter(|secs| *secs > 0).map(Duration::from_secs)
+}
+
+/// Where a manager is; its path may go on.
+fn base_of(place: &str) -> Option<Url> {
+    let base = Url::parse(place.trim()).ok()?;
+    (matches!(base.scheme(), "http" | "https") && base.has_host() && !base.cannot_be_a_base()).then_some(base)
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -247,8 +310,28 @@ mod tests {
     }
 
     #[test]
+    fn a_request_goes_on_to_the_next_manager_with_all_of_its_path() {
+        let client = ApiClient::new("http://m1:1, http://m2/persona/,http://m3:3").unwrap();
+        let mut request = client.request(Method::GET, &["nodes", "n1"], &[("a", "b".into())]).build().unwrap();
+        for expected in
+            ["http://m2/persona/v1/nodes/n1?a=b", "http://m3:3/v1/nodes/n1?a=b", "http://m1:1/v1/nodes/n1?a=b"]
+        {
+            request = client.at_the_next_manager(request);
+            assert_eq!(request.url().as_str(), expected);
+        }
+    }
+
+    #[test]
     fn what_is_no_url_is_refused() {
-        for bad in ["", "127.0.0.1:7600", "ftp://m", "unix:run/persona", "http://"] {
+        for bad in [
+            "",
+            "http://m,",
+            "http://m,unix:/run/persona.sock",
+            "127.0.0.1:7600",
+            "ftp://m",
+            "unix:run/persona",
+            "http://",
+        ] {
             assert!(matches!(ApiClient::new(bad), Err(ClientError::Url(_))), "{bad}");
         }
     }

@@ -145,6 +145,14 @@ pub struct EdgeConfig {
 }
 
 impl EdgeFile {
+    fn state_dir_or_default(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/edge".into())
+    }
+
+    fn read_join_token(&self) -> Result<String, ConfigurationError> {
+        read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref(), &self.state_dir_or_default())
+    }
+
     /// Everything that a checked configuration must not have.
     pub fn mistakes(&self) -> Vec<ConfigurationError> {
         let missing = |key, flag| ConfigurationError::Missing { key, flag };
@@ -157,7 +165,7 @@ impl EdgeFile {
             self.outside.is_none().then(|| missing("outside", "--outside")),
             (!has_next_hop).then(|| missing(next_hops.0, next_hops.1)),
         ];
-        let token = read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref()).err();
+        let token = self.read_join_token().err();
         let zeros = self.capacity.into_iter().flat_map(CapacityFile::zeros);
         let zeros = zeros.map(|key| ConfigurationError::NoCapacity { key });
         keys.into_iter().flatten().chain(token).chain(zeros).collect()
@@ -179,8 +187,8 @@ impl EdgeFile {
         Ok(EdgeConfig {
             name: self.name.clone().ok_or_else(|| missing("name", "--name"))?,
             managers: split_urls(self.manager.as_deref()),
-            join_token: read_join_token(self.join_token.as_deref(), self.join_token_file.as_ref())?,
-            state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/edge".into()),
+            join_token: self.read_join_token()?,
+            state_dir: self.state_dir_or_default(),
             bpffs: self.bpffs.clone().unwrap_or_else(|| "/sys/fs/bpf/persona".into()),
             group: self.group.clone().ok_or_else(|| missing("group", "--group"))?,
             inside: self.inside.clone().ok_or_else(|| missing("inside", "--inside"))?,

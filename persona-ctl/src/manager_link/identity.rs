@@ -49,6 +49,16 @@ pub(super) struct Membership {
     pub(super) managers: Vec<String>,
 }
 
+/// URLs of the managers that whoever has this state directory has joined; none, if it has not.
+pub fn joined_managers(state_dir: &Path) -> Vec<String> {
+    membership_in(&state_dir.join("membership.json")).map(|membership| membership.managers).unwrap_or_default()
+}
+
+/// A file that is damaged is as good as none: the key or a join token buys another certificate.
+fn membership_in(path: &Path) -> Option<Membership> {
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
 /// Who this node is to the manager.
 #[derive(Debug)]
 pub(super) struct Identity {
@@ -77,8 +87,7 @@ impl Identity {
         };
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(document), &PKCS_ED25519);
         let key = key.map_err(|_| IdentityError::NotAKey(key_path))?;
-        // A file that is damaged is as good as none: the key or a join token buys another certificate.
-        let membership = std::fs::read(&membership_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let membership = membership_in(&membership_path);
         Ok(Self { key, membership_path, membership })
     }
 

@@ -15,6 +15,7 @@ mod signs;
 mod state_file;
 
 pub use client::LinkError;
+pub use identity::joined_managers;
 pub use link::{Asker, Link, LinkConfig, Reporter, start};
 pub use outbox::Outbox;
 pub use signs::Heard;

@@ -15,7 +15,7 @@ use persona_core::ids::LeaseId;
 use persona_core::wire::agent::{Report, Role};
 use persona_core::wire::api::{LeaseView, Page};
 use persona_core::wire::desired::{Frame, Item};
-use persona_manager::{Config, SealKeys, StoreLocation, start, verify_audit};
+use persona_manager::{Config, SealKeys, StoreConfig, StoreLocation, start, verify_audit};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -27,22 +27,23 @@ const KILL_COUNT_DEFAULT: usize = 10;
 /// A manager that was started must answer within this time.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
-const WRITER_COUNT: usize = 4;
+pub(crate) const WRITER_COUNT: usize = 4;
 
 /// Writers send as much as they can.
 const RATE_LIMIT: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 
 /// A manager in a process of its own.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    base: String,
+    pub(crate) base: String,
 }
 
 impl Process {
-    fn start(store: &str, port: u16, state: &Path) -> Self {
+    fn start(store: &StoreConfig, port: u16, state: &Path) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "kill::a_manager_to_be_killed"])
-            .env("PERSONA_TEST_STORE", store)
+            .env("PERSONA_TEST_STORE", store.location.to_string())
+            .env("PERSONA_TEST_SYNC", store.require_sync.to_string())
             .env("PERSONA_TEST_PORT", port.to_string())
             .env("PERSONA_TEST_STATE", state)
             .stdout(Stdio::null())
@@ -74,10 +75,10 @@ async fn a_manager_to_be_killed() {
         return;
     };
     let state_dir = Some(PathBuf::from(std::env::var("PERSONA_TEST_STATE").unwrap()));
-    let Ok(store) = store.parse::<StoreLocation>();
+    let require_sync = std::env::var("PERSONA_TEST_SYNC").is_ok_and(|value| value == "true");
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
     let config = Config {
-        store: store.into(),
+        store: StoreConfig { require_sync, ..at(&store) },
         state_dir,
         rate_limit_per_sec: RATE_LIMIT,
         report_interval_ms: 500,
@@ -87,7 +88,13 @@ async fn a_manager_to_be_killed() {
     start(config, listener, CancellationToken::new()).await.unwrap().stopped().await;
 }
 
-fn free_port() -> u16 {
+/// A store as it is configured by its place alone.
+fn at(store: &str) -> StoreConfig {
+    let Ok(location) = store.parse::<StoreLocation>();
+    location.into()
+}
+
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -99,26 +106,26 @@ fn random_below(bound: u32) -> u32 {
 
 /// What clients were told.
 #[derive(Default)]
-struct Told {
+pub(crate) struct Told {
     /// Persona → the versions that were acknowledged, and the rate in each.
-    acknowledged: BTreeMap<String, Vec<(u64, u64)>>,
+    pub(crate) acknowledged: BTreeMap<String, Vec<(u64, u64)>>,
     /// The newest event that the follower saw.
     last_event: u64,
 }
 
 /// Managers, and what everybody knows who talks to them.
-struct Scene {
-    http: reqwest::Client,
-    managers: Vec<Process>,
+pub(crate) struct Scene {
+    pub(crate) http: reqwest::Client,
+    pub(crate) managers: Vec<Process>,
     states: Vec<tempfile::TempDir>,
-    told: Arc<Mutex<Told>>,
+    pub(crate) told: Arc<Mutex<Told>>,
     node: FakeAgent,
     edge: FakeAgent,
     rate: u64,
 }
 
 impl Scene {
-    async fn new(store: &str, ports: &[u16]) -> Self {
+    pub(crate) async fn new(store: &StoreConfig, ports: &[u16]) -> Self {
         let states: Vec<_> = ports.iter().map(|_| tempfile::tempdir().unwrap()).collect();
         let mut managers = vec![Process::start(store, ports[0], states[0].path())];
         let (roots, bearer) = first_access(states[0].path()).await;
@@ -149,13 +156,13 @@ impl Scene {
     }
 
     /// Asks the last manager; it passes on what it cannot do itself.
-    async fn post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
         let url = format!("{}{path}", self.managers.last().unwrap().base);
         let answer = self.http.post(url).json(body).send().await.ok()?;
         Some((answer.status().as_u16(), answer.json().await.ok()?))
     }
 
-    async fn wait_until_it_writes(&self) {
+    pub(crate) async fn wait_until_it_writes(&self) {
         let deadline = Instant::now() + START_TIME_MAX;
         let url = format!("{}/v1/settings/probe", self.managers.last().unwrap().base);
         // What is so already: it goes the way of a change, and changes nothing.
@@ -212,7 +219,7 @@ impl Scene {
     }
 
     /// Compares what is there with what was told.
-    async fn check(&self) {
+    pub(crate) async fn check(&self) {
         let get = async |path: &str| -> Value {
             let url = format!("{}{path}", self.managers.last().unwrap().base);
             let answer = self.http.get(url).send().await.unwrap();
@@ -246,19 +253,18 @@ impl Scene {
 
 impl Scene {
     /// What was killed at any moment left a chain of events that is whole.
-    fn check_chain(&self, store: &str) {
+    pub(crate) fn check_chain(&self, store: &StoreConfig) {
         let roots = std::fs::read_to_string(self.states[0].path().join("roots.pem")).unwrap();
-        let Ok(location) = store.parse::<StoreLocation>();
+        let store = store.clone();
         // In a thread of its own: a store waits for its database.
-        let verified =
-            std::thread::spawn(move || verify_audit(&location.into(), &SealKeys::read(&roots).unwrap(), &[]));
+        let verified = std::thread::spawn(move || verify_audit(&store, &SealKeys::read(&roots).unwrap(), &[]));
         let report = verified.join().unwrap().unwrap();
         assert!(report.is_whole() && report.process_count > 1, "{report:?}");
     }
 }
 
 /// Applies a persona of its own with ever other rates, and notes what was acknowledged.
-async fn write(http: reqwest::Client, base: String, told: Arc<Mutex<Told>>, writer: usize, round: u64) {
+pub(crate) async fn write(http: reqwest::Client, base: String, told: Arc<Mutex<Told>>, writer: usize, round: u64) {
     let name = format!("w{writer}");
     for number in 1.. {
         let rate = round * 1_000_000 + number * 2 + 1; // odd: it is shown in the unit in which it is written
@@ -338,11 +344,12 @@ fn kill_count() -> usize {
 }
 
 /// One at a time: each alone keeps the machine busy.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Kills one of the managers after another, and looks each time.
 async fn endure(store: &str, manager_count: usize) {
     let _turn = TURN.lock().await;
+    let store = &at(store);
     let ports: Vec<u16> = (0..manager_count).map(|_| free_port()).collect();
     let mut scene = Scene::new(store, &ports).await;
     for round in 0..kill_count() {
@@ -387,7 +394,7 @@ async fn two_managers_on_postgres_are_killed_in_turn_and_lose_nothing() {
 async fn a_database_that_crashes_is_waited_for() {
     let Some(mut server) = tokio::task::spawn_blocking(PostgresServer::start).await.unwrap() else { return };
     let _turn = TURN.lock().await;
-    let mut scene = Scene::new(&server.url(), &[free_port(), free_port()]).await;
+    let mut scene = Scene::new(&at(&server.url()), &[free_port(), free_port()]).await;
     for _ in 0..2 {
         let base = scene.managers.last().unwrap().base.clone();
         let (http, told, rate) = (scene.http.clone(), scene.told.clone(), scene.rate);

@@ -5,6 +5,7 @@ mod fleet;
 mod kill;
 mod passed_on;
 mod postgres_server;
+mod promotion;
 mod rotated;
 #[path = "../manager/support.rs"]
 #[expect(dead_code, reason = "the tests of `manager` use the rest")]

@@ -10,9 +10,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A running server. PostgreSQL refuses to be root; then it runs as nobody.
 pub(crate) struct PostgresServer {
-    child: Child,
-    port: u16,
-    folder: tempfile::TempDir,
+    pub(crate) child: Child,
+    pub(crate) port: u16,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl PostgresServer {
@@ -26,21 +26,26 @@ impl PostgresServer {
             println!("SKIP: PostgreSQL is not on this machine; `cargo xtask setup` unpacks it");
             return None;
         };
-        let folder = tempfile::Builder::new().prefix("persona-postgres-").tempdir_in("/tmp").unwrap();
+        let folder = own_folder();
         let data = folder.path().join("data");
-        hand_over(folder.path());
         let made = as_nobody(&programs.join("initdb"))
             .args(["--auth=trust", "--username=persona", "--no-sync", "--encoding=UTF8", "--locale=C"])
             .arg(format!("--pgdata={}", data.display()))
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = run(&programs, folder.path(), port);
-        let server = Self { child, port, folder };
-        server.wait_until_it_answers();
+        let server = Self::run_in(folder);
         server.sql("CREATE DATABASE persona");
         Some(server)
+    }
+
+    /// Runs a server on the data that a folder has.
+    pub(crate) fn run_in(folder: tempfile::TempDir) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = run(&programs().unwrap(), folder.path(), port);
+        let server = Self { child, port, folder };
+        server.wait_until_it_answers();
+        server
     }
 
     /// Where the database is.
@@ -83,9 +88,11 @@ impl PostgresServer {
         }
     }
 
-    fn end(&mut self, signal: &str) {
-        // The server may have ended by itself; then there is nobody to tell.
-        let _ = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+    pub(crate) fn end(&mut self, signal: &str) {
+        // One that has ended may be somebody else by now.
+        if self.child.try_wait().unwrap().is_none() {
+            let _ = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        }
         self.child.wait().unwrap();
     }
 }
@@ -112,7 +119,7 @@ fn run(programs: &Path, folder: &Path, port: u16) -> Child {
 }
 
 /// Where the programs are: the machine's own, or those that `cargo xtask setup` unpacked.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
     let roots = [PathBuf::from("/usr/lib/postgresql"), cache.join("persona/postgresql/usr/lib/postgresql")];
@@ -127,15 +134,17 @@ fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
 }
 
-/// The folder belongs to whoever runs the server.
-fn hand_over(folder: &Path) {
+/// A folder that belongs to whoever runs the server.
+pub(crate) fn own_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("persona-postgres-").tempdir_in("/tmp").unwrap();
     if is_root() {
         const NOBODY: u32 = 65_534;
-        std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     }
+    folder
 }
 
-fn as_nobody(program: &Path) -> Command {
+pub(crate) fn as_nobody(program: &Path) -> Command {
     let mut command = match is_root() {
         true => {
             let mut command = Command::new("setpriv");

@@ -31,8 +31,17 @@ pub(super) fn tarball(program: &Path, release: &Release, out: &Path) -> Result<P
     Ok(file)
 }
 
+/// How much work goes into making the package small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// As much as there is.
+    Xz,
+    /// None, for who installs it at once.
+    None,
+}
+
 /// `persona_VERSION_ARCH.deb`.
-pub(super) fn debian(program: &Path, release: &Release, out: &Path) -> Result<PathBuf> {
+pub(super) fn debian(program: &Path, release: &Release, out: &Path, compression: Compression) -> Result<PathBuf> {
     let name = format!("persona_{}_{}.deb", release.version, release.architecture);
     let staging = out.join("staging");
     tree::empty(&staging)?;
@@ -50,7 +59,8 @@ pub(super) fn debian(program: &Path, release: &Release, out: &Path) -> Result<Pa
     tree::write(&staging.join("DEBIAN/control"), &control(release, &glibc_needed(program)?, size), 0o644)?;
     let file = out.join(&name);
     let mut command = Command::new("dpkg-deb");
-    command.args(["--build", "--root-owner-group", "-Zxz"]).arg(&staging).arg(&file);
+    let method = if compression == Compression::Xz { "-Zxz" } else { "-Znone" };
+    command.args(["--build", "--root-owner-group", method]).arg(&staging).arg(&file);
     command.env("SOURCE_DATE_EPOCH", release.epoch.to_string());
     quietly("dist-deb", &format!("packing {name}"), &mut command)?;
     tree::empty(&staging)?;

@@ -13,7 +13,7 @@ const MEMORY: &str = "4096";
 
 /// A quiet screen, and an end instead of a wait when the kernel fails. On a busy host the emulated timer is late for the
 /// check at boot. What guards against attackers or accounts for memory of the kernel costs time and is of no use here.
-const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic no_timer_check mitigations=off init_on_alloc=0 audit=0 selinux=0 apparmor=0 nokaslr random.trust_cpu=on cgroup.memory=nokmem kfence.sample_interval=0 hardened_usercopy=off randomize_kstack_offset=off";
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic no_timer_check mitigations=off init_on_alloc=0 audit=0 selinux=0 apparmor=0 nokaslr random.trust_cpu=on cgroup.memory=nokmem systemd.mask=serial-getty@ttyS0.service kfence.sample_interval=0 hardened_usercopy=off randomize_kstack_offset=off";
 
 /// Software emulation stores byte by byte what the fast string instructions clear at once on a real processor, and walks a
 /// fifth level of page tables for nothing: with both, clearing the maps of a role takes as long as verifying it.
@@ -34,6 +34,8 @@ pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Path,
     /// What it boots into.
     pub(super) image: &'a Path,
+    /// Its disk, if it has one: a file whose bytes are the disk's, which keeps what the guest writes.
+    pub(super) disk: Option<&'a Path>,
 }
 
 /// What a guest's output says.
@@ -64,9 +66,13 @@ impl Guest<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.image)
-            .args(["-append", COMMAND_LINE])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+            .args(["-append", COMMAND_LINE]);
+        if let Some(disk) = self.disk {
+            // Nobody wants to find the disk after a power cut of this machine.
+            let drive = format!("file={},format=raw,if=none,id=disk,cache=unsafe", disk.display());
+            qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"]);
+        }
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = qemu.spawn().context("qemu-system-x86_64 does not start")?;
         let report = self.follow(&mut child, limit);
         child.kill().ok(); // it has ended by itself unless something went wrong

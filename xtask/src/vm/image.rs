@@ -106,7 +106,8 @@ fn tools_archive(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-fn modules_archive(folder: &Path, kernel: &Kernel, files: &KernelFiles) -> Result<PathBuf> {
+/// The archive of a kernel's modules, with the order in which they are loaded.
+pub(super) fn modules_archive(folder: &Path, kernel: &Kernel, files: &KernelFiles) -> Result<PathBuf> {
     let mut key = String::new();
     for module in &files.modules {
         key += &fingerprint(module)?;

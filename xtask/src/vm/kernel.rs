@@ -27,8 +27,9 @@ pub(super) const KERNELS: [Kernel; 2] = [
 const TOOLS: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("xz", "xz-utils")];
 
-/// Modules that the tests use, and the features of the data plane to come.
-const MODULES: [&str; 21] = [
+/// Modules that the tests use, and a guest with a disk.
+const MODULES: [&str; 22] = [
+    "virtio_blk",
     "veth",
     "sch_ingress",
     "cls_bpf",
