@@ -331,7 +331,7 @@ pub struct SlowPathWork {
     pub expired: u64,
 }
 
-/// What one subject sent and received.
+/// What was counted of one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -340,6 +340,12 @@ pub struct SubjectCounters {
     pub subject: SubjectId,
     /// Its traffic.
     pub traffic: Traffic,
+    /// Flows that it opened under its persona, and connections opened towards it, past the persona too.
+    #[serde(default)]
+    pub opened_flows: u64,
+    /// Packets from it or for it that were dropped. Those that are nobody's yet when they are dropped are not among them.
+    #[serde(default)]
+    pub dropped_packets: u64,
 }
 
 /// Packets and inner IP bytes, both directions.

@@ -391,7 +391,7 @@ impl Agent {
         match outcome {
             Ok((drained, raw, usage)) => {
                 let since = std::mem::replace(&mut self.counted_at, Instant::now()).elapsed();
-                let used = raw.subjects.iter().map(|(number, traffic)| (*number, traffic.ingress_bytes));
+                let used = raw.subjects.iter().map(|(number, total)| (*number, total.traffic.ingress_bytes));
                 self.reconciler.demands.take(used, since, &self.reconciler.plan.shares_down);
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);

@@ -86,10 +86,14 @@ pub(crate) fn edge_health(
 
 /// Counters with the subjects' names; numbers that are no subject's any more are left out.
 pub(super) fn counters(raw: RawCounters, subjects: &BTreeMap<SubjectNumber, SubjectId>) -> Counters {
-    let named = raw
-        .subjects
-        .into_iter()
-        .filter_map(|(number, traffic)| Some(SubjectCounters { subject: subjects.get(&number)?.clone(), traffic }));
+    let named = raw.subjects.into_iter().filter_map(|(number, total)| {
+        Some(SubjectCounters {
+            subject: subjects.get(&number)?.clone(),
+            traffic: total.traffic,
+            opened_flows: total.opened_flow_count,
+            dropped_packets: total.dropped_packet_count,
+        })
+    });
     Counters {
         subjects: named.collect(),
         personas: raw.personas.into_iter().map(|(vni, traffic)| (vni.0, traffic)).collect(),

@@ -54,6 +54,7 @@ mod path;
 mod police_live;
 mod rehearsal;
 mod run;
+mod subject_counts;
 mod upgrade;
 mod watching;
 mod wipe;
