@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activate;
+pub mod alert;
 pub mod assign;
 pub mod audit;
 pub mod capacity;

@@ -22,7 +22,13 @@ const MTU_MIN_IPV6: u16 = 1_280;
 /// Ranges that one persona's bypass list may have.
 const BYPASS_COUNT_MAX: usize = 64;
 
-/// Longest time in a rule of activation.
+/// Alerts of one persona.
+const ALERT_COUNT_MAX: usize = 32;
+
+/// Longest name of an alert, bytes.
+const ALERT_NAME_LENGTH_MAX: usize = 100;
+
+/// Longest time in a rule of activation or monitoring.
 const RULE_SPAN_MAX: Span = Span(30 * 86_400_000);
 
 /// Things worth knowing about a valid persona.
@@ -73,6 +79,7 @@ impl Problems {
             self.refuse_if(package.package.trim().is_empty(), path, "write the package's name");
         }
         spec.monitoring.iter().flatten().enumerate().for_each(|(index, rule)| self.monitoring(index, rule));
+        spec.monitoring.iter().for_each(|rules| self.alert_names(rules));
         spec.activation.iter().flatten().enumerate().for_each(|(index, rule)| self.activation(index, rule));
     }
 
@@ -221,7 +228,25 @@ impl Problems {
     fn monitoring(&mut self, index: usize, rule: &MonitoringRule) {
         let path = format!("spec.monitoring[{index}]");
         self.criterion(format!("{path}.when"), &rule.when);
-        self.refuse_if(rule.raise.trim().is_empty(), format!("{path}.raise"), "write the alert's name");
+        rule.clear.iter().for_each(|clear| self.criterion(format!("{path}.clear"), clear));
+        self.span(&path, "for", rule.hold);
+        self.span(&path, "clearFor", rule.clear_hold);
+        let (name, path) = (&rule.raise, format!("{path}.raise"));
+        self.refuse_if(name.trim().is_empty(), &path, "write the alert's name");
+        let is_name = name.len() <= ALERT_NAME_LENGTH_MAX && !name.contains(char::is_control);
+        let message = format!("an alert's name is one line of at most {ALERT_NAME_LENGTH_MAX} bytes");
+        self.refuse_if(!is_name, path, message);
+    }
+
+    fn alert_names(&mut self, rules: &[MonitoringRule]) {
+        let (path, count) = ("spec.monitoring", rules.len());
+        let message = format!("{count} alerts are too many for one persona: at most {ALERT_COUNT_MAX}");
+        self.refuse_if(count > ALERT_COUNT_MAX, path, message);
+        for (index, rule) in rules.iter().enumerate() {
+            let is_known = rules[..index].iter().any(|earlier| earlier.raise == rule.raise);
+            let message = format!("{} is there twice: join the criteria with ||, or name them apart", rule.raise);
+            self.refuse_if(is_known, format!("{path}[{index}].raise"), message);
+        }
     }
 
     fn activation(&mut self, index: usize, rule: &ActivationRule) {
@@ -235,10 +260,13 @@ impl Problems {
             ("dwell", rule.dwell),
             ("staleAfter", rule.stale_after),
         ];
-        for (key, span) in spans.into_iter().filter_map(|(key, span)| Some((key, span?))) {
-            let message = format!("{span} is longer than anything waits for: write at most {RULE_SPAN_MAX}");
-            self.refuse_if(span > RULE_SPAN_MAX, format!("{path}.{key}"), message);
-        }
+        spans.into_iter().for_each(|(key, span)| self.span(&path, key, span));
+    }
+
+    fn span(&mut self, path: &str, key: &str, span: Option<Span>) {
+        let Some(span) = span else { return };
+        let message = format!("{span} is longer than anything waits for: write at most {RULE_SPAN_MAX}");
+        self.refuse_if(span > RULE_SPAN_MAX, format!("{path}.{key}"), message);
     }
 
     fn criterion(&mut self, path: String, text: &str) {

@@ -1,5 +1,5 @@
-//! The sections beside network and qos: resources; and those that this release stores but does not enforce: security,
-//! software, monitoring, activation.
+//! The sections beside network and qos: resources, monitoring and activation; and those that this release stores but does
+//! not enforce: security and software.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -138,9 +138,15 @@ pub struct SoftwarePackage {
 pub struct MonitoringRule {
     /// The criterion.
     pub when: String,
-    /// How long it must hold.
+    /// How long it must hold before the alert is raised.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub hold: Option<Span>,
+    /// The criterion for clearing the alert. Absent: when `when` no longer holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<String>,
+    /// How long that must hold. Absent: as long as `for`, at least 30s.
+    #[serde(default, rename = "clearFor", skip_serializing_if = "Option::is_none")]
+    pub clear_hold: Option<Span>,
     /// The alert's name.
     pub raise: String,
 }

@@ -8,7 +8,7 @@ use persona_core::wire::planning::PlanMode;
 use super::explain_packet::ExplainPacketArgs;
 use super::print::table_of;
 use super::switch::assignment_text;
-use super::{Output, Session, activation};
+use super::{Output, Session, activation, alerts};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -66,11 +66,13 @@ pub(super) fn tell(explanation: &Explanation) -> String {
     });
     let activation = explanation.activation.as_ref();
     let activation = activation.map(|view| format!("\n\nBy activation:\n{}", activation::told(view)));
+    let monitoring = explanation.monitoring.as_ref().map(|view| format!("\n\n{}", alerts::told(view)));
     format!(
-        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}{}\n\n{}",
+        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}{}{}\n\n{}",
         assignment_text(&explanation.assignment),
         explanation.edges.as_ref().map(|edges| format!("\n\n{}", tell_edges(edges))).unwrap_or_default(),
         activation.unwrap_or_default(),
+        monitoring.unwrap_or_default(),
         table_of(&["FIELD", "VALUE", "FROM", "BY"], fields, "no field is in force")
     )
 }

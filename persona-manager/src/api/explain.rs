@@ -38,6 +38,7 @@ pub(super) async fn explain(
         considered(&current, &who)
     });
     let edges = edges.await.map_err(Refusal::internal_from)?;
-    let activation = context.live.activations.view(&subject, context.live.clock.moment());
-    Ok(Json(Explanation { assignment, lease, lease6, considered: personas, edges, activation, effective }))
+    let (activations, now) = (&context.live.activations, context.live.clock.moment());
+    let (activation, monitoring) = (activations.view(&subject, now), activations.watch_view(&subject, now));
+    Ok(Json(Explanation { assignment, lease, lease6, considered: personas, edges, activation, monitoring, effective }))
 }

@@ -22,6 +22,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
         unassigned: Default::default(),
         behind: Vec::new(),
         rejected: Default::default(),
+        alerts: 0,
     };
     for agent in snapshot.agents.values() {
         let (count, is_up) = match &agent.details {
@@ -39,6 +40,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
         }
     }
     for subject in snapshot.subjects.values() {
+        status.alerts += subject.alerts.len() as u32;
         if let Some(reason) = &subject.unassigned {
             status.unassigned.insert(subject.subject.to_string(), reason.clone());
         }

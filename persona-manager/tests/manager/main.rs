@@ -3,6 +3,7 @@
 
 mod access;
 mod activation;
+mod alerts;
 mod api;
 mod asks;
 mod audit;

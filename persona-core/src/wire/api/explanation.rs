@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::activation::ActivationView;
+use super::alerts::MonitoringView;
 use super::subjects::{AssignmentView, LeaseView};
 use crate::ids::{EdgeName, PersonaName};
 use crate::plan::Demand;
@@ -29,6 +30,9 @@ pub struct Explanation {
     /// What criteria make of it. Absent: no persona that it may wear has rules.
     #[serde(default)]
     pub activation: Option<ActivationView>,
+    /// What it is watched for. Absent: it wears no monitoring section.
+    #[serde(default)]
+    pub monitoring: Option<MonitoringView>,
     /// Every field of the effective persona: path, value, and the persona and layer that it comes from.
     pub effective: Vec<EffectiveField>,
 }

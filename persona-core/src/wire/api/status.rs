@@ -30,6 +30,9 @@ pub struct Status {
     pub behind: Vec<String>,
     /// Nodes and edges that rejected what is published for them, with the reason.
     pub rejected: BTreeMap<String, String>,
+    /// Alerts that are raised.
+    #[serde(default)]
+    pub alerts: u32,
 }
 
 /// Something that happened.
