@@ -31,6 +31,7 @@ pub mod quota;
 pub mod reach;
 pub mod rollout;
 pub mod signal;
+pub mod software;
 pub mod trial;
 pub mod units;
 pub mod webhook;

@@ -225,6 +225,15 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             "spec.monitoring[0].when: column 16: 5 is a plain number and cannot be compared with bytes: write 512MiB",
         ),
         (
+            persona("software: [ { package: nginx, version: latest } ]"),
+            "spec.software[0].version: \"latest\" asks for no version: write one such as 1.22.1-9 behind =",
+        ),
+        (persona("software: [ { package: Nginx } ]"), "spec.software[0].package: \"Nginx\" is no package"),
+        (
+            persona("software: [ { package: nginx }, { package: nginx } ]"),
+            "spec.software[1].package: nginx is there twice",
+        ),
+        (
             persona("monitoring: [ { when: 'true', clear: 'memory.usage < 70', raise: x } ]"),
             "spec.monitoring[0].clear: column 1: memory.usage is a share from 0 to 1",
         ),

@@ -6,8 +6,11 @@ use super::check_qos::qos_hints;
 use super::network::{Assign, Family, MTU_DEFAULT, Network, Normalise, Privacy};
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
-use super::sections::{ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources};
+use super::sections::{
+    ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources, SoftwarePackage,
+};
 use crate::activate::Criterion;
+use crate::software::{Requirement, is_package_name};
 use crate::units::Span;
 
 /// Ports of an address that can be leased: all from 1,024 up.
@@ -21,6 +24,9 @@ const MTU_MIN_IPV6: u16 = 1_280;
 
 /// Ranges that one persona's bypass list may have.
 const BYPASS_COUNT_MAX: usize = 64;
+
+/// Packages of one persona.
+const PACKAGE_COUNT_MAX: usize = 256;
 
 /// Alerts of one persona.
 const ALERT_COUNT_MAX: usize = 32;
@@ -74,10 +80,7 @@ impl Problems {
         }
         let firewall = spec.security.iter().flat_map(|security| &security.firewall);
         firewall.enumerate().for_each(|(index, rule)| self.firewall(index, rule));
-        for (index, package) in spec.software.iter().flatten().enumerate() {
-            let path = format!("spec.software[{index}].package");
-            self.refuse_if(package.package.trim().is_empty(), path, "write the package's name");
-        }
+        spec.software.iter().for_each(|packages| self.software(packages));
         spec.monitoring.iter().flatten().enumerate().for_each(|(index, rule)| self.monitoring(index, rule));
         spec.monitoring.iter().for_each(|rules| self.alert_names(rules));
         spec.activation.iter().flatten().enumerate().for_each(|(index, rule)| self.activation(index, rule));
@@ -223,6 +226,21 @@ impl Problems {
         let portless = !rule.ports.is_empty() && !matches!(rule.protocol, Some(Protocol::TCP | Protocol::UDP));
         self.refuse_if(portless, format!("{path}.ports"), "ports need protocol: tcp or udp");
         self.refuse_if(rule.ports.contains(&0), format!("{path}.ports"), "port 0 does not exist: write 1 to 65535");
+    }
+
+    fn software(&mut self, packages: &[SoftwarePackage]) {
+        let (path, count) = ("spec.software", packages.len());
+        let message = format!("{count} packages are too many for one persona: at most {PACKAGE_COUNT_MAX}");
+        self.refuse_if(count > PACKAGE_COUNT_MAX, path, message);
+        for (index, SoftwarePackage { package, version }) in packages.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let message = format!("{package:?} is no package: write a name such as nginx, or libc6:amd64");
+            self.refuse_if(!is_package_name(package), format!("{path}.package"), message);
+            let is_known = packages[..index].iter().any(|earlier| earlier.package == *package);
+            self.refuse_if(is_known, format!("{path}.package"), format!("{package} is there twice"));
+            let wrong = version.as_ref().and_then(|version| version.parse::<Requirement>().err());
+            wrong.into_iter().for_each(|wrong| self.refuse_if(true, format!("{path}.version"), wrong.to_string()));
+        }
     }
 
     fn monitoring(&mut self, index: usize, rule: &MonitoringRule) {

@@ -42,7 +42,7 @@ pub struct PersonaSpec {
     /// Firewall. Stored, not enforced by this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
-    /// Packages to have. Stored, not enforced by this release.
+    /// Packages to have: what differs is told, nothing is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Vec<SoftwarePackage>>,
     /// What to watch, and which alert to raise.

@@ -1,5 +1,5 @@
-//! The sections beside network and qos: resources, monitoring and activation; and those that this release stores but does
-//! not enforce: security and software.
+//! The sections beside network and qos: resources, software, monitoring and activation; and security, which this release
+//! stores but does not enforce.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,9 +125,9 @@ pub enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SoftwarePackage {
-    /// Its name in the subject's package manager.
+    /// Its name in the subject's package manager, if need be with `:ARCHITECTURE`.
     pub package: String,
-    /// Such as `>= 1.22`. Absent: any.
+    /// Such as `>= 1.22`; one of `=`, `>=`, `<=`, `>`, `<` and a version. Absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }

@@ -12,6 +12,7 @@ use crate::units::Cidr;
 use crate::wire::conditions::Conditions;
 use crate::wire::limits::LimitReport;
 use crate::wire::signals::SampleBatch;
+use crate::wire::software::SoftwareReport;
 use crate::wire::tunnel::TunnelReport;
 
 /// The header of answers to nodes and edges, and to who comes with an access token: a digest of the roots that they shall
@@ -147,6 +148,9 @@ pub struct Report {
     /// Nodes: the limits of every workload, wanted and actual. Absent: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<LimitReport>>,
+    /// Nodes: the software of everybody who shall have some, wanted and installed. Absent: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<Vec<SoftwareReport>>,
     /// Nodes: what was measured since the last report that was taken, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<SampleBatch>,

@@ -29,6 +29,12 @@ fn tell(status: &Status) -> String {
         .chain(status.behind.iter().map(|who| format!("{who} has not acknowledged what is published for it")))
         .chain((status.alerts > 0).then(|| format!("{} alerts are raised: persona-ctl alerts", status.alerts)))
         .chain(
+            status
+                .drifted
+                .iter()
+                .map(|who| format!("{who} has not the software that it shall have: persona-ctl explain {who}")),
+        )
+        .chain(
             status.rejected.iter().map(|(who, reason)| format!("{who} rejected what is published for it: {reason}")),
         );
     let concerns: Vec<String> = concerns.map(|concern| format!("  {concern}")).collect();
@@ -55,6 +61,7 @@ mod tests {
             behind: Vec::new(),
             rejected: BTreeMap::new(),
             alerts: 0,
+            drifted: Vec::new(),
         };
         assert!(tell(&status).ends_with("all is well"));
         status.unassigned.insert("workload/n1/web".into(), "pool eu has no free block".into());

@@ -27,6 +27,7 @@ mod rollouts;
 mod room;
 mod rotation;
 mod shares;
+mod software;
 mod support;
 mod versions;
 mod web;

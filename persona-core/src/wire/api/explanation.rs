@@ -10,6 +10,7 @@ use super::subjects::{AssignmentView, LeaseView};
 use crate::ids::{EdgeName, PersonaName};
 use crate::plan::Demand;
 use crate::wire::planning::PlanMode;
+use crate::wire::software::SoftwareReport;
 
 /// `GET /v1/explain/{subject}`: how the decision came about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Explanation {
     /// What it is watched for. Absent: it wears no monitoring section.
     #[serde(default)]
     pub monitoring: Option<MonitoringView>,
+    /// Its software, wanted and installed, as its node last said. Absent: it wears no software section, or the node did not say.
+    #[serde(default)]
+    pub software: Option<SoftwareReport>,
     /// Every field of the effective persona: path, value, and the persona and layer that it comes from.
     pub effective: Vec<EffectiveField>,
 }

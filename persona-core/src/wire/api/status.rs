@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::Generation;
+use crate::ids::{Generation, SubjectId};
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Status {
     /// Alerts that are raised.
     #[serde(default)]
     pub alerts: u32,
+    /// Subjects whose software is not as wanted.
+    #[serde(default)]
+    pub drifted: Vec<SubjectId>,
 }
 
 /// Something that happened.
