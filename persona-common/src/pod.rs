@@ -58,5 +58,6 @@ pod!(
     record::RecordKey,
     share::SharedFlow,
     share::SharedKey,
+    traffic::SubjectCounts,
     traffic::TrafficCell,
 );

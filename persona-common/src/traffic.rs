@@ -1,4 +1,4 @@
-//! Packets and bytes, as the programs count them per CPU.
+//! Packets, bytes and flows, as the programs count them per CPU.
 
 /// Packets and inner IP bytes of one subject or persona. A GSO packet counts as the packets it will become.
 #[repr(C)]
@@ -15,3 +15,15 @@ pub struct TrafficCell {
 }
 
 const _: () = assert!(size_of::<TrafficCell>() == 32 && align_of::<TrafficCell>() == 8);
+
+/// What becomes of a subject's packets and flows, beside what is carried. Map `SUBJECT_COUNTS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubjectCounts {
+    /// Flows that opened: the subject's own, and connections opened towards it, past the persona too.
+    pub opened_flows: u64,
+    /// Packets from it or for it that were dropped.
+    pub dropped_packets: u64,
+}
+
+const _: () = assert!(size_of::<SubjectCounts>() == 16 && align_of::<SubjectCounts>() == 8);

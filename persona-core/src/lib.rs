@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activate;
+pub mod alert;
 pub mod assign;
 pub mod audit;
 pub mod capacity;
@@ -30,6 +31,7 @@ pub mod quota;
 pub mod reach;
 pub mod rollout;
 pub mod signal;
+pub mod software;
 pub mod trial;
 pub mod units;
 pub mod webhook;

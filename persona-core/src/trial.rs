@@ -203,6 +203,7 @@ mod tests {
                 network: None,
                 qos: SubjectQos { egress_bps, ..SubjectQos::default() },
                 resources: None,
+                software: None,
                 digest: String::new(),
             })
         };

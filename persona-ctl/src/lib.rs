@@ -24,6 +24,7 @@ pub mod replay;
 pub mod shutdown;
 pub mod signals;
 pub mod slow_path;
+pub mod software;
 pub mod supervisor;
 pub mod trace;
 pub mod trust;

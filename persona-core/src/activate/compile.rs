@@ -12,6 +12,7 @@ use super::formula::{
 use super::functions::{self, Called, WEEKDAYS};
 use super::number::{Amount, Flat, Number};
 use super::parse::parse;
+use super::story::{self, Seen};
 use super::truth::Truth;
 use crate::nearest::nearest;
 use crate::signal::{Input, Reading, Unit};
@@ -68,6 +69,21 @@ impl Criterion {
     /// What it compares, each once.
     pub fn comparisons(&self) -> &[Comparison] {
         &self.comparisons
+    }
+
+    /// The values of its sources in their order: of signals as `read` gives them, of clocks at `wall_ms`. NaN is unknown.
+    pub fn values(&self, wall_ms: u64, read: &impl Fn(&Input) -> Option<f64>) -> Vec<f64> {
+        let value = |source: &Source| match (source.input(), source.clock()) {
+            (Some(input), _) => read(input).unwrap_or(f64::NAN),
+            (None, clock) => clock.map_or(f64::NAN, |clock| clock.read(wall_ms)),
+        };
+        self.sources.iter().map(value).collect()
+    }
+
+    /// Every comparison, and what it sees with these values of the sources.
+    pub fn seen(&self, values: &[f64]) -> Vec<Seen> {
+        let value = |source: u16| values.get(usize::from(source)).copied().unwrap_or(f64::NAN);
+        self.comparisons.iter().map(|comparison| story::seen(comparison, comparison.sides(&value))).collect()
     }
 
     /// Whether it holds, with the values of its sources in their order; NaN is unknown.

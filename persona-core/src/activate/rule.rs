@@ -14,6 +14,10 @@ use crate::units::Span;
 /// How long a criterion may be unknown before `onUnknown` decides, where the rule says nothing.
 pub const STALE_AFTER_DEFAULT: Span = Span(300_000);
 
+/// How long an alert stays at least after its criterion no longer holds, where the rule says nothing: noise around a
+/// threshold raises it once.
+pub const CLEAR_HOLD_MIN: Span = Span(30_000);
+
 /// A rule's times, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -49,7 +53,7 @@ impl From<&MonitoringRule> for Timing {
     fn from(rule: &MonitoringRule) -> Self {
         Self {
             hold_ms: rule.hold.map_or(0, |span| span.0),
-            leave_hold_ms: 0,
+            leave_hold_ms: rule.clear_hold.unwrap_or(CLEAR_HOLD_MIN.max(rule.hold.unwrap_or_default())).0,
             cooldown_ms: 0,
             dwell_ms: 0,
             stale_after_ms: STALE_AFTER_DEFAULT.0,
@@ -60,7 +64,7 @@ impl From<&MonitoringRule> for Timing {
 
 /// Where a rule is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     #[default]
     Out,
     /// `when` holds, not yet long enough.
@@ -72,28 +76,28 @@ pub(super) enum Phase {
 
 /// What is remembered of a rule; times are of the steady clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct RuleState {
-    pub(super) phase: Phase,
+pub(crate) struct RuleState {
+    pub(crate) phase: Phase,
     /// Whether it was ever left, so that a cooldown counts.
     pub(super) was_left: bool,
     /// Whether its last leaving was for want of a signal.
     pub(super) left_unknown: bool,
     /// Since when the phase goes on, without the time in which the criterion was unknown.
-    pub(super) phase_ms: u64,
+    pub(crate) phase_ms: u64,
     /// When it was last entered or left.
-    pub(super) changed_ms: u64,
+    pub(crate) changed_ms: u64,
     /// Since when the deciding criterion is unknown.
-    pub(super) unknown_ms: Option<u64>,
+    pub(crate) unknown_ms: Option<u64>,
 }
 
 impl RuleState {
     /// One that comes in now.
-    pub(super) fn entered(now_ms: u64) -> Self {
+    pub(crate) fn entered(now_ms: u64) -> Self {
         Self { phase: Phase::In, phase_ms: now_ms, changed_ms: now_ms, ..Self::default() }
     }
 
     /// Whether its persona may be worn.
-    pub(super) fn is_in(&self) -> bool {
+    pub(crate) fn is_in(&self) -> bool {
         matches!(self.phase, Phase::In | Phase::Leaving)
     }
 
@@ -103,7 +107,7 @@ impl RuleState {
     }
 
     /// Takes the truths of now in. Answers when to look again although nothing changes.
-    pub(super) fn step(&mut self, timing: &Timing, enter: Truth, leave: Truth, now_ms: u64) -> Option<u64> {
+    pub(crate) fn step(&mut self, timing: &Timing, enter: Truth, leave: Truth, now_ms: u64) -> Option<u64> {
         match self.phase {
             Phase::Out | Phase::Entering => self.step_out(timing, enter, now_ms),
             // What should be entered is not left at the same time.

@@ -114,7 +114,7 @@ impl Fleet {
     }
 }
 
-fn seen(comparison: &Comparison, (left, right): (f64, f64)) -> Seen {
+pub(super) fn seen(comparison: &Comparison, (left, right): (f64, f64)) -> Seen {
     let truth = comparison.compare.of(left, right);
     let is_number = !comparison.is_flag && truth != Truth::Unknown;
     let value = match truth {
@@ -128,7 +128,7 @@ fn seen(comparison: &Comparison, (left, right): (f64, f64)) -> Seen {
 }
 
 /// `cpu.utilisation > 0.8 (0.93)` for every comparison.
-fn told(seen: &[Seen]) -> String {
+pub(crate) fn told(seen: &[Seen]) -> String {
     let one = |seen: &Seen| format!("{} ({})", seen.comparison, seen.value);
     seen.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -157,19 +157,27 @@ fn verdict(rule: &Rule, state: &RuleState, holds: Truth, seen: &[Seen], now_ms: 
             format!("holds, but cools down for {} more", Span(state.cooled_ms(timing) - now_ms))
         }
         (Phase::Entering, _) => format!("holds for {} of {}", since(state.phase_ms), Span(timing.hold_ms)),
-        (Phase::Out, Truth::Unknown) => {
-            let missing: Vec<&str> =
-                seen.iter().filter(|seen| seen.truth == Truth::Unknown).map(|seen| seen.comparison.as_str()).collect();
-            format!("cannot be told: nothing is known for {}", missing.join(", "))
-        }
+        (Phase::Out, Truth::Unknown) => missing(seen),
         (Phase::Out, _) => lost(seen),
     }
 }
 
+/// Which comparisons miss their signals.
+pub(crate) fn missing(seen: &[Seen]) -> String {
+    let unknown = seen.iter().filter(|seen| seen.truth == Truth::Unknown);
+    let names: Vec<&str> = unknown.map(|seen| seen.comparison.as_str()).collect();
+    format!("cannot be told: nothing is known for {}", names.join(", "))
+}
+
 /// Which comparison fails, and by how much.
 fn lost(seen: &[Seen]) -> String {
-    let failing: Vec<String> = seen
-        .iter()
+    let failing = failing(seen);
+    if failing.is_empty() { "does not hold".to_owned() } else { format!("lost: {}", failing.join("; ")) }
+}
+
+/// The comparisons that fail, each with how far it is off.
+pub(crate) fn failing(seen: &[Seen]) -> Vec<String> {
+    seen.iter()
         .filter(|seen| seen.truth == Truth::False)
         .map(|seen| match seen.margin {
             Some(margin) => {
@@ -177,8 +185,7 @@ fn lost(seen: &[Seen]) -> String {
             }
             None => format!("{} is {}", seen.comparison, seen.value),
         })
-        .collect();
-    if failing.is_empty() { "does not hold".to_owned() } else { format!("lost: {}", failing.join("; ")) }
+        .collect()
 }
 
 /// Why a subject is switched, or would be.

@@ -6,8 +6,11 @@ use super::check_qos::qos_hints;
 use super::network::{Assign, Family, MTU_DEFAULT, Network, Normalise, Privacy};
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
-use super::sections::{ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources};
+use super::sections::{
+    ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources, SoftwarePackage,
+};
 use crate::activate::Criterion;
+use crate::software::{Requirement, is_package_name};
 use crate::units::Span;
 
 /// Ports of an address that can be leased: all from 1,024 up.
@@ -22,7 +25,16 @@ const MTU_MIN_IPV6: u16 = 1_280;
 /// Ranges that one persona's bypass list may have.
 const BYPASS_COUNT_MAX: usize = 64;
 
-/// Longest time in a rule of activation.
+/// Packages of one persona.
+const PACKAGE_COUNT_MAX: usize = 256;
+
+/// Alerts of one persona.
+const ALERT_COUNT_MAX: usize = 32;
+
+/// Longest name of an alert, bytes.
+const ALERT_NAME_LENGTH_MAX: usize = 100;
+
+/// Longest time in a rule of activation or monitoring.
 const RULE_SPAN_MAX: Span = Span(30 * 86_400_000);
 
 /// Things worth knowing about a valid persona.
@@ -68,11 +80,9 @@ impl Problems {
         }
         let firewall = spec.security.iter().flat_map(|security| &security.firewall);
         firewall.enumerate().for_each(|(index, rule)| self.firewall(index, rule));
-        for (index, package) in spec.software.iter().flatten().enumerate() {
-            let path = format!("spec.software[{index}].package");
-            self.refuse_if(package.package.trim().is_empty(), path, "write the package's name");
-        }
+        spec.software.iter().for_each(|packages| self.software(packages));
         spec.monitoring.iter().flatten().enumerate().for_each(|(index, rule)| self.monitoring(index, rule));
+        spec.monitoring.iter().for_each(|rules| self.alert_names(rules));
         spec.activation.iter().flatten().enumerate().for_each(|(index, rule)| self.activation(index, rule));
     }
 
@@ -218,10 +228,43 @@ impl Problems {
         self.refuse_if(rule.ports.contains(&0), format!("{path}.ports"), "port 0 does not exist: write 1 to 65535");
     }
 
+    fn software(&mut self, packages: &[SoftwarePackage]) {
+        let (path, count) = ("spec.software", packages.len());
+        let message = format!("{count} packages are too many for one persona: at most {PACKAGE_COUNT_MAX}");
+        self.refuse_if(count > PACKAGE_COUNT_MAX, path, message);
+        for (index, SoftwarePackage { package, version }) in packages.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let message = format!("{package:?} is no package: write a name such as nginx, or libc6:amd64");
+            self.refuse_if(!is_package_name(package), format!("{path}.package"), message);
+            let is_known = packages[..index].iter().any(|earlier| earlier.package == *package);
+            self.refuse_if(is_known, format!("{path}.package"), format!("{package} is there twice"));
+            let wrong = version.as_ref().and_then(|version| version.parse::<Requirement>().err());
+            wrong.into_iter().for_each(|wrong| self.refuse_if(true, format!("{path}.version"), wrong.to_string()));
+        }
+    }
+
     fn monitoring(&mut self, index: usize, rule: &MonitoringRule) {
         let path = format!("spec.monitoring[{index}]");
         self.criterion(format!("{path}.when"), &rule.when);
-        self.refuse_if(rule.raise.trim().is_empty(), format!("{path}.raise"), "write the alert's name");
+        rule.clear.iter().for_each(|clear| self.criterion(format!("{path}.clear"), clear));
+        self.span(&path, "for", rule.hold);
+        self.span(&path, "clearFor", rule.clear_hold);
+        let (name, path) = (&rule.raise, format!("{path}.raise"));
+        self.refuse_if(name.trim().is_empty(), &path, "write the alert's name");
+        let is_name = name.len() <= ALERT_NAME_LENGTH_MAX && !name.contains(char::is_control);
+        let message = format!("an alert's name is one line of at most {ALERT_NAME_LENGTH_MAX} bytes");
+        self.refuse_if(!is_name, path, message);
+    }
+
+    fn alert_names(&mut self, rules: &[MonitoringRule]) {
+        let (path, count) = ("spec.monitoring", rules.len());
+        let message = format!("{count} alerts are too many for one persona: at most {ALERT_COUNT_MAX}");
+        self.refuse_if(count > ALERT_COUNT_MAX, path, message);
+        for (index, rule) in rules.iter().enumerate() {
+            let is_known = rules[..index].iter().any(|earlier| earlier.raise == rule.raise);
+            let message = format!("{} is there twice: join the criteria with ||, or name them apart", rule.raise);
+            self.refuse_if(is_known, format!("{path}[{index}].raise"), message);
+        }
     }
 
     fn activation(&mut self, index: usize, rule: &ActivationRule) {
@@ -235,10 +278,13 @@ impl Problems {
             ("dwell", rule.dwell),
             ("staleAfter", rule.stale_after),
         ];
-        for (key, span) in spans.into_iter().filter_map(|(key, span)| Some((key, span?))) {
-            let message = format!("{span} is longer than anything waits for: write at most {RULE_SPAN_MAX}");
-            self.refuse_if(span > RULE_SPAN_MAX, format!("{path}.{key}"), message);
-        }
+        spans.into_iter().for_each(|(key, span)| self.span(&path, key, span));
+    }
+
+    fn span(&mut self, path: &str, key: &str, span: Option<Span>) {
+        let Some(span) = span else { return };
+        let message = format!("{span} is longer than anything waits for: write at most {RULE_SPAN_MAX}");
+        self.refuse_if(span > RULE_SPAN_MAX, format!("{path}.{key}"), message);
     }
 
     fn criterion(&mut self, path: String, text: &str) {

@@ -152,7 +152,10 @@ impl Document {
 }
 
 fn warning_of(section: Section) -> String {
-    format!("spec.{section} is stored, but this release does not enforce it")
+    match section {
+        Section::Software => "spec.software is looked at, and what differs is told: nothing is installed".to_owned(),
+        other => format!("spec.{other} is stored, but this release does not enforce it"),
+    }
 }
 
 /// SHA-256 of a canonical JSON value, in hex.

@@ -42,13 +42,13 @@ pub struct PersonaSpec {
     /// Firewall. Stored, not enforced by this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
-    /// Packages to have. Stored, not enforced by this release.
+    /// Packages to have: what differs is told, nothing is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Vec<SoftwarePackage>>,
-    /// What to watch. Stored, not enforced by this release.
+    /// What to watch, and which alert to raise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<Vec<MonitoringRule>>,
-    /// When to wear it. Stored, not enforced by this release.
+    /// When to wear it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Vec<ActivationRule>>,
 }
@@ -100,7 +100,7 @@ impl Section {
 
     /// Whether this release makes it true. The others are stored only, and `apply` says so.
     pub fn is_enforced(self) -> bool {
-        matches!(self, Self::Network | Self::Qos | Self::Resources | Self::Activation)
+        matches!(self, Self::Network | Self::Qos | Self::Resources | Self::Monitoring | Self::Activation)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The sections beside network and qos: resources; and those that this release stores but does not enforce: security,
-//! software, monitoring, activation.
+//! The sections beside network and qos: resources, software, monitoring and activation; and security, which this release
+//! stores but does not enforce.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,9 +125,9 @@ pub enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SoftwarePackage {
-    /// Its name in the subject's package manager.
+    /// Its name in the subject's package manager, if need be with `:ARCHITECTURE`.
     pub package: String,
-    /// Such as `>= 1.22`. Absent: any.
+    /// Such as `>= 1.22`; one of `=`, `>=`, `<=`, `>`, `<` and a version. Absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
@@ -138,9 +138,15 @@ pub struct SoftwarePackage {
 pub struct MonitoringRule {
     /// The criterion.
     pub when: String,
-    /// How long it must hold.
+    /// How long it must hold before the alert is raised.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub hold: Option<Span>,
+    /// The criterion for clearing the alert. Absent: when `when` no longer holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<String>,
+    /// How long that must hold. Absent: as long as `for`, at least 30s.
+    #[serde(default, rename = "clearFor", skip_serializing_if = "Option::is_none")]
+    pub clear_hold: Option<Span>,
     /// The alert's name.
     pub raise: String,
 }

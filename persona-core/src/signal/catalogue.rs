@@ -55,7 +55,7 @@ pub const MEASURED: &[SignalInfo] = &[
     share("memory.pressure", "share of time in which something waited for memory (PSI, some)"),
     share("memory.usage", "memory in use that cannot be dropped at once, as a share of what is permitted"),
     plain("memory.working_set", Unit::BYTES, "memory in use that cannot be dropped at once"),
-    plain("network.connections", Unit::PER_SECOND, "new connections, either way: the request rate"),
+    plain("network.connections", Unit::PER_SECOND, "flows that open, either way: the request rate"),
     plain("network.drops", Unit::PER_SECOND, "packets dropped"),
     plain("network.egress_bytes", Unit::BYTES_PER_SECOND, "inner bytes sent"),
     plain("network.egress_packets", Unit::PER_SECOND, "packets sent"),

@@ -12,6 +12,7 @@ use crate::units::Cidr;
 use crate::wire::conditions::Conditions;
 use crate::wire::limits::LimitReport;
 use crate::wire::signals::SampleBatch;
+use crate::wire::software::SoftwareReport;
 use crate::wire::tunnel::TunnelReport;
 
 /// The header of answers to nodes and edges, and to who comes with an access token: a digest of the roots that they shall
@@ -147,6 +148,9 @@ pub struct Report {
     /// Nodes: the limits of every workload, wanted and actual. Absent: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<LimitReport>>,
+    /// Nodes: the software of everybody who shall have some, wanted and installed. Absent: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<Vec<SoftwareReport>>,
     /// Nodes: what was measured since the last report that was taken, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<SampleBatch>,
@@ -331,7 +335,7 @@ pub struct SlowPathWork {
     pub expired: u64,
 }
 
-/// What one subject sent and received.
+/// What was counted of one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -340,6 +344,12 @@ pub struct SubjectCounters {
     pub subject: SubjectId,
     /// Its traffic.
     pub traffic: Traffic,
+    /// Flows that it opened under its persona, and connections opened towards it, past the persona too.
+    #[serde(default)]
+    pub opened_flows: u64,
+    /// Packets from it or for it that were dropped. Those that are nobody's yet when they are dropped are not among them.
+    #[serde(default)]
+    pub dropped_packets: u64,
 }
 
 /// Packets and inner IP bytes, both directions.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::limits::SubjectResources;
+use super::software::SubjectSoftware;
 use super::space::LeaseSpace;
 use crate::document::{Assign, EnforceAt, Filtering, Normalise, SharedScope};
 use crate::ids::{
@@ -54,6 +55,9 @@ pub struct SubjectItem {
     /// The limits in force on its instance. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Box<SubjectResources>>,
+    /// The packages that it shall have. Absent: none are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<Box<SubjectSoftware>>,
     /// SHA-256 of the effective persona's canonical form, in hex.
     pub digest: String,
 }

@@ -17,5 +17,6 @@ pub mod planning;
 pub mod reach;
 pub mod rollouts;
 pub mod signals;
+pub mod software;
 mod space;
 pub mod tunnel;

@@ -25,6 +25,7 @@ use super::report;
 use super::requests::{self, Places, RequestSocket};
 use super::telling::Telling;
 use super::trial::Trials;
+use super::workload_config::WorkloadConfig;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
 use crate::host;
 use crate::limits::{InstanceConfig, Keeper};
@@ -37,6 +38,7 @@ use crate::packet_log::{self, Follower};
 use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
 use crate::signals::{Measured, Meter};
+use crate::software;
 use crate::supervisor::{self, Supervisor};
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
@@ -100,6 +102,7 @@ struct Agent {
     said: String,
     telling: Telling,
     limits: Keeper,
+    software: software::Keeper,
     meter: Meter,
     asking: Asking,
     /// Where applications ask. None: nowhere.
@@ -131,7 +134,7 @@ impl Agent {
         let prober = start_prober(&observed, liveness, sender).context("prober cannot be started")?;
         let telling = Telling::start(&config.file, &config.bpffs, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
-        let limits = start_limits(&config, stop);
+        let (limits, software) = (start_limits(&config, stop), start_software(&config, stop));
         let meter = start_meter(&config, link.reporter(), stop);
         let serve = |path| requests::serve(path, netlink.clone(), link.asker(), stop);
         let requests = config.file.requests.socket.as_deref().map(serve).transpose()?;
@@ -158,6 +161,7 @@ impl Agent {
             said,
             telling,
             limits,
+            software,
             meter,
             asking: Asking::default(),
             requests,
@@ -279,6 +283,7 @@ impl Agent {
     /// What is measured with each interval is sent at once; what the pass at the same time saw goes with it.
     fn tell_state(&mut self, cause: Cause) {
         self.keep_limits();
+        self.look_at_software();
         let cut = lock(&self.reconciler.dataplane).take_cut();
         let cut = self.cuts.take(&cut, &self.reconciler.plan.subjects);
         self.tell(&cut);
@@ -300,6 +305,7 @@ impl Agent {
             outbox.report.edges = Some(edges);
             outbox.report.underlay_mtu = underlay_mtu;
             outbox.set_limits(self.limits.reports());
+            outbox.set_software(self.software.reports());
         };
         if is_measuring { self.link.report_next(report) } else { self.link.report_now(report) }
     }
@@ -313,6 +319,16 @@ impl Agent {
         for (workload, told) in self.limits.take_told() {
             let subject = SubjectId::Workload(self.reconciler.config.name.clone(), workload);
             self.tell(&[Note::new(told.event, subject, told.message)]);
+        }
+    }
+
+    /// What is installed is looked at for the state in force.
+    fn look_at_software(&self) {
+        if self.applied.generation != Default::default() {
+            self.software.want(report::worn_software(&self.applied));
+        }
+        for told in self.software.take_told() {
+            self.tell(&[Note::new(told.event, told.subject, told.message)]);
         }
     }
 
@@ -391,7 +407,7 @@ impl Agent {
         match outcome {
             Ok((drained, raw, usage)) => {
                 let since = std::mem::replace(&mut self.counted_at, Instant::now()).elapsed();
-                let used = raw.subjects.iter().map(|(number, traffic)| (*number, traffic.ingress_bytes));
+                let used = raw.subjects.iter().map(|(number, total)| (*number, total.traffic.ingress_bytes));
                 self.reconciler.demands.take(used, since, &self.reconciler.plan.shares_down);
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);
@@ -458,6 +474,16 @@ fn options(config: &AgentConfig, observed: &Observed) -> NodeOptions {
 
 fn start_limits(config: &AgentConfig, stop: &CancellationToken) -> Keeper {
     Keeper::start(instances_of(config), config.file.limits.clone(), &config.state_dir, stop)
+}
+
+fn start_software(config: &AgentConfig, stop: &CancellationToken) -> software::Keeper {
+    let place = |workload: &WorkloadConfig| {
+        let subject = SubjectId::Workload(config.name.clone(), workload.name().clone());
+        (subject, workload.instance().map_or(software::Place::Unknown, software::Place::Instance))
+    };
+    let host = (SubjectId::Node(config.name.clone()), software::Place::Folder("/".into()));
+    let places = config.file.workload.iter().map(place).chain([host]).collect();
+    software::Keeper::start(places, config.file.limits.clone(), stop)
 }
 
 fn start_meter(config: &AgentConfig, reporter: Reporter, stop: &CancellationToken) -> Meter {

@@ -6,6 +6,7 @@ use persona_core::ids::{EdgeNumber, SubjectId, SubjectNumber, WorkloadName};
 use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, SubjectCounters, WorkloadKind, WorkloadReport};
 use persona_core::wire::desired::{DesiredState, EdgeItem, Item, SubjectItem};
 use persona_core::wire::limits::SubjectResources;
+use persona_core::wire::software::SubjectSoftware;
 
 use super::changes::Note;
 use super::config::AgentConfig;
@@ -38,6 +39,17 @@ pub(super) fn worn_resources(state: &DesiredState) -> BTreeMap<WorkloadName, Sub
     let worn = state.items.values().filter_map(|item| match item {
         Item::Subject(SubjectItem { subject: SubjectId::Workload(_, name), resources: Some(resources), .. }) => {
             Some((name.clone(), (**resources).clone()))
+        }
+        _ => None,
+    });
+    worn.collect()
+}
+
+/// The packages that the node and every workload of a state shall have.
+pub(super) fn worn_software(state: &DesiredState) -> BTreeMap<SubjectId, SubjectSoftware> {
+    let worn = state.items.values().filter_map(|item| match item {
+        Item::Subject(SubjectItem { subject, software: Some(software), .. }) => {
+            Some((subject.clone(), (**software).clone()))
         }
         _ => None,
     });
@@ -86,10 +98,14 @@ pub(crate) fn edge_health(
 
 /// Counters with the subjects' names; numbers that are no subject's any more are left out.
 pub(super) fn counters(raw: RawCounters, subjects: &BTreeMap<SubjectNumber, SubjectId>) -> Counters {
-    let named = raw
-        .subjects
-        .into_iter()
-        .filter_map(|(number, traffic)| Some(SubjectCounters { subject: subjects.get(&number)?.clone(), traffic }));
+    let named = raw.subjects.into_iter().filter_map(|(number, total)| {
+        Some(SubjectCounters {
+            subject: subjects.get(&number)?.clone(),
+            traffic: total.traffic,
+            opened_flows: total.opened_flow_count,
+            dropped_packets: total.dropped_packet_count,
+        })
+    });
     Counters {
         subjects: named.collect(),
         personas: raw.personas.into_iter().map(|(vni, traffic)| (vni.0, traffic)).collect(),

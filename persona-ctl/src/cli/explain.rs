@@ -4,11 +4,12 @@ use clap::{Args, Subcommand};
 use persona_core::ids::SubjectId;
 use persona_core::wire::api::{Considered, ConsideredEdge, EdgeExplanation, Explanation, LeaseView};
 use persona_core::wire::planning::PlanMode;
+use persona_core::wire::software::SoftwareReport;
 
 use super::explain_packet::ExplainPacketArgs;
 use super::print::table_of;
 use super::switch::assignment_text;
-use super::{Output, Session, activation};
+use super::{Output, Session, activation, alerts};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -66,13 +67,31 @@ pub(super) fn tell(explanation: &Explanation) -> String {
     });
     let activation = explanation.activation.as_ref();
     let activation = activation.map(|view| format!("\n\nBy activation:\n{}", activation::told(view)));
+    let monitoring = explanation.monitoring.as_ref().map(|view| format!("\n\n{}", alerts::told(view)));
     format!(
-        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}{}\n\n{}",
+        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}{}{}{}\n\n{}",
         assignment_text(&explanation.assignment),
         explanation.edges.as_ref().map(|edges| format!("\n\n{}", tell_edges(edges))).unwrap_or_default(),
         activation.unwrap_or_default(),
+        monitoring.unwrap_or_default(),
+        explanation.software.as_ref().map(tell_software).unwrap_or_default(),
         table_of(&["FIELD", "VALUE", "FROM", "BY"], fields, "no field is in force")
     )
+}
+
+/// Packages, wanted and installed.
+fn tell_software(report: &SoftwareReport) -> String {
+    let reason = report.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let rows = report.packages.iter().map(|package| {
+        let wanted = package.wanted.clone().unwrap_or_else(|| "any".to_owned());
+        let installed = package.installed.clone().unwrap_or_else(|| "not installed".to_owned());
+        [package.package.clone(), wanted, installed, if package.is_as_wanted { "" } else { "drifted" }.to_owned()]
+    });
+    let head = format!("\n\nsoftware of {} is {}{reason}", report.persona, report.state);
+    if report.packages.is_empty() {
+        return head;
+    }
+    format!("{head}\n{}", table_of(&["PACKAGE", "WANTED", "INSTALLED", ""], rows, "no packages"))
 }
 
 /// What `prefer-ipv6` has come to, for a subject that asks for it.

@@ -6,6 +6,7 @@ mod access;
 mod access_tokens;
 mod activation;
 mod agent;
+mod alerts;
 mod audit;
 mod authority;
 mod binding;
@@ -156,6 +157,8 @@ enum Command {
     /// Forecasts: measure them on a history, and look how those that criteria ask for turned out.
     #[command(subcommand)]
     Forecast(forecast::ForecastCommand),
+    /// Alerts that are raised, by what personas watch for.
+    Alerts(alerts::AlertsArgs),
     /// The plan of the live fleet: who is on which edge and why, what moved, how it is planned.
     #[command(subcommand)]
     Plan(plan::PlanCommand),
@@ -271,6 +274,7 @@ impl Command {
             Self::Token(command) => command.run(&session).await,
             Self::Access(command) => command.run(&session).await,
             Self::Forecast(command) => command.run(&session).await,
+            Self::Alerts(args) => args.run(&session).await,
             Self::Webhook(command) => command.run(&session).await,
             Self::Authority(command) => command.run(&session).await,
             Self::Whoami => session.output.show(&session.client.whoami().await?, login::told),
@@ -469,6 +473,9 @@ mod tests {
             ("signal withdraw workload/n1/web external.surge", true),
             ("forecast backtest --trace t.csv --step 5m --horizon 1h --per-series", true),
             ("forecast backtest", false),
+            ("alerts", true),
+            ("alerts workload/n1/web", true),
+            ("alerts web", false),
             ("monitor", true),
             ("monitor --drops --reason no-edge --count 3 --for 10s", true),
             ("monitor --reason bad-weather", false),

@@ -27,6 +27,13 @@ fn tell(status: &Status) -> String {
         .iter()
         .map(|(subject, reason)| format!("{subject} has no network persona: {reason}"))
         .chain(status.behind.iter().map(|who| format!("{who} has not acknowledged what is published for it")))
+        .chain((status.alerts > 0).then(|| format!("{} alerts are raised: persona-ctl alerts", status.alerts)))
+        .chain(
+            status
+                .drifted
+                .iter()
+                .map(|who| format!("{who} has not the software that it shall have: persona-ctl explain {who}")),
+        )
         .chain(
             status.rejected.iter().map(|(who, reason)| format!("{who} rejected what is published for it: {reason}")),
         );
@@ -53,6 +60,8 @@ mod tests {
             unassigned: BTreeMap::new(),
             behind: Vec::new(),
             rejected: BTreeMap::new(),
+            alerts: 0,
+            drifted: Vec::new(),
         };
         assert!(tell(&status).ends_with("all is well"));
         status.unassigned.insert("workload/n1/web".into(), "pool eu has no free block".into());

@@ -5,11 +5,12 @@ use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, RolloutName, SubjectId};
 use persona_core::plan::Fleet;
 use persona_core::wire::api::{
-    AccessTokenSecret, AccessTokenView, ActivationView, Applied, Apply, AssignmentView, AuditCheckpoint, AuthorityView,
-    CapabilityRequest, DeadLetterView, DocumentView, EdgeView, EdgeWeight, EventView, Explanation, ForecastAccuracy,
-    JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken, NewWebLink, NewWebhook, NodeView, Page,
-    PersonaView, PoolView, PushSignal, Retire, Retried, RetryDeadLetters, Revoke, Rollback, Roots, Rotate, SignalsView,
-    Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WebhookSecret, WebhookView, WhoAmI, WorkloadView,
+    AccessTokenSecret, AccessTokenView, ActivationView, AlertView, Applied, Apply, AssignmentView, AuditCheckpoint,
+    AuthorityView, CapabilityRequest, DeadLetterView, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
+    ForecastAccuracy, JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken, NewWebLink, NewWebhook,
+    NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried, RetryDeadLetters, Revoke, Rollback, Roots,
+    Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WebhookSecret, WebhookView,
+    WhoAmI, WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView};
 use persona_core::wire::reach::{ReachSettings, ReachView};
@@ -393,6 +394,11 @@ impl ApiClient {
     /// What criteria make of a subject.
     pub async fn activation(&self, subject: &SubjectId) -> Result<ActivationView, ClientError> {
         self.get(&["activation", &subject.to_string()]).await
+    }
+
+    /// Alerts that are raised.
+    pub async fn alerts(&self) -> Result<Vec<AlertView>, ClientError> {
+        self.list(&["alerts"], &[]).await
     }
 
     /// How far forecasts that criteria ask for turned out to be off.

@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValue
 use aya::{Ebpf, Pod};
 use persona_common::addr::Address6;
 use persona_common::node::{SCOPE_BITS, ScopedAddress};
-use persona_common::traffic::TrafficCell;
+use persona_common::traffic::{SubjectCounts, TrafficCell};
 use persona_core::wire::agent::Traffic;
 
 use super::batch;
@@ -188,21 +188,38 @@ pub(super) fn scoped(scope: u32, (address, length): (IpAddr, u8)) -> (u32, Scope
     (SCOPE_BITS + length, ScopedAddress { scope: scope.to_be(), address })
 }
 
-/// Per-CPU traffic cells.
-pub(super) struct TrafficCells {
+/// Cells that each CPU counts in for itself.
+pub(super) struct CpuCells<V: Pod> {
     name: &'static str,
-    map: PerCpuArray<MapData, TrafficCell>,
+    map: PerCpuArray<MapData, V>,
 }
 
-impl TrafficCells {
+/// Traffic, per CPU.
+pub(super) type TrafficCells = CpuCells<TrafficCell>;
+
+impl<V: Pod + Default> CpuCells<V> {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
         Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
     }
 
+    fn of_cpus(&self, index: u32) -> Result<PerCpuValues<V>, DataplaneError> {
+        self.map.get(&index, 0).map_err(read(self.name))
+    }
+
+    /// Starts a cell anew, for whoever gets its index next.
+    pub(super) fn clear(&mut self, index: u32) -> Result<(), DataplaneError> {
+        let cpu_count = self.of_cpus(index)?.len();
+        let zeros = PerCpuValues::try_from(vec![V::default(); cpu_count])
+            .map_err(|source| written(self.name)(MapError::IoError(source)))?;
+        self.map.set(index, zeros, 0).map_err(written(self.name))
+    }
+}
+
+impl CpuCells<TrafficCell> {
     /// The sum over all CPUs.
     pub(super) fn get(&self, index: u32) -> Result<Traffic, DataplaneError> {
         let mut traffic = Traffic::default();
-        for cell in self.map.get(&index, 0).map_err(read(self.name))?.iter() {
+        for cell in self.of_cpus(index)?.iter() {
             traffic.egress_packets += cell.egress_packets;
             traffic.egress_bytes += cell.egress_bytes;
             traffic.ingress_packets += cell.ingress_packets;
@@ -210,13 +227,16 @@ impl TrafficCells {
         }
         Ok(traffic)
     }
+}
 
-    /// Starts a cell anew, for whoever gets its index next.
-    pub(super) fn clear(&mut self, index: u32) -> Result<(), DataplaneError> {
-        let cpu_count = self.map.get(&index, 0).map_err(read(self.name))?.len();
-        let zeros = PerCpuValues::try_from(vec![TrafficCell::default(); cpu_count])
-            .map_err(|source| written(self.name)(MapError::IoError(source)))?;
-        self.map.set(index, zeros, 0).map_err(written(self.name))
+impl CpuCells<SubjectCounts> {
+    /// The sum over all CPUs.
+    pub(super) fn get(&self, index: u32) -> Result<SubjectCounts, DataplaneError> {
+        let add = |sum: SubjectCounts, of: &SubjectCounts| SubjectCounts {
+            opened_flows: sum.opened_flows + of.opened_flows,
+            dropped_packets: sum.dropped_packets + of.dropped_packets,
+        };
+        Ok(self.of_cpus(index)?.iter().fold(SubjectCounts::default(), add))
     }
 }
 

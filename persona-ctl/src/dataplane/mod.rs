@@ -62,7 +62,7 @@ pub mod watch;
 mod writers;
 
 pub use coexist::Coexistence;
-pub use counters::{RawCounters, SweepSummary};
+pub use counters::{RawCounters, SubjectTotal, SweepSummary};
 pub use delivery::{DeliveryDataplane, DeliveryOptions};
 pub use departures::{Departures, HeldRate};
 pub use detach::{DetachReport, detach};

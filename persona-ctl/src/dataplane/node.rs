@@ -15,7 +15,7 @@ use persona_core::ids::{EdgeNumber, Generation, SubjectNumber, Vni};
 use super::attach;
 use super::bpffs::PinDirectory;
 use super::coexist::Coexistence;
-use super::counters::RawCounters;
+use super::counters::{RawCounters, SubjectTotal};
 use super::departures::Departures;
 use super::error::DataplaneError;
 use super::loader;
@@ -175,7 +175,13 @@ impl NodeDataplane {
     pub fn counters(&self) -> Result<RawCounters, DataplaneError> {
         let mut counters = RawCounters { drops: self.maps.drops.totals()?, ..RawCounters::default() };
         for (number, index) in self.index.subjects.iter() {
-            counters.subjects.insert(SubjectNumber(*number), self.maps.subject_traffic.get(index)?);
+            let counts = self.maps.subject_counts.get(index)?;
+            let total = SubjectTotal {
+                traffic: self.maps.subject_traffic.get(index)?,
+                opened_flow_count: counts.opened_flows,
+                dropped_packet_count: counts.dropped_packets,
+            };
+            counters.subjects.insert(SubjectNumber(*number), total);
         }
         for (vni, index) in self.index.personas.iter() {
             counters.personas.insert(Vni(*vni), self.maps.persona_traffic.get(index)?);

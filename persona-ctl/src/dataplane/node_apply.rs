@@ -82,6 +82,7 @@ impl NodeDataplane {
         if self.index.subjects.get(&subject.number.0).is_none() {
             let index = self.index.subjects.give(subject.number.0).ok_or_else(|| full("subject"))?;
             self.maps.subject_traffic.clear(index)?;
+            self.maps.subject_counts.clear(index)?;
             let cell = Subject {
                 number: subject.number.0,
                 flags: persona_common::node::SUBJECT_PRESENT,

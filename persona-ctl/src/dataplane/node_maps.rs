@@ -16,10 +16,11 @@ use persona_common::node::{
 };
 use persona_common::record::{Record, RecordKey};
 use persona_common::share::{SharedFlow, SharedKey};
+use persona_common::traffic::SubjectCounts;
 
 use super::error::DataplaneError;
 use super::index::{Indices, Runs};
-use super::maps::{Cells, DropCells, Prefixes, Table, TrafficCells};
+use super::maps::{Cells, CpuCells, DropCells, Prefixes, Table, TrafficCells};
 
 /// Every map of a node but the one for liveness. Those behind a lock are written through a shared reference.
 pub(super) struct NodeMaps {
@@ -30,6 +31,7 @@ pub(super) struct NodeMaps {
     pub(super) sources: Prefixes,
     pub(super) subjects: Cells<Subject>,
     pub(super) subject_traffic: TrafficCells,
+    pub(super) subject_counts: CpuCells<SubjectCounts>,
     pub(super) leases: Cells<Lease>,
     pub(super) cursors: Cells<u32>,
     pub(super) flows: Mutex<Table<FlowKey, FlowValue>>,
@@ -67,6 +69,7 @@ impl NodeMaps {
             sources: Prefixes::take(ebpf, "SOURCES")?,
             subjects: Cells::take(ebpf, "SUBJECTS")?,
             subject_traffic: TrafficCells::take(ebpf, "SUBJECT_TRAFFIC")?,
+            subject_counts: CpuCells::take(ebpf, "SUBJECT_COUNTS")?,
             leases: Cells::take(ebpf, "LEASES")?,
             cursors: Cells::take(ebpf, "CURSORS")?,
             flows: Mutex::new(Table::take(ebpf, "FLOWS")?),

@@ -21,7 +21,7 @@ use super::maps::{Cells, DropCells, Table};
 use super::object;
 
 /// Maps that programs write, and one that is written for them; everything else they only read.
-const WRITTEN: [&str; 21] = [
+const WRITTEN: [&str; 22] = [
     // Written here, so that this process is whoever sends.
     "CGROUPS",
     "FLOWS",
@@ -39,6 +39,7 @@ const WRITTEN: [&str; 21] = [
     "DROPS",
     "HANDED_OVER",
     "SUBJECT_TRAFFIC",
+    "SUBJECT_COUNTS",
     "PERSONA_TRAFFIC",
     "EVENTS",
     "FLOW_LOG",

@@ -146,6 +146,14 @@ fn controllers_of(root: &Path) -> Option<Vec<String>> {
     Some(text.split_whitespace().map(str::to_owned).collect())
 }
 
+/// The first process of an instance's control groups.
+pub(crate) fn first_process(places: &[Place]) -> Option<u32> {
+    places.iter().find_map(|place| {
+        let text = std::fs::read_to_string(place.folder.join("cgroup.procs")).ok()?;
+        text.lines().next()?.trim().parse().ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,6 +36,7 @@ pub(crate) use devices::disks;
 pub use docker::SOCKET as DOCKER_SOCKET;
 pub use error::LimitError;
 pub use find::{Found, find};
+pub(crate) use hierarchies::first_process;
 pub use hierarchies::{Hierarchies, Place, Version};
 pub use keeper::{Keeper, Restored, restore_everything};
 pub(crate) use measure::stalled_us;

@@ -11,6 +11,7 @@ use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Repor
 use persona_core::wire::desired::{DesiredState, Item};
 use persona_core::wire::limits::LimitReport;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
+use persona_core::wire::software::SoftwareReport;
 
 use super::known::Known;
 
@@ -23,10 +24,11 @@ const EVENT_COUNT_PER_REPORT: usize = 200;
 /// The report in the making.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
-    /// Everything but events, workloads and limits, in its newest form.
+    /// Everything but events, workloads, limits and software, in its newest form.
     pub report: Report,
     workloads: Known<Vec<WorkloadReport>>,
     limits: Known<Vec<LimitReport>>,
+    software: Known<Vec<SoftwareReport>>,
     events: VecDeque<AgentEvent>,
     /// What was measured and when, numbered.
     samples: VecDeque<(u64, Instant, SampleBatch)>,
@@ -74,10 +76,16 @@ impl Outbox {
         self.limits.set(limits);
     }
 
+    /// Says how the software of everybody who shall have some stands.
+    pub fn set_software(&mut self, software: Vec<SoftwareReport>) {
+        self.software.set(software);
+    }
+
     /// Whoever takes the next report may know nothing of this host.
     pub(super) fn tell_everything(&mut self) {
         self.workloads.forget();
         self.limits.forget();
+        self.software.forget();
     }
 
     /// Says which state is in force, from now on.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use persona_core::wire::agent::{EdgeHealth, LeaseUse, Report, SlowPathWork};
+use persona_core::wire::agent::{EdgeHealth, LeaseUse, Report, SlowPathWork, SubjectCounters};
 
 use super::snapshot::{EdgeSample, LeaseSample, LinkSample, Snapshot, SubjectSample};
 use crate::manager_link::Link;
@@ -13,7 +13,7 @@ pub fn of_report(report: &Report) -> Snapshot {
     let subjects = counters.subjects.into_iter();
     Snapshot {
         drops: counters.drops,
-        subjects: subjects.map(|it| SubjectSample { subject: it.subject.to_string(), traffic: it.traffic }).collect(),
+        subjects: subjects.map(subject).collect(),
         personas: counters.personas,
         edges: report.edges.iter().flatten().map(edge).collect(),
         leases: report.leases.iter().map(lease).collect(),
@@ -25,6 +25,12 @@ pub fn of_report(report: &Report) -> Snapshot {
         generation: report.applied.0,
         is_rejected: report.rejected.is_some(),
     }
+}
+
+fn subject(counters: SubjectCounters) -> SubjectSample {
+    let SubjectCounters { subject, traffic, opened_flows, dropped_packets } = counters;
+    let subject = subject.to_string();
+    SubjectSample { subject, traffic, opened_flow_count: opened_flows, dropped_packet_count: dropped_packets }
 }
 
 impl LinkSample {

@@ -33,13 +33,17 @@ pub struct Snapshot {
     pub is_rejected: bool,
 }
 
-/// What one subject sent and received.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What was counted of one subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubjectSample {
     /// Who, such as `workload/n1/web`.
     pub subject: String,
     /// Its traffic.
     pub traffic: Traffic,
+    /// Flows that it opened, and connections opened towards it.
+    pub opened_flow_count: u64,
+    /// Packets from it or for it that were dropped.
+    pub dropped_packet_count: u64,
 }
 
 /// What probes say of one edge.

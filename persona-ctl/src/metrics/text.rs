@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::family::{Family, Labels};
-use super::snapshot::{EdgeSample, LeaseSample, Snapshot};
+use super::snapshot::{EdgeSample, LeaseSample, Snapshot, SubjectSample};
 use super::{gateway, own_edge, standing};
 
 /// The text that a scrape gets.
@@ -41,6 +41,9 @@ impl prometheus_client::collector::Collector for Collector {
 
 fn counters(snapshot: &Snapshot) -> Vec<Family<u64>> {
     let subjects = snapshot.subjects.iter().map(|it| (("subject", it.subject.clone()), it.traffic));
+    let of_subjects = |count: fn(&SubjectSample) -> u64| {
+        snapshot.subjects.iter().map(|it| (vec![("subject", it.subject.clone())], count(it))).collect()
+    };
     let personas = snapshot.personas.iter().map(|(vni, traffic)| (("vni", vni.to_string()), *traffic));
     let named = |key: &'static str, values: &BTreeMap<String, u64>| {
         values.iter().map(|(name, count)| (vec![(key, name.clone())], *count)).collect()
@@ -63,6 +66,18 @@ fn counters(snapshot: &Snapshot) -> Vec<Family<u64>> {
             help: "Inner IP bytes of a subject",
             unit: Some(Unit::Bytes),
             samples: subjects.flat_map(bytes).collect(),
+        },
+        Family {
+            name: "subject_flows_opened",
+            help: "Flows that a subject opened, and connections opened towards it",
+            unit: None,
+            samples: of_subjects(|it| it.opened_flow_count),
+        },
+        Family {
+            name: "subject_drops",
+            help: "Packets from a subject or for it that were dropped",
+            unit: None,
+            samples: of_subjects(|it| it.dropped_packet_count),
         },
         Family {
             name: "persona_packets",
@@ -134,7 +149,7 @@ fn both_ways(label: (&'static str, String), egress: u64, ingress: u64) -> [(Labe
 
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::{InstanceSample, LinkSample, OwnEdgeSample, SubjectSample};
+    use super::super::snapshot::{InstanceSample, LinkSample, OwnEdgeSample};
     use super::*;
 
     #[test]
@@ -142,7 +157,12 @@ mod tests {
         let traffic = Traffic { egress_packets: 1, egress_bytes: 100, ingress_packets: 2, ingress_bytes: 200 };
         let snapshot = Snapshot {
             drops: [("no-edge".to_owned(), 3)].into(),
-            subjects: vec![SubjectSample { subject: "workload/n1/web".into(), traffic }],
+            subjects: vec![SubjectSample {
+                subject: "workload/n1/web".into(),
+                traffic,
+                opened_flow_count: 6,
+                dropped_packet_count: 8,
+            }],
             personas: [(42, traffic)].into(),
             edges: vec![EdgeSample {
                 edge: "e1".into(),
@@ -184,6 +204,8 @@ mod tests {
             "persona_drops_total{reason=\"no-edge\"} 3",
             "persona_subject_packets_total{subject=\"workload/n1/web\",direction=\"ingress\"} 2",
             "persona_subject_inner_bytes_total{subject=\"workload/n1/web\",direction=\"egress\"} 100",
+            "persona_subject_flows_opened_total{subject=\"workload/n1/web\"} 6",
+            "persona_subject_drops_total{subject=\"workload/n1/web\"} 8",
             "persona_persona_packets_total{vni=\"42\",direction=\"egress\"} 1",
             "persona_edge_alive{edge=\"e1\"} 1",
             "persona_edge_rtt_seconds{edge=\"e1\"} 0.001",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use persona_core::ids::{NodeName, SubjectId, WorkloadName};
-use persona_core::wire::agent::{Counters, Traffic};
+use persona_core::wire::agent::{Counters, SubjectCounters, Traffic};
 use persona_core::wire::signals::{SampleBatch, SampleRow};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -121,36 +121,52 @@ impl Round {
 
 /// What the data plane counted of each workload, and under no name of all subjects of the node together.
 fn traffic_of(node: &NodeName, counters: &Counters) -> BTreeMap<Option<WorkloadName>, Look> {
-    let mut all: BTreeMap<Option<WorkloadName>, Traffic> = BTreeMap::new();
+    let mut all: BTreeMap<Option<WorkloadName>, Totals> = BTreeMap::new();
     for subject in &counters.subjects {
         let own = match &subject.subject {
             SubjectId::Workload(of, name) if of == node => Some(Some(name.clone())),
             _ => None,
         };
         for key in own.into_iter().chain([None]) {
-            let sum = all.entry(key).or_default();
-            sum.egress_bytes += subject.traffic.egress_bytes;
-            sum.egress_packets += subject.traffic.egress_packets;
-            sum.ingress_bytes += subject.traffic.ingress_bytes;
-            sum.ingress_packets += subject.traffic.ingress_packets;
+            all.entry(key).or_default().add(subject);
         }
     }
-    let mut looks: BTreeMap<Option<WorkloadName>, Look> =
-        all.into_iter().map(|(key, traffic)| (key, look_of(&traffic))).collect();
-    // Drops are counted by reason, not by subject.
-    let drops: u64 = counters.drops.values().sum();
-    looks.entry(None).or_default().total("network.drops", Some(drops as f64));
-    looks
+    // All of the node's: many are dropped before it is known whose they are.
+    all.entry(None).or_default().drop_count = counters.drops.values().sum();
+    all.into_iter().map(|(key, totals)| (key, totals.look())).collect()
 }
 
-fn look_of(traffic: &Traffic) -> Look {
-    let mut look = Look::default();
-    look.total("network.egress_bytes", Some(traffic.egress_bytes as f64));
-    look.total("network.egress_packets", Some(traffic.egress_packets as f64));
-    look.total("network.ingress_bytes", Some(traffic.ingress_bytes as f64));
-    look.total("network.ingress_packets", Some(traffic.ingress_packets as f64));
-    look.total("network.processed_bytes", Some((traffic.egress_bytes + traffic.ingress_bytes) as f64));
-    look
+/// What was counted of some subjects together.
+#[derive(Debug, Default)]
+struct Totals {
+    traffic: Traffic,
+    opened_flow_count: u64,
+    drop_count: u64,
+}
+
+impl Totals {
+    fn add(&mut self, subject: &SubjectCounters) {
+        let (sum, more) = (&mut self.traffic, &subject.traffic);
+        sum.egress_bytes += more.egress_bytes;
+        sum.egress_packets += more.egress_packets;
+        sum.ingress_bytes += more.ingress_bytes;
+        sum.ingress_packets += more.ingress_packets;
+        self.opened_flow_count += subject.opened_flows;
+        self.drop_count += subject.dropped_packets;
+    }
+
+    fn look(&self) -> Look {
+        let (traffic, mut look) = (&self.traffic, Look::default());
+        let mut total = |signal: &'static str, count: u64| look.total(signal, Some(count as f64));
+        total("network.connections", self.opened_flow_count);
+        total("network.drops", self.drop_count);
+        total("network.egress_bytes", traffic.egress_bytes);
+        total("network.egress_packets", traffic.egress_packets);
+        total("network.ingress_bytes", traffic.ingress_bytes);
+        total("network.ingress_packets", traffic.ingress_packets);
+        total("network.processed_bytes", traffic.egress_bytes + traffic.ingress_bytes);
+        look
+    }
 }
 
 /// A column per signal that somebody has.
@@ -166,28 +182,30 @@ fn table_of(rows: BTreeMap<Option<WorkloadName>, Values>) -> SampleBatch {
 
 #[cfg(test)]
 mod tests {
-    use persona_core::wire::agent::SubjectCounters;
-
     use super::*;
 
     #[test]
     fn traffic_is_told_per_workload_and_of_the_node_as_a_whole() {
-        let counted = |subject: &str, bytes| SubjectCounters {
+        let counted = |subject: &str, bytes, opened_flows| SubjectCounters {
             subject: subject.parse().unwrap(),
             traffic: Traffic { egress_bytes: bytes, ingress_bytes: 1, ..Traffic::default() },
+            opened_flows,
+            dropped_packets: 2,
         };
-        let subjects = vec![counted("workload/n1/web", 10), counted("node/n1", 5)];
-        let counters = Counters { subjects, drops: [("no-edge".to_owned(), 3)].into(), ..Counters::default() };
+        let subjects = vec![counted("workload/n1/web", 10, 4), counted("node/n1", 5, 3)];
+        let counters = Counters { subjects, drops: [("no-edge".to_owned(), 9)].into(), ..Counters::default() };
         let looks = traffic_of(&"n1".parse().unwrap(), &counters);
         let total = |key: Option<&str>, name| {
             let look = &looks[&key.map(|key| key.parse().unwrap())];
             look.totals.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
         };
+        let names = ["network.egress_bytes", "network.processed_bytes", "network.connections", "network.drops"];
+        assert_eq!(names.map(|name| total(Some("web"), name)), [10.0, 11.0, 4.0, 2.0].map(Some));
         assert_eq!(
-            (total(Some("web"), "network.egress_bytes"), total(Some("web"), "network.drops")),
-            (Some(10.0), None)
+            names.map(|name| total(None, name)),
+            [15.0, 17.0, 7.0, 9.0].map(Some),
+            "drops of nobody are the node's"
         );
-        assert_eq!((total(None, "network.processed_bytes"), total(None, "network.drops")), (Some(17.0), Some(3.0)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use persona_ebpf::frame::Frame;
 
 use crate::maps::{self, DEVICES, SOURCES, SUBJECTS};
 use crate::records::Held;
+use crate::subject_counts::count_dropped_at;
 
 /// The sender of a packet whose source has been checked.
 #[derive(Clone, Copy)]
@@ -91,6 +92,7 @@ fn is_own(device: &Device, address: &Address6) -> bool {
 #[inline(always)]
 fn origin(device: &Device, subject_index: u64) -> Result<Origin, DropReason> {
     if subject_index == NO_SUBJECT {
+        count_dropped_at(device);
         return Err(DropReason::SourceAddress);
     }
     let subject_index = subject_index as u32;

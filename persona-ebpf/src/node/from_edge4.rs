@@ -18,8 +18,9 @@ use crate::deliver::to_subject;
 use crate::handshake::Terms;
 use crate::maps::{self, SUBJECT_TRAFFIC, SUBJECTS};
 use crate::read::read;
-use crate::receive::{self, Recipient};
+use crate::receive::{self, Place, Recipient};
 use crate::rewrite::{Side, rewrite_destination};
+use crate::subject_counts::count_dropped;
 use crate::{configured4, fragment, impair, slow_path, tell};
 
 /// A packet in the tunnel of a known edge.
@@ -52,10 +53,10 @@ fn run_here(frame: &TcContext, outer: &Outer) -> Result<i32, DropReason> {
     };
     let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     note_subject(subject.number);
-    deliver(frame, outer, &mut packet, lease, subject, recipient)
+    deliver(frame, outer, &mut packet, lease, subject, recipient).inspect_err(|_| count_dropped(lease.subject_index))
 }
 
-/// Who a packet with ports is for.
+/// Whose a packet with ports is, and who it is for.
 #[inline(always)]
 fn find(
     frame: &TcContext,
@@ -65,21 +66,35 @@ fn find(
 ) -> Result<(&'static Lease, Recipient), DropReason> {
     let mut place = receive::place(packet)?;
     let lease = place.lease;
+    let recipient = admit(frame, outer, packet, &mut place, now_secs);
+    Ok((lease, recipient.inspect_err(|_| count_dropped(lease.subject_index))?))
+}
+
+/// Who a packet with ports is for, if it is let in.
+#[inline(always)]
+fn admit(
+    frame: &TcContext,
+    outer: &Outer,
+    packet: &Packet,
+    place: &mut Place,
+    now_secs: u32,
+) -> Result<Recipient, DropReason> {
+    let lease = place.lease;
     wire::check(frame, lease.vni, outer.vni())?;
     let subject = SUBJECTS.get(lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     if packet.kind == Kind::Error {
         let remote = embedded_remote(frame, packet)?;
         let recipient = if lease.is_configured() {
-            configured4::peek(packet, remote, &place, subject, now_secs)
+            configured4::peek(packet, remote, place, subject, now_secs)
         } else {
-            receive::peek(packet, remote, &place, subject, now_secs)
+            receive::peek(packet, remote, place, subject, now_secs)
         };
-        return Ok((lease, recipient.ok_or(DropReason::NoMapping)?));
+        return recipient.ok_or(DropReason::NoMapping);
     }
     let recipient = if lease.is_configured() {
-        configured4::receive(packet, &place, subject, now_secs)?
+        configured4::receive(packet, place, subject, now_secs)?
     } else {
-        receive::receive(packet, &mut place, subject, now_secs)?
+        receive::receive(packet, place, subject, now_secs)?
     };
     if place.is_closed != 0 {
         tell::inward(frame, packet, subject, lease, &recipient);
@@ -87,7 +102,7 @@ fn find(
     if packet.part == Part::First {
         fragment::note_inward(packet, lease, place.lease_index, &recipient, now_secs);
     }
-    Ok((lease, recipient))
+    Ok(recipient)
 }
 
 /// Who the packet went to that an error embeds.

@@ -20,6 +20,7 @@ use persona_ebpf::wire;
 use crate::handshake::Terms;
 use crate::maps::{self, SUBJECT_TRAFFIC};
 use crate::records::{self, Held};
+use crate::subject_counts::count_dropped;
 use crate::{deliver, fragment6, impair, slow_path, translate6};
 
 /// A packet in the tunnel of a known edge.
@@ -38,6 +39,12 @@ fn run_apart(frame: &TcContext, outer: &Outer, packet: &mut Packet6) -> u64 {
 #[inline(always)]
 fn run_here(frame: &TcContext, outer: &Outer, packet: &mut Packet6) -> Result<i32, DropReason> {
     let held = maps::lease6(&packet.ip.destination).ok_or(DropReason::Unleased)?;
+    receive(frame, outer, packet, &held).inspect_err(|_| count_dropped(held.lease.subject_index))
+}
+
+/// A packet that is for the holder of a lease.
+#[inline(always)]
+fn receive(frame: &TcContext, outer: &Outer, packet: &mut Packet6, held: &Held) -> Result<i32, DropReason> {
     wire::check(frame, held.lease.vni, outer.vni())?;
     let subject = maps::subject(held.lease.subject_index).ok_or(DropReason::UnknownDevice)?;
     note_subject(subject.number);
@@ -47,10 +54,10 @@ fn run_here(frame: &TcContext, outer: &Outer, packet: &mut Packet6) -> Result<i3
             Some((value, _)) => value.address,
             None => return slow_path::wait_inward(frame, outer, &inner(packet)),
         },
-        (_, Kind::Error) => error(frame, packet, &held, subject, now_secs)?,
-        _ => flow(packet, &held, subject, now_secs)?,
+        (_, Kind::Error) => error(frame, packet, held, subject, now_secs)?,
+        _ => flow(packet, held, subject, now_secs)?,
     };
-    carry(frame, outer, packet, &held, subject, local)
+    carry(frame, outer, packet, held, subject, local)
 }
 
 /// A packet of a flow, or the first fragment of one.

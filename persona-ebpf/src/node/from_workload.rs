@@ -2,15 +2,27 @@
 
 use aya_ebpf::programs::TcContext;
 use persona_common::drop::DropReason;
+use persona_common::node::Device;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::bypass::bypass;
+use crate::subject_counts::count_dropped_at;
 use crate::{classify, from_workload4, from_workload6, vlan};
 
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     let device = classify::device(frame)?;
+    match untagged_kind(frame, device).inspect_err(|_| count_dropped_at(device))? {
+        ETHERTYPE_IPV4 => from_workload4::run(frame, device),
+        ETHERTYPE_IPV6 => from_workload6::run(frame, device),
+        _ => bypass(frame, device.vlan),
+    }
+}
+
+/// What the frame holds behind the device's own tag, if that may leave a workload.
+#[inline(always)]
+fn untagged_kind(frame: &TcContext, device: &Device) -> Result<u16, DropReason> {
     frame.linearise_headers();
     let mut kind = kind(frame)?;
     if !vlan::is_plain(frame, kind, device) {
@@ -18,12 +30,7 @@ pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
         frame.linearise_headers();
         kind = self::kind(frame)?;
     }
-    match kind {
-        ETHERTYPE_IPV4 => from_workload4::run(frame, device),
-        ETHERTYPE_IPV6 => from_workload6::run(frame, device),
-        ETHERTYPE_ARP => bypass(frame, device.vlan),
-        _ => Err(DropReason::EtherType),
-    }
+    if matches!(kind, ETHERTYPE_IPV4 | ETHERTYPE_IPV6 | ETHERTYPE_ARP) { Ok(kind) } else { Err(DropReason::EtherType) }
 }
 
 #[inline(always)]

@@ -30,6 +30,7 @@ use crate::path::{self, Exit};
 use crate::read::read;
 use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot, new_mapping, slot_mut};
 use crate::rewrite::rewrite_source;
+use crate::subject_counts::{count_dropped, count_dropped_at};
 use crate::towards::is_answer;
 use crate::{impair, normalise, ordinary, share, slow_path, tell};
 
@@ -66,9 +67,10 @@ impl Departure {
 #[inline(always)]
 pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
     if let Some(outcome) = ordinary::outward(frame, device) {
-        return outcome;
+        return outcome.inspect_err(|_| count_dropped_at(device));
     }
-    let ip: &Ipv4 = frame.peek(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?;
+    let ip = frame.peek::<Ipv4>(ETHERNET_LENGTH).ok_or(DropReason::Malformed);
+    let ip = ip.inspect_err(|_| count_dropped_at(device))?;
     if is_link_business(frame, ip) {
         return bypass(frame, device.vlan);
     }
@@ -79,7 +81,7 @@ pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
 /// A packet of a subject whose source has been checked.
 #[inline(always)]
 pub fn carry(frame: &TcContext, origin: &Origin) -> Result<i32, DropReason> {
-    unpack(carry_apart(frame, origin))
+    unpack(carry_apart(frame, origin)).inspect_err(|_| count_dropped(origin.subject_index))
 }
 
 /// A function of its own, for the sake of the stack.
@@ -347,6 +349,7 @@ fn refuse(frame: &TcContext, packet: &Packet, origin: &Origin, mtu: u32) -> Resu
     let source = if is_own { own_address().unwrap_or(packet.ip.destination) } else { packet.ip.destination };
     unpack(tell_sender(frame, packet, source, mtu))?;
     count_drop(reason);
+    count_dropped(origin.subject_index);
     back(frame, origin)
 }
 

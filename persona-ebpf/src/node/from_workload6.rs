@@ -27,6 +27,7 @@ use crate::fragment6;
 use crate::maps::{self, SUBJECT_TRAFFIC};
 use crate::path::{self, Exit};
 use crate::records::{self, Held};
+use crate::subject_counts::{count_dropped, count_dropped_at};
 use crate::towards::is_answer;
 use crate::{answer, impair, slow_path, tell, translate6};
 
@@ -42,7 +43,8 @@ struct Departure {
 #[inline(always)]
 pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
     // A copy: deciding what it is may move the frame.
-    let source = frame.peek::<Ipv6>(ETHERNET_LENGTH).ok_or(DropReason::Malformed)?.source;
+    let ip = frame.peek::<Ipv6>(ETHERNET_LENGTH).ok_or(DropReason::Malformed);
+    let source = ip.inspect_err(|_| count_dropped_at(device))?.source;
     if is_link_business_apart(frame) != 0 {
         return bypass(frame, device.vlan);
     }
@@ -59,12 +61,13 @@ fn is_link_business_apart(frame: &TcContext) -> u32 {
 /// A packet of a subject whose source has been checked.
 #[inline(always)]
 pub fn carry(frame: &TcContext, origin: &Origin) -> Result<i32, DropReason> {
-    match Packet6::read(frame, ETHERNET_LENGTH, Direction::Outward) {
+    let outcome = match Packet6::read(frame, ETHERNET_LENGTH, Direction::Outward) {
         Ok(packet) => unpack(carry_apart(frame, origin, packet)),
         Err(DropReason::Malformed) => Err(DropReason::Malformed),
         // What no persona carries may still be meant for somebody near.
         Err(reason) => unpack(bypass_or(frame, origin, pack(Err(reason)))),
-    }
+    };
+    outcome.inspect_err(|_| count_dropped(origin.subject_index))
 }
 
 /// A function of its own, for the sake of the stack.
@@ -212,11 +215,13 @@ fn send(frame: &TcContext, packet: &mut Packet6, origin: &Origin, departure: &De
     if packet.length_on_wire(frame) > lease.mtu as usize {
         let verdict = answer::too_big6(frame, packet, origin, lease.mtu)?;
         count_drop(DropReason::TooBig);
+        count_dropped(origin.subject_index);
         return Ok(verdict);
     }
     if packet.ip.hop_limit <= 1 {
         let verdict = answer::expired6(frame, packet, origin)?;
         count_drop(DropReason::TtlExpired);
+        count_dropped(origin.subject_index);
         return Ok(verdict);
     }
     impair::spare(origin.subject)?;

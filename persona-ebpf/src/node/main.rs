@@ -42,6 +42,7 @@ mod rewrite;
 mod room;
 mod share;
 mod slow_path;
+mod subject_counts;
 mod tell;
 mod to_workload;
 mod towards;

@@ -1,4 +1,4 @@
-//! Flows that were opened or closed, told to whoever watches. Functions of their own: their records fill the stack.
+//! Flows that were opened or closed, told to whoever watches; those that open are counted. Functions of their own: their records fill the stack.
 //!
 //! Of flows without slots only the opening is told: records hold what the end is judged by, and whoever saw them open
 //! asks for it, as for flows that fall silent.
@@ -13,6 +13,7 @@ use persona_ebpf::packet::Packet;
 use persona_ebpf::packet6::Packet6;
 
 use crate::receive::Recipient;
+use crate::subject_counts::count_opened;
 
 /// Set beside the port when the flow was opened; else it was closed.
 pub const OPENED: u32 = 1 << 16;
@@ -22,6 +23,9 @@ pub const OPENED: u32 = 1 << 16;
 pub fn outward(frame: &TcContext, packet: &Packet, subject: &Subject, lease: &Lease, port: u32) -> u32 {
     let hook = if subject.flags & SUBJECT_IS_HOST != 0 { Hook::FromHost } else { Hook::FromWorkload };
     let kind = if port & OPENED != 0 { KIND_FLOW_OPENED } else { KIND_FLOW_CLOSED };
+    if kind == KIND_FLOW_OPENED {
+        count_opened(lease.subject_index);
+    }
     tell_flow(frame, hook, kind, || FlowRecord {
         lease_id: lease.id,
         subject: subject.number,
@@ -41,6 +45,7 @@ pub fn outward(frame: &TcContext, packet: &Packet, subject: &Subject, lease: &Le
 /// Tells of a flow of IPv6 that has opened, and leaves from `outer`.
 #[inline(never)]
 pub fn opened6(frame: &TcContext, packet: &Packet6, subject: &Subject, lease: &Lease, outer: &Address6) -> u32 {
+    count_opened(lease.subject_index);
     let hook = if subject.flags & SUBJECT_IS_HOST != 0 { Hook::FromHost } else { Hook::FromWorkload };
     tell_flow(frame, hook, KIND_FLOW_OPENED, || FlowRecord {
         lease_id: lease.id,

@@ -19,6 +19,7 @@ use persona_ebpf::header::{
 use persona_ebpf::tc::skb;
 
 use crate::maps::{self, SOURCES};
+use crate::subject_counts::{count_dropped_at, count_opened};
 use crate::{classify, towards, vlan};
 
 /// Who sends to whom.
@@ -46,7 +47,7 @@ pub fn run(frame: &TcContext) -> i32 {
 #[inline(always)]
 fn tag(frame: &TcContext) -> Result<(), DropReason> {
     match classify::device(frame) {
-        Ok(device) => vlan::push_missing(frame, device.vlan),
+        Ok(device) => vlan::push_missing(frame, device.vlan).inspect_err(|_| count_dropped_at(device)),
         // Taken out of the tables a moment ago.
         Err(_) => Ok(()),
     }
@@ -64,15 +65,18 @@ fn note(frame: &TcContext) -> Option<()> {
     frame.linearise(header.l4_at + TCP_LENGTH);
     let ports: [u16; 2] = frame.read(header.l4_at)?;
     let tcp_flags = if header.protocol == TCP { frame.read::<Tcp>(header.l4_at)?.flags } else { 0 };
+    let subject_index = subject_index(frame.ifindex(), device, &header.destination)?;
     let key = RecordKey {
-        subject: maps::subject(subject_index(frame.ifindex(), device, &header.destination)?)?.number,
+        subject: maps::subject(subject_index)?.number,
         local: header.destination,
         remote: header.source,
         local_port: u16::from_be(ports[1]),
         remote_port: u16::from_be(ports[0]),
         protocol: header.protocol as u32,
     };
-    towards::note(&key, tcp_flags, maps::now_secs());
+    if towards::note(&key, tcp_flags, maps::now_secs()) {
+        count_opened(subject_index);
+    }
     Some(())
 }
 

@@ -9,22 +9,26 @@ use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 
 use crate::maps::TOWARDS;
 
-/// Notes a packet to a workload that no program of ours has let in.
+/// Notes a packet to a workload that no program of ours has let in; says whether it opens a connection, and is not one more
+/// of those that do.
 #[inline(always)]
-pub fn note(key: &RecordKey, tcp_flags: u8, now_secs: u32) {
+pub fn note(key: &RecordKey, tcp_flags: u8, now_secs: u32) -> bool {
     let is_tcp = key.protocol == TCP as u32;
     let opens = !is_tcp || tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN;
-    if let Some(record) = live(key, now_secs)
-        && !(is_tcp && opens)
-    {
-        refresh(record, tcp_flags, now_secs, 0);
-        return;
+    let mut is_open = false;
+    if let Some(record) = live(key, now_secs) {
+        if !(is_tcp && opens) {
+            refresh(record, tcp_flags, now_secs, 0);
+            return false;
+        }
+        is_open = record.flags & RECORD_CLOSING == 0;
     }
     if opens {
         let record = Record { last_seen_secs: now_secs, ..Record::default() };
         // An LRU makes room; without the entry the answer is taken for a flow of its own.
         let _ = TOWARDS.insert(key, &record, 0);
     }
+    opens && !is_open
 }
 
 /// Whether a packet of a workload answers such a connection.

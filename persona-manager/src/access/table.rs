@@ -112,6 +112,7 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("GET", "/v1/signals/{*subject}", READ),
     ("DELETE", "/v1/signals/{*subject}", REQUEST),
     ("GET", "/v1/forecasts", READ),
+    ("GET", "/v1/alerts", READ),
     ("POST", "/v1/activation", REQUEST),
     ("GET", "/v1/activation/{*subject}", READ),
     ("DELETE", "/v1/activation/{*subject}", REQUEST),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::judged::Judged;
 use super::list::{Group, List};
 use super::samples::{Measured, of_host, rows_of};
+use super::watches::{AlertTurn, Watches};
 use crate::clock;
 use crate::store::{ActivationRecord, AgentRecord, DocumentRecord, Records, SignalRecord, Snapshot, WorkloadRecord};
 use crate::tasks::assignment::subjects_of;
@@ -59,6 +60,7 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<Arc<List>, Group>,
     pub(super) subjects: BTreeMap<Key, Judged>,
     pub(super) measured: BTreeMap<Key, Measured>,
+    pub(super) watches: Watches,
     /// What the steady clock shows when the monotonic one shows 0.
     origin_ms: Option<u64>,
     /// How fast the whole fleet may change.
@@ -106,7 +108,8 @@ impl Activations {
         for (subject, measured) in rows.filter(|(subject, _)| is_known(subject)) {
             state.take(node, &subject, measured);
         }
-        state.look_at(node, now)
+        let is_due = state.look_at(node, now);
+        state.watches.look_at(node, now) || is_due
     }
 
     /// Judges everything that changed, and says what follows. What was said and not stored is said again.
@@ -119,6 +122,14 @@ impl Activations {
         turns.extend(state.judge(now));
         turns.extend(state.differences(snapshot));
         turns
+    }
+
+    /// Looks at all that personas watch, and says what becomes of their alerts. What was said and not stored is said again.
+    pub(crate) fn alerts(&self, snapshot: &Snapshot, clock: clock::Moment) -> Vec<AlertTurn> {
+        let mut state = self.lock();
+        let now = state.moment(clock);
+        let State { watches, measured, .. } = &mut *state;
+        watches.turn(snapshot, measured, now)
     }
 
     /// Forgets everything: another manager judged until now.
@@ -147,12 +158,14 @@ impl State {
     fn take(&mut self, node: &NodeName, subject: &SubjectId, measured: Measured) {
         let key = (node.clone(), subject.clone());
         if let Some(judged) = self.subjects.get_mut(&key) {
-            judged.record(&measured);
+            judged.sight.record(&measured);
         }
         if matches!(subject, SubjectId::Node(_)) {
             let host = of_host(&measured);
-            self.of_node(node).for_each(|(_, judged)| judged.record(&host));
+            self.of_node(node).for_each(|(_, judged)| judged.sight.record(&host));
+            self.watches.record_host(node, &host);
         }
+        self.watches.record(&key, &measured);
         self.measured.insert(key, measured);
     }
 
@@ -237,7 +250,7 @@ impl State {
     /// What was measured last is known under a new list too.
     fn tell_latest(&self, key: &Key, judged: &mut Judged) {
         let host = self.measured.get(&(key.0.clone(), SubjectId::Node(key.0.clone())));
-        host.map(of_host).iter().chain(self.measured.get(key)).for_each(|measured| judged.record(measured));
+        host.map(of_host).iter().chain(self.measured.get(key)).for_each(|measured| judged.sight.record(measured));
     }
 
     fn leave(&mut self, (list, index): (Arc<List>, persona_core::activate::SubjectIndex)) {
@@ -253,7 +266,7 @@ impl State {
         self.pushed = snapshot.signals.clone();
         for ((_, subject), judged) in &mut self.subjects {
             let own: Vec<&Arc<SignalRecord>> = snapshot.signals_of(subject).collect();
-            let is_changed = judged.take_pushed(&own, now);
+            let is_changed = judged.sight.take_pushed(&own, now);
             if let Some(group) = self.groups.get_mut(&judged.list).filter(|_| is_changed) {
                 judged.look(group, now.steady_ms);
             }

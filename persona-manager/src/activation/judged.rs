@@ -1,4 +1,4 @@
-//! One subject that is judged: its board, what was pushed about it, and what was decided.
+//! One subject that is judged: what is known of it, and what was decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use persona_core::activate::{Decision, Kept, Moment, SubjectIndex};
 use persona_core::document::Section;
 use persona_core::ids::{PersonaName, SubjectId};
-use persona_core::signal::{Board, Pushed, Reading, STALE_AFTER_DEFAULT_MS, SignalName};
+use persona_core::signal::Reading;
 use serde_json::{Value, json};
 
 use super::list::{Group, List};
-use super::samples::Measured;
-use crate::store::{ActivationRecord, RuleIn, SignalRecord};
+use super::sight::Sight;
+use crate::store::{ActivationRecord, RuleIn};
 
 /// A subject under a list.
 #[derive(Debug)]
@@ -21,9 +21,7 @@ pub(super) struct Judged {
     /// Its place in the list's fleet.
     pub(super) index: SubjectIndex,
     /// What is known of it.
-    pub(super) board: Board,
-    /// What was pushed and is on the board.
-    pushed: BTreeMap<SignalName, Arc<SignalRecord>>,
+    pub(super) sight: Sight,
     /// What shall be kept of it in the store.
     pub(super) decided: Option<ActivationRecord>,
     /// What its last switch rests on, for the event.
@@ -41,51 +39,23 @@ impl Judged {
         decided: Option<ActivationRecord>,
         now_ms: u64,
     ) -> Self {
-        let board = Board::new(group.inputs.iter().map(|(_, input)| input), STALE_AFTER_DEFAULT_MS);
+        let sight = Sight::new(group.inputs.iter().map(|(_, input)| input));
         let index = group.enter(subject, decided.as_ref(), now_ms);
-        let (pushed, told, held_back) = Default::default();
-        Self { list, index, board, pushed, decided, told, held_back }
+        let (told, held_back) = Default::default();
+        Self { list, index, sight, decided, told, held_back }
     }
 
     /// Goes over to another group, with its board and what it wears.
     pub(super) fn change(&mut self, group: &mut Group, list: Arc<List>, subject: &SubjectId, now_ms: u64) {
-        self.board.keep_reading(group.inputs.iter().map(|(_, input)| input));
+        self.sight.board.keep_reading(group.inputs.iter().map(|(_, input)| input));
         self.index = group.enter(subject, self.decided.as_ref(), now_ms);
         (self.list, self.held_back) = (list, None);
-    }
-
-    /// Puts on the board what is pushed now, and takes off what no longer is. Returns whether anything changed.
-    pub(super) fn take_pushed(&mut self, records: &[&Arc<SignalRecord>], now: Moment) -> bool {
-        let mut current = BTreeMap::new();
-        for record in records {
-            // Names were checked when they were pushed; one that only another release knows is read by no rule here.
-            let Ok(name) = record.name.parse::<SignalName>() else { continue };
-            current.insert(name, Arc::clone(record));
-        }
-        let is_known = |(name, record): &(&SignalName, &Arc<SignalRecord>)| self.pushed.get(*name) == Some(*record);
-        let new: Vec<_> = current.iter().filter(|pair| !is_known(pair)).collect();
-        let gone: Vec<_> = self.pushed.keys().filter(|name| !current.contains_key(*name)).cloned().collect();
-        let is_changed = !new.is_empty() || !gone.is_empty();
-        for (name, record) in new {
-            let until_ms = now.steady_ms.saturating_add(record.until_ms.saturating_sub(now.wall_ms));
-            self.board.put_pushed(name, now.steady_ms, Pushed { value: record.value, until_ms });
-        }
-        gone.iter().for_each(|name| self.board.withdraw(name));
-        self.pushed = current;
-        is_changed
-    }
-
-    /// Takes in what was measured.
-    pub(super) fn record(&mut self, measured: &Measured) {
-        for (name, value) in &measured.values {
-            self.board.record(name, measured.at_ms, *value);
-        }
     }
 
     /// Shows the fleet what the board says now.
     pub(super) fn look(&self, group: &mut Group, now_ms: u64) {
         for (source, input) in &group.inputs {
-            let value = self.board.read(input, now_ms).unwrap_or(f64::NAN);
+            let value = self.sight.board.read(input, now_ms).unwrap_or(f64::NAN);
             group.fleet.observe(self.index, *source, value);
         }
     }
@@ -137,8 +107,9 @@ impl Judged {
         };
         let forecasts = group.inputs.iter().filter_map(|(_, input)| {
             let Reading::Predicted(ahead) = input.reading else { return None };
-            let forecast = self.board.forecast(&input.signal, ahead).filter(|_| reads(&input.to_string()))?;
-            let same = self.board.accuracies().find(|(signal, span, _)| **signal == input.signal && *span == ahead);
+            let forecast = self.sight.board.forecast(&input.signal, ahead).filter(|_| reads(&input.to_string()))?;
+            let same =
+                self.sight.board.accuracies().find(|(signal, span, _)| **signal == input.signal && *span == ahead);
             let measured = same.map(|(.., measured)| measured);
             let measured = measured.filter(|measured| measured.count > 0);
             Some(json!({

@@ -4,7 +4,7 @@ use persona_core::ids::SubjectId;
 use persona_core::predict::Measured;
 use persona_core::signal::{SignalName, Unit};
 use persona_core::units::Span;
-use persona_core::wire::api::{ActivationView, ForecastAccuracy, SignalView};
+use persona_core::wire::api::{ActivationView, ForecastAccuracy, MonitoringView, SignalView};
 
 use super::activations::{Activations, Key};
 use super::judged::Judged;
@@ -33,6 +33,15 @@ impl Activations {
         })
     }
 
+    /// What its persona watches a subject for. None: it wears no monitoring section.
+    pub(crate) fn watch_view(&self, subject: &SubjectId, clock: clock::Moment) -> Option<MonitoringView> {
+        let mut state = self.lock();
+        let now = state.moment(clock);
+        let watched = state.watches.subjects.get(&key_of(subject))?;
+        let (persona, version) = (watched.persona.clone(), watched.version);
+        Some(MonitoringView { persona, version, alerts: watched.story(now) })
+    }
+
     /// How far forecasts turned out to be off, by subject, signal and time ahead.
     pub(crate) fn accuracies(&self) -> Vec<ForecastAccuracy> {
         let state = self.lock();
@@ -48,7 +57,7 @@ impl Activations {
                     persistence_error: known(measured.persistence_error),
                 }
             };
-            judged.board.accuracies().map(view).collect()
+            judged.sight.board.accuracies().map(view).collect()
         };
         state.subjects.iter().flat_map(of_subject).collect()
     }

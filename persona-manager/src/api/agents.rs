@@ -240,13 +240,14 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         || !report.drained.is_empty()
         || !report.leases.is_empty()
         || report.limits.is_some()
+        || report.software.is_some()
         || !report.samples.is_empty()
         || report.underlay_mtu.is_some()
         || report.conditions.is_some();
     let is_edge_only = report.outside_alive.is_some() || report.owned.is_some();
     match id.role {
         Role::Edge if is_node_only => Err(Refusal::invalid(
-            "workloads, drained, leases, limits, samples, underlayMtu and conditions are for nodes: leave them out",
+            "workloads, drained, leases, limits, software, samples, underlayMtu and conditions are for nodes: leave them out",
         )),
         Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
         _ if report
@@ -268,6 +269,11 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         _ if report.limits.as_ref().is_some_and(|limits| limits.len() > WORKLOAD_COUNT_MAX) => Err(Refusal::invalid(
             format!("limits has more entries than a node may have workloads, {WORKLOAD_COUNT_MAX}"),
         )),
+        _ if report.software.as_ref().is_some_and(|software| software.len() > WORKLOAD_COUNT_MAX + 1) => {
+            Err(Refusal::invalid(format!(
+                "software has more entries than a node and the workloads that it may have, {WORKLOAD_COUNT_MAX}"
+            )))
+        }
         _ if report.samples.len() > SAMPLE_BATCH_COUNT_MAX => Err(Refusal::invalid(format!(
             "samples has {} batches: send at most {SAMPLE_BATCH_COUNT_MAX}",
             report.samples.len()

@@ -26,6 +26,7 @@ pub(super) async fn explain(
     let outfit = context.assigner.explain(&snapshot, &subject);
     let node = context.live.agents().get(&AgentId::node(subject.node())).cloned();
     let assignment = views::assignment(&snapshot, &subject, node.as_ref(), false);
+    let software = node.iter().flat_map(|node| &node.software).find(|it| it.subject == subject).cloned();
     let lease_of = |id: Option<LeaseId>| {
         id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_ref()))
     };
@@ -38,6 +39,17 @@ pub(super) async fn explain(
         considered(&current, &who)
     });
     let edges = edges.await.map_err(Refusal::internal_from)?;
-    let activation = context.live.activations.view(&subject, context.live.clock.moment());
-    Ok(Json(Explanation { assignment, lease, lease6, considered: personas, edges, activation, effective }))
+    let (activations, now) = (&context.live.activations, context.live.clock.moment());
+    let (activation, monitoring) = (activations.view(&subject, now), activations.watch_view(&subject, now));
+    Ok(Json(Explanation {
+        assignment,
+        lease,
+        lease6,
+        considered: personas,
+        edges,
+        activation,
+        monitoring,
+        software,
+        effective,
+    }))
 }

@@ -3,6 +3,7 @@
 mod access_tokens;
 mod activation;
 mod agents;
+mod alerts;
 mod apply;
 mod ask;
 mod audit;
@@ -149,6 +150,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(signals::push))
         .routes(routes!(signals::list, signals::withdraw))
         .routes(routes!(activation::accuracy))
+        .routes(routes!(alerts::list))
         .routes(routes!(activation::trigger))
         .routes(routes!(activation::status, activation::release))
         .routes(routes!(explain::explain))

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use persona_core::wire::api::Status;
+use persona_core::wire::software::SoftwareState;
 
 use crate::context::Context;
 use crate::store::{AgentDetails, EdgeState};
@@ -22,6 +23,8 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
         unassigned: Default::default(),
         behind: Vec::new(),
         rejected: Default::default(),
+        alerts: 0,
+        drifted: Vec::new(),
     };
     for agent in snapshot.agents.values() {
         let (count, is_up) = match &agent.details {
@@ -34,11 +37,15 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
         if reported.is_none_or(|reported| reported.applied < published(&snapshot, &agent.id)) {
             status.behind.push(agent.id.to_string());
         }
+        let software = reported.iter().flat_map(|reported| &reported.software);
+        let drifted = software.filter(|it| it.state == SoftwareState::Drifted);
+        status.drifted.extend(drifted.map(|it| it.subject.clone()));
         if let Some(rejection) = reported.and_then(|reported| reported.rejected.as_ref()) {
             status.rejected.insert(agent.id.to_string(), rejection.reason.clone());
         }
     }
     for subject in snapshot.subjects.values() {
+        status.alerts += subject.alerts.len() as u32;
         if let Some(reason) = &subject.unassigned {
             status.unassigned.insert(subject.subject.to_string(), reason.clone());
         }

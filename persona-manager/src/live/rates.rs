@@ -104,7 +104,8 @@ mod tests {
 
     fn counters(count: u64) -> Counters {
         let traffic = Traffic { egress_packets: count, ingress_bytes: count * 100, ..Traffic::default() };
-        let subject = SubjectCounters { subject: "workload/n1/web".parse().unwrap(), traffic };
+        let subject = "workload/n1/web".parse().unwrap();
+        let subject = SubjectCounters { subject, traffic, opened_flows: 0, dropped_packets: 0 };
         Counters {
             subjects: vec![subject],
             personas: [(7, traffic)].into(),

@@ -43,6 +43,7 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         requested_by: None,
         triggered: None,
         activation: None,
+        alerts: Default::default(),
         sections: Default::default(),
         target: None,
         unassigned: None,

@@ -15,8 +15,8 @@ use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
 use super::{
-    activation, clock_steps, desired, exhaustion, health, holding, leases, pool_history, recovery, removal, shares,
-    tell, wear,
+    activation, alerts, clock_steps, desired, exhaustion, health, holding, leases, pool_history, recovery, removal,
+    shares, tell, wear,
 };
 use crate::clock::now_ms;
 use crate::config::Config;
@@ -94,6 +94,7 @@ impl Assigner {
         activation::advance(draft, &self.live);
         rollouts::advance(draft, &reports, &mut self.live.rollouts());
         let outfits = assign_all(draft, &reports);
+        alerts::advance(draft, &self.live);
         leases::advance(draft, &reports, self.probe(draft.state()));
         exhaustion::note(draft, &reports);
         pool_history::note(draft);

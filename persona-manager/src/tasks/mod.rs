@@ -3,6 +3,7 @@
 //! `driver` says when; the others say what. All run inside the store's writer, on the draft of the next snapshot.
 
 mod activation;
+mod alerts;
 pub(crate) mod assignment;
 pub(crate) mod audit;
 mod clock_steps;

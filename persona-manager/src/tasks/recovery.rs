@@ -327,6 +327,7 @@ fn keep_item(draft: &mut Draft, item: &SubjectItem) {
         requested_by: None,
         triggered: None,
         activation: None,
+        alerts: BTreeMap::new(),
         sections: Default::default(),
         target: None,
         unassigned: None,

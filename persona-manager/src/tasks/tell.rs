@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use persona_core::compose::{Effective, Layer, Origin};
-use persona_core::document::{Family, Impair, Network, Section};
+use persona_core::document::{Family, Impair, Network, Section, SoftwarePackage};
 use persona_core::ids::{EdgeName, GroupName};
 use persona_core::units::{BitRate, Span};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
 use persona_core::wire::limits::SubjectResources;
+use persona_core::wire::software::{SubjectSoftware, WantedPackage};
 use serde_json::json;
 
 use super::wear::{Outfit, TRIGGERED};
@@ -119,6 +120,7 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
         network,
         qos: qos_of(effective),
         resources: resources_of(effective),
+        software: software_of(effective),
         digest: effective.digest(),
     }
 }
@@ -175,6 +177,14 @@ fn resources_of(effective: &Effective) -> Option<Box<SubjectResources>> {
     let (resources, origin) = effective.sections.resources.as_ref().zip(effective.origins.get(&Section::Resources))?;
     let (persona, version) = (origin.persona.clone(), origin.version);
     Some(Box::new(SubjectResources { persona, version, limits: resources.into() }))
+}
+
+/// The packages that a subject shall have, with the persona that asks for them.
+fn software_of(effective: &Effective) -> Option<Box<SubjectSoftware>> {
+    let (packages, origin) = effective.sections.software.as_ref().zip(effective.origins.get(&Section::Software))?;
+    let wanted = |it: &SoftwarePackage| WantedPackage { package: it.package.clone(), version: it.version.clone() };
+    let packages = packages.iter().map(wanted).collect();
+    Some(Box::new(SubjectSoftware { persona: origin.persona.clone(), version: origin.version, packages }))
 }
 
 #[cfg(test)]

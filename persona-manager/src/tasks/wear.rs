@@ -278,6 +278,7 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         requested_by: None,
         triggered: None,
         activation: None,
+        alerts: BTreeMap::new(),
         sections: BTreeMap::new(),
         target: None,
         unassigned: None,

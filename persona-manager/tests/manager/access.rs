@@ -99,6 +99,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /v1/signals/{subject}", "vouad"),
     ("DELETE /v1/signals/{subject}", "oad"),
     ("GET /v1/forecasts", "vouad"),
+    ("GET /v1/alerts", "vouad"),
     ("POST /v1/activation", "oad"),
     ("GET /v1/activation/{subject}", "vouad"),
     ("DELETE /v1/activation/{subject}", "oad"),

@@ -3,6 +3,7 @@
 
 mod access;
 mod activation;
+mod alerts;
 mod api;
 mod asks;
 mod audit;
@@ -26,6 +27,7 @@ mod rollouts;
 mod room;
 mod rotation;
 mod shares;
+mod software;
 mod support;
 mod versions;
 mod web;

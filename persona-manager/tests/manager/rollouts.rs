@@ -128,8 +128,12 @@ impl World {
 /// A thousand packets a turn, both ways, of each subject.
 fn counted(node: &FakeAgent, turns: u64, dropped: u64) -> Counters {
     let traffic = Traffic { egress_packets: turns * 500, ingress_packets: turns * 500, ..Traffic::default() };
-    let subject =
-        |number| SubjectCounters { subject: format!("workload/{}/w{number}", node.name).parse().unwrap(), traffic };
+    let subject = |number| SubjectCounters {
+        subject: format!("workload/{}/w{number}", node.name).parse().unwrap(),
+        traffic,
+        opened_flows: 0,
+        dropped_packets: 0,
+    };
     Counters {
         subjects: (0..WORKLOADS_EACH).map(subject).collect(),
         personas: [(1, traffic)].into(),

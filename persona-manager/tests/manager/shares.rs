@@ -60,7 +60,10 @@ impl World {
             }
             let subject = format!("workload/n{}/web", index + 1).parse().unwrap();
             let traffic = Traffic { egress_bytes: self.sent[index], ..Traffic::default() };
-            let counters = Counters { subjects: vec![SubjectCounters { subject, traffic }], ..Counters::default() };
+            let counters = Counters {
+                subjects: vec![SubjectCounters { subject, traffic, opened_flows: 0, dropped_packets: 0 }],
+                ..Counters::default()
+            };
             self.nodes[index].report(Report { counters: Some(counters), ..Report::default() }).await;
         }
         let sum: u64 = (0..self.nodes.len()).map(|index| self.told(index).0).sum();

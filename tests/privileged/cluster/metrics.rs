@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use persona_core::wire::api::SignalsView;
 use persona_tests::findings::Findings;
 use persona_tests::netns::Namespace;
 use persona_tests::steps::{SUBJECT, view};
@@ -13,6 +14,12 @@ use super::{check, monitoring, start};
 
 /// Longer than a pass and a report together.
 const TELL_TIME: Duration = Duration::from_secs(30);
+
+/// Longer than an agent takes to read its counters again.
+const COUNT_TIME: Duration = Duration::from_secs(3);
+
+/// Requests, each over a connection of its own.
+const REQUEST_COUNT: usize = 10;
 
 /// Datagrams that nobody may send from there.
 const SPOOFED_COUNT: u64 = 5;
@@ -31,9 +38,20 @@ fn every_role_counts_per_persona_subject_edge_and_drop_reason() {
 
 fn counters(world: &World, findings: &mut Findings) -> Result<()> {
     let lease = view::lease_of(world, SUBJECT)?;
-    for _request in 0..10 {
+    let opened = || -> Result<f64> {
+        let text = scrape(&world.namespaces.node)?;
+        sample(&text, "persona_subject_flows_opened_total", &[("subject", SUBJECT)]).context("no flows are counted")
+    };
+    // What was opened until now is counted by then.
+    std::thread::sleep(COUNT_TIME);
+    let before = wait(opened, |_| true)?;
+    for _request in 0..REQUEST_COUNT {
         view::seen_by_server(world, "w1")?;
     }
+    let expected = before + REQUEST_COUNT as f64;
+    let after = wait(opened, |after| *after >= expected)?;
+    let what = format!("{REQUEST_COUNT} requests are as many flows of the subject more");
+    findings.note(what, format!("{before} before, {after} after"), after == expected);
     send_spoofed(world)?;
     let vni = lease.vni.0.to_string();
     let node = &world.namespaces.node;
@@ -48,6 +66,9 @@ fn counters(world: &World, findings: &mut Findings) -> Result<()> {
     let source = [("reason", "source-address")];
     let count = SPOOFED_COUNT as f64 - 1.0;
     note_above(findings, "the agent tells why it dropped", node, "persona_drops_total", &source, count)?;
+    let of_subject = [("subject", SUBJECT)];
+    note_above(findings, "and whose packets", node, "persona_subject_drops_total", &of_subject, count)?;
+    signals(world, findings)?;
 
     let sent = sample(&scrape(node)?, "persona_persona_packets_total", &[("vni", &vni), ("direction", "egress")]);
     let carried = || -> Result<f64> {
@@ -70,6 +91,21 @@ fn counters(world: &World, findings: &mut Findings) -> Result<()> {
     }
     let owned = wait(|| owned_count(world), |owned| *owned > 0.0)?;
     findings.note("the edges tell how many addresses they own", owned.to_string(), owned > 0.0);
+    Ok(())
+}
+
+/// Criteria read the same: while packets are dropped, and flows open, the subject's signals say so.
+fn signals(world: &World, findings: &mut Findings) -> Result<()> {
+    for name in ["network.connections", "network.drops"] {
+        let rate = || -> Result<f64> {
+            view::seen_by_server(world, "w1")?;
+            send_spoofed(world)?;
+            let told: SignalsView = world.ctl.json(&["signal", "list", SUBJECT])?;
+            Ok(told.signals.iter().find(|signal| signal.name == name).map_or(0.0, |signal| signal.value))
+        };
+        let rate = wait(rate, |rate| *rate > 0.0)?;
+        findings.note(format!("{name} of the subject is more than 0 per second"), rate.to_string(), rate > 0.0);
+    }
     Ok(())
 }
 

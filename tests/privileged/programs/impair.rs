@@ -49,9 +49,10 @@ fn as_many_packets_are_lost_as_the_persona_says() {
             let came = from_server(17).udp(9, OUTER_PORT, b"x");
             let inward = lost(packet_count(), || nat.inward(&came));
             assert!(is_likely(outward, share) && is_likely(inward, share), "{millionths}: {outward}, {inward}");
-            let traffic = nat.node.counters().unwrap().subjects[&persona_core::ids::SubjectNumber(7)];
-            let counted = (traffic.egress_packets, traffic.ingress_packets);
+            let total = nat.node.counters().unwrap().subjects[&persona_core::ids::SubjectNumber(7)];
+            let counted = (total.traffic.egress_packets, total.traffic.ingress_packets);
             assert_eq!(counted, (packet_count() - outward, packet_count() - inward), "what is lost is no traffic");
+            assert_eq!(total.dropped_packet_count, outward + inward, "but its subject's");
         });
     }
 }

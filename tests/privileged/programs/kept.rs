@@ -17,7 +17,7 @@ use super::wipe::wipe;
 use super::world::World;
 
 /// What of a node its programs write, and what counts.
-const NODE_STATE: [&str; 19] = [
+const NODE_STATE: [&str; 20] = [
     "FLOWS",
     "MAPPINGS",
     "SHARED",
@@ -31,6 +31,7 @@ const NODE_STATE: [&str; 19] = [
     "CURSORS",
     "FRAGMENT_COUNTERS",
     "SUBJECT_TRAFFIC",
+    "SUBJECT_COUNTS",
     "PERSONA_TRAFFIC",
     "LIVENESS",
     "DROPS",

@@ -54,6 +54,7 @@ mod police_live;
 mod rates_live;
 mod rehearsal;
 mod run;
+mod subject_counts;
 mod upgrade;
 mod watching;
 mod wipe;

@@ -55,7 +55,7 @@ fn replies_reach_the_workload() {
                 assert_eq!(outcome.bytes, ethernet(0x86dd, &expected), "{what} over {underlay:?}");
                 assert_eq!(outcome.mark, PERSONA_MARK);
             }
-            assert_eq!(node.counters().unwrap().subjects[&SUBJECT].ingress_packets, 3);
+            assert_eq!(node.counters().unwrap().subjects[&SUBJECT].traffic.ingress_packets, 3);
         });
     }
 }

@@ -71,7 +71,7 @@ fn packets_of_a_workload_leave_under_its_prefix() {
                 assert_eq!(outcome.bytes, tunnelled(underlay, 4000, *remote, named, inner), "{what} over {underlay:?}");
                 assert_eq!(outcome.mark, PERSONA_MARK, "{what}");
             }
-            assert_eq!(node.counters().unwrap().subjects[&SUBJECT].egress_packets, cases.len() as u64);
+            assert_eq!(node.counters().unwrap().subjects[&SUBJECT].traffic.egress_packets, cases.len() as u64);
         });
     }
 }
@@ -86,7 +86,7 @@ fn what_may_not_leave_is_a_counted_drop() {
         let udp = from_workload().udp(1, 2, b"payload");
         let syn = from_workload().tcp(1, 2, SYN, &mss(1460), b"");
         let nine = (0..9).fold(Extensions::default(), |headers, _| headers.options(OPTIONS, 8));
-        for (reason, packet) in [
+        let cases = [
             ("source-address", Ip6::new(v6("fd00:1::3"), server6()).udp(1, 2, b"")),
             ("source-address", Ip6::new(leased6(), server6()).udp(1, 2, b"")),
             ("malformed", with(udp.clone(), 0, 0x50)),
@@ -106,9 +106,11 @@ fn what_may_not_leave_is_a_counted_drop() {
             ("extension-headers", from_workload().udp_behind(&Extensions::default().options(OPTIONS, 264), 1, 2, b"")),
             ("extension-headers", from_workload().udp_behind(&Extensions::default().routing(0), 1, 2, b"")),
             ("malformed", from_workload().packet(OPTIONS, &[17, 7, 0, 0, 0, 0, 0, 0])),
-        ] {
-            refused(node, reason, || out(node, &packet));
+        ];
+        for (reason, packet) in &cases {
+            refused(node, reason, || out(node, packet));
         }
+        assert_eq!(node.counters().unwrap().subjects[&SUBJECT].dropped_packet_count, cases.len() as u64);
     });
 }
 

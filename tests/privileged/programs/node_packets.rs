@@ -270,7 +270,7 @@ fn segments_are_counted_as_the_packets_they_become() {
         let facts = Facts { gso_size: 1300, gso_segs: 2, ..Facts::default() };
         // A test run makes no GSO type, so the kernel refuses to encapsulate; by then the packet is counted.
         run_tc(node.programs(), "from_workload", &ethernet(0x0800, &packet), facts);
-        let traffic = node.counters().unwrap().subjects[&SubjectNumber(7)];
+        let traffic = node.counters().unwrap().subjects[&SubjectNumber(7)].traffic;
         assert_eq!((traffic.egress_packets, traffic.egress_bytes), (3, 40 + 2 * 1340));
     });
 }

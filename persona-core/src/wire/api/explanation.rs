@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::activation::ActivationView;
+use super::alerts::MonitoringView;
 use super::subjects::{AssignmentView, LeaseView};
 use crate::ids::{EdgeName, PersonaName};
 use crate::plan::Demand;
 use crate::wire::planning::PlanMode;
+use crate::wire::software::SoftwareReport;
 
 /// `GET /v1/explain/{subject}`: how the decision came about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +31,12 @@ pub struct Explanation {
     /// What criteria make of it. Absent: no persona that it may wear has rules.
     #[serde(default)]
     pub activation: Option<ActivationView>,
+    /// What it is watched for. Absent: it wears no monitoring section.
+    #[serde(default)]
+    pub monitoring: Option<MonitoringView>,
+    /// Its software, wanted and installed, as its node last said. Absent: it wears no software section, or the node did not say.
+    #[serde(default)]
+    pub software: Option<SoftwareReport>,
     /// Every field of the effective persona: path, value, and the persona and layer that it comes from.
     pub effective: Vec<EffectiveField>,
 }

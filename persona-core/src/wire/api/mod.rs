@@ -23,7 +23,7 @@
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
 //! | `POST /v1/agent/ask`, by a node | [`AgentAsk`](super::ask::AgentAsk) → [`AssignmentView`] |
 //! | `POST /v1/signals` · `GET/DELETE /v1/signals/{subject}` · `GET /v1/activation/{subject}` | [`PushSignal`] → [`SignalsView`] · [`ActivationView`] |
-//! | `GET /v1/forecasts` | → [`Page`] of [`ForecastAccuracy`] |
+//! | `GET /v1/forecasts` · `GET /v1/alerts` | → [`Page`] of [`ForecastAccuracy`] · of [`AlertView`] |
 //! | `POST /v1/activation` · `DELETE /v1/activation/{subject}` | [`Trigger`] → [`AssignmentView`] |
 //! | `GET /v1/explain/{subject}` · `GET /v1/status` | → [`Explanation`] · [`Status`] |
 //! | `GET /v1/audit/entries?since=&limit=` · `/checkpoint` | → [`Page`] of [`AuditEntry`](crate::audit::AuditEntry) · [`AuditCheckpoint`] |
@@ -35,6 +35,7 @@
 
 mod access;
 mod activation;
+mod alerts;
 mod answer;
 mod audit;
 mod authority;
@@ -49,6 +50,7 @@ mod webhooks;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
 pub use activation::{ActivationView, ForecastAccuracy, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
+pub use alerts::{AlertView, MonitoringView};
 pub use answer::{Page, Problem, ProblemPart};
 pub use audit::AuditCheckpoint;
 pub use authority::{AuthorityView, Retire, RetiredRoot, RootState, RootView, Rotate, Succession};

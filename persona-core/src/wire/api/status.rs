@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::Generation;
+use crate::ids::{Generation, SubjectId};
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +30,12 @@ pub struct Status {
     pub behind: Vec<String>,
     /// Nodes and edges that rejected what is published for them, with the reason.
     pub rejected: BTreeMap<String, String>,
+    /// Alerts that are raised.
+    #[serde(default)]
+    pub alerts: u32,
+    /// Subjects whose software is not as wanted.
+    #[serde(default)]
+    pub drifted: Vec<SubjectId>,
 }
 
 /// Something that happened.

@@ -13,7 +13,7 @@ use super::config::MetricsConfig;
 use super::exposition::sums;
 use super::fetch::Fetcher;
 use crate::host::error_chain;
-use crate::limits::{InstanceConfig, LimitsConfig, find};
+use crate::limits::{InstanceConfig, LimitsConfig, find, first_process};
 use crate::signals::look::{Look, Looks, Values};
 
 /// A page that is asked for, and where its address is one.
@@ -146,11 +146,7 @@ impl Scraper {
 /// The namespace of the first process of an instance's groups.
 fn namespace_of(instance: &InstanceConfig, limits: &LimitsConfig) -> Result<PathBuf, String> {
     let found = find(instance, limits).map_err(|error| error_chain(&error))?;
-    let first_process = found.whereabouts.places.iter().find_map(|place| {
-        let text = std::fs::read_to_string(place.folder.join("cgroup.procs")).ok()?;
-        text.lines().next().map(str::to_owned)
-    });
-    let pid = first_process.ok_or("no process is in its control group")?;
+    let pid = first_process(&found.whereabouts.places).ok_or("no process is in its control group")?;
     Ok(PathBuf::from(format!("/proc/{pid}/ns/net")))
 }
 

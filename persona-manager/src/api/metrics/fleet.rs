@@ -167,4 +167,12 @@ fn subjects(registry: &mut Registry, snapshot: &Snapshot) {
         subjects.get_or_create(&vec![("state", state.to_owned())]).set(count.count() as i64);
     }
     registry.register("subjects", "Subjects with a network persona, and those that should have one", subjects);
+    let alerts = Gauges::default();
+    for record in snapshot.subjects.values() {
+        for (alert, raised) in &record.alerts {
+            let labels = [("subject", record.subject.to_string()), ("persona", raised.persona.to_string())];
+            alerts.get_or_create(&labels.into_iter().chain([("alert", alert.clone())]).collect()).set(1);
+        }
+    }
+    registry.register("alert_raised", "Alerts that personas' monitoring has raised, each while it is", alerts);
 }

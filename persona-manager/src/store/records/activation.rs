@@ -47,6 +47,19 @@ impl ActivationRecord {
     }
 }
 
+/// An alert that is raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AlertRecord {
+    /// The persona that watches for it, as it was when the alert was raised.
+    pub persona: PersonaName,
+    /// That persona's version.
+    pub version: u32,
+    /// Since when.
+    pub since_ms: u64,
+    /// Why, a sentence for people.
+    pub reason: String,
+}
+
 /// A rule that is in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RuleIn {

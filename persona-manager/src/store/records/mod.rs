@@ -21,7 +21,7 @@ pub(crate) use persona_core::audit::AuditEntry as EventRecord;
 pub(crate) use persona_core::health::EdgeState;
 
 pub(crate) use access::AccessTokenRecord;
-pub(crate) use activation::{ActivationRecord, RuleIn, SignalRecord};
+pub(crate) use activation::{ActivationRecord, AlertRecord, RuleIn, SignalRecord};
 pub(crate) use agents::{
     AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, NodeShare, weight_default,
 };

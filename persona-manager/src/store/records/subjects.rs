@@ -11,7 +11,7 @@ use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{AddressFamily, LeaseSpace, SubjectItem};
 use serde::{Deserialize, Serialize};
 
-use super::activation::ActivationRecord;
+use super::activation::{ActivationRecord, AlertRecord};
 use super::planned::PlannedRecord;
 use super::recovery::Claim;
 
@@ -44,6 +44,9 @@ pub(crate) struct SubjectRecord {
     /// What its criteria decided.
     #[serde(default)]
     pub activation: Option<Box<ActivationRecord>>,
+    /// Alerts that are raised, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<String, AlertRecord>,
     /// What it shall wear, per section.
     pub sections: BTreeMap<String, SectionAssignment>,
     /// Its network section and lease, as decided; in force once the lease is active.
