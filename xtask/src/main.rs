@@ -10,6 +10,7 @@ mod dist;
 mod ebpf;
 mod fuzz;
 mod packages;
+mod planner;
 mod setup;
 mod soak;
 mod stages;
@@ -17,6 +18,7 @@ mod test;
 mod tidy;
 mod ui;
 mod unpacked;
+mod venv;
 mod verifier;
 mod vm;
 

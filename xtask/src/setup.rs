@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::command::{cache_dir, find_program, output_of, quietly};
-use crate::{api, ebpf, packages, ui, unpacked, vm};
+use crate::{api, ebpf, packages, planner, ui, unpacked, vm};
 
 /// The linker for eBPF: its version, and LLVM versions that it can be built with, best first.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -49,6 +49,8 @@ pub(crate) enum Purpose {
     Guests,
     /// `cargo xtask test --api`.
     Api,
+    /// `cargo xtask test --planner`.
+    Planner,
     /// `cargo xtask ui`.
     Page,
     /// `cargo xtask test --ui`.
@@ -67,7 +69,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -77,6 +79,7 @@ const STEPS: [Step; 14] = [
     Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
     Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
     Step { name: "schemathesis", purpose: Purpose::Api, find: api::find, install: api::install },
+    Step { name: "OR-tools", purpose: Purpose::Planner, find: planner::find, install: planner::install },
     Step { name: "Node", purpose: Purpose::Page, find: ui::find_node, install: ui::install_node },
     Step {
         name: "the page's packages",
