@@ -61,6 +61,9 @@ fn routes_lead_to_both_edges_and_go_with_the_one_that_cannot_serve() {
         findings.run("host", |findings| host_dies(world, &place, findings));
         findings.run("drain", |findings| edge_is_drained(world, &place, findings));
         findings.run("detach", |findings| routes_go_with_detach(world, &place, findings));
+        if !findings.all_ok() {
+            place.daemons.iter().for_each(|frr| eprintln!("{}", frr.neighbour_changes()));
+        }
         findings.run("processes", |_| place.check(world));
     });
 }

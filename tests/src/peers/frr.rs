@@ -20,9 +20,10 @@ const START_TIME: Duration = Duration::from_secs(10);
 /// The daemons, in the order in which they find each other at once.
 const DAEMONS: [&str; 3] = ["zebra", "bfdd", "bgpd"];
 
-/// Where they get what they are built for. `exec` keeps the process id.
+/// Where they get what they are built for, and the processor before others do, as where a line card does BFD: one that
+/// comes late takes a living peer for dead. `exec` keeps the process id.
 const SCRIPT: &str = "mount -t tmpfs none /run && mount -t tmpfs none /var/tmp && mount --bind \"$1\" /etc/group \
-                      && shift && exec \"$@\"";
+                      && shift && exec nice -n -15 \"$@\"";
 
 /// What an edge's daemons are told.
 pub const EDGE_CONFIG: &str = include_str!("../../fixtures/frr/edge.conf");
@@ -71,6 +72,13 @@ pub fn start(
 }
 
 impl Frr {
+    /// What they said of their neighbours.
+    pub fn neighbour_changes(&self) -> String {
+        let logs = self.daemons.iter().map(|daemon| std::fs::read_to_string(&daemon.log).unwrap_or_default());
+        let lines = logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.filter(|line| line.contains("ADJCHANGE")).collect::<Vec<_>>().join("\n")
+    }
+
     /// Fails if one has ended.
     pub fn check(&mut self) -> Result<()> {
         self.daemons.iter_mut().try_for_each(Running::check)
