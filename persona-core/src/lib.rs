@@ -28,6 +28,7 @@ pub mod ownership;
 pub mod plan;
 pub mod predict;
 pub mod quota;
+pub mod ranges;
 pub mod reach;
 pub mod rollout;
 pub mod signal;

@@ -207,6 +207,24 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// The range of these first bits of `address`. None: `prefix_length` is more than the address has, or host bits are
+    /// not zero.
+    pub fn new(address: IpAddr, prefix_length: u8) -> Option<Self> {
+        let is_range = prefix_length <= width_of(address) && network_of(address, prefix_length) == address;
+        is_range.then_some(Self { address, prefix_length })
+    }
+
+    /// The range of one address.
+    pub fn of(address: IpAddr) -> Self {
+        Self { address, prefix_length: width_of(address) }
+    }
+
+    /// The range that is twice as large and holds this one. None: this one is everything.
+    pub fn parent(&self) -> Option<Self> {
+        let prefix_length = self.prefix_length.checked_sub(1)?;
+        Some(Self { address: network_of(self.address, prefix_length), prefix_length })
+    }
+
     /// The first address.
     pub fn address(&self) -> IpAddr {
         self.address
@@ -254,10 +272,7 @@ impl FromStr for Cidr {
             None => width_of(address),
             Some(length) => length.parse().map_err(|_| Self::invalid(text))?,
         };
-        if prefix_length > width_of(address) || network_of(address, prefix_length) != address {
-            return Err(Self::invalid(text));
-        }
-        Ok(Self { address, prefix_length })
+        Self::new(address, prefix_length).ok_or_else(|| Self::invalid(text))
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use persona_core::ids::{EdgeName, Generation, LeaseId, SubjectId};
 use persona_core::quota::{Asked, Quota};
+use persona_core::units::Cidr;
 use persona_core::wire::agent::{Counters, EdgeHealth, Holdings, LeaseUse, Rejection, Report};
 use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::Item;
@@ -52,6 +53,8 @@ pub(crate) struct AgentLive {
     pub outside_alive: Option<bool>,
     /// Edges: addresses it answers ARP or ND for.
     pub owned: Vec<IpAddr>,
+    /// Edges: ranges that routes to it are announced for.
+    pub announced: Option<Vec<Cidr>>,
     /// What its data plane counted.
     pub counters: Counters,
     /// Traffic between the last two reports that had counters. 0: none for [`QUIET_MS`].
@@ -272,6 +275,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         edges,
         outside_alive: report.outside_alive.or(kept.as_ref().and_then(|kept| kept.outside_alive)),
         owned: report.owned.clone().or(kept.as_ref().map(|kept| kept.owned.clone())).unwrap_or_default(),
+        announced: report.announced.clone().or(kept.as_ref().and_then(|kept| kept.announced.clone())),
         leases: lease_uses(kept.as_ref(), report),
         underlay_mtu: report.underlay_mtu.or(kept.as_ref().and_then(|kept| kept.underlay_mtu)),
         conditions: report.conditions.clone().or(kept.as_ref().and_then(|kept| kept.conditions.clone())),

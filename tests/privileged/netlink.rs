@@ -1,6 +1,6 @@
 //! Links, routes, neighbours and queues over rtnetlink, in a network namespace that only the test's thread sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use persona_ctl::dataplane::link_rate;
 use persona_ctl::netlink::fair_leaf::FairLeaf;
 use persona_ctl::netlink::htb::{HtbClass, Leaf};
 use persona_ctl::netlink::netem::Netem;
-use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper, Sizes};
+use persona_ctl::netlink::{AnnouncedRoute, FlowsOf, HANDLE_MAJOR, LinkAddress, Netlink, NetlinkError, Shaper, Sizes};
 
 use crate::peers::interop;
 
@@ -142,6 +142,32 @@ fn addresses_and_neighbours_of_ours_are_put_changed_and_taken_away() {
             netlink.remove_neighbour(ifindex, ip_address(text)).await.unwrap();
             assert_eq!(netlink.neighbours().await.unwrap().get(&(ifindex, ip_address(text))), None);
         }
+    });
+}
+
+#[test]
+fn announced_routes_stand_in_their_table_beside_those_of_others() {
+    in_namespace(async |netlink| {
+        let strict = Netlink::open_strict().unwrap();
+        make_veth();
+        ip("route add 203.0.113.64/28 via 10.1.0.254 proto static");
+        ip("route add blackhole 198.51.100.0/24 proto 126 table 300");
+        for table in [254, 126, 70_000] {
+            for destination in ["203.0.113.64/28", "198.51.100.0/24", "2001:db8:1::/56"] {
+                assert!(strict.announced_routes(Some(table)).await.unwrap().is_empty());
+                let route = AnnouncedRoute { table, destination: destination.parse().unwrap() };
+                strict.announce_route(&route).await.unwrap();
+                assert!(strict.announce_route(&route).await.is_err(), "it is there already");
+                for (connection, look_in) in [(&strict, Some(table)), (&strict, None), (&netlink, Some(table))] {
+                    let found = connection.announced_routes(look_in).await.unwrap();
+                    assert_eq!(found, BTreeSet::from([route]), "{look_in:?}");
+                }
+                strict.withdraw_route(&route).await.unwrap();
+                assert!(strict.withdraw_route(&route).await.is_err(), "it is gone");
+            }
+        }
+        let path = netlink.path_to(ip_address("203.0.113.70")).await.unwrap().unwrap();
+        assert_eq!(path.next_hop, ip_address("10.1.0.254"), "another's route is where it was");
     });
 }
 

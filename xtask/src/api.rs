@@ -2,17 +2,17 @@
 //! document that the manager serves. schemathesis lies in a venv of the cache.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::binaries::Tests;
-use crate::command::{cache_dir, find_program, output_of, quietly, show, workspace_root};
+use crate::command::{output_of, show, workspace_root};
+use crate::venv::Venv;
 
-/// The release that is known to work.
-const VERSION: &str = "4.32.5";
+const SCHEMATHESIS: Venv = Venv { package: "schemathesis", version: "4.32.5" };
 
 /// Cases that are made up for each route and phase.
 const EXAMPLE_COUNT: u32 = 5;
@@ -23,29 +23,14 @@ const SEED: u32 = 1;
 /// How long the manager may take to listen.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
-fn venv() -> Option<PathBuf> {
-    Some(cache_dir().ok()?.join(format!("schemathesis-{VERSION}")))
-}
-
-fn program() -> Option<PathBuf> {
-    Some(venv()?.join("bin/schemathesis")).filter(|path| path.is_file())
-}
-
 /// Where it is.
 pub(crate) fn find() -> Option<String> {
-    program().map(|path| path.display().to_string())
+    SCHEMATHESIS.find()
 }
 
 /// Makes the venv.
 pub(crate) fn install() -> Result<()> {
-    let python = find_program("python3").context("python3 is missing: install it with its venv module")?;
-    let venv = venv().context("there is no place for tools")?;
-    let mut make = Command::new(python);
-    make.args(["-m", "venv", "--clear"]).arg(&venv);
-    quietly("schemathesis-venv", "making a venv for schemathesis (python3-venv)", &mut make)?;
-    let mut pip = Command::new(venv.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", &format!("schemathesis=={VERSION}")]);
-    quietly("schemathesis-pip", "fetching schemathesis", &mut pip).map(drop)
+    SCHEMATHESIS.install()
 }
 
 /// A manager that ends with this value.
@@ -86,7 +71,8 @@ fn judge(persona_ctl: &Path, folder: &Path) -> Result<()> {
     let token = token["token"].as_str().context("there is no access token")?;
     // The way to the manager stands behind the secret.
     let bearer: Vec<&str> = token.split('@').next().unwrap_or_default().split('.').take(2).collect();
-    let program = program().context("schemathesis is not set up: cargo xtask setup --for api")?;
+    let program = SCHEMATHESIS.program("bin/schemathesis");
+    let program = program.context("schemathesis is not set up: cargo xtask setup --for api")?;
     let mut command = Command::new(program);
     command.arg("--config-file").arg(workspace_root().join("xtask/src/api/schemathesis.toml"));
     command.args(["run", &format!("{base}/v1/openapi.json"), "--checks", "all", "--no-color"]);

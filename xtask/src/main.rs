@@ -11,6 +11,7 @@ mod dist;
 mod ebpf;
 mod fuzz;
 mod packages;
+mod planner;
 mod setup;
 mod soak;
 mod stages;
@@ -18,6 +19,7 @@ mod test;
 mod tidy;
 mod ui;
 mod unpacked;
+mod venv;
 mod verifier;
 mod vm;
 

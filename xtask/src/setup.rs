@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::command::{cache_dir, find_program, output_of, quietly};
-use crate::{api, debian, ebpf, packages, ui, unpacked, vm};
+use crate::{api, debian, ebpf, packages, planner, ui, unpacked, vm};
 
 /// The linker for eBPF: its version, and LLVM versions that it can be built with, best first.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -51,6 +51,8 @@ pub(crate) enum Purpose {
     Hosts,
     /// `cargo xtask test --api`.
     Api,
+    /// `cargo xtask test --planner`.
+    Planner,
     /// `cargo xtask ui`.
     Page,
     /// `cargo xtask test --ui`.
@@ -69,7 +71,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -80,6 +82,7 @@ const STEPS: [Step; 15] = [
     Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
     Step { name: "Debian system", purpose: Purpose::Hosts, find: debian::find, install: debian::install },
     Step { name: "schemathesis", purpose: Purpose::Api, find: api::find, install: api::install },
+    Step { name: "OR-tools", purpose: Purpose::Planner, find: planner::find, install: planner::install },
     Step { name: "Node", purpose: Purpose::Page, find: ui::find_node, install: ui::install_node },
     Step {
         name: "the page's packages",

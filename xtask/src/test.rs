@@ -1,5 +1,6 @@
 //! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root, then those
-//! again on other kernels. The API is judged by others, and systemd boots the package, where that is asked for.
+//! again on other kernels. Plans are judged by another solver; the API is judged by others, and systemd boots the package, where
+//! that is asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -11,20 +12,23 @@ use crate::command::{cargo, show};
 use crate::setup::{self, Purpose};
 use crate::stages::Stages;
 use crate::vm::{self, Choice};
-use crate::{api, dist, fuzz, ui};
+use crate::{api, dist, fuzz, planner, ui};
 
 /// What to test.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only the tests that need root.
-    #[arg(long, conflicts_with_all = ["unprivileged", "vm", "api", "ui"])]
+    #[arg(long, conflicts_with_all = ["unprivileged", "vm", "api", "planner", "ui"])]
     privileged: bool,
     /// Only the tests that need no root.
-    #[arg(long, conflicts_with_all = ["vm", "api", "ui"])]
+    #[arg(long, conflicts_with_all = ["vm", "api", "planner", "ui"])]
     unprivileged: bool,
     /// Only the manager's API, judged by schemathesis.
-    #[arg(long, conflicts_with_all = ["vm", "ui", "filter"])]
+    #[arg(long, conflicts_with_all = ["vm", "planner", "ui", "filter"])]
     api: bool,
+    /// Only the planner, judged by the maximum flows of OR-tools.
+    #[arg(long, conflicts_with_all = ["vm", "ui", "filter"])]
+    planner: bool,
     /// Only the page: built, and used in headless Chromium beside a manager with a fleet.
     #[arg(long, conflicts_with_all = ["vm", "filter"])]
     ui: bool,
@@ -32,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long)]
     vm: bool,
     /// Only the guest that systemd boots, with the package installed: units, restarts, a reboot.
-    #[arg(long, conflicts_with_all = ["privileged", "unprivileged", "vm", "api", "ui", "filter"])]
+    #[arg(long, conflicts_with_all = ["privileged", "unprivileged", "vm", "api", "planner", "ui", "filter"])]
     boot: bool,
     /// Only guests whose kernel has this in its name, such as 6.1.
     #[arg(long, requires = "vm")]
@@ -47,7 +51,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !stages.run("setup", || set_up(args)) {
         return stages.finish();
     }
-    let is_whole = ![args.privileged, args.unprivileged, args.vm, args.boot, args.api, args.ui].contains(&true);
+    let parts = [args.privileged, args.unprivileged, args.vm, args.boot, args.api, args.planner, args.ui];
+    let is_whole = !parts.contains(&true);
     // A filter names a test of Rust's. The page is built before what embeds it.
     let has_page = args.ui || is_whole && args.filter.is_none();
     if has_page {
@@ -61,6 +66,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.api {
         stages.run("API", api::run);
+    }
+    if args.planner || is_whole && args.filter.is_none() {
+        stages.run("planner", planner::run);
     }
     if is_whole && args.filter.is_none() {
         stages.run("fuzzing", || fuzz::run(&fuzz::Args::default()));
@@ -85,6 +93,9 @@ fn set_up(args: &Args) -> Result<()> {
     if args.api {
         return setup::ensure(&[Purpose::Build, Purpose::Api]);
     }
+    if args.planner {
+        return setup::ensure(&[Purpose::Planner]);
+    }
     if args.ui {
         return setup::ensure(&[Purpose::Build, Purpose::Page, Purpose::Browser]);
     }
@@ -101,7 +112,7 @@ fn set_up(args: &Args) -> Result<()> {
     if args.privileged || args.filter.is_some() {
         return Ok(());
     }
-    setup::ensure(&[Purpose::Page, Purpose::Browser, Purpose::Fuzz])
+    setup::ensure(&[Purpose::Planner, Purpose::Page, Purpose::Browser, Purpose::Fuzz])
 }
 
 /// The privileged test binary does not run among them (`test = false`): it wants root and has its own stage.

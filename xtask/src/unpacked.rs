@@ -34,6 +34,11 @@ const BUNDLES: [Bundle; 10] = [
         programs: &["usr/bin/turnserver", "usr/bin/turnutils_natdiscovery", "usr/bin/turnutils_stunclient"],
     },
     Bundle { name: "prometheus", packages: &["prometheus"], programs: &["usr/bin/prometheus", "usr/bin/promtool"] },
+    Bundle {
+        name: "frr",
+        packages: &["frr"],
+        programs: &["usr/lib/frr/zebra", "usr/lib/frr/bfdd", "usr/lib/frr/bgpd"],
+    },
     Bundle { name: "p0f", packages: &["p0f"], programs: &["usr/sbin/p0f"] },
     Bundle {
         name: "openssh",
@@ -177,5 +182,6 @@ impl Bundle {
 fn library_path(root: &Path) -> OsString {
     let machine = format!("{}-linux-gnu", std::env::consts::ARCH);
     let folders = ["usr/lib", "lib"].map(|folder| root.join(folder).join(&machine));
-    std::env::join_paths(folders).expect("the cache's path has no colon")
+    let of_frr = folders[0].join("frr");
+    std::env::join_paths(folders.into_iter().chain([of_frr])).expect("the cache's path has no colon")
 }

@@ -132,6 +132,10 @@ pub struct Report {
     /// Edges: egress addresses and IPv6 next hops of the group that it answers ARP or ND for now.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
     pub owned: Option<Vec<IpAddr>>,
+    /// Edges: ranges that routes to it are announced for now. Absent: it announces none by its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
+    pub announced: Option<Vec<Cidr>>,
     /// Nodes: how full leases are. A lease that is not listed is as it was.
     #[serde(default)]
     pub leases: Vec<LeaseUse>,

@@ -39,6 +39,12 @@ pub enum ConfigurationError {
         /// The key in the capacity.
         key: &'static str,
     },
+    /// A routing table that is the kernel's own.
+    #[error("announce.table {table} is the kernel's own; use another number, such as 126, or 254 for the main table")]
+    ReservedTable {
+        /// Its number.
+        table: u32,
+    },
     /// The connection is not even given up in that time.
     #[error("rollback_after_secs is {0}; use 10 or more, or 0 for never")]
     Rollback(u32),
@@ -272,6 +278,7 @@ impl ConfigurationError {
         match self {
             Self::Missing { key, .. } => Place::Key(key),
             Self::NoCapacity { .. } => Place::Key("capacity"),
+            Self::ReservedTable { .. } => Place::Key("announce"),
             Self::Rollback(_) => Place::Key("rollback_after_secs"),
             Self::JoinToken { .. } => Place::Key("join_token_file"),
             Self::Workload(WorkloadConfigError::Nameless(_) | WorkloadConfigError::Metrics(_)) => {

@@ -40,6 +40,7 @@ struct Removed {
     tunnels: Vec<String>,
     limits: Vec<String>,
     files: Vec<String>,
+    routes: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -56,6 +57,9 @@ impl DetachArgs {
         on_runtime(async {
             remove_queues(&self.device, &mut removed).await?;
             removed.failures.extend(agent::withdraw_everything(&Netlink::open()?).await);
+            if is_for_edges(&self)? {
+                withdraw_routes(&mut removed).await?;
+            }
             Ok(())
         })?;
         match crate::wire::remove_devices() {
@@ -106,6 +110,24 @@ fn restore_limits(args: &DetachArgs, removed: &mut Removed) -> anyhow::Result<()
     Ok(())
 }
 
+/// Whether an edge's things go: its routes outlive its process, and an agent's detachment must not take them.
+fn is_for_edges(args: &DetachArgs) -> anyhow::Result<bool> {
+    let role = args.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?;
+    Ok(role.is_none_or(|role| role.contains_key("outside")))
+}
+
+/// Takes back every route that an edge announced.
+async fn withdraw_routes(removed: &mut Removed) -> Result<(), NetlinkError> {
+    let netlink = Netlink::open_strict()?;
+    for route in netlink.announced_routes(None).await? {
+        match netlink.withdraw_route(&route).await {
+            Ok(()) => removed.routes.push(format!("{} in table {}", route.destination, route.table)),
+            Err(error) => removed.failures.push(error_chain(&error)),
+        }
+    }
+    Ok(())
+}
+
 async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), NetlinkError> {
     let netlink = Netlink::open()?;
     let links = netlink.links().await?;
@@ -135,7 +157,7 @@ async fn remove_queues(devices: &[String], removed: &mut Removed) -> Result<(), 
 fn tell(removed: &Removed) -> String {
     let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!(
-        "programs: {}\nmaps: {}\nqueues: {}\noffloads put back: {}\nencrypted tunnels: {}\nlimits put back: {}\nfiles: {}\nbpffs: {}",
+        "programs: {}\nmaps: {}\nqueues: {}\noffloads put back: {}\nencrypted tunnels: {}\nlimits put back: {}\nfiles: {}\nannounced routes: {}\nbpffs: {}",
         listed(&removed.links),
         listed(&removed.maps),
         listed(&removed.queues),
@@ -143,6 +165,7 @@ fn tell(removed: &Removed) -> String {
         listed(&removed.tunnels),
         listed(&removed.limits),
         listed(&removed.files),
+        listed(&removed.routes),
         if removed.unmounted { "unmounted" } else { "left mounted: it was there before" },
     )
 }

@@ -159,9 +159,10 @@ fn list(edges: &[EdgeView]) -> String {
 
 fn tell(edge: &EdgeView) -> String {
     let labels = listed(edge.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    let announced = edge.announced.as_ref().map(|ranges| format!("\nroutes lead to it for: {}", listed(ranges)));
     let rejected = edge.rejected.as_ref().map(|no| format!("\nrejected {}: {}", no.generation, no.reason));
     format!(
-        "{}\n\nload: {}\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}\n{}\n{}\n\n{}",
+        "{}\n\nload: {}\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}{}\n{}\n{}\n\n{}",
         list(std::slice::from_ref(edge)),
         load_text(edge),
         edge.state,
@@ -169,6 +170,7 @@ fn tell(edge: &EdgeView) -> String {
         edge.unfenced.as_ref().map_or_else(|| "yes".to_owned(), |reason| format!("no, {reason}")),
         listed(&edge.capabilities),
         listed(&edge.owned),
+        announced.unwrap_or_default(),
         rejected.unwrap_or_default(),
         tunnel_text(&edge.tunnel),
         probes_table(&edge.probes),

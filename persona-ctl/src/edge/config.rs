@@ -41,6 +41,8 @@ pub struct EdgeFile {
     pub outside_next_hop: Option<Ipv4Addr>,
     /// Where IPv6 packets to the outside go; may be link-local.
     pub outside_next_hop6: Option<Ipv6Addr>,
+    /// Routes to what it carries, for a routing daemon to tell others. Default: none.
+    pub announce: Option<AnnounceFile>,
     /// Where the programs hang.
     #[serde(default)]
     pub hook: HookChoice,
@@ -72,6 +74,31 @@ pub struct EdgeFile {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
+
+/// Where routes stand, and who else tells of the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceFile {
+    /// The number of the routing table that the routes stand in. 254 is the kernel's main one.
+    pub table: u32,
+    /// Whether ARP and neighbour discovery are answered as well. Edges of a group do alike.
+    #[serde(default)]
+    pub neighbours: Neighbours,
+}
+
+/// What is done about ARP and neighbour discovery for egress addresses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Neighbours {
+    /// The edge answers for its share of them, and announces what it takes over.
+    #[default]
+    Answer,
+    /// Nobody is answered.
+    Leave,
+}
+
+/// Tables that no route of ours may stand in: none, and the kernel's own for local addresses.
+const RESERVED_TABLES: [u32; 2] = [0, 255];
 
 /// What an edge can carry, as the file says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +195,9 @@ impl EdgeFile {
         let token = self.read_join_token().err();
         let zeros = self.capacity.into_iter().flat_map(CapacityFile::zeros);
         let zeros = zeros.map(|key| ConfigurationError::NoCapacity { key });
-        keys.into_iter().flatten().chain(token).chain(zeros).collect()
+        let reserved = self.announce.map(|announce| announce.table).filter(|table| RESERVED_TABLES.contains(table));
+        let reserved = reserved.map(|table| ConfigurationError::ReservedTable { table });
+        keys.into_iter().flatten().chain(token).chain(zeros).chain(reserved).collect()
     }
 
     /// The whole file as it is in force, with defaults, and without secrets.
@@ -202,6 +231,16 @@ impl EdgeFile {
 }
 
 impl EdgeConfig {
+    /// The routing table that routes to it stand in, where some shall.
+    pub(super) fn announced_table(&self) -> Option<u32> {
+        self.file.announce.map(|announce| announce.table)
+    }
+
+    /// What is done about ARP and neighbour discovery.
+    pub(super) fn neighbours(&self) -> Neighbours {
+        self.file.announce.map(|announce| announce.neighbours).unwrap_or_default()
+    }
+
     /// The next hops on the outside; any of them that answers makes the outside alive.
     pub(super) fn outside_targets(&self) -> BTreeSet<IpAddr> {
         let ipv4 = self.outside_next_hop.map(IpAddr::V4);
@@ -250,6 +289,9 @@ mod tests {
         let empty = text.replace("lease_count = 5", "lease_count = 5, packets_per_sec = 0");
         let error = toml::from_str::<EdgeFile>(&empty).unwrap().check().unwrap_err().to_string();
         assert!(error.starts_with("capacity.packets_per_sec is 0"), "{error}");
+        let reserved = format!("{text}announce = {{ table = 255 }}");
+        let error = toml::from_str::<EdgeFile>(&reserved).unwrap().check().unwrap_err().to_string();
+        assert!(error.starts_with("announce.table 255"), "{error}");
         let text =
             text.replace("outside_next_hop = '198.51.100.1'", "outside_next_hop6 = 'fe80::1'\naddress = 'fd00::1'");
         let config = toml::from_str::<EdgeFile>(&text).unwrap().check().unwrap();

@@ -1,5 +1,5 @@
 //! The guardian: decides which addresses to answer for (IPv4 egress addresses, and the next hops that IPv6 pools are
-//! routed to), tells the data path, and announces them.
+//! routed to), tells the data path, and announces them; and whether routes shall lead here.
 //!
 //! A thread of its own that waits for news from the prober, the watcher and the loop. At the start it leaves what
 //! the data path answers for as it is, until everything had time to answer.
@@ -13,13 +13,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use persona_core::ids::EdgeNumber;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::announce::Announcements;
 use super::catch_up::{CatchUp, Demand};
+use super::config::Neighbours;
 use super::groups::Groups;
-use super::ownership::{Situation, owned};
+use super::ownership::{Situation, obstacle, owned};
 use super::packet_socket::{Hearing, PacketSocket};
+use super::routes::Wanted;
 use super::watcher::{Side, SideName};
 use super::{arp, neighbour_discovery};
 use crate::dataplane::OwnershipWriter;
@@ -63,6 +65,14 @@ pub(super) struct Standing {
     pub asks_manager: bool,
 }
 
+/// What the guardian has decided is for these.
+pub(super) struct Audience {
+    /// Notified after each decision.
+    pub changed: Arc<Notify>,
+    /// Told whether routes shall lead here.
+    pub routes: Arc<watch::Sender<Wanted>>,
+}
+
 /// The running guardian.
 #[derive(Debug)]
 pub(super) struct Guardian {
@@ -72,12 +82,13 @@ pub(super) struct Guardian {
 }
 
 impl Guardian {
-    /// Starts the thread. `changed` is notified after each decision; nothing is decided before `settle` is over.
+    /// Starts the thread. Nothing is decided before `settle` is over.
     pub(super) fn start(
         outside: &Side,
         ownership: OwnershipWriter,
         catch_up: CatchUp,
-        changed: Arc<Notify>,
+        neighbours: Neighbours,
+        audience: Audience,
         settle: Duration,
     ) -> io::Result<Self> {
         let (news, inbox) = sync_channel(NEWS_COUNT_MAX);
@@ -87,7 +98,9 @@ impl Guardian {
             groups: Groups::on(outside.ifindex),
             mac: outside.mac,
             ownership,
-            changed,
+            neighbours,
+            audience,
+            is_told: false,
             standing: Arc::clone(&standing),
             situation: Situation::default(),
             catch_up,
@@ -132,7 +145,10 @@ struct Work {
     groups: Groups,
     mac: [u8; 6],
     ownership: OwnershipWriter,
-    changed: Arc<Notify>,
+    neighbours: Neighbours,
+    audience: Audience,
+    /// Whether the manager's word, or what it said last, has come.
+    is_told: bool,
     standing: Arc<Mutex<Standing>>,
     situation: Situation,
     catch_up: CatchUp,
@@ -162,6 +178,7 @@ impl Work {
                 self.catch_up();
                 self.tell_outside();
                 self.decide();
+                self.want_routes();
             }
             self.announce();
         }
@@ -176,7 +193,10 @@ impl Work {
                 self.tell_peer(number, is_alive);
             }
             News::Node(address, is_heard) => self.take_node(address, is_heard),
-            News::Group(group) => self.regroup(*group),
+            News::Group(group) => {
+                self.is_told = true;
+                self.regroup(*group);
+            }
             News::Current => self.catch_up.confirm(),
             News::Stop => {}
         }
@@ -185,14 +205,14 @@ impl Work {
         standing.is_inside_alive = self.situation.is_inside_alive;
         standing.heard_nodes.clone_from(&self.situation.heard_nodes);
         drop(standing);
-        self.changed.notify_one();
+        self.audience.changed.notify_one();
     }
 
     /// After a time in which nobody was reached, the manager is asked before anything is served.
     fn catch_up(&mut self) {
         if self.catch_up.observe(self.situation.reaches_someone(), Instant::now()) == Demand::Ask {
             lock(&self.standing).asks_manager = true;
-            self.changed.notify_one();
+            self.audience.changed.notify_one();
         }
         self.situation.is_current = self.catch_up.allows_service();
     }
@@ -239,6 +259,9 @@ impl Work {
         if self.owned.is_some() {
             self.tell_peers();
         }
+        if self.neighbours == Neighbours::Leave {
+            return;
+        }
         self.groups.join(self.situation.addresses.iter().filter_map(|address| match address {
             IpAddr::V6(address) => Some(*address),
             IpAddr::V4(_) => None,
@@ -256,7 +279,10 @@ impl Work {
         if self.situation.own.is_none() {
             return;
         }
-        let wanted = owned(&self.situation);
+        let wanted = match self.neighbours {
+            Neighbours::Answer => owned(&self.situation),
+            Neighbours::Leave => BTreeSet::new(),
+        };
         let is_first = self.owned.is_none();
         if is_first {
             self.tell_peers();
@@ -284,8 +310,25 @@ impl Work {
             standing.owned.clone_from(&now);
             drop(standing);
             self.owned = Some(now);
-            self.changed.notify_one();
+            self.audience.changed.notify_one();
         }
+    }
+
+    /// Says whether routes shall lead here.
+    fn want_routes(&self) {
+        if !self.is_told {
+            return;
+        }
+        let wanted = match obstacle(&self.situation) {
+            None => Wanted::Announced(self.situation.ranges.clone()),
+            Some(obstacle) => Wanted::Withheld(obstacle),
+        };
+        self.audience.routes.send_if_modified(|before| {
+            *before != wanted && {
+                *before = wanted;
+                true
+            }
+        });
     }
 
     fn announce(&mut self) {

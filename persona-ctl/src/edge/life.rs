@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::carried::Carried;
 use super::config::EdgeConfig;
-use super::guardian::News;
+use super::guardian::{Audience, News};
 use super::observe::{Known, ObserveError, Observed};
 use super::processor::Processor;
+use super::routes::{self, Routes};
 use super::surroundings::Surroundings;
 use super::tables::{self, EdgePlan, MtuPolicy, Own};
 use crate::host;
@@ -74,6 +75,9 @@ pub(super) struct Edge {
     /// What routers say of the ways to nodes and peers, as last told.
     pub(super) narrowed: BTreeMap<IpAddr, u32>,
     pub(super) surroundings: Surroundings,
+    pub(super) routes: Routes,
+    /// What was last told of them.
+    pub(super) told_routes: routes::Standing,
     pub(super) slow_path: Keeper,
     pub(super) wire: wire::Keeper,
     pub(super) link: Link,
@@ -107,7 +111,9 @@ impl Edge {
         let observed = Observed::look(&netlink, &config, Known::default(), &[]).await?;
         let path_mtus = PathMtus::listen(&changed).context("errors of routers cannot be listened for")?;
         let (verdict_sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
-        let surroundings = Surroundings::start(&config, &observed, &decided, &verdict_sender)?;
+        let routes = Routes::start(config.announced_table(), Arc::clone(&decided), stop.clone())?;
+        let audience = Audience { changed: Arc::clone(&decided), routes: routes.wanted() };
+        let surroundings = Surroundings::start(&config, &observed, audience, &verdict_sender)?;
         let metrics = metrics::start(config.file.metrics, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
@@ -134,6 +140,8 @@ impl Edge {
             path_mtus,
             narrowed: BTreeMap::new(),
             surroundings,
+            routes,
+            told_routes: routes::Standing::default(),
             slow_path: Keeper::new(SlowRole::Edge),
             wire,
             link,
@@ -212,7 +220,8 @@ impl Edge {
                 inside.name, inside.index, outside.name, outside.index, address = %observed.address,
                 "a device or its address is another one; the edge moves to it"
             );
-            let start = || Surroundings::start(&self.config, observed, &self.decided, &self.verdict_sender);
+            let audience = Audience { changed: Arc::clone(&self.decided), routes: self.routes.wanted() };
+            let start = || Surroundings::start(&self.config, observed, audience, &self.verdict_sender);
             self.surroundings = tokio::task::block_in_place(start)?;
             self.known = observed.known();
             // Whatever a plan leads to has to be said again to the new threads.

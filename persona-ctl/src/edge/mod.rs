@@ -21,6 +21,7 @@ mod packet_socket;
 mod processor;
 mod queues;
 mod report;
+mod routes;
 mod shaping;
 mod surroundings;
 mod tables;

@@ -1,4 +1,4 @@
-//! Which addresses this edge answers for, given what it knows of itself and its peers.
+//! Which addresses this edge answers for, and whether routes lead to it, given what it knows of itself and its peers.
 //!
 //! Every edge of the group computes the same from the same knowledge. Two owners for a moment do no harm, because
 //! either can carry any packet; no owner would.
@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use persona_core::ids::EdgeNumber;
 use persona_core::ownership::owner;
+use persona_core::units::Cidr;
 
 /// What an edge knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct Situation {
     pub peers: BTreeMap<EdgeNumber, Peer>,
     /// The group's egress addresses, and the next hops that its IPv6 pools are routed to.
     pub addresses: BTreeSet<IpAddr>,
+    /// Ranges of all that comes from outside for the group.
+    pub ranges: BTreeSet<Cidr>,
 }
 
 /// A peer.
@@ -46,12 +49,42 @@ impl Situation {
     }
 }
 
+/// Why nothing that comes from outside shall come to this edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Obstacle {
+    /// It is none of its group's edges.
+    #[error("the manager has not put it into its group")]
+    Unknown,
+    /// The way out is dead.
+    #[error("the outside next hop is silent")]
+    Outside,
+    /// It was cut off, and leases may have changed hands.
+    #[error("its lease table may be old: it was cut off and has not caught up")]
+    Outdated,
+    /// The way in is dead.
+    #[error("it reaches no node, no peer and no next hop towards the nodes")]
+    CutOff,
+    /// Others are there to take everything.
+    #[error("it is being emptied or out of service, and others serve")]
+    Emptied,
+}
+
+/// Why this edge is not to serve what comes from outside, if there is a reason. Routes to it are announced while there is
+/// none: any edge of a group can carry any packet.
+pub(super) fn obstacle(situation: &Situation) -> Option<Obstacle> {
+    let Some(own) = situation.own else { return Some(Obstacle::Unknown) };
+    let obstacles = [
+        (!situation.is_outside_alive, Obstacle::Outside),
+        (!situation.reaches_someone(), Obstacle::CutOff),
+        (!situation.is_current, Obstacle::Outdated),
+        (!candidates(situation, own).contains(&own), Obstacle::Emptied),
+    ];
+    obstacles.into_iter().find_map(|(is_there, obstacle)| is_there.then_some(obstacle))
+}
+
 /// The addresses to answer for.
 pub(super) fn owned(situation: &Situation) -> BTreeSet<IpAddr> {
-    let Some(own) = situation.own else { return BTreeSet::new() };
-    if !situation.is_outside_alive || !situation.is_current || !situation.reaches_someone() {
-        return BTreeSet::new();
-    }
+    let Some(own) = situation.own.filter(|_| obstacle(situation).is_none()) else { return BTreeSet::new() };
     let candidates = candidates(situation, own);
     let is_own = |address: &&IpAddr| owner(**address, &candidates) == Some(own);
     situation.addresses.iter().filter(is_own).copied().collect()
@@ -108,14 +141,14 @@ mod tests {
         let alone = |change: fn(&mut Situation)| {
             let mut situation = situation(1, &[(2, true, false)]);
             change(&mut situation);
-            owned(&situation).len()
+            (owned(&situation).len(), obstacle(&situation))
         };
-        type Case = (&'static str, fn(&mut Situation), usize);
+        type Case = (&'static str, fn(&mut Situation), usize, Option<Obstacle>);
         let cases: [Case; 9] = [
-            ("a survivor owns everything", |_| {}, 64),
-            ("without its outside an edge owns nothing", |s| s.is_outside_alive = false, 0),
-            ("an edge that has not caught up owns nothing", |s| s.is_current = false, 0),
-            ("an edge that reaches nobody owns nothing", |s| s.is_inside_alive = false, 0),
+            ("a survivor owns everything", |_| {}, 64, None),
+            ("without its outside an edge owns nothing", |s| s.is_outside_alive = false, 0, Some(Obstacle::Outside)),
+            ("an edge that has not caught up owns nothing", |s| s.is_current = false, 0, Some(Obstacle::Outdated)),
+            ("an edge that reaches nobody owns nothing", |s| s.is_inside_alive = false, 0, Some(Obstacle::CutOff)),
             (
                 "an edge that hears a node owns what its peers do not",
                 |s| {
@@ -123,9 +156,10 @@ mod tests {
                     s.heard_nodes.insert(IpAddr::from([10, 0, 0, 1]));
                 },
                 64,
+                None,
             ),
-            ("an edge without a number owns nothing", |s| s.own = None, 0),
-            ("the last edge alive owns everything even when drained", |s| s.in_service = false, 64),
+            ("an edge without a number owns nothing", |s| s.own = None, 0, Some(Obstacle::Unknown)),
+            ("the last edge alive owns everything even when drained", |s| s.in_service = false, 64, None),
             (
                 "a drained edge leaves everything to its peers",
                 |s| {
@@ -133,6 +167,7 @@ mod tests {
                     s.peers.insert(EdgeNumber(2), Peer { in_service: true, is_alive: true });
                 },
                 0,
+                Some(Obstacle::Emptied),
             ),
             (
                 "a drained peer gets nothing",
@@ -140,10 +175,11 @@ mod tests {
                     s.peers.insert(EdgeNumber(2), Peer { in_service: false, is_alive: true });
                 },
                 64,
+                None,
             ),
         ];
-        for (what, change, expected) in cases {
-            assert_eq!(alone(change), expected, "{what}");
+        for (what, change, count, obstacle) in cases {
+            assert_eq!(alone(change), (count, obstacle), "{what}");
         }
     }
 }

@@ -9,6 +9,7 @@ use persona_core::liveness::Verdict;
 use persona_core::wire::agent::Counters;
 
 use super::life::Edge;
+use super::routes::Standing;
 use crate::agent::edge_health;
 use crate::dataplane::RawCounters;
 use crate::metrics::{self, LinkSample, OwnEdgeSample, Snapshot};
@@ -51,6 +52,7 @@ impl Edge {
             tracing::debug!("cut off, or back again: the lease table is asked for anew before anything is served");
             self.link.ask_for_snapshot();
         }
+        self.tell_routes();
         let silent = self.plan.tables.nodes.iter().map(|node| node.address);
         let silent: Vec<IpAddr> = silent.filter(|node| !standing.heard_nodes.contains(node)).collect();
         self.tell_silence(silent);
@@ -72,6 +74,20 @@ impl Edge {
             }
             outbox.report.outside_alive = Some(standing.is_outside_alive);
             outbox.report.owned = Some(standing.owned.iter().copied().collect());
+        });
+    }
+
+    /// Tells which routes lead here, where some shall.
+    fn tell_routes(&mut self) {
+        let Some(table) = self.config.announced_table() else { return };
+        let now = self.routes.standing();
+        let before = std::mem::replace(&mut self.told_routes, now.clone());
+        self.link.report_next(|outbox| {
+            outbox.report.announced = Some(now.ranges.iter().copied().collect());
+            if let Some((event, message)) = routes_news(table, &before, &now) {
+                tracing::info!(event, message, "routes to this edge");
+                outbox.push_event(event, self.own.name.to_string(), message);
+            }
         });
     }
 
@@ -140,6 +156,7 @@ impl Edge {
             carried: self.carried.total(),
             lease_count: tables.leases.len(),
             owned_count: report.owned.as_ref().map_or(0, Vec::len),
+            announced_count: report.announced.as_ref().map(Vec::len),
             heard_node_count: tables.nodes.len().saturating_sub(self.silent_nodes.len()),
             silent_node_count: self.silent_nodes.len(),
             is_outside_alive: report.outside_alive,
@@ -157,6 +174,21 @@ impl Edge {
             self.link.report_next(|outbox| outbox.push_event("apply.failing", self.own.name.to_string(), trouble));
             self.said = trouble.to_owned();
         }
+    }
+}
+
+/// What has changed of the routes to this edge, in words.
+fn routes_news(table: u32, before: &Standing, now: &Standing) -> Option<(&'static str, String)> {
+    let listed = now.ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match now {
+        Standing { trouble: Some(trouble), .. } => (before.trouble != now.trouble)
+            .then(|| ("routes.failing", format!("routes in table {table} are not as they should be: {trouble}"))),
+        _ if before.ranges == now.ranges => None,
+        Standing { withheld: Some(obstacle), .. } => {
+            Some(("routes.withdrawn", format!("no route leads here: {obstacle}")))
+        }
+        _ if now.ranges.is_empty() => Some(("routes.withdrawn", "no route leads here: it carries no pool".to_owned())),
+        _ => Some(("routes.announced", format!("routes to {listed} lead here, from table {table}"))),
     }
 }
 

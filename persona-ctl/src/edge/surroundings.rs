@@ -9,11 +9,11 @@ use anyhow::Context;
 use persona_core::ids::EdgeNumber;
 use persona_core::liveness::Verdict;
 use persona_core::wire::desired::ProbeItem;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::catch_up::CatchUp;
 use super::config::EdgeConfig;
-use super::guardian::{Guardian, News};
+use super::guardian::{Audience, Guardian, News};
 use super::hearing::Hearing;
 use super::observe::{Observed, Senders};
 use super::watcher::{Side, Watcher};
@@ -57,7 +57,7 @@ impl Surroundings {
     pub(super) fn start(
         config: &EdgeConfig,
         observed: &Observed,
-        decided: &Arc<Notify>,
+        audience: Audience,
         verdicts: &mpsc::Sender<(EdgeNumber, Verdict)>,
     ) -> anyhow::Result<Self> {
         let options = EdgeOptions {
@@ -80,7 +80,7 @@ impl Surroundings {
         let settle = Duration::from_millis(u64::from(probe.interval_ms) * u64::from(probe.multiplier + 1));
         let is_serving = ownership.is_outside_alive().context("outside's state cannot be read")?;
         let catch_up = CatchUp::at_start(is_serving, Instant::now());
-        let guardian = Guardian::start(&outside, ownership, catch_up, Arc::clone(decided), settle)
+        let guardian = Guardian::start(&outside, ownership, catch_up, config.neighbours(), audience, settle)
             .context("guardian cannot be started")?;
         let hearing = dataplane.heard_reader().context("map of heard nodes cannot be opened")?;
         let hearing = Hearing::start(hearing, guardian.news()).context("listener for nodes cannot be started")?;

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use persona_common::police::CLASS_HANDLE;
 use persona_common::{ENCAPSULATION_LENGTH_V4, ENCAPSULATION_LENGTH_V6};
 use persona_core::ids::{EdgeName, EdgeNumber, GroupName, LeaseId};
+use persona_core::ranges::merged;
+use persona_core::units::Cidr;
 use persona_core::wire::desired::{
     DesiredState, EdgeItem, Item, LeaseItem, LeaseRates, LeaseSpace, NodeItem, PoolItem, ProbeItem, WHOLE_ADDRESS_BITS,
 };
@@ -146,6 +148,7 @@ pub(super) fn build(
         in_service: myself.is_some_and(takes_addresses),
         peers: peers.iter().map(|(number, edge)| (*number, to_peer(edge))).collect(),
         addresses: items.answered_for(&addresses),
+        ranges: items.ranges(),
         ..Default::default()
     };
     let is_draining = myself.is_some_and(|edge| edge.draining);
@@ -253,6 +256,13 @@ impl<'a> Items<'a> {
     fn answered_for(&self, addresses: &BTreeMap<Ipv4Addr, u8>) -> BTreeSet<IpAddr> {
         let next_hops = self.pools.iter().filter_map(|pool| pool.next_hop6).map(IpAddr::V6);
         addresses.keys().copied().map(IpAddr::V4).chain(next_hops).collect()
+    }
+
+    /// What routes lead to: whole pools, for any edge of a group can carry any packet.
+    fn ranges(&self) -> BTreeSet<Cidr> {
+        let addresses = self.pools.iter().flat_map(|pool| &pool.addresses);
+        let addresses = addresses.map(|address| Cidr::of((*address).into()));
+        merged(addresses.chain(self.pools.iter().flat_map(|pool| pool.prefixes.iter().copied())))
     }
 
     /// What goes through the encrypted tunnel.

@@ -147,6 +147,8 @@ fn ipv6_leases_underlays_and_next_hops_have_their_rows() {
     assert_eq!(plan.tables.leases[0].node, ip("fd00::7"));
     assert_eq!(plan.tables.nodes[0].next_hop.address, ip("10.0.0.254"));
     assert_eq!(plan.situation.addresses, [EGRESS.into(), ip("2001:db8::5")].into());
+    let ranges = ["203.0.113.1", "2001:db8:7::/48"].map(|range| range.parse().unwrap());
+    assert_eq!(plan.situation.ranges, ranges.into());
 }
 
 #[test]

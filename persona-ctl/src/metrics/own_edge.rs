@@ -26,7 +26,7 @@ pub(super) fn counters(own: &OwnEdgeSample) -> [Family<u64>; 2] {
 }
 
 /// What it holds, hears and answers for.
-pub(super) fn gauges(own: &OwnEdgeSample) -> [Family<f64>; 6] {
+pub(super) fn gauges(own: &OwnEdgeSample) -> [Family<f64>; 7] {
     let count = |count: usize| vec![(Labels::new(), count as f64)];
     let truth = |is_so: bool| (Labels::new(), f64::from(u8::from(is_so)));
     let state = |state: &str, count: usize| (vec![("state", state.to_owned())], count as f64);
@@ -36,6 +36,11 @@ pub(super) fn gauges(own: &OwnEdgeSample) -> [Family<f64>; 6] {
     [
         gauge("leases", "Leases in the edge's table", count(own.lease_count)),
         gauge("owned_addresses", "Egress addresses and next hops that the edge answers for", count(own.owned_count)),
+        gauge(
+            "announced_ranges",
+            "Ranges that routes to the edge are announced for",
+            own.announced_count.into_iter().flat_map(count).collect(),
+        ),
         gauge("nodes", "Nodes that the edge should hear, by whether it does", nodes),
         gauge(
             "outside_alive",

@@ -85,6 +85,8 @@ pub struct OwnEdgeSample {
     pub lease_count: usize,
     /// Egress addresses and next hops that it answers for.
     pub owned_count: usize,
+    /// Ranges that routes to it are announced for. None: by its configuration there are none.
+    pub announced_count: Option<usize>,
     /// Nodes that it hears.
     pub heard_node_count: usize,
     /// Nodes that it should hear and does not.

@@ -4,6 +4,7 @@
 //! nothing reads /sys/class/net, which may belong to another namespace.
 
 mod address;
+mod announced;
 pub mod fair_leaf;
 mod fair_queue;
 pub mod htb;
@@ -20,6 +21,7 @@ mod tc_options;
 mod watch;
 
 pub use address::{LinkAddress, OUR_PROTOCOL, network_of};
+pub use announced::{ANNOUNCED_PROTOCOL, AnnouncedRoute};
 pub use fair_queue::FlowsOf;
 pub use label::AddressLabel;
 pub use link::{Link, Peer};

@@ -244,12 +244,14 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         || !report.samples.is_empty()
         || report.underlay_mtu.is_some()
         || report.conditions.is_some();
-    let is_edge_only = report.outside_alive.is_some() || report.owned.is_some();
+    let is_edge_only = report.outside_alive.is_some() || report.owned.is_some() || report.announced.is_some();
     match id.role {
         Role::Edge if is_node_only => Err(Refusal::invalid(
             "workloads, drained, leases, limits, software, samples, underlayMtu and conditions are for nodes: leave them out",
         )),
-        Role::Node if is_edge_only => Err(Refusal::invalid("outsideAlive and owned are for edges: leave them out")),
+        Role::Node if is_edge_only => {
+            Err(Refusal::invalid("outsideAlive, owned and announced are for edges: leave them out"))
+        }
         _ if report
             .conditions
             .as_ref()

@@ -147,6 +147,7 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         applied: live.map_or(Generation::default(), |live| live.applied),
         rejected: live.and_then(|live| live.rejected.clone()),
         owned: live.map(|live| live.owned.clone()).unwrap_or_default(),
+        announced: live.and_then(|live| live.announced.clone()),
         lease_count,
         counters: live.map(|live| live.counters.clone()).unwrap_or_default(),
     })

@@ -5,6 +5,7 @@ mod activation;
 mod appearance;
 pub(crate) mod container;
 mod dns;
+mod frr;
 mod guard;
 pub(crate) mod guest;
 mod guest_addresses;

@@ -51,7 +51,12 @@ impl Download {
     /// Starts one that takes the persona's whole rate, but never fills its queue: no more is ever under way than the
     /// queue holds. What else goes through the queue meanwhile is not dropped for its sake.
     pub fn start_fitting(inside: &Namespace, path: &str) -> Result<Self> {
-        let stream = connect(INTERNET_ADDRESS.parse().expect("a constant address"), inside)?;
+        Self::start_fitting_from(INTERNET_ADDRESS.parse().expect("a constant address"), inside, path)
+    }
+
+    /// The same from a server.
+    pub fn start_fitting_from(server: IpAddr, inside: &Namespace, path: &str) -> Result<Self> {
+        let stream = connect(server, inside)?;
         sys::limit_receive_buffer(&stream, FITTING_BYTES).context("the receive buffer cannot be limited")?;
         Self::start_on(stream, path)
     }

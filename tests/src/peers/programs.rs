@@ -45,6 +45,7 @@ impl Program {
         let machine = format!("{}-linux-gnu", std::env::consts::ARCH);
         let libraries = ["usr/lib", "lib"].map(|folder| root.join(folder).join(&machine));
         let own = ["usr/sbin", "usr/bin", "sbin", "bin"].map(|folder| root.join(folder));
+        let libraries = libraries.clone().into_iter().chain([libraries[0].join("frr")]);
         command.env("LD_LIBRARY_PATH", joined(libraries)).env("PATH", joined(own.into_iter().chain(folders())));
     }
 }

@@ -58,10 +58,12 @@ store = \"{}\"
         let (EdgePlace { name, group, .. }, inside) = (place, place.underlay_address(self.families));
         let mut text = self.common_config(name, token);
         text += &format!("group = \"{group}\"\ninside = \"in0\"\noutside = \"out0\"\naddress = \"{inside}\"\n");
-        text += &format!("outside_next_hop = \"{ROUTER_ADDRESS}\"\nhook = \"{}\"\n", self.hook.as_str());
+        let (router, router6) = self.other_routers.get(name).copied().unwrap_or((ROUTER_ADDRESS, ROUTER_ADDRESS6));
+        text += &format!("outside_next_hop = \"{router}\"\nhook = \"{}\"\n", self.hook.as_str());
         if self.families != Families::Ipv4 {
-            text += &format!("outside_next_hop6 = \"{ROUTER_ADDRESS6}\"\n");
+            text += &format!("outside_next_hop6 = \"{router6}\"\n");
         }
+        text += &self.extra_edge_config;
         text += "capacity = { bits_per_sec = 1_000_000_000, lease_count = 1_000 }\n";
         text
     }

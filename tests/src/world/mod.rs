@@ -139,6 +139,10 @@ pub struct World {
     pub extra_workloads: Vec<WorkloadPlace>,
     /// What a test adds to the agent's configuration; noted before the agent starts.
     pub extra_agent_config: String,
+    /// What a test adds to every edge's configuration; noted before edges start.
+    pub extra_edge_config: String,
+    /// Edges whose next hops, of both families, are another router's; noted before edges start.
+    pub other_routers: BTreeMap<&'static str, (&'static str, &'static str)>,
     /// Nodes beside the usual one, by name.
     pub other_nodes: BTreeMap<&'static str, OtherNode>,
     /// The command line.
@@ -179,6 +183,8 @@ impl World {
             edges: BTreeMap::new(),
             extra_workloads: Vec::new(),
             extra_agent_config: String::new(),
+            extra_edge_config: String::new(),
+            other_routers: BTreeMap::new(),
             other_nodes: BTreeMap::new(),
             ctl,
             program,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Capability, EdgeName, EdgeNumber, Generation, GroupName, NodeName};
+use crate::units::Cidr;
 use crate::wire::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection};
 use crate::wire::desired::ShareItem;
 use crate::wire::load::EdgeLoad;
@@ -126,6 +127,10 @@ pub struct EdgeView {
     /// Egress addresses and IPv6 next hops that it answers ARP or ND for.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub owned: Vec<IpAddr>,
+    /// Ranges that routes to it are announced for. Absent: it announces none by its configuration.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
+    pub announced: Option<Vec<Cidr>>,
     /// Leases that it carries.
     pub lease_count: u32,
     /// What its data plane counted.

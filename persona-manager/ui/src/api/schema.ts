@@ -1145,6 +1145,8 @@ export interface components {
         EdgeView: {
             /** @description Its address on the underlay. */
             address: string;
+            /** @description Ranges that routes to it are announced for. Absent: it announces none by its configuration. */
+            announced?: string[] | null;
             /** @description The generation it acknowledged. */
             applied: components["schemas"]["Generation"];
             /**
@@ -1520,6 +1522,8 @@ export interface components {
             items: {
                 /** @description Its address on the underlay. */
                 address: string;
+                /** @description Ranges that routes to it are announced for. Absent: it announces none by its configuration. */
+                announced?: string[] | null;
                 /** @description The generation it acknowledged. */
                 applied: components["schemas"]["Generation"];
                 /**

@@ -182,6 +182,7 @@ function About({ edge }: { edge: EdgeView }) {
           ['Place', [edge.labels.city, edge.labels.country].filter(Boolean).join(', ') || 'not said'],
           ['Capabilities', <Marks of={edge.capabilities} key="capabilities" />],
           ['Answers for', edge.owned.length > 0 ? edge.owned.join(', ') : 'no address'],
+          ['Routes lead here for', edge.announced?.join(', ') || 'nothing'],
           ['Flags', <Marks of={edge.flags} key="flags" />],
           ['Applied', edge.applied === edge.desired ? 'what is published' : 'an earlier generation'],
           ['Last report', <Time ms={edge.seenMs} key="seen" />],
