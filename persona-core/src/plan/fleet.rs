@@ -141,6 +141,9 @@ pub struct Capacity {
     /// Packets per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packets_per_sec: Option<u64>,
+    /// Packets per second for which its processor has time, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor_packets_per_sec: Option<u64>,
     /// Flows at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flows: Option<u64>,

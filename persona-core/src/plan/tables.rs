@@ -200,11 +200,31 @@ fn per_unit(capacity: &Capacity) -> [f64; 4] {
 
 /// An edge's capacity as an amount.
 pub(super) fn capacity_of(capacity: &Capacity) -> Amount {
-    [capacity.rate.map(|rate| rate.0), capacity.packets_per_sec, capacity.flows, capacity.leases]
-        .map(|units| units.unwrap_or(UNLIMITED))
+    // What packets cost of the processor is another reason for the same limit.
+    let packets = [capacity.packets_per_sec, capacity.processor_packets_per_sec].into_iter().flatten().min();
+    [capacity.rate.map(|rate| rate.0), packets, capacity.flows, capacity.leases].map(|units| units.unwrap_or(UNLIMITED))
 }
 
 /// A demand as an amount.
 pub(super) fn amount_of(demand: &Demand) -> Amount {
     [demand.rate.0, demand.packets_per_sec, demand.flows, demand.leases]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lower_of_both_limits_on_packets_counts() {
+        for (packets_per_sec, processor_packets_per_sec, expected) in [
+            (None, None, UNLIMITED),
+            (Some(5), None, 5),
+            (None, Some(7), 7),
+            (Some(5), Some(7), 5),
+            (Some(9), Some(7), 7),
+        ] {
+            let capacity = Capacity { packets_per_sec, processor_packets_per_sec, ..Capacity::default() };
+            assert_eq!(capacity_of(&capacity), [UNLIMITED, expected, UNLIMITED, UNLIMITED]);
+        }
+    }
 }

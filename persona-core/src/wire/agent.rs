@@ -84,6 +84,9 @@ pub struct EdgeCapacity {
     /// Flows at a time. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_count: Option<u64>,
+    /// How much of its host's processor time may be in use, percent. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u8>,
 }
 
 /// `POST /v1/agent/renew`: a new certificate for the same key, before the old one ends.
@@ -322,6 +325,9 @@ pub struct Counters {
     /// where a manager of an earlier release would refuse it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_millionths: Option<u32>,
+    /// Edges: how much of it goes into interrupts, in which packets are carried, millionths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet_cpu_millionths: Option<u32>,
 }
 
 /// What the slow path did with packets that programs handed over.

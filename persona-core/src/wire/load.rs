@@ -37,6 +37,7 @@ impl EdgeLoad {
             ("bits per second", part(self.bits_per_sec, Some(capacity.bits_per_sec))),
             ("packets per second", part(self.packets_per_sec, capacity.packets_per_sec)),
             ("leases", part(self.lease_count.into(), Some(capacity.lease_count.into()))),
+            ("processor", self.cpu_share.zip(capacity.cpu_percent).map_or(0.0, |(used, most)| of_percent(used, most))),
         ];
         let (name, fullness) = parts.into_iter().fold(("", 0.0), |most, it| if it.1 > most.1 { it } else { most });
         self.fullness = Some(fullness);
@@ -45,14 +46,24 @@ impl EdgeLoad {
     }
 }
 
+/// What a share in use is of so many percent.
+fn of_percent(used: f32, most: u8) -> f64 {
+    if most == 0 { 0.0 } else { f64::from(used) * 100.0 / f64::from(most) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_fullest_dimension_decides_and_what_has_no_limit_does_not() {
-        let capacity =
-            |packets_per_sec| EdgeCapacity { bits_per_sec: 1_000, lease_count: 10, packets_per_sec, flow_count: None };
+        let capacity = |packets_per_sec| EdgeCapacity {
+            bits_per_sec: 1_000,
+            lease_count: 10,
+            packets_per_sec,
+            flow_count: None,
+            cpu_percent: Some(80),
+        };
         let load = |bits_per_sec, packets_per_sec, lease_count| EdgeLoad {
             bits_per_sec,
             packets_per_sec,
@@ -64,6 +75,12 @@ mod tests {
             (load(500, 90, 1), Some(capacity(Some(100))), Some(0.9), Some("packets per second")),
             (load(500, 90, 12), Some(capacity(None)), Some(1.2), Some("leases")),
             (load(0, 0, 0), Some(capacity(None)), Some(0.0), None),
+            (
+                EdgeLoad { cpu_share: Some(0.5), ..load(500, 0, 1) },
+                Some(capacity(None)),
+                Some(0.625),
+                Some("processor"),
+            ),
             (load(500, 90, 12), None, None, None),
         ] {
             let measured = load.measured_by(capacity.as_ref());

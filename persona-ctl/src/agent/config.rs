@@ -39,6 +39,12 @@ pub enum ConfigurationError {
         /// The key in the capacity.
         key: &'static str,
     },
+    /// More of the processor than there is.
+    #[error("capacity.cpu_percent is {percent}; use 1 to 100, or leave it out")]
+    Percent {
+        /// What the file says.
+        percent: u8,
+    },
     /// A routing table that is the kernel's own.
     #[error("announce.table {table} is the kernel's own; use another number, such as 126, or 254 for the main table")]
     ReservedTable {
@@ -277,7 +283,7 @@ impl ConfigurationError {
     pub fn place(&self) -> Place {
         match self {
             Self::Missing { key, .. } => Place::Key(key),
-            Self::NoCapacity { .. } => Place::Key("capacity"),
+            Self::NoCapacity { .. } | Self::Percent { .. } => Place::Key("capacity"),
             Self::ReservedTable { .. } => Place::Key("announce"),
             Self::Rollback(_) => Place::Key("rollback_after_secs"),
             Self::JoinToken { .. } => Place::Key("join_token_file"),

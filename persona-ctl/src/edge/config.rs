@@ -114,6 +114,9 @@ pub struct CapacityFile {
     /// Flows at a time. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_count: Option<u64>,
+    /// How much of the host's processor time may be in use, percent. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u8>,
 }
 
 impl CapacityFile {
@@ -124,6 +127,7 @@ impl CapacityFile {
             ("lease_count", Some(self.lease_count.into())),
             ("packets_per_sec", self.packets_per_sec),
             ("flow_count", self.flow_count),
+            ("cpu_percent", self.cpu_percent.map(u64::from)),
         ];
         figures.into_iter().filter(|(_, figure)| *figure == Some(0)).map(|(key, _)| key)
     }
@@ -195,9 +199,11 @@ impl EdgeFile {
         let token = self.read_join_token().err();
         let zeros = self.capacity.into_iter().flat_map(CapacityFile::zeros);
         let zeros = zeros.map(|key| ConfigurationError::NoCapacity { key });
+        let percent = self.capacity.and_then(|capacity| capacity.cpu_percent).filter(|percent| *percent > 100);
+        let percent = percent.map(|percent| ConfigurationError::Percent { percent });
         let reserved = self.announce.map(|announce| announce.table).filter(|table| RESERVED_TABLES.contains(table));
         let reserved = reserved.map(|table| ConfigurationError::ReservedTable { table });
-        keys.into_iter().flatten().chain(token).chain(zeros).chain(reserved).collect()
+        keys.into_iter().flatten().chain(token).chain(zeros).chain(percent).chain(reserved).collect()
     }
 
     /// The whole file as it is in force, with defaults, and without secrets.
@@ -260,8 +266,8 @@ impl From<HookChoice> for Hook {
 
 impl From<CapacityFile> for EdgeCapacity {
     fn from(capacity: CapacityFile) -> Self {
-        let CapacityFile { bits_per_sec, lease_count, packets_per_sec, flow_count } = capacity;
-        Self { bits_per_sec, lease_count, packets_per_sec, flow_count }
+        let CapacityFile { bits_per_sec, lease_count, packets_per_sec, flow_count, cpu_percent } = capacity;
+        Self { bits_per_sec, lease_count, packets_per_sec, flow_count, cpu_percent }
     }
 }
 
@@ -289,6 +295,9 @@ mod tests {
         let empty = text.replace("lease_count = 5", "lease_count = 5, packets_per_sec = 0");
         let error = toml::from_str::<EdgeFile>(&empty).unwrap().check().unwrap_err().to_string();
         assert!(error.starts_with("capacity.packets_per_sec is 0"), "{error}");
+        let beyond = text.replace("lease_count = 5", "lease_count = 5, cpu_percent = 101");
+        let error = toml::from_str::<EdgeFile>(&beyond).unwrap().check().unwrap_err().to_string();
+        assert!(error.starts_with("capacity.cpu_percent is 101"), "{error}");
         let reserved = format!("{text}announce = {{ table = 255 }}");
         let error = toml::from_str::<EdgeFile>(&reserved).unwrap().check().unwrap_err().to_string();
         assert!(error.starts_with("announce.table 255"), "{error}");

@@ -1,4 +1,5 @@
-//! How much of the host's processor time is in use: packets are carried in the kernel, so the process's own time says nothing.
+//! How much of the host's processor time is in use, and how much of it goes into packets: these are carried in interrupts, so
+//! the process's own time says nothing.
 
 use std::path::Path;
 
@@ -8,20 +9,32 @@ pub(super) struct Processor {
     last: Option<Ticks>,
 }
 
+/// Shares of the host's processor time, millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Use {
+    /// In use, whoever's.
+    pub busy: u32,
+    /// In interrupts, hard and soft: XDP and TC programs run there. So does what else devices bring, which counts as packets' too.
+    pub packet_path: u32,
+}
+
 /// Processor time since the host started, in ticks of any length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ticks {
     busy: u64,
+    packet_path: u64,
     all: u64,
 }
 
 impl Processor {
-    /// How much was in use since the last look, millionths. None: this is the first, or the host does not tell.
-    pub(super) fn look(&mut self, stat: &Path) -> Option<u32> {
+    /// What was in use since the last look. None: this is the first, or the host does not tell.
+    pub(super) fn look(&mut self, stat: &Path) -> Option<Use> {
         let now = ticks(&std::fs::read_to_string(stat).ok()?)?;
         let before = self.last.replace(now)?;
         let all = now.all.checked_sub(before.all).filter(|all| *all > 0)?;
-        Some((now.busy.saturating_sub(before.busy).min(all) as f64 / all as f64 * 1e6) as u32)
+        let share = |now: u64, before: u64| (now.saturating_sub(before).min(all) as f64 / all as f64 * 1e6) as u32;
+        let (busy, packet_path) = (share(now.busy, before.busy), share(now.packet_path, before.packet_path));
+        Some(Use { busy, packet_path })
     }
 }
 
@@ -29,9 +42,9 @@ impl Processor {
 fn ticks(text: &str) -> Option<Ticks> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let figures: Vec<u64> = line.split_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
-    let (idle, waiting) = (figures.get(3)?, figures.get(4)?);
+    let (idle, waiting, hard, soft) = (figures.get(3)?, figures.get(4)?, figures.get(5)?, figures.get(6)?);
     let all = figures.iter().sum();
-    Some(Ticks { busy: all - idle - waiting, all })
+    Some(Ticks { busy: all - idle - waiting, packet_path: hard + soft, all })
 }
 
 #[cfg(test)]
@@ -45,13 +58,15 @@ mod tests {
         let mut processor = Processor::default();
         for (text, expected) in [
             ("cpu  100 20 30 1000 50 5 5 40 7 7\ncpu0 1 1 1 1 1 1 1\n", None),
-            ("cpu  150 20 30 1150 50 5 5 40 7 7\n", Some(250_000)),
+            ("cpu  150 20 30 1150 50 5 5 40 7 7\n", Some((250_000, 0))),
             ("cpu  150 20 30 1150 50 5 5 40 7 7\n", None),
-            ("cpu  150 20 30 1150 150 5 5 40 7 7\n", Some(0)),
+            ("cpu  150 20 30 1150 150 5 5 40 7 7\n", Some((0, 0))),
+            ("cpu  160 20 30 1220 150 6 24 40 7 7\n", Some((300_000, 200_000))),
             ("intr 5\n", None),
         ] {
             std::fs::write(&stat, text).unwrap();
-            assert_eq!(processor.look(&stat), expected, "{text}");
+            let told = processor.look(&stat).map(|share| (share.busy, share.packet_path));
+            assert_eq!(told, expected, "{text}");
         }
         assert_eq!(processor.look(Path::new("/nowhere")), None);
     }

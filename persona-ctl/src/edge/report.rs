@@ -138,7 +138,9 @@ impl Edge {
                 self.carried.count(&raw.personas);
                 let mut counters = counters(raw, slow_path);
                 counters.carried = self.carried.total();
-                counters.cpu_millionths = self.processor.look(Path::new("/proc/stat"));
+                let processor = self.processor.look(Path::new("/proc/stat"));
+                counters.cpu_millionths = processor.map(|share| share.busy);
+                counters.packet_cpu_millionths = processor.map(|share| share.packet_path);
                 self.link.report_next(|outbox| outbox.report.counters = Some(counters));
             }
             Err(error) => self.say(&crate::host::error_chain(&error)),

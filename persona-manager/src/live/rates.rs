@@ -16,6 +16,9 @@ const WINDOW_MS: u64 = 1_000;
 /// In this time a peak fades to a half, milliseconds.
 const HALF_LIFE_MS: f64 = 60_000.0;
 
+/// In this time half of what is told of a processor is new, milliseconds: a second says little.
+const PROCESSOR_HALF_LIFE_MS: f64 = 10_000.0;
+
 /// Rates of an agent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rates {
@@ -23,10 +26,23 @@ pub(crate) struct Rates {
     pub packets_per_sec: u64,
     /// Packets per second that it dropped.
     pub drops_per_sec: u64,
+    /// Edges: what its host's processor does, on the mean of late.
+    pub processor: Option<ProcessorUse>,
     /// Nodes: what subjects carry, both directions together.
     pub subjects: Arc<BTreeMap<SubjectId, SubjectRate>>,
     /// The counters at the start of the window, and when they came.
     start: Option<(Arc<Counters>, u64)>,
+}
+
+/// Shares of a processor's time that are in use, and the packets that were carried meanwhile.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct ProcessorUse {
+    /// By anybody.
+    pub busy: f64,
+    /// By interrupts, in which packets are carried.
+    pub packet_path: f64,
+    /// Packets per second.
+    pub packets_per_sec: f64,
 }
 
 /// What a subject carries: the peak of late, which fades.
@@ -68,8 +84,32 @@ impl Rates {
             (it.subject.clone(), measured.or_higher(faded))
         });
         rates.subjects = Arc::new(subjects.collect());
+        rates.processor = ProcessorUse::measured(counters, rates.packets_per_sec)
+            .map(|now| rates.processor.map_or(now, |before| before.after(now, elapsed_ms)));
         rates.start = Some((Arc::new(counters.clone()), now));
         rates
+    }
+}
+
+impl ProcessorUse {
+    fn measured(counters: &Counters, packets_per_sec: u64) -> Option<Self> {
+        let share = |millionths: u32| f64::from(millionths) / 1e6;
+        Some(Self {
+            busy: share(counters.cpu_millionths?),
+            packet_path: share(counters.packet_cpu_millionths?),
+            packets_per_sec: packets_per_sec as f64,
+        })
+    }
+
+    /// The mean that weighs what is older less.
+    fn after(self, now: Self, elapsed_ms: u64) -> Self {
+        let old = (-(elapsed_ms as f64) / PROCESSOR_HALF_LIFE_MS).exp2();
+        let mean = |before: f64, now: f64| before * old + now * (1.0 - old);
+        Self {
+            busy: mean(self.busy, now.busy),
+            packet_path: mean(self.packet_path, now.packet_path),
+            packets_per_sec: mean(self.packets_per_sec, now.packets_per_sec),
+        }
     }
 }
 
@@ -133,6 +173,26 @@ mod tests {
             let subject = after.subjects.get(&"workload/n1/web".parse().unwrap());
             assert_eq!(subject.map(|rate| rate.bits_per_sec), bits, "at {now} ms");
             rates = Some(after);
+        }
+    }
+
+    #[test]
+    fn what_a_processor_does_is_a_mean_of_late() {
+        let mut rates = Rates::default();
+        let told = |count, cpu, packet_cpu| Counters {
+            cpu_millionths: Some(cpu),
+            packet_cpu_millionths: packet_cpu,
+            ..counters(count)
+        };
+        for (now, counters, expected) in [
+            (0, told(0, 900_000, Some(900_000)), None),
+            (1_000, told(4_000, 500_000, Some(250_000)), Some((0.5, 0.25, 4_000.0))),
+            (11_000, told(4_000, 0, Some(0)), Some((0.25, 0.125, 2_000.0))),
+            (21_000, told(4_000, 0, None), None),
+        ] {
+            rates = Rates::after(Some(&rates), Some(&counters), now);
+            let processor = rates.processor.map(|it| (it.busy, it.packet_path, it.packets_per_sec));
+            assert_eq!(processor, expected, "at {now} ms");
         }
     }
 }

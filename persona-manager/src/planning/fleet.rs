@@ -12,6 +12,7 @@ use persona_core::units::{BitRate, Share};
 use persona_core::wire::agent::{EdgeCapacity, EdgeHealth};
 use persona_core::wire::planning::PlanSettings;
 
+use super::processor::{self, Reading};
 use crate::store::{AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
 use crate::tasks::reports::Reports;
 
@@ -28,7 +29,8 @@ const PACKETS_MIN: u64 = 50;
 pub(crate) fn fleet_of(snapshot: &Snapshot, reports: &Reports, settings: &PlanSettings) -> Fleet {
     let subjects = subjects_of(snapshot, reports);
     let personas = personas_of(snapshot, &subjects);
-    let edges = snapshot.agents.values().filter_map(|agent| edge_of(agent));
+    let room = processor::room(&readings_of(snapshot, reports));
+    let edges = snapshot.agents.values().filter_map(|agent| edge_of(agent, &room));
     let nodes = snapshot.agents.values().filter_map(|agent| node_of(agent, reports));
     let mut nodes: BTreeMap<NodeName, FleetNode> = nodes.map(|node| (node.name.clone(), node)).collect();
     for (id, subject) in subjects {
@@ -132,7 +134,24 @@ fn personas_of(snapshot: &Snapshot, subjects: &[(SubjectId, FleetSubject)]) -> V
     personas.collect()
 }
 
-fn edge_of(agent: &AgentRecord) -> Option<FleetEdge> {
+/// What edges measured that say how much of their processor may be in use.
+fn readings_of(snapshot: &Snapshot, reports: &Reports) -> BTreeMap<EdgeName, Reading> {
+    let reading = |agent: &AgentRecord| {
+        let (edge, live) = (agent.edge()?, reports.get(&agent.id)?);
+        let (percent, used) = (edge.capacity.as_ref()?.cpu_percent?, live.rates.processor?);
+        let reading = Reading {
+            group: edge.group.clone(),
+            most: f64::from(percent) / 100.0,
+            busy: used.busy,
+            packet_path: used.packet_path,
+            packets_per_sec: used.packets_per_sec,
+        };
+        Some((agent.id.name.parse().ok()?, reading))
+    };
+    snapshot.agents.values().filter_map(|agent| reading(agent)).collect()
+}
+
+fn edge_of(agent: &AgentRecord, room: &BTreeMap<EdgeName, u64>) -> Option<FleetEdge> {
     let edge = agent.edge()?;
     let service = match edge.state {
         EdgeState::Down | EdgeState::New => Service::Down,
@@ -141,11 +160,14 @@ fn edge_of(agent: &AgentRecord) -> Option<FleetEdge> {
         EdgeState::Up if !edge.flags.is_empty() => Service::Degraded,
         EdgeState::Up => Service::Serving,
     };
+    let name: EdgeName = agent.id.name.parse().ok()?;
+    let processor_packets_per_sec = room.get(&name).copied();
+    let stated = edge.capacity.as_ref().map(capacity_of);
     Some(FleetEdge {
-        name: agent.id.name.parse().ok()?,
+        name,
         group: edge.group.clone(),
         location: location_of(&agent.labels),
-        capacity: edge.capacity.as_ref().map(capacity_of).unwrap_or_default(),
+        capacity: stated.map(|stated| Capacity { processor_packets_per_sec, ..stated }).unwrap_or_default(),
         service,
         capabilities: agent.capabilities.clone(),
         labels: agent.labels.clone(),
@@ -166,6 +188,7 @@ fn capacity_of(capacity: &EdgeCapacity) -> Capacity {
     Capacity {
         rate: stated(capacity.bits_per_sec).map(BitRate),
         packets_per_sec: capacity.packets_per_sec.and_then(stated),
+        processor_packets_per_sec: None,
         flows: capacity.flow_count.and_then(stated),
         leases: stated(capacity.lease_count.into()),
     }
@@ -225,7 +248,13 @@ mod tests {
 
     /// An edge that serves and states what it can carry.
     fn agent(change: impl FnOnce(&mut EdgeDetails)) -> AgentRecord {
-        let capacity = EdgeCapacity { bits_per_sec: 1_000, lease_count: 5, packets_per_sec: None, flow_count: Some(7) };
+        let capacity = EdgeCapacity {
+            bits_per_sec: 1_000,
+            lease_count: 5,
+            packets_per_sec: None,
+            flow_count: Some(7),
+            cpu_percent: None,
+        };
         let mut edge = EdgeDetails {
             number: EdgeNumber(1),
             group: "fra".parse().unwrap(),
@@ -270,12 +299,15 @@ mod tests {
             (|edge| edge.capacity.as_mut().unwrap().lease_count = 0, Service::Maintenance),
         ];
         for (at, (change, service)) in cases.into_iter().enumerate() {
-            assert_eq!(edge_of(&agent(change)).unwrap().service, service, "case {at}");
+            assert_eq!(edge_of(&agent(change), &BTreeMap::new()).unwrap().service, service, "case {at}");
         }
-        let stated = edge_of(&agent(|_| ())).unwrap().capacity;
+        let stated = edge_of(&agent(|_| ()), &BTreeMap::new()).unwrap().capacity;
         let (rate, flows, leases) = (Some(BitRate(1_000)), Some(7), Some(5));
-        assert_eq!(stated, Capacity { rate, packets_per_sec: None, flows, leases });
-        assert_eq!(edge_of(&agent(|edge| edge.capacity = None)).unwrap().capacity, Capacity::default());
+        assert_eq!(stated, Capacity { rate, flows, leases, ..Capacity::default() });
+        assert_eq!(
+            edge_of(&agent(|edge| edge.capacity = None), &BTreeMap::new()).unwrap().capacity,
+            Capacity::default()
+        );
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl Keeper {
 /// A fleet without what is measured.
 fn shape_of(fleet: &Fleet) -> Fleet {
     let mut shape = fleet.clone();
+    shape.edges.iter_mut().for_each(|edge| edge.capacity.processor_packets_per_sec = None);
     for node in &mut shape.nodes {
         let FleetNode { paths, subjects, .. } = node;
         paths.clear();

@@ -7,6 +7,7 @@
 
 mod fleet;
 mod keeper;
+mod processor;
 mod view;
 
 pub(crate) use fleet::fleet_of;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 use persona_core::document::Format;
 use persona_core::plan::{Fleet, Plan, Planner, parse_fleet};
-use persona_core::wire::agent::{Report, Role};
+use persona_core::wire::agent::{Counters, Report, Role, Traffic};
 use persona_core::wire::desired::{DesiredState, Item};
 use persona_core::wire::planning::PlanView;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl World {
         let mut edges = BTreeMap::new();
         for (name, byte) in EDGES.into_iter().zip(11..) {
             let mut edge = FakeAgent::new(&app, Role::Edge, name, byte, Some("fra"));
-            let capacity = json!({ "bitsPerSec": 1_000_000_000, "leaseCount": 100 });
+            let capacity = json!({ "bitsPerSec": 1_000_000_000, "leaseCount": 100, "cpuPercent": 80 });
             let capacity = if unstated.contains(&name) { Value::Null } else { capacity };
             let token = app.token(Role::Edge).await;
             let (status, body) = edge.register_with(json!({ "token": token, "capacity": capacity })).await;
@@ -178,6 +178,43 @@ async fn the_live_fleet_is_what_simulate_reads_and_policies_are_kept() {
     let probe = json!({ "intervalMs": 100, "multiplier": 3 });
     assert_eq!(world.app.call("PUT", "/v1/settings/probe", Some(probe)).await.0, 200);
     assert_eq!(world.app.get("/v1/settings/planning").await["mode"], "steer", "one setting leaves the other");
+}
+
+/// What an edge reports that has carried so many packets, with its processor in use by these millionths.
+fn carried(packets: u64, [cpu, packet_cpu]: [u32; 2]) -> Report {
+    let traffic = Traffic { egress_packets: packets, ..Traffic::default() };
+    let counters = Counters {
+        personas: [(1, traffic)].into(),
+        cpu_millionths: Some(cpu),
+        packet_cpu_millionths: Some(packet_cpu),
+        ..Counters::default()
+    };
+    Report { outside_alive: Some(true), counters: Some(counters), ..Report::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_are_given_the_packets_that_their_processors_have_time_for() {
+    let mut world = World::new(&[]).await;
+    let start = Instant::now();
+    for packets in [0, 100_000] {
+        // Half of what f1 has in use is somebody else's; f2 is idle; f3 tells nothing.
+        for (edge, packets, used) in [("f1", packets, [400_000, 200_000]), ("f2", 0, [0, 0])] {
+            world.edges.get_mut(edge).unwrap().report(carried(packets, used)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+    }
+    let fleet: Fleet = parse_fleet(&world.app.get("/v1/fleet").await.to_string(), Format::Json).unwrap();
+    let room: Vec<Option<u64>> = fleet.edges.iter().map(|edge| edge.capacity.processor_packets_per_sec).collect();
+    // 20 % carry the packets, the others leave 60 % of 80: three times as many, and four times at f2, less the steps.
+    let most = 100_000.0 / 1.1;
+    let least = 100_000.0 / start.elapsed().as_secs_f64();
+    let is_within = |room: Option<u64>, times: f64| {
+        room.is_some_and(|room| (least * times * 0.88..=most * times + 1.0).contains(&(room as f64)))
+    };
+    assert!(is_within(room[0], 3.0) && is_within(room[1], 4.0) && room[2].is_none(), "{room:?}, {least} to {most}");
+    let edge = world.app.get("/v1/edges/f1").await;
+    let is_half = edge["load"]["fullness"].as_f64().is_some_and(|full| (full - 0.5).abs() < 1e-6);
+    assert!(is_half && edge["load"]["fullest"] == "processor", "{}", edge["load"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1017,6 +1017,11 @@ export interface components {
             drops: {
                 [key: string]: number;
             };
+            /**
+             * Format: int32
+             * @description Edges: how much of it goes into interrupts, in which packets are carried, millionths.
+             */
+            packetCpuMillionths?: number | null;
             /** @description Per persona, by VNI. */
             personas: {
                 [key: string]: components["schemas"]["Traffic"];
@@ -1033,6 +1038,11 @@ export interface components {
              * @description Bits per second, both directions together.
              */
             bitsPerSec: number;
+            /**
+             * Format: int32
+             * @description How much of its host's processor time may be in use, percent. Absent: no limit.
+             */
+            cpuPercent?: number | null;
             /**
              * Format: int64
              * @description Flows at a time. Absent: no limit.
