@@ -24,7 +24,7 @@ struct Bundle {
 }
 
 /// Everything that is unpacked. `tests/src/peers` looks for them under the same names.
-const BUNDLES: [Bundle; 10] = [
+const BUNDLES: [Bundle; 11] = [
     Bundle { name: "nginx", packages: &["nginx", "nginx-core", "nginx-light"], programs: &["usr/sbin/nginx"] },
     Bundle { name: "wrk", packages: &["wrk"], programs: &["usr/bin/wrk"] },
     Bundle { name: "knot", packages: &["knot", "knot-dnsutils"], programs: &["usr/sbin/knotd", "usr/bin/kdig"] },
