@@ -526,7 +526,7 @@ fn of_a_total_over_all_nodes_a_node_has_its_share() {
     ] {
         let plan = queues_of(SubjectQos { shared: total(scope, None), ..Default::default() }, share, None);
         let inner = plan.queues.shapers[&1].classes.values().find(|class| class.parent_minor == 0).unwrap();
-        assert_eq!(inner.rate_bytes_per_sec, up_bps / 8 * 1_450 / 1_400, "{scope:?} {share:?}");
+        assert_eq!(inner.rate_bytes_per_sec, up_bps / 8, "{scope:?} {share:?}");
         assert_eq!(plan.shares_down, [(SubjectNumber(3), down_bps)].into(), "{scope:?} {share:?}");
     }
 }
