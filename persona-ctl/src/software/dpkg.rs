@@ -129,7 +129,10 @@ fn read_folder(root: &File) -> Result<Installed, String> {
     let folder = open_below(root, STATUS_FOLDER, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|_| none())?;
     let entries = Dir::read_from(&folder).map_err(|error| format!("{STATUS_FOLDER}: {error}"))?;
     let mut installed = Installed::default();
-    for entry in entries.take(FILE_COUNT_MAX) {
+    for (count, entry) in entries.enumerate() {
+        if count == FILE_COUNT_MAX {
+            return Err(format!("{STATUS_FOLDER} has more than {FILE_COUNT_MAX} files"));
+        }
         let entry = entry.map_err(|error| format!("{STATUS_FOLDER}: {error}"))?;
         let Ok(name) = entry.file_name().to_str() else { continue };
         if name.starts_with('.') || name.ends_with(".md5sums") {
