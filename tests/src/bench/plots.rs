@@ -9,16 +9,55 @@ use serde_json::Value;
 use super::measures::Subject;
 
 /// Pixels.
-const WIDTH: u32 = 1000;
+const WIDTH: u32 = 1100;
 const BAR_HEIGHT: u32 = 26;
 const MARGIN: u32 = 24;
 const HEAD_HEIGHT: u32 = 80;
-const LABEL_WIDTH: u32 = 330;
+const LABEL_WIDTH: u32 = 430;
+
+/// Ratios are drawn between these; what lies beyond has its number beside a bar that ends here.
+const RATIO_MIN: f64 = 0.1;
+const RATIO_MAX: f64 = 100.0;
 
 /// Colours of bars: the goal is reached, it is not, there is none.
 const MET: RGBColor = RGBColor(46, 125, 50);
 const MISSED: RGBColor = RGBColor(198, 40, 40);
 const NO_GOAL: RGBColor = RGBColor(69, 90, 100);
+
+/// What a length on the plot means.
+#[derive(Debug, Clone, Copy)]
+enum Scale {
+    /// The value.
+    Linear,
+    /// Its logarithm, from a line where both sides are the same.
+    Ratio,
+}
+
+impl Scale {
+    /// How far to the right a value lies.
+    fn place(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Ratio => value.clamp(RATIO_MIN, RATIO_MAX).log10(),
+        }
+    }
+
+    /// What lies there.
+    fn value(self, place: f64) -> f64 {
+        match self {
+            Self::Linear => place,
+            Self::Ratio => 10_f64.powf(place),
+        }
+    }
+
+    /// From where to where the plot goes, with room for a number behind the longest bar.
+    fn range(self, bars: &[Bar]) -> std::ops::Range<f64> {
+        match self {
+            Self::Linear => 0.0..bars.iter().map(|bar| bar.value).fold(0.0, f64::max) * 1.15,
+            Self::Ratio => self.place(RATIO_MIN)..self.place(RATIO_MAX) + 0.3,
+        }
+    }
+}
 
 /// A bar.
 struct Bar {
@@ -36,11 +75,11 @@ pub fn draw(folder: &Path, subject: Subject, rows: &[Value]) -> Result<()> {
         &folder.join(format!("{name}-cost.svg")),
         "Programs: nanoseconds per packet (less is better)",
         &costs,
-        None,
+        Scale::Linear,
     )?;
     let ratios: Vec<Bar> = rows.iter().filter_map(|row| bar(row, &row["ratio"], &peer_of(row))).collect();
     let title = "Times as good as the peer (more is better; the line is the peer)";
-    draw_bars(&folder.join(format!("{name}-peers.svg")), title, &ratios, Some(1.0))
+    draw_bars(&folder.join(format!("{name}-peers.svg")), title, &ratios, Scale::Ratio)
 }
 
 fn peer_of(row: &Value) -> String {
@@ -56,42 +95,43 @@ fn bar(row: &Value, value: &Value, suffix: &str) -> Option<Bar> {
     Some(Bar { name: format!("{}{suffix}", row["name"].as_str()?), value: value.as_f64()?, colour })
 }
 
-fn draw_bars(path: &Path, title: &str, bars: &[Bar], line: Option<f64>) -> Result<()> {
+fn draw_bars(path: &Path, title: &str, bars: &[Bar], scale: Scale) -> Result<()> {
     if bars.is_empty() {
         return Ok(());
     }
     let height = HEAD_HEIGHT + MARGIN * 2 + BAR_HEIGHT * bars.len() as u32;
     let area = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
-    try_draw(&area, title, bars, line).map_err(|error| anyhow!("{} cannot be drawn: {error}", path.display()))
+    try_draw(&area, title, bars, scale).map_err(|error| anyhow!("{} cannot be drawn: {error}", path.display()))
 }
 
 fn try_draw(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     title: &str,
     bars: &[Bar],
-    line: Option<f64>,
+    scale: Scale,
 ) -> Result<(), Box<dyn std::error::Error>> {
     area.fill(&WHITE)?;
-    let most = bars.iter().map(|bar| bar.value).fold(line.unwrap_or(0.0), f64::max) * 1.15;
-    let count = bars.len() as f64;
+    let (range, count) = (scale.range(bars), bars.len() as f64);
+    let gap = (range.end - range.start) * 0.005;
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 20))
         .margin(MARGIN)
         .x_label_area_size(30)
         .y_label_area_size(LABEL_WIDTH)
-        .build_cartesian_2d(0.0..most, count..0.0)?;
-    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_style(("sans-serif", 13)).draw()?;
+        .build_cartesian_2d(range.clone(), count..0.0)?;
+    let number = |place: &f64| format!("{:.1}", scale.value(*place));
+    let mut mesh = chart.configure_mesh();
+    mesh.disable_y_mesh().disable_y_axis().x_label_style(("sans-serif", 13)).x_label_formatter(&number).draw()?;
     for (index, bar) in bars.iter().enumerate() {
         let (top, bottom) = (index as f64 + 0.15, index as f64 + 0.85);
-        chart.draw_series([Rectangle::new([(0.0, top), (bar.value, bottom)], bar.colour.filled())])?;
-        let text = format!("{:.1}", bar.value);
-        chart.draw_series([Text::new(text, (bar.value + most * 0.005, top), ("sans-serif", 14))])?;
-        let y = chart.backend_coord(&(0.0, top)).1;
+        let end = scale.place(bar.value);
+        chart.draw_series([Rectangle::new([(0.0, top), (end, bottom)], bar.colour.filled())])?;
+        let text = format!("{:.*}", if bar.value < 1.0 { 2 } else { 1 }, bar.value);
+        chart.draw_series([Text::new(text, (end.max(0.0) + gap, top), ("sans-serif", 14))])?;
+        let y = chart.backend_coord(&(range.start, top)).1;
         area.draw(&Text::new(bar.name.as_str(), (MARGIN as i32, y), ("sans-serif", 13)))?;
     }
-    if let Some(at) = line {
-        chart.draw_series([PathElement::new(vec![(at, 0.0), (at, count)], BLACK.stroke_width(2))])?;
-    }
+    chart.draw_series([PathElement::new(vec![(0.0, 0.0), (0.0, count)], BLACK.stroke_width(2))])?;
     area.present()?;
     Ok(())
 }
@@ -101,6 +141,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn ratios_lie_on_both_sides_of_the_line_and_end_with_the_plot() {
+        for (ratio, place) in [(1.0, 0.0), (10.0, 1.0), (0.1, -1.0), (20_000.0, 2.0), (0.0, -1.0)] {
+            assert_eq!(Scale::Ratio.place(ratio), place, "{ratio}");
+        }
+        assert_eq!(Scale::Ratio.value(2.0), 100.0);
+        assert_eq!(Scale::Linear.value(Scale::Linear.place(57.3)), 57.3);
+    }
 
     #[test]
     fn every_row_with_a_peer_is_in_the_plot_of_peers() {
