@@ -1,6 +1,7 @@
 //! The host code of Persona: the roles (manager, agent, edge) and the command line.
 
 pub mod agent;
+mod bulletin;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use persona_core::ids::WorkloadName;
@@ -16,15 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::config::{InstanceConfig, LimitsConfig};
 use super::record_file::Records;
 use super::workload::{Common, Limited, Told, Wish};
+use crate::bulletin::Bulletin;
 
 /// Changes by others are found within this time.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Workloads whose turns may be under way at once; the others wait for theirs.
 const TURN_COUNT_MAX: usize = 16;
-
-/// Things to tell that wait to be fetched; the oldest give way.
-const TOLD_COUNT_MAX: usize = 1_000;
 
 /// What every workload wears. None: not known yet.
 type Worn = Option<Arc<BTreeMap<WorkloadName, SubjectResources>>>;
@@ -33,13 +31,7 @@ type Worn = Option<Arc<BTreeMap<WorkloadName, SubjectResources>>>;
 #[derive(Debug)]
 pub struct Keeper {
     worn: watch::Sender<Worn>,
-    shared: Arc<Mutex<Shared>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    reports: BTreeMap<WorkloadName, LimitReport>,
-    told: Vec<(WorkloadName, Told)>,
+    bulletin: Bulletin<WorkloadName, LimitReport, (WorkloadName, Told)>,
 }
 
 impl Keeper {
@@ -60,11 +52,11 @@ impl Keeper {
             (name.clone(), Limited::new(name.clone(), instance, Arc::clone(&common)))
         });
         let (worn, receiver) = watch::channel(None);
-        let shared = Arc::default();
+        let bulletin = Bulletin::default();
         let rounds =
-            Rounds { idle: limited.collect(), busy: JoinSet::new(), worn: receiver, shared: Arc::clone(&shared) };
+            Rounds { idle: limited.collect(), busy: JoinSet::new(), worn: receiver, bulletin: bulletin.clone() };
         tokio::spawn(stop.clone().run_until_cancelled_owned(rounds.run()));
-        Self { worn, shared }
+        Self { worn, bulletin }
     }
 
     /// Says what every workload wears. One that is missing wears no limits.
@@ -80,24 +72,20 @@ impl Keeper {
 
     /// How every workload's limits stand.
     pub fn reports(&self) -> Vec<LimitReport> {
-        lock(&self.shared).reports.values().cloned().collect()
+        self.bulletin.reports()
     }
 
     /// What happened since this was last asked.
     pub fn take_told(&self) -> Vec<(WorkloadName, Told)> {
-        std::mem::take(&mut lock(&self.shared).told)
+        self.bulletin.take_told()
     }
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Rounds {
     idle: BTreeMap<WorkloadName, Limited>,
     busy: JoinSet<(WorkloadName, Limited, LimitReport)>,
     worn: watch::Receiver<Worn>,
-    shared: Arc<Mutex<Shared>>,
+    bulletin: Bulletin<WorkloadName, LimitReport, (WorkloadName, Told)>,
 }
 
 impl Rounds {
@@ -144,12 +132,8 @@ impl Rounds {
             Ok(done) => done,
             Err(error) => return tracing::error!(%error, "a workload's limits are no longer kept until the next start"),
         };
-        let mut shared = lock(&self.shared);
-        shared.told.extend(limited.take_told().into_iter().map(|told| (name.clone(), told)));
-        let excess = shared.told.len().saturating_sub(TOLD_COUNT_MAX);
-        shared.told.drain(..excess);
-        shared.reports.insert(name.clone(), report);
-        drop(shared);
+        let told = limited.take_told().into_iter().map(|told| (name.clone(), told));
+        self.bulletin.post(name.clone(), report, told);
         self.idle.insert(name, limited);
     }
 }

@@ -1,7 +1,7 @@
 //! Looks at the software of everybody who wears some, now and then and on news, in a thread that may block.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use persona_core::ids::SubjectId;
@@ -12,13 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::dpkg::Database;
 use super::place::Place;
+use crate::bulletin::Bulletin;
 use crate::limits::LimitsConfig;
 
 /// What is installed is looked at again after this time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Things to tell that wait to be fetched; the oldest give way.
-const TOLD_COUNT_MAX: usize = 1_000;
 
 /// Whose software is wanted how.
 type Worn = Arc<BTreeMap<SubjectId, SubjectSoftware>>;
@@ -27,13 +25,7 @@ type Worn = Arc<BTreeMap<SubjectId, SubjectSoftware>>;
 #[derive(Debug)]
 pub struct Keeper {
     worn: watch::Sender<Worn>,
-    shared: Arc<Mutex<Shared>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    reports: BTreeMap<SubjectId, SoftwareReport>,
-    told: Vec<Told>,
+    bulletin: Bulletin<SubjectId, SoftwareReport, Told>,
 }
 
 /// Something that happened.
@@ -51,11 +43,11 @@ impl Keeper {
     /// Starts to look. Ends with `stop`.
     pub fn start(places: BTreeMap<SubjectId, Place>, limits: LimitsConfig, stop: &CancellationToken) -> Self {
         let (worn, receiver) = watch::channel(Worn::default());
-        let shared = Arc::<Mutex<Shared>>::default();
-        let round =
-            Round { places, limits, databases: BTreeMap::new(), known: BTreeMap::new(), shared: Arc::clone(&shared) };
+        let bulletin = Bulletin::default();
+        let (databases, known) = Default::default();
+        let round = Round { places, limits, databases, known, bulletin: bulletin.clone() };
         tokio::spawn(stop.clone().run_until_cancelled_owned(run(round, receiver)));
-        Self { worn, shared }
+        Self { worn, bulletin }
     }
 
     /// Says what everybody wears. Who is missing wears no software.
@@ -71,17 +63,13 @@ impl Keeper {
 
     /// How the software of everybody who wears some stands.
     pub fn reports(&self) -> Vec<SoftwareReport> {
-        lock(&self.shared).reports.values().cloned().collect()
+        self.bulletin.reports()
     }
 
     /// What happened since this was last asked.
     pub fn take_told(&self) -> Vec<Told> {
-        std::mem::take(&mut lock(&self.shared).told)
+        self.bulletin.take_told()
     }
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn run(mut round: Round, mut worn: watch::Receiver<Worn>) {
@@ -108,14 +96,14 @@ struct Round {
     databases: BTreeMap<SubjectId, Database>,
     /// What was seen when it last could be looked at: that is what there is news against.
     known: BTreeMap<SubjectId, SoftwareReport>,
-    shared: Arc<Mutex<Shared>>,
+    bulletin: Bulletin<SubjectId, SoftwareReport, Told>,
 }
 
 impl Round {
     fn turn(&mut self, worn: &BTreeMap<SubjectId, SubjectSoftware>) {
         self.databases.retain(|subject, _| worn.contains_key(subject));
         self.known.retain(|subject, _| worn.contains_key(subject));
-        lock(&self.shared).reports.retain(|subject, _| worn.contains_key(subject));
+        self.bulletin.retain(|subject| worn.contains_key(subject));
         for (subject, software) in worn {
             let looked = self.look(subject);
             let report = report(subject, software, looked.map(|installed| compare(&software.packages, installed)));
@@ -123,11 +111,8 @@ impl Round {
             if report.state != SoftwareState::Unknown {
                 self.known.insert(subject.clone(), report.clone());
             }
-            let mut shared = lock(&self.shared);
-            shared.told.extend(told.map(|(event, message)| Told { subject: subject.clone(), event, message }));
-            let excess = shared.told.len().saturating_sub(TOLD_COUNT_MAX);
-            shared.told.drain(..excess);
-            shared.reports.insert(subject.clone(), report);
+            let told = told.map(|(event, message)| Told { subject: subject.clone(), event, message });
+            self.bulletin.post(subject.clone(), report, told);
         }
     }
 

@@ -1,0 +1,79 @@
+//! What a task that works by itself tells the agent: how everybody stands, and what happened since it was last asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Things to tell that wait to be fetched; the oldest give way.
+const TOLD_COUNT_MAX: usize = 1_000;
+
+/// Reports by whom they are of, and what there is to tell; all copies are one.
+#[derive(Debug)]
+pub(crate) struct Bulletin<K, R, T>(Arc<Mutex<Posted<K, R, T>>>);
+
+#[derive(Debug)]
+struct Posted<K, R, T> {
+    reports: BTreeMap<K, R>,
+    told: Vec<T>,
+}
+
+impl<K, R, T> Default for Bulletin<K, R, T> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Posted { reports: BTreeMap::new(), told: Vec::new() })))
+    }
+}
+
+impl<K, R, T> Clone for Bulletin<K, R, T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Ord, R: Clone, T> Bulletin<K, R, T> {
+    /// Says how one stands, and what happened to it.
+    pub(crate) fn post(&self, key: K, report: R, told: impl IntoIterator<Item = T>) {
+        let mut posted = self.lock();
+        posted.told.extend(told);
+        let excess = posted.told.len().saturating_sub(TOLD_COUNT_MAX);
+        posted.told.drain(..excess);
+        posted.reports.insert(key, report);
+    }
+
+    /// Forgets the reports of others.
+    pub(crate) fn retain(&self, keeps: impl Fn(&K) -> bool) {
+        self.lock().reports.retain(|key, _| keeps(key));
+    }
+
+    /// How everybody stands.
+    pub(crate) fn reports(&self) -> Vec<R> {
+        self.lock().reports.values().cloned().collect()
+    }
+
+    /// What happened since this was last asked.
+    pub(crate) fn take_told(&self) -> Vec<T> {
+        std::mem::take(&mut self.lock().told)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Posted<K, R, T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_take_the_place_of_older_ones_and_the_oldest_told_give_way() {
+        let bulletin = Bulletin::default();
+        for number in 0..=TOLD_COUNT_MAX {
+            bulletin.clone().post("web", number, [number]);
+        }
+        bulletin.post("db", 7, []);
+        assert_eq!(bulletin.reports(), [7, TOLD_COUNT_MAX]);
+        let told = bulletin.take_told();
+        assert_eq!((told.len(), told[0]), (TOLD_COUNT_MAX, 1));
+        assert_eq!(bulletin.take_told(), [0; 0]);
+        bulletin.retain(|key| *key == "db");
+        assert_eq!(bulletin.reports(), [7]);
+    }
+}
