@@ -96,17 +96,14 @@ fn guest_places(trees: &Hierarchies, path: &Path) -> Result<(Vec<Place>, Option<
 }
 
 fn is_alone(place: &Place, pid: u32) -> bool {
-    let text = std::fs::read_to_string(place.folder.join("cgroup.procs")).unwrap_or_default();
-    text.lines().all(|line| line.trim() == pid.to_string()) && !text.trim().is_empty()
+    let processes = place.processes().unwrap_or_default();
+    !processes.is_empty() && processes.iter().all(|process| *process == pid)
 }
 
 /// A limit on a group with this process in it would hold the agent back that has to lift it again.
 fn refuse_our_own(places: &[Place]) -> Result<(), LimitError> {
-    let own = std::process::id().to_string();
-    let holds_us = |place: &&Place| {
-        std::fs::read_to_string(place.folder.join("cgroup.procs"))
-            .is_ok_and(|text| text.lines().any(|line| line == own))
-    };
+    let own = std::process::id();
+    let holds_us = |place: &&Place| place.processes().is_some_and(|processes| processes.contains(&own));
     match places.iter().find(holds_us) {
         None => Ok(()),
         Some(place) => Err(LimitError::NoInstance {

@@ -146,12 +146,17 @@ fn controllers_of(root: &Path) -> Option<Vec<String>> {
     Some(text.split_whitespace().map(str::to_owned).collect())
 }
 
+impl Place {
+    /// The processes in it. None: it cannot be read.
+    pub(super) fn processes(&self) -> Option<Vec<u32>> {
+        let text = std::fs::read_to_string(self.folder.join("cgroup.procs")).ok()?;
+        text.lines().map(|line| line.trim().parse().ok()).collect()
+    }
+}
+
 /// The first process of an instance's control groups.
 pub(crate) fn first_process(places: &[Place]) -> Option<u32> {
-    places.iter().find_map(|place| {
-        let text = std::fs::read_to_string(place.folder.join("cgroup.procs")).ok()?;
-        text.lines().next()?.trim().parse().ok()
-    })
+    places.iter().find_map(|place| place.processes()?.first().copied())
 }
 
 #[cfg(test)]
