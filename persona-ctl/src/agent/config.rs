@@ -17,6 +17,9 @@ use crate::limits::LimitsConfig;
 use crate::manager_link::joined_managers;
 use crate::wire::Wireguard;
 
+/// Where an agent keeps its state if nothing else is said.
+pub const STATE_DIR: &str = "/var/lib/persona/agent";
+
 /// What is shown in place of a secret.
 pub const REDACTED: &str = "<redacted>";
 
@@ -230,7 +233,7 @@ impl AgentFile {
     }
 
     fn state_dir_or_default(&self) -> PathBuf {
-        self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/agent".into())
+        self.state_dir.clone().unwrap_or_else(|| STATE_DIR.into())
     }
 
     fn read_join_token(&self) -> Result<String, ConfigurationError> {

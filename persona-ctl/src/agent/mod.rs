@@ -33,7 +33,7 @@ mod workload_config;
 
 pub use advice::{advice, own_cgroup};
 pub use config::{
-    AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, REDACTED, read_join_token, split_urls,
+    AgentConfig, AgentFile, ConfigurationError, Guard, HostConfig, REDACTED, STATE_DIR, read_join_token, split_urls,
 };
 pub use configure::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, Trouble, withdraw_everything};
 pub use departing::plain_departure;

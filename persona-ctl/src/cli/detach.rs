@@ -100,7 +100,7 @@ fn restore_gai_files(args: &DetachArgs, removed: &mut Removed) -> anyhow::Result
 /// Puts limits of workloads back to what they were before the first persona, by the records in the state directory.
 fn restore_limits(args: &DetachArgs, removed: &mut Removed) -> anyhow::Result<()> {
     let role = args.config.as_deref().map(crate::config::load::<toml::Table>).transpose()?.unwrap_or_default();
-    let state_dir = role.get("state_dir").and_then(toml::Value::as_str).unwrap_or("/var/lib/persona/agent");
+    let state_dir = role.get("state_dir").and_then(toml::Value::as_str).unwrap_or(agent::STATE_DIR);
     for restored in limits::restore_everything(state_dir.as_ref()) {
         match restored.outcome {
             Ok(()) => removed.limits.push(restored.workload.to_string()),

@@ -11,6 +11,7 @@ use super::Output;
 use super::print::table_of;
 use crate::agent;
 use crate::dataplane::{Offloads, loses_udp_batches};
+use crate::edge;
 use crate::host::{self, Check, Outcome};
 use crate::limits;
 use crate::manager_link::joined_managers;
@@ -125,7 +126,7 @@ fn batches_check(device: &str, offloads: Offloads) -> Check {
 fn manager_checks(given: Option<String>, role: &toml::Table) -> Vec<Check> {
     let text = |key: &str| role.get(key).and_then(toml::Value::as_str).map(str::to_owned);
     let urls = agent::split_urls(given.or_else(|| text("manager")).as_deref());
-    let default = if role.contains_key("group") { "/var/lib/persona/edge" } else { "/var/lib/persona/agent" };
+    let default = if role.contains_key("group") { edge::STATE_DIR } else { agent::STATE_DIR };
     let state_dir = text("state_dir").map_or_else(|| default.into(), PathBuf::from);
     let file = text("join_token_file").map(PathBuf::from);
     let token = agent::read_join_token(text("join_token").as_deref(), file.as_ref(), &state_dir).ok();

@@ -97,6 +97,9 @@ pub enum Neighbours {
     Leave,
 }
 
+/// Where an edge keeps its state if nothing else is said.
+pub const STATE_DIR: &str = "/var/lib/persona/edge";
+
 /// Tables that no route of ours may stand in: none, and the kernel's own for local addresses.
 const RESERVED_TABLES: [u32; 2] = [0, 255];
 
@@ -177,7 +180,7 @@ pub struct EdgeConfig {
 
 impl EdgeFile {
     fn state_dir_or_default(&self) -> PathBuf {
-        self.state_dir.clone().unwrap_or_else(|| "/var/lib/persona/edge".into())
+        self.state_dir.clone().unwrap_or_else(|| STATE_DIR.into())
     }
 
     fn read_join_token(&self) -> Result<String, ConfigurationError> {

@@ -27,5 +27,5 @@ mod surroundings;
 mod tables;
 mod watcher;
 
-pub use config::{EdgeConfig, EdgeFile, HookChoice};
+pub use config::{EdgeConfig, EdgeFile, HookChoice, STATE_DIR};
 pub use life::run;
