@@ -55,6 +55,11 @@ pub(crate) struct Activations(Mutex<State>);
 /// By node, so that a report finds its own.
 pub(super) type Key = (NodeName, SubjectId);
 
+/// Where a subject is found.
+pub(super) fn key_of(subject: &SubjectId) -> Key {
+    (subject.node().clone(), subject.clone())
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) groups: BTreeMap<Arc<List>, Group>,
@@ -232,7 +237,8 @@ impl State {
                     Judged::join(group, list, &key.1, record, now.steady_ms)
                 }
             };
-            self.tell_latest(&key, &mut judged);
+            // What was measured last is known under a new list too.
+            judged.sight.record_latest(&self.measured, &key);
             self.subjects.insert(key, judged);
         }
         gone.into_values().for_each(|judged| self.leave((judged.list, judged.index)));
@@ -245,12 +251,6 @@ impl State {
         self.looked_ms = 0;
         self.pushed = Records::default();
         turns
-    }
-
-    /// What was measured last is known under a new list too.
-    fn tell_latest(&self, key: &Key, judged: &mut Judged) {
-        let host = self.measured.get(&(key.0.clone(), SubjectId::Node(key.0.clone())));
-        host.map(of_host).iter().chain(self.measured.get(key)).for_each(|measured| judged.sight.record(measured));
     }
 
     fn leave(&mut self, (list, index): (Arc<List>, persona_core::activate::SubjectIndex)) {
@@ -279,7 +279,6 @@ impl State {
         for group in groups.values_mut().filter(|group| group.trouble.is_none()) {
             let decisions = group.fleet.evaluate_within(now, pace);
             let moved = group.fleet.take_moved();
-            let key_of = |subject: &SubjectId| (subject.node().clone(), subject.clone());
             for decision in decisions {
                 let Some(key) = group.members.get(&decision.subject).map(key_of) else { continue };
                 let Some(judged) = subjects.get_mut(&key) else { continue };
@@ -297,7 +296,7 @@ impl State {
     /// Where the store does not say what was decided.
     fn differences(&self, snapshot: &Snapshot) -> Vec<Turn> {
         let stored = snapshot.subjects.values().filter_map(|record| {
-            let key = (record.subject.node().clone(), record.subject.clone());
+            let key = key_of(&record.subject);
             let judged = self.subjects.get(&key);
             let decided = judged.and_then(|judged| judged.decided.as_ref());
             (record.activation.as_deref() != decided).then(|| Turn::Decided {

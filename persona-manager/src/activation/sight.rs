@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use persona_core::activate::Moment;
+use persona_core::ids::SubjectId;
 use persona_core::signal::{Board, Input, Pushed, STALE_AFTER_DEFAULT_MS, SignalName};
 
-use super::samples::Measured;
+use super::activations::Key;
+use super::samples::{Measured, of_host};
 use crate::store::SignalRecord;
 
 /// The signals of one subject, as far as somebody reads them.
@@ -43,6 +45,12 @@ impl Sight {
         gone.iter().for_each(|name| self.board.withdraw(name));
         self.pushed = current;
         is_changed
+    }
+
+    /// Takes in what was measured last of a subject and its host.
+    pub(super) fn record_latest(&mut self, measured: &BTreeMap<Key, Measured>, key: &Key) {
+        let host = measured.get(&(key.0.clone(), SubjectId::Node(key.0.clone())));
+        host.map(of_host).iter().chain(measured.get(key)).for_each(|measured| self.record(measured));
     }
 
     /// Takes in what was measured.

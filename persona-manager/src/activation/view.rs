@@ -6,7 +6,7 @@ use persona_core::signal::{SignalName, Unit};
 use persona_core::units::Span;
 use persona_core::wire::api::{ActivationView, ForecastAccuracy, MonitoringView, SignalView};
 
-use super::activations::{Activations, Key};
+use super::activations::{Activations, Key, key_of};
 use super::judged::Judged;
 use crate::clock;
 use crate::store::Snapshot;
@@ -84,10 +84,6 @@ impl Activations {
         views.sort_by(|one, other| one.name.cmp(&other.name));
         views
     }
-}
-
-fn key_of(subject: &SubjectId) -> Key {
-    (subject.node().clone(), subject.clone())
 }
 
 fn measured_view(name: &SignalName, value: f64, age_ms: u64) -> SignalView {

@@ -9,8 +9,8 @@ use persona_core::document::{Document, Kind, Section};
 use persona_core::ids::{NodeName, PersonaName, SubjectId};
 use persona_core::wire::api::SectionAssignment;
 
-use super::activations::Key;
-use super::samples::{Measured, of_host};
+use super::activations::{Key, key_of};
+use super::samples::Measured;
 use super::watched::Watched;
 use crate::store::{AlertRecord, Records, SignalRecord, Snapshot, SubjectRecord};
 
@@ -106,7 +106,7 @@ impl Watches {
         self.subjects.retain(|(_, subject), _| snapshot.subjects.get(subject).is_some_and(|it| worn(it).is_some()));
         for record in snapshot.subjects.values() {
             let Some(worn) = worn(record) else { continue };
-            let key = (record.subject.node().clone(), record.subject.clone());
+            let key = key_of(&record.subject);
             let known = self.subjects.get(&key);
             if known.is_some_and(|known| known.persona == worn.persona && known.version == worn.version) {
                 continue;
@@ -155,7 +155,9 @@ impl Watches {
     fn differences(&self, snapshot: &Snapshot) -> Vec<AlertTurn> {
         let nothing = BTreeMap::new();
         let stored = snapshot.subjects.values().filter_map(|record| {
-            let watched = self.subjects.get(&(record.subject.node().clone(), record.subject.clone()));
+            // Most subjects are watched for nothing.
+            let may_differ = !record.alerts.is_empty() || worn(record).is_some();
+            let watched = may_differ.then(|| self.subjects.get(&key_of(&record.subject)))?;
             let raised = watched.map_or(&nothing, |watched| &watched.raised);
             (record.alerts != *raised).then(|| AlertTurn {
                 subject: record.subject.clone(),
@@ -180,8 +182,7 @@ fn begin(
     mut watched: Watched,
     now: Moment,
 ) -> Watched {
-    let host = measured.get(&(key.0.clone(), SubjectId::Node(key.0.clone())));
-    host.map(of_host).iter().chain(measured.get(key)).for_each(|measured| watched.sight.record(measured));
+    watched.sight.record_latest(measured, key);
     let pushed: Vec<&Arc<SignalRecord>> = snapshot.signals_of(&key.1).collect();
     watched.sight.take_pushed(&pushed, now);
     watched
