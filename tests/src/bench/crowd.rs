@@ -96,15 +96,12 @@ impl Crowd {
         }
     }
 
-    /// nftables rules that put each into its class of a queue with handle 1:, and behind an address.
+    /// nftables rules that put each into its class of a queue with handle 1:.
     pub fn rules(self) -> String {
-        let map = |to: &dyn Fn(Member) -> String| {
-            self.members().fold(String::new(), |mut text, member| {
-                let _ = write!(text, "{} : {}, ", member.address(), to(member)); // a String takes everything
-                text
-            })
-        };
-        let classes = map(&|member| format!("1:{:x}", member.0 + 1));
+        let classes = self.members().fold(String::new(), |mut text, member| {
+            let _ = write!(text, "{} : 1:{:x}, ", member.address(), member.0 + 1); // a String takes everything
+            text
+        });
         format!(
             "table ip crowd {{\n map classes {{ type ipv4_addr : classid; elements = {{ {classes} }} }}\n chain forward {{\n  type filter hook forward priority 0;\n  meta priority set ip saddr map @classes\n }}\n}}\n"
         )

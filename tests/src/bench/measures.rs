@@ -8,6 +8,9 @@ use super::row::Row;
 use super::{edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, rates, rates_many, wireguard};
 use crate::ledger::Ledger;
 
+/// Rounds of what takes long, in a run of everything.
+const LONG_ROUND_COUNT_WHOLE: u32 = 3;
+
 /// What a measure is given.
 pub struct Run<'a> {
     /// How often everything is measured.
@@ -21,6 +24,11 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// How often something is measured that takes long: less in a run of everything.
+    pub fn rounds_of_a_long_measure(&self) -> u32 {
+        if self.is_subset { self.rounds } else { self.rounds.min(LONG_ROUND_COUNT_WHOLE) }
+    }
+
     /// Says what is being done.
     pub fn say(&self, what: &str) {
         self.progress.set_message(what.to_owned());

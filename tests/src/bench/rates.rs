@@ -16,8 +16,6 @@ use super::samples::Samples;
 use crate::load::paced::pace;
 use crate::sys;
 
-/// Rounds of a run of everything: each takes half a minute.
-const ROUND_COUNT_WHOLE: u32 = 3;
 /// How far off a rate may be, percent.
 const GOAL_PERCENT: f64 = 2.0;
 /// What is offered, times the rate.
@@ -92,13 +90,9 @@ struct Held {
 pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     run.say("rates: chains of namespaces are built");
     let (mut ours, mut kernels) = (Chain::build(run, Kind::Ours)?, Chain::build(run, Kind::Kernel)?);
-    let mechanisms: Vec<_> = [("classes", Holder::Classes), ("departure-times", Holder::DepartureTimes)]
-        .into_iter()
-        .filter(|(_, holder)| ours.hold(*holder, MBIT).is_ok())
-        .collect();
-    ensure!(!mechanisms.is_empty(), "this kernel holds no rate: it has neither HTB nor fq");
+    let mechanisms = mechanisms(&mut ours)?;
     let peers: Vec<_> = PEERS.into_iter().filter(|(_, holder)| kernels.hold(*holder, MBIT).is_ok()).collect();
-    let rounds = if run.is_subset { run.rounds } else { run.rounds.min(ROUND_COUNT_WHOLE) };
+    let rounds = run.rounds_of_a_long_measure();
     let mut rows = Vec::new();
     for (rate_bps, load) in CASES {
         let mut all: Vec<[Samples; 2]> = (0..mechanisms.len() + peers.len()).map(|_| Default::default()).collect();
@@ -130,6 +124,14 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     drop((ours, kernels));
     run.ledger.undo_all().into_iter().for_each(|failure| eprintln!("clean-up: {failure}"));
     Ok(rows)
+}
+
+/// Our own that this kernel has the queues for.
+pub(super) fn mechanisms(ours: &mut Chain) -> Result<Vec<(&'static str, Holder)>> {
+    let mut all = vec![("classes", Holder::Classes), ("departure-times", Holder::DepartureTimes)];
+    all.retain(|(_, holder)| ours.hold(*holder, MBIT).is_ok());
+    ensure!(!all.is_empty(), "this kernel holds no rate: it has neither HTB nor fq");
+    Ok(all)
 }
 
 fn turn(chain: &mut Chain, holder: Holder, rate_bps: u64, load: Load) -> Result<Held> {

@@ -4,12 +4,13 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use persona_ctl::open_files::raise_limit;
 
 use super::chain::{Chain, Holder, Kind, SERVER};
 use super::crowd::Crowd;
 use super::measures::Run;
+use super::rates::mechanisms;
 use super::row::{Better, Goal, Row};
 use super::samples::Samples;
 use crate::load::paced::pace;
@@ -19,8 +20,6 @@ use crate::sys;
 const CROWD: Crowd = Crowd { count: 1_000 };
 /// What each may send, bits per second: all together as much as two cores carry and count.
 const RATE_BPS: u64 = 256_000;
-/// Rounds of a run of everything.
-const ROUND_COUNT_WHOLE: u32 = 3;
 /// How far off a rate may be, percent.
 const GOAL_PERCENT: f64 = 2.0;
 /// What is offered, times the rate.
@@ -61,31 +60,27 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     run.say("rates-many: chains of namespaces are built");
     let (mut ours, mut kernels) = (Chain::build(run, Kind::Ours)?, Chain::build(run, Kind::Kernel)?);
     [&ours, &kernels].into_iter().try_for_each(Chain::admit_crowd)?;
-    let mechanisms: Vec<_> =
-        [("classes", Holder::Classes, CLASS_KIB_MAX), ("departure-times", Holder::DepartureTimes, CELL_KIB_MAX)]
-            .into_iter()
-            .filter(|(_, holder, _)| ours.hold(*holder, 1_000_000).is_ok())
-            .collect();
-    ensure!(!mechanisms.is_empty(), "this kernel holds no rate: it has neither HTB nor fq");
-    let rounds = if run.is_subset { run.rounds } else { run.rounds.min(ROUND_COUNT_WHOLE) };
+    let mechanisms = mechanisms(&mut ours)?;
+    let rounds = run.rounds_of_a_long_measure();
     let (mut held, mut peer) = (Vec::new(), Held::default());
     held.resize_with(mechanisms.len(), Held::default);
     for round in 0..rounds {
         run.say(&format!("rates-many: round {} of {rounds}", round + 1));
-        for ((_, holder, _), held) in mechanisms.iter().zip(&mut held) {
+        for ((_, holder), held) in mechanisms.iter().zip(&mut held) {
             held.push(turn(&mut ours, |ours| ours.hold_crowd(*holder, RATE_BPS, CROWD))?);
         }
         peer.push(turn(&mut kernels, |kernels| kernels.hold_crowd_kernels_way(RATE_BPS, CROWD))?);
     }
     let mut rows = Vec::new();
-    for ((mechanism, _, kib_max), held) in mechanisms.iter().zip(held) {
+    for ((mechanism, holder), held) in mechanisms.iter().zip(held) {
+        let kib_max = if *holder == Holder::DepartureTimes { CELL_KIB_MAX } else { CLASS_KIB_MAX };
         let row = |what: &str, unit, ours, peers: &Samples, most| {
             let row = Row::new(format!("rates-many/{mechanism}/{what}"), unit, Better::Less, ours);
             row.beside("HTB in the kernel's chain", peers.clone()).reach(Goal::AtMost(most))
         };
         rows.push(row("median of 1,000", "% off", held.median, &peer.median, GOAL_PERCENT));
         rows.push(row("worst but 10 of 1,000", "% off", held.worst, &peer.worst, GOAL_PERCENT));
-        rows.push(row("kernel memory of each", "KiB", held.memory, &peer.memory, *kib_max));
+        rows.push(row("kernel memory of each", "KiB", held.memory, &peer.memory, kib_max));
     }
     drop((ours, kernels));
     run.ledger.undo_all().into_iter().for_each(|failure| eprintln!("clean-up: {failure}"));
