@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::block::{first_block, port_ranges};
+use super::block::{first_block, port_range};
 use super::need::Need;
 use super::occupancy::Occupancy;
 use crate::units::Cidr;
@@ -67,13 +67,13 @@ impl PoolSpace {
     }
 
     /// Free blocks of one address, ascending.
-    pub fn free_blocks(&self, address: Ipv4Addr, occupancy: &Occupancy) -> Vec<u16> {
+    pub fn free_blocks(&self, address: Ipv4Addr, occupancy: &Occupancy) -> impl Iterator<Item = u16> {
         let blocks = first_block(self.block_bits)..65_536 >> self.block_bits;
-        let is_free = |block: &u16| {
-            let (first, last) = port_ranges(self.block_bits, &[*block])[0];
+        let is_free = move |block: &u32| {
+            let (first, last) = port_range(self.block_bits, *block as u16);
             !occupancy.overlaps(address, first, last)
         };
-        blocks.map(|block| block as u16).filter(is_free).collect()
+        blocks.filter(is_free).map(|block| block as u16)
     }
 
     /// Most free blocks that one address has.
@@ -127,11 +127,7 @@ impl PoolSpace {
         let best = self.addresses.iter().rev().max_by_key(|address| free(address)).copied();
         let best_free = best.as_ref().map_or(0, free);
         match best {
-            Some(address) if best_free >= wanted => {
-                let mut blocks = self.free_blocks(address, occupancy);
-                blocks.truncate(wanted as usize);
-                Ok(LeaseSpace::Ports { address, block_bits: self.block_bits, blocks })
-            }
+            Some(address) if best_free >= wanted => Ok(self.blocks_of(address, wanted, occupancy)),
             _ => Err(Exhausted::Blocks {
                 wanted,
                 best_free,
@@ -140,6 +136,12 @@ impl PoolSpace {
                 address_count: self.addresses.len() as u32,
             }),
         }
+    }
+
+    /// The lowest free blocks of an address, `wanted` of them if it has as many.
+    pub(super) fn blocks_of(&self, address: Ipv4Addr, wanted: u32, occupancy: &Occupancy) -> LeaseSpace {
+        let blocks = self.free_blocks(address, occupancy).take(wanted as usize).collect();
+        LeaseSpace::Ports { address, block_bits: self.block_bits, blocks }
     }
 
     /// An address of which nobody holds anything: the highest, since blocks are taken from the lowest first.
@@ -158,11 +160,10 @@ impl PoolSpace {
         free.map(lease).ok_or_else(|| Exhausted::Prefixes { prefix_count: self.prefix_count() })
     }
 
-    fn free_count(&self, address: Ipv4Addr, occupancy: &Occupancy) -> u32 {
-        match occupancy.is_empty(address) {
-            true => self.blocks_per_address(),
-            false => self.free_blocks(address, occupancy).len() as u32,
-        }
+    /// How many blocks of one address are free.
+    pub(super) fn free_count(&self, address: Ipv4Addr, occupancy: &Occupancy) -> u32 {
+        let first = first_block(self.block_bits);
+        self.blocks_per_address() - occupancy.held_block_count(address, self.block_bits, first)
     }
 }
 

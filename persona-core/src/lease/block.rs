@@ -13,13 +13,15 @@ pub fn block_count_for(ports: u32, block_bits: u8) -> u32 {
     ports.max(1).div_ceil(1 << block_bits)
 }
 
+/// First and last port of a block.
+pub(super) fn port_range(block_bits: u8, block: u16) -> (u16, u16) {
+    let first = u32::from(block) << block_bits;
+    (first as u16, (first + (1 << block_bits) - 1) as u16)
+}
+
 /// First and last port of each block.
 pub fn port_ranges(block_bits: u8, blocks: &[u16]) -> Vec<(u16, u16)> {
-    let range = |block: &u16| {
-        let first = u32::from(*block) << block_bits;
-        (first as u16, (first + (1 << block_bits) - 1) as u16)
-    };
-    blocks.iter().map(range).collect()
+    blocks.iter().map(|block| port_range(block_bits, *block)).collect()
 }
 
 #[cfg(test)]

@@ -46,6 +46,18 @@ impl Occupancy {
         self.ranges.get(&address).is_none_or(BTreeMap::is_empty)
     }
 
+    /// Of how many blocks of `1 << block_bits` ports, from the block `first` on, somebody holds a port.
+    pub(super) fn held_block_count(&self, address: Ipv4Addr, block_bits: u8, first: u32) -> u32 {
+        let (mut count, mut next) = (0, first);
+        for (first_port, last_port) in self.ranges.get(&address).into_iter().flatten() {
+            let from = (u32::from(*first_port) >> block_bits).max(next);
+            let end = (u32::from(*last_port) >> block_bits) + 1;
+            count += end.saturating_sub(from);
+            next = next.max(end);
+        }
+        count
+    }
+
     /// How many /64 are held from `first` to `last`, both upper 64 bits.
     pub(super) fn prefix_count_in(&self, first: u64, last: u64) -> u32 {
         self.prefixes.range(first..=last).count() as u32

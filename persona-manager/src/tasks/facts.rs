@@ -1,11 +1,13 @@
 //! What decisions rest on, gathered from a draft and the reports: groups, pools, and which ports are held.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use persona_core::assign::{GroupFacts, PoolFacts};
 use persona_core::document::PoolSpec;
-use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName};
-use persona_core::lease::{Occupancy, PoolSpace};
+use persona_core::ids::{EdgeName, GroupName, LeaseId, NodeName, PoolName, SubjectId};
+use persona_core::lease::{FreeSpace, Need, Occupancy, PoolSpace};
+use persona_core::wire::desired::LeaseSpace;
 
 use super::recovery;
 use super::reports::Reports;
@@ -15,10 +17,12 @@ use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Sn
 pub(super) struct Facts {
     /// Pools by name.
     pub(super) pools: BTreeMap<PoolName, PoolFacts>,
-    /// Their addresses.
-    pub(super) spaces: BTreeMap<PoolName, PoolSpace>,
+    /// Their addresses, and what is free of them.
+    pub(super) spaces: BTreeMap<PoolName, FreeSpace>,
     /// Ports held by leases in any state.
     pub(super) occupancy: Occupancy,
+    /// Leases in any state, by who holds them.
+    leases: BTreeMap<SubjectId, Vec<LeaseId>>,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
     nodes_with_tunnel: BTreeSet<NodeName>,
@@ -28,13 +32,16 @@ impl Facts {
     /// Gathers them.
     pub(super) fn of(snapshot: &Snapshot, reports: &Reports) -> Self {
         let mut occupancy = Occupancy::default();
+        let mut leases: BTreeMap<SubjectId, Vec<LeaseId>> = BTreeMap::new();
         for lease in snapshot.leases.values() {
             occupancy.hold(&lease.space);
+            leases.entry(lease.subject.clone()).or_default().push(lease.id);
         }
         let mut facts = Self {
             pools: BTreeMap::new(),
             spaces: BTreeMap::new(),
             occupancy,
+            leases,
             groups: BTreeMap::new(),
             group_edges: BTreeMap::new(),
             nodes_with_tunnel: nodes_with_tunnel(snapshot),
@@ -68,12 +75,29 @@ impl Facts {
         groups
     }
 
+    /// The leases that a subject holds, in any state.
+    pub(super) fn leases_of<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        subject: &SubjectId,
+    ) -> impl Iterator<Item = &'a Arc<LeaseRecord>> {
+        let ids = self.leases.get(subject).into_iter().flatten();
+        ids.filter_map(|id| snapshot.leases.get(id))
+    }
+
+    /// Finds room in a pool for a lease, and notes that it is held. None: there is none.
+    pub(super) fn take(&mut self, pool: &PoolName, need: Need) -> Option<LeaseSpace> {
+        let free = self.spaces.get_mut(pool)?;
+        let space = free.take(need, &mut self.occupancy).ok()?;
+        if let Some(facts) = self.pools.get_mut(pool) {
+            *facts = pool_facts(facts.group.clone(), free);
+        }
+        Some(space)
+    }
+
     /// Notes a granted lease.
     pub(super) fn hold(&mut self, lease: &LeaseRecord) {
-        self.occupancy.hold(&lease.space);
-        let Some(space) = self.spaces.get(&lease.pool) else { return };
-        let Some(group) = self.pools.get(&lease.pool).map(|pool| pool.group.clone()) else { return };
-        self.pools.insert(lease.pool.clone(), pool_facts(group, space, &self.occupancy));
+        self.leases.entry(lease.subject.clone()).or_default().push(lease.id);
     }
 
     fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {
@@ -101,8 +125,8 @@ impl Facts {
 
     fn add_pools(&mut self, snapshot: &Snapshot) {
         for pool in snapshot.pools() {
-            let space = space_of(&pool.spec);
-            let mut facts = pool_facts(pool.spec.group.clone(), &space, &self.occupancy);
+            let space = FreeSpace::new(space_of(&pool.spec), &self.occupancy);
+            let mut facts = pool_facts(pool.spec.group.clone(), &space);
             if !recovery::is_open(snapshot, &pool.spec.group) {
                 (facts.best_free, facts.free_addresses, facts.free_prefixes) = (0, 0, 0);
             }
@@ -125,15 +149,16 @@ pub(crate) fn space_of(pool: &PoolSpec) -> PoolSpace {
     PoolSpace { addresses, block_bits: pool.block_bits(), prefixes: pool.prefixes() }
 }
 
-fn pool_facts(group: GroupName, space: &PoolSpace, occupancy: &Occupancy) -> PoolFacts {
+fn pool_facts(group: GroupName, free: &FreeSpace) -> PoolFacts {
+    let space = free.space();
     PoolFacts {
         group,
         block_bits: space.block_bits,
-        best_free: space.best_free(occupancy),
+        best_free: free.best_free(),
         block_count: space.block_count(),
-        free_addresses: space.free_address_count(occupancy),
+        free_addresses: free.free_address_count(),
         address_count: space.addresses.len() as u32,
-        free_prefixes: space.free_prefix_count(occupancy),
+        free_prefixes: free.free_prefix_count(),
         prefix_count: space.prefix_count(),
     }
 }

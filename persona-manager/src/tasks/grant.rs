@@ -41,11 +41,10 @@ fn reusable_lease<'a>(
     need: Need,
 ) -> Option<&'a Arc<LeaseRecord>> {
     let network = persona.spec.network.as_ref()?;
-    let (known, space) = (facts.pools.get(pool)?, facts.spaces.get(pool)?);
+    let (known, space) = (facts.pools.get(pool)?, facts.spaces.get(pool)?.space());
     let is_configured = network.assign() == Assign::Configure;
     let fits = |lease: &&Arc<LeaseRecord>| {
-        lease.subject == *subject
-            && lease.persona == persona.metadata.name
+        lease.persona == persona.metadata.name
             && lease.state.is_usable()
             && lease.pool == *pool
             && network.group().is_none_or(|group| *group == lease.group)
@@ -61,7 +60,7 @@ fn reusable_lease<'a>(
         LeaseState::Publishing => 1,
         _ => 2,
     };
-    snapshot.leases.values().filter(fits).min_by_key(order)
+    facts.leases_of(snapshot, subject).filter(fits).min_by_key(order)
 }
 
 /// The leases that a subject shall use under a persona that was picked for it.
@@ -125,11 +124,11 @@ fn grant(
     if !recovery::is_open(draft.state(), &pick.group) {
         return None;
     }
-    // The decision saw enough room; nothing was granted in between.
-    let space = facts.spaces.get(&pick.pool)?.allocate(need, &facts.occupancy).ok()?;
     let vni = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona)?.vni;
     let document = draft.state().pools().find(|document| document.metadata.name == pick.pool)?;
     let quarantine_ms = document.spec.quarantine().0;
+    // The decision saw enough room; nothing was granted in between.
+    let space = facts.take(&pick.pool, need)?;
     let lease = LeaseRecord {
         id: draft.next_lease_id(),
         subject: subject.clone(),

@@ -117,8 +117,9 @@ fn pool_rooms(facts: &Facts, network: &Network) -> Vec<PoolRoom> {
     let room = |(name, pool, space): (
         &persona_core::ids::PoolName,
         &persona_core::assign::PoolFacts,
-        &persona_core::lease::PoolSpace,
+        &persona_core::lease::FreeSpace,
     )| {
+        let space = space.space();
         let needs = pool.needs(network);
         let free_for = needs.iter().flatten().map(|need| match need {
             Need::Blocks(count) => space.free_lease_count(*count, &facts.occupancy),
