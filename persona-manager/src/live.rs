@@ -8,7 +8,7 @@ mod rates;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use persona_core::ids::{EdgeName, Generation, LeaseId, SubjectId};
 use persona_core::quota::{Asked, Quota};
@@ -94,7 +94,7 @@ const QUIET_MS: u64 = 3_000;
 
 /// What all agents last reported.
 pub(crate) struct Live {
-    agents: Mutex<BTreeMap<AgentId, AgentLive>>,
+    agents: Mutex<BTreeMap<AgentId, Arc<AgentLive>>>,
     /// When agents registered since this manager started: nobody was silent before that either.
     registered: Mutex<BTreeMap<AgentId, u64>>,
     /// Parts of what agents hold, until the last part comes.
@@ -193,7 +193,7 @@ impl Live {
     }
 
     /// What all agents last reported.
-    pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, AgentLive>> {
+    pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, Arc<AgentLive>>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -214,9 +214,13 @@ impl Live {
 
     /// Forgets what was said of leases that are over.
     pub(crate) fn forget_leases(&self, is_lease: impl Fn(&LeaseId) -> bool) {
+        let is_over = |id: &LeaseId| !is_lease(id);
         for live in self.agents().values_mut() {
-            live.drained.retain(|id, _| is_lease(id));
-            live.leases.retain(|id, _| is_lease(id));
+            if live.drained.keys().chain(live.leases.keys()).any(is_over) {
+                let live = Arc::make_mut(live);
+                live.drained.retain(|id, _| is_lease(id));
+                live.leases.retain(|id, _| is_lease(id));
+            }
         }
     }
 
@@ -244,11 +248,11 @@ impl Live {
     pub(crate) fn report(&self, id: &AgentId, report: &Report, now_ms: u64) -> Option<Rejection> {
         let mut agents = self.agents();
         let before = agents.get(id).cloned();
-        let after = merged(before.as_ref(), report, self.clock.monotonic_ms(), now_ms);
-        let is_decisive = before.as_ref().is_none_or(|before| differs(before, &after));
+        let after = merged(before.as_deref(), report, self.clock.monotonic_ms(), now_ms);
+        let is_decisive = before.as_deref().is_none_or(|before| differs(before, &after));
         let rejection =
             after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));
-        agents.insert(id.clone(), after);
+        agents.insert(id.clone(), Arc::new(after));
         if is_decisive {
             self.wake.notify_one();
         }

@@ -145,8 +145,8 @@ impl DesiredState {
         self.items.insert(item.key(), item);
     }
 
-    /// The frame that leads from `self` to `next`.
-    pub fn delta_to(&self, next: &DesiredState) -> Frame {
+    /// The frame that leads from `self` to `next`, whose digest is known: it is over the whole state, however little differs.
+    pub fn delta_to(&self, next: &DesiredState, digest: String) -> Frame {
         let upsert = next.items.iter().filter(|(key, item)| self.items.get(*key) != Some(item));
         let remove = self.items.keys().filter(|key| !next.items.contains_key(*key));
         Frame::Delta {
@@ -154,7 +154,7 @@ impl DesiredState {
             to: next.generation,
             upsert: upsert.map(|(key, item)| (key.clone(), item.clone())).collect(),
             remove: remove.cloned().collect(),
-            digest: next.digest(),
+            digest,
         }
     }
 
@@ -207,15 +207,16 @@ mod tests {
     fn a_delta_leads_from_one_state_to_the_next() {
         let before = state(1, &[ProbeItem::default()], &["a", "b"]);
         let after = state(2, &[], &["b", "c"]);
-        let frame: Frame = serde_json::from_str(&serde_json::to_string(&before.delta_to(&after)).unwrap()).unwrap();
+        let frame: Frame =
+            serde_json::from_str(&serde_json::to_string(&before.delta_to(&after, after.digest())).unwrap()).unwrap();
         assert_eq!(before.after(frame).unwrap(), after);
     }
 
     #[test]
     fn a_gap_or_a_wrong_digest_breaks_the_stream() {
         let (one, two, three) = (state(1, &[], &[]), state(2, &[], &["a"]), state(3, &[], &["b"]));
-        assert!(matches!(one.after(two.delta_to(&three)), Err(BrokenStream::Gap { .. })));
-        let Frame::Delta { from, to, upsert, remove, .. } = one.delta_to(&two) else { unreachable!() };
+        assert!(matches!(one.after(two.delta_to(&three, three.digest())), Err(BrokenStream::Gap { .. })));
+        let Frame::Delta { from, to, upsert, remove, .. } = one.delta_to(&two, two.digest()) else { unreachable!() };
         let forged = Frame::Delta { from, to, upsert, remove, digest: "00".into() };
         assert!(matches!(one.after(forged), Err(BrokenStream::Digest(_))));
     }

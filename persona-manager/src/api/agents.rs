@@ -96,7 +96,7 @@ impl Watch {
                 return Some(Frame::Recall { incarnation });
             }
             if recall.is_none()
-                && let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state))
+                && let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state, &snapshot))
             {
                 return Some(frame);
             }
@@ -115,11 +115,13 @@ impl Watch {
         }
     }
 
-    fn frame_to(&mut self, state: &Arc<DesiredState>) -> Option<Frame> {
+    fn frame_to(&mut self, state: &Arc<DesiredState>, snapshot: &Snapshot) -> Option<Frame> {
+        let published = snapshot.publications.get(&self.id).filter(|it| it.generation == state.generation);
+        let digest = || published.map_or_else(|| state.digest(), |published| published.digest.clone());
         let frame = match &self.sent {
-            None => state.to_snapshot(),
+            None => Frame::Snapshot { state: (**state).clone(), digest: digest() },
             Some(sent) if sent.generation == state.generation => return None,
-            Some(sent) => sent.delta_to(state),
+            Some(sent) => sent.delta_to(state, digest()),
         };
         self.sent = Some(state.clone());
         Some(frame)

@@ -25,10 +25,10 @@ pub(super) async fn explain(
     check_exists(&snapshot, &subject)?;
     let outfit = context.assigner.explain(&snapshot, &subject);
     let node = context.live.agents().get(&AgentId::node(subject.node())).cloned();
-    let assignment = views::assignment(&snapshot, &subject, node.as_ref(), false);
+    let assignment = views::assignment(&snapshot, &subject, node.as_deref(), false);
     let software = node.iter().flat_map(|node| &node.software).find(|it| it.subject == subject).cloned();
     let lease_of = |id: Option<LeaseId>| {
-        id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_ref()))
+        id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_deref()))
     };
     let (lease, lease6) = (lease_of(assignment.lease), lease_of(assignment.lease6));
     let (personas, effective) = (outfit.decision.considered, outfit.effective.fields());

@@ -26,8 +26,9 @@ pub(super) async fn list(
 ) -> Result<Json<Page<NodeView>>, Refusal> {
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let records = snapshot.agents.values().filter(|record| record.id.role == Role::Node);
-    let views = records
-        .filter_map(|record| Some((record.id.name.clone(), views::node(&snapshot, record, live.get(&record.id))?)));
+    let views = records.filter_map(|record| {
+        Some((record.id.name.clone(), views::node(&snapshot, record, live.get(&record.id).map(AsRef::as_ref))?))
+    });
     page(&params, views).map(Json)
 }
 
@@ -37,10 +38,9 @@ pub(super) async fn list(
 pub(super) async fn get(State(context): State<Context>, Path(name): Path<String>) -> Result<Tagged<NodeView>, Refusal> {
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let id = AgentId { role: Role::Node, name };
-    let view = snapshot
-        .agents
-        .get(&id)
-        .and_then(|record| Some(Tagged(versions::agent_tag(record), views::node(&snapshot, record, live.get(&id))?)));
+    let view = snapshot.agents.get(&id).and_then(|record| {
+        Some(Tagged(versions::agent_tag(record), views::node(&snapshot, record, live.get(&id).map(AsRef::as_ref))?))
+    });
     view.ok_or_else(|| Refusal::not_found(format!("there is no {id}; GET /v1/nodes lists what registered")))
 }
 

@@ -20,7 +20,10 @@ pub(super) async fn list(
 ) -> Result<Json<Page<WorkloadView>>, Refusal> {
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let views = snapshot.workloads.iter().map(|(subject, record)| {
-        (subject.to_string(), views::workload(&snapshot, record, live.get(&AgentId::node(&record.node))))
+        (
+            subject.to_string(),
+            views::workload(&snapshot, record, live.get(&AgentId::node(&record.node)).map(AsRef::as_ref)),
+        )
     });
     // Typed keys order by node and name; a page token orders by text, in which '-' and '.' come before '/'.
     let mut views: Vec<_> = views.collect();
@@ -39,6 +42,7 @@ pub(super) async fn get(
     let subject: SubjectId = subject(&text)?;
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let record = snapshot.workloads.get(&subject);
-    let view = record.map(|record| views::workload(&snapshot, record, live.get(&AgentId::node(&record.node))));
+    let view = record
+        .map(|record| views::workload(&snapshot, record, live.get(&AgentId::node(&record.node)).map(AsRef::as_ref)));
     view.map(Json).ok_or_else(|| Refusal::not_found(format!("there is no {subject}; GET /v1/workloads lists all")))
 }

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use persona_core::ids::{GroupName, NodeName, PersonaName, SubjectId};
 use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{DesiredState, ProbeItem, SubjectItem};
 use serde_json::json;
 
+use super::desired::Reachable;
 use super::facts::Facts;
 use super::reports::Reports;
 use super::wear::Outfit;
@@ -29,13 +30,15 @@ use crate::store::{Brain, Desired, Draft, LeaseRecord, NetworkTarget, Pass, SETT
 pub(crate) struct Assigner {
     config: Arc<Config>,
     live: Arc<Live>,
+    /// What the last pass computed desired states from.
+    basis: Arc<Mutex<Option<desired::Basis>>>,
 }
 
 impl Assigner {
     /// An assigner.
     pub(crate) fn new(config: Arc<Config>, live: Arc<Live>) -> Self {
         live.activations.set_pace(config.activation_changes_per_minute.map(NonZeroU32::get));
-        Self { config, live }
+        Self { config, live, basis: Arc::default() }
     }
 
     /// The pass that runs after every batch of changes.
@@ -103,14 +106,16 @@ impl Assigner {
         tell_nodes(draft, &outfits);
         shares::divide(draft, &reports, &mut self.live.usage());
         let groups = reachable_groups(draft.state(), &outfits);
-        desired::publish(draft, self.probe(draft.state()), &groups);
+        let mut basis = self.basis.lock().unwrap_or_else(PoisonError::into_inner);
+        desired::publish_changes(draft, self.probe(draft.state()), groups, &mut basis);
     }
 
     /// Assigns one subject within a job, so that the job can be refused by what comes out.
     pub(crate) fn assign(&self, draft: &mut Draft, subject: &SubjectId) -> Outfit {
         let reports = self.reports();
         let mut facts = Facts::of(draft.state(), &reports);
-        wear::write(draft, &mut facts, &reports, subject)
+        let documents = draft.state().clone();
+        wear::write(draft, &mut facts, &reports, (&documents, &wear::personas_of(&documents)), subject)
     }
 
     /// Decides as the pass would, and changes nothing.
@@ -184,9 +189,11 @@ fn assign_all(draft: &mut Draft, reports: &Reports) -> BTreeMap<SubjectId, Outfi
     let mut facts = Facts::of(draft.state(), reports);
     let subjects = subjects_of(draft.state());
     forget_vanished(draft, &subjects.iter().collect());
+    let documents = draft.state().clone();
+    let in_force = wear::personas_of(&documents);
     let mut outfits = BTreeMap::new();
     for subject in subjects {
-        let outfit = wear::write(draft, &mut facts, reports, &subject);
+        let outfit = wear::write(draft, &mut facts, reports, (&documents, &in_force), &subject);
         outfits.insert(subject, outfit);
     }
     outfits
@@ -206,10 +213,7 @@ fn forget_vanished(draft: &mut Draft, present: &BTreeSet<&SubjectId>) {
 
 /// The edge groups that each node's subjects may come to use. Nodes probe them beforehand, so that a switch finds edges
 /// that are known to live, and decisions find round-trip times.
-fn reachable_groups(
-    snapshot: &Snapshot,
-    outfits: &BTreeMap<SubjectId, Outfit>,
-) -> BTreeMap<NodeName, BTreeSet<GroupName>> {
+fn reachable_groups(snapshot: &Snapshot, outfits: &BTreeMap<SubjectId, Outfit>) -> Reachable {
     let pools: BTreeMap<_, _> = snapshot.pools().map(|pool| (&pool.metadata.name, &pool.spec.group)).collect();
     let in_force = snapshot.personas().map(|entry| entry.document);
     let mut groups: BTreeMap<&PersonaName, Vec<&GroupName>> = BTreeMap::new();
@@ -217,7 +221,7 @@ fn reachable_groups(
         let named = document.spec.network.iter().flat_map(|network| &network.egress.pools);
         groups.entry(&document.metadata.name).or_default().extend(named.filter_map(|pool| pools.get(pool).copied()));
     }
-    let mut reachable: BTreeMap<NodeName, BTreeSet<GroupName>> = BTreeMap::new();
+    let mut reachable = Reachable::new();
     for (subject, outfit) in outfits {
         let found = outfit.allowed.iter().filter_map(|persona| groups.get(persona)).flatten();
         reachable.entry(subject.node().clone()).or_default().extend(found.copied().cloned());

@@ -14,14 +14,53 @@ use persona_core::wire::desired::{
 use super::recovery;
 use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
 
+/// Edge groups that the subjects of each node may come to use.
+pub(super) type Reachable = BTreeMap<NodeName, BTreeSet<GroupName>>;
+
+/// What the desired states of a draft were computed from.
+pub(super) struct Basis {
+    snapshot: Snapshot,
+    probe: ProbeItem,
+    reachable: Reachable,
+}
+
+impl Basis {
+    /// Whether a draft implies the same desired states, and has them.
+    fn is_that_of(&self, snapshot: &Snapshot, probe: ProbeItem, reachable: &Reachable) -> bool {
+        let (of, now) = (&self.snapshot, snapshot);
+        of.incarnation == now.incarnation
+            && Arc::ptr_eq(&of.agents, &now.agents)
+            && Arc::ptr_eq(&of.subjects, &now.subjects)
+            && Arc::ptr_eq(&of.leases, &now.leases)
+            && Arc::ptr_eq(&of.documents, &now.documents)
+            && Arc::ptr_eq(&of.versions, &now.versions)
+            && Arc::ptr_eq(&of.recovery, &now.recovery)
+            && Arc::ptr_eq(&of.heard, &now.heard)
+            && Arc::ptr_eq(&of.publications, &now.publications)
+            && Arc::ptr_eq(&of.desired, &now.desired)
+            && self.probe == probe
+            && self.reachable == *reachable
+    }
+}
+
+/// Publishes what every node and edge shall be; a state that is what it was keeps its generation. Nothing is computed anew
+/// while nothing has changed that it rests on: most passes change nothing.
+pub(super) fn publish_changes(draft: &mut Draft, probe: ProbeItem, reachable: Reachable, basis: &mut Option<Basis>) {
+    if basis.as_ref().is_some_and(|basis| basis.is_that_of(draft.state(), probe, &reachable)) {
+        return;
+    }
+    publish(draft, probe, &reachable);
+    *basis = Some(Basis { snapshot: draft.state().clone(), probe, reachable });
+}
+
 /// Publishes what every node and edge shall be; a state that is what it was keeps its generation.
-pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &BTreeMap<NodeName, BTreeSet<GroupName>>) {
+pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &Reachable) {
     let world = World::of(draft.state(), reachable.clone());
     let agents: Vec<AgentId> = draft.state().agents.keys().cloned().collect();
     let items: Vec<_> = agents.iter().map(|id| (id.clone(), items_of(&world, id, probe))).collect();
-    let mut desired = BTreeMap::new();
+    let (mut desired, mut last) = (BTreeMap::new(), None);
     for (id, items) in items {
-        let state = publish_one(draft, &id, items);
+        let state = publish_one(draft, &id, items, &mut last);
         desired.insert(id, state);
     }
     let before = &draft.state().desired;
@@ -31,7 +70,14 @@ pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &BTreeMap<
     }
 }
 
-fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -> Arc<DesiredState> {
+/// `last` is the last state that is new, with its digest: edges of one group are mostly told the same, and a digest is over
+/// all of it.
+fn publish_one(
+    draft: &mut Draft,
+    id: &AgentId,
+    items: BTreeMap<String, Item>,
+    last: &mut Option<(Arc<DesiredState>, String)>,
+) -> Arc<DesiredState> {
     if let Some(before) = draft.state().desired.get(id)
         && before.generation.incarnation() == draft.state().incarnation
         && before.items == items
@@ -47,10 +93,17 @@ fn publish_one(draft: &mut Draft, id: &AgentId, items: BTreeMap<String, Item>) -
             return Arc::new(same);
         }
     }
-    let state = DesiredState { generation: draft.generation(), items };
-    let (agent, generation, digest) = (id.clone(), state.generation, state.digest());
-    draft.put(PublicationRecord { agent, generation, digest });
-    Arc::new(state)
+    let (state, digest) = match last.take() {
+        Some(same) if same.0.items == items => same,
+        _ => {
+            let state = DesiredState { generation: draft.generation(), items };
+            let digest = state.digest();
+            (Arc::new(state), digest)
+        }
+    };
+    draft.put(PublicationRecord { agent: id.clone(), generation: state.generation, digest: digest.clone() });
+    *last = Some((state.clone(), digest));
+    state
 }
 
 /// The draft's records, arranged by who needs them.
@@ -58,7 +111,7 @@ struct World {
     /// Ends of encrypted tunnels.
     tunnels: BTreeMap<AgentId, TunnelItem>,
     nodes: BTreeMap<String, NodeItem>,
-    reachable: BTreeMap<NodeName, BTreeSet<GroupName>>,
+    reachable: Reachable,
     edges: BTreeMap<GroupName, Vec<EdgeItem>>,
     pools: BTreeMap<GroupName, Vec<PoolItem>>,
     leases_by_node: BTreeMap<NodeName, Vec<LeaseItem>>,
@@ -72,7 +125,7 @@ struct World {
 }
 
 impl World {
-    fn of(snapshot: &Snapshot, reachable: BTreeMap<NodeName, BTreeSet<GroupName>>) -> Self {
+    fn of(snapshot: &Snapshot, reachable: Reachable) -> Self {
         let mut world = Self {
             tunnels: BTreeMap::new(),
             nodes: BTreeMap::new(),

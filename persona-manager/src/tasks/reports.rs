@@ -1,6 +1,7 @@
 //! What everybody last reported, as one pass sees it, and what that says about edges.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use persona_core::health::{EdgeState, Fence, Says, Testimony, WitnessKind, fence};
 use persona_core::ids::{EdgeName, Generation, NodeName};
@@ -19,7 +20,7 @@ const NOTICE_SLACK_MS: u64 = 1_000;
 
 /// What everybody last reported.
 pub(crate) struct Reports {
-    agents: BTreeMap<AgentId, AgentLive>,
+    agents: BTreeMap<AgentId, Arc<AgentLive>>,
     started: u64,
     registered: BTreeMap<AgentId, u64>,
     now: u64,
@@ -54,7 +55,7 @@ impl Reports {
 
     /// What an agent last reported.
     pub(crate) fn get(&self, id: &AgentId) -> Option<&AgentLive> {
-        self.agents.get(id)
+        self.agents.get(id).map(Arc::as_ref)
     }
 
     /// What a node measured when it last asked for an assignment by itself.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, choose};
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
@@ -241,20 +240,27 @@ fn without_network<'a>(layered: &LayeredPersona<'a>) -> Vec<LayeredPersona<'a>> 
 }
 
 /// Writes a decision into the draft: the subject's record, a lease if it needs one, an event if something changed.
-pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, subject: &SubjectId) -> Outfit {
-    let snapshot = draft.state().clone();
-    let known = snapshot.subjects.get(subject);
-    let in_force = personas_of(&snapshot);
-    let personas = personas_for(&snapshot, &in_force, subject);
+///
+/// `documents` is the draft's state as far as documents and rollouts go. A copy of all of it would have every change of a
+/// subject copy all subjects.
+pub(super) fn write(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    reports: &Reports,
+    (documents, in_force): (&Snapshot, &Personas<'_>),
+    subject: &SubjectId,
+) -> Outfit {
+    let known = draft.state().subjects.get(subject).cloned();
+    let personas = personas_for(documents, in_force, subject);
     let groups = facts.groups_from(subject.node(), reports);
     let paths = (&groups, reports.conditions(subject.node()));
-    let outfit = decide(&snapshot, &personas, facts, paths, subject, known.map(Arc::as_ref));
+    let outfit = decide(draft.state(), &personas, facts, paths, subject, known.as_deref());
     if known.is_none() && outfit.bindings.is_empty() && matches!(subject, SubjectId::Node(_)) {
         return outfit;
     }
-    let before = known.map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
+    let before = known.as_ref().map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
     let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, &before, pick));
-    let unassigned = match is_draining(&snapshot, subject) {
+    let unassigned = match is_draining(draft.state(), subject) {
         true if outfit.decision.pick.is_none() => Some(format!(
             "node {} is being drained and takes nobody new: persona-ctl node undrain ends that",
             subject.node()
@@ -263,7 +269,7 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
     };
     let after = SubjectRecord { sections: sections(&before, &outfit), target, unassigned, ..before.clone() };
     note_change(draft, &before, &after, &outfit);
-    if known.is_none_or(|known| **known != after) {
+    if known.is_none_or(|known| *known != after) {
         draft.put(after);
     }
     outfit
