@@ -49,6 +49,11 @@ pub fn thread_time() -> io::Result<Duration> {
     clock_time(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// The monotonic clock, which all processes of a machine share.
+pub fn monotonic_time() -> io::Result<Duration> {
+    clock_time(libc::CLOCK_MONOTONIC)
+}
+
 /// The coarse monotonic clock, as `bpf_ktime_get_coarse_ns` gives it.
 pub fn coarse_time() -> io::Result<Duration> {
     clock_time(libc::CLOCK_MONOTONIC_COARSE)

@@ -1,4 +1,4 @@
-//! `cargo xtask bench dataplane | instances`: builds, then runs `persona-bench` as root; the report goes to `docs/benchmarks/`.
+//! `cargo xtask bench dataplane | instances | control`: builds, then runs `persona-bench` as root; the report goes to `docs/benchmarks/`.
 
 use std::fs;
 use std::path::Path;
@@ -22,6 +22,8 @@ enum Subject {
     Dataplane(MeasureArgs),
     /// Criteria of a fleet, limits of a container beside the Docker Engine's, the agent itself; optimised, six minutes once built.
     Instances(MeasureArgs),
+    /// A manager under thousands of simulated nodes; optimised, fifteen minutes once built.
+    Control(MeasureArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ("dataplane", args, built)
         }
         Subject::Instances(args) => ("instances", args, binaries::build_optimised_bench()?),
+        Subject::Control(args) => ("control", args, binaries::build_optimised_bench()?),
     };
     let report = workspace_root().join("docs/benchmarks");
     let folder = workspace_root().join("target/xtask/bench");
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     copy_files(name, &report, &folder)?;
     let mut command = binaries::elevated(&bench, &persona_ctl, &[])?;
-    command.arg(name).arg("--folder").arg(&folder).arg("--rounds").arg(args.rounds.to_string());
+    command.arg("measure").arg(name).arg("--folder").arg(&folder).arg("--rounds").arg(args.rounds.to_string());
     if !args.only.is_empty() {
         command.arg("--only").args(&args.only);
     }

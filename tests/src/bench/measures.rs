@@ -5,7 +5,7 @@ use indicatif::ProgressBar;
 
 use super::instances::{agent, apply, evaluate};
 use super::row::Row;
-use super::{edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, rates, rates_many, wireguard};
+use super::{control, edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, rates, rates_many, wireguard};
 use crate::ledger::Ledger;
 
 /// Rounds of what takes long, in a run of everything.
@@ -57,6 +57,8 @@ pub enum Subject {
     Dataplane,
     /// Criteria, limits, and the agent that keeps them.
     Instances,
+    /// The manager under a fleet.
+    Control,
 }
 
 impl Subject {
@@ -65,6 +67,7 @@ impl Subject {
         match self {
             Self::Dataplane => "dataplane",
             Self::Instances => "instances",
+            Self::Control => "control",
         }
     }
 
@@ -72,6 +75,7 @@ impl Subject {
         match self {
             Self::Dataplane => &DATAPLANE,
             Self::Instances => &INSTANCES,
+            Self::Control => &CONTROL,
         }
     }
 }
@@ -80,6 +84,12 @@ const INSTANCES: [Measure; 3] = [
     Measure { name: "evaluate", about: "criteria of 100,000 machines", measure: evaluate::measure },
     Measure { name: "apply", about: "six limits of a running container", measure: apply::measure },
     Measure { name: "agent", about: "the agent with 200 workloads", measure: agent::measure },
+];
+
+const CONTROL: [Measure; 3] = [
+    Measure { name: "thousand", about: "switches and reads in a fleet of 1,000 nodes", measure: control::thousand },
+    Measure { name: "leases", about: "leases for 49,152 workloads at once", measure: control::leases },
+    Measure { name: "large", about: "as many nodes as may be connected", measure: control::large },
 ];
 
 const DATAPLANE: [Measure; 12] = [

@@ -4,6 +4,7 @@
 
 pub mod chain;
 pub mod clock;
+pub mod control;
 pub mod crowd;
 pub mod devices;
 pub mod edge_cost;

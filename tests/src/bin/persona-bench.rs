@@ -1,4 +1,4 @@
-//! The benchmarks: measure, print one table, write the report. Run them with `cargo xtask bench dataplane | instances`.
+//! The benchmarks: measure, print one table, write the report. Run them with `cargo xtask bench dataplane | instances | control`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,14 +7,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use persona_tests::bench::control::simulator;
 use persona_tests::bench::measures::{self, Run, Subject};
 use persona_tests::bench::plots;
 use persona_tests::bench::report::{self, Machine};
 use persona_tests::interruption::{clean_up_on_signal, report_failures};
 use persona_tests::ledger::Ledger;
 
-/// Measures.
+/// Measures, or is one of the processes that a measure needs beside it.
 #[derive(Debug, Parser)]
+enum Command {
+    /// Measures.
+    Measure(Args),
+    /// Nodes or edges that do at once what a manager tells them.
+    Simulate(simulator::Args),
+}
+
+#[derive(Debug, clap::Args)]
 struct Args {
     /// What is measured.
     #[arg(value_enum)]
@@ -31,7 +40,11 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let outcome = match Command::parse() {
+        Command::Measure(args) => measure(&args),
+        Command::Simulate(args) => simulator::run(&args),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -40,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<()> {
+fn measure(args: &Args) -> Result<()> {
     let start = Instant::now();
     let chosen = measures::chosen(args.subject, &args.only)?;
     let ledger = Ledger::default();

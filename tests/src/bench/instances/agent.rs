@@ -46,7 +46,7 @@ apiVersion: persona/v1
 kind: Binding
 metadata: { name: loads }
 spec:
-  selector: { kind: workload, names: [workload/n1/g0] }
+  selector: { kind: workload, names: [LOADED] }
   personas: [loaded]
 ---
 apiVersion: persona/v1
@@ -62,7 +62,7 @@ spec:
 pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     run.say("agent: a world with 200 workloads");
     let mut world = World::build(run.ledger, Hook::Auto)?;
-    start(&mut world).with_context(|| world.log_tails())?;
+    start(&mut world, run.rounds).with_context(|| world.log_tails())?;
     let pid = world.agent.as_ref().and_then(Running::pid).context("the agent runs")?;
     let [mut cpu, mut memory, mut reaction]: [Samples; 3] = Default::default();
     for round in 0..run.rounds {
@@ -71,7 +71,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
         std::thread::sleep(WATCH_TIME);
         cpu.push((process_secs(pid)? - before) / start.elapsed().as_secs_f64() * 100.0);
         memory.push(resident_mib(pid)?);
-        reaction.push(react(&world)?);
+        reaction.push(react(&world, round as usize)?);
         run.step();
     }
     world.check_processes()?;
@@ -82,8 +82,8 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     ])
 }
 
-/// The roles, with all limits in force.
-fn start(world: &mut World) -> Result<()> {
+/// The roles, with all limits in force. A workload is loaded in one round only: who comes and goes too often is held back.
+fn start(world: &mut World, round_count: u32) -> Result<()> {
     world.namespaces.node.link(DEVICE, world.workload("w2"), DEVICE)?;
     for number in 0..WORKLOAD_COUNT {
         let group = group_of(world, number);
@@ -95,7 +95,8 @@ fn start(world: &mut World) -> Result<()> {
     }
     world.start_manager()?;
     world.apply_documents()?;
-    world.apply("instances.yaml", DOCUMENTS)?;
+    let loaded: Vec<String> = (0..round_count).map(|number| format!("workload/n1/g{number}")).collect();
+    world.apply("instances.yaml", &DOCUMENTS.replace("LOADED", &loaded.join(", ")))?;
     world.start_edges_and_agent()?;
     wait("limits of all workloads", || {
         (0..WORKLOAD_COUNT).all(|number| pids_of(&group_of(world, number)).is_ok_and(|pids| pids == "400"))
@@ -103,8 +104,8 @@ fn start(world: &mut World) -> Result<()> {
 }
 
 /// Intervals from a load's beginning until its persona's limit is in the kernel; the load ends, and all is as before.
-fn react(world: &World) -> Result<f64> {
-    let group = group_of(world, 0);
+fn react(world: &World, number: usize) -> Result<f64> {
+    let group = group_of(world, number);
     let mut command = Command::new("sh");
     command.args(["-c", "while :; do :; done"]);
     let mut burner = Running::start(&world.ledger, "load", &world.path("load.log"), command)?;
