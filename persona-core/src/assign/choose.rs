@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::question::{Activated, Candidate, GroupFacts, PoolFacts, Question};
-use super::score;
+use super::{capacity, score};
 use crate::compose::Layer;
 use crate::document::{Family, Network, PersonaSpec};
 use crate::ids::{GroupName, PersonaName, PoolName};
@@ -39,11 +39,27 @@ pub struct Pick {
 }
 
 /// Why a candidate cannot be worn.
-struct Obstacle {
+pub(super) struct Obstacle {
     refusal: String,
     hint: String,
     /// It may pass by itself: an edge comes back, blocks become free.
     passes: bool,
+}
+
+impl Obstacle {
+    /// One that may pass by itself; what is worn stays in spite of it.
+    pub(super) fn passing(refusal: String, hint: String) -> Self {
+        Self { refusal, hint, passes: true }
+    }
+}
+
+/// A pool that a candidate could lease from.
+struct Place<'a> {
+    pool: &'a PoolName,
+    facts: &'a PoolFacts,
+    is_full: bool,
+    serves: bool,
+    obstacles: Vec<Obstacle>,
 }
 
 /// A candidate that was looked at.
@@ -96,14 +112,13 @@ fn judge<'a>(question: &'a Question<'a>, candidate: &'a Candidate<'a>) -> Judged
     };
     judged.obstacles.extend(missing_capabilities(question, candidate, spec));
     judged.obstacles.extend(unmet_criteria(question, candidate));
-    match place(question, candidate, network) {
+    match place(question, candidate, spec, network) {
         Err(obstacle) => judged.obstacles.push(obstacle),
-        Ok((pool, facts, is_full)) => {
+        Ok(Place { pool, facts, obstacles, .. }) => {
             judged.place = Some((pool, facts));
+            judged.obstacles.extend(obstacles);
             let nothing = GroupFacts::default();
             let group = question.groups.get(&facts.group).unwrap_or(&nothing);
-            judged.obstacles.extend(is_full);
-            judged.obstacles.extend(group_obstacle(&facts.group, group, network));
             judged.scores = score::terms(question, candidate, spec, group);
         }
     }
@@ -140,8 +155,9 @@ fn unmet_criteria(question: &Question<'_>, candidate: &Candidate<'_>) -> Option<
 fn place<'a>(
     question: &Question<'a>,
     candidate: &Candidate<'a>,
+    spec: &PersonaSpec,
     network: &Network,
-) -> Result<(&'a PoolName, &'a PoolFacts, Option<Obstacle>), Obstacle> {
+) -> Result<Place<'a>, Obstacle> {
     let pools = network.egress.pools.iter().filter_map(|name| question.pools.get_key_value(name));
     let of_group = |(_, facts): &(&PoolName, &PoolFacts)| network.group().is_none_or(|group| *group == facts.group);
     let of_group: Vec<(&PoolName, &PoolFacts)> = pools.filter(of_group).collect();
@@ -153,23 +169,41 @@ fn place<'a>(
         // Stable: among those with IPv6, and among those without, the order of the document stays.
         usable.sort_by_key(|(_, facts, _)| facts.prefix_count == 0);
     }
-    if let Some(held) = candidate.held
-        && let Some((name, facts, _)) = usable.iter().find(|(name, ..)| *name == held)
-    {
-        return Ok((name, facts, None));
-    }
-    let serves = |facts: &PoolFacts| question.groups.get(&facts.group).is_some_and(|group| !group.serving.is_empty());
-    let has_room = |(_, facts, needs): &&(&PoolName, &PoolFacts, Vec<Need>)| needs.iter().all(|it| facts.has_room(*it));
-    let with_room = usable.iter().filter(has_room);
-    let roomy = with_room.clone().find(|(_, facts, _)| serves(facts)).or_else(|| with_room.clone().next());
-    if let Some((name, facts, _)) = roomy {
-        return Ok((name, facts, None));
-    }
-    let Some((name, facts, needs)) = usable.first() else { return Err(no_family(network)) };
-    let lacking = needs.iter().find(|need| !facts.has_room(**need)).expect("a pool without room lacks something");
+    let judged = usable
+        .iter()
+        .map(|(pool, facts, needs)| judge_place(question, candidate, (spec, network), (pool, facts), needs));
+    let mut places: Vec<Place<'a>> = judged.collect();
+    let is_held = |place: &Place<'_>| Some(place.pool) == candidate.held;
+    let held = places.iter().position(|place| is_held(place) && place.obstacles.iter().all(|it| it.passes));
+    let open = || places.iter().position(|place| place.obstacles.is_empty());
+    let nearest = || (0..places.len()).min_by_key(|index| (places[*index].is_full, !places[*index].serves));
+    let found = held.or_else(open).or_else(nearest).ok_or_else(|| no_family(network))?;
+    Ok(places.swap_remove(found))
+}
+
+fn judge_place<'a>(
+    question: &Question<'a>,
+    candidate: &Candidate<'a>,
+    (spec, network): (&PersonaSpec, &Network),
+    (pool, facts): (&'a PoolName, &'a PoolFacts),
+    needs: &[Need],
+) -> Place<'a> {
+    let nothing = GroupFacts::default();
+    let group = question.groups.get(&facts.group).unwrap_or(&nothing);
+    let is_held = candidate.held == Some(pool);
+    let full = full_pool(pool, facts, needs).filter(|_| !is_held);
+    let (is_full, serves) = (full.is_some(), !group.serving.is_empty());
+    let mut obstacles: Vec<Obstacle> = full.into_iter().collect();
+    obstacles.extend(group_obstacle(&facts.group, group, network));
+    let lease_count = if is_held { 0 } else { needs.len() };
+    obstacles.extend(capacity::obstacles(question, candidate, spec, (&facts.group, group), lease_count));
+    Place { pool, facts, is_full, serves, obstacles }
+}
+
+fn full_pool(name: &PoolName, facts: &PoolFacts, needs: &[Need]) -> Option<Obstacle> {
+    let lacking = needs.iter().find(|need| !facts.has_room(**need))?;
     let (shortage, remedy) = facts.shortage(name, *lacking);
-    let obstacle = Obstacle { refusal: format!("pool {name} is full: {shortage}"), hint: remedy, passes: true };
-    Ok((name, facts, Some(obstacle)))
+    Some(Obstacle::passing(format!("pool {name} is full: {shortage}"), remedy))
 }
 
 fn no_family(network: &Network) -> Obstacle {
@@ -208,7 +242,7 @@ fn group_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Op
             others.join("; ")
         ),
     };
-    Some(Obstacle { refusal, hint: format!("start or repair an edge of group {name}"), passes: true })
+    Some(Obstacle::passing(refusal, format!("start or repair an edge of group {name}")))
 }
 
 /// An encrypted persona is worn only where all that may carry it can encrypt.
@@ -221,7 +255,7 @@ fn wire_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Opt
         group.unencrypted.join(", ")
     );
     let hint = "let doctor say there what WireGuard lacks, or leave spec.network.privacy.encrypt out".to_owned();
-    Some(Obstacle { refusal, hint, passes: true })
+    Some(Obstacle::passing(refusal, hint))
 }
 
 fn pick(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>]) -> Option<Pick> {

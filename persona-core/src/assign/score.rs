@@ -66,7 +66,7 @@ pub(super) fn terms(
 
 /// What part of a persona's guarantee the node's uplink does not carry, 0 to 1.
 fn missing_rate(question: &Question<'_>, spec: &PersonaSpec) -> f64 {
-    let guaranteed = spec.qos.as_ref().and_then(|qos| qos.guaranteed_rate).map_or(0, |rate| rate.0);
+    let guaranteed = spec.guaranteed_bps();
     match question.uplink_bps {
         Some(uplink) if guaranteed > uplink => 1.0 - uplink as f64 / guaranteed as f64,
         _ => 0.0,

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use persona_core::assign::{GroupFacts, PoolFacts};
+use persona_core::assign::{GroupFacts, Ledger, PoolFacts, Seat};
 use persona_core::document::PoolSpec;
-use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName};
+use persona_core::ids::{EdgeName, GroupName, NodeName, PersonaName, PoolName};
 use persona_core::lease::{Occupancy, PoolSpace};
 
 use super::recovery;
@@ -19,6 +19,8 @@ pub(super) struct Facts {
     pub(super) spaces: BTreeMap<PoolName, PoolSpace>,
     /// Ports held by leases in any state.
     pub(super) occupancy: Occupancy,
+    /// What subjects hold of groups beside leases.
+    pub(super) ledger: Ledger,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
     nodes_with_tunnel: BTreeSet<NodeName>,
@@ -35,6 +37,7 @@ impl Facts {
             pools: BTreeMap::new(),
             spaces: BTreeMap::new(),
             occupancy,
+            ledger: ledger_of(snapshot),
             groups: BTreeMap::new(),
             group_edges: BTreeMap::new(),
             nodes_with_tunnel: nodes_with_tunnel(snapshot),
@@ -68,9 +71,15 @@ impl Facts {
         groups
     }
 
+    /// Whether the edges of a group can hold one lease more.
+    pub(super) fn has_lease_room(&self, group: &GroupName) -> bool {
+        self.groups.get(group).and_then(GroupFacts::lease_room).is_none_or(|room| room > 0)
+    }
+
     /// Notes a granted lease.
     pub(super) fn hold(&mut self, lease: &LeaseRecord) {
         self.occupancy.hold(&lease.space);
+        self.groups.entry(lease.group.clone()).or_default().lease_count += 1;
         let Some(space) = self.spaces.get(&lease.pool) else { return };
         let Some(group) = self.pools.get(&lease.pool).map(|pool| pool.group.clone()) else { return };
         self.pools.insert(lease.pool.clone(), pool_facts(group, space, &self.occupancy));
@@ -80,16 +89,24 @@ impl Facts {
         let Some(EdgeDetails { group, capacity, state, reason, is_leaving, .. }) = agent.edge() else { return };
         let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
         let facts = self.groups.entry(group.clone()).or_default();
+        // Every edge of a group holds all its leases, also one that comes back; the smallest one bounds.
+        let lease_count =
+            capacity.as_ref().map(|it| u64::from(it.lease_count)).filter(|count| *count > 0 && !is_leaving);
+        let smaller = |count: &u64| facts.lease_capacity.as_ref().is_none_or(|(least, _)| count < least);
+        if let Some(count) = lease_count.filter(smaller) {
+            facts.lease_capacity = Some((count, name.clone()));
+        }
         if *state != EdgeState::Up || *is_leaving {
             facts.not_serving.push((name, reason.clone()));
             return;
         }
-        if let Some(capacity) = capacity {
-            // Every edge of a group holds all its leases, so the smallest one bounds; traffic is shared.
-            let lease_count = u64::from(capacity.lease_count);
-            facts.lease_capacity = Some(facts.lease_capacity.map_or(lease_count, |least| least.min(lease_count)));
-            let bits = facts.bits_per_sec_capacity.unwrap_or(0).saturating_add(capacity.bits_per_sec);
-            facts.bits_per_sec_capacity = Some(bits);
+        // Traffic is shared.
+        match capacity {
+            Some(capacity) => {
+                let bits = facts.bits_per_sec_capacity.unwrap_or(0).saturating_add(capacity.bits_per_sec);
+                facts.bits_per_sec_capacity = Some(bits);
+            }
+            None => facts.unstated_count += 1,
         }
         facts.bits_per_sec += reports.get(&agent.id).map_or(0, |live| live.bits_per_sec);
         if agent.tunnel.is_none() {
@@ -110,6 +127,23 @@ impl Facts {
             self.spaces.insert(pool.metadata.name.clone(), space);
         }
     }
+}
+
+/// What is guaranteed to those who wear personas, in the versions in force.
+fn ledger_of(snapshot: &Snapshot) -> Ledger {
+    let guarantees = snapshot.personas().map(|it| (&it.document.metadata.name, it.document.spec.guaranteed_bps()));
+    let guarantees: BTreeMap<&PersonaName, u64> = guarantees.filter(|(_, bps)| *bps > 0).collect();
+    let mut ledger = Ledger::default();
+    if guarantees.is_empty() {
+        return ledger;
+    }
+    for record in snapshot.subjects.values() {
+        let Some(target) = &record.target else { continue };
+        let Some(guaranteed_bps) = guarantees.get(&target.persona).copied() else { continue };
+        let lease = target.leases().next().and_then(|id| snapshot.leases.get(&id));
+        ledger.seat(&record.subject, lease.map(|lease| Seat { group: lease.group.clone(), guaranteed_bps }));
+    }
+    ledger
 }
 
 fn nodes_with_tunnel(snapshot: &Snapshot) -> BTreeSet<NodeName> {

@@ -122,7 +122,8 @@ fn grant(
     pick: &Pick,
     need: Need,
 ) -> Option<LeaseId> {
-    if !recovery::is_open(draft.state(), &pick.group) {
+    // What only stays may ask for more leases than its edges can hold.
+    if !recovery::is_open(draft.state(), &pick.group) || !facts.has_lease_room(&pick.group) {
         return None;
     }
     // The decision saw enough room; nothing was granted in between.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, choose};
+use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, Seat, choose};
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
@@ -15,7 +15,7 @@ use super::grant::{held_pool, target};
 use super::reports::Reports;
 use super::tell::{note_change, sections, why_nothing};
 use crate::rollouts::moved_to;
-use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
+use crate::store::{AgentId, Draft, NetworkTarget, Snapshot, SubjectRecord};
 
 /// Why a persona is worn whose activation was triggered.
 pub(super) const TRIGGERED: &str = "its activation was triggered";
@@ -76,9 +76,11 @@ pub(super) fn decide(
     let manual = record.and_then(|record| record.manual.as_ref()).map(|manual| &manual.value);
     let activated = record.map(|record| activated(personas, record)).unwrap_or_default();
     let decision = choose(&Question {
+        subject,
         candidates: &candidates,
         groups,
         pools: &facts.pools,
+        ledger: &facts.ledger,
         worn: record.and_then(|record| record.target.as_ref()).map(|target| &target.persona),
         // A persona without a network section leaves this one to the layers below.
         manual: manual.filter(|name| personas.get(name).is_some_and(|(_, it)| it.spec.network.is_some())),
@@ -254,6 +256,7 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
     }
     let before = known.map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
     let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, &before, pick));
+    facts.ledger.seat(subject, target.as_ref().and_then(|target| seat(draft.state(), &personas, target)));
     let unassigned = match is_draining(&snapshot, subject) {
         true if outfit.decision.pick.is_none() => Some(format!(
             "node {} is being drained and takes nobody new: persona-ctl node undrain ends that",
@@ -267,6 +270,13 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
         draft.put(after);
     }
     outfit
+}
+
+/// What a subject holds of the group of its leases.
+fn seat(snapshot: &Snapshot, personas: &Personas<'_>, target: &NetworkTarget) -> Option<Seat> {
+    let lease = target.leases().next().and_then(|id| snapshot.leases.get(&id))?;
+    let (_, persona) = personas.get(&target.persona)?;
+    Some(Seat { group: lease.group.clone(), guaranteed_bps: persona.spec.guaranteed_bps() })
 }
 
 fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
