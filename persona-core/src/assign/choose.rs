@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::question::{Activated, Candidate, GroupFacts, PoolFacts, Question};
-use super::{capacity, score};
+use super::{capacity, policy, score};
 use crate::compose::Layer;
 use crate::document::{Family, Network, PersonaSpec};
 use crate::ids::{GroupName, PersonaName, PoolName};
@@ -47,6 +47,11 @@ pub(super) struct Obstacle {
 }
 
 impl Obstacle {
+    /// One that does not pass by itself; what is worn is taken off.
+    pub(super) fn lasting(refusal: String, hint: String) -> Self {
+        Self { refusal, hint, passes: false }
+    }
+
     /// One that may pass by itself; what is worn stays in spite of it.
     pub(super) fn passing(refusal: String, hint: String) -> Self {
         Self { refusal, hint, passes: true }
@@ -103,11 +108,13 @@ fn judge<'a>(question: &'a Question<'a>, candidate: &'a Candidate<'a>) -> Judged
     let mut judged = Judged { candidate, place: None, obstacles: Vec::new(), scores: BTreeMap::new() };
     let persona = candidate.persona;
     let Some(spec) = candidate.spec else {
-        judged.obstacles.push(lasting("there is no such persona".into(), format!("apply a persona named {persona}")));
+        judged
+            .obstacles
+            .push(Obstacle::lasting("there is no such persona".into(), format!("apply a persona named {persona}")));
         return judged;
     };
     let Some(network) = &spec.network else {
-        judged.obstacles.push(lasting("it has no network section".into(), "give it one".into()));
+        judged.obstacles.push(Obstacle::lasting("it has no network section".into(), "give it one".into()));
         return judged;
     };
     judged.obstacles.extend(missing_capabilities(question, candidate, spec));
@@ -125,10 +132,6 @@ fn judge<'a>(question: &'a Question<'a>, candidate: &'a Candidate<'a>) -> Judged
     judged
 }
 
-fn lasting(refusal: String, hint: String) -> Obstacle {
-    Obstacle { refusal, hint, passes: false }
-}
-
 fn missing_capabilities(question: &Question<'_>, candidate: &Candidate<'_>, spec: &PersonaSpec) -> Option<Obstacle> {
     let wanted = candidate.required.iter().chain(question.requested);
     let mut missing: Vec<&str> = Vec::new();
@@ -139,7 +142,7 @@ fn missing_capabilities(question: &Question<'_>, candidate: &Candidate<'_>, spec
     }
     let list = missing.join(", ");
     let hint = format!("add {list} to spec.capabilities of {} if that is true, or ask for less", candidate.persona);
-    (!missing.is_empty()).then(|| lasting(format!("it lacks the capabilities {list}"), hint))
+    (!missing.is_empty()).then(|| Obstacle::lasting(format!("it lacks the capabilities {list}"), hint))
 }
 
 /// A persona with rules is worn while one of them is in; a person or a request may put it on all the same.
@@ -148,7 +151,7 @@ fn unmet_criteria(question: &Question<'_>, candidate: &Candidate<'_>) -> Option<
     let waits = candidate.is_conditional && !is_asked_for && !question.has_activated(candidate.persona);
     let hint =
         "persona-ctl activation status says what they wait for; switch by hand, or make it its binding's default";
-    waits.then(|| lasting("none of its activation criteria lets it be worn".into(), hint.into()))
+    waits.then(|| Obstacle::lasting("none of its activation criteria lets it be worn".into(), hint.into()))
 }
 
 /// The pool to lease from: the one held, else the first with room, else the first at all with what is wrong.
@@ -193,7 +196,8 @@ fn judge_place<'a>(
     let is_held = candidate.held == Some(pool);
     let full = full_pool(pool, facts, needs).filter(|_| !is_held);
     let (is_full, serves) = (full.is_some(), !group.serving.is_empty());
-    let mut obstacles: Vec<Obstacle> = full.into_iter().collect();
+    let mut obstacles = policy::obstacles(question, &facts.group, group);
+    obstacles.extend(full);
     obstacles.extend(group_obstacle(&facts.group, group, network));
     let lease_count = if is_held { 0 } else { needs.len() };
     obstacles.extend(capacity::obstacles(question, candidate, spec, (&facts.group, group), lease_count));
@@ -213,17 +217,17 @@ fn no_family(network: &Network) -> Obstacle {
         Family::Ipv4 | Family::PreferIpv6 => ("ipv4", "IPv4 addresses"),
     };
     let refusal = format!("none of its pools ({}) has {missing}, which family: {family} needs", names.join(", "));
-    lasting(refusal, format!("add {missing} to one of them, or change network.egress.family"))
+    Obstacle::lasting(refusal, format!("add {missing} to one of them, or change network.egress.family"))
 }
 
 fn no_pool(network: &Network) -> Obstacle {
     let names: Vec<_> = network.egress.pools.iter().map(PoolName::as_str).collect();
     let names = names.join(", ");
     match network.group() {
-        None => lasting(format!("none of its pools exists ({names})"), "apply such an egress pool".into()),
+        None => Obstacle::lasting(format!("none of its pools exists ({names})"), "apply such an egress pool".into()),
         Some(group) => {
             let hint = format!("apply an egress pool with that name and group {group}");
-            lasting(format!("none of its pools ({names}) exists and belongs to edge group {group}"), hint)
+            Obstacle::lasting(format!("none of its pools ({names}) exists and belongs to edge group {group}"), hint)
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a decision rests on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::ledger::Ledger;
+use super::ledger::{Labels, Ledger};
 use crate::compose::Layer;
 use crate::document::Network;
 use crate::document::PersonaSpec;
@@ -14,13 +15,15 @@ use crate::lease::{Need, PoolFamilies, needs};
 pub struct Question<'a> {
     /// Who asks.
     pub subject: &'a SubjectId,
+    /// Its labels, as far as policies look at them.
+    pub labels: &'a Labels,
     /// Personas that it may wear, each once.
     pub candidates: &'a [Candidate<'a>],
     /// Edge groups.
     pub groups: &'a BTreeMap<GroupName, GroupFacts>,
     /// Egress pools.
     pub pools: &'a BTreeMap<PoolName, PoolFacts>,
-    /// What subjects hold of groups.
+    /// What subjects hold of groups, and the policies under which that counts.
     pub ledger: &'a Ledger,
     /// What it wears now.
     pub worn: Option<&'a PersonaName>,
@@ -78,6 +81,8 @@ pub struct Candidate<'a> {
 /// An edge group, as far as decisions need it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GroupFacts {
+    /// Every edge that is in the group, whether it serves or not.
+    pub edges: Vec<Arc<GroupEdge>>,
     /// Edges that serve: they report, and acknowledged what is published for them.
     pub serving: Vec<EdgeName>,
     /// Ends of encrypted tunnels that are missing: serving edges that have none, and the subject's node.
@@ -98,6 +103,17 @@ pub struct GroupFacts {
     pub rtt_us: Option<u32>,
     /// Share of the node's probes on that path that stay unanswered, 0 to 1. None: the node does not say.
     pub loss: Option<f32>,
+}
+
+/// An edge of a group, as far as policies look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupEdge {
+    /// Its name.
+    pub name: EdgeName,
+    /// Its labels.
+    pub labels: Labels,
+    /// The country that its labels say it is in, by ISO 3166-1 alpha-2 code.
+    pub country: Option<String>,
 }
 
 impl GroupFacts {

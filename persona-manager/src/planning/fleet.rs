@@ -15,6 +15,7 @@ use persona_core::wire::planning::PlanSettings;
 use super::processor::{self, Reading};
 use crate::store::{AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
 use crate::tasks::reports::Reports;
+use crate::tasks::standing::labels_in;
 
 /// The longest round trip that a fleet can have, milliseconds.
 const PATH_MS_MAX: f64 = 60_000.0;
@@ -79,7 +80,7 @@ fn subjects_of(snapshot: &Snapshot, reports: &Reports) -> Vec<(SubjectId, FleetS
             demand: demand_of(&record.subject, &leases, reports),
             requires: Vec::new(),
             prefers: Vec::new(),
-            labels: snapshot.workloads.get(&record.subject).map(|it| it.report.labels.clone()).unwrap_or_default(),
+            labels: labels_in(snapshot, &record.subject),
         };
         Some((record.subject.clone(), subject))
     };
@@ -218,7 +219,7 @@ fn path_of(health: &EdgeHealth) -> Option<Path> {
 }
 
 /// Where labels say that something stands: `country`, with `latitude` and `longitude`. What is impossible is not said.
-fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
+pub(crate) fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
     let country =
         labels.get("country").filter(|it| it.len() == 2 && it.bytes().all(|byte| byte.is_ascii_uppercase()))?;
     let degrees = |key: &str, most: f64| {

@@ -1,14 +1,17 @@
 //! What decisions rest on, gathered from a draft and the reports: groups, pools, and which ports are held.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use persona_core::assign::{GroupFacts, Ledger, PoolFacts, Seat};
+use persona_core::assign::{GroupEdge, GroupFacts, Labels, Ledger, PoolFacts, is_forbidden};
 use persona_core::document::PoolSpec;
-use persona_core::ids::{EdgeName, GroupName, NodeName, PersonaName, PoolName};
+use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName, SubjectId};
 use persona_core::lease::{Occupancy, PoolSpace};
 
 use super::recovery;
 use super::reports::Reports;
+use super::standing::{labels_in, ledger_of};
+use crate::planning::location_of;
 use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
 
 /// What decisions of one pass rest on.
@@ -19,7 +22,7 @@ pub(super) struct Facts {
     pub(super) spaces: BTreeMap<PoolName, PoolSpace>,
     /// Ports held by leases in any state.
     pub(super) occupancy: Occupancy,
-    /// What subjects hold of groups beside leases.
+    /// What subjects hold of groups beside leases, and the policies under which that counts.
     pub(super) ledger: Ledger,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
@@ -76,6 +79,16 @@ impl Facts {
         self.groups.get(group).and_then(GroupFacts::lease_room).is_none_or(|room| room > 0)
     }
 
+    /// A subject's labels, where there are policies that may look at them.
+    pub(super) fn labels_of(&self, snapshot: &Snapshot, subject: &SubjectId) -> Labels {
+        if self.ledger.has_policies() { labels_in(snapshot, subject) } else { Labels::new() }
+    }
+
+    /// Whether a policy forbids a group to a subject with these labels.
+    pub(super) fn forbids(&self, labels: &Labels, group: &GroupName) -> bool {
+        self.groups.get(group).is_some_and(|facts| is_forbidden(&self.ledger, labels, group, facts))
+    }
+
     /// Notes a granted lease.
     pub(super) fn hold(&mut self, lease: &LeaseRecord) {
         self.occupancy.hold(&lease.space);
@@ -95,6 +108,10 @@ impl Facts {
         let smaller = |count: &u64| facts.lease_capacity.as_ref().is_none_or(|(least, _)| count < least);
         if let Some(count) = lease_count.filter(smaller) {
             facts.lease_capacity = Some((count, name.clone()));
+        }
+        if !is_leaving {
+            let country = location_of(&agent.labels).map(|location| location.country);
+            facts.edges.push(Arc::new(GroupEdge { name: name.clone(), labels: agent.labels.clone(), country }));
         }
         if *state != EdgeState::Up || *is_leaving {
             facts.not_serving.push((name, reason.clone()));
@@ -127,23 +144,6 @@ impl Facts {
             self.spaces.insert(pool.metadata.name.clone(), space);
         }
     }
-}
-
-/// What is guaranteed to those who wear personas, in the versions in force.
-fn ledger_of(snapshot: &Snapshot) -> Ledger {
-    let guarantees = snapshot.personas().map(|it| (&it.document.metadata.name, it.document.spec.guaranteed_bps()));
-    let guarantees: BTreeMap<&PersonaName, u64> = guarantees.filter(|(_, bps)| *bps > 0).collect();
-    let mut ledger = Ledger::default();
-    if guarantees.is_empty() {
-        return ledger;
-    }
-    for record in snapshot.subjects.values() {
-        let Some(target) = &record.target else { continue };
-        let Some(guaranteed_bps) = guarantees.get(&target.persona).copied() else { continue };
-        let lease = target.leases().next().and_then(|id| snapshot.leases.get(&id));
-        ledger.seat(&record.subject, lease.map(|lease| Seat { group: lease.group.clone(), guaranteed_bps }));
-    }
-    ledger
 }
 
 fn nodes_with_tunnel(snapshot: &Snapshot) -> BTreeSet<NodeName> {

@@ -24,5 +24,6 @@ pub(crate) mod reports;
 pub(crate) mod room;
 pub(crate) mod roots;
 pub(crate) mod shares;
+pub(crate) mod standing;
 mod tell;
 pub(crate) mod wear;

@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, Seat, choose};
+use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Labels, Pick, Question, choose};
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
 use persona_core::wire::conditions::Conditions;
 
+use super::cut;
 use super::facts::Facts;
 use super::grant::{held_pool, target};
 use super::reports::Reports;
+use super::standing::seat;
 use super::tell::{note_change, sections, why_nothing};
 use crate::rollouts::moved_to;
-use crate::store::{AgentId, Draft, NetworkTarget, Snapshot, SubjectRecord};
+use crate::store::{AgentId, Draft, LeaseRecord, Snapshot, SubjectRecord};
 
 /// Why a persona is worn whose activation was triggered.
 pub(super) const TRIGGERED: &str = "its activation was triggered";
@@ -32,6 +34,8 @@ pub(crate) struct Outfit {
     pub(crate) allowed: Vec<PersonaName>,
     /// What its node measured when it asked, of the path to the group that was picked.
     pub(crate) measured: Option<String>,
+    /// Whether a policy forbids the group that carries it now.
+    pub(super) is_evicted: bool,
 }
 
 /// The personas by name, each in one version.
@@ -75,8 +79,10 @@ pub(super) fn decide(
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
     let manual = record.and_then(|record| record.manual.as_ref()).map(|manual| &manual.value);
     let activated = record.map(|record| activated(personas, record)).unwrap_or_default();
+    let labels = facts.labels_of(snapshot, subject);
     let decision = choose(&Question {
         subject,
+        labels: &labels,
         candidates: &candidates,
         groups,
         pools: &facts.pools,
@@ -101,8 +107,10 @@ pub(super) fn decide(
     };
     let layers = layers(personas, &bindings, &chosen);
     let measured = conditions.zip(decision.pick.as_ref()).map(|(conditions, pick)| conditions.told(&pick.group));
+    let in_use = record.and_then(|record| record.item.as_ref()?.network.as_ref());
     Outfit {
         measured,
+        is_evicted: in_use.is_some_and(|network| facts.forbids(&labels, &network.group)),
         effective: compose(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
@@ -256,7 +264,8 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
     }
     let before = known.map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
     let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, &before, pick));
-    facts.ledger.seat(subject, target.as_ref().and_then(|target| seat(draft.state(), &personas, target)));
+    let labels = facts.labels_of(&snapshot, subject);
+    facts.ledger.seat(subject, &labels, target.as_ref().and_then(|target| seat(draft.state(), &personas, target)));
     let unassigned = match is_draining(&snapshot, subject) {
         true if outfit.decision.pick.is_none() => Some(format!(
             "node {} is being drained and takes nobody new: persona-ctl node undrain ends that",
@@ -269,14 +278,16 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
     if known.is_none_or(|known| **known != after) {
         draft.put(after);
     }
+    leave_forbidden(draft, facts, subject, &labels);
     outfit
 }
 
-/// What a subject holds of the group of its leases.
-fn seat(snapshot: &Snapshot, personas: &Personas<'_>, target: &NetworkTarget) -> Option<Seat> {
-    let lease = target.leases().next().and_then(|id| snapshot.leases.get(&id))?;
-    let (_, persona) = personas.get(&target.persona)?;
-    Some(Seat { group: lease.group.clone(), guaranteed_bps: persona.spec.guaranteed_bps() })
+/// Ends at once what a subject holds in groups that policies forbid to it: not even old flows go on there.
+fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels: &Labels) {
+    if facts.ledger.has_policies() {
+        let is_there = |lease: &LeaseRecord| lease.subject == *subject && facts.forbids(labels, &lease.group);
+        cut::bound_those(draft, 0, is_there);
+    }
 }
 
 fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {

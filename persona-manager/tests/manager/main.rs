@@ -21,6 +21,7 @@ mod once;
 mod page;
 mod page_fleet;
 mod plan;
+mod policies;
 mod reach;
 mod recovery;
 mod removal;

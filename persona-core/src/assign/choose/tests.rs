@@ -1,17 +1,19 @@
 //! Tables of questions and answers.
 
 use super::*;
-use crate::assign::{Ledger, Seat};
+use crate::assign::{Labels, Ledger, Seat};
 use crate::document::{Document, Format, parse_documents};
 use crate::ids::{Capability, SubjectId};
 
 mod capacity;
+mod policy;
 
 struct World {
     names: Vec<PersonaName>,
     specs: Vec<Option<PersonaSpec>>,
     groups: BTreeMap<GroupName, GroupFacts>,
     pools: BTreeMap<PoolName, PoolFacts>,
+    labels: Labels,
     ledger: Ledger,
 }
 
@@ -52,11 +54,12 @@ fn world() -> World {
         ],
         groups: [("fra", group("f1 f2")), ("tyo", group("t1"))].map(|(k, v)| (k.parse().unwrap(), v)).into(),
         pools: [("fra", pool("fra", 9)), ("tyo", pool("tyo", 9))].map(|(k, v)| (k.parse().unwrap(), v)).into(),
+        labels: Labels::new(),
         ledger: Ledger::default(),
     }
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Ask<'a> {
     worn: Option<&'a str>,
     manual: Option<&'a str>,
@@ -87,6 +90,7 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
         .collect();
     choose(&Question {
         subject: &subject("web"),
+        labels: &world.labels,
         candidates: &candidates,
         groups: &world.groups,
         pools: &world.pools,

@@ -52,18 +52,18 @@ fn guarantees_are_reserved_beside_each_other_and_no_ceiling_is() {
     let fra = world.groups.get_mut(&"fra".parse().unwrap()).unwrap();
     fra.bits_per_sec_capacity = Some(100_000_000);
     let seat = |bps| Some(Seat { group: "fra".parse().unwrap(), guaranteed_bps: bps });
-    world.ledger.seat(&subject("other"), seat(60_000_000));
+    world.ledger.seat(&subject("other"), &Labels::new(), seat(60_000_000));
     assert_eq!(picked(&answer(&world, Ask::default())), "fra");
-    world.ledger.seat(&subject("third"), seat(1_000_000));
+    world.ledger.seat(&subject("third"), &Labels::new(), seat(1_000_000));
     let decision = answer(&world, Ask::default());
     assert_eq!(picked(&decision), "tyo");
     let (refusal, hint) = told(&decision, "fra");
     assert!(refusal.contains("can carry 100mbit, of which 61mbit are guaranteed to others: 40mbit more"), "{refusal}");
     assert!(hint.contains("lower qos.guaranteedRate of fra to at most 39mbit"), "{hint}");
     // What it holds it keeps; who left holds nothing; where an edge does not say what it carries, nothing is counted.
-    world.ledger.seat(&subject("web"), seat(40_000_000));
+    world.ledger.seat(&subject("web"), &Labels::new(), seat(40_000_000));
     assert_eq!(picked(&answer(&world, Ask::default())), "fra");
-    world.ledger.seat(&subject("web"), None);
+    world.ledger.seat(&subject("web"), &Labels::new(), None);
     world.groups.get_mut(&"fra".parse().unwrap()).unwrap().unstated_count = 1;
     assert_eq!(picked(&answer(&world, Ask::default())), "fra");
     world.groups.get_mut(&"fra".parse().unwrap()).unwrap().unstated_count = 0;
@@ -117,7 +117,7 @@ mod crowds {
                 if let Some(seat) = there.get(&step.who).cloned() {
                     if step.leaves {
                         there.remove(&step.who);
-                        world.ledger.seat(&subject(&format!("w{}", step.who)), None);
+                        world.ledger.seat(&subject(&format!("w{}", step.who)), &Labels::new(), None);
                         world.groups.get_mut(&seat.group).unwrap().lease_count -= 1;
                     }
                     continue;
@@ -127,7 +127,7 @@ mod crowds {
                 let decision = answer(&world, Ask { manual: step.prefers_tyo.then_some("tyo"), ..Ask::default() });
                 let Some(pick) = decision.pick else { continue };
                 let seat = Seat { group: pick.group.clone(), guaranteed_bps: step.guaranteed_mbit * 1_000_000 };
-                world.ledger.seat(&subject(&format!("w{}", step.who)), Some(seat.clone()));
+                world.ledger.seat(&subject(&format!("w{}", step.who)), &Labels::new(), Some(seat.clone()));
                 world.groups.get_mut(&pick.group).unwrap().lease_count += 1;
                 there.insert(step.who, seat);
                 for (name, group) in &world.groups {
