@@ -155,6 +155,7 @@ fn readings_of(snapshot: &Snapshot, reports: &Reports) -> BTreeMap<EdgeName, Rea
 fn edge_of(agent: &AgentRecord, room: &BTreeMap<EdgeName, u64>) -> Option<FleetEdge> {
     let edge = agent.edge()?;
     let service = match edge.state {
+        _ if edge.maintenance.is_some() => Service::Maintenance,
         EdgeState::Down | EdgeState::New => Service::Down,
         EdgeState::Up if edge.is_leaving || carries_nothing(edge.capacity.as_ref()) => Service::Maintenance,
         EdgeState::Up if edge.draining => Service::Draining,
@@ -232,6 +233,7 @@ pub(crate) fn location_of(labels: &BTreeMap<String, String>) -> Option<Location>
 #[cfg(test)]
 mod tests {
     use persona_core::ids::EdgeNumber;
+    use persona_core::wire::api::Maintenance;
 
     use super::*;
     use crate::store::{AgentDetails, EdgeDetails};
@@ -264,6 +266,7 @@ mod tests {
             reason: String::new(),
             weight: 100,
             draining: false,
+            maintenance: None,
             is_leaving: false,
             hold: Default::default(),
             flags: Vec::new(),
@@ -289,7 +292,7 @@ mod tests {
     #[test]
     fn an_edge_serves_as_its_record_says() {
         type Change = fn(&mut EdgeDetails);
-        let cases: [(Change, Service); 8] = [
+        let cases: [(Change, Service); 9] = [
             (|_| (), Service::Serving),
             (|edge| edge.flags = vec!["outside".to_owned()], Service::Degraded),
             (|edge| edge.draining = true, Service::Draining),
@@ -297,6 +300,7 @@ mod tests {
             (|edge| edge.state = EdgeState::New, Service::Down),
             (|edge| (edge.draining, edge.state) = (true, EdgeState::Down), Service::Down),
             (|edge| edge.is_leaving = true, Service::Maintenance),
+            (|edge| edge.maintenance = Some(Maintenance { reason: None, since_ms: 0 }), Service::Maintenance),
             (|edge| edge.capacity.as_mut().unwrap().lease_count = 0, Service::Maintenance),
         ];
         for (at, (change, service)) in cases.into_iter().enumerate() {

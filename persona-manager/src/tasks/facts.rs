@@ -99,7 +99,9 @@ impl Facts {
     }
 
     fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {
-        let Some(EdgeDetails { group, capacity, state, reason, is_leaving, .. }) = agent.edge() else { return };
+        let Some(EdgeDetails { group, capacity, state, reason, is_leaving, maintenance, .. }) = agent.edge() else {
+            return;
+        };
         let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
         let facts = self.groups.entry(group.clone()).or_default();
         // Every edge of a group holds all its leases, also one that comes back; the smallest one bounds.
@@ -112,6 +114,11 @@ impl Facts {
         if !is_leaving {
             let country = location_of(&agent.labels).map(|location| location.country);
             facts.edges.push(Arc::new(GroupEdge { name: name.clone(), labels: agent.labels.clone(), country }));
+        }
+        if let Some(maintenance) = maintenance {
+            let why = maintenance.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            facts.not_serving.push((name, format!("it is in maintenance{why}")));
+            return;
         }
         if *state != EdgeState::Up || *is_leaving {
             facts.not_serving.push((name, reason.clone()));

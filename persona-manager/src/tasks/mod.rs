@@ -17,6 +17,7 @@ mod health;
 mod holding;
 pub(crate) mod in_force;
 mod leases;
+pub(crate) mod maintenance;
 mod pool_history;
 pub(crate) mod recovery;
 pub(crate) mod removal;

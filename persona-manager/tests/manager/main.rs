@@ -16,6 +16,7 @@ mod encrypted;
 mod families;
 mod identity;
 mod leases;
+mod maintenance;
 mod metrics;
 mod once;
 mod page;

@@ -941,6 +941,23 @@ export interface components {
             /** @description Why its rules are not looked at, if they cannot be. */
             trouble?: string | null;
         };
+        /** @description One alert as it stands. */
+        AlertStory: {
+            /** @description Its name. */
+            alert: string;
+            /** @description Its `clear`, if it has one. */
+            clear?: string | null;
+            /** @description Whether `when` holds now. */
+            holds: components["schemas"]["Truth"];
+            /** @description Whether it is raised. */
+            isRaised: boolean;
+            /** @description Every comparison of `when` and then of `clear`. */
+            seen: components["schemas"]["Seen"][];
+            /** @description What it waits for, or why it is quiet, in words. */
+            verdict: string;
+            /** @description Its `when`. */
+            when: string;
+        };
         /** @description What a subject wears, per section, and why. */
         AssignmentView: {
             /** @description Whether the call changed anything. False from a request that the worn persona already satisfied. */
@@ -1194,6 +1211,7 @@ export interface components {
             leaving: boolean;
             /** @description What it carries, and how full it is. */
             load?: components["schemas"]["EdgeLoad"];
+            maintenance?: components["schemas"]["Maintenance"] | null;
             /** @description Its name. */
             name: components["schemas"]["EdgeName"];
             /** @description Its number in the data plane. */
@@ -1272,6 +1290,8 @@ export interface components {
             effective: components["schemas"]["EffectiveField"][];
             lease?: components["schemas"]["LeaseView"] | null;
             lease6?: components["schemas"]["LeaseView"] | null;
+            monitoring?: components["schemas"]["MonitoringView"] | null;
+            software?: components["schemas"]["SoftwareReport"] | null;
         };
         /** @description What is known of a far end. */
         FarEndReport: {
@@ -1466,6 +1486,28 @@ export interface components {
              */
             writesPerSec?: number | null;
         };
+        /** @description Somebody works on an edge. */
+        Maintenance: {
+            /** @description Why, for people. Absent: nobody said. */
+            reason?: string | null;
+            /**
+             * Format: int64
+             * @description Since when, milliseconds since 1970.
+             */
+            sinceMs: number;
+        };
+        /** @description What a subject is watched for. */
+        MonitoringView: {
+            /** @description Every alert, with what its criteria see. */
+            alerts: components["schemas"]["AlertStory"][];
+            /** @description The persona whose monitoring section it wears. */
+            persona: components["schemas"]["PersonaName"];
+            /**
+             * Format: int32
+             * @description Its version.
+             */
+            version: number;
+        };
         /** @description A node: a host that runs the agent. */
         NodeName: string;
         /** @description A registered node. */
@@ -1526,6 +1568,17 @@ export interface components {
             /** @description Its program's version. */
             version: string;
         };
+        /** @description One wanted package. */
+        PackageReport: {
+            /** @description The version that is installed. Absent: none is. */
+            installed?: string | null;
+            /** @description Whether that is as wanted. */
+            isAsWanted: boolean;
+            /** @description Its name. */
+            package: string;
+            /** @description What is wanted of its version. Absent: any. */
+            wanted?: string | null;
+        };
         /** @description One page of a list. */
         Page_EdgeView: {
             /** @description The page's entries. */
@@ -1571,6 +1624,7 @@ export interface components {
                 leaving: boolean;
                 /** @description What it carries, and how full it is. */
                 load?: components["schemas"]["EdgeLoad"];
+                maintenance?: components["schemas"]["Maintenance"] | null;
                 /** @description Its name. */
                 name: components["schemas"]["EdgeName"];
                 /** @description Its number in the data plane. */
@@ -1764,6 +1818,12 @@ export interface components {
                 blocksTotal: number;
                 /** @description The document. */
                 document: Record<string, never>;
+                /**
+                 * Format: int64
+                 * @description In about so long it is full if it goes on filling as it did within the last month, milliseconds. Absent: it does not fill, not
+                 *     within a year, or is known for less than half a day.
+                 */
+                fullInMs?: number | null;
                 /** @description Its name. */
                 name: components["schemas"]["PoolName"];
                 /**
@@ -1974,6 +2034,12 @@ export interface components {
             blocksTotal: number;
             /** @description The document. */
             document: Record<string, never>;
+            /**
+             * Format: int64
+             * @description In about so long it is full if it goes on filling as it did within the last month, milliseconds. Absent: it does not fill, not
+             *     within a year, or is known for less than half a day.
+             */
+            fullInMs?: number | null;
             /** @description Its name. */
             name: components["schemas"]["PoolName"];
             /**
@@ -2114,10 +2180,35 @@ export interface components {
              */
             waited?: number;
         };
+        /** @description A subject's software: wanted and installed. */
+        SoftwareReport: {
+            /** @description Every wanted package; none if nobody can tell. */
+            packages?: components["schemas"]["PackageReport"][];
+            /** @description The persona that wants it, as `NAME@VERSION`. */
+            persona: string;
+            /** @description Why nobody can tell. */
+            reason?: string | null;
+            /** @description How it stands. */
+            state: components["schemas"]["SoftwareState"];
+            /** @description Whose: the node, or a workload of it. */
+            subject: components["schemas"]["SubjectId"];
+        };
+        /**
+         * @description How a subject's software stands.
+         * @enum {string}
+         */
+        SoftwareState: "asWanted" | "drifted" | "unknown";
         /** @description `GET /v1/status`. */
         Status: {
+            /**
+             * Format: int32
+             * @description Alerts that are raised.
+             */
+            alerts?: number;
             /** @description Nodes and edges that have not acknowledged what is published for them. */
             behind: string[];
+            /** @description Subjects whose software is not as wanted. */
+            drifted?: components["schemas"]["SubjectId"][];
             /** @description Edges that are up, and in all. */
             edges: [
                 number,
@@ -2151,8 +2242,18 @@ export interface components {
              */
             workloads: number;
         };
-        /** @description What one subject sent and received. */
+        /** @description What was counted of one subject. */
         SubjectCounters: {
+            /**
+             * Format: int64
+             * @description Packets from it or for it that were dropped. Those that are nobody's yet when they are dropped are not among them.
+             */
+            droppedPackets?: number;
+            /**
+             * Format: int64
+             * @description Flows that it opened under its persona, and connections opened towards it, past the persona too.
+             */
+            openedFlows?: number;
             /** @description Who. */
             subject: components["schemas"]["SubjectId"];
             /** @description Its traffic. */

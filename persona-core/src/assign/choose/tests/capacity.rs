@@ -43,12 +43,8 @@ fn two_families_take_two_leases_and_the_nearest_that_there_is_room_for_is_told()
 #[test]
 fn guarantees_are_reserved_beside_each_other_and_no_ceiling_is() {
     let mut world = world();
-    let guaranteeing = |rate: &str| {
-        Some(spec(&format!(
-            "network: {{egress: {{pools: [fra]}}}}, qos: {{guaranteedRate: {rate}, shared: {{egressRate: 9gbit}}}}"
-        )))
-    };
-    world.specs[0] = guaranteeing("40mbit");
+    let text = "network: {egress: {pools: [fra]}}, qos: {guaranteedRate: 40mbit, shared: {egressRate: 9gbit}}";
+    world.specs[0] = Some(spec(text));
     let fra = world.groups.get_mut(&"fra".parse().unwrap()).unwrap();
     fra.bits_per_sec_capacity = Some(100_000_000);
     let seat = |bps| Some(Seat { group: "fra".parse().unwrap(), guaranteed_bps: bps });
