@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::question::{Activated, Candidate, GroupFacts, PoolFacts, Question};
-use super::{capacity, policy, score};
+use super::{capacity, fitness, policy, score};
 use crate::compose::Layer;
 use crate::document::{Family, Network, PersonaSpec};
 use crate::ids::{GroupName, PersonaName, PoolName};
@@ -199,6 +199,7 @@ fn judge_place<'a>(
     let mut obstacles = policy::obstacles(question, &facts.group, group);
     obstacles.extend(full);
     obstacles.extend(group_obstacle(&facts.group, group, network));
+    obstacles.extend(fitness::obstacles(question, candidate, network, (&facts.group, group)));
     let lease_count = if is_held { 0 } else { needs.len() };
     obstacles.extend(capacity::obstacles(question, candidate, spec, (&facts.group, group), lease_count));
     Place { pool, facts, is_full, serves, obstacles }

@@ -101,17 +101,21 @@ pub struct GroupFacts {
     pub unstated_count: u32,
     /// Least round-trip time from the subject's node, microseconds.
     pub rtt_us: Option<u32>,
+    /// How much that varies, microseconds. None: nobody measured it.
+    pub jitter_us: Option<u32>,
     /// Share of the node's probes on that path that stay unanswered, 0 to 1. None: the node does not say.
     pub loss: Option<f32>,
 }
 
-/// An edge of a group, as far as policies look at it.
+/// An edge of a group, as far as policies and personas look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupEdge {
     /// Its name.
     pub name: EdgeName,
     /// Its labels.
     pub labels: Labels,
+    /// What it offers.
+    pub capabilities: Vec<Capability>,
     /// The country that its labels say it is in, by ISO 3166-1 alpha-2 code.
     pub country: Option<String>,
 }

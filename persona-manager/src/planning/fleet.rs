@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use persona_core::document::Location;
+use persona_core::document::{Location, Network, PathNeeds};
 use persona_core::ids::{EdgeName, GroupName, NodeName, PersonaName, SubjectId};
 use persona_core::plan::{
     Capacity, Demand, Fleet, FleetEdge, FleetNode, FleetPersona, FleetPolicy, FleetSubject, Path, PathLimits, Rule,
     Service,
 };
-use persona_core::units::{BitRate, Share};
+use persona_core::units::{BitRate, Share, Span};
 use persona_core::wire::agent::{EdgeCapacity, EdgeHealth};
 use persona_core::wire::planning::PlanSettings;
 
@@ -112,6 +112,9 @@ fn rounded_up(measured: u64, least: u64) -> u64 {
 /// Every persona with a way out, and the groups that can carry it: those of its pools, and where leases under it are.
 fn personas_of(snapshot: &Snapshot, subjects: &[(SubjectId, FleetSubject)]) -> Vec<FleetPersona> {
     let pools: BTreeMap<_, _> = snapshot.pools().map(|pool| (&pool.metadata.name, &pool.spec.group)).collect();
+    let networks =
+        snapshot.personas().filter_map(|it| Some((&it.document.metadata.name, it.document.spec.network.as_ref()?)));
+    let networks: BTreeMap<&PersonaName, &Network> = networks.collect();
     let mut groups: BTreeMap<PersonaName, BTreeSet<GroupName>> = BTreeMap::new();
     for entry in snapshot.personas() {
         let network = entry.document.spec.network.iter();
@@ -124,15 +127,23 @@ fn personas_of(snapshot: &Snapshot, subjects: &[(SubjectId, FleetSubject)]) -> V
         let persona = subject.personas.first().expect("a subject wears a persona").clone();
         groups.entry(persona).or_default().extend(subject.group.clone());
     }
-    let personas = groups.into_iter().filter(|(_, groups)| !groups.is_empty()).map(|(name, groups)| FleetPersona {
-        name,
-        groups: groups.into_iter().collect(),
-        requires: Vec::new(),
-        prefers: Vec::new(),
-        content: None,
-        path: None::<PathLimits>,
+    let personas = groups.into_iter().filter(|(_, groups)| !groups.is_empty()).map(|(name, groups)| {
+        let network = networks.get(&name);
+        FleetPersona {
+            groups: groups.into_iter().collect(),
+            requires: network.map(|it| it.edges_require().to_vec()).unwrap_or_default(),
+            prefers: network.map(|it| it.edges_prefer().to_vec()).unwrap_or_default(),
+            content: None,
+            path: network.and_then(|it| it.path()).map(limits_of),
+            name,
+        }
     });
     personas.collect()
+}
+
+fn limits_of(path: PathNeeds) -> PathLimits {
+    let ms = |span: Span| span.0 as f64;
+    PathLimits { rtt_ms_max: path.latency.map(ms), loss_max: path.loss, jitter_ms_max: path.jitter.map(ms) }
 }
 
 /// What edges measured that say how much of their processor may be in use.

@@ -62,8 +62,10 @@ impl Facts {
         let Some(live) = reports.get(&AgentId::node(node)) else { return groups };
         for (group, edges) in &self.group_edges {
             let heard = edges.iter().filter_map(|edge| live.edges.get(edge)).filter(|(health, _)| health.alive);
-            let rtt_us = heard.filter_map(|(health, _)| health.rtt_us).min();
-            groups.entry(group.clone()).or_default().rtt_us = rtt_us;
+            let best = heard.filter(|(health, _)| health.rtt_us.is_some()).min_by_key(|(health, _)| health.rtt_us);
+            let facts = groups.entry(group.clone()).or_default();
+            (facts.rtt_us, facts.jitter_us) =
+                best.map_or((None, None), |(health, _)| (health.rtt_us, health.jitter_us));
         }
         // What a node asks with is damped: decisions rest on that, and on the last probes only where it says nothing.
         for path in live.conditions.iter().flat_map(|conditions| &conditions.paths) {
@@ -113,7 +115,8 @@ impl Facts {
         }
         if !is_leaving {
             let country = location_of(&agent.labels).map(|location| location.country);
-            facts.edges.push(Arc::new(GroupEdge { name: name.clone(), labels: agent.labels.clone(), country }));
+            let (labels, capabilities) = (agent.labels.clone(), agent.capabilities.clone());
+            facts.edges.push(Arc::new(GroupEdge { name: name.clone(), labels, capabilities, country }));
         }
         if let Some(maintenance) = maintenance {
             let why = maintenance.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();

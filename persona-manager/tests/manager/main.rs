@@ -14,6 +14,7 @@ mod cuts;
 mod disk;
 mod encrypted;
 mod families;
+mod fitness;
 mod identity;
 mod leases;
 mod maintenance;

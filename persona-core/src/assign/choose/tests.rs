@@ -6,6 +6,7 @@ use crate::document::{Document, Format, parse_documents};
 use crate::ids::{Capability, SubjectId};
 
 mod capacity;
+mod fitness;
 mod policy;
 
 struct World {

@@ -17,6 +17,7 @@ fn placed(text: &str) -> World {
         Arc::new(GroupEdge {
             name: name.parse().unwrap(),
             labels: [("tier".to_owned(), tier.to_owned())].into(),
+            capabilities: Vec::new(),
             country: country.map(str::to_owned),
         })
     };
