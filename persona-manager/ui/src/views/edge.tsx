@@ -83,8 +83,8 @@ function Actions({ edge, tag, again }: { edge: EdgeView; tag: string; again: () 
       body: (
         <>
           <p>
-            New flows go to the other edges of group {edge.group}, and the edge may come and go: nobody is told that it is
-            down.
+            New flows go to the other edges of group {edge.group}, and the edge may come and go: nobody is
+            told that it is down.
           </p>
           <label for="reason">Reason</label>
           <input id="reason" name="reason" maxLength={200} />
