@@ -81,7 +81,7 @@ pub(crate) fn value_tag(value: &impl Serialize) -> String {
 /// The same of a node or an edge: who it is, by its key, and what people have said about it. What it reports is none of that.
 pub(crate) fn agent_tag(agent: &AgentRecord) -> String {
     let node = agent.node().map(|node| node.draining);
-    let edge = agent.edge().map(|edge| (edge.draining, edge.weight, edge.is_leaving));
+    let edge = agent.edge().map(|edge| (edge.draining, &edge.maintenance, edge.weight, edge.is_leaving));
     value_tag(&json!([agent.public_key, agent.bound_labels, node, edge]))
 }
 

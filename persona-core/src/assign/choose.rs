@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::question::{Activated, Candidate, GroupFacts, PoolFacts, Question};
-use super::score;
+use super::{capacity, fitness, policy, score};
 use crate::compose::Layer;
 use crate::document::{Family, Network, PersonaSpec};
 use crate::ids::{GroupName, PersonaName, PoolName};
@@ -39,11 +39,32 @@ pub struct Pick {
 }
 
 /// Why a candidate cannot be worn.
-struct Obstacle {
+pub(super) struct Obstacle {
     refusal: String,
     hint: String,
     /// It may pass by itself: an edge comes back, blocks become free.
     passes: bool,
+}
+
+impl Obstacle {
+    /// One that does not pass by itself; what is worn is taken off.
+    pub(super) fn lasting(refusal: String, hint: String) -> Self {
+        Self { refusal, hint, passes: false }
+    }
+
+    /// One that may pass by itself; what is worn stays in spite of it.
+    pub(super) fn passing(refusal: String, hint: String) -> Self {
+        Self { refusal, hint, passes: true }
+    }
+}
+
+/// A pool that a candidate could lease from.
+struct Place<'a> {
+    pool: &'a PoolName,
+    facts: &'a PoolFacts,
+    is_full: bool,
+    serves: bool,
+    obstacles: Vec<Obstacle>,
 }
 
 /// A candidate that was looked at.
@@ -87,31 +108,28 @@ fn judge<'a>(question: &'a Question<'a>, candidate: &'a Candidate<'a>) -> Judged
     let mut judged = Judged { candidate, place: None, obstacles: Vec::new(), scores: BTreeMap::new() };
     let persona = candidate.persona;
     let Some(spec) = candidate.spec else {
-        judged.obstacles.push(lasting("there is no such persona".into(), format!("apply a persona named {persona}")));
+        judged
+            .obstacles
+            .push(Obstacle::lasting("there is no such persona".into(), format!("apply a persona named {persona}")));
         return judged;
     };
     let Some(network) = &spec.network else {
-        judged.obstacles.push(lasting("it has no network section".into(), "give it one".into()));
+        judged.obstacles.push(Obstacle::lasting("it has no network section".into(), "give it one".into()));
         return judged;
     };
     judged.obstacles.extend(missing_capabilities(question, candidate, spec));
     judged.obstacles.extend(unmet_criteria(question, candidate));
-    match place(question, candidate, network) {
+    match place(question, candidate, spec, network) {
         Err(obstacle) => judged.obstacles.push(obstacle),
-        Ok((pool, facts, is_full)) => {
+        Ok(Place { pool, facts, obstacles, .. }) => {
             judged.place = Some((pool, facts));
+            judged.obstacles.extend(obstacles);
             let nothing = GroupFacts::default();
             let group = question.groups.get(&facts.group).unwrap_or(&nothing);
-            judged.obstacles.extend(is_full);
-            judged.obstacles.extend(group_obstacle(&facts.group, group, network));
             judged.scores = score::terms(question, candidate, spec, group);
         }
     }
     judged
-}
-
-fn lasting(refusal: String, hint: String) -> Obstacle {
-    Obstacle { refusal, hint, passes: false }
 }
 
 fn missing_capabilities(question: &Question<'_>, candidate: &Candidate<'_>, spec: &PersonaSpec) -> Option<Obstacle> {
@@ -124,7 +142,7 @@ fn missing_capabilities(question: &Question<'_>, candidate: &Candidate<'_>, spec
     }
     let list = missing.join(", ");
     let hint = format!("add {list} to spec.capabilities of {} if that is true, or ask for less", candidate.persona);
-    (!missing.is_empty()).then(|| lasting(format!("it lacks the capabilities {list}"), hint))
+    (!missing.is_empty()).then(|| Obstacle::lasting(format!("it lacks the capabilities {list}"), hint))
 }
 
 /// A persona with rules is worn while one of them is in; a person or a request may put it on all the same.
@@ -133,15 +151,16 @@ fn unmet_criteria(question: &Question<'_>, candidate: &Candidate<'_>) -> Option<
     let waits = candidate.is_conditional && !is_asked_for && !question.has_activated(candidate.persona);
     let hint =
         "persona-ctl activation status says what they wait for; switch by hand, or make it its binding's default";
-    waits.then(|| lasting("none of its activation criteria lets it be worn".into(), hint.into()))
+    waits.then(|| Obstacle::lasting("none of its activation criteria lets it be worn".into(), hint.into()))
 }
 
 /// The pool to lease from: the one held, else the first with room, else the first at all with what is wrong.
 fn place<'a>(
     question: &Question<'a>,
     candidate: &Candidate<'a>,
+    spec: &PersonaSpec,
     network: &Network,
-) -> Result<(&'a PoolName, &'a PoolFacts, Option<Obstacle>), Obstacle> {
+) -> Result<Place<'a>, Obstacle> {
     let pools = network.egress.pools.iter().filter_map(|name| question.pools.get_key_value(name));
     let of_group = |(_, facts): &(&PoolName, &PoolFacts)| network.group().is_none_or(|group| *group == facts.group);
     let of_group: Vec<(&PoolName, &PoolFacts)> = pools.filter(of_group).collect();
@@ -153,23 +172,43 @@ fn place<'a>(
         // Stable: among those with IPv6, and among those without, the order of the document stays.
         usable.sort_by_key(|(_, facts, _)| facts.prefix_count == 0);
     }
-    if let Some(held) = candidate.held
-        && let Some((name, facts, _)) = usable.iter().find(|(name, ..)| *name == held)
-    {
-        return Ok((name, facts, None));
-    }
-    let serves = |facts: &PoolFacts| question.groups.get(&facts.group).is_some_and(|group| !group.serving.is_empty());
-    let has_room = |(_, facts, needs): &&(&PoolName, &PoolFacts, Vec<Need>)| needs.iter().all(|it| facts.has_room(*it));
-    let with_room = usable.iter().filter(has_room);
-    let roomy = with_room.clone().find(|(_, facts, _)| serves(facts)).or_else(|| with_room.clone().next());
-    if let Some((name, facts, _)) = roomy {
-        return Ok((name, facts, None));
-    }
-    let Some((name, facts, needs)) = usable.first() else { return Err(no_family(network)) };
-    let lacking = needs.iter().find(|need| !facts.has_room(**need)).expect("a pool without room lacks something");
+    let judged = usable
+        .iter()
+        .map(|(pool, facts, needs)| judge_place(question, candidate, (spec, network), (pool, facts), needs));
+    let mut places: Vec<Place<'a>> = judged.collect();
+    let is_held = |place: &Place<'_>| Some(place.pool) == candidate.held;
+    let held = places.iter().position(|place| is_held(place) && place.obstacles.iter().all(|it| it.passes));
+    let open = || places.iter().position(|place| place.obstacles.is_empty());
+    let nearest = || (0..places.len()).min_by_key(|index| (places[*index].is_full, !places[*index].serves));
+    let found = held.or_else(open).or_else(nearest).ok_or_else(|| no_family(network))?;
+    Ok(places.swap_remove(found))
+}
+
+fn judge_place<'a>(
+    question: &Question<'a>,
+    candidate: &Candidate<'a>,
+    (spec, network): (&PersonaSpec, &Network),
+    (pool, facts): (&'a PoolName, &'a PoolFacts),
+    needs: &[Need],
+) -> Place<'a> {
+    let nothing = GroupFacts::default();
+    let group = question.groups.get(&facts.group).unwrap_or(&nothing);
+    let is_held = candidate.held == Some(pool);
+    let full = full_pool(pool, facts, needs).filter(|_| !is_held);
+    let (is_full, serves) = (full.is_some(), !group.serving.is_empty());
+    let mut obstacles = policy::obstacles(question, &facts.group, group);
+    obstacles.extend(full);
+    obstacles.extend(group_obstacle(&facts.group, group, network));
+    obstacles.extend(fitness::obstacles(question, candidate, network, (&facts.group, group)));
+    let lease_count = if is_held { 0 } else { needs.len() };
+    obstacles.extend(capacity::obstacles(question, candidate, spec, (&facts.group, group), lease_count));
+    Place { pool, facts, is_full, serves, obstacles }
+}
+
+fn full_pool(name: &PoolName, facts: &PoolFacts, needs: &[Need]) -> Option<Obstacle> {
+    let lacking = needs.iter().find(|need| !facts.has_room(**need))?;
     let (shortage, remedy) = facts.shortage(name, *lacking);
-    let obstacle = Obstacle { refusal: format!("pool {name} is full: {shortage}"), hint: remedy, passes: true };
-    Ok((name, facts, Some(obstacle)))
+    Some(Obstacle::passing(format!("pool {name} is full: {shortage}"), remedy))
 }
 
 fn no_family(network: &Network) -> Obstacle {
@@ -179,17 +218,17 @@ fn no_family(network: &Network) -> Obstacle {
         Family::Ipv4 | Family::PreferIpv6 => ("ipv4", "IPv4 addresses"),
     };
     let refusal = format!("none of its pools ({}) has {missing}, which family: {family} needs", names.join(", "));
-    lasting(refusal, format!("add {missing} to one of them, or change network.egress.family"))
+    Obstacle::lasting(refusal, format!("add {missing} to one of them, or change network.egress.family"))
 }
 
 fn no_pool(network: &Network) -> Obstacle {
     let names: Vec<_> = network.egress.pools.iter().map(PoolName::as_str).collect();
     let names = names.join(", ");
     match network.group() {
-        None => lasting(format!("none of its pools exists ({names})"), "apply such an egress pool".into()),
+        None => Obstacle::lasting(format!("none of its pools exists ({names})"), "apply such an egress pool".into()),
         Some(group) => {
             let hint = format!("apply an egress pool with that name and group {group}");
-            lasting(format!("none of its pools ({names}) exists and belongs to edge group {group}"), hint)
+            Obstacle::lasting(format!("none of its pools ({names}) exists and belongs to edge group {group}"), hint)
         }
     }
 }
@@ -208,7 +247,7 @@ fn group_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Op
             others.join("; ")
         ),
     };
-    Some(Obstacle { refusal, hint: format!("start or repair an edge of group {name}"), passes: true })
+    Some(Obstacle::passing(refusal, format!("start or repair an edge of group {name}")))
 }
 
 /// An encrypted persona is worn only where all that may carry it can encrypt.
@@ -221,7 +260,7 @@ fn wire_obstacle(name: &GroupName, group: &GroupFacts, network: &Network) -> Opt
         group.unencrypted.join(", ")
     );
     let hint = "let doctor say there what WireGuard lacks, or leave spec.network.privacy.encrypt out".to_owned();
-    Some(Obstacle { refusal, hint, passes: true })
+    Some(Obstacle::passing(refusal, hint))
 }
 
 fn pick(question: &Question<'_>, chosen: &Judged<'_>, judged: &[Judged<'_>]) -> Option<Pick> {

@@ -1,22 +1,30 @@
 //! What a decision rests on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::ledger::{Labels, Ledger};
 use crate::compose::Layer;
 use crate::document::Network;
 use crate::document::PersonaSpec;
-use crate::ids::{Capability, EdgeName, GroupName, PersonaName, PoolName};
+use crate::ids::{Capability, EdgeName, GroupName, PersonaName, PoolName, SubjectId};
 use crate::lease::{Need, PoolFamilies, needs};
 
 /// Everything that a decision about one subject rests on.
 #[derive(Debug)]
 pub struct Question<'a> {
+    /// Who asks.
+    pub subject: &'a SubjectId,
+    /// Its labels, as far as policies look at them.
+    pub labels: &'a Labels,
     /// Personas that it may wear, each once.
     pub candidates: &'a [Candidate<'a>],
     /// Edge groups.
     pub groups: &'a BTreeMap<GroupName, GroupFacts>,
     /// Egress pools.
     pub pools: &'a BTreeMap<PoolName, PoolFacts>,
+    /// What subjects hold of groups, and the policies under which that counts.
+    pub ledger: &'a Ledger,
     /// What it wears now.
     pub worn: Option<&'a PersonaName>,
     /// What a person switched it to.
@@ -73,6 +81,8 @@ pub struct Candidate<'a> {
 /// An edge group, as far as decisions need it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GroupFacts {
+    /// Every edge that is in the group, whether it serves or not.
+    pub edges: Vec<Arc<GroupEdge>>,
     /// Edges that serve: they report, and acknowledged what is published for them.
     pub serving: Vec<EdgeName>,
     /// Ends of encrypted tunnels that are missing: serving edges that have none, and the subject's node.
@@ -81,16 +91,33 @@ pub struct GroupFacts {
     pub not_serving: Vec<(EdgeName, String)>,
     /// Leases that they carry.
     pub lease_count: u64,
-    /// Leases that the serving ones say they can carry. None: they do not say.
-    pub lease_capacity: Option<u64>,
+    /// The edge that says it can hold the fewest, and how many. None: they do not say.
+    pub lease_capacity: Option<(u64, EdgeName)>,
     /// Traffic now.
     pub bits_per_sec: u64,
     /// What the serving ones say they can carry. None: they do not say.
     pub bits_per_sec_capacity: Option<u64>,
+    /// Serving edges that do not say what they can carry.
+    pub unstated_count: u32,
     /// Least round-trip time from the subject's node, microseconds.
     pub rtt_us: Option<u32>,
+    /// How much that varies, microseconds. None: nobody measured it.
+    pub jitter_us: Option<u32>,
     /// Share of the node's probes on that path that stay unanswered, 0 to 1. None: the node does not say.
     pub loss: Option<f32>,
+}
+
+/// An edge of a group, as far as policies and personas look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupEdge {
+    /// Its name.
+    pub name: EdgeName,
+    /// Its labels.
+    pub labels: Labels,
+    /// What it offers.
+    pub capabilities: Vec<Capability>,
+    /// The country that its labels say it is in, by ISO 3166-1 alpha-2 code.
+    pub country: Option<String>,
 }
 
 impl GroupFacts {
@@ -100,7 +127,18 @@ impl GroupFacts {
             Some(capacity) if capacity > 0 => used as f64 / capacity as f64,
             _ => 0.0,
         };
-        share(self.lease_count, self.lease_capacity).max(share(self.bits_per_sec, self.bits_per_sec_capacity))
+        let lease_capacity = self.lease_capacity.as_ref().map(|(count, _)| *count);
+        share(self.lease_count, lease_capacity).max(share(self.bits_per_sec, self.bits_per_sec_capacity))
+    }
+
+    /// Leases that there is room for. None: its edges do not say.
+    pub fn lease_room(&self) -> Option<u64> {
+        self.lease_capacity.as_ref().map(|(count, _)| count.saturating_sub(self.lease_count))
+    }
+
+    /// What may be guaranteed in all, bits per second. None: not each of its serving edges says what it can carry.
+    pub fn guarantee_capacity(&self) -> Option<u64> {
+        self.bits_per_sec_capacity.filter(|_| self.unstated_count == 0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fitness::preferred_count;
 use super::question::{Candidate, GroupFacts, Question};
 use crate::document::PersonaSpec;
 
@@ -17,7 +18,7 @@ const ACTIVATED: f64 = 400.0;
 /// Each place further down in the binding's order.
 const ORDER: f64 = -10.0;
 
-/// Each preferred or wanted capability that it has.
+/// Each preferred or wanted capability that it, or every edge of its group, has.
 const PREFERRED: f64 = 5.0;
 
 /// A group that is full; in proportion below.
@@ -47,6 +48,7 @@ pub(super) fn terms(
     let is_worn = question.worn == Some(candidate.persona);
     let wished = candidate.preferred.iter().chain(question.wants);
     let met = wished.filter(|capability| spec.capabilities.contains(capability)).count();
+    let edges = spec.network.as_ref().map_or(0, |network| preferred_count(network, group));
     let distance = group.rtt_us.map_or(0.0, |rtt| f64::from(rtt) / 10_000.0 * DISTANCE_PER_10_MS);
     let loss = group.loss.map_or(0.0, |loss| f64::from(loss) * 100.0 * LOSS_PER_PERCENT);
     let terms = [
@@ -55,6 +57,7 @@ pub(super) fn terms(
         ("activated", if question.has_activated(candidate.persona) { ACTIVATED } else { 0.0 }),
         ("order", candidate.position as f64 * ORDER),
         ("preferred", met as f64 * PREFERRED),
+        ("edges", edges as f64 * PREFERRED),
         ("load", group.load().min(1.0) * LOAD),
         ("distance", distance.max(DISTANCE_MIN)),
         ("loss", loss.max(LOSS_MIN)),
@@ -66,7 +69,7 @@ pub(super) fn terms(
 
 /// What part of a persona's guarantee the node's uplink does not carry, 0 to 1.
 fn missing_rate(question: &Question<'_>, spec: &PersonaSpec) -> f64 {
-    let guaranteed = spec.qos.as_ref().and_then(|qos| qos.guaranteed_rate).map_or(0, |rate| rate.0);
+    let guaranteed = spec.guaranteed_bps();
     match question.uplink_bps {
         Some(uplink) if guaranteed > uplink => 1.0 - uplink as f64 / guaranteed as f64,
         _ => 0.0,

@@ -17,7 +17,7 @@ spec:
     location: { country: DE, region: DE-HE, city: Frankfurt, latitude: 50.11, longitude: 8.68 }
     mtu: 1400
     protocols: [tcp, udp, icmp]
-    edges: { group: frankfurt, spread: 2 }
+    edges: { group: frankfurt, spread: 2, requires: [scrubbing], path: { latency: 30ms, loss: 1%, jitter: 5ms } }
   qos: { class: low-latency, egressRate: 200mbit, ingressRate: 400mbit, burst: 64KiB, dscp: ef }
   resources: { cpu: { limit: 2.0, weight: 200 }, memory: { max: 2GiB, high: 1792MiB }, io: { weight: 500, readBps: 100MiB }, pids: 512 }
   security: { firewall: [ { action: deny, direction: egress, to: 10.0.0.0/8, protocol: tcp, ports: [25] } ] }
@@ -199,6 +199,19 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             "\"101%\" is not a share: write a number from 0% to 100%",
         ),
         (persona("network: { egress: { pools: [a] }, impair: { duplicat: 1% } }"), "did you mean duplicate?"),
+        (
+            persona("network: { egress: { pools: [a] }, edges: { path: {} } }"),
+            "spec.network.edges.path: no limit is set: write latency, loss or jitter",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, edges: { path: { latency: 2m } } }"),
+            "spec.network.edges.path.latency: no path keeps to 2m: write 1ms to 1m",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, edges: { requires: [scrub], prefers: [scrub] } }"),
+            "spec.network.edges.prefers[0]: scrub is required already",
+        ),
+        (persona("network: { egress: { pools: [a] }, edges: { require: [scrub] } }"), "did you mean requires?"),
         (
             persona("network: { egress: { pools: [a] }, location: { country: Germany } }"),
             "an ISO 3166-1 code such as DE",

@@ -3,7 +3,7 @@
 use super::check::{DECIMALS_ADVICE, Problems, is_short_decimal};
 use super::check_impair::impair_hints;
 use super::check_qos::qos_hints;
-use super::network::{Assign, Family, MTU_DEFAULT, Network, Normalise, Privacy};
+use super::network::{Assign, EdgeChoice, Family, MTU_DEFAULT, Network, Normalise, PathNeeds, Privacy};
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
 use super::sections::{
@@ -33,6 +33,9 @@ const ALERT_COUNT_MAX: usize = 32;
 
 /// Longest name of an alert, bytes.
 const ALERT_NAME_LENGTH_MAX: usize = 100;
+
+/// Longest round trip and jitter that a path may be asked to keep to.
+const PATH_SPAN_MAX: Span = Span(60_000);
 
 /// Longest time in a rule of activation or monitoring.
 const RULE_SPAN_MAX: Span = Span(30 * 86_400_000);
@@ -99,8 +102,7 @@ impl Problems {
         if let Some(protocols) = &network.protocols {
             self.protocols(network, protocols);
         }
-        let spread = network.edges.as_ref().and_then(|edges| edges.spread);
-        self.refuse_if(spread == Some(0), "spec.network.edges.spread", "0 edges carry nothing: write at least 1");
+        network.edges.iter().for_each(|edges| self.edges(edges));
         network.privacy.iter().for_each(|privacy| self.privacy(privacy));
         network.impair.iter().for_each(|impair| self.impair(impair));
     }
@@ -173,6 +175,29 @@ impl Problems {
                     "{protocol} has no ports, so it fits into no port block: it needs a whole address (assign: configure) or a prefix (family: ipv6)"
                 ),
             );
+        }
+    }
+
+    fn edges(&mut self, edges: &EdgeChoice) {
+        self.refuse_if(edges.spread == Some(0), "spec.network.edges.spread", "0 edges carry nothing: write at least 1");
+        self.no_duplicates("spec.network.edges.requires", &edges.requires);
+        self.no_duplicates("spec.network.edges.prefers", &edges.prefers);
+        for (index, capability) in edges.prefers.iter().enumerate() {
+            let message = format!("{capability} is required already: leave it out of one of the two");
+            self.refuse_if(
+                edges.requires.contains(capability),
+                format!("spec.network.edges.prefers[{index}]"),
+                message,
+            );
+        }
+        let Some(path) = edges.path else { return };
+        let is_nothing = path == PathNeeds::default();
+        let message = "no limit is set: write latency, loss or jitter, such as latency: 30ms, or leave path out";
+        self.refuse_if(is_nothing, "spec.network.edges.path", message);
+        for (key, span) in [("latency", path.latency), ("jitter", path.jitter)] {
+            let is_wrong = span.is_some_and(|span| span.0 == 0 || span > PATH_SPAN_MAX);
+            let message = format!("no path keeps to {}: write 1ms to {PATH_SPAN_MAX}", span.unwrap_or_default());
+            self.refuse_if(is_wrong, format!("spec.network.edges.path.{key}"), message);
         }
     }
 

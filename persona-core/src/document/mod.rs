@@ -28,7 +28,7 @@ pub use envelope::{API_VERSION, Document, Kind, Metadata, RESOURCE_VERSION, json
 pub(crate) use envelope::{digest_of, sorted};
 pub use network::{
     Assign, EdgeChoice, Egress, Family, Filtering, Impair, Location, MTU_DEFAULT, Network, Normalise,
-    PORTS_PER_SUBJECT_DEFAULT, Privacy,
+    PORTS_PER_SUBJECT_DEFAULT, PathNeeds, Privacy,
 };
 pub use parse::{DocumentError, Format, parse_documents};
 pub use persona::{PersonaDocument, PersonaSpec, Section};

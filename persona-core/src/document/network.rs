@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Protocol;
-use crate::ids::{GroupName, PoolName};
+use crate::ids::{Capability, GroupName, PoolName};
 use crate::units::{BitRate, Cidr, Share, Span};
 
 /// Largest inner IP packet where a persona says nothing, bytes: fits Geneve into 1,500 with room to spare.
@@ -76,6 +76,21 @@ impl Network {
     /// The edge group it asks for.
     pub fn group(&self) -> Option<&GroupName> {
         self.edges.as_ref().and_then(|edges| edges.group.as_ref())
+    }
+
+    /// Capabilities that its edges must offer.
+    pub fn edges_require(&self) -> &[Capability] {
+        self.edges.as_ref().map_or(&[], |edges| &edges.requires)
+    }
+
+    /// Capabilities that make an edge the better choice.
+    pub fn edges_prefer(&self) -> &[Capability] {
+        self.edges.as_ref().map_or(&[], |edges| &edges.prefers)
+    }
+
+    /// What the path to its edges must keep to.
+    pub fn path(&self) -> Option<PathNeeds> {
+        self.edges.as_ref().and_then(|edges| edges.path)
     }
 
     /// What of its wearers' hosts is hidden.
@@ -178,7 +193,7 @@ pub struct Location {
 }
 
 /// Which edges carry a persona.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeChoice {
     /// The edge group.
@@ -187,6 +202,30 @@ pub struct EdgeChoice {
     /// Edges that must be in service before the persona is given to anyone; at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<u16>,
+    /// Capabilities that every edge of the group must offer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Capability>,
+    /// Capabilities that make an edge the better choice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefers: Vec<Capability>,
+    /// What the measured path from the subject's node must keep to. Absent: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathNeeds>,
+}
+
+/// What a measured path must keep to. One that nobody measured keeps to nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PathNeeds {
+    /// Longest round trip. At most 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Span>,
+    /// Most probes that may stay unanswered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Share>,
+    /// Most that the round trip may stray. At most 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Span>,
 }
 
 /// Hiding what betrays a host.

@@ -124,6 +124,11 @@ impl PersonaSpec {
         }
     }
 
+    /// What it guarantees each wearer upwards, bits per second; 0: nothing.
+    pub fn guaranteed_bps(&self) -> u64 {
+        self.qos.as_ref().and_then(|qos| qos.guaranteed_rate).map_or(0, |rate| rate.0)
+    }
+
     /// The sections it has, in the order of the document.
     pub fn sections(&self) -> impl Iterator<Item = Section> + '_ {
         Section::ALL.into_iter().filter(|section| self.has(*section))

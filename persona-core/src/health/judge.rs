@@ -7,7 +7,7 @@
 //! | only peers do not hear it | it serves, flagged |
 //! | it says that its outside next hop is dead | down |
 //! | it is silent towards the manager | down; where a node hears it and nobody else serves, it stays in the tables |
-//! | it comes and goes | down for longer each time ([`super::Hold`]) |
+//! | it comes and goes | down for longer each time ([`super::Hold`]), unless somebody works on it |
 
 use std::fmt;
 
@@ -67,6 +67,8 @@ pub struct EdgeFacts<'a> {
     pub contact: Contact,
     /// What nodes and peers say.
     pub testimonies: &'a [Testimony],
+    /// Whether somebody works on it: then it may come and go, and is held back for none of that.
+    pub in_maintenance: bool,
     /// Its comings and goings so far.
     pub hold: Hold,
     /// The longest hold, milliseconds.
@@ -108,8 +110,8 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         hold,
     };
     if let Some(cause) = cause_of_death(facts) {
-        let hold =
-            if was == EdgeState::Up { facts.hold.gone_down(now_ms, facts.hold_max_ms) } else { facts.hold.unwell() };
+        let counts = was == EdgeState::Up && !facts.in_maintenance;
+        let hold = if counts { facts.hold.gone_down(now_ms, facts.hold_max_ms) } else { facts.hold.unwell() };
         return down(cause, hold);
     }
     let is_current = match facts.contact {
@@ -127,7 +129,7 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
     let hold = facts.hold.well(now_ms);
     match hold.left_ms(now_ms, facts.hold_max_ms) {
         _ if !is_current => stays(was, "it has not yet acknowledged everything published for it", hold),
-        left_ms if was == EdgeState::Down && left_ms > 0 => {
+        left_ms if was == EdgeState::Down && left_ms > 0 && !facts.in_maintenance => {
             let times = if hold.count == 1 { "once".to_owned() } else { format!("{} times", hold.count) };
             let reason = format!(
                 "it is well again and held back for {} ms: it went down {times} lately",
@@ -210,6 +212,7 @@ mod tests {
             was,
             contact,
             testimonies: &testimonies,
+            in_maintenance: false,
             hold: Hold::default(),
             hold_max_ms: HOLD_MAX_MS,
             now_ms: 10_000,
@@ -263,6 +266,7 @@ mod tests {
                     was,
                     contact: GOOD,
                     testimonies: &testimonies,
+                    in_maintenance: false,
                     hold,
                     hold_max_ms: HOLD_MAX_MS,
                     now_ms,
@@ -277,6 +281,27 @@ mod tests {
             let up = step(EdgeState::Down, "n1+", early.hold, now_ms + 10 + expected_ms);
             assert_eq!(up.state, EdgeState::Up);
             (state, hold, now_ms) = (up.state, up.hold, now_ms + 1_000 + expected_ms);
+        }
+    }
+
+    #[test]
+    fn an_edge_in_maintenance_comes_and_goes_without_being_held_back() {
+        let (mut state, mut hold) = (EdgeState::Up, Hold::default());
+        for round in 0..5 {
+            for (text, expected) in [("n1-", EdgeState::Down), ("n1+", EdgeState::Up)] {
+                let testimonies = testimonies(text);
+                let judgement = judge(&EdgeFacts {
+                    was: state,
+                    contact: GOOD,
+                    testimonies: &testimonies,
+                    in_maintenance: true,
+                    hold,
+                    hold_max_ms: HOLD_MAX_MS,
+                    now_ms: 1_000_000 + round,
+                });
+                assert_eq!((judgement.state, judgement.hold.count), (expected, 0), "{round}: {judgement:?}");
+                (state, hold) = (judgement.state, judgement.hold);
+            }
         }
     }
 }

@@ -104,8 +104,13 @@ pub struct EdgeSelector {
 impl EdgeSelector {
     /// Whether it selects `edge`.
     pub fn matches(&self, edge: &FleetEdge) -> bool {
-        (self.edges.is_empty() || self.edges.contains(&edge.name))
-            && (self.groups.is_empty() || self.groups.contains(&edge.group))
-            && self.labels.iter().all(|(key, value)| edge.labels.get(key) == Some(value))
+        self.selects(&edge.name, &edge.group, &edge.labels)
+    }
+
+    /// Whether it selects an edge of this name, in this group, with these labels.
+    pub fn selects(&self, name: &EdgeName, group: &GroupName, labels: &BTreeMap<String, String>) -> bool {
+        (self.edges.is_empty() || self.edges.contains(name))
+            && (self.groups.is_empty() || self.groups.contains(group))
+            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }

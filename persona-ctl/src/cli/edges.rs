@@ -1,4 +1,4 @@
-//! `persona-ctl edge list|get|drain|undrain|weight|delete`: devices that own egress addresses, as the manager sees them.
+//! `persona-ctl edge list|get|drain|undrain|maintenance|weight|revoke|delete`: devices that own egress addresses, as the manager sees them.
 
 use clap::{Subcommand, value_parser};
 use comfy_table::Cell;
@@ -33,6 +33,17 @@ pub(super) enum EdgeCommand {
         /// The edge.
         name: EdgeName,
     },
+    /// Take an edge into maintenance: it is emptied as if it drained, and may come and go without being held back or reported as down.
+    Maintenance {
+        /// The edge.
+        name: EdgeName,
+        /// End it.
+        #[arg(long)]
+        off: bool,
+        /// Why; lists and the event log show it.
+        #[arg(long, value_name = "TEXT", conflicts_with = "off")]
+        reason: Option<String>,
+    },
     /// Set an edge's share of its group's flows, relative to the other edges.
     Weight {
         /// The edge.
@@ -65,6 +76,12 @@ impl EdgeCommand {
             Self::Get { name } => session.output.show(&session.client.edge(&name).await?, tell),
             Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
             Self::Undrain { name } => session.output.show(&session.client.drain_edge(&name, false).await?, show_one),
+            Self::Maintenance { name, off: true, .. } => {
+                session.output.show(&session.client.end_maintenance(&name).await?, show_one)
+            }
+            Self::Maintenance { name, off: false, reason } => {
+                session.output.show(&session.client.begin_maintenance(&name, reason).await?, show_one)
+            }
             Self::Weight { name, weight } => {
                 session.output.show(&session.client.set_edge_weight(&name, weight).await?, show_one)
             }
@@ -98,6 +115,7 @@ fn show_one(edge: &EdgeView) -> String {
 fn state_of(edge: &EdgeView) -> Cell {
     match edge.state.as_str() {
         _ if edge.leaving => state_cell("leaving"),
+        _ if edge.maintenance.is_some() => state_cell("maintenance"),
         "up" if edge.draining => state_cell("draining"),
         "up" if !edge.flags.is_empty() => state_cell("flagged"),
         state => state_cell(state),
@@ -161,12 +179,17 @@ fn tell(edge: &EdgeView) -> String {
     let labels = listed(edge.labels.iter().map(|(key, value)| format!("{key}={value}")));
     let announced = edge.announced.as_ref().map(|ranges| format!("\nroutes lead to it for: {}", listed(ranges)));
     let rejected = edge.rejected.as_ref().map(|no| format!("\nrejected {}: {}", no.generation, no.reason));
+    let maintenance = edge.maintenance.as_ref().map(|it| {
+        let why = it.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("\nin maintenance for {}{why}", ago(it.since_ms, now_ms()).trim_end_matches(" ago"))
+    });
     format!(
-        "{}\n\nload: {}\nstate: {} ({})\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}{}\n{}\n{}\n\n{}",
+        "{}\n\nload: {}\nstate: {} ({}){}\nfenced: {}\noffers: {}\nlabels: {labels}\nanswers ARP and ND for: {}{}{}\n{}\n{}\n\n{}",
         list(std::slice::from_ref(edge)),
         load_text(edge),
         edge.state,
         edge.reason,
+        maintenance.unwrap_or_default(),
         edge.unfenced.as_ref().map_or_else(|| "yes".to_owned(), |reason| format!("no, {reason}")),
         listed(&edge.capabilities),
         listed(&edge.owned),

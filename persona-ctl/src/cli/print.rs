@@ -56,7 +56,7 @@ pub(super) fn state_cell(state: &str) -> Cell {
     match state {
         "down" | "rejected" | "gone" | "halted" => cell.fg(Color::Red),
         "new" | "behind" | "publishing" | "retiring" | "revoking" | "quarantine" | "draining" | "leaving"
-        | "flagged" | "observing" | "soaking" | "paused" | "aborted" => cell.fg(Color::Yellow),
+        | "maintenance" | "flagged" | "observing" | "soaking" | "paused" | "aborted" => cell.fg(Color::Yellow),
         _ => cell,
     }
 }

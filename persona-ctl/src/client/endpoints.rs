@@ -7,10 +7,10 @@ use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, AlertView, Applied, Apply, AssignmentView, AuditCheckpoint,
     AuthorityView, CapabilityRequest, DeadLetterView, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
-    ForecastAccuracy, JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken, NewWebLink, NewWebhook,
-    NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried, RetryDeadLetters, Revoke, Rollback, Roots,
-    Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WebhookSecret, WebhookView,
-    WhoAmI, WorkloadView,
+    ForecastAccuracy, JoinTokenSecret, JoinTokenView, LeaseView, MaintenanceOrder, NewAccessToken, NewJoinToken,
+    NewWebLink, NewWebhook, NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried, RetryDeadLetters,
+    Revoke, Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView,
+    WebhookSecret, WebhookView, WhoAmI, WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView};
 use persona_core::wire::reach::{ReachSettings, ReachView};
@@ -218,6 +218,18 @@ impl ApiClient {
     pub async fn set_edge_weight(&self, name: &EdgeName, weight: u16) -> Result<EdgeView, ClientError> {
         let before: AsRead<EdgeView> = self.get_as_read(&["edges", name.as_str()]).await?;
         self.put_over(&["edges", name.as_str(), "weight"], &before, &EdgeWeight { weight }).await
+    }
+
+    /// Takes an edge into maintenance.
+    pub async fn begin_maintenance(&self, name: &EdgeName, reason: Option<String>) -> Result<EdgeView, ClientError> {
+        let before: AsRead<EdgeView> = self.get_as_read(&["edges", name.as_str()]).await?;
+        self.put_over(&["edges", name.as_str(), "maintenance"], &before, &MaintenanceOrder { reason }).await
+    }
+
+    /// Ends an edge's maintenance.
+    pub async fn end_maintenance(&self, name: &EdgeName) -> Result<EdgeView, ClientError> {
+        let before: AsRead<EdgeView> = self.get_as_read(&["edges", name.as_str()]).await?;
+        self.delete_over(&["edges", name.as_str(), "maintenance"], &before).await
     }
 
     /// Deletes an edge; with a reason even while it carries flows.

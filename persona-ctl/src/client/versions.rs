@@ -48,6 +48,16 @@ impl ApiClient {
         read(self.answer(request.json(body)).await?).await
     }
 
+    /// Deletes a part of what was read, unless another changed that meanwhile.
+    pub(super) async fn delete_over<T, A: DeserializeOwned>(
+        &self,
+        path: Path<'_>,
+        before: &AsRead<T>,
+    ) -> Result<A, ClientError> {
+        let request = self.request(Method::DELETE, path, &[]).header(IF_MATCH, before.tag.clone());
+        read(self.answer(request).await?).await
+    }
+
     /// Names the stored version in every document that names none and is stored.
     pub(super) async fn fill_versions(&self, documents: &mut [Value]) -> Result<(), ClientError> {
         let mut known: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();

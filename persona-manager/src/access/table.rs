@@ -84,6 +84,8 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("POST", "/v1/edges/{name}/undrain", OPERATE),
     ("POST", "/v1/edges/{name}/revoke", OPERATE),
     ("PUT", "/v1/edges/{name}/weight", OPERATE),
+    ("PUT", "/v1/edges/{name}/maintenance", OPERATE),
+    ("DELETE", "/v1/edges/{name}/maintenance", OPERATE),
     ("GET", "/v1/settings/probe", READ),
     ("PUT", "/v1/settings/probe", OPERATE),
     ("GET", "/v1/settings/planning", READ),

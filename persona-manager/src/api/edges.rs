@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use persona_core::wire::agent::Role;
-use persona_core::wire::api::{EdgeView, EdgeWeight, Page, Problem, Revoke};
+use persona_core::wire::api::{EdgeView, EdgeWeight, MaintenanceOrder, Page, Problem, Revoke};
 
 use super::input::{Body, ForceParams, IfMatch, Params, ReachHeader, Reaching, Tagged};
 use super::page::{PageParams, page};
@@ -14,8 +14,8 @@ use crate::error::Refusal;
 use crate::reach::{self, Overriding};
 use crate::revocation;
 use crate::store::{AgentId, Draft, Snapshot};
-use crate::tasks::removal;
-use crate::versions;
+use crate::tasks::{maintenance, removal};
+use crate::versions::{self, Expected};
 
 /// All edges.
 #[utoipa::path(get, path = "/v1/edges", params(PageParams), responses((status = 200, body = Page<EdgeView>)))]
@@ -105,6 +105,57 @@ pub(super) async fn set_weight(
         let count = |before: &Snapshot, after: &Snapshot, _: &()| {
             let (old, new) = (reach::of_edge(before, &edge), reach::of_edge(after, &edge));
             if old == new { 0 } else { old.max(new) }
+        };
+        reach::within(draft, &overriding, set, count)
+    };
+    context.store.change(change).await?;
+    get(State(context), Path(name)).await
+}
+
+/// Takes an edge into maintenance: it is emptied as if it drained, and may come and go without being held back or reported as down.
+#[utoipa::path(put, path = "/v1/edges/{name}/maintenance",
+    params(("name" = String, Path), ReachHeader,
+        ("If-Match" = String, Header, description = "The ETag of the edge as it was read, or *")), request_body = MaintenanceOrder,
+    responses((status = 200, body = EdgeView), (status = "4XX", body = Problem)))]
+pub(super) async fn begin_maintenance(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
+    Reaching(overriding): Reaching,
+    Body(order): Body<MaintenanceOrder>,
+) -> Result<Tagged<EdgeView>, Refusal> {
+    let begin = |draft: &mut Draft, name: &str| maintenance::begin(draft, name, order.reason);
+    set_maintenance(context, name, expected, overriding, begin).await
+}
+
+/// Ends an edge's maintenance.
+#[utoipa::path(delete, path = "/v1/edges/{name}/maintenance",
+    params(("name" = String, Path), ReachHeader,
+        ("If-Match" = String, Header, description = "The ETag of the edge as it was read, or *")),
+    responses((status = 200, body = EdgeView), (status = "4XX", body = Problem)))]
+pub(super) async fn end_maintenance(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
+    Reaching(overriding): Reaching,
+) -> Result<Tagged<EdgeView>, Refusal> {
+    set_maintenance(context, name, expected, overriding, maintenance::end).await
+}
+
+async fn set_maintenance(
+    context: Context,
+    name: String,
+    expected: Expected,
+    overriding: Overriding,
+    set: impl FnOnce(&mut Draft, &str) -> Result<bool, Refusal> + Send + 'static,
+) -> Result<Tagged<EdgeView>, Refusal> {
+    let edge = name.clone();
+    let change = move |draft: &mut Draft| {
+        expected.check_agent(draft.state(), &AgentId::edge(&edge))?;
+        let set = |draft: &mut Draft| set(draft, &edge);
+        let count = |before: &Snapshot, _: &Snapshot, changed: &bool| match *changed {
+            true => reach::of_edge(before, &edge),
+            false => 0,
         };
         reach::within(draft, &overriding, set, count)
     };

@@ -127,6 +127,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(edges::undrain))
         .routes(routes!(edges::revoke))
         .routes(routes!(edges::set_weight))
+        .routes(routes!(edges::begin_maintenance, edges::end_maintenance))
         .routes(routes!(settings::probe, settings::set_probe))
         .routes(routes!(settings::reach, settings::set_reach))
         .routes(routes!(plan::settings, plan::set_settings))

@@ -264,6 +264,7 @@ fn details_of(draft: &mut Draft, before: Option<&AgentRecord>, request: &Registe
                 reason,
                 weight: weight_default(),
                 draining: false,
+                maintenance: None,
                 is_leaving: false,
                 hold: Default::default(),
                 flags: Vec::new(),

@@ -135,6 +135,7 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         flags: edge.flags.clone(),
         weight: edge.weight,
         draining: edge.draining,
+        maintenance: edge.maintenance.clone(),
         leaving: edge.is_leaving,
         unfenced,
         tunnel: live.map(|live| live.tunnel.clone()).unwrap_or_default(),

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use persona_core::document::Location;
+use persona_core::document::{Location, Network, PathNeeds};
 use persona_core::ids::{EdgeName, GroupName, NodeName, PersonaName, SubjectId};
 use persona_core::plan::{
     Capacity, Demand, Fleet, FleetEdge, FleetNode, FleetPersona, FleetPolicy, FleetSubject, Path, PathLimits, Rule,
     Service,
 };
-use persona_core::units::{BitRate, Share};
+use persona_core::units::{BitRate, Share, Span};
 use persona_core::wire::agent::{EdgeCapacity, EdgeHealth};
 use persona_core::wire::planning::PlanSettings;
 
 use super::processor::{self, Reading};
 use crate::store::{AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
 use crate::tasks::reports::Reports;
+use crate::tasks::standing::labels_in;
 
 /// The longest round trip that a fleet can have, milliseconds.
 const PATH_MS_MAX: f64 = 60_000.0;
@@ -79,7 +80,7 @@ fn subjects_of(snapshot: &Snapshot, reports: &Reports) -> Vec<(SubjectId, FleetS
             demand: demand_of(&record.subject, &leases, reports),
             requires: Vec::new(),
             prefers: Vec::new(),
-            labels: snapshot.workloads.get(&record.subject).map(|it| it.report.labels.clone()).unwrap_or_default(),
+            labels: labels_in(snapshot, &record.subject),
         };
         Some((record.subject.clone(), subject))
     };
@@ -111,6 +112,9 @@ fn rounded_up(measured: u64, least: u64) -> u64 {
 /// Every persona with a way out, and the groups that can carry it: those of its pools, and where leases under it are.
 fn personas_of(snapshot: &Snapshot, subjects: &[(SubjectId, FleetSubject)]) -> Vec<FleetPersona> {
     let pools: BTreeMap<_, _> = snapshot.pools().map(|pool| (&pool.metadata.name, &pool.spec.group)).collect();
+    let networks =
+        snapshot.personas().filter_map(|it| Some((&it.document.metadata.name, it.document.spec.network.as_ref()?)));
+    let networks: BTreeMap<&PersonaName, &Network> = networks.collect();
     let mut groups: BTreeMap<PersonaName, BTreeSet<GroupName>> = BTreeMap::new();
     for entry in snapshot.personas() {
         let network = entry.document.spec.network.iter();
@@ -123,15 +127,23 @@ fn personas_of(snapshot: &Snapshot, subjects: &[(SubjectId, FleetSubject)]) -> V
         let persona = subject.personas.first().expect("a subject wears a persona").clone();
         groups.entry(persona).or_default().extend(subject.group.clone());
     }
-    let personas = groups.into_iter().filter(|(_, groups)| !groups.is_empty()).map(|(name, groups)| FleetPersona {
-        name,
-        groups: groups.into_iter().collect(),
-        requires: Vec::new(),
-        prefers: Vec::new(),
-        content: None,
-        path: None::<PathLimits>,
+    let personas = groups.into_iter().filter(|(_, groups)| !groups.is_empty()).map(|(name, groups)| {
+        let network = networks.get(&name);
+        FleetPersona {
+            groups: groups.into_iter().collect(),
+            requires: network.map(|it| it.edges_require().to_vec()).unwrap_or_default(),
+            prefers: network.map(|it| it.edges_prefer().to_vec()).unwrap_or_default(),
+            content: None,
+            path: network.and_then(|it| it.path()).map(limits_of),
+            name,
+        }
     });
     personas.collect()
+}
+
+fn limits_of(path: PathNeeds) -> PathLimits {
+    let ms = |span: Span| span.0 as f64;
+    PathLimits { rtt_ms_max: path.latency.map(ms), loss_max: path.loss, jitter_ms_max: path.jitter.map(ms) }
 }
 
 /// What edges measured that say how much of their processor may be in use.
@@ -154,6 +166,7 @@ fn readings_of(snapshot: &Snapshot, reports: &Reports) -> BTreeMap<EdgeName, Rea
 fn edge_of(agent: &AgentRecord, room: &BTreeMap<EdgeName, u64>) -> Option<FleetEdge> {
     let edge = agent.edge()?;
     let service = match edge.state {
+        _ if edge.maintenance.is_some() => Service::Maintenance,
         EdgeState::Down | EdgeState::New => Service::Down,
         EdgeState::Up if edge.is_leaving || carries_nothing(edge.capacity.as_ref()) => Service::Maintenance,
         EdgeState::Up if edge.draining => Service::Draining,
@@ -218,7 +231,7 @@ fn path_of(health: &EdgeHealth) -> Option<Path> {
 }
 
 /// Where labels say that something stands: `country`, with `latitude` and `longitude`. What is impossible is not said.
-fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
+pub(crate) fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
     let country =
         labels.get("country").filter(|it| it.len() == 2 && it.bytes().all(|byte| byte.is_ascii_uppercase()))?;
     let degrees = |key: &str, most: f64| {
@@ -231,6 +244,7 @@ fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
 #[cfg(test)]
 mod tests {
     use persona_core::ids::EdgeNumber;
+    use persona_core::wire::api::Maintenance;
 
     use super::*;
     use crate::store::{AgentDetails, EdgeDetails};
@@ -263,6 +277,7 @@ mod tests {
             reason: String::new(),
             weight: 100,
             draining: false,
+            maintenance: None,
             is_leaving: false,
             hold: Default::default(),
             flags: Vec::new(),
@@ -288,7 +303,7 @@ mod tests {
     #[test]
     fn an_edge_serves_as_its_record_says() {
         type Change = fn(&mut EdgeDetails);
-        let cases: [(Change, Service); 8] = [
+        let cases: [(Change, Service); 9] = [
             (|_| (), Service::Serving),
             (|edge| edge.flags = vec!["outside".to_owned()], Service::Degraded),
             (|edge| edge.draining = true, Service::Draining),
@@ -296,6 +311,7 @@ mod tests {
             (|edge| edge.state = EdgeState::New, Service::Down),
             (|edge| (edge.draining, edge.state) = (true, EdgeState::Down), Service::Down),
             (|edge| edge.is_leaving = true, Service::Maintenance),
+            (|edge| edge.maintenance = Some(Maintenance { reason: None, since_ms: 0 }), Service::Maintenance),
             (|edge| edge.capacity.as_mut().unwrap().lease_count = 0, Service::Maintenance),
         ];
         for (at, (change, service)) in cases.into_iter().enumerate() {

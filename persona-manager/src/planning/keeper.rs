@@ -21,7 +21,7 @@ use crate::tasks::reports::Reports;
 const MEASURED_INTERVAL_MS: u64 = 10_000;
 
 /// How planning is set.
-pub(super) fn settings_of(snapshot: &Snapshot) -> PlanSettings {
+pub(crate) fn settings_of(snapshot: &Snapshot) -> PlanSettings {
     snapshot.settings.get(SETTINGS_KEY).and_then(|settings| settings.plan.clone()).unwrap_or_default()
 }
 

@@ -202,6 +202,7 @@ fn register(draft: &mut Draft, id: &AgentId, byte: u8, group: Option<&str>) {
             reason: String::new(),
             weight: weight_default(),
             draining: false,
+            maintenance: None,
             is_leaving: false,
             hold: Default::default(),
             flags: Vec::new(),

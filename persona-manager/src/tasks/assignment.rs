@@ -250,12 +250,14 @@ fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
     for (subject, outfit) in outfits {
         let Some(record) = draft.state().subjects.get(subject).cloned() else { continue };
         let is_selected = !outfit.bindings.is_empty() || record.target.is_some();
+        // What a policy forbids does not go on, even if there is nothing to put on yet.
+        let goes_on = record.item.is_some() && !outfit.is_evicted;
         let item = match &record.target {
             // A host that nothing is said about keeps its own way out.
             None if !is_selected && matches!(subject, SubjectId::Node(_)) => None,
-            Some(target) if !is_active(draft.state(), target) && record.item.is_some() => continue,
+            Some(target) if !is_active(draft.state(), target) && goes_on => continue,
             // What it would move to is not known to be free yet: it goes on with what it holds.
-            None if !draft.state().recovery.is_empty() && record.item.is_some() => continue,
+            None if !draft.state().recovery.is_empty() && goes_on => continue,
             target => {
                 let active = target.as_ref().filter(|target| is_active(draft.state(), target));
                 let ids = active.into_iter().flat_map(NetworkTarget::leases);

@@ -178,7 +178,7 @@ impl World {
                     address: agent.address,
                     weight: edge.weight,
                     in_service: serves && !edge.is_leaving,
-                    draining: edge.draining,
+                    draining: edge.is_emptied(),
                 });
                 if edge.is_leaving {
                     self.leaving.insert(agent.id.name.clone());

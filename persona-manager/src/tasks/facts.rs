@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use persona_core::assign::{GroupFacts, PoolFacts};
+use persona_core::assign::{GroupEdge, GroupFacts, Labels, Ledger, PoolFacts, is_forbidden};
 use persona_core::document::PoolSpec;
 use persona_core::ids::{EdgeName, GroupName, LeaseId, NodeName, PoolName, SubjectId};
 use persona_core::lease::{FreeSpace, Need, Occupancy, PoolSpace};
@@ -11,6 +11,8 @@ use persona_core::wire::desired::LeaseSpace;
 
 use super::recovery;
 use super::reports::Reports;
+use super::standing::{labels_in, ledger_of};
+use crate::planning::location_of;
 use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
 
 /// What decisions of one pass rest on.
@@ -23,6 +25,8 @@ pub(super) struct Facts {
     pub(super) occupancy: Occupancy,
     /// Leases in any state, by who holds them.
     leases: BTreeMap<SubjectId, Vec<LeaseId>>,
+    /// What subjects hold of groups beside leases, and the policies under which that counts.
+    pub(super) ledger: Ledger,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
     nodes_with_tunnel: BTreeSet<NodeName>,
@@ -42,6 +46,7 @@ impl Facts {
             spaces: BTreeMap::new(),
             occupancy,
             leases,
+            ledger: ledger_of(snapshot),
             groups: BTreeMap::new(),
             group_edges: BTreeMap::new(),
             nodes_with_tunnel: nodes_with_tunnel(snapshot),
@@ -63,8 +68,10 @@ impl Facts {
         let Some(live) = reports.get(&AgentId::node(node)) else { return groups };
         for (group, edges) in &self.group_edges {
             let heard = edges.iter().filter_map(|edge| live.edges.get(edge)).filter(|(health, _)| health.alive);
-            let rtt_us = heard.filter_map(|(health, _)| health.rtt_us).min();
-            groups.entry(group.clone()).or_default().rtt_us = rtt_us;
+            let best = heard.filter(|(health, _)| health.rtt_us.is_some()).min_by_key(|(health, _)| health.rtt_us);
+            let facts = groups.entry(group.clone()).or_default();
+            (facts.rtt_us, facts.jitter_us) =
+                best.map_or((None, None), |(health, _)| (health.rtt_us, health.jitter_us));
         }
         // What a node asks with is damped: decisions rest on that, and on the last probes only where it says nothing.
         for path in live.conditions.iter().flat_map(|conditions| &conditions.paths) {
@@ -95,25 +102,61 @@ impl Facts {
         Some(space)
     }
 
+    /// Whether the edges of a group can hold one lease more.
+    pub(super) fn has_lease_room(&self, group: &GroupName) -> bool {
+        self.groups.get(group).and_then(GroupFacts::lease_room).is_none_or(|room| room > 0)
+    }
+
+    /// A subject's labels, where there are policies that may look at them.
+    pub(super) fn labels_of(&self, snapshot: &Snapshot, subject: &SubjectId) -> Labels {
+        if self.ledger.has_policies() { labels_in(snapshot, subject) } else { Labels::new() }
+    }
+
+    /// Whether a policy forbids a group to a subject with these labels.
+    pub(super) fn forbids(&self, labels: &Labels, group: &GroupName) -> bool {
+        self.groups.get(group).is_some_and(|facts| is_forbidden(&self.ledger, labels, group, facts))
+    }
+
     /// Notes a granted lease.
     pub(super) fn hold(&mut self, lease: &LeaseRecord) {
         self.leases.entry(lease.subject.clone()).or_default().push(lease.id);
+        self.groups.entry(lease.group.clone()).or_default().lease_count += 1;
     }
 
     fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {
-        let Some(EdgeDetails { group, capacity, state, reason, is_leaving, .. }) = agent.edge() else { return };
+        let Some(EdgeDetails { group, capacity, state, reason, is_leaving, maintenance, .. }) = agent.edge() else {
+            return;
+        };
         let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
         let facts = self.groups.entry(group.clone()).or_default();
+        // Every edge of a group holds all its leases, also one that comes back; the smallest one bounds.
+        let lease_count =
+            capacity.as_ref().map(|it| u64::from(it.lease_count)).filter(|count| *count > 0 && !is_leaving);
+        let smaller = |count: &u64| facts.lease_capacity.as_ref().is_none_or(|(least, _)| count < least);
+        if let Some(count) = lease_count.filter(smaller) {
+            facts.lease_capacity = Some((count, name.clone()));
+        }
+        if !is_leaving {
+            let country = location_of(&agent.labels).map(|location| location.country);
+            let (labels, capabilities) = (agent.labels.clone(), agent.capabilities.clone());
+            facts.edges.push(Arc::new(GroupEdge { name: name.clone(), labels, capabilities, country }));
+        }
+        if let Some(maintenance) = maintenance {
+            let why = maintenance.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            facts.not_serving.push((name, format!("it is in maintenance{why}")));
+            return;
+        }
         if *state != EdgeState::Up || *is_leaving {
             facts.not_serving.push((name, reason.clone()));
             return;
         }
-        if let Some(capacity) = capacity {
-            // Every edge of a group holds all its leases, so the smallest one bounds; traffic is shared.
-            let lease_count = u64::from(capacity.lease_count);
-            facts.lease_capacity = Some(facts.lease_capacity.map_or(lease_count, |least| least.min(lease_count)));
-            let bits = facts.bits_per_sec_capacity.unwrap_or(0).saturating_add(capacity.bits_per_sec);
-            facts.bits_per_sec_capacity = Some(bits);
+        // Traffic is shared.
+        match capacity {
+            Some(capacity) => {
+                let bits = facts.bits_per_sec_capacity.unwrap_or(0).saturating_add(capacity.bits_per_sec);
+                facts.bits_per_sec_capacity = Some(bits);
+            }
+            None => facts.unstated_count += 1,
         }
         facts.bits_per_sec += reports.get(&agent.id).map_or(0, |live| live.bits_per_sec);
         if agent.tunnel.is_none() {

@@ -108,7 +108,10 @@ fn lease_for(
     let held = held.and_then(|target| target.lease_of(need.family()));
     // What shall be encrypted never goes on in clear, nor the other way around.
     let is_as_asked = |lease: &Arc<LeaseRecord>| lease.state.is_usable() && lease.encrypted == network.encrypts();
-    let held = held.filter(|id| draft.state().leases.get(id).is_some_and(is_as_asked));
+    // Nor goes on what a policy forbids.
+    let labels = facts.labels_of(draft.state(), subject);
+    let may_stay = |lease: &Arc<LeaseRecord>| is_as_asked(lease) && !facts.forbids(&labels, &lease.group);
+    let held = held.filter(|id| draft.state().leases.get(id).is_some_and(may_stay));
     let kept = held.filter(|_| pick.is_stopgap);
     kept.or_else(|| grant(draft, facts, subject, network, pick, need)).or(held)
 }
@@ -121,7 +124,8 @@ fn grant(
     pick: &Pick,
     need: Need,
 ) -> Option<LeaseId> {
-    if !recovery::is_open(draft.state(), &pick.group) {
+    // What only stays may ask for more leases than its edges can hold.
+    if !recovery::is_open(draft.state(), &pick.group) || !facts.has_lease_room(&pick.group) {
         return None;
     }
     let vni = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona)?.vni;

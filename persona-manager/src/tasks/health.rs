@@ -42,6 +42,7 @@ fn judge_edge(draft: &mut Draft, reports: &Reports, agent: &AgentRecord, edge: &
         was: edge.state,
         contact: contact(draft, reports, agent),
         testimonies: &testimonies,
+        in_maintenance: edge.maintenance.is_some(),
         hold: edge.hold,
         hold_max_ms: reports.hold_max_ms,
         now_ms: draft.now_ms(),
@@ -69,6 +70,9 @@ fn contact(draft: &Draft, reports: &Reports, agent: &AgentRecord) -> Contact {
 
 fn note(draft: &mut Draft, agent: &AgentRecord, before: &EdgeDetails, after: &EdgeDetails) {
     let (state, group) = (after.state, &after.group);
+    if after.maintenance.is_some() {
+        return note_in_maintenance(draft, agent, before, after);
+    }
     if state != before.state {
         let message = match state {
             EdgeState::Down => format!("{} is down: {}. {}", agent.id, after.reason, consequence(draft, agent, after)),
@@ -89,8 +93,19 @@ fn note(draft: &mut Draft, agent: &AgentRecord, before: &EdgeDetails, after: &Ed
     }
 }
 
+/// Whoever is told of edges that go down is not told of one that somebody works on.
+fn note_in_maintenance(draft: &mut Draft, agent: &AgentRecord, before: &EdgeDetails, after: &EdgeDetails) {
+    if after.state != before.state {
+        let name = if after.state == EdgeState::Down { "edge.away" } else { "edge.back" };
+        let message = format!("{} is {} during its maintenance: {}", agent.id, after.state, after.reason);
+        let details =
+            json!({ "before": before.state.to_string(), "after": after.state.to_string(), "group": after.group });
+        draft.event(name, &agent.id, "manager", message, details);
+    }
+}
+
 /// What the death of an edge means for those whose leases its group carries.
-fn consequence(draft: &Draft, agent: &AgentRecord, edge: &EdgeDetails) -> String {
+pub(super) fn consequence(draft: &Draft, agent: &AgentRecord, edge: &EdgeDetails) -> String {
     let group = &edge.group;
     let held = draft.state().leases.values().filter(|lease| lease.group == *group && lease.state.is_at_edges());
     let mut subjects: Vec<String> = held.map(|lease| lease.subject.to_string()).collect();

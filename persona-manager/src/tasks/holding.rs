@@ -16,7 +16,7 @@ pub(super) fn edge_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<EdgeNa
     let serves = |edge: &EdgeDetails| {
         edge.group == lease.group
             && edge.state == EdgeState::Up
-            && !edge.draining
+            && !edge.is_emptied()
             && !edge.is_leaving
             && edge.weight > 0
     };

@@ -87,7 +87,7 @@ pub(crate) fn delete_edge(
     let lease_count = leases_of_group(draft.state(), &edge.group);
     let is_fenced = reports.fence(draft.state(), &record, probe).is_fenced();
     let is_quiet = reports.get(&id).is_none_or(|live| live.bits_per_sec == 0);
-    if lease_count > 0 && !is_fenced && !(edge.draining && is_quiet) {
+    if lease_count > 0 && !is_fenced && !(edge.is_emptied() && is_quiet) {
         return Err(Refusal::new(
             Kind::InUse,
             format!(
@@ -168,11 +168,11 @@ fn remove(draft: &mut Draft, id: &AgentId, forced: Option<&str>) {
     }
 }
 
-fn registered(snapshot: &Snapshot, id: &AgentId) -> Result<Arc<AgentRecord>, Refusal> {
+pub(super) fn registered(snapshot: &Snapshot, id: &AgentId) -> Result<Arc<AgentRecord>, Refusal> {
     snapshot.agents.get(id).cloned().ok_or_else(|| not_registered(id))
 }
 
-fn not_registered(id: &AgentId) -> Refusal {
+pub(super) fn not_registered(id: &AgentId) -> Refusal {
     Refusal::not_found(format!("there is no {id}; GET /v1/nodes and /v1/edges list what registered"))
 }
 

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, choose};
+use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Labels, Pick, Question, choose};
 use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
-use persona_core::ids::{Capability, GroupName, PersonaName, SubjectId};
+use persona_core::ids::{Capability, GroupName, LeaseId, PersonaName, SubjectId};
 use persona_core::wire::conditions::Conditions;
 
+use super::cut;
 use super::facts::Facts;
 use super::grant::{held_pool, target};
 use super::reports::Reports;
+use super::standing::seat;
 use super::tell::{note_change, sections, why_nothing};
 use crate::rollouts::moved_to;
 use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
@@ -31,6 +33,8 @@ pub(crate) struct Outfit {
     pub(crate) allowed: Vec<PersonaName>,
     /// What its node measured when it asked, of the path to the group that was picked.
     pub(crate) measured: Option<String>,
+    /// Whether a policy forbids the group that carries it now.
+    pub(super) is_evicted: bool,
 }
 
 /// The personas by name, each in one version.
@@ -74,10 +78,14 @@ pub(super) fn decide(
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
     let manual = record.and_then(|record| record.manual.as_ref()).map(|manual| &manual.value);
     let activated = record.map(|record| activated(personas, record)).unwrap_or_default();
+    let labels = facts.labels_of(snapshot, subject);
     let decision = choose(&Question {
+        subject,
+        labels: &labels,
         candidates: &candidates,
         groups,
         pools: &facts.pools,
+        ledger: &facts.ledger,
         worn: record.and_then(|record| record.target.as_ref()).map(|target| &target.persona),
         // A persona without a network section leaves this one to the layers below.
         manual: manual.filter(|name| personas.get(name).is_some_and(|(_, it)| it.spec.network.is_some())),
@@ -98,8 +106,10 @@ pub(super) fn decide(
     };
     let layers = layers(personas, &bindings, &chosen);
     let measured = conditions.zip(decision.pick.as_ref()).map(|(conditions, pick)| conditions.told(&pick.group));
+    let in_use = record.and_then(|record| record.item.as_ref()?.network.as_ref());
     Outfit {
         measured,
+        is_evicted: in_use.is_some_and(|network| facts.forbids(&labels, &network.group)),
         effective: compose(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
@@ -260,6 +270,8 @@ pub(super) fn write(
     }
     let before = known.as_ref().map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
     let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, &before, pick));
+    let labels = facts.labels_of(draft.state(), subject);
+    facts.ledger.seat(subject, &labels, target.as_ref().and_then(|target| seat(draft.state(), &personas, target)));
     let unassigned = match is_draining(draft.state(), subject) {
         true if outfit.decision.pick.is_none() => Some(format!(
             "node {} is being drained and takes nobody new: persona-ctl node undrain ends that",
@@ -272,7 +284,20 @@ pub(super) fn write(
     if known.is_none_or(|known| *known != after) {
         draft.put(after);
     }
+    leave_forbidden(draft, facts, subject, &labels);
     outfit
+}
+
+/// Ends at once what a subject holds in groups that policies forbid to it: not even old flows go on there.
+fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels: &Labels) {
+    if !facts.ledger.has_policies() {
+        return;
+    }
+    let held = facts.leases_of(draft.state(), subject);
+    let there: Vec<LeaseId> = held.filter(|it| facts.forbids(labels, &it.group)).map(|it| it.id).collect();
+    if !there.is_empty() {
+        cut::bound_those(draft, 0, |lease| there.contains(&lease.id));
+    }
 }
 
 fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {

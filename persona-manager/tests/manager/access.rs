@@ -71,6 +71,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("POST /v1/edges/{name}/undrain", "od"),
     ("POST /v1/edges/{name}/revoke", "od"),
     ("PUT /v1/edges/{name}/weight", "od"),
+    ("PUT /v1/edges/{name}/maintenance", "od"),
+    ("DELETE /v1/edges/{name}/maintenance", "od"),
     ("GET /v1/settings/probe", "vouad"),
     ("PUT /v1/settings/probe", "od"),
     ("GET /v1/settings/planning", "vouad"),

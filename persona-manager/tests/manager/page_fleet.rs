@@ -51,6 +51,10 @@ const WORKLOADS: [&str; 4] = ["web", "api", "batch", "video"];
 const DEAD_EDGE: &str = "nyc2";
 const NAKED: (&str, &str) = ("node-war1", "legacy");
 
+/// The rollout that has halted, and who has an alert.
+const ROLLOUT: &str = "asia-faster";
+const ALERTED: &str = "workload/node-ams1/video";
+
 /// What an edge can carry, bits per second.
 const EDGE_BITS: u64 = 10_000_000_000;
 
@@ -98,7 +102,37 @@ impl WorldFleet {
             assert!(Instant::now() < deadline, "leases are granted, and the dead edge is found out");
             fleet.turn().await;
         }
+        fleet.begin_rollout(app).await;
+        let surge = json!({ "subject": ALERTED, "name": "external.surge", "value": 0.8, "forMs": 3_600_000 });
+        assert_eq!(app.post("/v1/signals", surge).await.0, 200);
         fleet
+    }
+
+    /// A rollout that has halted in its first wave, since a node there rejected what it was told.
+    async fn begin_rollout(&mut self, app: &TestApp) {
+        let mut changed = app.get("/v1/personas/asia-standard").await["document"].take();
+        changed["spec"]["qos"]["egressRate"] = json!("150mbit");
+        let spec = json!({ "waves": ["10%", "50%", "100%"], "soak": "10s" });
+        let begun = json!({ "name": ROLLOUT, "documents": [changed], "spec": spec });
+        let (status, body) = app.post("/v1/rollouts?forceConflicts=true", begun).await;
+        assert_eq!(status, 200, "{body}");
+        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            self.turn().await;
+            let view = app.get(&format!("/v1/rollouts/{ROLLOUT}")).await;
+            if view["phase"] == "halted" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "a rejection halts it: {view}");
+            let Some(subject) = view["movedSubjects"][0].as_str() else { continue };
+            let node = subject.split('/').nth(1);
+            let Some(it) = self.agents.iter().find(|it| Some(it.agent.name.as_str()) == node) else { continue };
+            let generation = it.agent.state.generation;
+            let rejected = json!({ "generation": generation, "reason": "no such qdisc" });
+            let said = json!({ "applied": generation.0 - 1, "rejected": rejected });
+            it.agent.request("POST", "/v1/agent/report", said.to_string().into_bytes()).send().await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
     }
 
     async fn join(&mut self, app: &TestApp, role: Role, name: String, city: &'static City, token: &str) {
@@ -213,7 +247,9 @@ fn documents() -> Vec<Value> {
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({ "apiVersion": "persona/v1", "kind": "Persona", "metadata": { "name": name }, "spec": spec })
     };
-    let fast = json!({ "capabilities": ["low-latency"], "qos": { "class": "low-latency", "egressRate": "500mbit" } });
+    let watched = json!([{ "when": "external.surge > 0.5", "raise": "surge" }, { "when": "memory.usage > 0.9", "raise": "memory-high" }]);
+    let fast = json!({ "capabilities": ["low-latency"], "qos": { "class": "low-latency", "egressRate": "500mbit" },
+        "monitoring": watched });
     all.extend([
         persona("europe-standard", &["fra", "ams"], "DE", json!({})),
         persona("europe-low-latency", &["fra"], "DE", fast.clone()),

@@ -29,6 +29,11 @@ impl World {
     /// Node `n1` with twelve workloads, all of them with leases, and three serving edges of one group that state the same
     /// capacity, but for those named.
     async fn new(unstated: &[&str]) -> Self {
+        Self::holding(unstated, 100).await
+    }
+
+    /// The same with edges that can hold so many leases.
+    async fn holding(unstated: &[&str], lease_count: u32) -> Self {
         let app = TestApp::with(|config| config.hold_max_ms = 1_000).await;
         let documents =
             vec![pool("fra", "198.51.100.0/28"), persona("frankfurt", "fra", &[]), binding("all", &["frankfurt"])];
@@ -37,7 +42,7 @@ impl World {
         let mut edges = BTreeMap::new();
         for (name, byte) in EDGES.into_iter().zip(11..) {
             let mut edge = FakeAgent::new(&app, Role::Edge, name, byte, Some("fra"));
-            let capacity = json!({ "bitsPerSec": 1_000_000_000, "leaseCount": 100, "cpuPercent": 80 });
+            let capacity = json!({ "bitsPerSec": 1_000_000_000, "leaseCount": lease_count, "cpuPercent": 80 });
             let capacity = if unstated.contains(&name) { Value::Null } else { capacity };
             let token = app.token(Role::Edge).await;
             let (status, body) = edge.register_with(json!({ "token": token, "capacity": capacity })).await;
@@ -236,4 +241,39 @@ async fn a_group_with_an_edge_that_states_nothing_is_left_to_its_weights() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(world.told().values().all(String::is_empty) && world.node.state.generation >= generation);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moves_are_spread_over_waves_in_which_no_edge_gets_more_than_its_arrivals() {
+    const EVERY_MS: u64 = 250;
+    // A twentieth of twenty leases: one at a time.
+    let mut world = World::holding(&[], 20).await;
+    world.set(json!({ "mode": "steer", "planning": { "pace": { "every": "250ms", "arrivals": "5%" } } })).await;
+    world.until("everybody is planned", |world| world.told().values().all(|edge| !edge.is_empty())).await;
+    assert!(EDGES.iter().all(|edge| world.count_on(edge) >= 3), "{:?}", world.told());
+    check_pace(&world.plan().await, EVERY_MS);
+
+    let moved_ms = now_ms();
+    world.silent.insert("f3");
+    world.until("nobody is on the dead edge", |world| world.count_on("f3") == 0).await;
+    let plan = world.plan().await;
+    let moved = plan.subjects.iter().filter(|it| it.since_ms.is_some_and(|since| since >= moved_ms)).count();
+    assert!(moved >= 3, "those of the dead edge moved: {:?}", plan.subjects);
+    check_pace(&plan, EVERY_MS);
+}
+
+/// Who came to an edge in one wave, and how far waves are apart.
+fn check_pace(plan: &PlanView, every_ms: u64) {
+    let mut waves: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for subject in &plan.subjects {
+        let (since, edge) = (subject.since_ms.unwrap(), subject.edge.as_ref().unwrap());
+        waves.entry(since).or_default().push(edge.as_str());
+    }
+    for (since, edges) in &waves {
+        let distinct: BTreeSet<&&str> = edges.iter().collect();
+        assert_eq!(distinct.len(), edges.len(), "an edge got two at {since}: {waves:?}");
+    }
+    // Two clocks say the time: one may round down where the other does not.
+    let starts: Vec<u64> = waves.keys().copied().collect();
+    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] + 1 >= every_ms), "waves too close: {starts:?}");
 }

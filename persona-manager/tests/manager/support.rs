@@ -151,6 +151,18 @@ impl TestApp {
         agent
     }
 
+    /// An edge that states this beside or over what every edge says of itself, and that listens.
+    pub(crate) async fn join_edge(&self, name: &str, last_byte: u8, group: &str, more: Value) -> FakeAgent {
+        let mut edge = FakeAgent::new(self, Role::Edge, name, last_byte, Some(group));
+        let mut said = json!({ "token": self.token(Role::Edge).await });
+        said.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, body) = edge.register_with(said).await;
+        assert_eq!(status, 200, "{body}");
+        edge.take(body);
+        edge.watch().await;
+        edge
+    }
+
     pub(crate) async fn leases(&self) -> Vec<LeaseView> {
         serde_json::from_value::<Page<LeaseView>>(self.get("/v1/leases?limit=1000").await).unwrap().items
     }

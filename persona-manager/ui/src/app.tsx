@@ -7,6 +7,7 @@ import { now } from './parts/basics';
 import { parts, path, to } from './router';
 import { events, isLive } from './state/events';
 import { leave, mayAdminister, me } from './state/session';
+import { Alerts } from './views/alerts';
 import { Edge } from './views/edge';
 import { Edges } from './views/edges';
 import { Events } from './views/events';
@@ -17,6 +18,8 @@ import { Nodes } from './views/nodes';
 import { Persona } from './views/persona';
 import { Personas } from './views/personas';
 import { Pools } from './views/pools';
+import { Rollout } from './views/rollout';
+import { Rollouts } from './views/rollouts';
 import { Sessions } from './views/sessions';
 import { Subject } from './views/subject';
 import { Workloads } from './views/workloads';
@@ -33,6 +36,8 @@ const NAVIGATION: [name: string, part: string][] = [
   ['Nodes', 'nodes'],
   ['Workloads', 'workloads'],
   ['Personas', 'personas'],
+  ['Rollouts', 'rollouts'],
+  ['Alerts', 'alerts'],
   ['Egress pools', 'pools'],
   ['Events', 'events'],
 ];
@@ -61,6 +66,12 @@ function viewAt(at: string): View {
         : { title: 'Personas', body: <Personas /> };
     case 'pools':
       return { title: 'Egress pools', body: <Pools /> };
+    case 'rollouts':
+      return name
+        ? { title: `Rollout ${name}`, body: <Rollout name={name} key={name} /> }
+        : { title: 'Rollouts', body: <Rollouts /> };
+    case 'alerts':
+      return { title: 'Alerts', body: <Alerts /> };
     case 'events':
       return { title: 'Events', body: <Events /> };
     case 'sessions':

@@ -238,6 +238,70 @@ test('nobody overwrites unseen what another has changed', async () => {
   nothingElseWasSaid(/412/);
 });
 
+test('a rollout that halted is shown with its waves and gate, goes on, and is taken back', async () => {
+  await olga.getByRole('link', { name: 'Rollouts', exact: true }).click();
+  await olga.getByRole('row', { name: /asia-faster.*halted.*no such qdisc/ }).waitFor();
+  await olga.getByRole('link', { name: 'asia-faster' }).click();
+  await olga.getByRole('heading', { level: 1, name: 'Rollout asia-faster' }).waitFor();
+  const { body } = await api('GET', '/v1/rollouts/asia-faster');
+  const waves = olga.getByRole('region', { name: 'Waves' }).getByRole('row');
+  await waves.getByText('halted').waitFor();
+  assert.equal(await waves.getByText('to come').count(), body.waves.length - 1);
+  await olga.getByRole('progressbar', { name: 'Subjects that are moved' }).waitFor();
+  const moved = olga.getByRole('region', { name: 'Who was moved' }).getByRole('link');
+  assert.deepEqual((await moved.allTextContents()).sort(), [...body.movedSubjects].sort());
+
+  await olga.getByRole('button', { name: 'Resume' }).click();
+  await olga.getByRole('dialog').getByRole('button', { name: 'Resume' }).click();
+  await olga.locator('p.lead').getByText('soaking').waitFor();
+  await olga.getByRole('row', { name: /Nodes that reject/ }).waitFor();
+  await olga.getByText(/was watched for \d+ s without a break/).waitFor();
+  assert.deepEqual(await barriers(olga), [], 'a rollout that is watched');
+  if (pictures) await olga.screenshot({ path: `${pictures}/rollout-watched.png`, fullPage: true });
+  await olga.getByRole('button', { name: 'Pause' }).click();
+  await olga.getByRole('dialog').getByLabel('Reason').fill('lunch');
+  await olga.getByRole('dialog').getByRole('button', { name: 'Pause' }).click();
+  await olga.locator('p.lead').getByText('paused').waitFor();
+  await olga.locator('p.lead').getByText('lunch').waitFor();
+
+  await moved.first().click();
+  const own = olga.getByRole('region', { name: 'Rollouts', exact: true });
+  await own.getByRole('row', { name: /asia-faster.*paused.*moved/ }).waitFor();
+  await own.getByRole('link', { name: 'asia-faster' }).click();
+  await olga.getByRole('button', { name: 'Roll back' }).click();
+  await olga.getByRole('dialog').getByRole('button', { name: 'Roll back' }).click();
+  await olga.locator('p.done').getByText('was taken back').waitFor();
+  await olga.getByRole('button', { name: 'Roll back' }).waitFor({ state: 'hidden' });
+  assert.equal((await api('GET', '/v1/rollouts/asia-faster')).body.phase, 'rolledBack');
+  nothingElseWasSaid();
+});
+
+test('an alert is shown with why, here and where it is watched for', async () => {
+  await olga.getByRole('link', { name: 'Alerts', exact: true }).click();
+  await olga.getByRole('row', { name: /surge.*workload\/node-ams1\/video.*external\.surge/ }).waitFor();
+  await olga.getByRole('link', { name: 'workload/node-ams1/video' }).click();
+  const alerts = olga.getByRole('region', { name: 'Alerts', exact: true });
+  await alerts.getByRole('row', { name: /surge.*raised/ }).waitFor();
+  await alerts.getByRole('row', { name: /memory-high.*quiet/ }).waitFor();
+  nothingElseWasSaid();
+});
+
+test('an edge is taken into maintenance with a reason, and out of it', async () => {
+  await olga.getByRole('link', { name: 'Edges', exact: true }).click();
+  await olga.getByRole('link', { name: 'fra3' }).click();
+  await olga.getByRole('button', { name: 'Maintenance' }).click();
+  const dialog = olga.getByRole('dialog', { name: 'Take edge fra3 into maintenance?' });
+  await dialog.getByLabel('Reason').fill('new fans');
+  await dialog.getByRole('button', { name: 'Begin' }).click();
+  await olga.locator('p.lead').getByText('in maintenance').waitFor();
+  await olga.locator('p.lead').getByText(': new fans').waitFor();
+  await olga.getByRole('button', { name: 'End maintenance' }).click();
+  await olga.getByRole('dialog').getByRole('button', { name: 'End', exact: true }).click();
+  await olga.getByRole('button', { name: 'Maintenance', exact: true }).waitFor();
+  assert.equal((await api('GET', '/v1/edges/fra3')).body.maintenance, null);
+  nothingElseWasSaid();
+});
+
 test('a change without the page’s own header is refused, and a foreign script does not run', async () => {
   const status = await olga.evaluate(() =>
     fetch('/v1/edges/fra1/drain', { method: 'POST' }).then((it) => it.status),
@@ -305,6 +369,9 @@ const VIEWS = [
   ['subjects/workload/node-ams1/video', 'subject', 'heading', 'Edges considered'],
   ['personas', 'personas', 'link', 'europe-standard'],
   ['personas/europe-standard', 'persona', 'heading', 'Who wears it'],
+  ['rollouts', 'rollouts', 'link', 'asia-faster'],
+  ['rollouts/asia-faster', 'rollout', 'heading', 'What its gate sees'],
+  ['alerts', 'alerts', 'link', 'workload/node-ams1/video'],
   ['pools', 'pools', 'cell', 'fra'],
   ['events', 'events', 'button', 'Hold'],
   ['sessions', 'sessions', 'row', /access\/ada/],

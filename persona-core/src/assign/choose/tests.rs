@@ -1,14 +1,21 @@
 //! Tables of questions and answers.
 
 use super::*;
+use crate::assign::{Labels, Ledger, Seat};
 use crate::document::{Document, Format, parse_documents};
-use crate::ids::Capability;
+use crate::ids::{Capability, SubjectId};
+
+mod capacity;
+mod fitness;
+mod policy;
 
 struct World {
     names: Vec<PersonaName>,
     specs: Vec<Option<PersonaSpec>>,
     groups: BTreeMap<GroupName, GroupFacts>,
     pools: BTreeMap<PoolName, PoolFacts>,
+    labels: Labels,
+    ledger: Ledger,
 }
 
 fn spec(text: &str) -> PersonaSpec {
@@ -48,10 +55,12 @@ fn world() -> World {
         ],
         groups: [("fra", group("f1 f2")), ("tyo", group("t1"))].map(|(k, v)| (k.parse().unwrap(), v)).into(),
         pools: [("fra", pool("fra", 9)), ("tyo", pool("tyo", 9))].map(|(k, v)| (k.parse().unwrap(), v)).into(),
+        labels: Labels::new(),
+        ledger: Ledger::default(),
     }
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Ask<'a> {
     worn: Option<&'a str>,
     manual: Option<&'a str>,
@@ -81,9 +90,12 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
         })
         .collect();
     choose(&Question {
+        subject: &subject("web"),
+        labels: &world.labels,
         candidates: &candidates,
         groups: &world.groups,
         pools: &world.pools,
+        ledger: &world.ledger,
         worn: worn.as_ref(),
         manual: manual.as_ref(),
         activated: activated.as_ref().map(|persona| Activated { persona, reason: "external.surge > 0 (1)" }),
@@ -93,8 +105,18 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
     })
 }
 
+fn subject(workload: &str) -> SubjectId {
+    SubjectId::Workload("n1".parse().unwrap(), workload.parse().unwrap())
+}
+
 fn picked(decision: &Decision) -> &str {
     decision.pick.as_ref().map_or("none", |pick| pick.persona.as_str())
+}
+
+/// The refusals and the hint of a candidate.
+fn told(decision: &Decision, persona: &str) -> (String, String) {
+    let found = decision.considered.iter().find(|it| it.persona.as_str() == persona).unwrap();
+    (found.refusals.join("; "), found.hint.clone().unwrap_or_default())
 }
 
 #[test]

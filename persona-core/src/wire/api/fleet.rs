@@ -100,6 +100,9 @@ pub struct EdgeView {
     pub revoked: Option<String>,
     /// Whether new flows avoid it.
     pub draining: bool,
+    /// Since when it is in maintenance, and why: it is emptied as if it drained, and nobody is told if it goes away. Absent: it is not.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// Whether it was deleted and is forgetting its leases.
     pub leaving: bool,
     /// Why it may still do harm with an old lease table. Absent: it is fenced.
@@ -147,6 +150,28 @@ pub struct EdgeProbe {
     /// What.
     #[serde(flatten)]
     pub health: EdgeHealth,
+}
+
+/// Somebody works on an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Maintenance {
+    /// Why, for people. Absent: nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// `PUT /v1/edges/{name}/maintenance`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaintenanceOrder {
+    /// Why, for people; one line of at most 200 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// `PUT /v1/edges/{name}/weight`.

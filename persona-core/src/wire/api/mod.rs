@@ -9,6 +9,7 @@
 //! | `GET /v1/egress-pools` · `/{name}` · `DELETE` | → [`PoolView`] |
 //! | `GET /v1/nodes` `/edges` `/workloads` `/leases` (each also `/{name or id}`) | → lists of views |
 //! | `POST /v1/nodes/{name}/drain` `/undrain` · `POST /v1/edges/{name}/drain` `/undrain` | → [`NodeView`] · [`EdgeView`] |
+//! | `PUT` `DELETE /v1/edges/{name}/maintenance` | [`MaintenanceOrder`] → [`EdgeView`] |
 //! | `PUT /v1/edges/{name}/weight` · `DELETE /v1/nodes/{name}?force=` `/v1/edges/{name}?force=` | [`EdgeWeight`] → [`EdgeView`] |
 //! | `POST /v1/nodes/{name}/revoke` · `POST /v1/edges/{name}/revoke` | [`Revoke`] |
 //! | `GET/PUT /v1/settings/probe` · `/v1/settings/planning` | [`super::desired::ProbeItem`] · [`super::planning::PlanSettings`] |
@@ -56,7 +57,7 @@ pub use audit::AuditCheckpoint;
 pub use authority::{AuthorityView, Retire, RetiredRoot, RootState, RootView, Rotate, Succession};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, ConsideredEdge, EdgeExplanation, EffectiveField, Explanation};
-pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};
+pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, Maintenance, MaintenanceOrder, NodeView, Revoke};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};

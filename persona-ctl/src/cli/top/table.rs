@@ -125,6 +125,7 @@ fn node_row(node: &NodeView, old: Option<&NodeView>, fleet: &Fleet, rates: Rates
 fn edge_row(edge: &EdgeView, old: Option<&EdgeView>, rates: Rates) -> Row {
     let (state, look) = match edge {
         EdgeView { revoked: Some(_), .. } => ("revoked", Look::Wrong),
+        EdgeView { maintenance: Some(_), .. } => ("maintenance", Look::Passing),
         EdgeView { state, .. } if state != "up" => (state.as_str(), Look::Wrong),
         EdgeView { rejected: Some(_), .. } => ("rejects", Look::Wrong),
         EdgeView { flags, .. } if !flags.is_empty() => ("flagged", Look::Wrong),

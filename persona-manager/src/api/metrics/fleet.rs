@@ -78,6 +78,7 @@ fn pools(registry: &mut Registry, snapshot: &Snapshot) {
 
 fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     let (up, flagged, draining) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let maintenance = Gauges::default();
     let (rtt, jitter, loss) = (Reals::default(), Reals::default(), Reals::default());
     let (packets, bytes): (Family<Labels, Counter>, Family<Labels, Counter>) = Default::default();
     for agent in snapshot.agents.values() {
@@ -96,6 +97,7 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
         up.get_or_create(&labels).set((edge.state == EdgeState::Up).into());
         flagged.get_or_create(&labels).set((!edge.flags.is_empty()).into());
         draining.get_or_create(&labels).set(edge.draining.into());
+        maintenance.get_or_create(&labels).set(edge.maintenance.is_some().into());
         let Ok(name) = agent.id.name.parse::<EdgeName>() else { continue };
         for (id, (health, _)) in snapshot.agents.keys().filter_map(|id| Some((id, reports.get(id)?.edges.get(&name)?)))
         {
@@ -109,6 +111,7 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     registry.register("edge_up", "Whether an edge serves", up);
     registry.register("edge_flagged", "Whether something is wrong with an edge although it serves", flagged);
     registry.register("edge_draining", "Whether new flows avoid an edge", draining);
+    registry.register("edge_maintenance", "Whether somebody works on an edge", maintenance);
     registry.register("edge_packets", "Packets that an edge carried", packets);
     registry.register("edge_inner_bytes", "Inner IP bytes that an edge carried", bytes);
     registry.register("edge_rtt_seconds", "Smoothed round-trip time of probes", rtt);

@@ -8,6 +8,7 @@ use persona_core::fleet_share::Share;
 use persona_core::health::{EdgeState, Hold};
 use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName, PersonaName};
 use persona_core::wire::agent::{EdgeCapacity, Role};
+use persona_core::wire::api::Maintenance;
 use persona_core::wire::desired::{ShareItem, TunnelEnd};
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,13 @@ impl AgentRecord {
     }
 }
 
+impl EdgeDetails {
+    /// Whether it is being emptied, for good or for maintenance.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.draining || self.maintenance.is_some()
+    }
+}
+
 /// What only nodes or only edges have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum AgentDetails {
@@ -176,6 +184,9 @@ pub(crate) struct EdgeDetails {
     /// Whether new flows avoid it.
     #[serde(default)]
     pub draining: bool,
+    /// Who works on it, if anybody does.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// Whether it was deleted and is forgetting everything before its record goes.
     #[serde(default)]
     pub is_leaving: bool,

@@ -105,6 +105,64 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every alert that is raised now, by subject and name. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description `nextPageToken` of the page before. */
+                    pageToken?: string;
+                    /** @description Entries at most, 1 to 1,000. */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_AlertView"];
+                    };
+                };
+                /** @description A refusal, with what is wrong and what would be valid */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A refusal, with what is wrong and what would be valid */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/edges": {
         parameters: {
             query?: never;
@@ -677,6 +735,119 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/rollouts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All rollouts under way, and those that were over lately. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description `nextPageToken` of the page before. */
+                    pageToken?: string;
+                    /** @description Entries at most, 1 to 1,000. */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_RolloutView"];
+                    };
+                };
+                /** @description A refusal, with what is wrong and what would be valid */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A refusal, with what is wrong and what would be valid */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rollouts/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One rollout. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RolloutView"];
+                    };
+                };
+                /** @description A refusal, with what is wrong and what would be valid */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A refusal, with what is wrong and what would be valid */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/status": {
         parameters: {
             query?: never;
@@ -941,6 +1112,44 @@ export interface components {
             /** @description Why its rules are not looked at, if they cannot be. */
             trouble?: string | null;
         };
+        /** @description One alert as it stands. */
+        AlertStory: {
+            /** @description Its name. */
+            alert: string;
+            /** @description Its `clear`, if it has one. */
+            clear?: string | null;
+            /** @description Whether `when` holds now. */
+            holds: components["schemas"]["Truth"];
+            /** @description Whether it is raised. */
+            isRaised: boolean;
+            /** @description Every comparison of `when` and then of `clear`. */
+            seen: components["schemas"]["Seen"][];
+            /** @description What it waits for, or why it is quiet, in words. */
+            verdict: string;
+            /** @description Its `when`. */
+            when: string;
+        };
+        /** @description `GET /v1/alerts`: one that is raised. */
+        AlertView: {
+            /** @description Its name. */
+            alert: string;
+            /** @description The persona that watches for it. */
+            persona: components["schemas"]["PersonaName"];
+            /** @description Why, a sentence for people. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description Since when.
+             */
+            sinceMs: number;
+            /** @description Of whom. */
+            subject: components["schemas"]["SubjectId"];
+            /**
+             * Format: int32
+             * @description That persona's version when the alert was raised.
+             */
+            version: number;
+        };
         /** @description What a subject wears, per section, and why. */
         AssignmentView: {
             /** @description Whether the call changed anything. False from a request that the worn persona already satisfied. */
@@ -1194,6 +1403,7 @@ export interface components {
             leaving: boolean;
             /** @description What it carries, and how full it is. */
             load?: components["schemas"]["EdgeLoad"];
+            maintenance?: components["schemas"]["Maintenance"] | null;
             /** @description Its name. */
             name: components["schemas"]["EdgeName"];
             /** @description Its number in the data plane. */
@@ -1272,6 +1482,8 @@ export interface components {
             effective: components["schemas"]["EffectiveField"][];
             lease?: components["schemas"]["LeaseView"] | null;
             lease6?: components["schemas"]["LeaseView"] | null;
+            monitoring?: components["schemas"]["MonitoringView"] | null;
+            software?: components["schemas"]["SoftwareReport"] | null;
         };
         /** @description What is known of a far end. */
         FarEndReport: {
@@ -1283,6 +1495,29 @@ export interface components {
              */
             handshakeAgeSecs?: number | null;
         };
+        /** @description How much worse those who were moved may do, than they did before and than those do who were not moved yet. */
+        Gate: {
+            /**
+             * @description Packets dropped for one reason on their nodes: so much more of all, such as `1%`.
+             * @default 1%
+             */
+            drops?: string;
+            /**
+             * @description Probes of their edges that stay unanswered: so much more of all.
+             * @default 2%
+             */
+            loss?: string;
+            /**
+             * @description After this time, and the soak's, everybody who was moved must have it in force.
+             * @default 30s
+             */
+            settle?: string;
+            /**
+             * @description Of those who send and were answered before, so many may hear nothing.
+             * @default 10%
+             */
+            unanswered?: string;
+        };
         /**
          * Format: int64
          * @description The version of published state: a store incarnation and a number within it, ordered in that order.
@@ -1293,6 +1528,54 @@ export interface components {
         Generation: number;
         /** @description A group of edges that can carry the same egress addresses. */
         GroupName: string;
+        /** @description The evidence in numbers, for people. */
+        Health: {
+            /**
+             * Format: int32
+             * @description Of those who were moved: who send and were answered before.
+             */
+            answeredBefore: number;
+            /**
+             * Format: double
+             * @description What part of packets was dropped on nodes with somebody moved, since the wave began, 0 to 1.
+             */
+            drops: number;
+            /**
+             * Format: double
+             * @description The same in the time before.
+             */
+            dropsBefore: number;
+            /**
+             * Format: double
+             * @description The same since the wave began on nodes with nobody moved. Absent: there are none.
+             */
+            dropsOthers?: number | null;
+            /**
+             * Format: float
+             * @description Mean loss of probes to the edges of those who were moved, 0 to 1. Absent: nobody probes them.
+             */
+            loss?: number | null;
+            /**
+             * Format: float
+             * @description The same in the time before.
+             */
+            lossBefore?: number | null;
+            /**
+             * Format: float
+             * @description The same now of those who were not moved.
+             */
+            lossOthers?: number | null;
+            /**
+             * Format: int32
+             * @description Nodes that reject what they are told.
+             */
+            rejections: number;
+            /**
+             * Format: int32
+             * @description Of these, who hear nothing.
+             */
+            unanswered: number;
+        };
         /**
          * Format: int64
          * @description A lease's id, never reused.
@@ -1466,6 +1749,28 @@ export interface components {
              */
             writesPerSec?: number | null;
         };
+        /** @description Somebody works on an edge. */
+        Maintenance: {
+            /** @description Why, for people. Absent: nobody said. */
+            reason?: string | null;
+            /**
+             * Format: int64
+             * @description Since when, milliseconds since 1970.
+             */
+            sinceMs: number;
+        };
+        /** @description What a subject is watched for. */
+        MonitoringView: {
+            /** @description Every alert, with what its criteria see. */
+            alerts: components["schemas"]["AlertStory"][];
+            /** @description The persona whose monitoring section it wears. */
+            persona: components["schemas"]["PersonaName"];
+            /**
+             * Format: int32
+             * @description Its version.
+             */
+            version: number;
+        };
         /** @description A node: a host that runs the agent. */
         NodeName: string;
         /** @description A registered node. */
@@ -1526,6 +1831,43 @@ export interface components {
             /** @description Its program's version. */
             version: string;
         };
+        /** @description One wanted package. */
+        PackageReport: {
+            /** @description The version that is installed. Absent: none is. */
+            installed?: string | null;
+            /** @description Whether that is as wanted. */
+            isAsWanted: boolean;
+            /** @description Its name. */
+            package: string;
+            /** @description What is wanted of its version. Absent: any. */
+            wanted?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_AlertView: {
+            /** @description The page's entries. */
+            items: {
+                /** @description Its name. */
+                alert: string;
+                /** @description The persona that watches for it. */
+                persona: components["schemas"]["PersonaName"];
+                /** @description Why, a sentence for people. */
+                reason: string;
+                /**
+                 * Format: int64
+                 * @description Since when.
+                 */
+                sinceMs: number;
+                /** @description Of whom. */
+                subject: components["schemas"]["SubjectId"];
+                /**
+                 * Format: int32
+                 * @description That persona's version when the alert was raised.
+                 */
+                version: number;
+            }[];
+            /** @description Give this as `pageToken` for the next page. Absent on the last one. */
+            nextPageToken?: string | null;
+        };
         /** @description One page of a list. */
         Page_EdgeView: {
             /** @description The page's entries. */
@@ -1571,6 +1913,7 @@ export interface components {
                 leaving: boolean;
                 /** @description What it carries, and how full it is. */
                 load?: components["schemas"]["EdgeLoad"];
+                maintenance?: components["schemas"]["Maintenance"] | null;
                 /** @description Its name. */
                 name: components["schemas"]["EdgeName"];
                 /** @description Its number in the data plane. */
@@ -1764,6 +2107,12 @@ export interface components {
                 blocksTotal: number;
                 /** @description The document. */
                 document: Record<string, never>;
+                /**
+                 * Format: int64
+                 * @description In about so long it is full if it goes on filling as it did within the last month, milliseconds. Absent: it does not fill, not
+                 *     within a year, or is known for less than half a day.
+                 */
+                fullInMs?: number | null;
                 /** @description Its name. */
                 name: components["schemas"]["PoolName"];
                 /**
@@ -1781,6 +2130,68 @@ export interface components {
                  * @description IPv6 /64 in all.
                  */
                 prefixesTotal: number;
+            }[];
+            /** @description Give this as `pageToken` for the next page. Absent on the last one. */
+            nextPageToken?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_RolloutView: {
+            /** @description The page's entries. */
+            items: {
+                /**
+                 * Format: int32
+                 * @description Of these, who do not have it in force yet.
+                 */
+                behind: number;
+                /** @description What it changes. */
+                change: components["schemas"]["RolloutChange"];
+                /**
+                 * Format: int64
+                 * @description When its phase or wave changed last.
+                 */
+                changedMs: number;
+                health?: components["schemas"]["Health"] | null;
+                /**
+                 * Format: int32
+                 * @description Subjects that it is for.
+                 */
+                members: number;
+                /**
+                 * Format: int32
+                 * @description Those who were moved.
+                 */
+                moved: number;
+                /** @description Some of those who were moved. */
+                movedSubjects: components["schemas"]["SubjectId"][];
+                /** @description Its name. */
+                name: components["schemas"]["RolloutName"];
+                /** @description What it is at. */
+                phase: components["schemas"]["Phase"];
+                /** @description Why it halted, or what somebody said. */
+                reason?: string | null;
+                /** @description How it goes. */
+                spec: components["schemas"]["RolloutSpec"];
+                /** @description Who started it. */
+                startedBy: string;
+                /**
+                 * Format: int64
+                 * @description When, milliseconds since 1970.
+                 */
+                startedMs: number;
+                /** @description Why the next who are due are not moved yet. */
+                waiting?: string | null;
+                /**
+                 * Format: int64
+                 * @description How long the wave was watched without a break, milliseconds. Absent: nobody watches.
+                 */
+                watchedMs?: number | null;
+                /**
+                 * Format: int32
+                 * @description The wave that was begun last, from 1; 0 before the first.
+                 */
+                wave: number;
+                /** @description Every wave. */
+                waves: components["schemas"]["WaveView"][];
             }[];
             /** @description Give this as `pageToken` for the next page. Absent on the last one. */
             nextPageToken?: string | null;
@@ -1883,6 +2294,11 @@ export interface components {
             wearers: number;
         };
         /**
+         * @description What a rollout is at.
+         * @enum {string}
+         */
+        Phase: "observing" | "soaking" | "paused" | "halted" | "aborted" | "done" | "rolledBack";
+        /**
          * @description Whether the plan takes effect.
          * @enum {string}
          */
@@ -1974,6 +2390,12 @@ export interface components {
             blocksTotal: number;
             /** @description The document. */
             document: Record<string, never>;
+            /**
+             * Format: int64
+             * @description In about so long it is full if it goes on filling as it did within the last month, milliseconds. Absent: it does not fill, not
+             *     within a year, or is known for less than half a day.
+             */
+            fullInMs?: number | null;
             /** @description Its name. */
             name: components["schemas"]["PoolName"];
             /**
@@ -2023,6 +2445,101 @@ export interface components {
             generation: components["schemas"]["Generation"];
             /** @description Why: what, where, and what would be valid. */
             reason: string;
+        };
+        /** @description What a rollout changes. */
+        RolloutChange: {
+            /** @description Personas get another version. */
+            personas: components["schemas"]["VersionStep"][];
+        } | {
+            /** @description Subjects are switched by hand. */
+            switch: components["schemas"]["SwitchMany"];
+        };
+        /** @description A rollout: a change for many subjects, made in waves. */
+        RolloutName: string;
+        /** @description How a rollout goes. */
+        RolloutSpec: {
+            /**
+             * @description What it takes to go on.
+             * @default {
+             *       "drops": "1%",
+             *       "loss": "2%",
+             *       "unanswered": "10%",
+             *       "settle": "30s"
+             *     }
+             */
+            gate?: components["schemas"]["Gate"];
+            /**
+             * @description How long each wave is watched before the next, such as `5m`.
+             * @default 5m
+             */
+            soak?: string;
+            /**
+             * @description What part of the members each wave leaves moved; the last is all of them.
+             * @default [
+             *       "1%",
+             *       "5%",
+             *       "20%",
+             *       "100%"
+             *     ]
+             */
+            waves?: string[];
+        };
+        /** @description `GET /v1/rollouts/{name}`. */
+        RolloutView: {
+            /**
+             * Format: int32
+             * @description Of these, who do not have it in force yet.
+             */
+            behind: number;
+            /** @description What it changes. */
+            change: components["schemas"]["RolloutChange"];
+            /**
+             * Format: int64
+             * @description When its phase or wave changed last.
+             */
+            changedMs: number;
+            health?: components["schemas"]["Health"] | null;
+            /**
+             * Format: int32
+             * @description Subjects that it is for.
+             */
+            members: number;
+            /**
+             * Format: int32
+             * @description Those who were moved.
+             */
+            moved: number;
+            /** @description Some of those who were moved. */
+            movedSubjects: components["schemas"]["SubjectId"][];
+            /** @description Its name. */
+            name: components["schemas"]["RolloutName"];
+            /** @description What it is at. */
+            phase: components["schemas"]["Phase"];
+            /** @description Why it halted, or what somebody said. */
+            reason?: string | null;
+            /** @description How it goes. */
+            spec: components["schemas"]["RolloutSpec"];
+            /** @description Who started it. */
+            startedBy: string;
+            /**
+             * Format: int64
+             * @description When, milliseconds since 1970.
+             */
+            startedMs: number;
+            /** @description Why the next who are due are not moved yet. */
+            waiting?: string | null;
+            /**
+             * Format: int64
+             * @description How long the wave was watched without a break, milliseconds. Absent: nobody watches.
+             */
+            watchedMs?: number | null;
+            /**
+             * Format: int32
+             * @description The wave that was begun last, from 1; 0 before the first.
+             */
+            wave: number;
+            /** @description Every wave. */
+            waves: components["schemas"]["WaveView"][];
         };
         /** @description One rule. */
         RuleStory: {
@@ -2114,10 +2631,35 @@ export interface components {
              */
             waited?: number;
         };
+        /** @description A subject's software: wanted and installed. */
+        SoftwareReport: {
+            /** @description Every wanted package; none if nobody can tell. */
+            packages?: components["schemas"]["PackageReport"][];
+            /** @description The persona that wants it, as `NAME@VERSION`. */
+            persona: string;
+            /** @description Why nobody can tell. */
+            reason?: string | null;
+            /** @description How it stands. */
+            state: components["schemas"]["SoftwareState"];
+            /** @description Whose: the node, or a workload of it. */
+            subject: components["schemas"]["SubjectId"];
+        };
+        /**
+         * @description How a subject's software stands.
+         * @enum {string}
+         */
+        SoftwareState: "asWanted" | "drifted" | "unknown";
         /** @description `GET /v1/status`. */
         Status: {
+            /**
+             * Format: int32
+             * @description Alerts that are raised.
+             */
+            alerts?: number;
             /** @description Nodes and edges that have not acknowledged what is published for them. */
             behind: string[];
+            /** @description Subjects whose software is not as wanted. */
+            drifted?: components["schemas"]["SubjectId"][];
             /** @description Edges that are up, and in all. */
             edges: [
                 number,
@@ -2151,8 +2693,18 @@ export interface components {
              */
             workloads: number;
         };
-        /** @description What one subject sent and received. */
+        /** @description What was counted of one subject. */
         SubjectCounters: {
+            /**
+             * Format: int64
+             * @description Packets from it or for it that were dropped. Those that are nobody's yet when they are dropped are not among them.
+             */
+            droppedPackets?: number;
+            /**
+             * Format: int64
+             * @description Flows that it opened under its persona, and connections opened towards it, past the persona too.
+             */
+            openedFlows?: number;
             /** @description Who. */
             subject: components["schemas"]["SubjectId"];
             /** @description Its traffic. */
@@ -2176,6 +2728,13 @@ export interface components {
             persona: components["schemas"]["PersonaName"];
             /** @description Who. */
             subject: components["schemas"]["SubjectId"];
+        };
+        /** @description A switch of many subjects. */
+        SwitchMany: {
+            /** @description What they wear from then on. */
+            persona: components["schemas"]["PersonaName"];
+            /** @description Who, as in a binding. */
+            selector: Record<string, never>;
         };
         /** @description Packets and inner IP bytes, both directions. */
         Traffic: {
@@ -2232,11 +2791,36 @@ export interface components {
             /** @description Why there is none. */
             reason?: string | null;
         };
+        /** @description One persona from one version to another. */
+        VersionStep: {
+            /**
+             * Format: int32
+             * @description The version in force for everybody who was not moved.
+             */
+            from: number;
+            /** @description Which. */
+            persona: components["schemas"]["PersonaName"];
+            /**
+             * Format: int32
+             * @description The version of those who were.
+             */
+            to: number;
+        };
         /**
          * Format: int64
          * @description A persona's unique id: the Geneve VNI of its packets (RFC 8926 §3.4). 1 to 2^24 - 1; given by the manager, never reused.
          */
         Vni: number;
+        /** @description A wave. */
+        WaveView: {
+            /** @description What part of the members it leaves moved. */
+            share: string;
+            /**
+             * Format: int32
+             * @description How many that are.
+             */
+            subjects: number;
+        };
         /** @description A session, without its secret. */
         WebSessionView: {
             /**

@@ -50,6 +50,27 @@ export function Meter({ value, label, word = '' }: { value: number; label: strin
   );
 }
 
+/** How many of all something has come to. */
+export function Progress({ done, of, label }: { done: number; of: number; label: string }) {
+  return (
+    <span class="meter">
+      <span
+        class="bar good"
+        role="progressbar"
+        aria-label={label}
+        aria-valuenow={done}
+        aria-valuemin={0}
+        aria-valuemax={of}
+      >
+        <span class="fill" style={{ width: `${of > 0 ? (done / of) * 100 : 0}%` }} />
+      </span>
+      <span class="figure">
+        {done} of {of}
+      </span>
+    </span>
+  );
+}
+
 /** A time, as how far it is; the exact one is there for who points at it. */
 export function Time({ ms }: { ms: number }) {
   if (ms === 0) return <>never</>;

@@ -21,6 +21,7 @@ export function worst(of: Health[]): Tone {
 
 export function edgeHealth(edge: EdgeView): Health {
   if (edge.revoked) return { tone: 'bad', word: 'revoked' };
+  if (edge.maintenance) return { tone: 'idle', word: 'in maintenance' };
   if (edge.state !== 'up') return { tone: edge.state === 'down' ? 'bad' : 'idle', word: edge.state };
   if (edge.leaving) return { tone: 'warn', word: 'leaving' };
   if (edge.draining) return { tone: 'idle', word: 'draining' };

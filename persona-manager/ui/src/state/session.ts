@@ -13,6 +13,9 @@ export const loginTrouble = signal('');
 /** Whether they may switch, drain and weigh. */
 export const mayOperate = computed(() => ['operator', 'admin'].includes(me.value?.role ?? ''));
 
+/** Whether they may tell rollouts what to do. */
+export const mayRollOut = computed(() => ['author', 'operator', 'admin'].includes(me.value?.role ?? ''));
+
 /** Whether they may see and end others' sessions. */
 export const mayAdminister = computed(() => me.value?.role === 'admin');
 

@@ -1,7 +1,7 @@
 // One edge: how it is and why, what it carries, who hears it, and what an operator may do with it.
 
 import type { PlanView } from '../api/client';
-import { type EdgeView, get, getTagged, post, put } from '../api/client';
+import { type EdgeView, get, getTagged, post, put, remove } from '../api/client';
 import { bitRate, count, milliseconds, share } from '../format';
 import { ask } from '../parts/ask';
 import { Card, Facts, Marks, Meter, Shown, State, Table, Time } from '../parts/basics';
@@ -27,6 +27,13 @@ export function Edge({ name }: { name: string }) {
         <>
           <p class="lead">
             <State tone={edgeHealth(edge).tone}>{edgeHealth(edge).word}</State> {edge.reason}
+            {edge.maintenance && (
+              <>
+                {' '}
+                In maintenance since <Time ms={edge.maintenance.sinceMs} />
+                {edge.maintenance.reason ? `: ${edge.maintenance.reason}` : ''}
+              </>
+            )}
           </p>
           {mayOperate.value && <Actions edge={edge} tag={tag} again={seen.again} />}
           <div class="columns">
@@ -70,6 +77,39 @@ function Actions({ edge, tag, again }: { edge: EdgeView; tag: string; again: () 
         return `Edge ${name} takes new flows again.`;
       },
     });
+  const maintain = () =>
+    ask({
+      title: `Take edge ${name} into maintenance?`,
+      body: (
+        <>
+          <p>
+            New flows go to the other edges of group {edge.group}, and the edge may come and go: nobody is
+            told that it is down.
+          </p>
+          <label for="reason">Reason</label>
+          <input id="reason" name="reason" maxLength={200} />
+        </>
+      ),
+      verb: 'Begin',
+      isHarsh: true,
+      act: async (form) => {
+        const reason = String(form.get('reason') ?? '').trim();
+        await put('/v1/edges/{name}/maintenance', { name }, tag, reason ? { reason } : {});
+        again();
+        return `Edge ${name} is in maintenance.`;
+      },
+    });
+  const endMaintenance = () =>
+    ask({
+      title: `End the maintenance of edge ${name}?`,
+      body: <p>It gets its share of group {edge.group} back once it serves.</p>,
+      verb: 'End',
+      act: async () => {
+        await remove('/v1/edges/{name}/maintenance', { name });
+        again();
+        return `The maintenance of edge ${name} is over.`;
+      },
+    });
   const weigh = () =>
     ask({
       title: `Weight of edge ${name}`,
@@ -108,6 +148,15 @@ function Actions({ edge, tag, again }: { edge: EdgeView; tag: string; again: () 
       ) : (
         <button type="button" onClick={drain}>
           Drain
+        </button>
+      )}
+      {edge.maintenance ? (
+        <button type="button" onClick={endMaintenance}>
+          End maintenance
+        </button>
+      ) : (
+        <button type="button" onClick={maintain}>
+          Maintenance
         </button>
       )}
       <button type="button" onClick={weigh}>

@@ -101,12 +101,12 @@ function Message({ event: { message, about } }: { event: EventView }) {
 function viewOf(about: string): string | undefined {
   const [kind = '', ...rest] = about.split('/');
   if (kind === 'workload' && rest.length === 2) return toSubject(about);
-  const view = { edge: 'edges', node: 'nodes', persona: 'personas' }[kind];
+  const view = { edge: 'edges', node: 'nodes', persona: 'personas', rollout: 'rollouts' }[kind];
   return view && rest.length === 1 ? to(view, ...rest) : undefined;
 }
 
 function toneOf(name: string): string {
-  if (/\.(down|rejected|refused|revoked|vanished|failed|exhausted)$/.test(name)) return 'bad';
+  if (/\.(down|halted|rejected|refused|revoked|vanished|failed|exhausted)$/.test(name)) return 'bad';
   if (/\.(drain|held|leaving|degraded|unassigned|path-bad)$/.test(name)) return 'warn';
   return '';
 }

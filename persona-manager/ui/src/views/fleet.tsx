@@ -3,12 +3,14 @@
 import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import {
+  type AlertView,
   type EdgeView,
   get,
   type List,
   list,
   type NodeView,
   type PlanView,
+  type RolloutView,
   type Status,
 } from '../api/client';
 import { many } from '../format';
@@ -18,6 +20,7 @@ import { events } from '../state/events';
 import { edgeHealth, nodeHealth } from '../state/health';
 import { type Place, placesOf, waysOf } from '../state/places';
 import { useRead } from '../state/read';
+import { changeOf, rolloutHealth } from '../state/rollouts';
 import { EventList } from './events';
 import { WorldMap } from './map';
 
@@ -32,14 +35,22 @@ interface Seen {
   edges: List<EdgeView>;
   nodes: List<NodeView>;
   plan: PlanView | undefined;
+  rollouts: RolloutView[];
+  alerts: AlertView[];
 }
 
 async function look(): Promise<Seen> {
-  const [status, edges, nodes] = await Promise.all([get('/v1/status'), list('/v1/edges'), list('/v1/nodes')]);
+  const [status, edges, nodes, rollouts, alerts] = await Promise.all([
+    get('/v1/status'),
+    list('/v1/edges'),
+    list('/v1/nodes'),
+    list('/v1/rollouts'),
+    list('/v1/alerts'),
+  ]);
   const isDrawn = status.workloads <= DRAWN_WORKLOADS_MAX;
   // Edges that say nothing of what they can carry are not planned: then there are no lines.
   const plan = isDrawn ? await get('/v1/plan').catch(() => undefined) : undefined;
-  return { status, edges, nodes, plan };
+  return { status, edges, nodes, plan, rollouts: rollouts.items, alerts: alerts.items };
 }
 
 export function Fleet() {
@@ -47,7 +58,8 @@ export function Fleet() {
   return <Shown of={seen}>{(value) => <Whole seen={value} />}</Shown>;
 }
 
-function Whole({ seen: { status, edges, nodes, plan } }: { seen: Seen }) {
+function Whole({ seen }: { seen: Seen }) {
+  const { status, edges, nodes, plan } = seen;
   const chosen = useSignal<string | null>(null);
   const { places, unplacedCount } = placesOf(edges.items, nodes.items);
   const place = places.find((it) => it.name === chosen.value);
@@ -107,7 +119,7 @@ function Whole({ seen: { status, edges, nodes, plan } }: { seen: Seen }) {
           <div aria-live="polite">{place ? <AtPlace place={place} /> : <Places places={places} />}</div>
         </Card>
         <div class="beside">
-          <Attention status={status} edges={edges.items} nodes={nodes.items} />
+          <Attention seen={seen} />
           <Card id="last" title="Last events" aside={<a href={to('events')}>All events</a>}>
             {events.value.length === 0 ? (
               <p class="none">Nothing yet.</p>
@@ -202,11 +214,13 @@ interface Need {
   why: string;
 }
 
-function needs(status: Status, edges: EdgeView[], nodes: NodeView[]): Need[] {
-  const ofEdges = edges
+function needs({ status, edges, nodes, rollouts, alerts }: Seen): Need[] {
+  const ofEdges = edges.items
     .map((edge) => ({ edge, ...edgeHealth(edge) }))
     .filter((it) => it.tone === 'bad' || it.tone === 'warn');
-  const ofNodes = nodes.map((node) => ({ node, ...nodeHealth(node) })).filter((it) => it.tone === 'bad');
+  const ofNodes = nodes.items
+    .map((node) => ({ node, ...nodeHealth(node) }))
+    .filter((it) => it.tone === 'bad');
   return [
     ...ofEdges.map(({ edge, tone, word }) => ({
       tone,
@@ -218,6 +232,18 @@ function needs(status: Status, edges: EdgeView[], nodes: NodeView[]): Need[] {
       what: <a href={to('nodes', node.name)}>node {node.name}</a>,
       why: node.rejected ? `${word}: ${node.rejected.reason}` : word,
     })),
+    ...rollouts
+      .filter((it) => it.phase === 'halted')
+      .map((it) => ({
+        tone: rolloutHealth(it).tone,
+        what: <a href={to('rollouts', it.name)}>rollout {it.name}</a>,
+        why: `halted: ${it.reason ?? changeOf(it)}`,
+      })),
+    ...alerts.map((it) => ({
+      tone: 'warn' as const,
+      what: <a href={toSubject(it.subject)}>{it.subject}</a>,
+      why: `${it.alert}: ${it.reason}`,
+    })),
     ...Object.entries(status.unassigned).map(([subject, why]) => ({
       tone: 'warn' as const,
       what: <a href={toSubject(subject)}>{subject}</a>,
@@ -226,8 +252,8 @@ function needs(status: Status, edges: EdgeView[], nodes: NodeView[]): Need[] {
   ];
 }
 
-function Attention({ status, edges, nodes }: { status: Status; edges: EdgeView[]; nodes: NodeView[] }) {
-  const all = needs(status, edges, nodes);
+function Attention({ seen }: { seen: Seen }) {
+  const all = needs(seen);
   return (
     <Card
       id="attention"

@@ -8,12 +8,19 @@ import { to } from '../router';
 import { nodeOf } from '../state/places';
 import { useRead } from '../state/read';
 import { mayOperate } from '../state/session';
+import { Moving, Watched } from './watched';
 
 export function Subject({ subject }: { subject: string }) {
-  const seen = useRead(`subject ${subject}`, () => get('/v1/explain/{subject}', { subject }));
+  const seen = useRead(`subject ${subject}`, async () => {
+    const [explanation, rollouts] = await Promise.all([
+      get('/v1/explain/{subject}', { subject }),
+      list('/v1/rollouts'),
+    ]);
+    return { explanation, rollouts: rollouts.items };
+  });
   return (
     <Shown of={seen}>
-      {(explanation) => (
+      {({ explanation, rollouts }) => (
         <>
           <p class="lead">
             On <a href={to('nodes', nodeOf(subject))}>node {nodeOf(subject)}</a>.{' '}
@@ -21,6 +28,8 @@ export function Subject({ subject }: { subject: string }) {
           </p>
           {mayOperate.value && <Actions subject={subject} explanation={explanation} again={seen.again} />}
           <Worn explanation={explanation} />
+          <Moving explanation={explanation} rollouts={rollouts} />
+          <Watched explanation={explanation} />
           <Personas explanation={explanation} />
           <Edges explanation={explanation} />
           <Activation explanation={explanation} />
