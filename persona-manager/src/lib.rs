@@ -43,6 +43,7 @@ pub mod telemetry;
 mod versions;
 mod web;
 mod webhooks;
+mod what_if;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -97,7 +97,12 @@ pub(crate) fn of_documents(assigner: &Assigner, before: &Snapshot, after: &Snaps
 
 /// Subjects that a change of documents dresses otherwise: what the next pass would make of the state before and after.
 pub(crate) fn changed_by(assigner: &Assigner, before: &Snapshot, after: &Snapshot) -> BTreeSet<SubjectId> {
-    let (old, new) = (worn(&assigner.settled(before)), worn(&assigner.settled(after)));
+    changed_between(&assigner.settled(before), &assigner.settled(after))
+}
+
+/// Subjects that wear or lease something else in one state than in the other.
+pub(crate) fn changed_between(before: &Snapshot, after: &Snapshot) -> BTreeSet<SubjectId> {
+    let (old, new) = (worn(before), worn(after));
     let changed = old.keys().chain(new.keys()).filter(|subject| old.get(*subject) != new.get(*subject));
     changed.cloned().collect()
 }

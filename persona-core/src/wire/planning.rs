@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EdgeName, GroupName, PersonaName, SubjectId};
+use crate::ids::{EdgeName, GroupName, PersonaName, PoolName, SubjectId};
 use crate::plan::{Content, Demand, FleetPolicy, Plan, Planning};
 
 /// Whether the plan takes effect.
@@ -105,4 +105,85 @@ pub struct PlannedSubject {
     pub demand: Demand,
     /// Why it is there, or why nowhere.
     pub reason: String,
+}
+
+/// `POST /v1/simulate`: what would happen if documents were applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct WhatIf {
+    /// Subjects that would wear or lease something else.
+    pub changed: u32,
+    /// Of these, who would have no way out.
+    pub refused: u32,
+    /// The first thousand of them, those without a way out first.
+    pub changes: Vec<WornChange>,
+    /// How full pools would get, while old leases are still there.
+    pub pools: Vec<PoolForecast>,
+    /// How full a plan would make edges. Empty: the fleet cannot be planned.
+    pub edges: Vec<EdgeForecast>,
+}
+
+/// A subject that would wear or lease something else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct WornChange {
+    /// Who.
+    pub subject: SubjectId,
+    /// What its network section is now. Absent: nothing.
+    pub before: Option<Worn>,
+    /// What it would be. Absent: nothing.
+    pub after: Option<Worn>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A persona in a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Worn {
+    /// Which.
+    pub persona: PersonaName,
+    /// Its version.
+    pub version: u32,
+}
+
+/// How full a pool would get: what is leased or rests, of what there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PoolForecast {
+    /// Which.
+    pub pool: PoolName,
+    /// Blocks of ports that there would be.
+    pub blocks_total: u32,
+    /// Blocks that are taken.
+    pub blocks_before: u32,
+    /// Blocks that would be.
+    pub blocks_after: u32,
+    /// IPv6 /64 that there would be.
+    pub prefixes_total: u32,
+    /// IPv6 /64 that are taken.
+    pub prefixes_before: u32,
+    /// IPv6 /64 that would be.
+    pub prefixes_after: u32,
+}
+
+/// How full a plan would make an edge, by its fullest dimension; 1 is full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeForecast {
+    /// Which.
+    pub edge: EdgeName,
+    /// For what is there now.
+    pub before: f64,
+    /// Subjects planned onto it.
+    pub subjects_before: u32,
+    /// For what would be.
+    pub after: f64,
+    /// Subjects that would be.
+    pub subjects_after: u32,
 }

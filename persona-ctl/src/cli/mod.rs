@@ -43,6 +43,7 @@ mod rollout;
 mod signal;
 mod simulate;
 mod simulate_changes;
+mod simulate_documents;
 mod simulate_table;
 mod status;
 mod switch;

@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use persona_core::document::Format;
+use persona_core::document::{Document, Format};
 use persona_core::ids::{EdgeName, NodeName, SubjectId};
 use persona_core::plan::{
     Event, Fleet, FleetError, FleetNode, Outcome, Plan, Planner, Service, SubjectExplanation, WavePlan, parse_fleet,
     parse_plan, waves,
 };
+use persona_core::wire::api::Apply;
 use serde::Serialize;
 
-use super::documents::read_text;
+use super::documents::{read_files, read_text};
 use super::simulate_changes::changed;
+use super::simulate_documents::tell as tell_documents;
 use super::simulate_table::tell;
 use super::{Output, Session};
 
@@ -25,10 +27,11 @@ const ADDED_COUNT_MAX: u32 = 1_000_000;
 /// Say what a fleet's plan would be: what would move, what would be refused, how full each edge would get.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A fleet is YAML, JSON or TOML with personas, edges, nodes, policies; docs/planning.md has all keys and an example.\nWithout -f the manager is asked for the fleet and its plan as they stand. A file without --plan is planned from nothing first, and events are planned from there.\nThe lists of --changes are laid over the fleet's: an entry changes the keys that it has of the entry of its name, or is new.\n\nExamples:\n  persona-ctl simulate --kill fra1\n  persona-ctl simulate --changes policies.yaml --explain workload/n1/web\n  persona-ctl simulate -f fleet.yaml\n  persona-ctl simulate -f fleet.yaml --kill fra1 --explain workload/berlin/crm\n  persona-ctl simulate -f fleet.yaml --save-plan plan.json\n  persona-ctl simulate -f changed.yaml --plan plan.json -o json"
+    after_help = "A fleet is YAML, JSON or TOML with personas, edges, nodes, policies; docs/planning.md has all keys and an example.\nWithout -f the manager is asked for the fleet and its plan as they stand. A file without --plan is planned from nothing first, and events are planned from there.\nThe lists of --changes are laid over the fleet's: an entry changes the keys that it has of the entry of its name, or is new.\n\nExamples:\n  persona-ctl simulate --kill fra1\n  persona-ctl simulate --changes policies.yaml --explain workload/n1/web\n  persona-ctl simulate -f eu.yaml             documents: who would wear something else, how full pools and edges would get\n  persona-ctl simulate -f fleet.yaml\n  persona-ctl simulate -f fleet.yaml --kill fra1 --explain workload/berlin/crm\n  persona-ctl simulate -f fleet.yaml --save-plan plan.json\n  persona-ctl simulate -f changed.yaml --plan plan.json -o json"
 )]
 pub(super) struct SimulateArgs {
-    /// The fleet; `-` is standard input. Without it: the manager's.
+    /// A fleet, or documents as `persona apply` takes them, which are tried on the manager's; `-` is a fleet on standard input. Without
+    /// it: the manager's fleet.
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The plan that the fleet has now, as --save-plan writes it.
@@ -99,9 +102,9 @@ struct Given {
 }
 
 impl SimulateArgs {
-    /// Whether a file has everything.
+    /// Whether a file has everything: a fleet's, not one with documents for the manager's.
     pub(super) fn is_local(&self) -> bool {
-        self.file.is_some()
+        self.file.as_ref().is_some_and(|file| !has_documents(file))
     }
 
     pub(super) fn run_local(self, output: Output) -> anyhow::Result<()> {
@@ -110,10 +113,29 @@ impl SimulateArgs {
 
     /// On the manager's fleet.
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        if let Some(file) = &self.file {
+            self.check_alone()?;
+            let documents = read_files(std::slice::from_ref(file))?;
+            let apply = Apply { documents: documents.iter().map(Document::to_json).collect() };
+            return session.output.show(&session.client.simulate(&apply).await?, tell_documents);
+        }
         let (fleet, current) = (session.client.fleet().await?, session.client.plan().await?);
         let plan = self.plan.as_deref().map(read_plan).transpose()?.unwrap_or(current.plan);
         let given = Given { fleet, plan: Some(plan), name: "the manager's fleet".to_owned() };
         session.output.show(&self.simulate(given)?, tell)
+    }
+
+    /// What happens to edges and nodes is planned; what documents change is decided by the manager. One at a time.
+    fn check_alone(&self) -> anyhow::Result<()> {
+        let events = [&self.kills, &self.drains, &self.restores].iter().any(|edges| !edges.is_empty());
+        let others =
+            self.plan.is_some() || self.changes.is_some() || self.explain.is_some() || self.save_plan.is_some();
+        if events || others || self.add_nodes > 0 {
+            anyhow::bail!(
+                "documents are tried alone: leave out --kill, --drain, --restore, --add-nodes, --plan, --changes, --explain and --save-plan"
+            );
+        }
+        Ok(())
     }
 
     fn read(&self) -> anyhow::Result<Given> {
@@ -185,6 +207,13 @@ impl SimulateArgs {
         told.extend((self.add_nodes > 0).then(|| format!("{} nodes join", self.add_nodes)));
         told
     }
+}
+
+/// Whether a file has documents, such as `persona apply` takes. Standard input is taken for a fleet.
+fn has_documents(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let keys = text.lines().map(|line| line.trim_start_matches([' ', '{', '[', '-', '"']));
+    path != Path::new("-") && keys.into_iter().any(|key| key.starts_with("apiVersion"))
 }
 
 fn read_plan(path: &Path) -> anyhow::Result<Plan> {
@@ -261,6 +290,24 @@ mod tests {
                 (outcome, _) => panic!("{text}: {:?}", outcome.map(|it| it.outcome)),
             }
         }
+    }
+
+    #[test]
+    fn documents_are_told_from_a_fleet() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("f.yaml");
+        for (text, expected) in [
+            ("apiVersion: persona/v1\nkind: Persona\n", true),
+            ("# a comment\n---\n{ apiVersion: persona/v1 }\n", true),
+            ("[{ \"apiVersion\": \"persona/v1\" }]", true),
+            ("personas: []\nedges: []\n", false),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(args(&file).is_local(), !expected, "{text}");
+        }
+        assert!(args(Path::new(FLEET)).is_local() && args(Path::new("-")).is_local());
+        let mixed = SimulateArgs { kills: vec!["fra1".parse().unwrap()], ..args(&file) };
+        assert!(mixed.check_alone().unwrap_err().to_string().contains("tried alone"));
     }
 
     #[test]

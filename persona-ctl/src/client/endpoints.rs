@@ -12,7 +12,7 @@ use persona_core::wire::api::{
     Revoke, Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView,
     WebhookSecret, WebhookView, WhoAmI, WorkloadView,
 };
-use persona_core::wire::planning::{PlanSettings, PlanView};
+use persona_core::wire::planning::{PlanSettings, PlanView, WhatIf};
 use persona_core::wire::reach::{ReachSettings, ReachView};
 use persona_core::wire::rollouts::{RolloutOrder, RolloutView, StartRollout};
 use reqwest::Method;
@@ -41,6 +41,11 @@ impl ApiClient {
         let query = [("dryRun", how.dry_run.to_string()), ("forceConflicts", how.force_conflicts.to_string())];
         let request = self.request(Method::POST, &["apply"], &query).json(&apply);
         read(self.answer(request).await?).await
+    }
+
+    /// What would happen if documents were applied.
+    pub async fn simulate(&self, apply: &Apply) -> Result<WhatIf, ClientError> {
+        self.post(&["simulate"], apply).await
     }
 
     /// Every persona, each in its newest version.

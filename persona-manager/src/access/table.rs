@@ -95,6 +95,7 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("GET", "/v1/fleet", READ),
     ("GET", "/v1/plan", READ),
     ("GET", "/v1/plan/history", READ),
+    ("POST", "/v1/simulate", ROLL_OUT),
     ("POST", "/v1/rollouts", ROLL_OUT),
     ("GET", "/v1/rollouts", READ),
     ("GET", "/v1/rollouts/{name}", READ),

@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use persona_core::document::Document;
 use persona_core::wire::api::{Applied, Apply, Problem, ProblemPart};
+use persona_core::wire::planning::WhatIf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::input::{KeyHeader, KeyedBody, Params, ReachHeader, Reaching};
+use super::input::{Body, KeyHeader, KeyedBody, Params, ReachHeader, Reaching};
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::documents::{self, Conflicts};
@@ -15,6 +16,7 @@ use crate::error::Refusal;
 use crate::once;
 use crate::reach;
 use crate::store::Draft;
+use crate::what_if::what_if;
 
 /// Documents that one call may apply.
 const DOCUMENT_COUNT_MAX: usize = 1_000;
@@ -54,6 +56,19 @@ pub(super) async fn apply(
         false => context.store.change(move |draft| once::make(draft, once.as_ref(), apply)).await?,
     };
     Ok(Json(applied))
+}
+
+/// Says who would wear something else, and how full pools and edges would get, if documents were applied. Nothing is stored.
+#[utoipa::path(post, path = "/v1/simulate", request_body = Apply,
+    responses((status = 200, body = WhatIf), (status = "4XX", body = Problem)))]
+pub(super) async fn simulate(
+    State(context): State<Context>,
+    Body(request): Body<Apply>,
+) -> Result<Json<WhatIf>, Refusal> {
+    let documents = read(&request)?;
+    let (assigner, snapshot) = (context.assigner.clone(), context.store.snapshot());
+    let work = move || what_if(&assigner, &snapshot, &documents, now_ms());
+    tokio::task::spawn_blocking(work).await.map_err(Refusal::internal_from)?.map(Json)
 }
 
 pub(super) fn read(request: &Apply) -> Result<Vec<Document>, Refusal> {

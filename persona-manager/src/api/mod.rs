@@ -107,6 +107,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(authority::retire_root))
         .routes(routes!(health::schema))
         .routes(routes!(apply::apply))
+        .routes(routes!(apply::simulate))
         .routes(routes!(personas::list))
         .routes(routes!(personas::get, personas::delete))
         .routes(routes!(personas::versions))

@@ -27,7 +27,7 @@ pub(crate) fn settings_of(snapshot: &Snapshot) -> PlanSettings {
 
 /// A fleet with those subjects only that can be planned: every edge of their group states what it can carry, for one that
 /// does not would look empty whatever it carries.
-pub(super) fn plannable(mut fleet: Fleet) -> Fleet {
+pub(crate) fn plannable(mut fleet: Fleet) -> Fleet {
     let unstated = fleet.edges.iter().filter(|edge| edge.capacity == Capacity::default());
     let unstated: BTreeSet<GroupName> = unstated.map(|edge| edge.group.clone()).collect();
     for node in &mut fleet.nodes {
@@ -37,7 +37,7 @@ pub(super) fn plannable(mut fleet: Fleet) -> Fleet {
 }
 
 /// The plan that is in force, as the planner reads it.
-pub(super) fn plan_in_force(snapshot: &Snapshot, fleet: &Fleet) -> Plan {
+pub(crate) fn plan_in_force(snapshot: &Snapshot, fleet: &Fleet) -> Plan {
     let placement = |record: &SubjectRecord| {
         let (planned, target) = (record.planned.as_ref()?, record.target.as_ref()?);
         let (persona, edge) = (target.persona.clone(), planned.edge.clone());

@@ -11,5 +11,5 @@ mod processor;
 mod view;
 
 pub(crate) use fleet::{fleet_of, location_of};
-pub(crate) use keeper::{Keeper, settings_of};
+pub(crate) use keeper::{Keeper, plan_in_force, plannable, settings_of};
 pub(crate) use view::{Current, considered, plan_view};

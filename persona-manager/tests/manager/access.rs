@@ -82,6 +82,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /v1/fleet", "vouad"),
     ("GET /v1/plan", "vouad"),
     ("GET /v1/plan/history", "vouad"),
+    ("POST /v1/simulate", "oud"),
     ("POST /v1/rollouts", "oud"),
     ("GET /v1/rollouts", "vouad"),
     ("GET /v1/rollouts/{name}", "vouad"),

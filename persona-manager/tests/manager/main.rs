@@ -32,6 +32,7 @@ mod rollouts;
 mod room;
 mod rotation;
 mod shares;
+mod simulate;
 mod software;
 mod support;
 mod versions;

@@ -15,6 +15,7 @@
 //! | `GET/PUT /v1/settings/probe` · `/v1/settings/planning` | [`super::desired::ProbeItem`] · [`super::planning::PlanSettings`] |
 //! | `GET/PUT /v1/settings/reach` | [`super::reach::ReachSettings`] → [`super::reach::ReachView`] |
 //! | `GET/POST /v1/rollouts` · `GET /{name}` · `POST /{name}/pause` `/resume` `/abort` `/rollback` | [`StartRollout`](super::rollouts::StartRollout), [`RolloutOrder`](super::rollouts::RolloutOrder) → [`RolloutView`](super::rollouts::RolloutView) |
+//! | `POST /v1/simulate` | [`Apply`] → [`super::planning::WhatIf`] |
 //! | `GET /v1/fleet` · `/v1/plan` · `/v1/plan/history?limit=` | → [`Fleet`](crate::plan::Fleet) · [`super::planning::PlanView`] · [`Page`] of [`EventView`] |
 //! | `POST/GET/DELETE /v1/join-tokens` | [`NewJoinToken`] → [`JoinTokenSecret`] |
 //! | `POST/GET/DELETE /v1/access-tokens` · `GET /v1/whoami` · `GET /v1/roots` | [`NewAccessToken`] → [`AccessTokenSecret`] · [`WhoAmI`] · [`Roots`] |

@@ -150,7 +150,7 @@ function signsOf({ health, spec: { gate } }: RolloutView): Sign[] {
       others: '',
       most: gate?.unanswered ?? '',
     },
-    { name: 'Nodes that reject', now: String(health.rejections), before: '', others: '', most: 'none' },
+    { name: 'Nodes that reject', now: String(health.rejections), before: '', others: '', most: 'any' },
   ];
 }
 
