@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use persona_core::wire::agent::{ROOTS_HEADER, Register, Registered, Renew, Report};
+use persona_core::wire::agent::{ROOTS_HEADER, Register, Registered, Renew, Report, ReportTaken};
 use persona_core::wire::api::Problem;
 use persona_core::wire::ask::{AgentAsk, Refused, Told};
 use persona_core::wire::desired::Frame;
@@ -107,10 +107,20 @@ impl ManagerClient {
         self.ask(managers, "renewal", "/v1/agent/renew", &Renew { csr }).await
     }
 
-    /// Sends a report; returns the digest of the roots that the manager wants trusted.
-    pub(super) async fn report(&self, managers: &Managers, report: &Report) -> Result<Option<String>, LinkError> {
-        let answer = self.post_to(managers, managers.current(), "report", "/v1/agent/report", report).await?;
-        Ok(answer.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()).map(str::to_owned))
+    /// Sends a report; returns the digest of the roots that the manager wants trusted, and what it left out.
+    pub(super) async fn report(
+        &self,
+        managers: &Managers,
+        report: &Report,
+    ) -> Result<(Option<String>, ReportTaken), LinkError> {
+        let manager = managers.current();
+        let answer = self.post_to(managers, manager, "report", "/v1/agent/report", report).await?;
+        let digest = answer.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()).map(str::to_owned);
+        let taken = match answer.status() {
+            StatusCode::OK => answer.json().await.map_err(|source| unreachable(managers, manager, source))?,
+            _ => ReportTaken::default(),
+        };
+        Ok((digest, taken))
     }
 
     /// Passes on what an application asks. What the manager refuses is an answer too.

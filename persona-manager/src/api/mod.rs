@@ -22,6 +22,7 @@ mod leases;
 mod metrics;
 mod nodes;
 mod openapi;
+mod own;
 mod page;
 mod personas;
 mod plan;

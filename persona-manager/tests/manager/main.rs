@@ -16,6 +16,7 @@ mod identity;
 mod leases;
 mod metrics;
 mod once;
+mod own;
 mod page;
 mod page_fleet;
 mod plan;
