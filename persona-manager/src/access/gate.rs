@@ -11,7 +11,7 @@ use persona_core::wire::api::CSRF_HEADER;
 
 use super::caller::Caller;
 use super::current::acting;
-use super::peer::Peer;
+use super::peer::{Peer, Shown};
 use super::table::{Who, who_may};
 use crate::auth::is_same;
 use crate::authority::roots_digest;
@@ -26,9 +26,12 @@ pub(crate) async fn gate(State(context): State<Context>, mut request: Request, n
             // The request's span, where it is traced.
             tracing::Span::current().record("persona.actor", tracing::field::display(&caller));
             let (actor, has_token) = (caller.to_string(), matches!(caller, Caller::Token { .. }));
-            let is_browser = matches!(caller, Caller::Web { .. });
+            let (is_browser, is_nobody) = (matches!(caller, Caller::Web { .. }), caller == Caller::Nobody);
             request.extensions_mut().insert(caller);
             let mut response = acting(actor, next.run(request)).await;
+            if !is_nobody {
+                response.extensions_mut().insert(Shown);
+            }
             if has_token && let Ok(digest) = roots_digest(&context.store.snapshot()).parse() {
                 response.headers_mut().insert(ROOTS_HEADER, digest);
             }

@@ -28,6 +28,10 @@ pub(crate) enum Origin {
     },
 }
 
+/// Beside an answer: whoever asked has shown a credential that is good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown;
+
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

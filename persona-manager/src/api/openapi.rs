@@ -35,7 +35,9 @@ pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
             let who = method.to_uppercase().parse().ok().and_then(|method| who_may(&method, path));
             debug_assert!(who.is_some(), "{method} {path} is not in access/table.rs");
             operation["security"] = who.map_or_else(|| json!([]), security);
-            for status in ["4XX", "5XX"] {
+            let has_body = operation.get("requestBody").is_some();
+            let of_bodies = ["408", "413"].into_iter().filter(|_| has_body);
+            for status in of_bodies.chain(["4XX", "5XX"]) {
                 operation["responses"][status] = refusal();
             }
         }
