@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each with its arguments and a `run`.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation. Those of `persona diff` are
+//! as kubectl's: 0 nothing differs, 1 something does, above 1 it could not be compared.
 
 mod access;
 mod access_tokens;
@@ -65,10 +66,16 @@ use access::AccessArgs;
 use activation::RefusedCriterion;
 use audit::BrokenChain;
 use documents::RefusedDocuments;
+use persona::PersonaCommand;
+use persona_file::Differing;
 use simulate::RefusedFleet;
 
 /// The exit code of what the manager or validation refuses.
 const EXIT_REFUSED: u8 = 3;
+
+/// The exit codes of a comparison that found differences, and of one that failed.
+const EXIT_DIFFERS: u8 = 1;
+const EXIT_NOT_COMPARED: u8 = 2;
 
 /// Personas: how machines appear on the network, what they may use, what is made ready for them.
 #[derive(Debug, Parser)]
@@ -114,7 +121,7 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Personas: store, look, compare, take back.
     #[command(subcommand)]
-    Persona(persona::PersonaCommand),
+    Persona(PersonaCommand),
     /// Bindings: which subjects may wear which personas.
     #[command(subcommand)]
     Binding(binding::BindingCommand),
@@ -211,12 +218,18 @@ struct Session {
 impl Cli {
     /// Runs the command to its end.
     pub fn run(self) -> ExitCode {
+        let compares = matches!(self.command, Command::Persona(PersonaCommand::Diff(_)));
         match self.execute() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+            Err(error) if error.is::<Differing>() => ExitCode::from(EXIT_DIFFERS),
             Err(error) => {
                 eprintln!("error: {error:#}");
-                exit_code_of(&error)
+                match is_refused(&error) {
+                    true => ExitCode::from(EXIT_REFUSED),
+                    false if compares => ExitCode::from(EXIT_NOT_COMPARED),
+                    false => ExitCode::FAILURE,
+                }
             }
         }
     }
@@ -314,15 +327,14 @@ fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    let refused = error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
+fn is_refused(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
         || error.downcast_ref::<RefusedDocuments>().is_some()
         || error.downcast_ref::<RefusedCriterion>().is_some()
         || error.downcast_ref::<RefusedFleet>().is_some()
         || error.downcast_ref::<BrokenChain>().is_some()
         || matches!(error.downcast_ref::<LocalError>(), Some(LocalError::Refused(_)))
-        || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)));
-    if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
+        || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)))
 }
 
 /// Whoever read our output has seen enough (`| head`), which is no failure.

@@ -32,7 +32,7 @@ pub(super) struct ApplyArgs {
 /// Arguments of `persona diff`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  persona-ctl persona diff eu@3 eu@4\n  persona-ctl persona diff eu@3              against the newest version\n  persona-ctl persona diff -f personas.yaml  what apply would change"
+    after_help = "Exit codes: 0 nothing differs, 1 something does, above 1 it could not be compared.\n\nExamples:\n  persona-ctl persona diff eu@3 eu@4\n  persona-ctl persona diff eu@3              against the newest version\n  persona-ctl persona diff -f personas.yaml  what apply would change"
 )]
 pub(super) struct DiffArgs {
     /// NAME@VERSION before.
@@ -144,15 +144,24 @@ struct Difference {
     changes: Vec<Change>,
 }
 
+/// Documents differ: what was asked was answered, and the exit code says how.
+#[derive(Debug, thiserror::Error)]
+#[error("documents differ")]
+pub(super) struct Differing;
+
 impl DiffArgs {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         let differences = match self.before {
             Some(before) => vec![diff_versions(session, before, self.after).await?],
             None => diff_files(session, &self.files).await?,
         };
-        session
-            .output
-            .show(&differences, |differences| differences.iter().map(tell_difference).collect::<Vec<_>>().join("\n\n"))
+        let told =
+            |differences: &Vec<Difference>| differences.iter().map(tell_difference).collect::<Vec<_>>().join("\n\n");
+        session.output.show(&differences, told)?;
+        match differences.iter().all(|difference| difference.changes.is_empty()) {
+            true => Ok(()),
+            false => Err(Differing.into()),
+        }
     }
 }
 
