@@ -106,9 +106,10 @@ pub fn is_told(name: &str) -> bool {
     [Role::Node, Role::Edge].into_iter().any(|role| abouts(role, name).is_some())
 }
 
-/// A text of others, as much of it as is kept: the rest gives way to its length.
-pub fn kept(mut text: String) -> String {
+/// A text of others, as much of it as is kept: the rest gives way to its length. It is one line, and says nothing to a terminal.
+pub fn kept(text: String) -> String {
     let whole = text.len();
+    let mut text = if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text };
     if whole > MESSAGE_LENGTH_MAX {
         let end = (0..=MESSAGE_LENGTH_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
@@ -144,6 +145,7 @@ mod tests {
         assert_eq!(kept("short".to_owned()), "short");
         let long = kept("ä".repeat(MESSAGE_LENGTH_MAX));
         assert!(long.starts_with("ää") && long.ends_with("… (8192 bytes in all)"), "{long}");
+        assert_eq!(kept("a\n7 b\u{1b}[2J\u{9b}c\td".to_owned()), "a 7 b [2J c d");
         let odd = kept(format!("x{}", "ä".repeat(MESSAGE_LENGTH_MAX)));
         assert!(odd.len() < MESSAGE_LENGTH_MAX + 40 && odd.ends_with("… (8193 bytes in all)"));
     }

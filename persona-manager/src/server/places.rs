@@ -20,7 +20,7 @@ const PER_AGENT: usize = 16;
 /// Connections that strangers of one address may have at least, if there are so many places.
 const PER_SITE_MIN: usize = 32;
 
-/// A stranger has this long to show who it is before others of its address may take its place.
+/// A stranger has this long to show who it is before others may take its place who have no smaller crowd.
 const TIME_TO_SHOW: Duration = Duration::from_secs(2);
 
 /// How many connections there may be.
@@ -57,7 +57,8 @@ struct Held {
     sites: HashMap<IpAddr, BTreeSet<(bool, u64)>>,
     /// How many strangers each address has, for the largest crowd.
     crowds: BTreeSet<(usize, IpAddr)>,
-    stranger_count: usize,
+    /// All of them, in the same order.
+    strangers: BTreeSet<(bool, u64)>,
     agents: HashMap<AgentId, BTreeSet<u64>>,
 }
 
@@ -102,20 +103,23 @@ impl Places {
     pub(super) fn take(self: &Arc<Self>, site: IpAddr, now: Instant) -> Option<Place> {
         let mut held = self.lock();
         let own = held.sites.get(&site).map_or(0, BTreeSet::len);
-        let mut rest = None;
+        let is_full = held.strangers.len() >= self.limits.strangers || held.places.len() >= self.limits.all;
         if own >= self.limits.per_site {
-            rest = Some((site, TIME_TO_SHOW));
-        } else if held.stranger_count >= self.limits.strangers || held.places.len() >= self.limits.all {
-            // The largest crowd gives way to smaller ones, and never to its own.
+            let oldest = held.sites.get(&site)?.first().copied();
+            held.take_away_aged(oldest, now)?;
+        } else if is_full {
+            // The largest crowd gives way to smaller ones; where none is larger, whoever said nothing for longest.
             let (size, crowd) = *held.crowds.last()?;
-            rest = Some(if size > own + 1 { (crowd, Duration::ZERO) } else { (site, TIME_TO_SHOW) });
-        }
-        if let Some((crowd, age)) = rest {
-            let (_, oldest) = *held.sites.get(&crowd)?.first()?;
-            if now.saturating_duration_since(held.places[&oldest].since) < age {
-                return None;
+            match size > own + 1 {
+                true => {
+                    let (_, oldest) = *held.sites.get(&crowd)?.first()?;
+                    held.take_away(oldest);
+                }
+                false => {
+                    let oldest = held.strangers.first().copied();
+                    held.take_away_aged(oldest, now)?;
+                }
             }
-            held.take_away(oldest);
         }
         let (id, taken) = (held.next, CancellationToken::new());
         held.next += 1;
@@ -127,7 +131,7 @@ impl Places {
     #[cfg(test)]
     fn counts(&self) -> (usize, usize) {
         let held = self.lock();
-        (held.stranger_count, held.places.len() - held.stranger_count)
+        (held.strangers.len(), held.places.len() - held.strangers.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -153,7 +157,7 @@ impl Place {
     pub(super) fn join(&self, member: Member) -> bool {
         let mut held = self.places.lock();
         let Some(mut holding) = held.remove(self.id) else { return false };
-        if held.places.len() - held.stranger_count >= self.places.limits.members {
+        if held.places.len() - held.strangers.len() >= self.places.limits.members {
             return false;
         }
         holding.holder = match member {
@@ -186,7 +190,7 @@ impl Held {
     fn add(&mut self, id: u64, holding: Holding) {
         match &holding.holder {
             Holder::Stranger { site, is_known } => {
-                self.stranger_count += 1;
+                self.strangers.insert((*is_known, id));
                 let own = self.sites.entry(*site).or_default();
                 self.crowds.remove(&(own.len(), *site));
                 own.insert((*is_known, id));
@@ -202,7 +206,7 @@ impl Held {
         let holding = self.places.remove(&id)?;
         match &holding.holder {
             Holder::Stranger { site, is_known } => {
-                self.stranger_count -= 1;
+                self.strangers.remove(&(*is_known, id));
                 if let Some(own) = self.sites.get_mut(site) {
                     self.crowds.remove(&(own.len(), *site));
                     own.remove(&(*is_known, id));
@@ -223,6 +227,13 @@ impl Held {
             Holder::Manager => {}
         }
         Some(holding)
+    }
+
+    /// Frees the place of a stranger that had its time. None: it has still some, or there is none.
+    fn take_away_aged(&mut self, stranger: Option<(bool, u64)>, now: Instant) -> Option<()> {
+        let (_, id) = stranger?;
+        let has_time = now.saturating_duration_since(self.places.get(&id)?.since) < TIME_TO_SHOW;
+        (!has_time).then(|| self.take_away(id))
     }
 
     /// Frees a place, and tells its connection to end.
@@ -256,8 +267,8 @@ mod tests {
         assert_eq!(places.counts(), (48, 0), "three quarters");
         let mut members = Vec::new();
         for number in 0..100 {
-            // Those who are let in where all is full take the place of the largest crowd's oldest.
-            let Some(place) = places.take(site(100 + number), now) else { continue };
+            // Those who are let in where all is full take the place of the largest crowd's oldest, then of the oldest of all.
+            let Some(place) = places.take(site(100 + number), now + TIME_TO_SHOW) else { continue };
             if place.join(agent(&number.to_string())) {
                 members.push(place);
             }
@@ -284,6 +295,16 @@ mod tests {
         crowd[1].know();
         _ = places.take(site(1), now + TIME_TO_SHOW).unwrap();
         assert!(!crowd[1].taken.is_cancelled() && crowd[2].taken.is_cancelled(), "who has shown a token stays");
+    }
+
+    #[test]
+    fn strangers_from_everywhere_give_way_when_they_had_their_time() {
+        let (places, now) = (places(64), Instant::now());
+        let crowd: Vec<Place> = (0..48).map(|number| places.take(site(number), now).unwrap()).collect();
+        assert!(places.take(site(100), now).is_none());
+        let late = places.take(site(100), now + TIME_TO_SHOW).unwrap();
+        assert!(crowd[0].taken.is_cancelled() && !crowd[1].taken.is_cancelled());
+        assert!(late.join(agent("f1")));
     }
 
     #[test]
