@@ -66,6 +66,8 @@ fn selector_of(selector: &Value) -> String {
     let names = selector["names"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
     let labels = selector["labels"].as_object().into_iter().flatten();
     let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-    let parts: Vec<String> = names.chain(labels).collect();
+    let claimed = selector["claimedLabels"].as_object().into_iter().flatten();
+    let claimed = claimed.map(|(key, value)| format!("claimed {key}={}", value.as_str().unwrap_or_default()));
+    let parts: Vec<String> = names.chain(labels).chain(claimed).collect();
     if parts.is_empty() { format!("every {kind}") } else { format!("{kind}s {}", parts.join(" ")) }
 }

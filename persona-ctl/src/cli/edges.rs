@@ -6,6 +6,7 @@ use persona_core::ids::EdgeName;
 use persona_core::wire::api::{EdgeProbe, EdgeView};
 
 use super::Session;
+use super::labels::{self, LabelArgs};
 use super::node::{counters_text, micros, tunnel_text};
 use super::print::{ago, bit_rate, bytes, generation_cell, listed, now_ms, share, show_done, state_cell, table_of};
 use super::removal::{DeleteArgs, DrainArgs};
@@ -41,6 +42,13 @@ pub(super) enum EdgeCommand {
         #[arg(value_parser = value_parser!(u16).range(1..=1_000))]
         weight: u16,
     },
+    /// Bind labels to an edge, or show by whose word it has which.
+    Label {
+        /// The edge.
+        name: EdgeName,
+        #[command(flatten)]
+        args: LabelArgs,
+    },
     /// Revoke the key of an edge: it is out at once and takes nobody new. Delete it to take back what it holds.
     Revoke {
         /// The edge.
@@ -68,6 +76,7 @@ impl EdgeCommand {
             Self::Weight { name, weight } => {
                 session.output.show(&session.client.set_edge_weight(&name, weight).await?, show_one)
             }
+            Self::Label { name, args } => args.run(session, &format!("edge/{name}")).await,
             Self::Revoke { name, reason } => {
                 session.client.revoke_edge(&name, &reason).await?;
                 show_done(session.output, "edge", &name, "revoked")
@@ -158,7 +167,7 @@ fn list(edges: &[EdgeView]) -> String {
 }
 
 fn tell(edge: &EdgeView) -> String {
-    let labels = listed(edge.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    let labels = labels::line(&edge.labels, &edge.bound_labels);
     let announced = edge.announced.as_ref().map(|ranges| format!("\nroutes lead to it for: {}", listed(ranges)));
     let rejected = edge.rejected.as_ref().map(|no| format!("\nrejected {}: {}", no.generation, no.reason));
     format!(

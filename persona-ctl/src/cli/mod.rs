@@ -25,6 +25,7 @@ mod explain_packet;
 mod forecast;
 mod gateway;
 mod guard;
+mod labels;
 mod lease;
 mod login;
 mod manager;
@@ -379,6 +380,12 @@ mod tests {
             ("--output json --manager http://m:1 node list", true),
             ("node list --output json --manager http://m:1", true),
             ("node list --output xml", false),
+            ("node label n1", true),
+            ("node label n1 tier=gold zone-", true),
+            ("node label n1 tier", false),
+            ("edge label fra1 country=DE", true),
+            ("workload label workload/n1/web role=proxy", true),
+            ("workload label node/n1 role=proxy", false),
             ("workload get workload/n1/web", true),
             ("workload get node/n1", false),
             ("authority show", true),

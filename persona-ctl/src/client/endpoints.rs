@@ -1,5 +1,7 @@
 //! One method per row of the API's table. Lists follow their pages to the end.
 
+use std::collections::BTreeMap;
+
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, RolloutName, SubjectId};
@@ -7,10 +9,10 @@ use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, AlertView, Applied, Apply, AssignmentView, AuditCheckpoint,
     AuthorityView, CapabilityRequest, DeadLetterView, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
-    ForecastAccuracy, JoinTokenSecret, JoinTokenView, LeaseView, NewAccessToken, NewJoinToken, NewWebLink, NewWebhook,
-    NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried, RetryDeadLetters, Revoke, Rollback, Roots,
-    Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WebhookSecret, WebhookView,
-    WhoAmI, WorkloadView,
+    ForecastAccuracy, JoinTokenSecret, JoinTokenView, LabelsView, LeaseView, NewAccessToken, NewJoinToken, NewWebLink,
+    NewWebhook, NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried, RetryDeadLetters, Revoke, Rollback,
+    Roots, Rotate, SetLabels, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView, WebhookSecret,
+    WebhookView, WhoAmI, WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView};
 use persona_core::wire::reach::{ReachSettings, ReachView};
@@ -218,6 +220,21 @@ impl ApiClient {
     pub async fn set_edge_weight(&self, name: &EdgeName, weight: u16) -> Result<EdgeView, ClientError> {
         let before: AsRead<EdgeView> = self.get_as_read(&["edges", name.as_str()]).await?;
         self.put_over(&["edges", name.as_str(), "weight"], &before, &EdgeWeight { weight }).await
+    }
+
+    /// The labels of a node, an edge or a workload, by whose word they are.
+    pub async fn labels(&self, of: &str) -> Result<AsRead<LabelsView>, ClientError> {
+        self.get_as_read(&["labels", of]).await
+    }
+
+    /// Binds labels in the place of those that were bound when they were read.
+    pub async fn set_labels(
+        &self,
+        of: &str,
+        before: &AsRead<LabelsView>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<LabelsView, ClientError> {
+        self.put_over(&["labels", of], before, &SetLabels { labels }).await
     }
 
     /// Deletes an edge; with a reason even while it carries flows.

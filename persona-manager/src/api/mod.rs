@@ -18,6 +18,7 @@ mod health;
 mod identity;
 mod input;
 mod join_tokens;
+mod labels;
 mod leases;
 mod metrics;
 mod nodes;
@@ -149,6 +150,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::abort))
         .routes(routes!(rollouts::rollback))
+        .routes(routes!(labels::get, labels::bind))
         .routes(routes!(workloads::list))
         .routes(routes!(workloads::get))
         .routes(routes!(leases::list))

@@ -14,6 +14,7 @@ mod encrypted;
 mod families;
 mod hostile;
 mod identity;
+mod labels;
 mod leases;
 mod metrics;
 mod once;

@@ -56,7 +56,7 @@ pub use audit::AuditCheckpoint;
 pub use authority::{AuthorityView, Retire, RetiredRoot, RootState, RootView, Rotate, Succession};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, ConsideredEdge, EdgeExplanation, EffectiveField, Explanation};
-pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, NodeView, Revoke};
+pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, LabelsView, NodeView, Revoke, SetLabels};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};
