@@ -116,7 +116,9 @@ pub(crate) fn delete(draft: &mut Draft, kind: Kind, name: &str, expected: &Expec
     }
     draft.put(DocumentRecord { deleted: true, ..record.clone() });
     let message = format!("{kind} {name} was deleted at version {}", record.latest);
-    draft.event("document.deleted", about(kind, name), draft.actor(), message, json!({ "version": record.latest }));
+    let before = draft.state().version(kind, name, record.latest).map(|version| version.digest.clone());
+    let details = json!({ "version": record.latest, "before": before, "after": null });
+    draft.event("document.deleted", about(kind, name), draft.actor(), message, details);
     Ok(())
 }
 
@@ -150,7 +152,8 @@ fn store(draft: &mut Draft, document: &Document) -> Result<AppliedDocument, Refu
         version = before.as_ref().map_or(0, |record| record.latest.max(record.given)) + 1;
         let vni = vni_of(draft, kind, before.as_deref())?;
         let message = format!("{kind} {name} version {version} was {outcome}");
-        let details = json!({ "version": version, "digest": digest });
+        let old = current.as_ref().map(|current| &current.digest);
+        let details = json!({ "version": version, "digest": digest, "before": old, "after": digest });
         draft.event(&format!("document.{outcome}"), about(kind, &name), draft.actor(), message, details);
         let in_force = before.as_ref().map(|record| record.latest).filter(|latest| *latest > 0);
         draft.put(DocumentRecord {

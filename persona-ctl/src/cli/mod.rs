@@ -37,6 +37,7 @@ mod persona_file;
 mod plan;
 mod print;
 mod reach;
+mod reason;
 mod removal;
 mod replay;
 mod request;
@@ -58,7 +59,7 @@ mod workload;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::agent::LocalError;
 use crate::client::{ApiClient, ClientError};
@@ -217,6 +218,19 @@ struct Session {
 }
 
 impl Cli {
+    /// Reads the command line of this process; a wrong one ends it with what would be right.
+    pub fn from_arguments() -> Self {
+        let matches = Self::described().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.access.reason = reason::reason_in(&matches);
+        cli
+    }
+
+    /// All commands with their arguments.
+    fn described() -> clap::Command {
+        reason::with_reasons(Self::command())
+    }
+
     /// Runs the command to its end.
     pub fn run(self) -> ExitCode {
         let compares = matches!(self.command, Command::Persona(PersonaCommand::Diff(_)));
@@ -351,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::described().debug_assert();
     }
 
     #[test]

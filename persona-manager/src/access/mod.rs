@@ -8,7 +8,7 @@ mod peer;
 mod table;
 
 pub(crate) use caller::{Caller, access_token};
-pub(crate) use current::{MANAGER, actor};
+pub(crate) use current::{Acting, MANAGER, current};
 pub(crate) use gate::gate;
 pub(crate) use limits::{Limits, site_of};
 pub(crate) use peer::{Origin, Peer, Shown};

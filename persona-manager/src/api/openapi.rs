@@ -34,6 +34,11 @@ pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             let who = method.to_uppercase().parse().ok().and_then(|method| who_may(&method, path));
             debug_assert!(who.is_some(), "{method} {path} is not in access/table.rs");
+            let is_change = !matches!(who, None | Some(Who::Everybody | Who::Agents)) && method != "get";
+            if is_change {
+                let given = operation["parameters"].as_array().cloned().unwrap_or_default();
+                operation["parameters"] = given.into_iter().chain([reason_header()]).collect();
+            }
             operation["security"] = who.map_or_else(|| json!([]), security);
             let has_body = operation.get("requestBody").is_some();
             let of_bodies = ["408", "413"].into_iter().filter(|_| has_body);
@@ -45,6 +50,12 @@ pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
     // OpenAPI knows no wildcards.
     *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     document
+}
+
+/// Every change of people and programs may say why.
+fn reason_header() -> Value {
+    json!({ "name": "Persona-Reason", "in": "header", "required": false, "description": "Why; events keep it.",
+        "schema": { "type": "string", "minLength": 1, "maxLength": 1000 } })
 }
 
 /// How every refusal comes (RFC 9457).

@@ -160,12 +160,12 @@ impl Store {
             return Err(refusal(Arc::new(StoreError::Fenced)));
         }
         let (sender, answer) = oneshot::channel();
-        let actor = access::actor();
+        let by = access::current();
         let run = Box::new(move |draft: &mut Draft| -> Answer {
             let savepoint = draft.savepoint();
-            draft.act_for(actor);
+            draft.act_for(by);
             let outcome = job(draft);
-            draft.act_for(access::MANAGER.into());
+            draft.act_for(access::Acting::default());
             if outcome.is_err() {
                 draft.roll_back(savepoint);
             }

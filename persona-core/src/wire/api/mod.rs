@@ -60,5 +60,5 @@ pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, LabelsView, NodeView, Revoke, S
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
 pub use status::{EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};
-pub use web::{CSRF_HEADER, LogIn, NewWebLink, WebLink, WebSessionView};
+pub use web::{CSRF_HEADER, LogIn, NewWebLink, REASON_HEADER, WebLink, WebSessionView};
 pub use webhooks::{DeadLetterView, NewWebhook, Retried, RetryDeadLetters, WebhookSecret, WebhookView};
