@@ -164,6 +164,11 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// All of them, what is bound above what is claimed.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        self.claimed.iter().chain(&self.bound).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// Whether it has a label by anybody's word. What is bound stands above what is claimed.
     fn says(&self, (key, value): (&String, &String)) -> bool {
         self.bound.get(key).or_else(|| self.claimed.get(key)) == Some(value)

@@ -6,6 +6,7 @@ use persona_core::wire::api::DocumentView;
 use serde_json::Value;
 
 use super::Session;
+use super::labels::SelectArgs;
 use super::persona::as_yaml;
 use super::print::{ago, listed, now_ms, show_done, table_of};
 
@@ -13,7 +14,7 @@ use super::print::{ago, listed, now_ms, show_done, table_of};
 #[derive(Debug, Subcommand)]
 pub(super) enum BindingCommand {
     /// List bindings.
-    List,
+    List(SelectArgs),
     /// Show a binding.
     Get {
         /// The binding.
@@ -29,7 +30,10 @@ pub(super) enum BindingCommand {
 impl BindingCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.bindings().await?, |bindings| list(bindings)),
+            Self::List(args) => {
+                let all = session.client.bindings_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |bindings| list(bindings))
+            }
             Self::Get { name } => {
                 let view = session.client.binding(name.as_str()).await?;
                 session.output.show(&view, |view| as_yaml(&view.document))

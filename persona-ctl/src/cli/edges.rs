@@ -6,7 +6,7 @@ use persona_core::ids::EdgeName;
 use persona_core::wire::api::{EdgeProbe, EdgeView};
 
 use super::Session;
-use super::labels::{self, LabelArgs};
+use super::labels::{self, LabelArgs, SelectArgs};
 use super::node::{counters_text, micros, tunnel_text};
 use super::print::{ago, bit_rate, bytes, generation_cell, listed, now_ms, share, show_done, state_cell, table_of};
 use super::removal::{DeleteArgs, DrainArgs};
@@ -16,7 +16,7 @@ use super::wait;
 #[derive(Debug, Subcommand)]
 pub(super) enum EdgeCommand {
     /// List edges.
-    List,
+    List(SelectArgs),
     /// Show an edge: who hears it how well, what it owns, and what its data plane counted.
     Get {
         /// The edge.
@@ -69,7 +69,10 @@ pub(super) enum EdgeCommand {
 impl EdgeCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.edges().await?, |edges| list(edges)),
+            Self::List(args) => {
+                let all = session.client.edges_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |edges| list(edges))
+            }
             Self::Get { name } => session.output.show(&session.client.edge(&name).await?, tell),
             Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
             Self::Undrain { name } => session.output.show(&session.client.drain_edge(&name, false).await?, show_one),

@@ -4,10 +4,19 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::Args;
+use persona_core::label_selector::LabelSelector;
 use persona_core::wire::api::LabelsView;
 
 use super::Session;
 use super::print::table_of;
+
+/// Which entries of a list are meant.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SelectArgs {
+    /// Only those with these labels, such as tier=gold,zone!=b,team,!old.
+    #[arg(long = "selector", short = 'l', value_name = "LABELS")]
+    pub selector: Option<LabelSelector>,
+}
 
 /// Labels to bind and to take away; none: only show them.
 #[derive(Debug, Clone, Args)]

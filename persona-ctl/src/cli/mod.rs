@@ -361,7 +361,6 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -373,6 +372,12 @@ mod tests {
         let cases = [
             ("persona apply -f a.yaml -f - --dry-run", true),
             ("persona apply", false),
+            ("persona apply -f a.yaml --prune -l app=shop --yes", true),
+            ("persona apply -f a.yaml --prune", false),
+            ("persona apply -f a.yaml --yes", false),
+            ("node list -l tier=gold,!old", true),
+            ("egress list --selector team", true),
+            ("node list -l a=b=c", false),
             ("rollout start -f a.yaml --waves 1%,20%,100% --soak 10m --watch", true),
             ("rollout start --switch tokyo --label a=b --subject workload/n1/*", true),
             ("rollout start", false),

@@ -8,7 +8,7 @@ use persona_core::wire::api::NodeView;
 use persona_core::wire::tunnel::{FarEndReport, TunnelReport};
 
 use super::Session;
-use super::labels::{self, LabelArgs};
+use super::labels::{self, LabelArgs, SelectArgs};
 use super::print::{ago, bytes, generation_cell, listed, now_ms, show_done, state_cell, table_of};
 use super::removal::{DeleteArgs, DrainArgs};
 use super::wait;
@@ -17,7 +17,7 @@ use super::wait;
 #[derive(Debug, Subcommand)]
 pub(super) enum NodeCommand {
     /// List nodes.
-    List,
+    List(SelectArgs),
     /// Show a node: what it sees of the edges, and what its data plane counted.
     Get {
         /// The node.
@@ -62,7 +62,10 @@ pub(super) enum NodeCommand {
 impl NodeCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.nodes().await?, |nodes| list(nodes)),
+            Self::List(args) => {
+                let all = session.client.nodes_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |nodes| list(nodes))
+            }
             Self::Get { name } => session.output.show(&session.client.node(&name).await?, tell),
             Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
             Self::Undrain { name } => session.output.show(&session.client.drain_node(&name, false).await?, show_one),

@@ -10,7 +10,7 @@ use persona_core::wire::api::WorkloadView;
 use persona_core::wire::limits::{LimitReport, LimitState};
 
 use super::Session;
-use super::labels::{self, LabelArgs};
+use super::labels::{self, LabelArgs, SelectArgs};
 use super::print::{listed, state_cell, table_of};
 use super::switch::assignment_text;
 
@@ -18,7 +18,7 @@ use super::switch::assignment_text;
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkloadCommand {
     /// List workloads and what they wear.
-    List,
+    List(SelectArgs),
     /// Show a workload.
     Get {
         /// The workload, as workload/NODE/NAME.
@@ -46,7 +46,10 @@ fn parse_workload(text: &str) -> Result<SubjectId, String> {
 impl WorkloadCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.workloads().await?, |workloads| list(workloads)),
+            Self::List(args) => {
+                let all = session.client.workloads_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |workloads| list(workloads))
+            }
             Self::Label { subject, args } => args.run(session, &subject.to_string()).await,
             Self::Get { subject } => {
                 let view = session.client.workload(&subject).await?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, RolloutName, SubjectId};
+use persona_core::label_selector::LabelSelector;
 use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, AlertView, Applied, Apply, AssignmentView, AuditCheckpoint,
@@ -40,7 +41,9 @@ impl ApiClient {
         if !how.force_conflicts {
             self.fill_versions(&mut apply.documents).await?;
         }
-        let query = [("dryRun", how.dry_run.to_string()), ("forceConflicts", how.force_conflicts.to_string())];
+        let mut query = vec![("dryRun", how.dry_run.to_string()), ("forceConflicts", how.force_conflicts.to_string())];
+        query.extend(how.prune.map(|selector| ("prune", selector.to_string())));
+        query.extend(how.prune_count.map(|count| ("pruneCount", count.to_string())));
         let request = self.request(Method::POST, &["apply"], &query).json(&apply);
         read(self.answer(request).await?).await
     }
@@ -48,6 +51,11 @@ impl ApiClient {
     /// Every persona, each in its newest version.
     pub async fn personas(&self) -> Result<Vec<PersonaView>, ClientError> {
         self.list(&["personas"], &[]).await
+    }
+
+    /// Those of them with these labels. None: all.
+    pub async fn personas_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<PersonaView>, ClientError> {
+        self.list(&["personas"], labelled(selector).as_slice()).await
     }
 
     /// A persona; without a version the newest.
@@ -79,6 +87,11 @@ impl ApiClient {
         self.list(&["bindings"], &[]).await
     }
 
+    /// Those of them with these labels. None: all.
+    pub async fn bindings_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<DocumentView>, ClientError> {
+        self.list(&["bindings"], labelled(selector).as_slice()).await
+    }
+
     /// A binding.
     pub async fn binding(&self, name: &str) -> Result<DocumentView, ClientError> {
         self.get(&["bindings", name]).await
@@ -92,6 +105,11 @@ impl ApiClient {
     /// Every egress pool.
     pub async fn egress_pools(&self) -> Result<Vec<PoolView>, ClientError> {
         self.list(&["egress-pools"], &[]).await
+    }
+
+    /// Those of them with these labels. None: all.
+    pub async fn egress_pools_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<PoolView>, ClientError> {
+        self.list(&["egress-pools"], labelled(selector).as_slice()).await
     }
 
     /// An egress pool.
@@ -183,6 +201,11 @@ impl ApiClient {
         self.list(&["nodes"], &[]).await
     }
 
+    /// Those of them with these labels. None: all.
+    pub async fn nodes_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<NodeView>, ClientError> {
+        self.list(&["nodes"], labelled(selector).as_slice()).await
+    }
+
     /// A node.
     pub async fn node(&self, name: &NodeName) -> Result<NodeView, ClientError> {
         self.get(&["nodes", name.as_str()]).await
@@ -248,6 +271,11 @@ impl ApiClient {
         self.list(&["edges"], &[]).await
     }
 
+    /// Those of them with these labels. None: all.
+    pub async fn edges_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<EdgeView>, ClientError> {
+        self.list(&["edges"], labelled(selector).as_slice()).await
+    }
+
     /// An edge.
     pub async fn edge(&self, name: &EdgeName) -> Result<EdgeView, ClientError> {
         self.get(&["edges", name.as_str()]).await
@@ -256,6 +284,11 @@ impl ApiClient {
     /// Every workload.
     pub async fn workloads(&self) -> Result<Vec<WorkloadView>, ClientError> {
         self.list(&["workloads"], &[]).await
+    }
+
+    /// Those of them with these labels. None: all.
+    pub async fn workloads_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<WorkloadView>, ClientError> {
+        self.list(&["workloads"], labelled(selector).as_slice()).await
     }
 
     /// A workload.
@@ -483,4 +516,9 @@ impl ApiClient {
         });
         Ok(events.filter_map(|event| std::future::ready(event.transpose())))
     }
+}
+
+/// The part of a query that selects by labels.
+fn labelled(selector: Option<&LabelSelector>) -> Option<(&'static str, String)> {
+    selector.map(|selector| ("labelSelector", selector.to_string()))
 }

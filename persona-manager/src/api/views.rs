@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use persona_core::compose::Labels;
 use persona_core::health::Fence;
 use persona_core::ids::{EdgeName, Generation, GroupName, NodeName, SubjectId};
 use persona_core::lease::LeaseState;
@@ -67,7 +66,7 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
     let subject = SubjectId::Workload(record.node.clone(), record.report.name.clone());
     let assignment = assignment(snapshot, &subject, node, false);
     let report = record.report.clone();
-    let Labels { bound, claimed } = labels_of(snapshot, &subject);
+    let labels = labels_of(snapshot, &subject);
     WorkloadView {
         subject,
         node: record.node.clone(),
@@ -76,8 +75,8 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
         address: report.address,
         prefix6: report.prefix6,
         kind: report.kind,
-        labels: claimed.into_iter().chain(bound.clone()).collect(),
-        bound_labels: bound,
+        labels: labels.all(),
+        bound_labels: labels.bound,
         attached: report.attached,
         limits: node.and_then(|node| node.limits.iter().find(|it| it.workload == record.report.name)).cloned(),
         assignment,

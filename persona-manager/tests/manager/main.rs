@@ -29,6 +29,7 @@ mod revocation;
 mod rollouts;
 mod room;
 mod rotation;
+mod selection;
 mod shares;
 mod software;
 mod support;
