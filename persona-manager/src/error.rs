@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Forbidden,
     /// There is no such thing.
     NotFound,
+    /// There was, and it is kept no longer.
+    Gone,
     /// The path does not know the method.
     MethodNotAllowed,
     /// The body is larger than any may be.
@@ -74,6 +76,7 @@ impl Kind {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "The credentials are not valid"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
+            Self::Gone => (StatusCode::GONE, "gone", "This is kept no longer"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know the method")
             }

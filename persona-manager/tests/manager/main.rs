@@ -11,6 +11,7 @@ mod conditions;
 mod cuts;
 mod disk;
 mod encrypted;
+mod events;
 mod families;
 mod hostile;
 mod identity;

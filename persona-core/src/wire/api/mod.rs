@@ -58,7 +58,7 @@ pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, 
 pub use explanation::{Considered, ConsideredEdge, EdgeExplanation, EffectiveField, Explanation};
 pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, LabelsView, NodeView, Revoke, SetLabels};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
-pub use status::{EventView, Status};
+pub use status::{EventBookmark, EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};
 pub use web::{CSRF_HEADER, LogIn, NewWebLink, REASON_HEADER, WebLink, WebSessionView};
 pub use webhooks::{DeadLetterView, NewWebhook, Retried, RetryDeadLetters, WebhookSecret, WebhookView};
