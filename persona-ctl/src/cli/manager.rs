@@ -17,7 +17,7 @@ use super::manager_store::StoreCommand;
 use super::role::overlay;
 use crate::config::Place;
 use crate::logging::LogFormat;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Readiness, Supervisor};
 use crate::{config, logging, open_files, shutdown};
 
 /// Files that the manager may have open beside connections.
@@ -171,7 +171,7 @@ fn within_open_files(config: Config, limit: Option<u64>) -> Config {
 
 /// Tells the service manager that the manager's own loop turns.
 async fn watch_over(mut turns: watch::Receiver<Turn>, address: SocketAddr) {
-    let mut supervisor = Supervisor::from_environment();
+    let mut supervisor = Supervisor::from_environment(&Readiness::default());
     while turns.changed().await.is_ok() {
         let does =
             if turns.borrow_and_update().leads { "makes changes" } else { "answers, another manager makes changes" };

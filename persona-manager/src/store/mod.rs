@@ -43,7 +43,7 @@ pub(crate) use records::{
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;
 pub use transfer::{Migrated, migrate};
-pub(crate) use writer::{Brain, Desired, Pass, Store};
+pub(crate) use writer::{Brain, Desired, Failure, Pass, Store};
 
 use std::time::Duration;
 
