@@ -7,6 +7,7 @@ use persona_core::wire::agent::{ROOTS_HEADER, Register, Registered, Renew, Repor
 use persona_core::wire::api::Problem;
 use persona_core::wire::ask::{AgentAsk, Refused, Told};
 use persona_core::wire::desired::Frame;
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -66,6 +67,8 @@ pub enum LinkError {
         status: StatusCode,
         /// The reason it gave.
         detail: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
     },
     /// The stream broke, or holds something else than frames.
     #[error("watch stream broke: {0}")]
@@ -73,6 +76,16 @@ pub enum LinkError {
     /// The stream is given up for a new one that begins with the whole state.
     #[error("whole state is asked for anew")]
     Refresh,
+}
+
+impl LinkError {
+    /// How long a manager that said no wants to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// Speaks to a manager, as somebody or as nobody yet.
@@ -189,12 +202,14 @@ async fn checked(
     if status.is_success() {
         return Ok(answer);
     }
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|secs| secs.to_str().ok()?.parse().ok());
+    let retry_after = retry_after.map(Duration::from_secs);
     let text = answer.text().await.unwrap_or_default();
     let detail = serde_json::from_str::<Problem>(&text).map_or(text, |problem| problem.detail);
     if status == StatusCode::UNAUTHORIZED {
         return Err(LinkError::Unauthorized(detail));
     }
-    let error = LinkError::Refused { what, status, detail };
+    let error = LinkError::Refused { what, status, detail, retry_after };
     managers.judge(manager.number, &error);
     Err(error)
 }
