@@ -32,7 +32,7 @@ impl LeftOut {
     pub(super) fn add(&mut self, path: String, detail: String) {
         self.count += 1;
         if self.parts.len() < NAMED_COUNT_MAX {
-            let pointer = format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', ""));
+            let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
             self.parts.push(ProblemPart { path, pointer: Some(pointer), detail });
         }
     }

@@ -16,7 +16,7 @@ fn names(page: &Value) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_selected_by_labels_and_pages_go_on_where_they_ended() {
     let app = TestApp::new().await;
-    let tier = |number: u32| if number % 2 == 0 { json!({ "tier": "gold" }) } else { json!({ "team": "a" }) };
+    let tier = |number: u32| if number.is_multiple_of(2) { json!({ "tier": "gold" }) } else { json!({ "team": "a" }) };
     let personas = (0..6).map(|number| labelled(persona(&format!("p{number}"), "fra", &[]), tier(number)));
     let documents = personas.chain([
         labelled(pool("fra", "198.51.100.0/30"), json!({ "tier": "gold" })),
