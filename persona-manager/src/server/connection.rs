@@ -77,6 +77,7 @@ impl Server {
         let stream = tokio::select! {
             stream = handshake => stream??,
             () = place.taken() => anyhow::bail!("its place was given to another"),
+            () = self.stop.cancelled() => anyhow::bail!("the manager stops"),
         };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certificate = certificates.first().and_then(|certificate| AgentCertificate::read(certificate));
