@@ -154,8 +154,43 @@ fn collect_leaves(path: &str, value: &Value, found: &mut dyn FnMut(&str, &Value)
     }
 }
 
+/// The labels of a subject, by whose word they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// What the manager holds true of it: of join tokens, or bound by people.
+    pub bound: BTreeMap<String, String>,
+    /// What its node says of it.
+    pub claimed: BTreeMap<String, String>,
+}
+
+impl Labels {
+    /// All of them, what is bound above what is claimed.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        self.claimed.iter().chain(&self.bound).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Whether it has a label by anybody's word. What is bound stands above what is claimed.
+    fn says(&self, (key, value): (&String, &String)) -> bool {
+        self.bound.get(key).or_else(|| self.claimed.get(key)) == Some(value)
+    }
+}
+
+/// Labels that would have to be bound for a selector to be for this subject, which claims them already. None: it is for the
+/// subject as it is, or would not be even then.
+pub fn unbound_labels<'a>(
+    selector: &'a Selector,
+    subject: &SubjectId,
+    labels: &Labels,
+) -> Option<Vec<(&'a String, &'a String)>> {
+    let is_unbound = |(key, value): &(&String, &String)| labels.bound.get(*key) != Some(*value);
+    let unbound: Vec<_> = selector.labels.iter().filter(is_unbound).collect();
+    let are_claimed = unbound.iter().all(|(key, value)| labels.claimed.get(*key) == Some(*value));
+    let rest = Selector { labels: BTreeMap::new(), ..selector.clone() };
+    (!unbound.is_empty() && are_claimed && selector_matches(&rest, subject, labels)).then_some(unbound)
+}
+
 /// Whether a binding's selector is for this subject.
-pub fn selector_matches(selector: &Selector, subject: &SubjectId, labels: &BTreeMap<String, String>) -> bool {
+pub fn selector_matches(selector: &Selector, subject: &SubjectId, labels: &Labels) -> bool {
     let kind_matches = match subject {
         SubjectId::Node(_) => selector.kind == SelectorKind::Node,
         SubjectId::Workload(..) => selector.kind == SelectorKind::Workload,
@@ -163,7 +198,8 @@ pub fn selector_matches(selector: &Selector, subject: &SubjectId, labels: &BTree
     let id = subject.to_string();
     kind_matches
         && (selector.names.is_empty() || selector.names.iter().any(|glob| glob_matches(glob.as_bytes(), id.as_bytes())))
-        && selector.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && selector.labels.iter().all(|(key, value)| labels.bound.get(key) == Some(value))
+        && selector.claimed_labels.iter().all(|label| labels.says(label))
 }
 
 /// `*` is any run and `?` any one of the characters but `/`.
@@ -233,7 +269,7 @@ mod tests {
     #[test]
     fn selectors_match_by_kind_name_and_label() {
         let web: SubjectId = "workload/n1/web".parse().unwrap();
-        let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+        let labels = Labels { bound: texts(&[("tier", "gold")]), claimed: BTreeMap::new() };
         let cases = [
             (SelectorKind::Workload, vec![], vec![], true),
             (SelectorKind::Node, vec![], vec![], false),
@@ -245,9 +281,39 @@ mod tests {
         ];
         for (kind, names, wanted, expected) in cases {
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-            let wanted = wanted.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            let selector = Selector { kind, names, labels: wanted };
+            let selector = Selector { kind, names, labels: texts(&wanted), claimed_labels: BTreeMap::new() };
             assert_eq!(selector_matches(&selector, &web, &labels), expected, "{selector:?}");
+        }
+    }
+
+    fn texts(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+        labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_a_node_says_counts_only_where_a_selector_asks_for_its_word() {
+        let web: SubjectId = "workload/n1/web".parse().unwrap();
+        let labels =
+            Labels { bound: texts(&[("tier", "silver")]), claimed: texts(&[("tier", "gold"), ("role", "proxy")]) };
+        for (bound, claimed, expected, unbound) in [
+            (vec![("tier", "silver")], vec![], true, None),
+            (vec![("tier", "gold")], vec![], false, Some(vec!["tier"])),
+            (vec![("role", "proxy")], vec![], false, Some(vec!["role"])),
+            (vec![("role", "cache")], vec![], false, None),
+            (vec![], vec![("role", "proxy")], true, None),
+            (vec![], vec![("tier", "silver")], true, None),
+            (vec![], vec![("tier", "gold")], false, None),
+            (vec![("tier", "silver")], vec![("role", "proxy")], true, None),
+            (vec![("tier", "silver"), ("role", "proxy")], vec![], false, Some(vec!["role"])),
+            (vec![("role", "proxy")], vec![("zone", "a")], false, None),
+        ] {
+            let (labels_wanted, claimed_labels) = (texts(&bound), texts(&claimed));
+            let kind = SelectorKind::Workload;
+            let selector = Selector { kind, names: Vec::new(), labels: labels_wanted, claimed_labels };
+            assert_eq!(selector_matches(&selector, &web, &labels), expected, "{selector:?}");
+            let keys = unbound_labels(&selector, &web, &labels);
+            let keys = keys.map(|labels| labels.into_iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>());
+            assert_eq!(keys, unbound, "{selector:?}");
         }
     }
 }

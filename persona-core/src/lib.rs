@@ -19,6 +19,7 @@ pub mod geofeed;
 pub mod health;
 pub mod hex;
 pub mod ids;
+pub mod label_selector;
 pub mod lease;
 pub mod limit;
 pub mod liveness;

@@ -1,7 +1,7 @@
 //! How many files this process may have open: as many as it is permitted at all.
 //!
-//! An agent keeps a dozen files of each workload's control groups open. The usual limit of 1,024 is there for programs that
-//! use select(2), which nothing here does.
+//! An agent keeps a dozen files of each workload's control groups open, a manager one for each connection. The usual limit of
+//! 1,024 is there for programs that use select(2), which nothing here does.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -147,6 +147,17 @@ fn a_day_at_the_command_line() {
         let applied = ctl.text(&format!("persona apply -f {file}")).await;
         assert_eq!(applied.matches("created").count(), 5, "{applied}");
         assert!(ctl.text(&format!("persona diff -f {file}")).await.matches("say the same").count() == 5);
+        for (line, code, told) in [
+            ("persona diff frankfurt@1 frankfurt", 0, "say the same"),
+            ("persona diff frankfurt@1 tokyo@1", 1, "spec.network.mtu"),
+            ("persona diff nobody@1", 3, ""),
+            ("persona diff frankfurt@1 --manager http://127.0.0.1:1", 2, ""),
+        ] {
+            let output = ctl.run(line).await;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), said.is_empty()), (Some(code), code < 2), "{line}: {said}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains(told), "{line}");
+        }
         for (role, name, group) in
             [(Role::Edge, "fra1", Some("frankfurt")), (Role::Edge, "tyo1", Some("tokyo")), (Role::Node, "n1", None)]
         {

@@ -42,6 +42,8 @@ pub struct Config {
     /// How many requests per second one identity may send, and ten times as many at once; those who do not say who they
     /// are get a fifth of it per address.
     pub rate_limit_per_sec: NonZeroU32,
+    /// How many connections from the network there may be; a quarter of them is kept for client certificates.
+    pub connections_max: NonZeroU32,
     /// Whether it may listen on a public address in plain HTTP.
     pub allow_public: bool,
     /// Whether anybody may read where egress addresses are: the geofeed, RFC 8805, at `/v1/geofeed`.
@@ -77,6 +79,7 @@ impl Default for Config {
             certificate_lifetime_ms: 24 * 3_600_000,
             certificate_grace_ms: 7 * 24 * 3_600_000,
             rate_limit_per_sec: const { NonZeroU32::new(100).unwrap() },
+            connections_max: const { NonZeroU32::new(32_768).unwrap() },
             allow_public: false,
             publish_geofeed: false,
             report_interval_ms: 1_000,

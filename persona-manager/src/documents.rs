@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use persona_core::activate::RuleSet;
 use persona_core::capacity::Severity;
 use persona_core::document::{Document, Kind, PoolDocument};
+use persona_core::label_selector::LabelSelector;
 use persona_core::wire::api::{Applied, AppliedDocument, ProblemPart};
 use serde_json::json;
 
 use crate::error::{Kind as RefusalKind, Refusal};
 use crate::rollouts;
 use crate::store::{DocumentRecord, Draft, Snapshot, VersionRecord};
+use crate::tasks::assignment::Assigner;
 use crate::tasks::reports::Reports;
 use crate::tasks::room::findings;
 use crate::tasks::wear::personas_of;
@@ -70,6 +72,53 @@ pub(crate) fn apply(
     }
 }
 
+/// What a call deletes beside what it stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pruning {
+    /// Documents with these labels that are not among those of the call.
+    pub selector: LabelSelector,
+    /// How many the author has seen that these are. None: only say how many.
+    pub count: Option<usize>,
+}
+
+/// Deletes what has the labels and is not among `kept`: what names others first, so that nothing is in use when its turn comes.
+pub(crate) fn prune(
+    draft: &mut Draft,
+    assigner: &Assigner,
+    kept: &[Document],
+    pruning: &Pruning,
+) -> Result<Vec<AppliedDocument>, Refusal> {
+    let is_kept = |kind, name: &str| kept.iter().any(|document| (document.kind(), document.name()) == (kind, name));
+    let order = [Kind::Binding, Kind::Persona, Kind::EgressPool];
+    let selected = order.into_iter().flat_map(|kind| {
+        let live = draft.state().latest(kind).filter(|version| pruning.selector.matches(&version.labels()));
+        let gone = live.filter(move |version| !is_kept(kind, &version.name));
+        gone.map(move |version| (kind, version.name.clone(), version.version)).collect::<Vec<_>>()
+    });
+    let selected: Vec<(Kind, String, u32)> = selected.collect();
+    if pruning.count.is_some_and(|count| count != selected.len()) {
+        let names: Vec<String> = selected.iter().map(|(kind, name, _)| format!("{kind} {name}")).collect();
+        let detail = format!(
+            "{} documents would be deleted and not {}: {}; look at them with dryRun first",
+            selected.len(),
+            pruning.count.unwrap_or_default(),
+            names.join(", ")
+        );
+        return Err(Refusal::conflict(detail));
+    }
+    let mut results = Vec::new();
+    for (kind, name, version) in selected {
+        if kind != Kind::Binding {
+            // Who wore something by what is gone wears it no more.
+            assigner.dress(draft);
+        }
+        delete(draft, kind, &name, &Expected::Any)?;
+        let (outcome, resource_version, warnings) = ("deleted".to_owned(), String::new(), Vec::new());
+        results.push(AppliedDocument { kind: kind.to_string(), name, outcome, version, resource_version, warnings });
+    }
+    Ok(results)
+}
+
 /// There is no room for what was asked for.
 pub(crate) fn no_room(detail: String, parts: Vec<ProblemPart>) -> Refusal {
     Refusal::new(RefusalKind::NoRoom, detail).with_parts(parts)
@@ -116,7 +165,9 @@ pub(crate) fn delete(draft: &mut Draft, kind: Kind, name: &str, expected: &Expec
     }
     draft.put(DocumentRecord { deleted: true, ..record.clone() });
     let message = format!("{kind} {name} was deleted at version {}", record.latest);
-    draft.event("document.deleted", about(kind, name), draft.actor(), message, json!({ "version": record.latest }));
+    let before = draft.state().version(kind, name, record.latest).map(|version| version.digest.clone());
+    let details = json!({ "version": record.latest, "before": before, "after": null });
+    draft.event("document.deleted", about(kind, name), draft.actor(), message, details);
     Ok(())
 }
 
@@ -150,7 +201,8 @@ fn store(draft: &mut Draft, document: &Document) -> Result<AppliedDocument, Refu
         version = before.as_ref().map_or(0, |record| record.latest.max(record.given)) + 1;
         let vni = vni_of(draft, kind, before.as_deref())?;
         let message = format!("{kind} {name} version {version} was {outcome}");
-        let details = json!({ "version": version, "digest": digest });
+        let old = current.as_ref().map(|current| &current.digest);
+        let details = json!({ "version": version, "digest": digest, "before": old, "after": digest });
         draft.event(&format!("document.{outcome}"), about(kind, &name), draft.actor(), message, details);
         let in_force = before.as_ref().map(|record| record.latest).filter(|latest| *latest > 0);
         draft.put(DocumentRecord {

@@ -30,8 +30,14 @@ pub(crate) enum Kind {
     Forbidden,
     /// There is no such thing.
     NotFound,
+    /// There was, and it is kept no longer.
+    Gone,
     /// The path does not know the method.
     MethodNotAllowed,
+    /// The body is larger than any may be.
+    TooLarge,
+    /// The body did not come in time.
+    TooSlow,
     /// Too many requests come from there.
     TooMany,
     /// It reaches more of the fleet than changes may within an hour.
@@ -52,6 +58,8 @@ pub(crate) enum Kind {
     NoPersonaFits,
     /// The manager has too much to do or stops.
     Busy,
+    /// It took longer than a request may.
+    TimedOut,
     /// The store cannot be written to.
     StoreUnavailable,
     /// The store has no room left.
@@ -68,9 +76,12 @@ impl Kind {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "The credentials are not valid"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
+            Self::Gone => (StatusCode::GONE, "gone", "This is kept no longer"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know the method")
             }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow", "The body did not come in time"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests come from you"),
             Self::ReachExceeded => {
                 (StatusCode::TOO_MANY_REQUESTS, "reach-exceeded", "This reaches too much of the fleet")
@@ -89,6 +100,7 @@ impl Kind {
             Self::NoRoom => (StatusCode::CONFLICT, "no-room", "There is no room for this"),
             Self::NoPersonaFits => (StatusCode::CONFLICT, "no-persona-fits", "No persona can be worn"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The manager cannot do this now"),
+            Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed-out", "This took too long"),
             Self::StoreUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store takes no changes now")
             }

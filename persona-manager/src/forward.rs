@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -18,6 +18,7 @@ use persona_core::ids::Generation;
 
 use crate::access::Peer;
 use crate::authority::{MANAGER_LIFETIME_MS, client_config};
+use crate::body::whole;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
@@ -153,8 +154,7 @@ impl Forwarder {
         let told =
             told.ok_or_else(|| Refusal::internal(anyhow::anyhow!("it cannot be told whom a request comes from")))?;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let body = to_bytes(body, BODY_LENGTH_MAX).await;
-        let body = body.map_err(|error| Refusal::invalid(format!("the body cannot be read: {error}")))?;
+        let body = whole(body, BODY_LENGTH_MAX).await?;
         let is_question = parts.method == Method::GET;
         let mut headers = end_to_end(&parts.headers);
         pass_trace_on(&mut headers);

@@ -16,6 +16,7 @@ mod activation;
 mod api;
 mod auth;
 mod authority;
+mod body;
 mod clock;
 mod config;
 mod context;
@@ -164,7 +165,9 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let webhooks = tokio::spawn(webhooks::run(context.clone()));
     let router = forward::around(api::router(context.clone()), context.clone());
     let router = requests::around(router, context.metrics.clone());
-    let server = tokio::spawn(server::serve(listeners, router, context.store.watch(), stop));
+    let (connections_max, metrics) = (context.config.connections_max, context.metrics.clone());
+    let server = server::serve(listeners, connections_max, router, context.store.watch(), metrics, stop);
+    let server = tokio::spawn(server);
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
     Ok(Handle {
         address,

@@ -92,9 +92,20 @@ struct HeldParts {
 /// So long nothing must have moved before somebody counts as quiet, milliseconds: two reports may come close together.
 const QUIET_MS: u64 = 3_000;
 
+/// Parts of reports that were left out are told at most this often of one agent, milliseconds.
+const LEFT_OUT_INTERVAL_MS: u64 = 60_000;
+
+/// What was left out of an agent's reports since that was last told, and when it was.
+struct LeftOutSince {
+    told: u64,
+    count: usize,
+}
+
 /// What all agents last reported.
 pub(crate) struct Live {
     agents: Mutex<BTreeMap<AgentId, Arc<AgentLive>>>,
+    /// Who reported what is not its own.
+    left_out: Mutex<BTreeMap<AgentId, LeftOutSince>>,
     /// When agents registered since this manager started: nobody was silent before that either.
     registered: Mutex<BTreeMap<AgentId, u64>>,
     /// Parts of what agents hold, until the last part comes.
@@ -131,11 +142,12 @@ impl Live {
     /// Nothing is reported yet.
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
-        let (agents, registered, holdings, activations) = Default::default();
+        let (agents, left_out, registered, holdings, activations) = Default::default();
         let (planning, usage, rollouts, asked, steps) = Default::default();
         let (wake, webhook_troubles) = (Notify::new(), Troubles::default());
         Self {
             agents,
+            left_out,
             registered,
             holdings,
             activations,
@@ -210,6 +222,27 @@ impl Live {
     /// Forgets agents that were deleted.
     pub(crate) fn forget_agents(&self, is_registered: impl Fn(&AgentId) -> bool) {
         self.agents().retain(|id, _| is_registered(id));
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_registered(id));
+    }
+
+    /// Counts parts of a report that were left out. Some: they are to be told now, and how many they are since the last time.
+    pub(crate) fn note_left_out(&self, id: &AgentId, count: usize) -> Option<usize> {
+        if count == 0 {
+            return None;
+        }
+        let now = self.clock.monotonic_ms();
+        let mut all = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(id) {
+            Some(since) if now.saturating_sub(since.told) < LEFT_OUT_INTERVAL_MS => {
+                since.count += count;
+                None
+            }
+            known => {
+                let before = known.map_or(0, |since| since.count);
+                all.insert(id.clone(), LeftOutSince { told: now, count: 0 });
+                Some(before + count)
+            }
+        }
     }
 
     /// Forgets what was said of leases that are over.

@@ -21,15 +21,32 @@ pub(crate) struct Metrics {
     requests: Family<Labels, Counter>,
     answers: Family<Labels, Histogram, fn() -> Histogram>,
     watches: Family<Labels, Gauge>,
+    connections: Family<Labels, Gauge>,
+    turned_away: Counter,
+}
+
+/// Whose a connection is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose {
+    /// That of somebody on the network without a client certificate.
+    Stranger,
+    /// That of a node, an edge or another manager.
+    Member,
+    /// That of somebody on the manager's host.
+    Local,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let answers = Family::new_with_constructor((|| Histogram::new(ANSWER_SECONDS)) as fn() -> Histogram);
-        let metrics = Self { requests: Family::default(), answers, watches: Family::default() };
+        let (requests, watches, connections, turned_away) = Default::default();
+        let metrics = Self { requests, answers, watches, connections, turned_away };
         // No stream is a number too.
         for role in [Role::Node, Role::Edge] {
             drop(metrics.watching(role));
+        }
+        for whose in [Whose::Stranger, Whose::Member, Whose::Local] {
+            drop(metrics.connected(whose));
         }
         metrics
     }
@@ -52,15 +69,36 @@ impl Metrics {
         Watching(gauge)
     }
 
+    /// Counts a connection for as long as what it returns is there.
+    pub(crate) fn connected(&self, whose: Whose) -> Watching {
+        let whose = match whose {
+            Whose::Stranger => "stranger",
+            Whose::Member => "member",
+            Whose::Local => "local",
+        };
+        let gauge = self.connections.get_or_create(&vec![("whose", whose.to_owned())]).clone();
+        gauge.inc();
+        Watching(gauge)
+    }
+
+    /// Counts a connection for which there was no place.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
     /// Shows it all.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("http_requests", "Requests answered, by method, route and status", self.requests.clone());
         registry.register("http_request_seconds", "Time until a request was answered, by route", self.answers.clone());
         registry.register("watches", "Nodes and edges that follow their desired state here", self.watches.clone());
+        let help = "Connections, by whose they are: with a client certificate, without, from the manager's own host";
+        registry.register("connections", help, self.connections.clone());
+        let help = "Connections that were closed at once because there was no place for them";
+        registry.register("connections_turned_away", help, self.turned_away.clone());
     }
 }
 
-/// A stream that is counted.
+/// A stream or a connection that is counted.
 pub(crate) struct Watching(Gauge);
 
 impl Drop for Watching {

@@ -89,9 +89,12 @@ pub struct Selector {
     /// Subjects such as `workload/n1/web`; `*` and `?` stand for any characters but `/`. Empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// Labels that it must have. Empty: any.
+    /// Labels that must be bound to it, by a join token or by people. Empty: any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Labels that it must have by its node's own word, or bound: for what is no privilege. Empty: any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claimed_labels: BTreeMap<String, String>,
 }
 
 /// What kind of subject a selector is for.

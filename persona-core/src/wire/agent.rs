@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::desired::Item;
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
 use crate::units::Cidr;
+use crate::wire::api::ProblemPart;
 use crate::wire::conditions::Conditions;
 use crate::wire::limits::LimitReport;
 use crate::wire::signals::SampleBatch;
@@ -169,6 +170,15 @@ pub struct Report {
     /// The answer to [`Frame::Recall`](super::desired::Frame::Recall), one part with each report.
     #[serde(default)]
     pub holdings: Option<Holdings>,
+}
+
+/// The answer to a [`Report`] of which parts were left out, because they are not the sender's to say.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ReportTaken {
+    /// The first of them, each with the reason. The rest was taken in.
+    pub left_out: Vec<ProblemPart>,
 }
 
 /// Items that one part of [`Holdings`] may carry.

@@ -19,4 +19,5 @@ pub mod rollouts;
 pub mod signals;
 pub mod software;
 mod space;
+pub mod told;
 pub mod tunnel;

@@ -39,7 +39,7 @@ use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
 use crate::signals::{Measured, Meter};
 use crate::software;
-use crate::supervisor::{self, Supervisor};
+use crate::supervisor::{self, Readiness, Supervisor};
 
 /// A pass runs at least this often, for what no notice tells: counters, drained leases, drift.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,8 +56,9 @@ const VERDICT_COUNT_MAX: usize = 1_024;
 pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result<()> {
     host::require_node(&config.bpffs)?;
     open_files::raise_limit();
-    let mut agent = Agent::start(config, &stop).await?;
-    let mut supervisor = Supervisor::from_environment();
+    let readiness = Readiness::default();
+    let mut agent = Agent::start(config, &readiness, &stop).await?;
+    let mut supervisor = Supervisor::from_environment(&readiness);
     let mut interval = tokio::time::interval(PASS_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -116,7 +117,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(config: AgentConfig, stop: &CancellationToken) -> anyhow::Result<Self> {
+    async fn start(config: AgentConfig, readiness: &Readiness, stop: &CancellationToken) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let changed = Arc::new(Notify::new());
         netlink::watch(Arc::clone(&changed), Notices::Routes)?;
@@ -132,7 +133,7 @@ impl Agent {
         let dataplane = Arc::new(Mutex::new(dataplane));
         let (sender, verdicts) = mpsc::channel(VERDICT_COUNT_MAX);
         let prober = start_prober(&observed, liveness, sender).context("prober cannot be started")?;
-        let telling = Telling::start(&config.file, &config.bpffs, stop).await?;
+        let telling = Telling::start(&config.file, &config.bpffs, readiness, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let (limits, software) = (start_limits(&config, stop), start_software(&config, stop));
         let meter = start_meter(&config, link.reporter(), stop);

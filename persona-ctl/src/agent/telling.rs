@@ -12,6 +12,7 @@ use super::config::AgentFile;
 use crate::flow_export::Exporter;
 use crate::host;
 use crate::metrics::{self, LinkSample, Snapshot};
+use crate::supervisor::Readiness;
 
 /// The listeners that were asked for.
 pub(super) struct Telling {
@@ -22,8 +23,13 @@ pub(super) struct Telling {
 
 impl Telling {
     /// Starts what the configuration asks for.
-    pub(super) async fn start(file: &AgentFile, bpffs: &Path, stop: &CancellationToken) -> anyhow::Result<Self> {
-        let snapshots = metrics::start(file.metrics, stop).await?;
+    pub(super) async fn start(
+        file: &AgentFile,
+        bpffs: &Path,
+        readiness: &Readiness,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let snapshots = metrics::start(file.metrics, readiness, stop).await?;
         let exporter = match &file.flow_export {
             Some(export) => Some(Exporter::start(bpffs, export.collector, export.domain)?),
             None => None,

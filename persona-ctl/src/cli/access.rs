@@ -36,13 +36,16 @@ pub(super) struct AccessArgs {
     /// keeps it. `persona-ctl reach show` has the limit.
     #[arg(long, global = true, value_name = "REASON")]
     override_reach: Option<String>,
+    /// Why something is changed, for commands that change something.
+    #[arg(skip)]
+    pub reason: Option<String>,
 }
 
 impl AccessArgs {
     /// Finds out all of it.
     pub(super) fn resolve(self) -> anyhow::Result<Access> {
-        let override_reach = self.override_reach.clone();
-        Ok(Access { override_reach, ..self.of_whom()? })
+        let (override_reach, reason) = (self.override_reach.clone(), self.reason.clone());
+        Ok(Access { override_reach, reason, ..self.of_whom()? })
     }
 
     fn of_whom(self) -> anyhow::Result<Access> {
@@ -139,6 +142,7 @@ mod tests {
             token_file: Some(file.clone()),
             ca_file: None,
             override_reach: None,
+            reason: None,
         };
         let access = args(None).resolve().unwrap();
         assert_eq!((access.manager.as_str(), access.token.as_deref()), ("https://m1:1,https://m2:1", Some("1f.aabb")));

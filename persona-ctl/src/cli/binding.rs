@@ -6,6 +6,7 @@ use persona_core::wire::api::DocumentView;
 use serde_json::Value;
 
 use super::Session;
+use super::labels::SelectArgs;
 use super::persona::as_yaml;
 use super::print::{ago, listed, now_ms, show_done, table_of};
 
@@ -13,7 +14,7 @@ use super::print::{ago, listed, now_ms, show_done, table_of};
 #[derive(Debug, Subcommand)]
 pub(super) enum BindingCommand {
     /// List bindings.
-    List,
+    List(SelectArgs),
     /// Show a binding.
     Get {
         /// The binding.
@@ -29,7 +30,10 @@ pub(super) enum BindingCommand {
 impl BindingCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.bindings().await?, |bindings| list(bindings)),
+            Self::List(args) => {
+                let all = session.client.bindings_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |bindings| list(bindings))
+            }
             Self::Get { name } => {
                 let view = session.client.binding(name.as_str()).await?;
                 session.output.show(&view, |view| as_yaml(&view.document))
@@ -66,6 +70,8 @@ fn selector_of(selector: &Value) -> String {
     let names = selector["names"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
     let labels = selector["labels"].as_object().into_iter().flatten();
     let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-    let parts: Vec<String> = names.chain(labels).collect();
+    let claimed = selector["claimedLabels"].as_object().into_iter().flatten();
+    let claimed = claimed.map(|(key, value)| format!("claimed {key}={}", value.as_str().unwrap_or_default()));
+    let parts: Vec<String> = names.chain(labels).chain(claimed).collect();
     if parts.is_empty() { format!("every {kind}") } else { format!("{kind}s {}", parts.join(" ")) }
 }

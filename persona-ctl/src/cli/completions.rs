@@ -1,6 +1,6 @@
 //! `persona-ctl completions`: a script that completes commands and options.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
 use super::Cli;
@@ -16,7 +16,7 @@ pub(super) struct CompletionsArgs {
 impl CompletionsArgs {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "persona-ctl", &mut script);
+        clap_complete::generate(self.shell, &mut Cli::described(), "persona-ctl", &mut script);
         super::print::print_text(&String::from_utf8(script)?)
     }
 }

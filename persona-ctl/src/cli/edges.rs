@@ -6,6 +6,7 @@ use persona_core::ids::EdgeName;
 use persona_core::wire::api::{EdgeProbe, EdgeView};
 
 use super::Session;
+use super::labels::{self, LabelArgs, SelectArgs};
 use super::node::{counters_text, micros, tunnel_text};
 use super::print::{ago, bit_rate, bytes, generation_cell, listed, now_ms, share, show_done, state_cell, table_of};
 use super::removal::{DeleteArgs, DrainArgs};
@@ -15,7 +16,7 @@ use super::wait;
 #[derive(Debug, Subcommand)]
 pub(super) enum EdgeCommand {
     /// List edges.
-    List,
+    List(SelectArgs),
     /// Show an edge: who hears it how well, what it owns, and what its data plane counted.
     Get {
         /// The edge.
@@ -52,6 +53,13 @@ pub(super) enum EdgeCommand {
         #[arg(value_parser = value_parser!(u16).range(1..=1_000))]
         weight: u16,
     },
+    /// Bind labels to an edge, or show by whose word it has which.
+    Label {
+        /// The edge.
+        name: EdgeName,
+        #[command(flatten)]
+        args: LabelArgs,
+    },
     /// Revoke the key of an edge: it is out at once and takes nobody new. Delete it to take back what it holds.
     Revoke {
         /// The edge.
@@ -72,7 +80,10 @@ pub(super) enum EdgeCommand {
 impl EdgeCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.edges().await?, |edges| list(edges)),
+            Self::List(args) => {
+                let all = session.client.edges_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |edges| list(edges))
+            }
             Self::Get { name } => session.output.show(&session.client.edge(&name).await?, tell),
             Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
             Self::Undrain { name } => session.output.show(&session.client.drain_edge(&name, false).await?, show_one),
@@ -85,6 +96,7 @@ impl EdgeCommand {
             Self::Weight { name, weight } => {
                 session.output.show(&session.client.set_edge_weight(&name, weight).await?, show_one)
             }
+            Self::Label { name, args } => args.run(session, &format!("edge/{name}")).await,
             Self::Revoke { name, reason } => {
                 session.client.revoke_edge(&name, &reason).await?;
                 show_done(session.output, "edge", &name, "revoked")
@@ -176,7 +188,7 @@ fn list(edges: &[EdgeView]) -> String {
 }
 
 fn tell(edge: &EdgeView) -> String {
-    let labels = listed(edge.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    let labels = labels::line(&edge.labels, &edge.bound_labels);
     let announced = edge.announced.as_ref().map(|ranges| format!("\nroutes lead to it for: {}", listed(ranges)));
     let rejected = edge.rejected.as_ref().map(|no| format!("\nrejected {}: {}", no.generation, no.reason));
     let maintenance = edge.maintenance.as_ref().map(|it| {

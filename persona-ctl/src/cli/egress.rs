@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Session;
 use super::documents::{RefusedDocuments, read_files};
+use super::labels::SelectArgs;
 use super::persona::as_yaml;
 use super::persona_file::apply;
 use super::print::{listed, show_done, table_of};
@@ -23,7 +24,7 @@ pub(super) enum EgressCommand {
     /// Store an egress pool, from a file or from options.
     Add(AddArgs),
     /// List egress pools and how full they are.
-    List,
+    List(SelectArgs),
     /// Show an egress pool.
     Get {
         /// The pool.
@@ -86,10 +87,13 @@ impl EgressCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
             Self::Add(args) => {
-                let how = Applying { dry_run: args.dry_run, force_conflicts: false };
+                let how = Applying { dry_run: args.dry_run, ..Applying::default() };
                 apply(session, &args.documents()?, how).await
             }
-            Self::List => session.output.show(&session.client.egress_pools().await?, |pools| list(pools)),
+            Self::List(args) => {
+                let all = session.client.egress_pools_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |pools| list(pools))
+            }
             Self::Get { name } => {
                 let view = session.client.egress_pool(name.as_str()).await?;
                 let table =

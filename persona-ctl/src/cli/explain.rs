@@ -60,7 +60,7 @@ pub(super) fn tell(explanation: &Explanation) -> String {
         [Some(lease), tell_preference(explanation).map(str::to_owned)].into_iter().flatten().collect::<Vec<_>>();
     let lease = lease.join("\n");
     let considered: Vec<String> = explanation.considered.iter().map(tell_considered).collect();
-    let considered = if considered.is_empty() { "no persona was considered".to_owned() } else { considered.join("\n") };
+    let considered = if considered.is_empty() { nothing_considered(explanation) } else { considered.join("\n") };
     let fields = explanation.effective.iter().map(|field| {
         let value = field.value.as_str().map_or_else(|| field.value.to_string(), str::to_owned);
         [field.path.clone(), value, field.persona.clone(), field.layer.clone()]
@@ -114,6 +114,15 @@ fn tell_lease(lease: &LeaseView) -> String {
 }
 
 /// One persona: chosen or not, its score by terms, why it was refused, and what would change that.
+/// Why there was nothing to consider.
+fn nothing_considered(explanation: &Explanation) -> String {
+    match &explanation.nearest {
+        Some(nearest) => format!("no persona was considered, for no binding selects it: {nearest}"),
+        None if explanation.bindings.is_empty() => "no persona was considered, for no binding selects it".to_owned(),
+        None => "no persona was considered".to_owned(),
+    }
+}
+
 fn tell_considered(persona: &Considered) -> String {
     let verdict = match (persona.chosen, persona.refusals.is_empty()) {
         (true, _) => "chosen",

@@ -1,6 +1,7 @@
 //! `persona-ctl manager`: the central server.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -16,8 +17,11 @@ use super::manager_store::StoreCommand;
 use super::role::overlay;
 use crate::config::Place;
 use crate::logging::LogFormat;
-use crate::supervisor::Supervisor;
-use crate::{config, logging, shutdown};
+use crate::supervisor::{Readiness, Supervisor};
+use crate::{config, logging, open_files, shutdown};
+
+/// Files that the manager may have open beside connections.
+const OWN_FILE_COUNT: u64 = 256;
 
 /// Arguments of `manager`.
 #[derive(Debug, Args)]
@@ -140,6 +144,7 @@ impl Configured for ManagerFlags {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     config.check(config.listen)?;
+    let config = within_open_files(config, open_files::raise_limit());
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let stop = shutdown::on_signal().context("signals cannot be caught")?;
@@ -149,9 +154,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     watching.await.context("whoever tells the service manager failed")
 }
 
+/// No more connections than files may be open, with some for the store and what the manager asks others.
+fn within_open_files(config: Config, limit: Option<u64>) -> Config {
+    let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(OWN_FILE_COUNT.min(limit / 2)));
+    let room = u32::try_from(room).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+    let connections_max = config.connections_max.min(room);
+    tracing::info!(open_files.limit = limit, connections.max = connections_max, "as many connections are served");
+    if connections_max < config.connections_max {
+        tracing::warn!(
+            connections.wanted = config.connections_max,
+            "connections_max is more than files may be open: raise LimitNOFILE"
+        );
+    }
+    Config { connections_max, ..config }
+}
+
 /// Tells the service manager that the manager's own loop turns.
 async fn watch_over(mut turns: watch::Receiver<Turn>, address: SocketAddr) {
-    let mut supervisor = Supervisor::from_environment();
+    let mut supervisor = Supervisor::from_environment(&Readiness::default());
     while turns.changed().await.is_ok() {
         let does =
             if turns.borrow_and_update().leads { "makes changes" } else { "answers, another manager makes changes" };
@@ -175,6 +195,20 @@ mod tests {
             insecure_http: false,
             allow_public: false,
             log_format: LogFormat::Text,
+        }
+    }
+
+    #[test]
+    fn connections_fit_into_the_files_that_may_be_open() {
+        for (wanted, limit, expected) in [
+            (32_768, None, 32_768),
+            (32_768, Some(65_536), 32_768),
+            (32_768, Some(20_000), 19_744),
+            (32_768, Some(100), 50),
+            (100, Some(1_024), 100),
+        ] {
+            let config = Config { connections_max: NonZeroU32::new(wanted).unwrap(), ..Config::default() };
+            assert_eq!(within_open_files(config, limit).connections_max.get(), expected, "{wanted} of {limit:?}");
         }
     }
 

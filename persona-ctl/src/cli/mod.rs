@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each with its arguments and a `run`.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 refused by the manager or by validation. Those of `persona diff` are
+//! as kubectl's: 0 nothing differs, 1 something does, above 1 it could not be compared.
 
 mod access;
 mod access_tokens;
@@ -24,6 +25,7 @@ mod explain_packet;
 mod forecast;
 mod gateway;
 mod guard;
+mod labels;
 mod lease;
 mod login;
 mod manager;
@@ -35,6 +37,7 @@ mod persona_file;
 mod plan;
 mod print;
 mod reach;
+mod reason;
 mod removal;
 mod replay;
 mod request;
@@ -57,7 +60,7 @@ mod workload;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::agent::LocalError;
 use crate::client::{ApiClient, ClientError};
@@ -66,10 +69,16 @@ use access::AccessArgs;
 use activation::RefusedCriterion;
 use audit::BrokenChain;
 use documents::RefusedDocuments;
+use persona::PersonaCommand;
+use persona_file::Differing;
 use simulate::RefusedFleet;
 
 /// The exit code of what the manager or validation refuses.
 const EXIT_REFUSED: u8 = 3;
+
+/// The exit codes of a comparison that found differences, and of one that failed.
+const EXIT_DIFFERS: u8 = 1;
+const EXIT_NOT_COMPARED: u8 = 2;
 
 /// Personas: how machines appear on the network, what they may use, what is made ready for them.
 #[derive(Debug, Parser)]
@@ -115,7 +124,7 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Personas: store, look, compare, take back.
     #[command(subcommand)]
-    Persona(persona::PersonaCommand),
+    Persona(PersonaCommand),
     /// Bindings: which subjects may wear which personas.
     #[command(subcommand)]
     Binding(binding::BindingCommand),
@@ -210,14 +219,33 @@ struct Session {
 }
 
 impl Cli {
+    /// Reads the command line of this process; a wrong one ends it with what would be right.
+    pub fn from_arguments() -> Self {
+        let matches = Self::described().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.access.reason = reason::reason_in(&matches);
+        cli
+    }
+
+    /// All commands with their arguments.
+    fn described() -> clap::Command {
+        reason::with_reasons(Self::command())
+    }
+
     /// Runs the command to its end.
     pub fn run(self) -> ExitCode {
+        let compares = matches!(self.command, Command::Persona(PersonaCommand::Diff(_)));
         match self.execute() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+            Err(error) if error.is::<Differing>() => ExitCode::from(EXIT_DIFFERS),
             Err(error) => {
                 eprintln!("error: {error:#}");
-                exit_code_of(&error)
+                match is_refused(&error) {
+                    true => ExitCode::from(EXIT_REFUSED),
+                    false if compares => ExitCode::from(EXIT_NOT_COMPARED),
+                    false => ExitCode::FAILURE,
+                }
             }
         }
     }
@@ -315,15 +343,14 @@ fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    let refused = error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
+fn is_refused(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
         || error.downcast_ref::<RefusedDocuments>().is_some()
         || error.downcast_ref::<RefusedCriterion>().is_some()
         || error.downcast_ref::<RefusedFleet>().is_some()
         || error.downcast_ref::<BrokenChain>().is_some()
         || matches!(error.downcast_ref::<LocalError>(), Some(LocalError::Refused(_)))
-        || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)));
-    if refused { ExitCode::from(EXIT_REFUSED) } else { ExitCode::FAILURE }
+        || matches!(error.downcast_ref::<GatewayClientError>(), Some(GatewayClientError::Refused(_)))
 }
 
 /// Whoever read our output has seen enough (`| head`), which is no failure.
@@ -335,11 +362,10 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::described().debug_assert();
     }
 
     #[test]
@@ -347,6 +373,12 @@ mod tests {
         let cases = [
             ("persona apply -f a.yaml -f - --dry-run", true),
             ("persona apply", false),
+            ("persona apply -f a.yaml --prune -l app=shop --yes", true),
+            ("persona apply -f a.yaml --prune", false),
+            ("persona apply -f a.yaml --yes", false),
+            ("node list -l tier=gold,!old", true),
+            ("egress list --selector team", true),
+            ("node list -l a=b=c", false),
             ("rollout start -f a.yaml --waves 1%,20%,100% --soak 10m --watch", true),
             ("rollout start --switch tokyo --label a=b --subject workload/n1/*", true),
             ("rollout start", false),
@@ -368,6 +400,12 @@ mod tests {
             ("--output json --manager http://m:1 node list", true),
             ("node list --output json --manager http://m:1", true),
             ("node list --output xml", false),
+            ("node label n1", true),
+            ("node label n1 tier=gold zone-", true),
+            ("node label n1 tier", false),
+            ("edge label fra1 country=DE", true),
+            ("workload label workload/n1/web role=proxy", true),
+            ("workload label node/n1 role=proxy", false),
             ("workload get workload/n1/web", true),
             ("workload get node/n1", false),
             ("authority show", true),

@@ -8,6 +8,7 @@ use persona_core::wire::api::NodeView;
 use persona_core::wire::tunnel::{FarEndReport, TunnelReport};
 
 use super::Session;
+use super::labels::{self, LabelArgs, SelectArgs};
 use super::print::{ago, bytes, generation_cell, listed, now_ms, show_done, state_cell, table_of};
 use super::removal::{DeleteArgs, DrainArgs};
 use super::wait;
@@ -16,7 +17,7 @@ use super::wait;
 #[derive(Debug, Subcommand)]
 pub(super) enum NodeCommand {
     /// List nodes.
-    List,
+    List(SelectArgs),
     /// Show a node: what it sees of the edges, and what its data plane counted.
     Get {
         /// The node.
@@ -33,6 +34,13 @@ pub(super) enum NodeCommand {
     Undrain {
         /// The node.
         name: NodeName,
+    },
+    /// Bind labels to a node and its workloads, or show by whose word it has which.
+    Label {
+        /// The node.
+        name: NodeName,
+        #[command(flatten)]
+        args: LabelArgs,
     },
     /// Revoke the key of a node: it is out at once and takes nobody new. Delete it to take back what it holds.
     Revoke {
@@ -54,10 +62,14 @@ pub(super) enum NodeCommand {
 impl NodeCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.nodes().await?, |nodes| list(nodes)),
+            Self::List(args) => {
+                let all = session.client.nodes_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |nodes| list(nodes))
+            }
             Self::Get { name } => session.output.show(&session.client.node(&name).await?, tell),
             Self::Drain { name, args } => session.output.show(&drain(session, &name, &args).await?, show_one),
             Self::Undrain { name } => session.output.show(&session.client.drain_node(&name, false).await?, show_one),
+            Self::Label { name, args } => args.run(session, &format!("node/{name}")).await,
             Self::Revoke { name, reason } => {
                 session.client.revoke_node(&name, &reason).await?;
                 show_done(session.output, "node", &name, "revoked")
@@ -106,7 +118,7 @@ fn list(nodes: &[NodeView]) -> String {
 }
 
 fn tell(node: &NodeView) -> String {
-    let labels = listed(node.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    let labels = labels::line(&node.labels, &node.bound_labels);
     let rejected = node.rejected.as_ref().map(|no| format!("rejected {}: {}\n", no.generation, no.reason));
     format!(
         "{}\n\nlabels: {labels}\n{}{}\n{}\n\n{}",

@@ -8,6 +8,7 @@ use persona_core::document::json_schema;
 use persona_core::ids::PersonaName;
 use persona_core::wire::api::{PersonaView, Rollback};
 
+use super::labels::SelectArgs;
 use super::persona_file::{ApplyArgs, DiffArgs, ValidateArgs};
 use super::print::{ago, now_ms, show_done, table_of};
 use super::{Output, Session};
@@ -20,7 +21,7 @@ pub(super) enum PersonaCommand {
     /// Show a persona: its newest version, or the one given.
     Get(GetArgs),
     /// List personas.
-    List,
+    List(SelectArgs),
     /// Check documents without a manager, or with it against what the fleet has room for.
     Validate(ValidateArgs),
     /// Say what differs between two versions, or between files and what is stored.
@@ -102,7 +103,10 @@ impl PersonaCommand {
         match self {
             Self::Apply(args) => args.run(session).await,
             Self::Get(args) => args.run(session).await,
-            Self::List => session.output.show(&session.client.personas().await?, |personas| list(personas)),
+            Self::List(args) => {
+                let all = session.client.personas_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |personas| list(personas))
+            }
             Self::Diff(args) => args.run(session).await,
             Self::History(args) => {
                 let versions = session.client.persona_versions(args.name.as_str()).await?;

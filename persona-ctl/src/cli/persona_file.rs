@@ -1,9 +1,11 @@
 //! `persona-ctl persona apply`, `validate` and `diff`: what works on files.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use persona_core::document::{Change, Document, Kind, RESOURCE_VERSION, diff};
+use persona_core::label_selector::LabelSelector;
 use persona_core::wire::api::{Applied, Apply};
 use serde_json::Value;
 
@@ -16,7 +18,7 @@ use crate::client::{Applying, ClientError};
 /// Arguments of `persona apply`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  persona-ctl persona apply -f personas.yaml -f pools.toml\n  generate | persona-ctl persona apply -f - --dry-run\n  persona-ctl persona get eu -o yaml > eu.yaml        then edit it; apply refuses it if others changed eu meanwhile"
+    after_help = "Examples:\n  persona-ctl persona apply -f personas.yaml -f pools.toml\n  persona-ctl persona apply -f shop.yaml --prune -l app=shop   deletes what has the label and is in no file\n  generate | persona-ctl persona apply -f - --dry-run\n  persona-ctl persona get eu -o yaml > eu.yaml        then edit it; apply refuses it if others changed eu meanwhile"
 )]
 pub(super) struct ApplyArgs {
     #[command(flatten)]
@@ -27,12 +29,21 @@ pub(super) struct ApplyArgs {
     /// Go over what others have changed since the documents were read (their `metadata.resourceVersion`).
     #[arg(long)]
     force_conflicts: bool,
+    /// Delete all documents with the labels of --selector that are not in the files, in the same transaction; asks first.
+    #[arg(long, requires = "selector")]
+    prune: bool,
+    /// The labels of what --prune is about, such as app=shop.
+    #[arg(long, short = 'l', value_name = "LABELS", requires = "prune")]
+    selector: Option<LabelSelector>,
+    /// Do not ask before documents are deleted.
+    #[arg(long, requires = "prune")]
+    yes: bool,
 }
 
 /// Arguments of `persona diff`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  persona-ctl persona diff eu@3 eu@4\n  persona-ctl persona diff eu@3              against the newest version\n  persona-ctl persona diff -f personas.yaml  what apply would change"
+    after_help = "Exit codes: 0 nothing differs, 1 something does, above 1 it could not be compared.\n\nExamples:\n  persona-ctl persona diff eu@3 eu@4\n  persona-ctl persona diff eu@3              against the newest version\n  persona-ctl persona diff -f personas.yaml  what apply would change"
 )]
 pub(super) struct DiffArgs {
     /// NAME@VERSION before.
@@ -47,16 +58,41 @@ pub(super) struct DiffArgs {
 
 impl ApplyArgs {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        let how = Applying { dry_run: self.dry_run, force_conflicts: self.force_conflicts };
-        apply(session, &self.files.read()?, how).await
+        let documents = self.files.read()?;
+        let (dry_run, force_conflicts) = (self.dry_run, self.force_conflicts);
+        let how = Applying { dry_run, force_conflicts, prune: self.selector.clone(), prune_count: None };
+        if self.prune && !dry_run {
+            let prune_count = Some(self.confirmed(session, &documents, &how).await?);
+            return apply(session, &documents, Applying { prune_count, ..how }).await;
+        }
+        apply(session, &documents, how).await
+    }
+
+    /// How many documents are to be deleted: shown, and asked for unless nobody needs to be.
+    async fn confirmed(&self, session: &Session, documents: &[Document], how: &Applying) -> anyhow::Result<usize> {
+        let apply = Apply { documents: documents.iter().map(as_read).collect() };
+        let tried = session.client.apply(&apply, Applying { dry_run: true, ..how.clone() }).await?;
+        let gone = tried.results.iter().filter(|result| result.outcome == "deleted");
+        let gone: Vec<String> = gone.map(|result| format!("{} {}", result.kind, result.name)).collect();
+        if gone.is_empty() || self.yes {
+            return Ok(gone.len());
+        }
+        eprintln!("{} documents are deleted: {}", gone.len(), gone.join(", "));
+        anyhow::ensure!(std::io::stdin().is_terminal(), "nothing was changed: say --yes to delete them");
+        eprint!("delete them? [y/N] ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        anyhow::ensure!(matches!(answer.trim(), "y" | "yes"), "nothing was changed");
+        Ok(gone.len())
     }
 }
 
 /// Stores documents and says what became of each; warnings go to standard error.
 pub(super) async fn apply(session: &Session, documents: &[Document], how: Applying) -> anyhow::Result<()> {
     let apply = Apply { documents: documents.iter().map(as_read).collect() };
+    let dry_run = how.dry_run;
     let applied = session.client.apply(&apply, how).await?;
-    session.output.show(&applied, |applied| tell_applied(applied, how.dry_run))?;
+    session.output.show(&applied, |applied| tell_applied(applied, dry_run))?;
     if session.output == Output::Table {
         for result in &applied.results {
             result.warnings.iter().for_each(|warning| eprintln!("warning: {} {}: {warning}", result.kind, result.name));
@@ -105,7 +141,8 @@ impl ValidateArgs {
 
     /// Checks files by what apply would refuse or warn of; nothing is stored.
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        apply(session, &self.files.read()?, Applying { dry_run: true, force_conflicts: true }).await
+        apply(session, &self.files.read()?, Applying { dry_run: true, force_conflicts: true, ..Applying::default() })
+            .await
     }
 }
 
@@ -144,15 +181,24 @@ struct Difference {
     changes: Vec<Change>,
 }
 
+/// Documents differ: what was asked was answered, and the exit code says how.
+#[derive(Debug, thiserror::Error)]
+#[error("documents differ")]
+pub(super) struct Differing;
+
 impl DiffArgs {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         let differences = match self.before {
             Some(before) => vec![diff_versions(session, before, self.after).await?],
             None => diff_files(session, &self.files).await?,
         };
-        session
-            .output
-            .show(&differences, |differences| differences.iter().map(tell_difference).collect::<Vec<_>>().join("\n\n"))
+        let told =
+            |differences: &Vec<Difference>| differences.iter().map(tell_difference).collect::<Vec<_>>().join("\n\n");
+        session.output.show(&differences, told)?;
+        match differences.iter().all(|difference| difference.changes.is_empty()) {
+            true => Ok(()),
+            false => Err(Differing.into()),
+        }
     }
 }
 

@@ -64,9 +64,12 @@ pub(super) struct StartArgs {
     /// Subjects such as workload/n1/*; may be given several times.
     #[arg(long = "subject", value_name = "PATTERN", requires = "switch", conflicts_with = "files")]
     subjects: Vec<String>,
-    /// A label that they have; may be given several times.
+    /// A label that is bound to them; may be given several times.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label, requires = "switch", conflicts_with = "files")]
     labels: Vec<(String, String)>,
+    /// A label that they have by their node's own word; may be given several times.
+    #[arg(long = "claimed-label", value_name = "KEY=VALUE", value_parser = parse_label, requires = "switch", conflicts_with = "files")]
+    claimed_labels: Vec<(String, String)>,
     /// What it is called; the persona's name and version otherwise.
     #[arg(long)]
     name: Option<RolloutName>,
@@ -168,7 +171,9 @@ impl StartArgs {
             SubjectKind::Node => SelectorKind::Node,
             SubjectKind::Workload => SelectorKind::Workload,
         };
-        Selector { kind, names: self.subjects.clone(), labels: self.labels.iter().cloned().collect() }
+        let labels = |given: &[(String, String)]| given.iter().cloned().collect();
+        let (labels, claimed_labels) = (labels(&self.labels), labels(&self.claimed_labels));
+        Selector { kind, names: self.subjects.clone(), labels, claimed_labels }
     }
 
     fn spec(&self) -> RolloutSpec {
@@ -222,8 +227,10 @@ fn change(view: &RolloutView) -> String {
             listed(steps.iter().map(|step| format!("{}@{} → {}@{}", step.persona, step.from, step.persona, step.to)))
         }
         RolloutChange::Switch(switch) => {
-            let labels = switch.selector.labels.iter().map(|(key, value)| format!("{key}={value}"));
-            let who = listed(switch.selector.names.iter().cloned().chain(labels));
+            let selector = &switch.selector;
+            let labels = selector.labels.iter().map(|(key, value)| format!("{key}={value}"));
+            let claimed = selector.claimed_labels.iter().map(|(key, value)| format!("claimed {key}={value}"));
+            let who = listed(selector.names.iter().cloned().chain(labels).chain(claimed));
             format!("switch of {}s {who} to {}", switch.selector.kind.as_str(), switch.persona)
         }
     }

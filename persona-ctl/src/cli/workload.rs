@@ -10,6 +10,7 @@ use persona_core::wire::api::WorkloadView;
 use persona_core::wire::limits::{LimitReport, LimitState};
 
 use super::Session;
+use super::labels::{self, LabelArgs, SelectArgs};
 use super::print::{listed, state_cell, table_of};
 use super::switch::assignment_text;
 
@@ -17,12 +18,20 @@ use super::switch::assignment_text;
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkloadCommand {
     /// List workloads and what they wear.
-    List,
+    List(SelectArgs),
     /// Show a workload.
     Get {
         /// The workload, as workload/NODE/NAME.
         #[arg(value_parser = parse_workload)]
         subject: SubjectId,
+    },
+    /// Bind labels to a workload, also before its node reports it, or show by whose word it has which.
+    Label {
+        /// The workload, as workload/NODE/NAME.
+        #[arg(value_parser = parse_workload)]
+        subject: SubjectId,
+        #[command(flatten)]
+        args: LabelArgs,
     },
 }
 
@@ -37,7 +46,11 @@ fn parse_workload(text: &str) -> Result<SubjectId, String> {
 impl WorkloadCommand {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
-            Self::List => session.output.show(&session.client.workloads().await?, |workloads| list(workloads)),
+            Self::List(args) => {
+                let all = session.client.workloads_with(args.selector.as_ref()).await?;
+                session.output.show(&all, |workloads| list(workloads))
+            }
+            Self::Label { subject, args } => args.run(session, &subject.to_string()).await,
             Self::Get { subject } => {
                 let view = session.client.workload(&subject).await?;
                 let table = |view: &WorkloadView| {
@@ -97,7 +110,7 @@ fn list(workloads: &[WorkloadView]) -> String {
             Cell::new(network.map_or("-", |worn| worn.layer.as_str())),
             Cell::new(workload.assignment.lease.map_or_else(|| "-".to_owned(), |lease| lease.to_string())),
             Cell::new(if workload.assignment.in_force { "yes" } else { "not yet" }),
-            Cell::new(listed(workload.labels.iter().map(|(key, value)| format!("{key}={value}")))),
+            Cell::new(labels::line(&workload.labels, &workload.bound_labels)),
         ]
     });
     let header = ["WORKLOAD", "STATE", "DEVICE", "ADDRESS", "NETWORK PERSONA", "BY", "LEASE", "IN FORCE", "LABELS"];

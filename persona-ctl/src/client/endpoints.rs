@@ -1,16 +1,19 @@
 //! One method per row of the API's table. Lists follow their pages to the end.
 
+use std::collections::BTreeMap;
+
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
 use persona_core::ids::{EdgeName, LeaseId, NodeName, RolloutName, SubjectId};
+use persona_core::label_selector::LabelSelector;
 use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, AlertView, Applied, Apply, AssignmentView, AuditCheckpoint,
     AuthorityView, CapabilityRequest, DeadLetterView, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
-    ForecastAccuracy, JoinTokenSecret, JoinTokenView, LeaseView, MaintenanceOrder, NewAccessToken, NewJoinToken,
-    NewWebLink, NewWebhook, NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried, RetryDeadLetters,
-    Revoke, Rollback, Roots, Rotate, SignalsView, Status, Switch, SwitchEnd, Trigger, WebLink, WebSessionView,
-    WebhookSecret, WebhookView, WhoAmI, WorkloadView,
+    ForecastAccuracy, JoinTokenSecret, JoinTokenView, LabelsView, LeaseView, MaintenanceOrder, NewAccessToken,
+    NewJoinToken, NewWebLink, NewWebhook, NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried,
+    RetryDeadLetters, Revoke, Rollback, Roots, Rotate, SetLabels, SignalsView, Status, Switch, SwitchEnd, Trigger,
+    WebLink, WebSessionView, WebhookSecret, WebhookView, WhoAmI, WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView, WhatIf};
 use persona_core::wire::reach::{ReachSettings, ReachView};
@@ -38,7 +41,9 @@ impl ApiClient {
         if !how.force_conflicts {
             self.fill_versions(&mut apply.documents).await?;
         }
-        let query = [("dryRun", how.dry_run.to_string()), ("forceConflicts", how.force_conflicts.to_string())];
+        let mut query = vec![("dryRun", how.dry_run.to_string()), ("forceConflicts", how.force_conflicts.to_string())];
+        query.extend(how.prune.map(|selector| ("prune", selector.to_string())));
+        query.extend(how.prune_count.map(|count| ("pruneCount", count.to_string())));
         let request = self.request(Method::POST, &["apply"], &query).json(&apply);
         read(self.answer(request).await?).await
     }
@@ -51,6 +56,11 @@ impl ApiClient {
     /// Every persona, each in its newest version.
     pub async fn personas(&self) -> Result<Vec<PersonaView>, ClientError> {
         self.list(&["personas"], &[]).await
+    }
+
+    /// Those of them with these labels. None: all.
+    pub async fn personas_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<PersonaView>, ClientError> {
+        self.list(&["personas"], labelled(selector).as_slice()).await
     }
 
     /// A persona; without a version the newest.
@@ -82,6 +92,11 @@ impl ApiClient {
         self.list(&["bindings"], &[]).await
     }
 
+    /// Those of them with these labels. None: all.
+    pub async fn bindings_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<DocumentView>, ClientError> {
+        self.list(&["bindings"], labelled(selector).as_slice()).await
+    }
+
     /// A binding.
     pub async fn binding(&self, name: &str) -> Result<DocumentView, ClientError> {
         self.get(&["bindings", name]).await
@@ -95,6 +110,11 @@ impl ApiClient {
     /// Every egress pool.
     pub async fn egress_pools(&self) -> Result<Vec<PoolView>, ClientError> {
         self.list(&["egress-pools"], &[]).await
+    }
+
+    /// Those of them with these labels. None: all.
+    pub async fn egress_pools_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<PoolView>, ClientError> {
+        self.list(&["egress-pools"], labelled(selector).as_slice()).await
     }
 
     /// An egress pool.
@@ -186,6 +206,11 @@ impl ApiClient {
         self.list(&["nodes"], &[]).await
     }
 
+    /// Those of them with these labels. None: all.
+    pub async fn nodes_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<NodeView>, ClientError> {
+        self.list(&["nodes"], labelled(selector).as_slice()).await
+    }
+
     /// A node.
     pub async fn node(&self, name: &NodeName) -> Result<NodeView, ClientError> {
         self.get(&["nodes", name.as_str()]).await
@@ -237,6 +262,21 @@ impl ApiClient {
         self.delete_over(&["edges", name.as_str(), "maintenance"], &before).await
     }
 
+    /// The labels of a node, an edge or a workload, by whose word they are.
+    pub async fn labels(&self, of: &str) -> Result<AsRead<LabelsView>, ClientError> {
+        self.get_as_read(&["labels", of]).await
+    }
+
+    /// Binds labels in the place of those that were bound when they were read.
+    pub async fn set_labels(
+        &self,
+        of: &str,
+        before: &AsRead<LabelsView>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<LabelsView, ClientError> {
+        self.put_over(&["labels", of], before, &SetLabels { labels }).await
+    }
+
     /// Deletes an edge; with a reason even while it carries flows.
     pub async fn delete_edge(&self, name: &EdgeName, force: Option<&str>) -> Result<(), ClientError> {
         let force = force.map(|reason| ("force", reason.to_owned()));
@@ -248,6 +288,11 @@ impl ApiClient {
         self.list(&["edges"], &[]).await
     }
 
+    /// Those of them with these labels. None: all.
+    pub async fn edges_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<EdgeView>, ClientError> {
+        self.list(&["edges"], labelled(selector).as_slice()).await
+    }
+
     /// An edge.
     pub async fn edge(&self, name: &EdgeName) -> Result<EdgeView, ClientError> {
         self.get(&["edges", name.as_str()]).await
@@ -256,6 +301,11 @@ impl ApiClient {
     /// Every workload.
     pub async fn workloads(&self) -> Result<Vec<WorkloadView>, ClientError> {
         self.list(&["workloads"], &[]).await
+    }
+
+    /// Those of them with these labels. None: all.
+    pub async fn workloads_with(&self, selector: Option<&LabelSelector>) -> Result<Vec<WorkloadView>, ClientError> {
+        self.list(&["workloads"], labelled(selector).as_slice()).await
     }
 
     /// A workload.
@@ -483,4 +533,9 @@ impl ApiClient {
         });
         Ok(events.filter_map(|event| std::future::ready(event.transpose())))
     }
+}
+
+/// The part of a query that selects by labels.
+fn labelled(selector: Option<&LabelSelector>) -> Option<(&'static str, String)> {
+    selector.map(|selector| ("labelSelector", selector.to_string()))
 }

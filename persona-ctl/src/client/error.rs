@@ -23,7 +23,7 @@ pub enum ClientError {
     #[error("the access token has characters that no token has")]
     Token,
     /// A reason that cannot be sent.
-    #[error("the reason of --override-reach must be one line of text")]
+    #[error("a reason (--reason, --override-reach) must be one line of text")]
     Reason,
     /// It was not reached, or the connection broke.
     #[error("the manager at {url} does not answer (is it running? --manager or PERSONA_MANAGER say where)")]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use persona_core::wire::agent::ROOTS_HEADER;
-use persona_core::wire::api::{AssignmentView, Page};
+use persona_core::wire::api::{AssignmentView, Page, REASON_HEADER};
 use persona_core::wire::reach::OVERRIDE_HEADER;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, Url};
@@ -42,6 +42,8 @@ pub struct Access {
     pub token: Option<String>,
     /// Why changes go over the limit of what they may reach of the fleet.
     pub override_reach: Option<String>,
+    /// Why something is changed; events keep it.
+    pub reason: Option<String>,
 }
 
 /// A client of a fleet's managers: of one until it cannot be reached, then of the next.
@@ -97,6 +99,9 @@ impl ApiClient {
         if let Some(reason) = &access.override_reach {
             let reason = HeaderValue::from_bytes(reason.as_bytes()).map_err(|_| ClientError::Reason)?;
             headers.insert(OVERRIDE_HEADER, reason);
+        }
+        if let Some(reason) = &access.reason {
+            headers.insert(REASON_HEADER, HeaderValue::from_bytes(reason.as_bytes()).map_err(|_| ClientError::Reason)?);
         }
         let http = builder.default_headers(headers).build().map_err(|_| invalid())?;
         Ok(Self { bases, current: Arc::default(), place, http, roots_digest: Arc::default() })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use persona_core::document::RESOURCE_VERSION;
+use persona_core::label_selector::LabelSelector;
 use reqwest::Method;
 use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
 use serde::Serialize;
@@ -13,12 +14,16 @@ use super::error::ClientError;
 use super::http::{ApiClient, Path, Query, read};
 
 /// How documents are applied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applying {
     /// Only say what would happen.
     pub dry_run: bool,
     /// Go over what others have changed since it was read.
     pub force_conflicts: bool,
+    /// Delete all documents with these labels that are not among those that are applied.
+    pub prune: Option<LabelSelector>,
+    /// How many these are, as a dry run said.
+    pub prune_count: Option<usize>,
 }
 
 /// Something with the version in which it was read.

@@ -29,7 +29,7 @@ use crate::netlink::{self, Netlink, Notices};
 use crate::path_mtu::PathMtus;
 use crate::probe::Target;
 use crate::slow_path::{Fates, Keeper, Role as SlowRole};
-use crate::supervisor::{self, Supervisor};
+use crate::supervisor::{self, Readiness, Supervisor};
 use crate::wire::{self, ROTATE_HOURS, WireConfig};
 
 /// A pass runs at least this often, for what no notice tells: counters, drift.
@@ -44,8 +44,9 @@ const VERDICT_COUNT_MAX: usize = 1_024;
 /// Runs the edge until `stop` is cancelled. The data path stays as it is.
 pub async fn run(config: EdgeConfig, stop: CancellationToken) -> anyhow::Result<()> {
     host::require_node(&config.bpffs)?;
-    let mut edge = Edge::start(config, &stop).await?;
-    let mut supervisor = Supervisor::from_environment();
+    let readiness = Readiness::default();
+    let mut edge = Edge::start(config, &readiness, &stop).await?;
+    let mut supervisor = Supervisor::from_environment(&readiness);
     let mut interval = tokio::time::interval(PASS_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -104,7 +105,7 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    async fn start(config: EdgeConfig, stop: &CancellationToken) -> anyhow::Result<Self> {
+    async fn start(config: EdgeConfig, readiness: &Readiness, stop: &CancellationToken) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let (changed, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         netlink::watch(Arc::clone(&changed), Notices::RoutesAndNeighbours)?;
@@ -114,7 +115,7 @@ impl Edge {
         let routes = Routes::start(config.announced_table(), Arc::clone(&decided), stop.clone())?;
         let audience = Audience { changed: Arc::clone(&decided), routes: routes.wanted() };
         let surroundings = Surroundings::start(&config, &observed, audience, &verdict_sender)?;
-        let metrics = metrics::start(config.file.metrics, stop).await?;
+        let metrics = metrics::start(config.file.metrics, readiness, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();

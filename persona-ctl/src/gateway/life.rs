@@ -23,7 +23,7 @@ use crate::dataplane::monotonic_now;
 use crate::host;
 use crate::metrics::{self, Snapshot};
 use crate::netlink::{Netlink, Notices, watch as watch_kernel};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Readiness, Supervisor};
 
 /// A pass runs at least this often, for what no notice tells.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,6 +63,7 @@ struct Gateway {
     confirmed: Instant,
     counted: Option<Instant>,
     metrics: watching::Sender<Snapshot>,
+    readiness: Readiness,
 }
 
 impl Gateway {
@@ -71,7 +72,8 @@ impl Gateway {
         let changed = Arc::new(Notify::new());
         watch_kernel(Arc::clone(&changed), Notices::RoutesAndNeighbours)?;
         let overrides = Overrides::load(&config.state_dir)?;
-        let metrics = metrics::start(config.file.metrics, stop).await?;
+        let readiness = Readiness::default();
+        let metrics = metrics::start(config.file.metrics, &readiness, stop).await?;
         let observed = Observed::look(&netlink, &config).await?;
         let mut gateway = Self {
             ground: Ground::open(&config, &observed)?,
@@ -86,6 +88,7 @@ impl Gateway {
             confirmed: Instant::now(),
             counted: None,
             metrics,
+            readiness,
         };
         gateway.follow_services();
         // What cannot be applied at the start is a mistake in the configuration, not a state to wait out.
@@ -95,7 +98,7 @@ impl Gateway {
     }
 
     async fn turn(&mut self, commands: &mut mpsc::Receiver<Command>, hangup: &mut Signal, stop: &CancellationToken) {
-        let mut supervisor = Supervisor::from_environment();
+        let mut supervisor = Supervisor::from_environment(&self.readiness);
         let mut interval = tokio::time::interval(PASS_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

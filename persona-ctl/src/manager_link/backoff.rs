@@ -1,4 +1,5 @@
-//! Waiting times between attempts: doubling up to two seconds, with jitter so that a thousand agents do not come back at once.
+//! Waiting times between attempts: doubling up to two seconds, or as long as a manager asks for, with jitter so that a
+//! thousand agents do not come back at once.
 
 use std::time::Duration;
 
@@ -6,6 +7,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
+/// No manager has anybody wait for longer: whoever is not heard of counts as dead.
+const ASKED_LONGEST: Duration = Duration::from_secs(30);
 
 /// The next waiting time.
 #[derive(Debug, Clone, Copy)]
@@ -20,19 +23,21 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to wait now; `share` of 0 to 255 spreads it between a half and the whole of the time.
-    fn step(&mut self, share: u8) -> Duration {
-        let whole = self.next;
+    /// How long to wait now; `share` of 0 to 255 spreads it between a half and the whole of the time, and what a manager asked
+    /// for between that and half as much again.
+    fn step(&mut self, share: u8, asked: Option<Duration>) -> Duration {
+        let (whole, share) = (self.next, u32::from(share));
         self.next = (whole * 2).min(LONGEST);
-        whole / 2 + whole / 2 * u32::from(share) / 255
+        let own = whole / 2 + whole / 2 * share / 255;
+        asked.map(|asked| asked.min(ASKED_LONGEST)).map_or(own, |asked| own.max(asked + asked / 2 * share / 255))
     }
 
-    /// Waits.
-    pub(super) async fn wait(&mut self) {
+    /// Waits, at least as long as a manager asked for.
+    pub(super) async fn wait(&mut self, asked: Option<Duration>) {
         let mut share = [128];
         // Without randomness the middle serves: jitter is a courtesy.
         let _ = SystemRandom::new().fill(&mut share);
-        tokio::time::sleep(self.step(share[0])).await;
+        tokio::time::sleep(self.step(share[0], asked)).await;
     }
 
     /// Starts anew after a success.
@@ -48,10 +53,18 @@ mod tests {
     #[test]
     fn waiting_doubles_up_to_two_seconds() {
         let mut backoff = Backoff::default();
-        let times: Vec<u128> = (0..8).map(|_| backoff.step(255).as_millis()).collect();
+        let times: Vec<u128> = (0..8).map(|_| backoff.step(255, None).as_millis()).collect();
         assert_eq!(times, [50, 100, 200, 400, 800, 1_600, 2_000, 2_000]);
-        assert_eq!(backoff.step(0).as_millis(), 1_000);
+        assert_eq!(backoff.step(0, None).as_millis(), 1_000);
         backoff.reset();
-        assert_eq!(backoff.step(0).as_millis(), 25);
+        assert_eq!(backoff.step(0, None).as_millis(), 25);
+    }
+
+    #[test]
+    fn what_a_manager_asks_for_is_waited_out_and_spread() {
+        for (share, asked_secs, expected_ms) in [(0, 4, 4_000), (255, 4, 6_000), (0, 0, 25), (0, 3_600, 30_000)] {
+            let asked = Some(Duration::from_secs(asked_secs));
+            assert_eq!(Backoff::default().step(share, asked).as_millis(), expected_ms, "{asked_secs} s");
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use persona_core::wire::agent::{ROOTS_HEADER, Register, Registered, Renew, Report};
+use persona_core::wire::agent::{ROOTS_HEADER, Register, Registered, Renew, Report, ReportTaken};
 use persona_core::wire::api::Problem;
 use persona_core::wire::ask::{AgentAsk, Refused, Told};
 use persona_core::wire::desired::Frame;
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -66,6 +67,8 @@ pub enum LinkError {
         status: StatusCode,
         /// The reason it gave.
         detail: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
     },
     /// The stream broke, or holds something else than frames.
     #[error("watch stream broke: {0}")]
@@ -73,6 +76,16 @@ pub enum LinkError {
     /// The stream is given up for a new one that begins with the whole state.
     #[error("whole state is asked for anew")]
     Refresh,
+}
+
+impl LinkError {
+    /// How long a manager that said no wants to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// Speaks to a manager, as somebody or as nobody yet.
@@ -107,10 +120,20 @@ impl ManagerClient {
         self.ask(managers, "renewal", "/v1/agent/renew", &Renew { csr }).await
     }
 
-    /// Sends a report; returns the digest of the roots that the manager wants trusted.
-    pub(super) async fn report(&self, managers: &Managers, report: &Report) -> Result<Option<String>, LinkError> {
-        let answer = self.post_to(managers, managers.current(), "report", "/v1/agent/report", report).await?;
-        Ok(answer.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()).map(str::to_owned))
+    /// Sends a report; returns the digest of the roots that the manager wants trusted, and what it left out.
+    pub(super) async fn report(
+        &self,
+        managers: &Managers,
+        report: &Report,
+    ) -> Result<(Option<String>, ReportTaken), LinkError> {
+        let manager = managers.current();
+        let answer = self.post_to(managers, manager, "report", "/v1/agent/report", report).await?;
+        let digest = answer.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()).map(str::to_owned);
+        let taken = match answer.status() {
+            StatusCode::OK => answer.json().await.map_err(|source| unreachable(managers, manager, source))?,
+            _ => ReportTaken::default(),
+        };
+        Ok((digest, taken))
     }
 
     /// Passes on what an application asks. What the manager refuses is an answer too.
@@ -179,12 +202,14 @@ async fn checked(
     if status.is_success() {
         return Ok(answer);
     }
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|secs| secs.to_str().ok()?.parse().ok());
+    let retry_after = retry_after.map(Duration::from_secs);
     let text = answer.text().await.unwrap_or_default();
     let detail = serde_json::from_str::<Problem>(&text).map_or(text, |problem| problem.detail);
     if status == StatusCode::UNAUTHORIZED {
         return Err(LinkError::Unauthorized(detail));
     }
-    let error = LinkError::Refused { what, status, detail };
+    let error = LinkError::Refused { what, status, detail, retry_after };
     managers.judge(manager.number, &error);
     Err(error)
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::client::LinkError;
 use super::outbox::Outbox;
-use super::session::Session;
+use super::session::{Session, spread};
 use super::signs::Heard;
 
 /// A stream that breaks sooner counts as a failed attempt: two agents under one name would else take turns without pause.
@@ -210,8 +210,11 @@ impl Session {
     async fn report_once(&self, outbox: &Mutex<Outbox>) -> Result<(), LinkError> {
         let client = self.ready().await?;
         let report = outbox.lock().unwrap_or_else(PoisonError::into_inner).to_report();
-        let roots_digest = client.report(self.managers(), &report).await?;
+        let (roots_digest, taken) = client.report(self.managers(), &report).await?;
         outbox.lock().unwrap_or_else(PoisonError::into_inner).sent(&report);
+        for part in &taken.left_out {
+            tracing::warn!(report.part = part.path, reason = part.detail, "the manager left a part of a report out");
+        }
         self.renew_if_due(roots_digest.as_deref()).await;
         Ok(())
     }
@@ -221,6 +224,7 @@ async fn keep_watching(session: &Session, senders: &Senders) {
     let mut backoff = Backoff::default();
     let mut said = String::new();
     loop {
+        let mut asked = None;
         match session.watch_once(senders, &mut backoff).await {
             Err(LinkError::Refresh) => {
                 backoff.reset();
@@ -230,11 +234,14 @@ async fn keep_watching(session: &Session, senders: &Senders) {
                 session.forget().await;
                 say_once(&mut said, &error);
             }
-            Err(error) => say_once(&mut said, &error),
+            Err(error) => {
+                asked = error.retry_after();
+                say_once(&mut said, &error);
+            }
             Ok(never) => match never {},
         }
         // Whoever asks for the whole state does not want to wait.
-        tokio::select! { () = backoff.wait() => {}, () = senders.refresh.notified() => backoff.reset() }
+        tokio::select! { () = backoff.wait(asked) => {}, () = senders.refresh.notified() => backoff.reset() }
     }
 }
 
@@ -252,16 +259,23 @@ async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify
                     session.forget().await;
                 }
                 tracing::debug!(error = chain(&error), "report was not taken");
-                backoff.wait().await;
+                backoff.wait(error.retry_after()).await;
                 continue;
             }
         }
         if outbox.lock().unwrap_or_else(PoisonError::into_inner).has_more() {
             continue;
         }
-        let interval = session.report_interval();
+        // Never longer than the manager wants, and never in step with others.
+        let interval = spread_of(session.report_interval());
         tokio::select! { () = wake.notified() => {}, () = tokio::time::sleep(interval) => {} }
     }
+}
+
+/// Some of a time, between seven eighths and all of it.
+fn spread_of(whole: Duration) -> Duration {
+    let whole_ms = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(spread(whole_ms - whole_ms / 8, whole_ms))
 }
 
 /// A manager that is away for a week is one line in the log, not a million.

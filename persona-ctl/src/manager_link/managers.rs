@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_manager_that_fails_is_left_for_the_next_and_one_that_refuses_is_not() {
         let managers = managers(&["https://m1:1/", "https://m2:1", "https://m3:1"]).unwrap();
-        let refused = |status| LinkError::Refused { what: "report", status, detail: String::new() };
+        let refused = |status| LinkError::Refused { what: "report", status, detail: String::new(), retry_after: None };
         let cases = [
             (LinkError::Stream("broke".into()), 1),
             (refused(StatusCode::SERVICE_UNAVAILABLE), 1),

@@ -12,6 +12,7 @@ use persona_core::wire::desired::{DesiredState, Item};
 use persona_core::wire::limits::LimitReport;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
 use persona_core::wire::software::SoftwareReport;
+use persona_core::wire::told::is_told;
 
 use super::known::Known;
 
@@ -48,8 +49,9 @@ struct Recall {
 }
 
 impl Outbox {
-    /// Adds an event of now.
+    /// Adds an event of now, under a name that managers take from agents.
     pub fn push_event(&mut self, name: &str, about: impl Into<String>, message: impl Into<String>) {
+        debug_assert!(is_told(name), "{name} stands in no list of persona_core::wire::told");
         if self.events.len() == EVENT_COUNT_MAX {
             self.events.pop_front();
         }

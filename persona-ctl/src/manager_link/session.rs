@@ -235,7 +235,7 @@ fn renewal_time(membership: &Membership) -> u64 {
 }
 
 /// A random number from `least` to `most`.
-fn spread(least: u64, most: u64) -> u64 {
+pub(super) fn spread(least: u64, most: u64) -> u64 {
     let mut share = [0; 4];
     // Without randomness the least serves: jitter is a courtesy.
     _ = SystemRandom::new().fill(&mut share);

@@ -74,7 +74,7 @@ impl Limits {
 }
 
 /// Who has one IPv6 address has its /64.
-fn site_of(address: IpAddr) -> IpAddr {
+pub(crate) fn site_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

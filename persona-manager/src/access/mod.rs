@@ -8,10 +8,10 @@ mod peer;
 mod table;
 
 pub(crate) use caller::{Caller, access_token};
-pub(crate) use current::{MANAGER, actor};
+pub(crate) use current::{Acting, MANAGER, current};
 pub(crate) use gate::gate;
-pub(crate) use limits::Limits;
-pub(crate) use peer::{Origin, Peer};
+pub(crate) use limits::{Limits, site_of};
+pub(crate) use peer::{Origin, Peer, Shown};
 #[cfg(test)]
 pub(crate) use table::ROUTES;
 pub(crate) use table::{Who, who_may};

@@ -28,6 +28,20 @@ pub(crate) enum Origin {
     },
 }
 
+/// Beside an answer: whoever asked has shown a credential that is good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown;
+
+impl Origin {
+    /// As events keep it. User ids are in the actor already.
+    pub(crate) fn source(self) -> String {
+        match self {
+            Self::Network(address) => address.ip().to_canonical().to_string(),
+            Self::Socket { .. } => "socket".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

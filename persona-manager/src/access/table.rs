@@ -103,6 +103,8 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("POST", "/v1/rollouts/{name}/resume", ROLL_OUT),
     ("POST", "/v1/rollouts/{name}/abort", ROLL_OUT),
     ("POST", "/v1/rollouts/{name}/rollback", ROLL_OUT),
+    ("GET", "/v1/labels/{*subject}", READ),
+    ("PUT", "/v1/labels/{*subject}", WRITE),
     ("GET", "/v1/workloads", READ),
     ("GET", "/v1/workloads/{*subject}", READ),
     ("GET", "/v1/leases", READ),

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode};
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use persona_core::ids::{NodeName, SubjectId};
 use persona_core::wire::agent::{
-    AgentEvent, HELD_ITEM_COUNT_MAX, ROOTS_HEADER, Rejection, Report, Role, WorkloadKind, WorkloadReport,
+    AgentEvent, HELD_ITEM_COUNT_MAX, ROOTS_HEADER, Rejection, Report, ReportTaken, Role, WorkloadKind, WorkloadReport,
 };
 use persona_core::wire::api::Problem;
 use persona_core::wire::desired::{DesiredState, Frame, TunnelEnd};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::NDJSON;
 use super::input::{FromAgent, parse};
+use super::own::{LeftOut, claimed_key, keep_own};
 use crate::authority::roots_digest;
 use crate::clock::now_ms;
 use crate::context::Context;
@@ -134,37 +136,47 @@ fn is_known_elsewhere_only(snapshot: &Snapshot, id: &AgentId) -> bool {
     is_mirror && snapshot.publications.contains_key(id) && !snapshot.desired.contains_key(id)
 }
 
-/// Takes in what a node or an edge sees and did.
+/// Takes in what a node or an edge sees and did. What is not its own to say is left out, and named in the answer.
 #[utoipa::path(post, path = "/v1/agent/report", request_body = Report,
-    responses((status = 204), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = ReportTaken, description = "Parts of it were left out"),
+        (status = 204, description = "All of it was taken"), (status = "4XX", body = Problem)))]
 pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> Result<Response, Refusal> {
     let FromAgent { id, issuer, body } = agent;
     let mut report: Report = parse(&body)?;
     check(&id, &report)?;
     recovery::check_plausible(&context.store.snapshot(), report.applied)?;
+    let mut left_out = keep_own(&context.store.snapshot(), &id, &mut report);
     let rejection = context.live.report(&id, &report, now_ms());
     let refused = report.rejected.as_ref().map(|rejected| rejected.generation);
     context.store.published().acknowledge(&id, report.applied, refused);
     take_samples(&context, &id, &report.samples);
     note_issuer(&context, &id, issuer).await?;
     if let Some(tunnel) = &report.tunnel {
-        note_tunnel(&context, &id, tunnel.end.clone()).await?;
+        note_tunnel(&context, &id, tunnel.end.clone(), &mut left_out).await?;
     }
     let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
     let events = std::mem::take(&mut report.events);
     let held = report.holdings.take().and_then(|part| context.live.take_holdings(&id, part));
     let applied = report.applied;
-    if rejection.is_some() || workloads.is_some() || !events.is_empty() || held.is_some() {
+    let overstepped = context.live.note_left_out(&id, left_out.count).map(|count| (count, left_out.told()));
+    if rejection.is_some() || workloads.is_some() || !events.is_empty() || held.is_some() || overstepped.is_some() {
         let change = move |draft: &mut Draft| {
             if let Some(held) = held {
                 recovery::take_in(draft, &id, applied, &held);
+            }
+            if let Some((count, told)) = overstepped {
+                let message = format!("{id} reports what is not its own, which was left out: {told}");
+                draft.event("agent.overstepped", &id, "manager", message, json!({ "partCount": count }));
             }
             note(draft, &id, rejection, workloads, events)
         };
         context.store.change(change).await?;
     }
-    let roots = roots_digest(&context.store.snapshot());
-    Ok((StatusCode::NO_CONTENT, [(HeaderName::from_static(ROOTS_HEADER), roots)]).into_response())
+    let roots = [(HeaderName::from_static(ROOTS_HEADER), roots_digest(&context.store.snapshot()))];
+    Ok(match left_out.count {
+        0 => (StatusCode::NO_CONTENT, roots).into_response(),
+        _ => (roots, Json(ReportTaken { left_out: left_out.parts })).into_response(),
+    })
 }
 
 fn check_tunnel(tunnel: &TunnelReport) -> Result<(), Refusal> {
@@ -200,9 +212,18 @@ async fn note_issuer(context: &Context, id: &AgentId, issuer: Option<String>) ->
 }
 
 /// Notes an agent's end of encrypted tunnels when it has changed; others learn of it with what is published next.
-async fn note_tunnel(context: &Context, id: &AgentId, end: Option<TunnelEnd>) -> Result<(), Refusal> {
+async fn note_tunnel(
+    context: &Context,
+    id: &AgentId,
+    end: Option<TunnelEnd>,
+    left_out: &mut LeftOut,
+) -> Result<(), Refusal> {
     let snapshot = context.store.snapshot();
     if snapshot.agents.get(id).is_none_or(|agent| agent.tunnel == end) {
+        return Ok(());
+    }
+    if let Some(why) = end.as_ref().and_then(|end| claimed_key(&snapshot, id, end)) {
+        left_out.add("tunnel.end".to_owned(), why);
         return Ok(());
     }
     let id = id.clone();

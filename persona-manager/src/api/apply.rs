@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::input::{Body, KeyHeader, KeyedBody, Params, ReachHeader, Reaching};
+use super::page::selector;
 use crate::clock::now_ms;
 use crate::context::Context;
-use crate::documents::{self, Conflicts};
+use crate::documents::{self, Conflicts, Pruning};
 use crate::error::Refusal;
 use crate::once;
 use crate::reach;
@@ -32,6 +33,34 @@ pub(super) struct ApplyParams {
     /// Go over documents that were changed since they were read.
     #[serde(default)]
     force_conflicts: bool,
+    /// In the same transaction, delete all documents with these labels (`app=shop,tier!=old`, one KEY=VALUE at least) that are
+    /// not among those of the call.
+    prune: Option<String>,
+    /// How many a dry run said that these are; any other number is refused. Needed with `prune`, but for a dry run.
+    prune_count: Option<usize>,
+}
+
+impl ApplyParams {
+    fn pruning(&self) -> Result<Option<Pruning>, Refusal> {
+        let Some(text) = &self.prune else {
+            return match self.prune_count {
+                None => Ok(None),
+                Some(_) => Err(Refusal::invalid("pruneCount goes with prune: leave it out")),
+            };
+        };
+        let selector = selector(text)?;
+        if !selector.is_scope() {
+            let detail =
+                format!("prune is {text:?}: name a label with its value, so that only your own documents are meant");
+            return Err(Refusal::invalid(detail));
+        }
+        match (self.dry_run, self.prune_count) {
+            (false, None) => {
+                Err(Refusal::invalid("pruneCount is missing: send how many documents a dry run said would be deleted"))
+            }
+            (_, count) => Ok(Some(Pruning { selector, count })),
+        }
+    }
 }
 
 /// Stores documents, all or none; each that differs from the newest version becomes a new one. What is stored already needs
@@ -44,11 +73,17 @@ pub(super) async fn apply(
     Reaching(overriding): Reaching,
     KeyedBody(request, once): KeyedBody<Apply>,
 ) -> Result<Json<Applied>, Refusal> {
-    let documents = read(&request)?;
+    let (documents, pruning) = (read(&request)?, params.pruning()?);
     let assigner = context.assigner.clone();
     let conflicts = if params.force_conflicts { Conflicts::Override } else { Conflicts::Refuse };
     let apply = move |draft: &mut Draft| {
-        let apply = |draft: &mut Draft| documents::apply(draft, &assigner.reports(), &documents, conflicts);
+        let apply = |draft: &mut Draft| {
+            let mut applied = documents::apply(draft, &assigner.reports(), &documents, conflicts)?;
+            if let Some(pruning) = &pruning {
+                applied.results.extend(documents::prune(draft, &assigner, &documents, pruning)?);
+            }
+            Ok(applied)
+        };
         reach::within(draft, &overriding, apply, |before, after, _| reach::of_documents(&assigner, before, after))
     };
     let applied = match params.dry_run {

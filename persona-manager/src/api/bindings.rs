@@ -7,7 +7,7 @@ use persona_core::document::Kind;
 use persona_core::wire::api::{DocumentView, Page, Problem};
 
 use super::input::{IfMatch, Params, ReachHeader, Reaching, Tagged};
-use super::page::{PageParams, page};
+use super::page::{LabelledPageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
@@ -16,14 +16,15 @@ use crate::store::{Draft, Snapshot, VersionRecord};
 use crate::versions;
 
 /// All bindings at their newest version.
-#[utoipa::path(get, path = "/v1/bindings", params(PageParams), responses((status = 200, body = Page<DocumentView>)))]
+#[utoipa::path(get, path = "/v1/bindings", params(LabelledPageParams), responses((status = 200, body = Page<DocumentView>)))]
 pub(super) async fn list(
     State(context): State<Context>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<DocumentView>>, Refusal> {
+    let (params, selector) = params.split()?;
     let snapshot = context.store.snapshot();
-    page(&params, snapshot.latest(Kind::Binding).map(|version| (version.name.clone(), view(&snapshot, version))))
-        .map(Json)
+    let live = snapshot.latest(Kind::Binding).filter(|version| selector.matches(&version.labels()));
+    page(&params, live.map(|version| (version.name.clone(), view(&snapshot, version)))).map(Json)
 }
 
 /// One binding.

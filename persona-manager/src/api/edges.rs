@@ -7,7 +7,7 @@ use persona_core::wire::agent::Role;
 use persona_core::wire::api::{EdgeView, EdgeWeight, MaintenanceOrder, Page, Problem, Revoke};
 
 use super::input::{Body, ForceParams, IfMatch, Params, ReachHeader, Reaching, Tagged};
-use super::page::{PageParams, page};
+use super::page::{LabelledPageParams, page};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
@@ -18,14 +18,16 @@ use crate::tasks::{maintenance, removal};
 use crate::versions::{self, Expected};
 
 /// All edges.
-#[utoipa::path(get, path = "/v1/edges", params(PageParams), responses((status = 200, body = Page<EdgeView>)))]
+#[utoipa::path(get, path = "/v1/edges", params(LabelledPageParams), responses((status = 200, body = Page<EdgeView>)))]
 pub(super) async fn list(
     State(context): State<Context>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<EdgeView>>, Refusal> {
+    let (params, selector) = params.split()?;
     let (snapshot, reports) = (context.store.snapshot(), context.assigner.reports());
     let probe = context.assigner.probe(&snapshot);
     let records = snapshot.agents.values().filter(|record| record.id.role == Role::Edge);
+    let records = records.filter(|record| selector.matches(&record.all_labels()));
     let views =
         records.filter_map(|record| Some((record.id.name.clone(), views::edge(&reports, probe, &snapshot, record)?)));
     page(&params, views).map(Json)

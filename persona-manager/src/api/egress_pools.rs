@@ -7,7 +7,7 @@ use persona_core::document::{Document, Kind};
 use persona_core::wire::api::{Page, PoolView, Problem};
 
 use super::input::{IfMatch, Params, Tagged};
-use super::page::{PageParams, page};
+use super::page::{LabelledPageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
@@ -16,13 +16,14 @@ use crate::store::{Snapshot, VersionRecord};
 use crate::versions;
 
 /// All egress pools.
-#[utoipa::path(get, path = "/v1/egress-pools", params(PageParams), responses((status = 200, body = Page<PoolView>)))]
+#[utoipa::path(get, path = "/v1/egress-pools", params(LabelledPageParams), responses((status = 200, body = Page<PoolView>)))]
 pub(super) async fn list(
     State(context): State<Context>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<PoolView>>, Refusal> {
+    let (params, selector) = params.split()?;
     let snapshot = context.store.snapshot();
-    let pools = snapshot.latest(Kind::EgressPool);
+    let pools = snapshot.latest(Kind::EgressPool).filter(|version| selector.matches(&version.labels()));
     page(&params, pools.filter_map(|version| Some((version.name.clone(), view(&snapshot, version)?)))).map(Json)
 }
 

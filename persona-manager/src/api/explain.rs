@@ -45,6 +45,8 @@ pub(super) async fn explain(
         assignment,
         lease,
         lease6,
+        bindings: outfit.bindings,
+        nearest: outfit.nearest,
         considered: personas,
         edges,
         activation,

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::access::{Caller, Peer};
 use crate::auth::certificate_missing;
+use crate::body::whole;
 use crate::context::Context;
 use crate::error::{Kind, Refusal, etag};
 use crate::once::Once;
@@ -22,13 +23,16 @@ use crate::revocation::checked_reason;
 use crate::store::AgentId;
 use crate::versions::Expected;
 
+/// The largest body that is read, bytes.
+const BODY_LENGTH_MAX: usize = 8 << 20;
+
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Context> for Body<T> {
     type Rejection = Refusal;
-    async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
-        parse(&read(request, context).await?).map(Self)
+    async fn from_request(request: Request, _: &Context) -> Result<Self, Refusal> {
+        parse(&read(request).await?).map(Self)
     }
 }
 
@@ -55,13 +59,13 @@ pub(super) struct FromAgent {
 
 impl FromRequest<Context> for FromAgent {
     type Rejection = Refusal;
-    async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, _: &Context) -> Result<Self, Refusal> {
         let Some(Caller::Agent(id)) = request.extensions().get::<Caller>().cloned() else {
             return Err(certificate_missing());
         };
         let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref());
         let issuer = certificate.and_then(|certificate| certificate.issuer.clone());
-        Ok(Self { id, issuer, body: read(request, context).await? })
+        Ok(Self { id, issuer, body: read(request).await? })
     }
 }
 
@@ -80,11 +84,11 @@ pub(super) struct KeyedBody<T>(pub(super) T, pub(super) Option<Once>);
 
 impl<T: DeserializeOwned> FromRequest<Context> for KeyedBody<T> {
     type Rejection = Refusal;
-    async fn from_request(request: Request, context: &Context) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, _: &Context) -> Result<Self, Refusal> {
         let sender = request.extensions().get::<Caller>().map(ToString::to_string).unwrap_or_default();
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let (what, headers) = (format!("{} {path}", request.method()), request.headers().clone());
-        let body = read(request, context).await?;
+        let body = read(request).await?;
         Ok(Self(parse(&body)?, Once::of(&headers, &sender, &what, &body)?))
     }
 }
@@ -145,8 +149,8 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::invalid(format!("the body is not valid: {error}")))
 }
 
-async fn read(request: Request, context: &Context) -> Result<Bytes, Refusal> {
-    Bytes::from_request(request, context).await.map_err(|error| Refusal::invalid(error.body_text()))
+async fn read(request: Request) -> Result<Bytes, Refusal> {
+    whole(request.into_body(), BODY_LENGTH_MAX).await
 }
 
 /// Reads a subject from a path.

@@ -10,6 +10,7 @@ use persona_core::wire::credential::Credential;
 use serde_json::json;
 
 use super::input::{KeyHeader, KeyedBody, Params};
+use super::labels::check_labels;
 use super::page::{PageParams, page};
 use crate::auth::{random_hex, sha256_hex};
 use crate::context::Context;
@@ -93,6 +94,7 @@ pub(super) fn new_credential(context: &Context) -> Result<Credential, Refusal> {
 }
 
 fn check(new: &NewJoinToken) -> Result<(), Refusal> {
+    check_labels(&new.labels)?;
     if !(1..=TTL_MS_MAX).contains(&new.ttl_ms) {
         return Err(Refusal::invalid(format!("ttlMs is {}; use 1 to {TTL_MS_MAX}", new.ttl_ms)));
     }

@@ -18,10 +18,12 @@ mod health;
 mod identity;
 mod input;
 mod join_tokens;
+mod labels;
 mod leases;
 mod metrics;
 mod nodes;
 mod openapi;
+mod own;
 mod page;
 mod personas;
 mod plan;
@@ -40,10 +42,12 @@ mod workloads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{StatusCode, header};
+use axum::extract::Request;
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use serde_json::Value;
-use tower_http::limit::RequestBodyLimitLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,9 +57,6 @@ use crate::access::gate;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::web::harden;
-
-/// The largest body that is read, bytes.
-const BODY_LENGTH_MAX: usize = 8 << 20;
 
 /// A request that takes longer than this is given up; streams are not bound by it.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
@@ -72,10 +73,20 @@ pub(crate) fn router(context: Context) -> Router {
         })
         .layer(Extension(document))
         .layer(axum::middleware::from_fn_with_state(context.clone(), gate))
-        .layer(RequestBodyLimitLayer::new(BODY_LENGTH_MAX))
-        .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME_MAX))
+        .layer(axum::middleware::from_fn(in_time))
         .layer(axum::middleware::from_fn(harden))
         .with_state(context)
+}
+
+/// Gives a request up that takes too long.
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await;
+    answer.unwrap_or_else(|_| {
+        let limit = REQUEST_TIME_MAX.as_secs();
+        let detail =
+            format!("it is not done after {limit} s, and whether it will be is not known: look before trying again");
+        Refusal::new(Kind::TimedOut, detail).into_response()
+    })
 }
 
 /// Every route, and the document that describes them.
@@ -141,6 +152,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::abort))
         .routes(routes!(rollouts::rollback))
+        .routes(routes!(labels::get, labels::bind))
         .routes(routes!(workloads::list))
         .routes(routes!(workloads::get))
         .routes(routes!(leases::list))

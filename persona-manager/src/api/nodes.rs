@@ -8,7 +8,7 @@ use persona_core::wire::agent::Role;
 use persona_core::wire::api::{NodeView, Page, Problem, Revoke};
 
 use super::input::{Body, ForceParams, IfMatch, Params, ReachHeader, Reaching, Tagged};
-use super::page::{PageParams, page};
+use super::page::{LabelledPageParams, page};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
@@ -19,13 +19,15 @@ use crate::tasks::removal;
 use crate::versions;
 
 /// All nodes.
-#[utoipa::path(get, path = "/v1/nodes", params(PageParams), responses((status = 200, body = Page<NodeView>)))]
+#[utoipa::path(get, path = "/v1/nodes", params(LabelledPageParams), responses((status = 200, body = Page<NodeView>)))]
 pub(super) async fn list(
     State(context): State<Context>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<NodeView>>, Refusal> {
+    let (params, selector) = params.split()?;
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let records = snapshot.agents.values().filter(|record| record.id.role == Role::Node);
+    let records = records.filter(|record| selector.matches(&record.all_labels()));
     let views = records.filter_map(|record| {
         Some((record.id.name.clone(), views::node(&snapshot, record, live.get(&record.id).map(AsRef::as_ref))?))
     });

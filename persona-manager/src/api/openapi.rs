@@ -34,8 +34,15 @@ pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             let who = method.to_uppercase().parse().ok().and_then(|method| who_may(&method, path));
             debug_assert!(who.is_some(), "{method} {path} is not in access/table.rs");
+            let is_change = !matches!(who, None | Some(Who::Everybody | Who::Agents)) && method != "get";
+            if is_change {
+                let given = operation["parameters"].as_array().cloned().unwrap_or_default();
+                operation["parameters"] = given.into_iter().chain([reason_header()]).collect();
+            }
             operation["security"] = who.map_or_else(|| json!([]), security);
-            for status in ["4XX", "5XX"] {
+            let has_body = operation.get("requestBody").is_some();
+            let of_bodies = ["408", "413"].into_iter().filter(|_| has_body);
+            for status in of_bodies.chain(["4XX", "5XX"]) {
                 operation["responses"][status] = refusal();
             }
         }
@@ -43,6 +50,12 @@ pub(super) fn finished(document: utoipa::openapi::OpenApi) -> Value {
     // OpenAPI knows no wildcards.
     *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     document
+}
+
+/// Every change of people and programs may say why.
+fn reason_header() -> Value {
+    json!({ "name": "Persona-Reason", "in": "header", "required": false, "description": "Why; events keep it.",
+        "schema": { "type": "string", "minLength": 1, "maxLength": 1000 } })
 }
 
 /// How every refusal comes (RFC 9457).

@@ -1,5 +1,6 @@
 //! Lists in pages: by key, so that entries that come and go shift nothing.
 
+use persona_core::label_selector::{InvalidLabelSelector, LabelSelector};
 use persona_core::wire::api::Page;
 use serde::Deserialize;
 
@@ -21,6 +22,33 @@ pub(super) struct PageParams {
     /// Entries at most, 1 to 1,000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
+}
+
+/// Which page of a list of what has labels.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LabelledPageParams {
+    /// `nextPageToken` of the page before.
+    page_token: Option<String>,
+    /// Entries at most, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Only those with these labels, as `tier=gold,zone!=b,team,!old`.
+    label_selector: Option<String>,
+}
+
+impl LabelledPageParams {
+    /// The page, and who is on it.
+    pub(super) fn split(self) -> Result<(PageParams, LabelSelector), Refusal> {
+        let selector = self.label_selector.map(|text| selector(&text)).transpose()?;
+        Ok((PageParams { page_token: self.page_token, limit: self.limit }, selector.unwrap_or_default()))
+    }
+}
+
+/// Reads a label selector.
+pub(super) fn selector(text: &str) -> Result<LabelSelector, Refusal> {
+    text.parse().map_err(|error: InvalidLabelSelector| Refusal::invalid(error.to_string()))
 }
 
 /// The page of `entries`, which are ascending by key.

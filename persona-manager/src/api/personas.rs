@@ -8,7 +8,7 @@ use persona_core::wire::api::{Page, PersonaView, Problem, Rollback};
 use serde::Deserialize;
 
 use super::input::{IfMatch, KeyHeader, KeyedBody, Params, Tagged};
-use super::page::{PageParams, page};
+use super::page::{LabelledPageParams, PageParams, page};
 use crate::context::Context;
 use crate::documents;
 use crate::error::Refusal;
@@ -26,13 +26,14 @@ pub(super) struct VersionParams {
 }
 
 /// All personas at their newest version.
-#[utoipa::path(get, path = "/v1/personas", params(PageParams), responses((status = 200, body = Page<PersonaView>)))]
+#[utoipa::path(get, path = "/v1/personas", params(LabelledPageParams), responses((status = 200, body = Page<PersonaView>)))]
 pub(super) async fn list(
     State(context): State<Context>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<PersonaView>>, Refusal> {
+    let (params, selector) = params.split()?;
     let snapshot = context.store.snapshot();
-    let live = snapshot.latest(Kind::Persona);
+    let live = snapshot.latest(Kind::Persona).filter(|version| selector.matches(&version.labels()));
     let views = live.filter_map(|version| Some((version.name.clone(), view(&snapshot, version)?)));
     page(&params, views).map(Json)
 }

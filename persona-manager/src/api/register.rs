@@ -124,9 +124,15 @@ fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<
     let before = draft.state().agents.get(id).cloned();
     check_revocation(draft, applicant)?;
     let token = request.token.as_deref().map(|token| redeem(draft, token, applicant)).transpose()?;
-    let bound_labels = match &token {
-        Some(token) => token.labels.clone(),
-        None => check_known(before.as_deref(), applicant, draft.now_ms())?,
+    let bound_labels = match (&token, &before) {
+        // What people bound since stays when the same key comes with its token again.
+        (Some(token), Some(before))
+            if token.keys.contains(&applicant.public_key) && before.public_key == applicant.public_key =>
+        {
+            before.bound_labels.clone()
+        }
+        (Some(token), _) => token.labels.clone(),
+        (None, _) => check_known(before.as_deref(), applicant, draft.now_ms())?,
     };
     // A token that is made for this very name puts a new key in the place of one that was revoked.
     let is_for_name = token.is_some_and(|token| token.name.is_some());
@@ -147,8 +153,6 @@ fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<
     let shown = json!({ "address": request.address, "group": request.group, "version": request.version,
         "capabilities": request.capabilities });
     draft.event(&format!("agent.{name}"), id, id, message, shown);
-    let mut labels = request.labels;
-    labels.extend(bound_labels.clone());
     let certificate_expires_ms = draft.now_ms() + applicant.lifetime_ms;
     draft.put(AgentRecord {
         id: id.clone(),
@@ -159,7 +163,7 @@ fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<
         certificate_issuer: before.and_then(|before| before.certificate_issuer.clone()),
         address: request.address,
         capabilities: request.capabilities,
-        labels,
+        labels: request.labels,
         bound_labels,
         version: request.version,
         details,

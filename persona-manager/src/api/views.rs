@@ -14,6 +14,7 @@ use crate::store::{AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
 use crate::tasks::in_force::{is_in_force, published};
 use crate::tasks::removal::leases_of_node;
 use crate::tasks::reports::Reports;
+use crate::tasks::wear::labels_of;
 
 /// What a subject wears.
 pub(super) fn assignment(
@@ -65,6 +66,7 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
     let subject = SubjectId::Workload(record.node.clone(), record.report.name.clone());
     let assignment = assignment(snapshot, &subject, node, false);
     let report = record.report.clone();
+    let labels = labels_of(snapshot, &subject);
     WorkloadView {
         subject,
         node: record.node.clone(),
@@ -73,7 +75,8 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
         address: report.address,
         prefix6: report.prefix6,
         kind: report.kind,
-        labels: report.labels,
+        labels: labels.all(),
+        bound_labels: labels.bound,
         attached: report.attached,
         limits: node.and_then(|node| node.limits.iter().find(|it| it.workload == record.report.name)).cloned(),
         assignment,
@@ -89,7 +92,7 @@ pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Agen
         name,
         address: record.address,
         capabilities: record.capabilities.clone(),
-        labels: record.labels.clone(),
+        labels: record.all_labels(),
         bound_labels: record.bound_labels.clone(),
         revoked: snapshot.revocations.get(&record.public_key).map(|it| it.reason.clone()),
         up: node.up,
@@ -127,7 +130,7 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         address: record.address,
         capabilities: record.capabilities.clone(),
         capacity: edge.capacity,
-        labels: record.labels.clone(),
+        labels: record.all_labels(),
         bound_labels: record.bound_labels.clone(),
         revoked: snapshot.revocations.get(&record.public_key).map(|it| it.reason.clone()),
         state: edge.state.to_string(),

@@ -6,20 +6,24 @@ use persona_core::ids::SubjectId;
 use persona_core::wire::api::{Page, Problem, WorkloadView};
 
 use super::input::{Params, subject};
-use super::page::{PageParams, page};
+use super::page::{LabelledPageParams, page};
 use super::views;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::store::AgentId;
+use crate::tasks::wear::labels_of;
 
 /// All workloads.
-#[utoipa::path(get, path = "/v1/workloads", params(PageParams), responses((status = 200, body = Page<WorkloadView>)))]
+#[utoipa::path(get, path = "/v1/workloads", params(LabelledPageParams), responses((status = 200, body = Page<WorkloadView>)))]
 pub(super) async fn list(
     State(context): State<Context>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<WorkloadView>>, Refusal> {
+    let (params, selector) = params.split()?;
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
-    let views = snapshot.workloads.iter().map(|(subject, record)| {
+    let is_selected = |subject: &SubjectId| selector.matches(&labels_of(&snapshot, subject).all());
+    let selected = snapshot.workloads.iter().filter(|(subject, _)| is_selected(subject));
+    let views = selected.map(|(subject, record)| {
         (
             subject.to_string(),
             views::workload(&snapshot, record, live.get(&AgentId::node(&record.node)).map(AsRef::as_ref)),

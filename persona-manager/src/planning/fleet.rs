@@ -15,7 +15,7 @@ use persona_core::wire::planning::PlanSettings;
 use super::processor::{self, Reading};
 use crate::store::{AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
 use crate::tasks::reports::Reports;
-use crate::tasks::standing::labels_in;
+use crate::tasks::wear::labels_of;
 
 /// The longest round trip that a fleet can have, milliseconds.
 const PATH_MS_MAX: f64 = 60_000.0;
@@ -80,7 +80,7 @@ fn subjects_of(snapshot: &Snapshot, reports: &Reports) -> Vec<(SubjectId, FleetS
             demand: demand_of(&record.subject, &leases, reports),
             requires: Vec::new(),
             prefers: Vec::new(),
-            labels: labels_in(snapshot, &record.subject),
+            labels: labels_of(snapshot, &record.subject).bound,
         };
         Some((record.subject.clone(), subject))
     };
@@ -179,11 +179,11 @@ fn edge_of(agent: &AgentRecord, room: &BTreeMap<EdgeName, u64>) -> Option<FleetE
     Some(FleetEdge {
         name,
         group: edge.group.clone(),
-        location: location_of(&agent.labels),
+        location: location_of(&agent.all_labels()),
         capacity: stated.map(|stated| Capacity { processor_packets_per_sec, ..stated }).unwrap_or_default(),
         service,
         capabilities: agent.capabilities.clone(),
-        labels: agent.labels.clone(),
+        labels: agent.bound_labels.clone(),
         content_rtt_ms: BTreeMap::new(),
     })
 }
@@ -213,8 +213,8 @@ fn node_of(agent: &AgentRecord, reports: &Reports) -> Option<FleetNode> {
     let paths = heard.filter_map(|(health, _)| Some((health.edge.clone(), path_of(health)?)));
     Some(FleetNode {
         name: agent.id.name.parse().ok()?,
-        location: location_of(&agent.labels),
-        labels: agent.labels.clone(),
+        location: location_of(&agent.all_labels()),
+        labels: agent.bound_labels.clone(),
         paths: paths.collect::<BTreeMap<EdgeName, Path>>(),
         subjects: Vec::new(),
     })

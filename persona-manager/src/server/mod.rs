@@ -1,30 +1,34 @@
 //! The listeners: TLS on the network, where a client certificate may or may not come, and a Unix socket on the host.
 //!
-//! Both serve the same router over HTTP/1 and HTTP/2, tell it who is at the other end, and end in good order.
+//! Both serve the same router over HTTP/1 and HTTP/2, tell it who is at the other end, and end in good order. Idle connections
+//! and crowds give way, so that a node or an edge always gets in.
 
+mod activity;
 mod connection;
 mod cut;
+mod places;
 mod socket;
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::access::{Origin, Peer};
+use crate::access::{Origin, Peer, site_of};
 use crate::authority::Tls;
+use crate::metrics::Metrics;
 use crate::store::Snapshot;
 use connection::Server;
+use places::{Place, Places};
 
 pub(crate) use socket::AdminSocket;
 pub use socket::SocketError;
-
-/// Connections at a time.
-const CONNECTION_COUNT_MAX: usize = 8_192;
 
 /// How long open requests may take to end after a stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -45,22 +49,27 @@ pub(crate) struct Listeners {
 /// Serves until `stop`, then lets open requests end.
 pub(crate) async fn serve(
     listeners: Listeners,
+    connections_max: NonZeroU32,
     router: Router,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let graceful = GracefulShutdown::new();
-    let server = Server { router, tls: listeners.tls, snapshots };
-    let slots = Arc::new(Semaphore::new(CONNECTION_COUNT_MAX));
+    let (places, tasks) = (Places::new(connections_max), TaskTracker::new());
+    let server = Server { router, tls: listeners.tls, snapshots, metrics, stop: stop.clone() };
     loop {
-        // People on the host get in even while the network holds every slot.
         let accepted = tokio::select! {
-            accepted = accept(&listeners.network, &slots) => accepted,
-            accepted = accept_local(&listeners.socket.listener) => accepted,
+            accepted = listeners.network.accept() => accepted.map(|(stream, address)| {
+                let place = places.take(site_of(address.ip()), Instant::now());
+                place.map(|place| network(stream, address, place))
+            }),
+            accepted = accept_local(&listeners.socket.listener) => accepted.map(Some),
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok(accepted) => server.clone().spawn(accepted, graceful.watcher()),
+            Ok(Some(accepted)) => _ = tasks.spawn(server.clone().serve(accepted)),
+            // Nothing can be said before the handshake; whoever was refused tries again.
+            Ok(None) => server.metrics.turned_away(),
             Err(error) => {
                 tracing::warn!(error.cause = %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -69,23 +78,23 @@ pub(crate) async fn serve(
     }
     drop(listeners.socket);
     drop(listeners.network);
-    if tokio::time::timeout(STOP_TIME_MAX, graceful.shutdown()).await.is_err() {
+    tasks.close();
+    if tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await.is_err() {
         tracing::warn!("requests were still open when the manager stopped");
     }
 }
 
 /// A connection that was accepted.
 pub(in crate::server) enum Accepted {
-    /// From the network, with the slot that it holds.
-    Network(TcpStream, Peer, OwnedSemaphorePermit),
-    /// From the host.
+    /// From the network, with the place that it holds.
+    Network(TcpStream, Peer, Place),
+    /// From the host: people there get in even while the network holds every place.
     Local(tokio::net::UnixStream, Peer),
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
-    let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let (stream, address) = listener.accept().await?;
-    Ok(Accepted::Network(stream, Peer { origin: Origin::Network(address), certificate: None, is_manager: false }, slot))
+fn network(stream: TcpStream, address: SocketAddr, place: Place) -> Accepted {
+    let peer = Peer { origin: Origin::Network(address), certificate: None, is_manager: false };
+    Accepted::Network(stream, peer, place)
 }
 
 async fn accept_local(listener: &UnixListener) -> std::io::Result<Accepted> {

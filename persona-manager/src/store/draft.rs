@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::numbers::{NumberRecord, Numbers};
 use super::records::{AgentId, AuditStubRecord, EventRecord, LeaseRecord};
 use super::snapshot::{Record, Snapshot, Write, body_of};
-use crate::access::MANAGER;
+use crate::access::{Acting, MANAGER};
 
 /// The largest VNI (24 bits).
 const VNI_MAX: u32 = (1 << 24) - 1;
@@ -37,7 +37,7 @@ pub(crate) struct Draft {
     events: Vec<EventRecord>,
     now_ms: u64,
     base: Numbers,
-    actor: Arc<str>,
+    by: Acting,
     /// The newest event before this process began to write, if it does so here.
     begun_after: Option<(u64, Option<EventHash>)>,
 }
@@ -54,8 +54,8 @@ impl Draft {
     pub(crate) fn new(base: &Snapshot, now_ms: u64) -> Self {
         let mut snapshot = base.clone();
         snapshot.revision += 1;
-        let (writes, events, actor) = (Vec::new(), Vec::new(), MANAGER.into());
-        Self { snapshot, writes, events, now_ms, base: base.numbers, actor, begun_after: None }
+        let (writes, events, by) = (Vec::new(), Vec::new(), Acting::default());
+        Self { snapshot, writes, events, now_ms, base: base.numbers, by, begun_after: None }
     }
 
     /// The state as it will be.
@@ -75,12 +75,12 @@ impl Draft {
 
     /// On whose behalf the changes are made.
     pub(crate) fn actor(&self) -> Arc<str> {
-        self.actor.clone()
+        self.by.actor.clone()
     }
 
     /// The changes that follow are made on behalf of somebody.
-    pub(super) fn act_for(&mut self, actor: Arc<str>) {
-        self.actor = actor;
+    pub(super) fn act_for(&mut self, by: Acting) {
+        self.by = by;
     }
 
     /// The generation that the changes will have.
@@ -114,22 +114,30 @@ impl Draft {
         self.delete::<LeaseRecord>(&id);
     }
 
-    /// Notes that something happened.
+    /// Notes that something happened; if whom this draft is made for did it, also from where and why.
     pub(crate) fn event(
         &mut self,
         name: &str,
         about: impl ToString,
         actor: impl ToString,
         message: String,
-        details: Value,
+        mut details: Value,
     ) {
+        let actor = actor.to_string();
+        if let Some(details) = details.as_object_mut().filter(|_| *actor == *self.by.actor) {
+            for (key, value) in [("source", &self.by.source), ("reason", &self.by.reason)] {
+                if let Some(value) = value.as_ref().filter(|_| details.get(key).is_none_or(Value::is_null)) {
+                    details.insert(key.to_owned(), Value::from(&**value));
+                }
+            }
+        }
         self.snapshot.event_last += 1;
         let mut event = EventRecord {
             number: self.snapshot.event_last,
             time_ms: self.now_ms,
             name: name.to_owned(),
             about: stored_text(about.to_string()),
-            actor: stored_text(actor.to_string()),
+            actor: stored_text(actor),
             message: stored_text(message),
             details: details.to_string(),
             previous: None,

@@ -33,7 +33,7 @@ pub(crate) use numbers::{NumberRecord, Numbers};
 pub(crate) use persona_names::PersonaNames;
 pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
-    AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, AlertRecord, Claim, Cross,
+    AUDIT_STUB_KEY, AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, AlertRecord, Claim, Cross,
     DeadLetterRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord,
     MovedRecord, NetworkTarget, NodeDetails, NodeShare, OnceRecord, Override, PlannedRecord, PoolHistoryRecord,
     PoolSample, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord,
@@ -43,7 +43,7 @@ pub(crate) use records::{
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;
 pub use transfer::{Migrated, migrate};
-pub(crate) use writer::{Brain, Desired, Pass, Store};
+pub(crate) use writer::{Brain, Desired, Failure, Pass, Store};
 
 use std::time::Duration;
 

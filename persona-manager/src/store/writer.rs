@@ -79,6 +79,16 @@ pub(crate) struct Store {
     standing: watch::Receiver<Standing>,
     measured: Measured,
     published: Published,
+    trouble: watch::Receiver<Option<Failure>>,
+}
+
+/// A batch that was not stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// When.
+    pub at: Instant,
+    /// What callers were told.
+    pub detail: String,
 }
 
 impl Store {
@@ -99,6 +109,7 @@ impl Store {
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
         let (checked, measured, published) = (Instant::now(), Measured::default(), Published::default());
+        let (trouble_sender, trouble) = watch::channel(None);
         let writer = Writer {
             backend,
             queue,
@@ -111,13 +122,14 @@ impl Store {
             opening: Opening::Unknown,
             measured: measured.clone(),
             published: published.clone(),
+            trouble: trouble_sender,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
         let reader = Arc::new(Mutex::new(reader));
-        Ok((Self { reader, jobs, snapshots, standing, measured, published }, thread))
+        Ok((Self { reader, jobs, snapshots, standing, measured, published, trouble }, thread))
     }
 
     /// The newest committed state.
@@ -133,6 +145,11 @@ impl Store {
     /// Whether this manager writes.
     pub(crate) fn standing(&self) -> Standing {
         self.standing.borrow().clone()
+    }
+
+    /// The last batch that was not stored, until another one is.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.trouble.borrow().clone()
     }
 
     /// What the writer measures of its own work.
@@ -160,12 +177,12 @@ impl Store {
             return Err(refusal(Arc::new(StoreError::Fenced)));
         }
         let (sender, answer) = oneshot::channel();
-        let actor = access::actor();
+        let by = access::current();
         let run = Box::new(move |draft: &mut Draft| -> Answer {
             let savepoint = draft.savepoint();
-            draft.act_for(actor);
+            draft.act_for(by);
             let outcome = job(draft);
-            draft.act_for(access::MANAGER.into());
+            draft.act_for(access::Acting::default());
             if outcome.is_err() {
                 draft.roll_back(savepoint);
             }
@@ -220,6 +237,7 @@ struct Writer {
     opening: Opening,
     measured: Measured,
     published: Published,
+    trouble: watch::Sender<Option<Failure>>,
 }
 
 /// What this process's first event in the lead follows.
@@ -381,6 +399,9 @@ impl Writer {
         };
         let committed = of_all(spans, span).in_scope(|| self.backend.commit(revision, writes, events));
         self.measured.commits.observe(begun.elapsed().as_secs_f64());
+        if committed.is_ok() {
+            self.trouble.send_if_modified(|failure| failure.take().is_some());
+        }
         committed
     }
 
@@ -417,6 +438,8 @@ impl Writer {
                 self.said.clear();
             }
             Err(error) => {
+                let detail = refusal(error.clone()).detail().to_owned();
+                self.trouble.send_replace(Some(Failure { at: Instant::now(), detail }));
                 let text = format!("{error:?}");
                 if self.said != text {
                     tracing::error!(error.cause = text, "the store failed; the state before stays in force");

@@ -137,6 +137,11 @@ impl Assigner {
         draft.state().clone()
     }
 
+    /// Has everybody in a draft wear what follows from it.
+    pub(crate) fn dress(&self, draft: &mut Draft) {
+        assign_all(draft, &self.reports());
+    }
+
     /// How to probe: what was set through the API, else what the configuration says.
     pub(crate) fn probe(&self, snapshot: &Snapshot) -> ProbeItem {
         let (interval_ms, multiplier) = (self.config.probe_interval_ms, self.config.probe_multiplier);

@@ -11,7 +11,8 @@ use persona_core::wire::desired::LeaseSpace;
 
 use super::recovery;
 use super::reports::Reports;
-use super::standing::{labels_in, ledger_of};
+use super::standing::ledger_of;
+use super::wear::labels_of;
 use crate::planning::location_of;
 use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
 
@@ -107,9 +108,9 @@ impl Facts {
         self.groups.get(group).and_then(GroupFacts::lease_room).is_none_or(|room| room > 0)
     }
 
-    /// A subject's labels, where there are policies that may look at them.
+    /// The labels that are bound to a subject, where there are policies that may look at them.
     pub(super) fn labels_of(&self, snapshot: &Snapshot, subject: &SubjectId) -> Labels {
-        if self.ledger.has_policies() { labels_in(snapshot, subject) } else { Labels::new() }
+        if self.ledger.has_policies() { labels_of(snapshot, subject).bound } else { Labels::new() }
     }
 
     /// Whether a policy forbids a group to a subject with these labels.
@@ -137,8 +138,8 @@ impl Facts {
             facts.lease_capacity = Some((count, name.clone()));
         }
         if !is_leaving {
-            let country = location_of(&agent.labels).map(|location| location.country);
-            let (labels, capabilities) = (agent.labels.clone(), agent.capabilities.clone());
+            let country = location_of(&agent.all_labels()).map(|location| location.country);
+            let (labels, capabilities) = (agent.bound_labels.clone(), agent.capabilities.clone());
             facts.edges.push(Arc::new(GroupEdge { name: name.clone(), labels, capabilities, country }));
         }
         if let Some(maintenance) = maintenance {

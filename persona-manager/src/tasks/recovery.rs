@@ -217,10 +217,29 @@ fn edge_holds(draft: &mut Draft, item: &LeaseItem, word: &Word) {
     keep(draft, item, state, word);
 }
 
-/// Stores a lease as it is held. Of others that have some of its ports the one with the newer word is true.
+/// Stores a lease as it is held. Of others that have some of its ports, or its id, the one with the newer word is true.
 fn keep(draft: &mut Draft, item: &LeaseItem, state: LeaseState, word: &Word) {
-    for other in rivals(draft.state(), item, word) {
-        let is_older = other.claim < word.claim || !is_vouched(draft.state(), &other);
+    let known = draft.state().leases.get(&item.id).cloned();
+    if let Some(known) = known.as_ref().filter(|known| known.space == item.space && known.subject == item.subject) {
+        if !gives_way(draft, &rivals(draft.state(), item, word), item, word) {
+            return;
+        }
+        let claim = known.claim.max(word.claim);
+        draft.put(LeaseRecord { state, claim, generation: item.generation, ..(**known).clone() });
+        return;
+    }
+    let mut rivals = rivals(draft.state(), item, word);
+    rivals.extend(known);
+    if gives_way(draft, &rivals, item, word) {
+        let lease = record_of(draft.state(), item, state, word);
+        draft.grant_lease(lease);
+    }
+}
+
+/// Gives up the leases that stand against one that is held, up to the first whose word is newer. Returns whether all did.
+fn gives_way(draft: &mut Draft, rivals: &[Arc<LeaseRecord>], item: &LeaseItem, word: &Word) -> bool {
+    for other in rivals {
+        let is_older = other.claim < word.claim || !is_vouched(draft.state(), other);
         let about = format!("lease/{}", other.id);
         let details = json!({ "held": item.id, "by": item.subject, "space": item.space });
         if !is_older {
@@ -229,26 +248,14 @@ fn keep(draft: &mut Draft, item: &LeaseItem, state: LeaseState, word: &Word) {
                 item.subject, item.space, item.id, other.id, other.subject
             );
             draft.event("recovery.contradiction", about, "manager", message, details);
-            return;
+            return false;
         }
         let message =
             format!("lease {} of {} is given up: {} holds {}", other.id, other.subject, item.subject, item.space);
         draft.event("recovery.given-up", about, "manager", message, details);
         draft.free_lease(other.id);
     }
-    match draft.state().leases.get(&item.id).cloned() {
-        Some(known) if known.space == item.space && known.subject == item.subject => {
-            let claim = known.claim.max(word.claim);
-            draft.put(LeaseRecord { state, claim, generation: item.generation, ..(*known).clone() });
-        }
-        known => {
-            if known.is_some() {
-                draft.free_lease(item.id);
-            }
-            let lease = record_of(draft.state(), item, state, word);
-            draft.grant_lease(lease);
-        }
-    }
+    true
 }
 
 /// Other leases that have some of the ports.

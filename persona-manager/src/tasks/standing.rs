@@ -1,26 +1,15 @@
-//! Who stands where under policies: subjects' labels, and the ledger of what they hold, as a draft has them.
+//! Who stands where under policies: the ledger of what subjects hold, as a draft has them.
 
 use std::collections::BTreeMap;
 
 use persona_core::assign::{Labels, Ledger, Seat, Spread};
-use persona_core::ids::{PersonaName, SubjectId};
+use persona_core::ids::PersonaName;
 use persona_core::wire::planning::PlanMode;
 
 use super::assignment::subjects_of;
-use super::wear::{Personas, bindings_of};
+use super::wear::{Personas, bindings_of, labels_of};
 use crate::planning::settings_of;
-use crate::store::{AgentId, NetworkTarget, Snapshot};
-
-/// The labels that policies look at: a workload's over its node's, and what the node's join token bound over both.
-pub(crate) fn labels_in(snapshot: &Snapshot, subject: &SubjectId) -> Labels {
-    let node = snapshot.agents.get(&AgentId::node(subject.node()));
-    let mut labels = node.map(|node| node.labels.clone()).unwrap_or_default();
-    if let Some(workload) = snapshot.workloads.get(subject) {
-        labels.extend(workload.report.labels.clone());
-    }
-    labels.extend(node.map(|node| node.bound_labels.clone()).unwrap_or_default());
-    labels
-}
+use crate::store::{NetworkTarget, Snapshot};
 
 /// What subjects hold, in the versions of personas in force.
 pub(super) fn ledger_of(snapshot: &Snapshot) -> Ledger {
@@ -35,7 +24,7 @@ pub(super) fn ledger_of(snapshot: &Snapshot) -> Ledger {
     let counts_labels = ledger.counts_labels();
     if counts_labels {
         let selected = subjects_of(snapshot).into_iter().filter(|subject| !bindings_of(snapshot, subject).is_empty());
-        selected.for_each(|subject| ledger.expect(&labels_in(snapshot, &subject)));
+        selected.for_each(|subject| ledger.expect(&labels_of(snapshot, &subject).bound));
     }
     if guarantees.is_empty() && !counts_labels {
         return ledger;
@@ -43,7 +32,7 @@ pub(super) fn ledger_of(snapshot: &Snapshot) -> Ledger {
     for record in snapshot.subjects.values() {
         let Some(target) = &record.target else { continue };
         let guaranteed_bps = guarantees.get(&target.persona).copied().unwrap_or(0);
-        let labels = if counts_labels { labels_in(snapshot, &record.subject) } else { Labels::new() };
+        let labels = if counts_labels { labels_of(snapshot, &record.subject).bound } else { Labels::new() };
         ledger.seat(&record.subject, &labels, seat_of(snapshot, target, guaranteed_bps));
     }
     ledger

@@ -60,7 +60,8 @@ pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<Stri
 /// Why a subject has no network section, for people.
 pub(super) fn why_nothing(outfit: &Outfit) -> String {
     if outfit.bindings.is_empty() {
-        return "no binding selects it: apply one whose selector matches".to_owned();
+        let how = outfit.nearest.as_deref().unwrap_or("apply one whose selector matches");
+        return format!("no binding selects it: {how}");
     }
     let reasons = outfit.decision.considered.iter().map(|it| format!("{}: {}", it.persona, it.refusals.join(", ")));
     let reasons: Vec<_> = reasons.collect();

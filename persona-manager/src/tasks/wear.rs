@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Labels, Pick, Question, choose};
-use persona_core::compose::{Effective, Layer, LayeredPersona, compose, selector_matches};
+use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, choose};
+use persona_core::compose::{Effective, Labels, Layer, LayeredPersona, compose, selector_matches, unbound_labels};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, LeaseId, PersonaName, SubjectId};
 use persona_core::wire::conditions::Conditions;
@@ -35,6 +35,8 @@ pub(crate) struct Outfit {
     pub(crate) measured: Option<String>,
     /// Whether a policy forbids the group that carries it now.
     pub(super) is_evicted: bool,
+    /// Where no binding selects it: which one would by what its node says.
+    pub(crate) nearest: Option<String>,
 }
 
 /// The personas by name, each in one version.
@@ -110,6 +112,7 @@ pub(super) fn decide(
     Outfit {
         measured,
         is_evicted: in_use.is_some_and(|network| facts.forbids(&labels, &network.group)),
+        nearest: bindings.is_empty().then(|| nearest(snapshot, subject)).flatten(),
         effective: compose(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
@@ -142,15 +145,39 @@ pub(super) fn is_draining(snapshot: &Snapshot, subject: &SubjectId) -> bool {
     node.and_then(|agent| agent.node()).is_some_and(|node| node.draining)
 }
 
-/// The labels that selectors match.
-pub(crate) fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> BTreeMap<String, String> {
+/// The labels that selectors match. What is bound to a node is bound to its workloads too, below what is bound to them.
+pub(crate) fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> Labels {
     let node = snapshot.agents.get(&AgentId::node(subject.node()));
-    match subject {
-        SubjectId::Node(_) => node.map(|node| node.labels.clone()).unwrap_or_default(),
-        SubjectId::Workload(..) => {
-            snapshot.workloads.get(subject).map(|workload| workload.report.labels.clone()).unwrap_or_default()
+    let mut bound = node.map(|node| node.bound_labels.clone()).unwrap_or_default();
+    let claimed = match subject {
+        SubjectId::Node(_) => node.map(|node| node.labels.clone()),
+        SubjectId::Workload(_, name) => {
+            let own = node.and_then(|node| node.node()?.workload_labels.get(name));
+            bound.extend(own.cloned().unwrap_or_default());
+            snapshot.workloads.get(subject).map(|workload| workload.report.labels.clone())
         }
-    }
+    };
+    Labels { bound, claimed: claimed.unwrap_or_default() }
+}
+
+/// Which binding would select a subject that none selects, if what its node says of it were bound; and how that is done.
+fn nearest(snapshot: &Snapshot, subject: &SubjectId) -> Option<String> {
+    let labels = labels_of(snapshot, subject);
+    let near = |binding: &BindingDocument| {
+        let unbound = unbound_labels(&binding.spec.selector, subject, &labels)?;
+        let unbound: Vec<String> = unbound.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let (command, name) = match subject {
+            SubjectId::Node(name) => ("node", name.to_string()),
+            SubjectId::Workload(..) => ("workload", subject.to_string()),
+        };
+        Some(format!(
+            "binding {} would, but {} is only its node's word: persona-ctl {command} label {name} {} binds it, claimedLabels in the selector takes the word",
+            binding.metadata.name,
+            unbound.join(", "),
+            unbound.join(" ")
+        ))
+    };
+    snapshot.bindings().find_map(near)
 }
 
 /// What a workload's node wears in its network section.
@@ -289,7 +316,7 @@ pub(super) fn write(
 }
 
 /// Ends at once what a subject holds in groups that policies forbid to it: not even old flows go on there.
-fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels: &Labels) {
+fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels: &BTreeMap<String, String>) {
     if !facts.ledger.has_policies() {
         return;
     }

@@ -90,6 +90,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("POST /v1/rollouts/{name}/resume", "oud"),
     ("POST /v1/rollouts/{name}/abort", "oud"),
     ("POST /v1/rollouts/{name}/rollback", "oud"),
+    ("GET /v1/labels/{subject}", "vouad"),
+    ("PUT /v1/labels/{subject}", "ud"),
     ("GET /v1/workloads", "vouad"),
     ("GET /v1/workloads/{subject}", "vouad"),
     ("GET /v1/leases", "vouad"),

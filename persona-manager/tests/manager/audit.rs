@@ -56,6 +56,41 @@ async fn the_chain_goes_on_through_restarts_and_is_signed_when_the_manager_stops
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_says_from_where_and_why_and_what_was_before() {
+    let app = TestApp::new().await;
+    let ask = async |method: &str, path: &str, reason: Option<&[u8]>, body: serde_json::Value| {
+        let request = app.http.request(method.parse().unwrap(), format!("{}{path}", app.base));
+        let request = request.header("if-match", "*").json(&body);
+        let request = reason.into_iter().fold(request, |request, reason| request.header("persona-reason", reason));
+        request.send().await.unwrap().status().as_u16()
+    };
+    let apply = |mtu: u32| {
+        let mut document = persona("p", "fra", &[]);
+        document["spec"]["network"]["mtu"] = json!(mtu);
+        json!({ "documents": [document] })
+    };
+    assert_eq!(ask("POST", APPLY, Some("für den Umzug".as_bytes()), apply(1_300)).await, 200);
+    assert_eq!(ask("POST", APPLY, None, apply(1_400)).await, 200);
+    assert_eq!(ask("DELETE", "/v1/personas/p", Some(b"moved"), json!({})).await, 204);
+    for reason in [&b" "[..], &b"\xff"[..], &[b'x'; 1_001][..]] {
+        assert_eq!(ask("POST", APPLY, Some(reason), apply(1_500)).await, 400);
+    }
+    let events = app.events().await;
+    let of = |name: &str| &events.iter().find(|event| event.name == name).unwrap().details;
+    let (created, updated, deleted) = (of("document.created"), of("document.updated"), of("document.deleted"));
+    assert_eq!((&created["source"], &created["reason"]), (&json!("127.0.0.1"), &json!("für den Umzug")));
+    assert_eq!((&created["before"], &created["after"]), (&json!(null), &updated["before"]));
+    assert!(updated["after"].is_string() && updated["after"] == deleted["before"] && updated.get("reason").is_none());
+    assert_eq!((&deleted["after"], &deleted["reason"]), (&json!(null), &json!("moved")));
+    // The first administrator came over the socket, and what the manager does by itself comes from nowhere.
+    assert_eq!(of("access-token.created")["source"], "socket");
+    assert_eq!(of("root.made").get("source"), None);
+    let store = app.store();
+    let _directory = app.halt().await;
+    assert!(verify(&store, &[]).is_whole());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manager_on_which_nothing_happens_writes_nothing() {
     let app = TestApp::new().await;
     let store = app.store();

@@ -75,10 +75,15 @@ impl Crowd {
         }
     }
 
-    /// The node reports these workloads, each with its labels.
+    /// The node reports these workloads; the labels of each are bound to it.
     pub(crate) async fn report(&mut self, found: &[(&str, Value)]) {
-        let workload = |(index, (name, labels)): (usize, &(&str, Value))| {
-            json!({ "name": name, "device": format!("veth{index}"), "attached": true, "labels": labels,
+        for (name, labels) in found.iter().filter(|(_, labels)| *labels != json!({})) {
+            let path = format!("/v1/labels/workload/n1/{name}");
+            let (status, body) = self.app.call("PUT", &path, Some(json!({ "labels": labels }))).await;
+            assert_eq!(status, 200, "{body}");
+        }
+        let workload = |(index, (name, _)): (usize, &(&str, Value))| {
+            json!({ "name": name, "device": format!("veth{index}"), "attached": true,
                 "address": format!("172.30.0.{}", index + 1) })
         };
         let found: Vec<Value> = found.iter().enumerate().map(workload).collect();

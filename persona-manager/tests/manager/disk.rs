@@ -70,6 +70,9 @@ async fn a_full_disk_is_told_stores_nothing_by_halves_and_passes() {
     };
     assert_eq!((refused.0, &refused.1["type"]), (507, &json!("/problems/store-full")), "{}", refused.1);
     assert!(refused.1["detail"].as_str().unwrap().contains("free space"), "{}", refused.1);
+    let (status, body) = app.call("GET", "/readyz", None).await;
+    assert_eq!((status, body["detail"].as_str().unwrap().contains("disk is full")), (503, true), "{body}");
+    assert_eq!(app.call("GET", "/healthz", None).await.0, 200);
     assert_eq!(
         app.get("/v1/personas?limit=1000").await["items"].as_array().unwrap().len().min(1_000),
         (2 * stored).min(1_000)
@@ -80,6 +83,7 @@ async fn a_full_disk_is_told_stores_nothing_by_halves_and_passes() {
     std::fs::remove_file(filler).unwrap();
     eventually("changes are taken again", async || apply(&app, vec![persona("after", "fra", &[])]).await.0 == 200)
         .await;
+    assert_eq!(app.call("GET", "/readyz", None).await.0, 200);
     let app = app.restart().await;
     assert_eq!(app.call("GET", "/v1/personas/after", None).await.0, 200);
     assert_eq!(app.call("GET", &format!("/v1/personas/a{stored}"), None).await.0, 404);

@@ -170,6 +170,17 @@ async fn labels_of_a_token_go_over_what_a_node_says_of_itself() {
     let again = node.register_with(json!({ "labels": { "tier": "platinum" } })).await;
     assert_eq!(again.0, 200, "{}", again.1);
     assert_eq!(app.get("/v1/nodes/n1").await["labels"], json!({ "tier": "gold" }), "it stays bound without the token");
+
+    // What people bound stays when the same key comes with its token again; another token says anew.
+    let (status, body) = app.call("PUT", "/v1/labels/node/n1", Some(json!({ "labels": { "tier": "silver" } }))).await;
+    assert_eq!((status, &body["labels"]), (200, &json!({ "tier": "silver" })), "{body}");
+    let token = json!({ "role": "node", "ttlMs": 60_000, "labels": { "tier": "bronze" } });
+    let other = bearer_of(&app.post("/v1/join-tokens", token).await.1);
+    for expected in ["bronze", "silver"] {
+        assert_eq!(node.register(&other).await.0, 200);
+        assert_eq!(app.get("/v1/nodes/n1").await["boundLabels"], json!({ "tier": expected }));
+        app.call("PUT", "/v1/labels/node/n1", Some(json!({ "labels": { "tier": "silver" } }))).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

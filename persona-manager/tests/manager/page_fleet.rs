@@ -261,7 +261,7 @@ fn documents() -> Vec<Value> {
     ]);
     let binding = |name: &str, region: &str, tier: &str, personas: &[&str]| {
         json!({ "apiVersion": "persona/v1", "kind": "Binding", "metadata": { "name": name }, "spec": { "personas": personas,
-            "selector": { "kind": "workload", "labels": { "region": region, "tier": tier } } } })
+            "selector": { "kind": "workload", "claimedLabels": { "region": region, "tier": tier } } } })
     };
     all.extend([
         binding("europe", "europe", "standard", &["europe-standard", "iberia", "europe-low-latency"]),

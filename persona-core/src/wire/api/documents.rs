@@ -20,7 +20,7 @@ pub struct Apply {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// One entry per document, in order.
+    /// One entry per document, in order; then one per document that was deleted.
     pub results: Vec<AppliedDocument>,
 }
 
@@ -33,7 +33,7 @@ pub struct AppliedDocument {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// `created`, `updated` or `unchanged`.
+    /// `created`, `updated`, `unchanged` or `deleted`.
     pub outcome: String,
     /// The version in force afterwards.
     pub version: u32,

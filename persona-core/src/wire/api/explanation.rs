@@ -23,6 +23,12 @@ pub struct Explanation {
     pub lease: Option<LeaseView>,
     /// The IPv6 lease in use, if any.
     pub lease6: Option<LeaseView>,
+    /// Bindings that select it, by name.
+    #[serde(default)]
+    pub bindings: Vec<String>,
+    /// Where none does: which one would if what its node says of it were bound, and how that is done.
+    #[serde(default)]
+    pub nearest: Option<String>,
     /// Every persona that was considered for the network section, best first.
     pub considered: Vec<Considered>,
     /// Every edge that was considered. Absent: it holds no lease, or not every edge of its group states what it can carry.

@@ -26,7 +26,7 @@ pub struct NodeView {
     pub capabilities: Vec<Capability>,
     /// Its labels: what it says of itself, with the bound ones over them.
     pub labels: BTreeMap<String, String>,
-    /// Those of its labels that its join token bound; the others are its own word.
+    /// Those of its labels that are bound, by its join token or by people; the others are its own word.
     #[serde(default)]
     pub bound_labels: BTreeMap<String, String>,
     /// Why its key was revoked. Absent: it is not.
@@ -84,7 +84,7 @@ pub struct EdgeView {
     pub capacity: Option<EdgeCapacity>,
     /// Its labels: what it says of itself, with the bound ones over them.
     pub labels: BTreeMap<String, String>,
-    /// Those of its labels that its join token bound; the others are its own word.
+    /// Those of its labels that are bound, by its join token or by people; the others are its own word.
     #[serde(default)]
     pub bound_labels: BTreeMap<String, String>,
     /// `up`, `down` or `new`.
@@ -172,6 +172,31 @@ pub struct MaintenanceOrder {
     /// Why, for people; one line of at most 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// The labels of a node, an edge or a workload, by whose word they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LabelsView {
+    /// Whose: `node/NAME`, `edge/NAME` or `workload/NODE/NAME`.
+    pub of: String,
+    /// Labels that are bound to it: selectors' `labels` match these.
+    pub labels: BTreeMap<String, String>,
+    /// Workloads: labels that are bound to its node and count for it too.
+    #[serde(default)]
+    pub inherited: BTreeMap<String, String>,
+    /// What it, or its node, says of itself: only selectors' `claimedLabels` match these.
+    pub claimed: BTreeMap<String, String>,
+}
+
+/// `PUT /v1/labels/{subject}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetLabels {
+    /// All labels that are bound to it from now on.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `PUT /v1/edges/{name}/weight`.

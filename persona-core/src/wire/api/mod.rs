@@ -58,9 +58,11 @@ pub use audit::AuditCheckpoint;
 pub use authority::{AuthorityView, Retire, RetiredRoot, RootState, RootView, Rotate, Succession};
 pub use documents::{Applied, AppliedDocument, Apply, DocumentView, PersonaView, PoolView, Rollback};
 pub use explanation::{Considered, ConsideredEdge, EdgeExplanation, EffectiveField, Explanation};
-pub use fleet::{EdgeProbe, EdgeView, EdgeWeight, Maintenance, MaintenanceOrder, NodeView, Revoke};
+pub use fleet::{
+    EdgeProbe, EdgeView, EdgeWeight, LabelsView, Maintenance, MaintenanceOrder, NodeView, Revoke, SetLabels,
+};
 pub use join_tokens::{JoinTokenSecret, JoinTokenView, NewJoinToken};
-pub use status::{EventView, Status};
+pub use status::{EventBookmark, EventView, Status};
 pub use subjects::{AssignmentView, CapabilityRequest, LeaseView, SectionAssignment, Switch, SwitchEnd, WorkloadView};
-pub use web::{CSRF_HEADER, LogIn, NewWebLink, WebLink, WebSessionView};
+pub use web::{CSRF_HEADER, LogIn, NewWebLink, REASON_HEADER, WebLink, WebSessionView};
 pub use webhooks::{DeadLetterView, NewWebhook, Retried, RetryDeadLetters, WebhookSecret, WebhookView};

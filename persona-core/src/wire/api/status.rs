@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, SubjectId};
 
+/// A line of a followed stream of events when nothing happened for a while: whoever comes back goes on after this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EventBookmark {
+    /// All events up to this number were sent.
+    pub bookmark: u64,
+}
+
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

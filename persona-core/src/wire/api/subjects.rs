@@ -32,8 +32,11 @@ pub struct WorkloadView {
     pub prefix6: Option<Cidr>,
     /// How its packets are told from others'.
     pub kind: WorkloadKind,
-    /// Its labels.
+    /// Its labels: what its node says of it, with the bound ones over them.
     pub labels: BTreeMap<String, String>,
+    /// Those of its labels that are bound to it or its node; the others are its node's word.
+    #[serde(default)]
+    pub bound_labels: BTreeMap<String, String>,
     /// Whether the device is there now.
     pub attached: bool,
     /// What it wears.

@@ -7,6 +7,9 @@ use super::AccessRole;
 /// The header that has [`super::WhoAmI::csrf`] in every change that a browser sends.
 pub const CSRF_HEADER: &str = "persona-csrf";
 
+/// The header in which whoever changes something says why; events keep it.
+pub const REASON_HEADER: &str = "persona-reason";
+
 /// `POST /v1/web-links`: a link that logs a browser in, once, as whoever asks for it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use persona_core::fleet_share::Share;
 use persona_core::health::{EdgeState, Hold};
-use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName, PersonaName};
+use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName, PersonaName, WorkloadName};
 use persona_core::wire::agent::{EdgeCapacity, Role};
 use persona_core::wire::api::Maintenance;
 use persona_core::wire::desired::{ShareItem, TunnelEnd};
@@ -91,9 +91,9 @@ pub(crate) struct AgentRecord {
     pub tunnel: Option<TunnelEnd>,
     /// Capabilities it wants or offers.
     pub capabilities: Vec<Capability>,
-    /// Its labels: what it says of itself, with those of its join token over them.
+    /// What it says of itself; of who registered with an earlier release, with the bound ones over it.
     pub labels: BTreeMap<String, String>,
-    /// The labels that its join token gave it.
+    /// The labels that are bound to it, by its join token or by people.
     #[serde(default)]
     pub bound_labels: BTreeMap<String, String>,
     /// Its program's version.
@@ -103,6 +103,11 @@ pub(crate) struct AgentRecord {
 }
 
 impl AgentRecord {
+    /// Its labels by anybody's word, the bound ones over its own.
+    pub(crate) fn all_labels(&self) -> BTreeMap<String, String> {
+        self.labels.iter().chain(&self.bound_labels).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// What only edges have.
     pub(crate) fn edge(&self) -> Option<&EdgeDetails> {
         match &self.details {
@@ -147,6 +152,9 @@ pub(crate) struct NodeDetails {
     /// What it has of personas' totals over all nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shares: BTreeMap<PersonaName, NodeShare>,
+    /// Labels that people bound to its workloads, also to some that it does not report now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workload_labels: BTreeMap<WorkloadName, BTreeMap<String, String>>,
 }
 
 /// What a node has of a persona's total over all nodes, bits per second.

@@ -1,5 +1,6 @@
 //! Documents and their versions.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use persona_core::document::{Document, Kind};
@@ -48,6 +49,11 @@ pub(crate) struct VersionRecord {
 }
 
 impl VersionRecord {
+    /// The labels in its metadata.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        serde_json::from_value(self.document["metadata"]["labels"].clone()).unwrap_or_default()
+    }
+
     /// The document as a type. None: this release no longer accepts what an older one stored.
     pub(crate) fn parsed(&self) -> Option<&Document> {
         self.parsed.get_or_init(|| Document::from_json(self.document.clone()).ok()).as_ref()

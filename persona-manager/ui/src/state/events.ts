@@ -1,7 +1,7 @@
 // Events, live: the last few hundred, and a tick that has views read again what may have changed.
 
 import { effect, signal } from '@preact/signals';
-import { type EventView, followEvents, get, list } from '../api/client';
+import { type EventView, followEvents, get, list, Refused } from '../api/client';
 import { me } from './session';
 
 /** Events that are kept on the page. */
@@ -57,8 +57,10 @@ async function follow(signal: AbortSignal): Promise<void> {
         take([event]);
       };
       await followEvents(since, came, signal);
-    } catch {
-      // The manager is away, or the session has ended: the banner says so, and this tries again.
+    } catch (error) {
+      // The manager is away, or the session has ended: the banner says so, and this tries again. What was missed for so long
+      // that it is kept no longer is not made up for: what is newer is read.
+      if (error instanceof Refused && error.status === 410) events.value = [];
     }
     isLive.value = false;
     await new Promise((resume) => setTimeout(resume, wait));
