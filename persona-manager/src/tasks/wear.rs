@@ -284,7 +284,7 @@ pub(super) fn write(draft: &mut Draft, facts: &mut Facts, reports: &Reports, sub
 
 /// Ends at once what a subject holds in groups that policies forbid to it: not even old flows go on there.
 fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels: &Labels) {
-    if facts.ledger.has_policies() {
+    if facts.ledger.may_forbid(labels) {
         let is_there = |lease: &LeaseRecord| lease.subject == *subject && facts.forbids(labels, &lease.group);
         cut::bound_those(draft, 0, is_there);
     }
