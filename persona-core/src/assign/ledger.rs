@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{GroupName, SubjectId};
-use crate::plan::{Apart, FleetPolicy, GroupShare, Rule};
+use crate::plan::{FleetPolicy, GroupShare, Rule};
 use crate::units::Share;
 
 /// Labels by key.
@@ -19,7 +19,7 @@ pub struct Seat {
     pub guaranteed_bps: u64,
 }
 
-/// How many of a group's edges carry a subject.
+/// How many of a planned group's edges carry a subject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Spread {
     /// All of them, by weights.
@@ -67,6 +67,12 @@ impl Ledger {
     /// Whether places of subjects depend on each other's labels.
     pub fn counts_labels(&self) -> bool {
         self.policies.iter().any(|it| matches!(it.rule, Rule::MaxGroupShare(_) | Rule::Apart(_)))
+    }
+
+    /// Whether a policy may close groups to a subject with these labels.
+    pub fn may_forbid(&self, labels: &Labels) -> bool {
+        let closes = |rule: &Rule| matches!(rule, Rule::Allow(_) | Rule::Deny(_) | Rule::Residency(_));
+        self.policies_for(labels).any(|(_, policy)| closes(&policy.rule))
     }
 
     /// Notes a subject that there is, wherever it is: shares are of all of them.
@@ -137,23 +143,12 @@ impl Ledger {
         [there - u32::from(own), all, most as u32]
     }
 
-    /// Under a policy about distance: how many others of the same value are in a group, and how many may be there, given the
-    /// number of its edges.
-    pub(super) fn alike(
-        &self,
-        subject: &SubjectId,
-        (at, rule): (usize, &Apart),
-        value: &str,
-        (group, edge_count): (&GroupName, usize),
-    ) -> [u32; 2] {
+    /// Under a policy about distance: how many others of the same value are in a group.
+    pub(super) fn alike(&self, subject: &SubjectId, at: usize, value: &str, group: &GroupName) -> u32 {
         let there = self.alike.get(&(at, value.to_owned(), group.clone())).copied().unwrap_or(0);
-        let own =
-            self.held(subject, group).is_some_and(|it| it.aparts.iter().any(|(it, like)| *it == at && like == value));
-        let most = match self.spread {
-            Spread::Group => rule.per_edge,
-            Spread::Edge => rule.per_edge.saturating_mul(edge_count as u32),
-        };
-        [there - u32::from(own), most]
+        let is_own = |(it, like): &(usize, String)| *it == at && like == value;
+        let own = self.held(subject, group).is_some_and(|it| it.aparts.iter().any(is_own));
+        there - u32::from(own)
     }
 
     /// How many of a group's edges carry a subject.

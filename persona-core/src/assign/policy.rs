@@ -82,12 +82,14 @@ fn crowding(
         }
         Rule::Apart(rule) => {
             let value = question.labels.get(&rule.label)?;
-            let edges = (name, group.edges.len());
-            let [there, most] = ledger.alike(question.subject, (at, rule), value, edges);
+            // A group is planned once every edge of it states what it can carry; the others are left to weights.
+            let is_planned = group.unstated_count == 0 && group.lease_capacity.is_some();
+            let spread = if is_planned { ledger.spread() } else { Spread::Group };
+            let there = ledger.alike(question.subject, at, value, name);
             let (count, label) = (rule.per_edge, &rule.label);
-            let how = match ledger.spread() {
-                Spread::Group => "each of which carries all",
-                Spread::Edge => "of which one carries each",
+            let (most, how) = match spread {
+                Spread::Group => (count, "each of which carries all"),
+                Spread::Edge => (count.saturating_mul(group.edges.len() as u32), "of which one carries each"),
             };
             let refusal = format!(
                 "policy: {who} keeps those of {label} {value} apart, {count} on an edge: {there} are in group {name} with {} edges, {how}",

@@ -16,7 +16,7 @@ const REASON_LENGTH_MAX: usize = 200;
 pub(crate) fn begin(draft: &mut Draft, name: &str, reason: Option<String>) -> Result<bool, Refusal> {
     if reason.as_ref().is_some_and(|it| it.len() > REASON_LENGTH_MAX || it.contains(char::is_control)) {
         return Err(Refusal::invalid(format!(
-            "reason is too long: write one line of at most {REASON_LENGTH_MAX} bytes"
+            "that is no reason for a list: write one line of at most {REASON_LENGTH_MAX} bytes"
         )));
     }
     let (id, record, edge) = edge(draft, name)?;

@@ -317,7 +317,7 @@ pub(super) fn write(
 
 /// Ends at once what a subject holds in groups that policies forbid to it: not even old flows go on there.
 fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels: &BTreeMap<String, String>) {
-    if !facts.ledger.has_policies() {
+    if !facts.ledger.may_forbid(labels) {
         return;
     }
     let held = facts.leases_of(draft.state(), subject);

@@ -136,6 +136,7 @@ fn who_shall_be_apart_shares_no_edge_whether_one_or_all_of_a_group_carry_it() {
         [(Spread::Group, 0, "fra"), (Spread::Group, 1, "tyo"), (Spread::Edge, 1, "fra"), (Spread::Edge, 2, "tyo")]
     {
         let mut world = placed(rule);
+        world.groups.values_mut().for_each(|group| group.lease_capacity = Some((100, "f1".parse().unwrap())));
         world.ledger = Ledger::new(policies(rule), spread);
         crowd(&mut world, there, there + 1);
         let decision = answer(&world, Ask::default());
@@ -145,7 +146,9 @@ fn who_shall_be_apart_shares_no_edge_whether_one_or_all_of_a_group_carry_it() {
         world.labels.remove("customer");
         assert_eq!(picked(&answer(&world, Ask::default())), "fra", "nobody's");
     }
+    // A group whose edges state nothing is not planned: all of them carry each, steering or not.
     let mut world = placed(rule);
+    world.ledger = Ledger::new(policies(rule), Spread::Edge);
     crowd(&mut world, 1, 2);
     let (refusal, hint) = told(&answer(&world, Ask::default()), "fra");
     assert!(refusal.contains("ha keeps those of customer acme apart, 1 on an edge: 1 are in group fra with 2 edges, each of which carries all"), "{refusal}");
