@@ -160,12 +160,6 @@ fn within_open_files(config: Config, limit: Option<u64>) -> Config {
     let room = u32::try_from(room).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
     let connections_max = config.connections_max.min(room);
     tracing::info!(open_files.limit = limit, connections.max = connections_max, "as many connections are served");
-    if connections_max < config.connections_max {
-        tracing::warn!(
-            connections.wanted = config.connections_max,
-            "connections_max is more than files may be open: raise LimitNOFILE"
-        );
-    }
     Config { connections_max, ..config }
 }
 
