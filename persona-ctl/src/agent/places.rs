@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use persona_core::ids::{SubjectId, SubjectNumber};
-use persona_core::wire::desired::{Assign, LeaseSpace, PREFIX_LENGTH};
+use persona_core::wire::desired::{Assign, LeaseSpace, PREFIX_LENGTH, SubjectQos};
 
 use super::changes::Note;
 use super::config::{AgentConfig, AgentFile};
@@ -132,7 +132,14 @@ impl Places<'_> {
     pub(super) fn notes(&self, parts: &Parts<'_>) -> Vec<Note> {
         let mut notes = Vec::new();
         for (subject, item) in parts.subjects() {
-            let Some(network) = &item.network else { continue };
+            let is_beside = self.keeps_network(subject);
+            if is_beside && (item.network.is_some() || item.qos != SubjectQos::default()) {
+                let message = format!(
+                    "{subject} keeps its ordinary network, and what its persona says of network and rates is not in force: set device or cgroup for it in this agent's file"
+                );
+                notes.push(Note::new("network.unreachable", subject, message));
+            }
+            let Some(network) = item.network.as_ref().filter(|_| !is_beside) else { continue };
             let has_own_device = match subject {
                 SubjectId::Node(_) => false,
                 SubjectId::Workload(_, name) => {
@@ -187,6 +194,13 @@ impl Places<'_> {
         let configured = self.config.file.bypass.iter().map(|range| (range.address(), range.prefix_length()));
         let all: BTreeSet<_> = subnets.chain(own).chain(configured).collect();
         all.into_iter().collect()
+    }
+
+    /// Whether nothing tells a workload's packets from others'.
+    pub(super) fn keeps_network(&self, subject: &SubjectId) -> bool {
+        let SubjectId::Workload(_, name) = subject else { return false };
+        let mut workloads = self.config.file.workload.iter();
+        workloads.any(|workload| workload.name() == name && workload.told() == Told::Nothing)
     }
 
     /// Workloads with a device that is there and a subject that is known.
