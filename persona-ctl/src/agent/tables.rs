@@ -154,7 +154,8 @@ pub(super) fn build(
         }
         let egress = |network| parts.egress(item, network, observed, policy, &queues, &mut notes);
         let network = item.network.as_ref().filter(|_| !is_beside).map(egress).transpose()?;
-        subjects.push(SubjectEntry { number: item.number, network });
+        let firewall = item.firewall.as_ref().map(|firewall| firewall.rules.clone()).unwrap_or_default();
+        subjects.push(SubjectEntry { number: item.number, network, firewall });
     }
     let groups = parts.groups(observed, cache);
     let planned = planned_tables(parts.wishes(observed), &groups, parts.has_encrypted(), &mut notes);

@@ -564,7 +564,7 @@ fn an_instance_that_keeps_its_network_is_no_affair_of_the_programs() {
     let plan = build(whole());
     assert_eq!(
         plan.tables.subjects,
-        [SubjectEntry { number: SubjectNumber(3), network: None }],
+        [SubjectEntry { number: SubjectNumber(3), network: None, firewall: Vec::new() }],
         "its old leases end"
     );
     assert!(plan.queues.egress_classes.is_empty());

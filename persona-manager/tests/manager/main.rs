@@ -12,6 +12,7 @@ mod cuts;
 mod disk;
 mod encrypted;
 mod families;
+mod firewall;
 mod identity;
 mod leases;
 mod metrics;
