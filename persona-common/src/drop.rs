@@ -124,6 +124,8 @@ drop_reasons! {
     QueueFull = "queue-full",
     /// A packet of an encrypted persona that came beside the encrypted tunnel.
     Unencrypted = "unencrypted",
+    /// The persona's firewall denies that the flow is opened, or goes on.
+    Firewall = "firewall",
 }
 
 /// Cells in the map of drop counters; room for reasons to come.

@@ -58,6 +58,9 @@ pub const FLOW_RESET_INWARD: u32 = 8;
 /// [`FlowValue::flags`]: it leaves under a shared port; the sequence is that of its entry in `SHARED`.
 pub const FLOW_SHARED: u32 = 16;
 
+/// [`FlowValue::flags`]: the other side has opened it, and a firewall judged that.
+pub const FLOW_OPENED_INWARD: u32 = 32;
+
 /// Where the upper half of [`FlowValue::flags`] starts: when a packet of the flow last passed, as [`flow_tick`] has it.
 pub const FLOW_TICK_SHIFT: u32 = 16;
 
@@ -83,7 +86,7 @@ pub struct FlowValue {
     pub slot_index: u32,
     /// The sequence that the slot must have.
     pub sequence: u32,
-    /// `FLOW_*` bits.
+    /// `FLOW_*` bits, and [`crate::firewall::VERDICT_MASK`].
     pub flags: u32,
 }
 

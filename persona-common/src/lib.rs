@@ -13,6 +13,7 @@ pub mod drop;
 pub mod edge;
 pub mod encapsulation;
 pub mod event;
+pub mod firewall;
 pub mod flow;
 pub mod fragment;
 pub mod gateway;

@@ -90,5 +90,14 @@ pub const RECORD_COUNT_MAX: u32 = 262_144;
 /// Connections opened towards workloads.
 pub const TOWARDS_COUNT_MAX: u32 = 65_536;
 
+/// Different sets of firewall rules of a node.
+pub const FIREWALL_SET_COUNT_MAX: u32 = 256;
+
+/// Ranges of the other side that all sets together name.
+pub const FIREWALL_REMOTE_COUNT_MAX: u32 = 16_384;
+
+/// Protocols and ports that all sets together name.
+pub const FIREWALL_SERVICE_COUNT_MAX: u32 = 65_536;
+
 /// Own IPv6 addresses of the host that are in use under leases.
 pub const HOST_ADDRESS_COUNT_MAX: u32 = 4096;

@@ -1,6 +1,7 @@
 //! What a node's maps hold.
 
 use crate::addr::{Address6, AddressBe};
+use crate::firewall::{VERDICT_MASK, VERDICT_SHIFT};
 use crate::maps::BLOCKS_PER_LEASE_MAX;
 
 /// The node's own facts. Map `NODE_CONFIG`, one cell.
@@ -88,6 +89,13 @@ pub const SUBJECT_IS_DELAYED: u32 = 16384;
 /// [`Subject::flags`]: what its SYNs and SYN-ACKs offer stands in one order, whatever wrote them.
 pub const SUBJECT_ARRANGES_OPTIONS: u32 = 32768;
 
+/// [`Subject::flags`]: it has firewall rules, in `SUBJECT_FIREWALLS`.
+pub const SUBJECT_HAS_FIREWALL: u32 = 65536;
+
+/// Where [`Subject::flags`] has the generation of its firewall, up to the highest bit; flags as large as
+/// [`SUBJECT_HAS_FIREWALL`] or larger have one, or had.
+pub const SUBJECT_GENERATION_SHIFT: u32 = 24;
+
 /// `skb->priority` of packets to a subject that is delayed: the only class of the queue on its device. What is no packet
 /// of the persona names no class and is not delayed.
 pub const DELAYED_CLASS: u32 = 0x7e50_0001;
@@ -126,6 +134,18 @@ impl Subject {
     #[inline(always)]
     pub const fn dscp(&self) -> u8 {
         self.dscp_and_loss as u8
+    }
+
+    /// The generation of its firewall, where flows and records have it: see [`crate::firewall::VERDICT_MASK`].
+    #[inline(always)]
+    pub const fn verdict(&self) -> u32 {
+        self.flags >> (SUBJECT_GENERATION_SHIFT - VERDICT_SHIFT) & VERDICT_MASK
+    }
+
+    /// Whether it has firewall rules, or had some.
+    #[inline(always)]
+    pub const fn has_or_had_firewall(&self) -> bool {
+        self.flags >= SUBJECT_HAS_FIREWALL
     }
 
     /// How many of a million packets are lost on purpose.
@@ -320,6 +340,14 @@ mod tests {
             let subject = Subject { dscp_and_loss: dscp_and_loss(dscp, loss), ..Subject::default() };
             assert_eq!((subject.dscp(), subject.loss_millionths()), (dscp, loss));
         }
+    }
+
+    #[test]
+    fn a_generation_stands_beside_the_flags() {
+        let subject = Subject { flags: 0xab << SUBJECT_GENERATION_SHIFT | SUBJECT_HAS_NETWORK, ..Subject::default() };
+        assert_eq!((subject.verdict(), subject.has_or_had_firewall()), (0xab00, true));
+        let never = Subject { flags: SUBJECT_HAS_FIREWALL - 1, ..Subject::default() };
+        assert_eq!((never.verdict(), never.has_or_had_firewall()), (0, false));
     }
 
     #[test]

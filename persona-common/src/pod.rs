@@ -1,7 +1,7 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{bench, departure, edge, event, flow, fragment, gateway, node, police, record, share, traffic};
+use crate::{bench, departure, edge, event, firewall, flow, fragment, gateway, node, police, record, share, traffic};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -25,6 +25,9 @@ pod!(
     edge::EgressNetwork,
     edge::NextHop,
     event::EventConfig,
+    firewall::FirewallService,
+    firewall::FirewallSet,
+    firewall::SubjectFirewall,
     flow::FlowKey,
     flow::FlowValue,
     flow::MappingKey,

@@ -72,6 +72,11 @@ const ANY_REMOTE_TCP_SECS: u32 = 240;
 /// [`Record::flags`]: the other side has sent FIN; the subject may still send.
 pub const RECORD_REMOTE_CLOSING: u32 = 16;
 
+/// [`Record::flags`]: the other side has opened it, and a firewall judged that. In `TOWARDS` that goes without saying.
+pub const RECORD_OPENED_INWARD: u32 = 32;
+/// [`Record::flags`], in `TOWARDS`: the subject has opened it, past its persona.
+pub const RECORD_OPENED_OUTWARD: u32 = 64;
+
 /// What is known of a flow without a slot.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,7 +87,7 @@ pub struct Record {
     pub lease_id_low: u32,
     /// When a packet last passed, seconds of the coarse clock.
     pub last_seen_secs: u32,
-    /// `RECORD_*` bits.
+    /// `RECORD_*` bits, and [`crate::firewall::VERDICT_MASK`].
     pub flags: u32,
 }
 

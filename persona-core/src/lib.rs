@@ -13,6 +13,7 @@ pub mod compose;
 pub mod conditions;
 pub mod divide;
 pub mod document;
+pub mod firewall;
 pub mod fleet_share;
 pub mod gateway;
 pub mod geofeed;

@@ -117,6 +117,12 @@ fn judge<'a>(question: &'a Question<'a>, candidate: &'a Candidate<'a>) -> Judged
         judged.obstacles.push(Obstacle::lasting("it has no network section".into(), "give it one".into()));
         return judged;
     };
+    if question.keeps_network {
+        let refusal = "it has a network section, and the workload keeps its ordinary network: its node knows neither a device nor a cgroup of it";
+        let hint = "set device or cgroup for it in the agent's file of its node, or give it a persona without a network section";
+        judged.obstacles.push(Obstacle::lasting(refusal.into(), hint.into()));
+        return judged;
+    }
     judged.obstacles.extend(missing_capabilities(question, candidate, spec));
     judged.obstacles.extend(unmet_criteria(question, candidate));
     match place(question, candidate, spec, network) {

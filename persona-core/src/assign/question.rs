@@ -37,6 +37,8 @@ pub struct Question<'a> {
     pub wants: &'a [Capability],
     /// What the node's uplink carries, bits per second. None: it does not say.
     pub uplink_bps: Option<u64>,
+    /// Whether its node cannot tell its packets from others', so that it keeps its ordinary network.
+    pub keeps_network: bool,
 }
 
 impl Question<'_> {

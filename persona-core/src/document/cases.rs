@@ -47,7 +47,7 @@ fn pool(spec: &str) -> String {
 fn the_full_document_is_read_and_says_what_is_only_stored() {
     let document = yaml(FULL).unwrap().remove(0);
     assert_eq!((document.kind(), document.name()), (Kind::Persona, "eu-low-latency"));
-    let sections = ["security", "software"];
+    let sections = ["software"];
     let warnings = document.warnings();
     assert_eq!(warnings.len(), sections.len());
     sections.iter().zip(&warnings).for_each(|(section, warning)| assert!(warning.contains(section), "{warning}"));

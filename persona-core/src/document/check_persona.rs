@@ -10,8 +10,10 @@ use super::sections::{
     ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources, SoftwarePackage,
 };
 use crate::activate::Criterion;
+use crate::firewall::CompiledRules;
 use crate::software::{Requirement, is_package_name};
-use crate::units::Span;
+use crate::units::{Cidr, Span};
+use crate::wire::firewall::FirewallRule;
 
 /// Ports of an address that can be leased: all from 1,024 up.
 pub const PORTS_PER_SUBJECT_MAX: u32 = 64_512;
@@ -82,7 +84,8 @@ impl Problems {
             self.resources(resources);
         }
         let firewall = spec.security.iter().flat_map(|security| &security.firewall);
-        firewall.enumerate().for_each(|(index, rule)| self.firewall(index, rule));
+        firewall.clone().enumerate().for_each(|(index, rule)| self.firewall(index, rule));
+        self.firewall_size(&firewall.map(FirewallRule::from).collect::<Vec<_>>());
         spec.software.iter().for_each(|packages| self.software(packages));
         spec.monitoring.iter().flatten().enumerate().for_each(|(index, rule)| self.monitoring(index, rule));
         spec.monitoring.iter().for_each(|rules| self.alert_names(rules));
@@ -251,6 +254,18 @@ impl Problems {
         let portless = !rule.ports.is_empty() && !matches!(rule.protocol, Some(Protocol::TCP | Protocol::UDP));
         self.refuse_if(portless, format!("{path}.ports"), "ports need protocol: tcp or udp");
         self.refuse_if(rule.ports.contains(&0), format!("{path}.ports"), "port 0 does not exist: write 1 to 65535");
+        // They share one space in the programs' maps, and no packet on a wire has such an address.
+        let mapped: Cidr = "::ffff:0:0/96".parse().expect("a range");
+        for (key, range) in [("to", rule.to), ("from", rule.from)] {
+            let is_mapped = range.is_some_and(|range| mapped.contains(range.address()) && range.prefix_length() >= 96);
+            self.refuse_if(is_mapped, format!("{path}.{key}"), "it is IPv4 in the clothes of IPv6: write it as IPv4");
+        }
+    }
+
+    fn firewall_size(&mut self, rules: &[FirewallRule]) {
+        if let Err(too_large) = CompiledRules::of(rules) {
+            self.refuse_if(true, "spec.security.firewall", too_large.to_string());
+        }
     }
 
     fn software(&mut self, packages: &[SoftwarePackage]) {

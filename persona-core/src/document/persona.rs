@@ -39,7 +39,7 @@ pub struct PersonaSpec {
     /// CPU, memory, disk and process limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Firewall. Stored, not enforced by this release.
+    /// Firewall.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
     /// Packages to have: what differs is told, nothing is installed.
@@ -100,7 +100,7 @@ impl Section {
 
     /// Whether this release makes it true. The others are stored only, and `apply` says so.
     pub fn is_enforced(self) -> bool {
-        matches!(self, Self::Network | Self::Qos | Self::Resources | Self::Monitoring | Self::Activation)
+        self != Self::Software
     }
 }
 

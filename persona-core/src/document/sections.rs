@@ -1,5 +1,4 @@
-//! The sections beside network and qos: resources, software, monitoring and activation; and security, which this release
-//! stores but does not enforce.
+//! The sections beside network and qos: resources, security, software, monitoring and activation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,7 +73,7 @@ pub struct Io {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Security {
-    /// Rules; the first that matches decides.
+    /// Rules about what opens a flow; the first that matches decides, and what none matches passes. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firewall: Vec<Firewall>,
 }
@@ -102,22 +101,24 @@ pub struct Firewall {
 }
 
 /// What a firewall rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FirewallAction {
-    /// Lets the packet pass.
+    /// Lets the flow open.
     Allow,
-    /// Drops the packet.
+    /// Drops what would open it.
     Deny,
 }
 
-/// Which way, seen from the subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Who opens the flow, seen from the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// Towards the subject.
+    /// Somebody, towards the subject.
     Ingress,
-    /// From the subject.
+    /// The subject.
     Egress,
 }
 

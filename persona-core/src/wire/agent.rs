@@ -233,7 +233,7 @@ pub struct WorkloadReport {
     /// Its name, unique on the node.
     pub name: WorkloadName,
     /// Its device on the host's side; for a workload told by a source prefix the device that leads to it, empty for one
-    /// told by its cgroup.
+    /// told by its cgroup and for one that is an instance only.
     pub device: String,
     /// The only IPv4 source address that its packets may have, beside configured leases.
     #[serde(default)]
@@ -249,7 +249,7 @@ pub struct WorkloadReport {
     /// Free labels, used by bindings' selectors.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Whether the device is there now.
+    /// Whether what tells its packets from others' is there now; always, where nothing does.
     pub attached: bool,
 }
 
@@ -265,6 +265,8 @@ pub enum WorkloadKind {
     Cgroup,
     /// By its source address, behind a device that others share.
     Source,
+    /// Not at all: it keeps its ordinary network, and only its instance is limited and measured.
+    Instance,
 }
 
 impl std::fmt::Display for WorkloadKind {
@@ -273,6 +275,7 @@ impl std::fmt::Display for WorkloadKind {
             Self::Device => "device",
             Self::Cgroup => "cgroup",
             Self::Source => "source",
+            Self::Instance => "instance",
         })
     }
 }

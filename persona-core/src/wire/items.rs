@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::firewall::SubjectFirewall;
 use super::limits::SubjectResources;
 use super::software::SubjectSoftware;
 use super::space::LeaseSpace;
@@ -58,6 +59,9 @@ pub struct SubjectItem {
     /// The packages that it shall have. Absent: none are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Box<SubjectSoftware>>,
+    /// The firewall rules in force. Absent: none, and everything passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Box<SubjectFirewall>>,
     /// SHA-256 of the effective persona's canonical form, in hex.
     pub digest: String,
 }

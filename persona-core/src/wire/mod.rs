@@ -10,6 +10,7 @@ pub mod ask;
 pub mod conditions;
 pub mod credential;
 pub mod desired;
+pub mod firewall;
 mod items;
 pub mod limits;
 pub mod load;

@@ -119,6 +119,8 @@ impl Observed {
         match workload.told() {
             Told::Device(_) | Told::Source(_) => self.attached.contains_key(workload.name()),
             Told::Cgroup(path) => self.cgroups.contains_key(path),
+            // Whether its instance is there is told with its limits.
+            Told::Nothing => true,
         }
     }
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use persona_core::document::Direction;
 use persona_core::ids::{SubjectId, SubjectNumber};
-use persona_core::wire::desired::{Assign, LeaseSpace, PREFIX_LENGTH};
+use persona_core::wire::desired::{Assign, LeaseSpace, PREFIX_LENGTH, SubjectItem, SubjectQos};
 
 use super::changes::Note;
 use super::config::{AgentConfig, AgentFile};
@@ -132,7 +133,21 @@ impl Places<'_> {
     pub(super) fn notes(&self, parts: &Parts<'_>) -> Vec<Note> {
         let mut notes = Vec::new();
         for (subject, item) in parts.subjects() {
-            let Some(network) = &item.network else { continue };
+            let is_beside = self.keeps_network(subject);
+            let of_packets = [item.network.is_some(), item.qos != SubjectQos::default(), item.firewall.is_some()];
+            if is_beside && of_packets.contains(&true) {
+                let message = format!(
+                    "{subject} keeps its ordinary network, and what its persona says of network, rates and firewall is not in force: set device or cgroup for it in this agent's file"
+                );
+                notes.push(Note::new("network.unreachable", subject, message));
+            }
+            if !is_beside && self.lacks_device(subject) && has_ingress_rule(item) {
+                let message = format!(
+                    "ingress rules of {subject} hold for what comes through its persona alone: no program sees what others send to processes of the host"
+                );
+                notes.push(Note::new("firewall.unenforced", subject, message));
+            }
+            let Some(network) = item.network.as_ref().filter(|_| !is_beside) else { continue };
             let has_own_device = match subject {
                 SubjectId::Node(_) => false,
                 SubjectId::Workload(_, name) => {
@@ -189,6 +204,20 @@ impl Places<'_> {
         all.into_iter().collect()
     }
 
+    /// Whether nothing tells a workload's packets from others'.
+    pub(super) fn keeps_network(&self, subject: &SubjectId) -> bool {
+        let SubjectId::Workload(_, name) = subject else { return false };
+        let mut workloads = self.config.file.workload.iter();
+        workloads.any(|workload| workload.name() == name && workload.told() == Told::Nothing)
+    }
+
+    /// Whether a subject's packets are those of processes of the host.
+    fn lacks_device(&self, subject: &SubjectId) -> bool {
+        let SubjectId::Workload(_, name) = subject else { return true };
+        let mut workloads = self.config.file.workload.iter();
+        workloads.any(|workload| workload.name() == name && matches!(workload.told(), Told::Cgroup(_)))
+    }
+
     /// Workloads with a device that is there and a subject that is known.
     fn attached(&self) -> impl Iterator<Item = (&WorkloadConfig, SubjectNumber, u32)> {
         self.config.file.workload.iter().filter_map(|workload| {
@@ -212,6 +241,11 @@ pub(super) fn managed_ranges(file: &AgentFile) -> Vec<(IpAddr, u8)> {
     let configured = file.managed.iter().map(|range| (range.address(), range.prefix_length()));
     let all: BTreeSet<_> = configured.chain(workloads).collect();
     all.into_iter().collect()
+}
+
+fn has_ingress_rule(item: &SubjectItem) -> bool {
+    let mut rules = item.firewall.iter().flat_map(|firewall| &firewall.rules);
+    rules.any(|rule| rule.direction == Direction::Ingress)
 }
 
 fn bits(address: IpAddr) -> u8 {

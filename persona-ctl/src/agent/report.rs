@@ -27,6 +27,7 @@ pub(super) fn workloads(config: &AgentConfig, observed: &Observed) -> Vec<Worklo
             Told::Device(_) => WorkloadKind::Device,
             Told::Source(_) => WorkloadKind::Source,
             Told::Cgroup(_) => WorkloadKind::Cgroup,
+            Told::Nothing => WorkloadKind::Instance,
         },
         labels: workload.labels.clone(),
         attached: observed.has(workload),

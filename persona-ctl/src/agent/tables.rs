@@ -147,9 +147,15 @@ pub(super) fn build(
     notes.extend(parts.overbooked_uplink(config));
     let mut subjects = Vec::new();
     for item in parts.subjects.values() {
+        // Who keeps its ordinary network is no affair of the programs, but for leases that it had before and that have to end.
+        let is_beside = places.keeps_network(&item.subject);
+        if is_beside && !parts.leases.iter().any(|lease| lease.subject == item.subject) {
+            continue;
+        }
         let egress = |network| parts.egress(item, network, observed, policy, &queues, &mut notes);
-        let network = item.network.as_ref().map(egress).transpose()?;
-        subjects.push(SubjectEntry { number: item.number, network });
+        let network = item.network.as_ref().filter(|_| !is_beside).map(egress).transpose()?;
+        let firewall = item.firewall.as_ref().map(|firewall| firewall.rules.clone()).unwrap_or_default();
+        subjects.push(SubjectEntry { number: item.number, network, firewall });
     }
     let groups = parts.groups(observed, cache);
     let planned = planned_tables(parts.wishes(observed), &groups, parts.has_encrypted(), &mut notes);
@@ -319,7 +325,7 @@ impl<'a> Parts<'a> {
     /// Everybody who may have queues, and who of them goes through the encrypted tunnel.
     fn shaped(&self, places: &Places<'_>, observed: &Observed) -> (Vec<ShapedSubject>, BTreeSet<SubjectNumber>) {
         let (mut shaped, mut encrypted) = (Vec::new(), BTreeSet::new());
-        for item in self.subjects.values() {
+        for item in self.subjects.values().filter(|item| !places.keeps_network(&item.subject)) {
             let Some(network) = &item.network else { continue };
             let device = places.own_device(&item.subject);
             let (number, mtu, qos) = (item.number, network.mtu, self.held_here(&item.qos));

@@ -85,6 +85,7 @@ fn subject(mtu: u16, lease: u64) -> SubjectItem {
         qos,
         resources: None,
         software: None,
+        firewall: None,
         digest: String::new(),
     }
 }
@@ -344,7 +345,7 @@ fn subjects_are_found_by_device_source_and_cgroup() {
     observed.attached.extend([("w2".parse().unwrap(), 8), ("w3".parse().unwrap(), 8)]);
     observed.cgroups = [("/web".to_owned(), 44), ("/system.slice".to_owned(), 55)].into();
     let bare = |number, subject: &str| {
-        let (network, qos, resources, software, digest) = Default::default();
+        let (network, qos, resources, software, firewall, digest) = Default::default();
         Item::Subject(SubjectItem {
             subject: subject.parse().unwrap(),
             number: SubjectNumber(number),
@@ -352,6 +353,7 @@ fn subjects_are_found_by_device_source_and_cgroup() {
             qos,
             resources,
             software,
+            firewall,
             digest,
         })
     };
@@ -538,4 +540,33 @@ fn guarantees_beyond_what_the_uplink_carries_are_told() {
         let notes = queues_of(qos(), None, uplink_rate).notes;
         assert_eq!(notes.iter().any(|note| note.event == "qos.uplink-overbooked"), is_told, "{notes:?}");
     }
+}
+
+#[test]
+fn an_instance_that_keeps_its_network_is_no_affair_of_the_programs() {
+    let text = "
+        name = 'n1'
+        manager = 'http://m:1'
+        uplink = 'up0'
+        workload = [{ name = 'w1', container = 'w1' }]";
+    let config = toml::from_str::<super::super::config::AgentFile>(text).unwrap().check().unwrap();
+    let observed = Observed { attached: BTreeMap::new(), ..observed() };
+    let build = |items: Vec<Item>| {
+        build(&desired(items), &config, &observed, MtuPolicy::Refuse, &mut MaglevCache::new()).unwrap()
+    };
+    let (resources, qos) = (Default::default(), SubjectQos::default());
+    let limited = SubjectItem { network: None, qos, resources, ..subject(1_400, 9) };
+    let plan = build(vec![Item::Subject(limited.clone())]);
+    assert_eq!((plan.tables.subjects.len(), plan.tables.devices.len(), plan.notes.len()), (0, 0, 0));
+    assert_eq!(plan.subjects[&SubjectNumber(3)], limited.subject, "it is known all the same");
+    assert!(config.file.workload[0].instance().is_some());
+
+    let plan = build(whole());
+    assert_eq!(
+        plan.tables.subjects,
+        [SubjectEntry { number: SubjectNumber(3), network: None, firewall: Vec::new() }],
+        "its old leases end"
+    );
+    assert!(plan.queues.egress_classes.is_empty());
+    assert!(plan.notes.iter().any(|note| note.event == "network.unreachable"), "{:?}", plan.notes);
 }

@@ -193,6 +193,7 @@ mod tests {
             qos: SubjectQos { egress_bps, ..SubjectQos::default() },
             resources: None,
             software: None,
+            firewall: None,
             digest: String::new(),
         }));
         state

@@ -1,7 +1,7 @@
 //! A workload in the configuration: how its packets are told from all others, and what contradicts itself.
 //!
 //! Three ways: a device of its own; a source prefix on a device that several share; the cgroup of its sockets, for
-//! processes of the host itself.
+//! processes of the host itself. One that is told by none of them keeps its ordinary network: it is an instance that is limited.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -83,6 +83,8 @@ pub enum Told<'a> {
     Source(&'a str),
     /// Its sockets are in a cgroup.
     Cgroup(&'a str),
+    /// By nothing: it keeps its ordinary network, and no program touches its packets.
+    Nothing,
 }
 
 /// What is wrong with a workload's configuration.
@@ -131,10 +133,9 @@ impl WorkloadConfig {
     pub fn told(&self) -> Told<'_> {
         match (&self.cgroup, &self.device) {
             (Some(cgroup), _) => Told::Cgroup(cgroup),
-            (None, device) => {
-                let device = device.as_deref().expect("a checked workload has a device or a cgroup");
-                if self.all_sources().next().is_some() { Told::Source(device) } else { Told::Device(device) }
-            }
+            (None, Some(device)) if self.all_sources().next().is_some() => Told::Source(device),
+            (None, Some(device)) => Told::Device(device),
+            (None, None) => Told::Nothing,
         }
     }
 
@@ -205,12 +206,20 @@ impl WorkloadConfig {
         let is_tag = |tag: u16| (1..=4_094).contains(&tag);
         let is_path = |path: &String| path.starts_with('/') && !path.contains("..");
         let wrong = [
-            (self.device.is_none() && self.cgroup.is_none(), "set device, or cgroup for processes of the host"),
-            (self.device.is_some() && self.cgroup.is_some(), "it is told by device or by cgroup, not by both"),
             (self.source.is_some() && !self.sources.is_empty(), "set source for one prefix or sources for several"),
             (has_sources && self.device.is_none(), "sources stand on a device: set device"),
+            (
+                self.device.is_none() && self.instance().is_none(),
+                "set device, or cgroup for processes of the host; or, if it keeps its ordinary network and is only limited, container, oci_state, qmp or limit_cgroup",
+            ),
+            (self.device.is_some() && self.cgroup.is_some(), "it is told by device or by cgroup, not by both"),
             (has_sources && has_address, "its sources are its addresses: remove address and address6"),
             (self.cgroup.is_some() && has_address, "a cgroup has the host's addresses: remove address and address6"),
+            (self.device.is_none() && has_address, "addresses stand on a device: set device"),
+            (
+                self.gai_conf.is_some() && self.device.is_none() && self.cgroup.is_none(),
+                "gai_conf follows a network section: set device or cgroup",
+            ),
             (self.address6.is_some_and(|range| !is_prefix6(range)), "address6 is an IPv6 address or prefix"),
             (
                 self.address6
@@ -366,6 +375,8 @@ mod tests {
               { name = 'd', cgroup = '/system.slice/web.service' },
               { name = 'e', device = 'tap0', serve = true },
               { name = 'f', device = 'v1', netns = '/run/netns/f' },
+              { name = 'g', container = 'g' },
+              { name = 'h', limit_cgroup = '/machine.slice/h' },
             ]";
         assert_eq!(outcome(text), Ok(()));
         let file: File = toml::from_str(text).unwrap();
@@ -374,6 +385,7 @@ mod tests {
             told[..4],
             [Told::Device("v0"), Told::Source("br0"), Told::Source("br0"), Told::Cgroup("/system.slice/web.service")]
         );
+        assert_eq!(told[6..], [Told::Nothing, Told::Nothing]);
     }
 
     #[test]
@@ -401,6 +413,10 @@ mod tests {
             ("{ name = 'a', device = 'v0', cgroup = '/x' }", "not by both"),
             ("{ name = 'a', device = 'v0', address = '10.0.0.2', source = '10.0.0.2' }", "remove address"),
             ("{ name = 'a', source = '10.0.0.2' }", "set device"),
+            ("{ name = 'a', source = '10.0.0.2', container = 'c' }", "sources stand on a device"),
+            ("{ name = 'a', address = '10.0.0.2', container = 'c' }", "addresses stand on a device"),
+            ("{ name = 'a', netns = '/x', container = 'c' }", "of the workload's own"),
+            ("{ name = 'a', gai_conf = '/x', container = 'c' }", "gai_conf follows"),
             ("{ name = 'a', source = '10.0.0.2', cgroup = '/x' }", "set device"),
             ("{ name = 'a', device = 'v0', address6 = '10.0.0.2' }", "IPv6 address or prefix"),
             ("{ name = 'a', device = 'v0', address6 = 'fd00::/48' }", "64 to 128 bits"),

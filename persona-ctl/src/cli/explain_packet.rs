@@ -8,8 +8,12 @@ use clap::Args;
 use etherparse::PacketBuilder;
 use persona_common::addr::octets6;
 use persona_common::drop::DropReason;
+use persona_common::flow::{ICMP, TCP, UDP};
 use persona_common::node::{Lease, SUBJECT_HAS_NETWORK};
+use persona_common::record::ICMPV6;
 use persona_common::{BYPASS_MARK, PERSONA_MARK};
+use persona_core::document::{Direction, FirewallAction};
+use persona_core::firewall::{CompiledRules, Opening};
 use serde::Serialize;
 
 use super::Output;
@@ -220,6 +224,9 @@ impl ExplainPacketArgs {
         if subject.flags & SUBJECT_HAS_NETWORK == 0 {
             step("persona", "the subject wears no network section".to_owned());
         }
+        if let Some(rules) = rehearsal.firewall_of(sender.subject_index)? {
+            step("firewall", self.tell_rule(&rules));
+        }
         let leases = rehearsal.leases_of(sender.subject_index)?;
         for (index, lease) in &leases {
             let is_newest = index + 1 == subject.lease_index_plus_one || index + 1 == subject.lease6_index_plus_one;
@@ -246,6 +253,24 @@ impl ExplainPacketArgs {
         }
         let leaves_as = is_sent.then_some(left);
         Ok(Explained { packet: summary_of(frame), steps, outcome, reason: reason.map(DropReason::name), leaves_as })
+    }
+
+    /// The rule that decides whether the packet may open its flow.
+    fn tell_rule(&self, rules: &CompiledRules) -> String {
+        let is_ipv4 = self.source.is_ipv4();
+        let (protocol, port) = match self.protocol {
+            PacketProtocol::Tcp => (TCP, self.destination.port()),
+            PacketProtocol::Udp => (UDP, self.destination.port()),
+            PacketProtocol::Icmp => (if is_ipv4 { ICMP } else { ICMPV6 }, 0),
+        };
+        let opening = Opening { direction: Direction::Egress, remote: self.destination.ip(), protocol, port };
+        match rules.first(&opening).and_then(|index| Some((index, rules.rule(index)?))) {
+            None => "no rule is about it: it may open its flow".to_owned(),
+            Some((index, rule)) => {
+                let may = if rule.action == FirewallAction::Allow { "may" } else { "may not" };
+                format!("rule {index} ({rule}) decides: it {may} open its flow")
+            }
+        }
     }
 
     fn tell_sent(

@@ -130,17 +130,17 @@ impl<K: Pod, V: Pod + PartialEq> Table<K, V> {
 }
 
 /// A trie of prefixes of both families, each in a scope.
-pub(super) struct Prefixes {
+pub(super) struct Prefixes<V: Pod = u32> {
     name: &'static str,
-    map: LpmTrie<MapData, ScopedAddress, u32>,
+    map: LpmTrie<MapData, ScopedAddress, V>,
     /// The same map, to be read as a whole.
     fd: OwnedFd,
 }
 
 /// Prefix length of the trie (the scope's bits included) and key → value.
-pub(super) type PrefixSet = BTreeMap<(u32, ScopedAddress), u32>;
+pub(super) type PrefixSet<V = u32> = BTreeMap<(u32, ScopedAddress), V>;
 
-impl Prefixes {
+impl<V: Pod + PartialEq> Prefixes<V> {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
         let map = take(ebpf, name);
         let Map::LpmTrie(data) = &map else { unreachable!("the object's map {name} is a trie") };
@@ -149,24 +149,24 @@ impl Prefixes {
     }
 
     /// What it holds.
-    pub(super) fn entries(&self) -> Result<PrefixSet, DataplaneError> {
+    pub(super) fn entries(&self) -> Result<PrefixSet<V>, DataplaneError> {
         let entries = batch::read_prefixes(self.fd.as_fd()).map_err(|error| read(self.name)(error.into()))?;
         Ok(entries.into_iter().map(|(length, data, value)| ((length, data), value)).collect())
     }
 
     /// Adds and changes what differs; nothing is removed.
-    pub(super) fn put_all(&mut self, wanted: &PrefixSet) -> Result<(), DataplaneError> {
+    pub(super) fn put_all(&mut self, wanted: &PrefixSet<V>) -> Result<(), DataplaneError> {
         let present = self.entries()?;
         for ((length, data), value) in wanted {
             if present.get(&(*length, *data)) != Some(value) {
-                self.map.insert(&Key::new(*length, *data), value, 0).map_err(written(self.name))?;
+                self.map.insert(&Key::new(*length, *data), *value, 0).map_err(written(self.name))?;
             }
         }
         Ok(())
     }
 
     /// Removes what isn't wanted.
-    pub(super) fn retain(&mut self, wanted: &PrefixSet) -> Result<(), DataplaneError> {
+    pub(super) fn retain(&mut self, wanted: &PrefixSet<V>) -> Result<(), DataplaneError> {
         for (length, data) in self.entries()?.into_keys() {
             if !wanted.contains_key(&(length, data)) {
                 self.map.remove(&Key::new(length, data)).map_err(written(self.name))?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use persona_common::firewall::SubjectFirewall;
 use persona_common::maps::GROUP_COUNT_MAX;
 use persona_common::node::{DEVICE_SHARED, Device, EdgeHop, NodeConfig, Subject, VLAN_PRESENT, VLAN_SERVICE};
 use persona_core::ids::{EdgeNumber, Generation};
@@ -10,6 +11,7 @@ use persona_core::ids::{EdgeNumber, Generation};
 use super::error::DataplaneError;
 use super::maps::{address_be, address6};
 use super::node::NodeDataplane;
+use super::node_firewall::{Firewalls, with_firewall};
 use super::node_prefixes::{bypassed, managed, sources};
 use super::node_room;
 use super::node_rows::name_hash;
@@ -24,6 +26,7 @@ pub(super) fn full(what: &str) -> DataplaneError {
 impl NodeDataplane {
     pub(super) fn apply_validated(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
         node_room::check(&self.index, tables, self.maps.slots.len()).map_err(DataplaneError::Invalid)?;
+        let firewalls = Firewalls::of(tables)?;
         debug_assert!(tables.rows_by_name().len() <= GROUP_COUNT_MAX as usize);
         self.put_config(tables)?;
         self.put_wire(tables)?;
@@ -38,17 +41,20 @@ impl NodeDataplane {
             self.put_lease(lease, tables)?;
         }
         self.maps.bypass.put_all(&bypassed(&self.index, tables))?;
+        self.put_firewalls(&firewalls)?;
         for subject in &tables.subjects {
             let index = self.subject_index(subject);
+            let worn = self.put_firewall_of(index, firewalls.key_of(subject.number))?;
             let cell = subject_cell(&self.index, subject, tables);
-            self.maps.subjects.put(index, cell)?;
+            self.maps.subjects.put(index, with_firewall(cell, worn))?;
         }
         self.maps.sources.put_all(&sources(&self.index, tables))?;
         self.maps.managed.put_all(&managed(tables))?;
         self.put_cgroups(tables)?;
         self.watch_host(!tables.cgroups.is_empty())?;
         self.put_devices(tables)?;
-        self.remove_surplus(tables)
+        self.remove_surplus(tables)?;
+        self.retain_firewalls(&firewalls)
     }
 
     fn subject_index(&self, subject: &SubjectEntry) -> u32 {
@@ -83,6 +89,7 @@ impl NodeDataplane {
             let index = self.index.subjects.give(subject.number.0).ok_or_else(|| full("subject"))?;
             self.maps.subject_traffic.clear(index)?;
             self.maps.subject_counts.clear(index)?;
+            self.maps.subject_firewalls.set(index, SubjectFirewall::default())?;
             let cell = Subject {
                 number: subject.number.0,
                 flags: persona_common::node::SUBJECT_PRESENT,

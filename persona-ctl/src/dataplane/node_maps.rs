@@ -8,9 +8,12 @@ use aya::Ebpf;
 use persona_common::addr::Address6;
 use persona_common::departure::Departure;
 use persona_common::edge::NextHop;
+use persona_common::firewall::{FirewallService, FirewallSet, SubjectFirewall};
 use persona_common::flow::{FlowKey, FlowValue, MappingKey, MappingValue, SLOT_PROTOCOL_COUNT, Slot};
 use persona_common::fragment::{FragmentKey, FragmentValue};
-use persona_common::maps::{GROUP_COUNT_MAX, LEASE_COUNT_MAX, PERSONA_COUNT_MAX, SUBJECT_COUNT_MAX};
+use persona_common::maps::{
+    FIREWALL_SET_COUNT_MAX, GROUP_COUNT_MAX, LEASE_COUNT_MAX, PERSONA_COUNT_MAX, SUBJECT_COUNT_MAX,
+};
 use persona_common::node::{
     Device, EdgeHop, EgressAddress, Group, Lease, NodeBlock, NodeConfig, SUBJECT_PRESENT, Subject,
 };
@@ -55,6 +58,10 @@ pub(super) struct NodeMaps {
     pub(super) departure_devices: Table<u32, u32>,
     pub(super) bypass: Prefixes,
     pub(super) managed: Prefixes,
+    pub(super) firewalls: Cells<FirewallSet>,
+    pub(super) firewall_remotes: Prefixes<u64>,
+    pub(super) firewall_services: Table<FirewallService, u64>,
+    pub(super) subject_firewalls: Cells<SubjectFirewall>,
     pub(super) personas: Cells<u32>,
     pub(super) persona_traffic: TrafficCells,
     pub(super) drops: DropCells,
@@ -90,6 +97,10 @@ impl NodeMaps {
             departure_devices: Table::take(ebpf, "DEPARTURE_DEVICES")?,
             bypass: Prefixes::take(ebpf, "BYPASS")?,
             managed: Prefixes::take(ebpf, "MANAGED")?,
+            firewalls: Cells::take(ebpf, "FIREWALLS")?,
+            firewall_remotes: Prefixes::take(ebpf, "FIREWALL_REMOTES")?,
+            firewall_services: Table::take(ebpf, "FIREWALL_SERVICES")?,
+            subject_firewalls: Cells::take(ebpf, "SUBJECT_FIREWALLS")?,
             personas: Cells::take(ebpf, "PERSONAS")?,
             persona_traffic: TrafficCells::take(ebpf, "PERSONA_TRAFFIC")?,
             drops: DropCells::take(ebpf)?,
@@ -131,6 +142,8 @@ pub(super) struct NodeIndex {
     pub(super) spare_rows: BTreeMap<u64, Arc<[u32]>>,
     /// VNI → index.
     pub(super) personas: Indices<u32>,
+    /// Hash of a set of firewall rules → index.
+    pub(super) firewalls: Indices<u64>,
     /// Egress address → its cells.
     pub(super) addresses: BTreeMap<u32, EgressAddress>,
     /// Runs of `BLOCKS` in use.
@@ -146,6 +159,7 @@ impl NodeIndex {
         let leases = maps.leases.used(|lease| lease.id != 0)?;
         let groups = maps.groups.used(|group| group.name_hash != 0)?;
         let personas = maps.personas.used(|vni| *vni != 0)?;
+        let firewalls = maps.firewalls.used(|set| set.key != 0)?;
         let addresses = maps.addresses.entries()?.into_iter().collect::<BTreeMap<_, _>>();
         let mut block_runs = Runs::default();
         for address in addresses.values() {
@@ -165,6 +179,7 @@ impl NodeIndex {
             group_rows: BTreeMap::new(),
             spare_rows: BTreeMap::new(),
             personas: Indices::new(0, PERSONA_COUNT_MAX, personas.iter().map(|(index, vni)| (*vni, *index))),
+            firewalls: Indices::new(0, FIREWALL_SET_COUNT_MAX, firewalls.iter().map(|(index, it)| (it.key, *index))),
             addresses,
             block_runs,
             slot_runs,

@@ -97,6 +97,7 @@ mod tests {
             group_rows: Default::default(),
             spare_rows: Default::default(),
             personas: Indices::new(0, persona_count, []),
+            firewalls: Indices::new(0, 4, []),
             addresses: Default::default(),
             block_runs: Runs::default(),
             slot_runs: Runs::default(),

@@ -11,11 +11,13 @@ use aya::{Ebpf, EbpfLoader};
 use persona_common::drop::DropReason;
 use persona_common::flow::{SLOT_PROTOCOL_COUNT, Slot};
 use persona_common::node::{Device, EdgeHop, Lease, Liveness, Subject};
+use persona_core::firewall::CompiledRules;
 
 use super::attach;
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
 use super::features::KernelFeatures;
+use super::firewall_rows::FirewallRows;
 use super::map_bytes::{EntryBytes, MapBytes};
 use super::maps::{Cells, DropCells, Table};
 use super::object;
@@ -76,6 +78,7 @@ pub struct Rehearsal {
     devices: Table<u32, Device>,
     cgroups: Table<u64, u32>,
     subjects: Cells<Subject>,
+    firewalls: FirewallRows,
     leases: Cells<Lease>,
     edges: Cells<EdgeHop>,
     liveness: Cells<Liveness>,
@@ -116,6 +119,7 @@ impl Rehearsal {
             devices: Table::take(&mut ebpf, "DEVICES")?,
             cgroups: Table::take(&mut ebpf, "CGROUPS")?,
             subjects: Cells::take(&mut ebpf, "SUBJECTS")?,
+            firewalls: FirewallRows::take(&mut ebpf)?,
             leases: Cells::take(&mut ebpf, "LEASES")?,
             edges: Cells::take(&mut ebpf, "EDGES")?,
             liveness: Cells::take(&mut ebpf, "LIVENESS")?,
@@ -146,6 +150,11 @@ impl Rehearsal {
     /// The subject with an index.
     pub fn subject(&self, index: u32) -> Result<Subject, DataplaneError> {
         self.subjects.get(index)
+    }
+
+    /// The firewall rules of a subject. None: it has none.
+    pub fn firewall_of(&self, subject_index: u32) -> Result<Option<CompiledRules>, DataplaneError> {
+        self.firewalls.of_subject(subject_index)
     }
 
     /// The leases of a subject, retiring ones included.

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
 pub use persona_core::wire::desired::{Filtering, LeaseSpace};
+pub use persona_core::wire::firewall::FirewallRule;
 
 /// Everything a node's programs need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub struct SubjectEntry {
     pub number: SubjectNumber,
     /// Its persona, while it has one. None: its packets are counted drops.
     pub network: Option<SubjectEgress>,
+    /// Its firewall rules, in their order. None: everything passes.
+    pub firewall: Vec<FirewallRule>,
 }
 
 /// How a subject's new flows leave.

@@ -60,15 +60,8 @@ fn is_in(scope: u32, destination: &Address6) -> bool {
 /// Multicast, limited broadcast, link-local destinations, and DHCP requests to somebody near.
 #[inline(always)]
 pub fn is_link_business(frame: &TcContext, ip: &Ipv4) -> bool {
-    const MULTICAST: u32 = u32::from_ne_bytes([224, 0, 0, 0]);
-    const MULTICAST_MASK: u32 = u32::from_ne_bytes([240, 0, 0, 0]);
-    const LINK_LOCAL: u32 = u32::from_ne_bytes([169, 254, 0, 0]);
-    const LINK_LOCAL_MASK: u32 = u32::from_ne_bytes([255, 255, 0, 0]);
     let destination = ip.destination;
-    if destination & MULTICAST_MASK == MULTICAST
-        || destination == u32::MAX
-        || destination & LINK_LOCAL_MASK == LINK_LOCAL
-    {
+    if is_link_local4(destination) {
         return true;
     }
     if ip.protocol != UDP || ip.version_length != 0x45 {
@@ -78,17 +71,33 @@ pub fn is_link_business(frame: &TcContext, ip: &Ipv4) -> bool {
     ports == Some((68u16.to_be(), 67u16.to_be())) && is_near(&mapped(destination))
 }
 
+/// Multicast, limited broadcast and link-local addresses.
+#[inline(always)]
+pub fn is_link_local4(address: u32) -> bool {
+    const MULTICAST: u32 = u32::from_ne_bytes([224, 0, 0, 0]);
+    const MULTICAST_MASK: u32 = u32::from_ne_bytes([240, 0, 0, 0]);
+    const LINK_LOCAL: u32 = u32::from_ne_bytes([169, 254, 0, 0]);
+    const LINK_LOCAL_MASK: u32 = u32::from_ne_bytes([255, 255, 0, 0]);
+    address & MULTICAST_MASK == MULTICAST || address == u32::MAX || address & LINK_LOCAL_MASK == LINK_LOCAL
+}
+
 /// Multicast (which MLD, router solicitations and DHCPv6 are), link-local addresses, and neighbour discovery with
 /// somebody near. Neighbour discovery towards others is not let past: a host would forward it.
 #[inline(always)]
 pub fn is_link_business6(frame: &TcContext, ip: &Ipv6) -> bool {
-    const MULTICAST: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
-    if ip.destination[0] & MULTICAST == MULTICAST || is_link_local(ip.destination[0]) || is_link_local(ip.source[0]) {
+    if is_near6(ip) {
         return true;
     }
     // A copy: a reference would keep the whole header on the stack.
     let destination = ip.destination;
     ip.next_header == ICMPV6 && is_neighbour_discovery(frame, ETHERNET_LENGTH) && is_near(&destination)
+}
+
+/// Multicast and link-local addresses.
+#[inline(always)]
+pub fn is_near6(ip: &Ipv6) -> bool {
+    const MULTICAST: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
+    ip.destination[0] & MULTICAST == MULTICAST || is_link_local(ip.destination[0]) || is_link_local(ip.source[0])
 }
 
 /// Whether an address with this first word is link-local (fe80::/10); a router forwards no such source or destination.

@@ -25,6 +25,11 @@ pub struct Passage {
     pub hash: u32,
 }
 
+/// Set beside a subject's index, the scope of what it has sent past its persona and its firewall let pass.
+pub const BESIDE_OUTWARD: u32 = 1 << 30;
+/// Likewise, of what others have sent to it past every persona.
+pub const BESIDE_INWARD: u32 = 1 << 31;
+
 /// The scope of fragments that come from a subject.
 #[inline(always)]
 pub fn outward_scope(subject_index: u32) -> u32 {
@@ -90,6 +95,18 @@ pub fn find(packet: &Packet, scope: u32, now_secs: u32) -> Option<(&'static Frag
     let lease = LEASES.get(value.lease_index)?;
     let is_same = value.is_fresh(now_secs) && lease.id != 0 && lease.id as u32 == value.lease_id_low;
     is_same.then_some((value, lease))
+}
+
+/// Leaves that the first fragment of a packet was let pass by a firewall.
+#[inline(never)]
+pub fn note_passed(packet: &Packet, scope: u32, now_secs: u32) -> u32 {
+    note(packet, scope, &FragmentValue { seen_secs: now_secs, ..FragmentValue::default() })
+}
+
+/// Whether the first fragment of a later one was.
+#[inline(always)]
+pub fn has_passed(packet: &Packet, scope: u32, now_secs: u32) -> bool {
+    look_up(packet, scope).is_some_and(|value| value.is_fresh(now_secs))
 }
 
 #[inline(never)]

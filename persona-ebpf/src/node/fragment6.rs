@@ -23,6 +23,18 @@ pub fn find(packet: &Packet6, scope: u32, now_secs: u32) -> Option<(&'static Fra
     is_same.then_some((value, held))
 }
 
+/// Leaves that the first fragment of a packet was let pass by a firewall.
+#[inline(never)]
+pub fn note_passed(packet: &Packet6, scope: u32, now_secs: u32) -> u32 {
+    note(packet, scope, &FragmentValue { seen_secs: now_secs, ..FragmentValue::default() })
+}
+
+/// Whether the first fragment of a later one was.
+#[inline(always)]
+pub fn has_passed(packet: &Packet6, scope: u32, now_secs: u32) -> bool {
+    look_up(packet, scope).is_some_and(|value| value.is_fresh(now_secs))
+}
+
 #[inline(never)]
 fn look_up(packet: &Packet6, scope: u32) -> Option<&'static FragmentValue> {
     // SAFETY: a value in the map, valid for this run; one that another packet gets meanwhile is an id used twice at once.

@@ -32,7 +32,7 @@ use crate::resolve::{Mapping, existing_mapping, flow_key, live_slot, mapped_slot
 use crate::rewrite::rewrite_source;
 use crate::subject_counts::{count_dropped, count_dropped_at};
 use crate::towards::is_answer;
-use crate::{impair, normalise, ordinary, share, slow_path, tell};
+use crate::{impair, leaving, normalise, ordinary, share, slow_path, tell};
 
 /// How a packet leaves: under which lease and port, by which edge.
 #[repr(C, align(8))]
@@ -103,16 +103,21 @@ fn carry_here(frame: &TcContext, origin: &Origin) -> Result<i32, DropReason> {
         Ok(()) => {}
         // What no block can carry may still be meant for somebody near.
         Err(DropReason::Malformed) => return Err(DropReason::Malformed),
-        Err(_) if passes_by(origin, packet.ip.destination) => return bypass(frame, origin.vlan),
+        Err(reason) if passes_by(origin, packet.ip.destination) => {
+            leaving::check_odd(origin, &mapped(packet.ip.destination), reason)?;
+            return bypass(frame, origin.vlan);
+        }
         Err(reason) => return Err(reason),
     };
     let now_secs = maps::now_secs();
+    leaving::check4(&packet, origin, now_secs)?;
     let lease = if subject.flags & SUBJECT_HAS_CONFIGURED != 0
         && let Some(held) = configured4::lease(&packet, subject)
     {
         match configured4::admit(&packet, origin, &held, now_secs) {
             // It has no flow of its own to say that its first took the tunnel.
             Ok(()) if packet.part == Part::Later && passes_by(origin, packet.ip.destination) => {
+                leaving::check_later4(&packet, origin, now_secs)?;
                 return bypass(frame, origin.vlan);
             }
             Ok(()) => {}
@@ -137,7 +142,7 @@ fn carry_here(frame: &TcContext, origin: &Origin) -> Result<i32, DropReason> {
             find_later(&packet, origin.subject_index, now_secs, &mut departure)
         };
         if found == 0 {
-            return carry_unknown(frame, &packet, origin);
+            return carry_unknown(frame, &packet, origin, now_secs);
         }
         LEASES.get(departure.lease_index).ok_or(DropReason::NoLease)?
     } else {
@@ -221,8 +226,11 @@ fn passes_by_apart(origin: &Origin, destination: u32) -> u32 {
 
 /// An error about no flow, or a later fragment whose first hasn't been seen.
 #[inline(always)]
-fn carry_unknown(frame: &TcContext, packet: &Packet, origin: &Origin) -> Result<i32, DropReason> {
+fn carry_unknown(frame: &TcContext, packet: &Packet, origin: &Origin, now_secs: u32) -> Result<i32, DropReason> {
     if passes_by(origin, packet.ip.destination) {
+        if packet.part == Part::Later {
+            leaving::check_later4(packet, origin, now_secs)?;
+        }
         return bypass(frame, origin.vlan);
     }
     if packet.kind == Kind::Error {

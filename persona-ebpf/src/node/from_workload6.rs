@@ -29,7 +29,7 @@ use crate::path::{self, Exit};
 use crate::records::{self, Held};
 use crate::subject_counts::{count_dropped, count_dropped_at};
 use crate::towards::is_answer;
-use crate::{answer, impair, slow_path, tell, translate6};
+use crate::{answer, impair, leaving, slow_path, tell, translate6};
 
 /// How a packet leaves.
 #[derive(Clone, Copy)]
@@ -114,12 +114,13 @@ impl From<DropReason> for Refusal {
 fn flow(frame: &TcContext, packet: &Packet6, origin: &Origin, now_secs: u32) -> Result<Departure, Refusal> {
     let subject = origin.subject;
     let key = record_key(packet, subject);
+    leaving::check6(packet, &key, origin, now_secs)?;
     let mut is_new = false;
     let held = match records::existing(&key, subject, packet.tcp_flags, now_secs) {
         // Old flows outlive a switch, but not the loss of every way out.
         Some(_) if subject.flags & SUBJECT_HAS_NETWORK == 0 => return Err(DropReason::NoPersona.into()),
         Some(held) => held,
-        None if is_answer(&key, packet.tcp_flags, now_secs) => return Err(Refusal::Near),
+        None if packet.kind == Kind::Flow && is_answer(&key, packet.tcp_flags, now_secs) => return Err(Refusal::Near),
         None if is_bypassed(origin, packet.ip.destination) => return Err(Refusal::Near),
         None => {
             check_persona(subject, packet)?;
@@ -187,7 +188,9 @@ fn is_holder(held: &Held, subject: &Subject) -> bool {
 fn error(frame: &TcContext, packet: &mut Packet6, origin: &Origin, now_secs: u32) -> Result<Departure, Refusal> {
     let embedded = packet.read_embedded(frame, Direction::Outward)?;
     let is_answer = same(&embedded.destination, &packet.ip.source) && same(&embedded.source, &packet.ip.destination);
-    let known = if is_answer { records::peek(&record_key(packet, origin.subject), now_secs) } else { None };
+    let key = record_key(packet, origin.subject);
+    leaving::check6(packet, &key, origin, now_secs)?;
+    let known = if is_answer { records::peek(&key, now_secs) } else { None };
     let Some(held) = known else {
         let is_near = is_bypassed(origin, packet.ip.destination);
         return Err(if is_near { Refusal::Near } else { DropReason::NoMapping.into() });
@@ -206,7 +209,11 @@ fn later(packet: &Packet6, origin: &Origin, now_secs: u32) -> Result<Departure, 
     if let Some((value, held)) = fragment6::find(packet, scope, now_secs) {
         return Ok(Departure { held, source: value.address, hash: value.hash });
     }
-    Err(if is_bypassed(origin, packet.ip.destination) { Refusal::Near } else { Refusal::Wait })
+    if !is_bypassed(origin, packet.ip.destination) {
+        return Err(Refusal::Wait);
+    }
+    leaving::check_later6(packet, origin, now_secs)?;
+    Err(Refusal::Near)
 }
 
 #[inline(always)]
@@ -252,7 +259,11 @@ fn check_persona(subject: &Subject, packet: &Packet6) -> Result<(), DropReason> 
 #[inline(never)]
 fn bypass_or(frame: &TcContext, origin: &Origin, packed: u64) -> u64 {
     let Some(ip) = frame.read::<Ipv6>(ETHERNET_LENGTH) else { return pack(Err(DropReason::Malformed)) };
-    if is_bypassed(origin, ip.destination) { pack(bypass(frame, origin.vlan)) } else { packed }
+    if !is_bypassed(origin, ip.destination) {
+        return packed;
+    }
+    let reason = unpack(packed).err().unwrap_or(DropReason::Malformed);
+    pack(leaving::check_odd(origin, &ip.destination, reason).and_then(|()| bypass(frame, origin.vlan)))
 }
 
 #[inline(always)]

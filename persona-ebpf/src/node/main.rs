@@ -17,6 +17,7 @@ mod classify;
 mod configured4;
 mod deliver;
 mod depart;
+mod firewall;
 mod fragment;
 mod fragment6;
 mod from_edge;
@@ -30,7 +31,9 @@ mod guard;
 mod handshake;
 mod icmp_error;
 mod impair;
+mod leaving;
 mod maps;
+mod neighbours;
 mod normalise;
 mod ordinary;
 mod path;
@@ -69,7 +72,7 @@ pub fn from_host(context: TcContext) -> i32 {
 
 #[classifier]
 pub fn to_workload(context: TcContext) -> i32 {
-    to_workload::run(&context)
+    judged(&context, Hook::ToWorkload, to_workload::run)
 }
 
 #[classifier]

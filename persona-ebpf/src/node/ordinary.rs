@@ -9,6 +9,7 @@ use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::is_mapped;
 use persona_common::drop::DropReason;
+use persona_common::firewall::has_verdict;
 use persona_common::flow::{FLOW_RESET_INWARD, FLOW_SHARED, FlowKey, UDP, flow_hash};
 use persona_common::node::{
     DEVICE_SHARED, Device, EdgeHop, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_SETS_HOPS,
@@ -74,7 +75,7 @@ fn forward(frame: &TcContext, device: &Device) -> Option<Result<i32, DropReason>
     };
     // SAFETY: a pointer into the map, valid for this run; plain words that other CPUs may write at the same time.
     let flow = unsafe { &mut *FLOWS.get_ptr_mut(&key)? };
-    if flow.flags & (FLOW_SHARED | FLOW_RESET_INWARD) != 0 {
+    if flow.flags & (FLOW_SHARED | FLOW_RESET_INWARD) != 0 || !has_verdict(flow.flags, subject.verdict()) {
         return None;
     }
     let slot = live_slot(flow.slot_index, flow.sequence, now_secs)?;

@@ -4,17 +4,19 @@
 //! Only packets of flows that the subject has itself opened refresh anything; a stranger's change no state but a bounded
 //! note of an opened connection.
 
+use persona_common::addr::mapped;
 use persona_common::drop::DropReason;
 use persona_common::flow::{
     FLOW_SHARED, FlowKey, FlowValue, ICMP, MappingValue, PORTLESS, SLOT_REPLIED, SLOT_SHARED, Slot, TCP, UDP,
     slot_protocol_index,
 };
-use persona_common::node::{LEASE_IS_WHOLE, Lease, SUBJECT_FILTERS_BY_REMOTE, Subject};
+use persona_common::node::{LEASE_IS_WHOLE, Lease, SUBJECT_FILTERS_BY_REMOTE, SUBJECT_HAS_FIREWALL, Subject};
 use persona_common::share::SHARED_REPLIED;
 use persona_ebpf::header::{TCP_FIN, TCP_RST, TCP_SYN};
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet};
 
+use crate::firewall::{self, INGRESS, judges, service_of};
 use crate::maps::{ADDRESSES, BLOCKS, FLOWS, LEASES, OPENINGS};
 use crate::resolve::slot_mut;
 use crate::{atomic, share, track};
@@ -85,7 +87,7 @@ pub fn receive(packet: &Packet, place: &mut Place, subject: &Subject, now_secs: 
     let is_ordinary = slot.last_seen_secs == now_secs
         && slot.flags & SLOT_REPLIED != 0
         && packet.tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN) == 0
-        && subject.flags & SUBJECT_FILTERS_BY_REMOTE == 0;
+        && subject.flags & (SUBJECT_FILTERS_BY_REMOTE | SUBJECT_HAS_FIREWALL) == 0;
     if !is_ordinary {
         unpack(judge(packet, place, subject, slot, now_secs))?;
     }
@@ -144,7 +146,12 @@ fn try_judge(
     slot: &mut Slot,
     now_secs: u32,
 ) -> Result<(), DropReason> {
+    let (subject_index, protocol) = (place.lease.subject_index, packet.protocol as u32);
     if let Some(flow) = own_flow(packet, packet.ip.source, place, subject, slot, now_secs) {
+        if judges(subject) {
+            let ports = (protocol, slot.inner_port, packet.remote_port);
+            firewall::check_flow(&mut flow.flags, (subject, subject_index), &mapped(packet.ip.source), ports)?;
+        }
         if slot.last_seen_secs != now_secs {
             slot.last_seen_secs = now_secs;
         }
@@ -162,7 +169,11 @@ fn try_judge(
     if subject.flags & SUBJECT_FILTERS_BY_REMOTE != 0 {
         return Err(DropReason::Unsolicited);
     }
-    if packet.opens_connection() {
+    if judges(subject) {
+        let service = service_of(protocol, slot.inner_port, packet.remote_port, INGRESS);
+        firewall::check(subject_index, &mapped(packet.ip.source), service)?;
+    }
+    if packet.opens_connection() || judges(subject) {
         let value = MappingValue { slot_index: place.slot_index, sequence: slot.sequence };
         // Best effort in an LRU: without the note its answer is `mid-stream`.
         let _ = OPENINGS.insert(flow_key(packet, packet.ip.source, subject, slot), value, 0);

@@ -8,12 +8,13 @@ use persona_common::drop::DropReason;
 use persona_common::flow::{TCP, UDP};
 use persona_common::node::{Lease, SUBJECT_FILTERS_BY_REMOTE, Subject};
 use persona_common::record::{
-    RECORD_ANY_REMOTE, RECORD_CLOSING, RECORD_DNS, RECORD_REMOTE_CLOSING, RECORD_REPLIED, RECORD_RESET, Record,
-    RecordKey,
+    RECORD_ANY_REMOTE, RECORD_CLOSING, RECORD_DNS, RECORD_OPENED_INWARD, RECORD_REMOTE_CLOSING, RECORD_REPLIED,
+    RECORD_RESET, Record, RecordKey,
 };
 use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use persona_ebpf::outcome::{pack, unpack};
 
+use crate::firewall::{self, INGRESS, judges, service_of};
 use crate::maps::{LEASES, OPENINGS6, RECORDS};
 
 /// UDP port of the DNS.
@@ -84,6 +85,12 @@ fn follow(record: &mut Record, tcp_flags: u8) {
     }
 }
 
+/// The flags of a flow's record, if it is in force.
+#[inline(always)]
+pub fn flags(key: &RecordKey, now_secs: u32) -> Option<&'static mut u32> {
+    live(key, now_secs).map(|record| &mut record.flags)
+}
+
 /// The lease that a flow's record says, without a change.
 #[inline(always)]
 pub fn peek(key: &RecordKey, now_secs: u32) -> Option<Held> {
@@ -108,7 +115,7 @@ fn open_apart(key: &RecordKey, subject: &Subject, held: &Held, tcp_flags: u8, no
         lease_index: held.index,
         lease_id_low: held.lease.id as u32,
         last_seen_secs: now_secs,
-        flags: ending | if is_dns { RECORD_DNS } else { 0 },
+        flags: ending | opened_by(key, subject, tcp_flags, now_secs) | if is_dns { RECORD_DNS } else { 0 },
     };
     if RECORDS.insert(key, &record, 0).is_err() {
         return 1;
@@ -116,6 +123,14 @@ fn open_apart(key: &RecordKey, subject: &Subject, held: &Held, tcp_flags: u8, no
     record.flags = record.flags & !RECORD_DNS | RECORD_ANY_REMOTE;
     let is_for_all = subject.flags & SUBJECT_FILTERS_BY_REMOTE == 0;
     (is_for_all && RECORDS.insert(key.of_any_remote(), &record, 0).is_err()) as u32
+}
+
+/// Who has opened a flow, and by which rules it was judged, where a firewall wants to know.
+#[inline(always)]
+fn opened_by(key: &RecordKey, subject: &Subject, tcp_flags: u8, now_secs: u32) -> u32 {
+    let opens = tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN;
+    let is_inward = judges(subject) && !opens && addressed(key, now_secs).is_some();
+    subject.verdict() | if is_inward { RECORD_OPENED_INWARD } else { 0 }
 }
 
 /// Whether a packet from outside may come in; refreshes what lets it in.
@@ -132,7 +147,11 @@ fn admit_apart(key: &RecordKey, subject: &Subject, held: &Held, tcp_flags: u8, n
 
 #[inline(always)]
 fn judged(key: &RecordKey, subject: &Subject, held: &Held, tcp_flags: u8, now_secs: u32) -> Result<(), DropReason> {
+    let (subject_index, ports) = (held.lease.subject_index, (key.protocol, key.local_port, key.remote_port));
     if let Some(record) = of_lease(live(key, now_secs), held) {
+        if judges(subject) {
+            firewall::check_flow(&mut record.flags, (subject, subject_index), &key.remote, ports)?;
+        }
         note_reply(record, key, subject, tcp_flags, now_secs);
         return Ok(());
     }
@@ -144,6 +163,13 @@ fn judged(key: &RecordKey, subject: &Subject, held: &Held, tcp_flags: u8, now_se
     }
     // A stranger refreshes nothing (RFC 4787 REQ-6 b), and leaves but a bounded note for the answer's sake.
     let record = of_lease(live(&key.of_any_remote(), now_secs), held).ok_or(refusal)?;
+    if judges(subject) {
+        firewall::check(
+            subject_index,
+            &key.remote,
+            service_of(key.protocol, key.local_port, key.remote_port, INGRESS),
+        )?;
+    }
     let note = Record { last_seen_secs: now_secs, flags: RECORD_REPLIED, ..*record };
     // An LRU makes room; without the note the answer takes the newest lease.
     let _ = OPENINGS6.insert(key, &note, 0);

@@ -6,8 +6,9 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use persona_common::drop::DropReason;
 use persona_common::flow::{
-    FLOW_CLOSED, FLOW_FIN_OUTWARD, FLOW_RESET_INWARD, FLOW_SHARED, FLOW_TICK_SHIFT, FlowKey, FlowValue, MappingKey,
-    MappingValue, PORTLESS, SLOT_DNS, SLOT_REPLIED, SLOT_RESET, SLOT_SHARED, Slot, TCP, UDP, flow_tick,
+    FLOW_CLOSED, FLOW_FIN_OUTWARD, FLOW_OPENED_INWARD, FLOW_RESET_INWARD, FLOW_SHARED, FLOW_TICK_SHIFT, FlowKey,
+    FlowValue, MappingKey, MappingValue, PORTLESS, SLOT_DNS, SLOT_REPLIED, SLOT_RESET, SLOT_SHARED, Slot, TCP, UDP,
+    flow_tick,
 };
 use persona_common::node::{Lease, Subject};
 use persona_ebpf::header::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
@@ -15,8 +16,9 @@ use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet};
 
 use crate::allocate::{allocate, release};
+use crate::firewall::judges;
 use crate::maps::{FLOWS, LEASES, MAPPINGS, OPENINGS, SLOTS};
-use crate::{atomic, share, track};
+use crate::{atomic, leaving, share, track};
 
 /// UDP port of the DNS.
 const DNS_PORT: u16 = 53;
@@ -188,7 +190,9 @@ fn answered_opening(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
 
 #[inline(always)]
 fn note_flow(packet: &Packet, subject: &Subject, value: &MappingValue, now_secs: u32) -> Result<(), DropReason> {
-    let flags = flow_tick(now_secs) << FLOW_TICK_SHIFT;
+    let is_inward = judges(subject) && leaving::is_noted(packet, subject, now_secs);
+    let opened = if is_inward { FLOW_OPENED_INWARD } else { 0 };
+    let flags = flow_tick(now_secs) << FLOW_TICK_SHIFT | subject.verdict() | opened;
     let flow = FlowValue { slot_index: value.slot_index, sequence: value.sequence, flags };
     FLOWS.insert(flow_key(packet, subject), flow, 0).map_err(|_| DropReason::FlowTableFull)
 }

@@ -114,7 +114,7 @@ fn try_take(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<(u32, u
         is_full: 0,
     };
     search_ports(lease, &mut search)?;
-    let flags = FLOW_SHARED | flow_tick(now_secs) << FLOW_TICK_SHIFT;
+    let flags = FLOW_SHARED | flow_tick(now_secs) << FLOW_TICK_SHIFT | subject.verdict();
     let flow = FlowValue { slot_index: search.key.slot_index, sequence: search.flow.sequence, flags };
     search.owner_flow = flow_key(packet, subject);
     FLOWS.insert(&search.owner_flow, flow, 0).map_err(|_| DropReason::FlowTableFull)?;

@@ -1,6 +1,7 @@
-//! `to_workload`, leaving the host-side device towards the workload: notes connections that others open to it.
+//! `to_workload`, leaving the host-side device towards the workload: notes connections that others open to it, and asks the
+//! firewall of those that have one.
 //!
-//! It lets everything pass. Packets with our mark belong to flows of the persona and are not noted; those of the slow path,
+//! It lets everything else pass. Packets with our mark belong to flows of the persona and are not noted; those of the slow path,
 //! which sends by a socket, get the device's VLAN tag here.
 
 use aya_ebpf::programs::TcContext;
@@ -10,7 +11,6 @@ use persona_common::drop::DropReason;
 use persona_common::flow::{TCP, UDP};
 use persona_common::node::{DEVICE_SHARED, Device};
 use persona_common::record::RecordKey;
-use persona_ebpf::count::count_drop;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{
     ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_OFFSET_MASK, IPV6_LENGTH, Ipv4, Ipv6,
@@ -19,8 +19,9 @@ use persona_ebpf::header::{
 use persona_ebpf::tc::skb;
 
 use crate::maps::{self, SOURCES};
-use crate::subject_counts::{count_dropped_at, count_opened};
-use crate::{classify, towards, vlan};
+use crate::neighbours::{self, Receiver};
+use crate::subject_counts::{count_dropped, count_dropped_at, count_opened};
+use crate::{classify, firewall, towards, vlan};
 
 /// Who sends to whom.
 struct Header {
@@ -31,16 +32,15 @@ struct Header {
 }
 
 #[inline(always)]
-pub fn run(frame: &TcContext) -> i32 {
+pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     // SAFETY: fields of the context.
     let (mark, ingress_ifindex) = unsafe { ((*skb(frame)).mark, (*skb(frame)).ingress_ifindex) };
     if mark != PERSONA_MARK {
-        note(frame);
-    } else if ingress_ifindex == 0 && tag(frame).is_err() {
-        count_drop(DropReason::Kernel);
-        return TcContext::DROP;
+        judge(frame)?;
+    } else if ingress_ifindex == 0 {
+        tag(frame)?;
     }
-    TcContext::PASS
+    Ok(TcContext::PASS)
 }
 
 /// What comes from a socket of ours has no tag yet.
@@ -53,10 +53,23 @@ fn tag(frame: &TcContext) -> Result<(), DropReason> {
     }
 }
 
+/// Asks the receiver's firewall; where there is none, connections are noted all the same.
 #[inline(always)]
-fn note(frame: &TcContext) -> Option<()> {
-    let device = classify::device(frame).ok()?;
+fn judge(frame: &TcContext) -> Result<(), DropReason> {
+    let Ok(device) = classify::device(frame) else { return Ok(()) };
     frame.linearise(ETHERNET_LENGTH + IPV6_LENGTH);
+    let Some(kind) = frame.read::<Ethernet>(0).map(|ethernet| ethernet.kind) else { return Ok(()) };
+    let Some(receiver) = receiver(frame, kind, device) else { return Ok(()) };
+    if firewall::judges(receiver.subject) {
+        frame.linearise_headers();
+        return neighbours::check(frame, kind, &receiver).inspect_err(|_| count_dropped(receiver.subject_index));
+    }
+    note(frame, &receiver);
+    Ok(())
+}
+
+#[inline(always)]
+fn note(frame: &TcContext, receiver: &Receiver) -> Option<()> {
     // Extension headers are not stepped over: nothing opens a flow with them.
     let header = read(frame)?;
     if header.protocol != TCP && header.protocol != UDP {
@@ -65,17 +78,16 @@ fn note(frame: &TcContext) -> Option<()> {
     frame.linearise(header.l4_at + TCP_LENGTH);
     let ports: [u16; 2] = frame.read(header.l4_at)?;
     let tcp_flags = if header.protocol == TCP { frame.read::<Tcp>(header.l4_at)?.flags } else { 0 };
-    let subject_index = subject_index(frame.ifindex(), device, &header.destination)?;
     let key = RecordKey {
-        subject: maps::subject(subject_index)?.number,
+        subject: receiver.subject.number,
         local: header.destination,
         remote: header.source,
         local_port: u16::from_be(ports[1]),
         remote_port: u16::from_be(ports[0]),
         protocol: header.protocol as u32,
     };
-    if towards::note(&key, tcp_flags, maps::now_secs()) {
-        count_opened(subject_index);
+    if towards::note(&key, tcp_flags, receiver.subject.verdict(), maps::now_secs()) {
+        count_opened(receiver.subject_index);
     }
     Some(())
 }
@@ -110,10 +122,20 @@ fn read(frame: &TcContext) -> Option<Header> {
 
 /// Who is behind the device; a shared one is asked for the destination.
 #[inline(always)]
-fn subject_index(ifindex: u32, device: &Device, destination: &Address6) -> Option<u32> {
-    if device.flags & DEVICE_SHARED == 0 {
-        Some(device.subject_index)
+fn receiver(frame: &TcContext, kind: u16, device: &Device) -> Option<Receiver> {
+    let subject_index = if device.flags & DEVICE_SHARED == 0 {
+        device.subject_index
     } else {
-        maps::find(&SOURCES, ifindex, *destination)
+        maps::find(&SOURCES, frame.ifindex(), destination(frame, kind)?)?
+    };
+    Some(Receiver { subject: maps::subject(subject_index)?, subject_index })
+}
+
+#[inline(always)]
+fn destination(frame: &TcContext, kind: u16) -> Option<Address6> {
+    match kind {
+        ETHERTYPE_IPV4 => frame.read::<Ipv4>(ETHERNET_LENGTH).map(|ip| mapped(ip.destination)),
+        ETHERTYPE_IPV6 => frame.read::<Ipv6>(ETHERNET_LENGTH).map(|ip| ip.destination),
+        _ => None,
     }
 }

@@ -9,6 +9,7 @@ use persona_core::ids::{EdgeName, GroupName};
 use persona_core::units::{BitRate, Span};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
+use persona_core::wire::firewall::{FirewallRule, SubjectFirewall};
 use persona_core::wire::limits::SubjectResources;
 use persona_core::wire::software::{SubjectSoftware, WantedPackage};
 use serde_json::json;
@@ -122,6 +123,7 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
         qos: qos_of(effective),
         resources: resources_of(effective),
         software: software_of(effective),
+        firewall: firewall_of(effective),
         digest: effective.digest(),
     }
 }
@@ -178,6 +180,14 @@ fn resources_of(effective: &Effective) -> Option<Box<SubjectResources>> {
     let (resources, origin) = effective.sections.resources.as_ref().zip(effective.origins.get(&Section::Resources))?;
     let (persona, version) = (origin.persona.clone(), origin.version);
     Some(Box::new(SubjectResources { persona, version, limits: resources.into() }))
+}
+
+/// The firewall rules that a subject wears, with the persona that they are from.
+fn firewall_of(effective: &Effective) -> Option<Box<SubjectFirewall>> {
+    let (security, origin) = effective.sections.security.as_ref().zip(effective.origins.get(&Section::Security))?;
+    let rules: Vec<_> = security.firewall.iter().map(FirewallRule::from).collect();
+    let (persona, version) = (origin.persona.clone(), origin.version);
+    (!rules.is_empty()).then(|| Box::new(SubjectFirewall { persona, version, rules }))
 }
 
 /// The packages that a subject shall have, with the persona that asks for them.

@@ -7,6 +7,7 @@ use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Que
 use persona_core::compose::{Effective, Labels, Layer, LayeredPersona, compose, selector_matches, unbound_labels};
 use persona_core::document::{BindingDocument, PersonaDocument, PersonaSpec, Section};
 use persona_core::ids::{Capability, GroupName, LeaseId, PersonaName, SubjectId};
+use persona_core::wire::agent::WorkloadKind;
 use persona_core::wire::conditions::Conditions;
 
 use super::cut;
@@ -95,6 +96,7 @@ pub(super) fn decide(
         requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
         wants: node.map_or(&no_capabilities, |node| &node.capabilities),
         uplink_bps: conditions.and_then(|conditions| conditions.rate_bps),
+        keeps_network: keeps_network(snapshot, subject),
     });
     let allowed: Vec<PersonaName> = candidates.iter().map(|candidate| candidate.persona.clone()).collect();
     let chosen = Chosen {
@@ -137,6 +139,11 @@ fn activated<'a>(personas: &Personas<'a>, record: &'a SubjectRecord) -> BTreeMap
     });
     // What comes later in the chain replaces what came before.
     decided.chain(triggered.filter(|(section, _)| *section != Section::Activation)).collect()
+}
+
+/// Whether a workload's node knows its instance alone, and nothing of its packets.
+fn keeps_network(snapshot: &Snapshot, subject: &SubjectId) -> bool {
+    snapshot.workloads.get(subject).is_some_and(|workload| workload.report.kind == WorkloadKind::Instance)
 }
 
 /// Whether a subject's node is being emptied.
@@ -300,6 +307,8 @@ pub(super) fn write(
     let labels = facts.labels_of(draft.state(), subject);
     facts.ledger.seat(subject, &labels, target.as_ref().and_then(|target| seat(draft.state(), &personas, target)));
     let unassigned = match is_draining(draft.state(), subject) {
+        // It lacks nothing, unless somebody means to give it a network.
+        _ if keeps_network(draft.state(), subject) && !wants_network(&personas, &outfit) => None,
         true if outfit.decision.pick.is_none() => Some(format!(
             "node {} is being drained and takes nobody new: persona-ctl node undrain ends that",
             subject.node()
@@ -325,6 +334,12 @@ fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels
     if !there.is_empty() {
         cut::bound_those(draft, 0, |lease| there.contains(&lease.id));
     }
+}
+
+/// Whether a persona that the subject may wear has a network section.
+fn wants_network(personas: &Personas<'_>, outfit: &Outfit) -> bool {
+    let has_network = |name: &PersonaName| personas.get(name).is_some_and(|(_, it)| it.spec.network.is_some());
+    outfit.allowed.iter().any(has_network)
 }
 
 fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {

@@ -15,6 +15,7 @@ mod disk;
 mod encrypted;
 mod events;
 mod families;
+mod firewall;
 mod fitness;
 mod hostile;
 mod identity;

@@ -56,3 +56,28 @@ async fn a_node_is_told_what_is_wanted_and_its_drift_is_shown() {
     node.report(report(SoftwareState::AsWanted, true)).await;
     assert_eq!(app.get("/v1/status").await["drifted"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_alone_wears_everything_but_a_network_and_says_why() {
+    let app = TestApp::new().await;
+    let small = json!({ "apiVersion": "persona/v1", "kind": "Persona", "metadata": { "name": "small" },
+        "spec": { "resources": { "pids": 100 } } });
+    let mut all = binding("all", &["abroad"]);
+    all["spec"]["default"] = "small".into();
+    app.apply(vec![pool("a", "203.0.113.64/28"), small, persona("abroad", "a", &[])]).await;
+    app.apply(vec![all]).await;
+    let mut node = app.join(Role::Node, "n1", 1, None).await;
+    node.watch().await;
+    let report = json!([{ "name": "web", "device": "", "kind": "instance", "attached": true }]);
+    node.report(Report { workloads: Some(serde_json::from_value(report).unwrap()), ..Report::default() }).await;
+    node.until("the limits of web", |state| {
+        let item = state.items.get(&format!("subject/{WEB}"));
+        matches!(item, Some(Item::Subject(item)) if item.resources.is_some() && item.network.is_none())
+    })
+    .await;
+    let (status, refused) = app.post("/v1/switch", json!({ "subject": WEB, "persona": "abroad" })).await;
+    assert_eq!(status, 409, "{refused}");
+    assert!(refused.to_string().contains("keeps its ordinary network"), "{refused}");
+    let told = app.get(&format!("/v1/explain/{WEB}")).await;
+    assert!(told.to_string().contains("set device or cgroup for it"), "{told}");
+}

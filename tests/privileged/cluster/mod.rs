@@ -8,6 +8,7 @@ mod dead_man;
 mod drain;
 mod encrypted;
 mod encrypted_keys;
+mod firewall;
 mod fleet_total;
 mod flow_export;
 mod guest;

@@ -15,7 +15,7 @@ use persona_tests::peers::docker::Docker;
 use persona_tests::peers::guest::Guest;
 use persona_tests::world::{CONTAINER, GUEST, NODE, World};
 
-use super::{container, guest, in_cluster_with};
+use super::{container, guest, in_cluster_with, output_of};
 
 /// How long limits may take to come into force: memory shrinks, reports travel.
 const LIMIT_TIME: Duration = Duration::from_secs(40);
@@ -78,6 +78,40 @@ fn a_docker_container_is_limited_live_and_put_back() {
         findings.note("released, every file is as it was", differences(&before, &after), before == after);
         compare_with_docker(&docker, findings)?;
         detach(world, &group, &before, findings)?;
+        docker.client(&["rm", "--force", "c1"]).map(drop)
+    });
+}
+
+#[test]
+fn a_container_that_keeps_its_network_is_limited_all_the_same() {
+    let prepare = |world: &mut World| {
+        let socket = world.path("docker/docker.sock");
+        world.extra_agent_config =
+            format!("[[workload]]\nname = \"c1\"\ncontainer = \"c1\"\ndocker_socket = \"{}\"\n", socket.display());
+    };
+    in_cluster_with("limits alone", prepare, |world, findings| {
+        let docker = Docker::start(&world.ledger, &world.namespaces.node, &world.folder)?;
+        let inside = docker.run("c1", &format!("{}-c1", world.namespaces.node.name))?;
+        world.attach(&CONTAINER, &inside.namespace)?;
+        let id = docker.client(&["inspect", "--format", "{{.Id}}", "c1"])?;
+        let group = format!("{}-docker/{}", world.folder.file_name().context("a folder")?.display(), id.trim());
+        world.apply("sizes.yaml", DOCUMENTS)?;
+        let before = limit_files(&group)?;
+        switch_and_see(world, container::SUBJECT, "small", findings)?;
+        note_kernel(findings, &group, "pids", &["pids.max"], "200")?;
+        let ping = output_of(&mut inside.exec(&["/bin/ping", "-c", "1", CONTAINER.gateway])?);
+        let measured = ping.as_ref().map_or_else(|error| format!("{error:#}"), |text| text.trim().to_owned());
+        findings.note("its network is the ordinary one", measured, ping.is_ok());
+        let told = world.ctl.text(&["explain", container::SUBJECT])?;
+        let is_told = told.contains("keeps its ordinary network");
+        findings.note("a persona with a network section is refused, and why", told, is_told);
+        let refused = world.ctl.refusal(&["switch", container::SUBJECT, "frankfurt-standard"])?;
+        let is_refused = format!("{refused:?}").contains("keeps its ordinary network");
+        findings.note("by hand too", format!("{refused:?}"), is_refused);
+        world.ctl.text(&["switch", container::SUBJECT, "--release"])?;
+        wait_for_state(world, container::SUBJECT, LimitState::Unlimited)?;
+        let after = limit_files(&group)?;
+        findings.note("released, every file is as it was", differences(&before, &after), before == after);
         docker.client(&["rm", "--force", "c1"]).map(drop)
     });
 }

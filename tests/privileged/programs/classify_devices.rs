@@ -67,7 +67,7 @@ fn shared_tables() -> NodeTables {
     let other = SubjectNumber(8);
     let mut egress = network(&mut tables).clone();
     egress.lease6 = Some(LeaseId(10));
-    tables.subjects.push(SubjectEntry { number: other, network: Some(egress) });
+    tables.subjects.push(SubjectEntry { number: other, network: Some(egress), firewall: Vec::new() });
     let second = LeaseEntry { subject: other, ..lease(10, LeaseSpace::Prefix { prefix: v6("2001:db8:0:78::") }) };
     tables.leases.push(second);
     let source = |text: &str, length, subject| SourceEntry {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use persona_core::document::{Direction, FirewallAction};
 use persona_core::ids::{EdgeNumber, Generation, GroupName, LeaseId, SubjectNumber, Vni};
 use persona_core::wire::desired::WHOLE_ADDRESS_BITS;
 use persona_ctl::dataplane::tables::*;
@@ -154,7 +155,33 @@ fn subject(scene: Scene, place: usize) -> SubjectEntry {
         normalise: if scene.hides(place) { HIDDEN } else { Normalisation::default() },
         impair: Impairment { loss_millionths: scene.loss_millionths(place), is_delayed: false },
     };
-    SubjectEntry { number: SUBJECTS[place], network: Some(egress) }
+    let firewall = if place == 0 || scene == Scene::Configured { rules() } else { Vec::new() };
+    SubjectEntry { number: SUBJECTS[place], network: Some(egress), firewall }
+}
+
+/// Rules of every kind, both ways; most of what is sent passes them.
+fn rules() -> Vec<FirewallRule> {
+    use Direction::{Egress, Ingress};
+    use FirewallAction::{Allow, Deny};
+    let rule = |action, direction, remote: &str, protocols: &[u8], ports: &[u16]| FirewallRule {
+        action,
+        direction,
+        remote: (!remote.is_empty()).then(|| remote.parse().unwrap()),
+        protocols: protocols.to_vec(),
+        ports: ports.to_vec(),
+    };
+    vec![
+        rule(Allow, Egress, "203.0.113.6", &[6], &[1_025]),
+        rule(Deny, Egress, "", &[6], &[80, 1_025]),
+        rule(Deny, Egress, "203.0.113.4/30", &[1, 58], &[]),
+        rule(Deny, Egress, "2001:db8:aaaa::6", &[17], &[]),
+        rule(Deny, Egress, "10.1.0.0/24", &[17], &[53, 443]),
+        rule(Allow, Ingress, "203.0.113.5", &[17], &[]),
+        rule(Deny, Ingress, "203.0.113.0/24", &[], &[]),
+        rule(Deny, Ingress, "2001:db8:aaaa::/63", &[6], &[]),
+        rule(Deny, Ingress, "", &[17], &[53]),
+        rule(Deny, Egress, "2001:db8:bbbb::/48", &[47, 132], &[]),
+    ]
 }
 
 /// Destinations that only one of the personas lets pass by.

@@ -12,6 +12,7 @@ mod edge_packets;
 mod edge_police;
 mod edge_world;
 mod fair_live;
+mod firewall;
 mod frames;
 mod frames6;
 mod fuzz;

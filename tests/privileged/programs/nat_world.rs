@@ -42,6 +42,7 @@ pub(super) struct Wish {
     pub(super) slow_ifindex: Option<u32>,
     pub(super) configured: bool,
     pub(super) adopt: Duration,
+    pub(super) firewall: Vec<FirewallRule>,
 }
 
 impl Default for Wish {
@@ -59,7 +60,15 @@ impl Default for Wish {
             normalise: Normalisation::default(),
             impair: Impairment::default(),
         };
-        Self { block_bits: 10, blocks: vec![5], egress, slow_ifindex: None, configured: false, adopt: Duration::ZERO }
+        Self {
+            block_bits: 10,
+            blocks: vec![5],
+            egress,
+            slow_ifindex: None,
+            configured: false,
+            adopt: Duration::ZERO,
+            firewall: Vec::new(),
+        }
     }
 }
 
@@ -76,7 +85,11 @@ impl Wish {
         NodeTables {
             underlay_address: Some(NODE.into()),
             slow_ifindex: self.slow_ifindex,
-            subjects: vec![SubjectEntry { number: subject, network: Some(self.egress.clone()) }],
+            subjects: vec![SubjectEntry {
+                number: subject,
+                network: Some(self.egress.clone()),
+                firewall: self.firewall.clone(),
+            }],
             devices: vec![DeviceEntry {
                 ifindex: LOOPBACK,
                 subject: Some(subject),

@@ -94,7 +94,7 @@ pub(super) fn tables(underlay: Underlay) -> NodeTables {
     NodeTables {
         underlay_address: Some(underlay.node),
         slow_ifindex: None,
-        subjects: vec![SubjectEntry { number: SUBJECT, network: Some(egress) }],
+        subjects: vec![SubjectEntry { number: SUBJECT, network: Some(egress), firewall: Vec::new() }],
         devices: vec![DeviceEntry {
             ifindex: LOOPBACK,
             subject: Some(SUBJECT),

@@ -50,7 +50,7 @@ pub(super) fn tables() -> NodeTables {
     NodeTables {
         underlay_address: Some(NODE.into()),
         slow_ifindex: None,
-        subjects: vec![SubjectEntry { number: subject, network: Some(egress) }],
+        subjects: vec![SubjectEntry { number: subject, network: Some(egress), firewall: Vec::new() }],
         devices: vec![DeviceEntry {
             ifindex: LOOPBACK,
             subject: Some(subject),

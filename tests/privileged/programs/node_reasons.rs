@@ -74,7 +74,7 @@ fn two_subjects() -> (NodeTables, [Ipv4Addr; 2]) {
         tables.leases.push(LeaseEntry { id: LeaseId(id), subject: number, space, ..lease.clone() });
         let mut network = subject.network.clone().unwrap();
         network.lease = Some(LeaseId(id));
-        tables.subjects.push(SubjectEntry { number, network: Some(network) });
+        tables.subjects.push(SubjectEntry { number, network: Some(network), firewall: Vec::new() });
     }
     (tables, sources)
 }

@@ -173,6 +173,7 @@ impl Chain {
                     normalise: Normalisation::default(),
                     impair: Impairment::default(),
                 }),
+                firewall: Vec::new(),
             }],
             devices: vec![DeviceEntry {
                 ifindex: self.node.ifindex("w0"),

@@ -76,6 +76,7 @@ pub fn tables(devices: &[u32], blocks_per_lease: u16, uplink: u32) -> Result<Nod
             normalise: Normalisation::default(),
             impair: Impairment::default(),
         }),
+        firewall: Vec::new(),
     };
     let lease = |worker: Worker| LeaseEntry {
         id: worker.lease(),

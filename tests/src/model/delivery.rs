@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use persona_common::drop::DropReason;
 use persona_common::encapsulation::{GATEWAY, WAIT_INWARD};
+use persona_core::document::Direction;
+use persona_core::ids::SubjectNumber;
 use persona_ctl::dataplane::tables::{DeviceEntry, Filtering, LeaseSpace, Normalisation};
 
 use super::nat::Answer;
@@ -53,6 +55,9 @@ impl Node {
         ensure(is_host || device.is_some(), || "delivered to nobody".to_owned())?;
         let is_its_own = |device: &DeviceEntry| lease.configured || is_own_source(device, got.destination);
         ensure(device.is_none_or(is_its_own), || format!("{} is not the workload", got.destination))?;
+        if !is_error && packet.part != Part::Later && matches!(packet.protocol, TCP | UDP) {
+            self.judge_let_in(lease.subject, &got)?;
+        }
         let mut to = (got.destination, got.destination_port);
         if is_error {
             to.1 = embedded_port(&got, delivered, Way::Inward);
@@ -94,6 +99,16 @@ impl Node {
         Ok(())
     }
 
+    /// What was delivered is of a flow of the subject's, or a stranger may open it.
+    fn judge_let_in(&mut self, number: SubjectNumber, got: &Packet) -> Result<(), String> {
+        let flow = (got.protocol, (got.destination, got.destination_port), (got.source, got.source_port));
+        let may_open = self.may_open(number, got, Direction::Ingress);
+        let flows = self.flows_of(number);
+        ensure(may_open || flows.tried.contains(&flow), || format!("{flow:?} passed a firewall that denies it"))?;
+        flows.let_in.insert(flow);
+        Ok(())
+    }
+
     fn judge_undelivered(&self, found: &tunnel::Tunnel<'_>, seen: &Seen) -> Verdict {
         if let Seen::Passed { .. } = seen {
             return Verdict::no("a tunnel packet for us passed");
@@ -118,8 +133,9 @@ impl Node {
         let nat = &self.flows[&lease.subject].nat;
         let Answer::Surely(inner) = nat.inner_of(outer, remote, self.now_secs) else { return Verdict::Agreed };
         let is_open = self.egress(lease.subject).is_none_or(|it| it.filtering == Filtering::EndpointIndependent);
-        let may_come =
-            is_open || matches!(nat.has_spoken(packet.protocol, inner, remote, self.now_secs), Answer::Surely(()));
+        let may_open = self.rules(lease.subject).is_empty();
+        let may_come = (is_open && may_open)
+            || matches!(nat.has_spoken(packet.protocol, inner, remote, self.now_secs), Answer::Surely(()));
         if is_plain && may_come {
             return Verdict::no(format!("{remote:?} > {}:{} is {inner:?}'s and was dropped", address, outer.2));
         }

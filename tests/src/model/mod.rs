@@ -7,6 +7,7 @@
 mod delivery;
 pub mod edge;
 mod edge_refusals;
+mod firewall;
 pub mod generate;
 pub mod guard;
 mod leaving;

@@ -23,9 +23,13 @@ use super::{Seen, Verdict, tunnel};
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     pub(super) nat: Nat,
-    towards: Towards,
+    pub(super) towards: Towards,
+    /// Flows that a firewall let others open towards the subject.
+    pub(super) let_in: HashSet<(u8, End, End)>,
+    /// Flows that it let the subject open past its persona.
+    pub(super) sent_beside: HashSet<(u8, End, End)>,
     /// (protocol, inner, remote) that the subject has tried to open: they may have a mapping or a record.
-    tried: HashSet<(u8, End, End)>,
+    pub(super) tried: HashSet<(u8, End, End)>,
 }
 
 /// A node as the contract describes it.
@@ -102,6 +106,9 @@ impl Node {
     pub fn to_workload(&mut self, frame: &[u8], beside: Beside, seen: &Seen) -> Verdict {
         if beside.mark != PERSONA_MARK {
             let subject = self.tables.devices.first().and_then(|device| device.subject);
+            if let Some(number) = subject.filter(|number| !self.rules(*number).is_empty() && frame.len() >= 14) {
+                return self.judge_neighbour(number, frame, beside, seen);
+            }
             let now_secs = self.now_secs;
             if let Some(flows) = subject.and_then(|subject| self.flows.get_mut(&subject)) {
                 flows.towards.note(frame, now_secs);
@@ -136,17 +143,25 @@ impl Node {
         let is_near = covers(&self.tables.bypass, destination)
             || self.egress(number).is_some_and(|egress| covers(&egress.bypass, destination));
         if is_near && let Seen::Passed { mark: BYPASS_MARK } = seen {
-            return Verdict::Agreed;
+            return self.judge_passing(number, parsed.as_ref(), bytes);
         }
+        // What can't be read, and would pass by else.
+        let unread = (is_near && !self.rules(number).is_empty()).then_some(DropReason::Firewall);
         let Some(packet) = parsed else {
-            return Verdict::dropped(
-                seen,
-                &[DropReason::Malformed, DropReason::ExtensionHeaders, DropReason::NoPersona],
-            );
+            let reasons = [DropReason::Malformed, DropReason::ExtensionHeaders, DropReason::NoPersona];
+            return Verdict::dropped(seen, &reasons.into_iter().chain(unread).collect::<Vec<_>>());
         };
         let mut refusals: BTreeSet<u32> = shape_refusals(&packet, bytes, Way::Outward).into_iter().collect();
+        if !refusals.is_empty() {
+            refusals.extend(unread.map(|reason| reason as u32));
+        }
         if refusals.is_empty()
             && let Some(verdict) = self.judge_answering(number, &packet, bytes, seen)
+        {
+            return verdict;
+        }
+        if refusals.is_empty()
+            && let Some(verdict) = self.judge_denied(number, &packet, (bytes, is_near), seen)
         {
             return verdict;
         }
@@ -324,7 +339,7 @@ fn without_tag(frame: &[u8], wanted: Option<VlanTag>) -> Option<Vec<u8>> {
 }
 
 /// None of the node's business: as it was, mark and all.
-fn untouched(beside: Beside, seen: &Seen) -> Verdict {
+pub(super) fn untouched(beside: Beside, seen: &Seen) -> Verdict {
     match seen {
         Seen::Passed { mark } if *mark == beside.mark => Verdict::Agreed,
         other => Verdict::no(format!("must pass as it is, but is {other:?}")),

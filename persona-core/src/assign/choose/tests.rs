@@ -69,6 +69,7 @@ struct Ask<'a> {
     requested: &'a str,
     preferred: &'a str,
     uplink_bps: Option<u64>,
+    keeps_network: bool,
 }
 
 fn answer(world: &World, ask: Ask<'_>) -> Decision {
@@ -102,6 +103,7 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
         requested: &requested,
         wants: &[],
         uplink_bps: ask.uplink_bps,
+        keeps_network: ask.keeps_network,
     })
 }
 
@@ -203,6 +205,17 @@ fn where_ipv6_is_preferred_a_pool_that_has_it_goes_first() {
     let tyo = world.pools.get_mut(&"tyo".parse::<PoolName>().unwrap()).unwrap();
     (tyo.prefix_count, tyo.free_prefixes) = (16, 16);
     assert_eq!(answer(&world, Ask::default()).pick.unwrap().pool.as_str(), "tyo");
+}
+
+#[test]
+fn who_keeps_its_network_wears_none() {
+    let decision =
+        answer(&world(), Ask { manual: Some("fra"), worn: Some("fra"), keeps_network: true, ..Ask::default() });
+    assert_eq!(decision.pick, None);
+    let refusals: Vec<_> = decision.considered.iter().map(|it| (it.persona.as_str(), it.refusals.join("; "))).collect();
+    for (persona, why) in [("fra", "keeps its ordinary network"), ("plain", "no network section")] {
+        assert!(refusals.iter().any(|(name, refusal)| *name == persona && refusal.contains(why)), "{refusals:?}");
+    }
 }
 
 #[test]

@@ -2857,7 +2857,7 @@ export interface components {
          * @description How a workload's packets are told from others'.
          * @enum {string}
          */
-        WorkloadKind: "device" | "cgroup" | "source";
+        WorkloadKind: "device" | "cgroup" | "source" | "instance";
         /** @description A workload, unique on its node. */
         WorkloadName: string;
         /** @description A workload and what it wears. */
