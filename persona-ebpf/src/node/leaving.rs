@@ -119,11 +119,10 @@ fn refuses4(packet: &Packet, origin: &Origin, now_secs: u32) -> u32 {
     }
     let key = record_key(packet, origin.subject);
     let role = Role::of(packet.kind, packet.opens_connection());
-    let is_refused = match FLOWS.get_ptr_mut(flow_key(packet, origin.subject)) {
-        Some(flow) => {
-            // SAFETY: a pointer into the map, valid for this run; plain words that other CPUs may write at the same time.
-            let flags = unsafe { &mut (*flow).flags };
-            let is_inward = *flags & FLOW_OPENED_INWARD != 0;
+    let is_refused = match flow_flags(packet, origin.subject) {
+        Some(flags) => {
+            // Of flows without connections only the note says who has opened them.
+            let is_inward = *flags & FLOW_OPENED_INWARD != 0 || is_noted(packet, origin.subject, now_secs);
             refuses(Known { flags: Some(flags), is_inward, is_beside: false }, &key, origin, role, now_secs)
         }
         None => {
@@ -142,9 +141,17 @@ fn refuses6(packet: &Packet6, key: &RecordKey, origin: &Origin, now_secs: u32) -
     refuses(known, key, origin, Role::of(packet.kind, packet.opens_connection()), now_secs) as u32
 }
 
-/// Whether a stranger has addressed the port that a packet comes from, and was let in.
-#[inline(always)]
-pub fn is_noted(packet: &Packet, subject: &Subject, now_secs: u32) -> bool {
+/// The flags of a packet's flow. A function of its own, for the sake of the stack.
+#[inline(never)]
+fn flow_flags(packet: &Packet, subject: &Subject) -> Option<&'static mut u32> {
+    let flow = FLOWS.get_ptr_mut(flow_key(packet, subject))?;
+    // SAFETY: a pointer into the map, valid for this run; plain words that other CPUs may write at the same time.
+    Some(unsafe { &mut (*flow).flags })
+}
+
+/// Whether a stranger has addressed the port that a packet comes from, and was let in. A function of its own, likewise.
+#[inline(never)]
+fn is_noted(packet: &Packet, subject: &Subject, now_secs: u32) -> bool {
     if packet.opens_connection() {
         return false;
     }

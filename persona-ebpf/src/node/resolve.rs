@@ -16,9 +16,8 @@ use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::{Direction, Kind, Packet};
 
 use crate::allocate::{allocate, release};
-use crate::firewall::judges;
 use crate::maps::{FLOWS, LEASES, MAPPINGS, OPENINGS, SLOTS};
-use crate::{atomic, leaving, share, track};
+use crate::{atomic, share, track};
 
 /// UDP port of the DNS.
 const DNS_PORT: u16 = 53;
@@ -154,7 +153,7 @@ fn make_mapping(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<Map
     };
     let value = own_slot(lease, &key, now_secs)?;
     let slot = slot_mut(value.slot_index).ok_or(DropReason::Kernel)?;
-    note_flow(packet, subject, &value, now_secs)?;
+    note_flow(packet, subject, &value, 0, now_secs)?;
     // Noted first, looked up then: whoever shares the port does it the other way round, so that one sees the other.
     let may_be_taken = packet.protocol == TCP && slot.flags & SLOT_SHARED != 0;
     if may_be_taken && share::is_taken(packet, value.slot_index, now_secs) {
@@ -181,7 +180,7 @@ fn answered_opening(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
     }
     // A refusal passes and leaves nothing behind.
     if packet.tcp_flags & TCP_RST == 0 {
-        note_flow(packet, subject, &value, now_secs).ok()?;
+        note_flow(packet, subject, &value, FLOW_OPENED_INWARD, now_secs).ok()?;
         open(packet, slot, now_secs);
         atomic::set_bits(&mut slot.flags, SLOT_REPLIED);
     }
@@ -189,9 +188,13 @@ fn answered_opening(packet: &Packet, subject: &Subject, now_secs: u32) -> Option
 }
 
 #[inline(always)]
-fn note_flow(packet: &Packet, subject: &Subject, value: &MappingValue, now_secs: u32) -> Result<(), DropReason> {
-    let is_inward = judges(subject) && leaving::is_noted(packet, subject, now_secs);
-    let opened = if is_inward { FLOW_OPENED_INWARD } else { 0 };
+fn note_flow(
+    packet: &Packet,
+    subject: &Subject,
+    value: &MappingValue,
+    opened: u32,
+    now_secs: u32,
+) -> Result<(), DropReason> {
     let flags = flow_tick(now_secs) << FLOW_TICK_SHIFT | subject.verdict() | opened;
     let flow = FlowValue { slot_index: value.slot_index, sequence: value.sequence, flags };
     FLOWS.insert(flow_key(packet, subject), flow, 0).map_err(|_| DropReason::FlowTableFull)

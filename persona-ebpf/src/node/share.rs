@@ -114,7 +114,8 @@ fn try_take(packet: &Packet, subject: &Subject, now_secs: u32) -> Result<(u32, u
         is_full: 0,
     };
     search_ports(lease, &mut search)?;
-    let flags = FLOW_SHARED | flow_tick(now_secs) << FLOW_TICK_SHIFT | subject.verdict();
+    // A firewall judges it anew with its next packet: its generation too would cost the stack a word that older kernels lack.
+    let flags = FLOW_SHARED | flow_tick(now_secs) << FLOW_TICK_SHIFT;
     let flow = FlowValue { slot_index: search.key.slot_index, sequence: search.flow.sequence, flags };
     search.owner_flow = flow_key(packet, subject);
     FLOWS.insert(&search.owner_flow, flow, 0).map_err(|_| DropReason::FlowTableFull)?;
