@@ -22,7 +22,7 @@ enum Subject {
     Dataplane(MeasureArgs),
     /// Criteria of a fleet, limits of a container beside the Docker Engine's, the agent itself; optimised, six minutes once built.
     Instances(MeasureArgs),
-    /// A manager under thousands of simulated nodes; optimised, fifteen minutes once built.
+    /// A manager under thousands of simulated nodes, of which `thousand` takes two minutes once built; optimised.
     Control(MeasureArgs),
 }
 
