@@ -106,11 +106,12 @@ pub(crate) fn prune(
         );
         return Err(Refusal::conflict(detail));
     }
-    let mut results = Vec::new();
+    let (mut results, mut last) = (Vec::new(), Kind::Binding);
     for (kind, name, version) in selected {
-        if kind != Kind::Binding {
-            // Who wore something by what is gone wears it no more.
+        if kind != last {
+            // Who wore something by what is gone wears it no more. Documents of one kind do not name each other.
             assigner.dress(draft);
+            last = kind;
         }
         delete(draft, kind, &name, &Expected::Any)?;
         let (outcome, resource_version, warnings) = ("deleted".to_owned(), String::new(), Vec::new());

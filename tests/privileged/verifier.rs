@@ -5,9 +5,8 @@
 
 use aya::Ebpf;
 use aya::programs::Program;
-use persona_tests::ledger::Ledger;
-use persona_tests::netns::{Forwarding, Namespace};
 
+use crate::programs::namespace::Namespace;
 use crate::programs::world::{World, is_privileged};
 
 /// What a program may take.
@@ -33,13 +32,11 @@ fn every_program_stays_within_the_verifiers_budget() {
         return;
     }
     let world = World::new();
-    let ledger = Ledger::default();
-    let name = format!("pv{}", std::process::id());
-    let namespace = Namespace::create(&ledger, &name, Forwarding::Off).unwrap();
-    let (mut node, edge) = namespace.run_inside(|| (world.node(), world.edge())).unwrap();
+    let namespace = Namespace::new("verifier");
+    let (mut node, edge) = namespace.enter(|| (world.node(), world.edge()));
     node.load_host_program().unwrap();
-    let (gateway, delivery) = namespace.run_inside(|| world.gateway_and_delivery()).unwrap();
-    assert_eq!(ledger.undo_all(), Vec::<String>::new());
+    let (gateway, delivery) = namespace.enter(|| world.gateway_and_delivery());
+    drop(namespace);
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let series = release.split('.').take(2).collect::<Vec<_>>().join(".");
     let mut over = Vec::new();

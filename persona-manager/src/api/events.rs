@@ -21,7 +21,7 @@ use crate::access::Caller;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
-use crate::store::{AUDIT_STUB_KEY, EventRecord, Snapshot};
+use crate::store::{EventRecord, Snapshot};
 
 /// A followed stream on which nothing happened says so this often, to who asked for it.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
@@ -80,14 +80,9 @@ pub(super) fn checked_since(since: Option<u64>) -> Result<Option<u64>, Refusal> 
     }
 }
 
-/// The last event that was dropped for its age; 0: none was.
-fn dropped(snapshot: &Snapshot) -> u64 {
-    snapshot.audit_stub.get(AUDIT_STUB_KEY).map_or(0, |stub| stub.seal.number)
-}
-
 /// Refuses to go on after an event if what came next is kept no longer: whoever follows would miss it unseen.
 fn check_kept(snapshot: &Snapshot, since: u64) -> Result<(), Refusal> {
-    let dropped = dropped(snapshot);
+    let dropped = snapshot.audit_stub().map_or(0, |seal| seal.number);
     if since == 0 || since >= dropped {
         return Ok(());
     }

@@ -12,6 +12,7 @@ use crate::error::Refusal;
 use crate::overrides::check_exists;
 use crate::planning::{Current, considered};
 use crate::store::AgentId;
+use crate::tasks::wear::nearest;
 
 /// What a subject wears, every persona that was considered, and where each field of the result comes from.
 #[utoipa::path(get, path = "/v1/explain/{*subject}", params(("subject" = String, Path)),
@@ -25,12 +26,13 @@ pub(super) async fn explain(
     check_exists(&snapshot, &subject)?;
     let outfit = context.assigner.explain(&snapshot, &subject);
     let node = context.live.agents().get(&AgentId::node(subject.node())).cloned();
-    let assignment = views::assignment(&snapshot, &subject, node.as_deref(), false);
+    let assignment = views::assignment(&snapshot, &subject, node.as_ref(), false);
     let software = node.iter().flat_map(|node| &node.software).find(|it| it.subject == subject).cloned();
     let lease_of = |id: Option<LeaseId>| {
-        id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_deref()))
+        id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_ref()))
     };
     let (lease, lease6) = (lease_of(assignment.lease), lease_of(assignment.lease6));
+    let nearest = if outfit.bindings.is_empty() { nearest(&snapshot, &subject) } else { None };
     let (personas, effective) = (outfit.decision.considered, outfit.effective.fields());
     let (planning, reports, who) = (snapshot.clone(), context.assigner.reports(), subject.clone());
     // Every edge is judged beside everybody that it carries.
@@ -46,7 +48,7 @@ pub(super) async fn explain(
         lease,
         lease6,
         bindings: outfit.bindings,
-        nearest: outfit.nearest,
+        nearest,
         considered: personas,
         edges,
         activation,

@@ -19,8 +19,7 @@ pub(super) async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<LeaseView>>, Refusal> {
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
-    let view =
-        |lease: &LeaseRecord| views::lease(lease, live.get(&AgentId::node(lease.subject.node())).map(AsRef::as_ref));
+    let view = |lease: &LeaseRecord| views::lease(lease, live.get(&AgentId::node(lease.subject.node())));
     page(&params, snapshot.leases.values().map(|lease| (format!("{:020}", lease.id), view(lease)))).map(Json)
 }
 
@@ -30,8 +29,7 @@ pub(super) async fn list(
 pub(super) async fn get(State(context): State<Context>, Path(id): Path<String>) -> Result<Json<LeaseView>, Refusal> {
     let number = id.parse().map_err(|_| Refusal::invalid(format!("lease id {id:?} is not a number")))?;
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
-    let view =
-        |lease: &LeaseRecord| views::lease(lease, live.get(&AgentId::node(lease.subject.node())).map(AsRef::as_ref));
+    let view = |lease: &LeaseRecord| views::lease(lease, live.get(&AgentId::node(lease.subject.node())));
     let view = snapshot.leases.get(&LeaseId(number)).map(|lease| view(lease));
     view.map(Json).ok_or_else(|| Refusal::not_found(format!("there is no lease {id}; it may be over")))
 }

@@ -28,9 +28,8 @@ pub(super) async fn list(
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let records = snapshot.agents.values().filter(|record| record.id.role == Role::Node);
     let records = records.filter(|record| selector.matches(&record.all_labels()));
-    let views = records.filter_map(|record| {
-        Some((record.id.name.clone(), views::node(&snapshot, record, live.get(&record.id).map(AsRef::as_ref))?))
-    });
+    let views = records
+        .filter_map(|record| Some((record.id.name.clone(), views::node(&snapshot, record, live.get(&record.id))?)));
     page(&params, views).map(Json)
 }
 
@@ -40,9 +39,10 @@ pub(super) async fn list(
 pub(super) async fn get(State(context): State<Context>, Path(name): Path<String>) -> Result<Tagged<NodeView>, Refusal> {
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let id = AgentId { role: Role::Node, name };
-    let view = snapshot.agents.get(&id).and_then(|record| {
-        Some(Tagged(versions::agent_tag(record), views::node(&snapshot, record, live.get(&id).map(AsRef::as_ref))?))
-    });
+    let view = snapshot
+        .agents
+        .get(&id)
+        .and_then(|record| Some(Tagged(versions::agent_tag(record), views::node(&snapshot, record, live.get(&id))?)));
     view.ok_or_else(|| Refusal::not_found(format!("there is no {id}; GET /v1/nodes lists what registered")))
 }
 

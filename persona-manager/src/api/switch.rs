@@ -70,10 +70,5 @@ pub(super) async fn end(
 
 pub(super) fn answer(context: &Context, subject: &SubjectId, changed: bool) -> Result<Json<AssignmentView>, Refusal> {
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
-    Ok(Json(views::assignment(
-        &snapshot,
-        subject,
-        live.get(&AgentId::node(subject.node())).map(AsRef::as_ref),
-        changed,
-    )))
+    Ok(Json(views::assignment(&snapshot, subject, live.get(&AgentId::node(subject.node())), changed)))
 }

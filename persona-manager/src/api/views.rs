@@ -1,6 +1,7 @@
 //! What people see of records and reports.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use persona_core::health::Fence;
 use persona_core::ids::{EdgeName, Generation, GroupName, NodeName, SubjectId};
@@ -20,7 +21,7 @@ use crate::tasks::wear::labels_of;
 pub(super) fn assignment(
     snapshot: &Snapshot,
     subject: &SubjectId,
-    node: Option<&AgentLive>,
+    node: Option<&Arc<AgentLive>>,
     changed: bool,
 ) -> AssignmentView {
     let record = snapshot.subjects.get(subject);
@@ -30,13 +31,13 @@ pub(super) fn assignment(
         sections: record.map(|record| record.sections.clone()).unwrap_or_default(),
         lease: target.and_then(|target| target.lease),
         lease6: target.and_then(|target| target.lease6),
-        in_force: is_in_force(snapshot, subject, node),
+        in_force: is_in_force(snapshot, subject, node.map(Arc::as_ref)),
         changed,
     }
 }
 
 /// A lease.
-pub(super) fn lease(record: &LeaseRecord, node: Option<&AgentLive>) -> LeaseView {
+pub(super) fn lease(record: &LeaseRecord, node: Option<&Arc<AgentLive>>) -> LeaseView {
     LeaseView {
         id: record.id,
         subject: record.subject.clone(),
@@ -62,7 +63,7 @@ pub(super) fn lease(record: &LeaseRecord, node: Option<&AgentLive>) -> LeaseView
 }
 
 /// A workload.
-pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Option<&AgentLive>) -> WorkloadView {
+pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Option<&Arc<AgentLive>>) -> WorkloadView {
     let subject = SubjectId::Workload(record.node.clone(), record.report.name.clone());
     let assignment = assignment(snapshot, &subject, node, false);
     let report = record.report.clone();
@@ -84,7 +85,7 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
 }
 
 /// A node. None: the record is an edge's.
-pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&AgentLive>) -> Option<NodeView> {
+pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Arc<AgentLive>>) -> Option<NodeView> {
     let node = record.node()?;
     let name: NodeName = record.id.name.parse().ok()?;
     let lease_count = leases_of_node(snapshot, &name).len() as u32;

@@ -24,10 +24,7 @@ pub(super) async fn list(
     let is_selected = |subject: &SubjectId| selector.matches(&labels_of(&snapshot, subject).all());
     let selected = snapshot.workloads.iter().filter(|(subject, _)| is_selected(subject));
     let views = selected.map(|(subject, record)| {
-        (
-            subject.to_string(),
-            views::workload(&snapshot, record, live.get(&AgentId::node(&record.node)).map(AsRef::as_ref)),
-        )
+        (subject.to_string(), views::workload(&snapshot, record, live.get(&AgentId::node(&record.node))))
     });
     // Typed keys order by node and name; a page token orders by text, in which '-' and '.' come before '/'.
     let mut views: Vec<_> = views.collect();
@@ -46,7 +43,6 @@ pub(super) async fn get(
     let subject: SubjectId = subject(&text)?;
     let (snapshot, live) = (context.store.snapshot(), context.live.agents());
     let record = snapshot.workloads.get(&subject);
-    let view = record
-        .map(|record| views::workload(&snapshot, record, live.get(&AgentId::node(&record.node)).map(AsRef::as_ref)));
+    let view = record.map(|record| views::workload(&snapshot, record, live.get(&AgentId::node(&record.node))));
     view.map(Json).ok_or_else(|| Refusal::not_found(format!("there is no {subject}; GET /v1/workloads lists all")))
 }

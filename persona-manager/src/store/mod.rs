@@ -33,7 +33,7 @@ pub(crate) use numbers::{NumberRecord, Numbers};
 pub(crate) use persona_names::PersonaNames;
 pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
-    AUDIT_STUB_KEY, AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, AlertRecord, Claim, Cross,
+    AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, AlertRecord, Claim, Cross,
     DeadLetterRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord,
     MovedRecord, NetworkTarget, NodeDetails, NodeShare, OnceRecord, Override, PlannedRecord, PoolHistoryRecord,
     PoolSample, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use persona_core::compose::{Effective, Layer, Origin};
 use persona_core::document::{Family, Impair, Network, Section, SoftwarePackage};
-use persona_core::ids::{EdgeName, GroupName};
+use persona_core::ids::{EdgeName, GroupName, SubjectId};
 use persona_core::units::{BitRate, Span};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
@@ -14,8 +14,8 @@ use persona_core::wire::limits::SubjectResources;
 use persona_core::wire::software::{SubjectSoftware, WantedPackage};
 use serde_json::json;
 
-use super::wear::{Outfit, TRIGGERED};
-use crate::store::{Draft, LeaseRecord, SubjectRecord};
+use super::wear::{Outfit, TRIGGERED, nearest};
+use crate::store::{Draft, LeaseRecord, Snapshot, SubjectRecord};
 
 fn protocol_numbers(network: &Network) -> Vec<u8> {
     let protocols = network.protocols();
@@ -59,9 +59,9 @@ pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<Stri
 }
 
 /// Why a subject has no network section, for people.
-pub(super) fn why_nothing(outfit: &Outfit) -> String {
+pub(super) fn why_nothing(snapshot: &Snapshot, subject: &SubjectId, outfit: &Outfit) -> String {
     if outfit.bindings.is_empty() {
-        let how = outfit.nearest.as_deref().unwrap_or("apply one whose selector matches");
+        let how = nearest(snapshot, subject).unwrap_or_else(|| "apply one whose selector matches".to_owned());
         return format!("no binding selects it: {how}");
     }
     let reasons = outfit.decision.considered.iter().map(|it| format!("{}: {}", it.persona, it.refusals.join(", ")));

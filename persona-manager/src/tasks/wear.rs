@@ -36,8 +36,6 @@ pub(crate) struct Outfit {
     pub(crate) measured: Option<String>,
     /// Whether a policy forbids the group that carries it now.
     pub(super) is_evicted: bool,
-    /// Where no binding selects it: which one would by what its node says.
-    pub(crate) nearest: Option<String>,
 }
 
 /// The personas by name, each in one version.
@@ -114,7 +112,6 @@ pub(super) fn decide(
     Outfit {
         measured,
         is_evicted: in_use.is_some_and(|network| facts.forbids(&labels, &network.group)),
-        nearest: bindings.is_empty().then(|| nearest(snapshot, subject)).flatten(),
         effective: compose(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
@@ -168,7 +165,7 @@ pub(crate) fn labels_of(snapshot: &Snapshot, subject: &SubjectId) -> Labels {
 }
 
 /// Which binding would select a subject that none selects, if what its node says of it were bound; and how that is done.
-fn nearest(snapshot: &Snapshot, subject: &SubjectId) -> Option<String> {
+pub(crate) fn nearest(snapshot: &Snapshot, subject: &SubjectId) -> Option<String> {
     let labels = labels_of(snapshot, subject);
     let near = |binding: &BindingDocument| {
         let unbound = unbound_labels(&binding.spec.selector, subject, &labels)?;
@@ -313,7 +310,7 @@ pub(super) fn write(
             "node {} is being drained and takes nobody new: persona-ctl node undrain ends that",
             subject.node()
         )),
-        _ => outfit.decision.pick.is_none().then(|| why_nothing(&outfit)),
+        _ => outfit.decision.pick.is_none().then(|| why_nothing(draft.state(), subject, &outfit)),
     };
     let after = SubjectRecord { sections: sections(&before, &outfit), target, unassigned, ..before.clone() };
     note_change(draft, &before, &after, &outfit);

@@ -27,7 +27,7 @@ mod interop;
 mod kept;
 mod load;
 mod map_full;
-mod namespace;
+pub(crate) mod namespace;
 mod nat_complete;
 mod nat_cut;
 mod nat_errors;

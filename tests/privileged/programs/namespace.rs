@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use persona_ctl::netlink::Netlink;
 
 /// A named network namespace.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    pub(super) fn new(role: &str) -> Self {
+    pub(crate) fn new(role: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = Self { name: format!("pt{}-{count}-{role}", std::process::id()) };
@@ -65,7 +65,7 @@ impl Namespace {
     }
 
     /// Runs a function on a thread inside the namespace.
-    pub(super) fn enter<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
         let file = std::fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
         std::thread::scope(|scope| {
             scope

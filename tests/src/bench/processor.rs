@@ -1,4 +1,4 @@
-//! What the processors of the machine have worked, all together or for one process.
+//! What the processors of the machine have worked, all together or for one process, and the memory that one has.
 
 use std::fs;
 
@@ -20,6 +20,14 @@ pub fn process_secs(pid: u32) -> Result<f64> {
     let ticks: Vec<f64> = rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
     let [user, system] = ticks[..] else { bail!("no times in stat") };
     Ok((user + system) / TICKS_PER_SEC)
+}
+
+/// Memory of a process, MiB, by the name that proc_pid_status(5) has for it: `VmRSS` in use, `VmHWM` the most it ever had.
+pub fn memory_mib(pid: u32, name: &str) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} is gone"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    Ok(kib.with_context(|| format!("no {name} in status"))? / 1024.0)
 }
 
 /// user, nice, system, (idle, iowait,) irq and softirq.

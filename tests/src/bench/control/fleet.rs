@@ -115,9 +115,8 @@ impl Fleet {
         }
         let node = self.nodes.entry(seen.agent).or_default();
         match seen.what {
-            What::Joined => {}
             What::Lost => node.is_connected = false,
-            What::Applied { dressed, wears, .. } => {
+            What::Applied { dressed, wears } => {
                 *node = Node { applied_ns: seen.at_ns, dressed, wears, is_connected: true };
             }
         }

@@ -13,7 +13,7 @@ use persona_ctl::client::{Access, ApiClient, Applying};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::bench::processor::process_secs;
+use crate::bench::processor::{memory_mib, process_secs};
 use crate::ledger::Ledger;
 use crate::process::Running;
 
@@ -110,16 +110,9 @@ impl Manager {
         self.folder.path().join("manager.state/roots.pem")
     }
 
-    /// The memory that it has in use, and the most it ever had, MiB.
-    pub(super) fn memory_mib(&self) -> Result<(f64, f64)> {
-        let pid = self.process.pid().context("the manager runs")?;
-        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the manager is gone")?;
-        let field = |name: &str| -> Result<f64> {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-            let kib: f64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).context("no number")?;
-            Ok(kib / 1024.0)
-        };
-        Ok((field("VmRSS:")?, field("VmHWM:")?))
+    /// The most memory that it ever had, MiB.
+    pub(super) fn memory_mib(&self) -> Result<f64> {
+        memory_mib(self.process.pid().context("the manager runs")?, "VmHWM")
     }
 
     /// The processor time that it has used, seconds.

@@ -133,7 +133,7 @@ pub fn large(run: &Run<'_>) -> Result<Vec<Row>> {
         let (secs, slowest_ms) = come_back(&mut manager, &mut fleet, node_count)?;
         back.push(secs);
         answer.push(slowest_ms);
-        memory.push(manager.memory_mib()?.1);
+        memory.push(manager.memory_mib()?);
         run.step();
     }
     let name = |what: &str| format!("large/nodes-{node_count}/{what}");

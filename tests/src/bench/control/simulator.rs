@@ -87,14 +87,10 @@ pub struct Seen {
 /// What it saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
-    /// It has a certificate.
-    Joined,
     /// Its connection to the manager is gone.
     Lost,
     /// The manager knows that a state is in force here.
     Applied {
-        /// Whether it is the first one of a connection.
-        is_first: bool,
         /// How many of its workloads wear something.
         dressed: u32,
         /// What its first workload wears, and in which version.
@@ -147,7 +143,6 @@ impl Agent {
             drop(permit);
             pause().await;
         };
-        self.tell(What::Joined);
         loop {
             if let Err(error) = self.follow(&registered).await {
                 eprintln!("{}: {error:#}", self.name());
@@ -240,7 +235,7 @@ impl Agent {
         let mut dressed: Vec<_> = subjects.collect();
         dressed.sort_unstable_by_key(|(_, subject)| *subject);
         let wears = dressed.first().map(|(network, _)| (network.persona.to_string(), network.version));
-        self.tell(What::Applied { is_first, dressed: dressed.len() as u32, wears });
+        self.tell(What::Applied { dressed: dressed.len() as u32, wears });
         Ok(())
     }
 

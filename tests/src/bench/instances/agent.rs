@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::bench::measures::Run;
-use crate::bench::processor::process_secs;
+use crate::bench::processor::{memory_mib, process_secs};
 use crate::bench::row::{Better, Goal, Row};
 use crate::bench::samples::Samples;
 use crate::cgroups::{self, read_first};
@@ -70,7 +70,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
         let (start, before) = (Instant::now(), process_secs(pid)?);
         std::thread::sleep(WATCH_TIME);
         cpu.push((process_secs(pid)? - before) / start.elapsed().as_secs_f64() * 100.0);
-        memory.push(resident_mib(pid)?);
+        memory.push(memory_mib(pid, "VmRSS")?);
         reaction.push(react(&world, round as usize)?);
         run.step();
     }
@@ -136,11 +136,4 @@ fn pids_of(group: &str) -> Result<String> {
 
 fn group_of(world: &World, number: usize) -> String {
     format!("{}-g{number}", world.folder.file_name().unwrap_or_default().to_string_lossy())
-}
-
-fn resident_mib(pid: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the agent is gone")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).context("no number in VmRSS")?;
-    Ok(kib / 1024.0)
 }
