@@ -17,6 +17,7 @@ pub mod firewall;
 pub mod flow;
 pub mod fragment;
 pub mod gateway;
+pub mod hint;
 pub mod icmp_limit;
 pub mod maps;
 pub mod node;

@@ -45,6 +45,12 @@ pub const PEER_COUNT_MAX: u32 = 128;
 /// Hints where egress addresses have their cells; a power of two.
 pub const ADDRESS_HINT_COUNT: u32 = 8192;
 
+/// Cells of `DEVICE_HINTS`, a power of two.
+pub const DEVICE_HINT_COUNT: u32 = 4096;
+
+/// Cells of `FLOW_HINTS`, a power of two.
+pub const FLOW_HINT_COUNT: u32 = 262_144;
+
 /// Cells of the filter in front of an edge's own addresses; 64 bits each.
 pub const OWN_FILTER_COUNT: u32 = 1024;
 

@@ -1,7 +1,9 @@
 //! The promise to aya that the map types are plain bytes.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::{bench, departure, edge, event, firewall, flow, fragment, gateway, node, police, record, share, traffic};
+use crate::{
+    bench, departure, edge, event, firewall, flow, fragment, gateway, hint, node, police, record, share, traffic,
+};
 
 macro_rules! pod {
     ($($kind:ty),+ $(,)?) => {
@@ -46,6 +48,7 @@ pod!(
     gateway::GatewayFlowKey,
     gateway::Instance,
     gateway::Service,
+    hint::FlowHint,
     node::Device,
     node::EdgeHop,
     node::EgressAddress,

@@ -97,6 +97,33 @@ impl Tunnel {
         OuterV4 { ip, udp: self.udp(inner), geneve: self.geneve(inner) }
     }
 
+    /// The same in words: what is written all at once need not be put together byte by byte.
+    #[inline(always)]
+    pub fn words_v4(&self, inner: &Inner) -> [u32; ENCAPSULATION_LENGTH_V4 / 4] {
+        let (ip, udp) = (inner.length + ENCAPSULATION_LENGTH_V4, clamped(inner.length + UDP_GENEVE_LENGTH));
+        let control = if self.is_control { GENEVE_CONTROL } else { 0 };
+        let kind = if inner.is_ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+        let mut words = [
+            word([0x45 | (inner.tos as u16) << 8, clamped(ip)]),
+            word([0, DONT_FRAGMENT]),
+            word([OUTER_TTL as u16 | (UDP as u16) << 8, 0]),
+            self.source[3],
+            self.destination[3],
+            word([self.entropy_port.to_be(), GENEVE_PORT.to_be()]),
+            word([udp, 0]),
+            word([(control as u16) << 8, kind]),
+            (self.vni << 8 | self.marker as u32).to_be(),
+        ];
+        let mut sum = 0;
+        let mut index = 0;
+        while index < IPV4_LENGTH / 4 {
+            sum += (words[index] & 0xffff) + (words[index] >> 16);
+            index += 1;
+        }
+        words[2] |= word([0, !fold(sum)]);
+        words
+    }
+
     /// The headers over IPv6. The flow label carries the entropy too (RFC 6438 §3); the UDP checksum is zero (RFC 6935).
     #[inline(always)]
     pub fn headers_v6(&self, inner: &Inner) -> OuterV6 {
@@ -132,6 +159,12 @@ impl Tunnel {
             reserved: self.marker,
         }
     }
+}
+
+/// A word of two halves, each of which stands in a packet as it does in memory here: all machines are little-endian.
+#[inline(always)]
+const fn word([first, second]: [u16; 2]) -> u32 {
+    first as u32 | (second as u32) << 16
 }
 
 /// A GSO packet may be longer than a length field can say; each of its segments gets its own length.

@@ -3,6 +3,9 @@
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 
+/// Where a frame has its EtherType.
+pub const KIND_AT: usize = 12;
+
 /// Bytes of an IPv4 header without options.
 pub const IPV4_LENGTH: usize = size_of::<Ipv4>();
 /// Bytes of an IPv6 header without extension headers.

@@ -11,7 +11,7 @@ use aya_log_ebpf::info;
 use persona_common::event::Hook;
 
 use crate::frame::Frame;
-use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, KIND_AT};
 use crate::outcome::unpack;
 
 /// 1: every packet is logged. Written by user space before it loads the object.
@@ -22,8 +22,7 @@ pub static LOGS_PACKETS: Global<u32> = Global::new(0);
 #[map]
 static LOGGED_SUBJECT: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where headers have their EtherType and their protocol.
-const KIND_AT: usize = 12;
+/// Where IP headers have their protocol.
 const PROTOCOL_AT_V4: usize = 9;
 const PROTOCOL_AT_V6: usize = 6;
 

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
     BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
-    bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+    bpf_redir_neigh,
 };
 use aya_ebpf::helpers::{
     bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head,
@@ -19,7 +19,7 @@ use persona_common::edge::NextHop;
 use crate::encapsulation::{Inner, Outer, OuterV4, OuterV6, Tunnel};
 use crate::features::has_decap_l3;
 use crate::frame::{Frame, Segmentation};
-use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, KIND_AT};
 
 /// `TC_ACT_UNSPEC`: go on with the next program, at TCX and at clsact alike.
 const ACT_NEXT: i32 = -1;
@@ -29,9 +29,6 @@ const ACT_DROP: i32 = 2;
 const FAMILY_IPV4: u32 = 2;
 /// `AF_INET6`.
 const FAMILY_IPV6: u32 = 10;
-
-/// Where the EtherType stands in a frame.
-const KIND_AT: usize = 12;
 
 /// Bytes by which IPv6's header is longer than IPv4's: what `bpf_skb_change_proto` inserts or takes away.
 const FAMILY_DIFFERENCE: i32 = 20;
@@ -48,20 +45,26 @@ pub fn skb(frame: &TcContext) -> *mut __sk_buff {
 /// Sends a frame to the neighbour `next_hop` on a device; the kernel writes the Ethernet header.
 #[inline(always)]
 pub fn send_to_neighbour(ifindex: u32, next_hop: &Address6) -> i32 {
-    let (nh_family, address) =
-        if is_mapped(*next_hop) { (FAMILY_IPV4, [next_hop[3], 0, 0, 0]) } else { (FAMILY_IPV6, *next_hop) };
-    let mut parameters =
-        bpf_redir_neigh { nh_family, __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: address } };
-    // SAFETY: the parameters live until the call returns and their size is given.
-    unsafe { bpf_redirect_neigh(ifindex, &mut parameters, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+    let long = |low: u32, high: u32| low as u64 | (high as u64) << 32;
+    // `bpf_redir_neigh`, in long words: the kernel copies it by such, and a load waits for the two stores that it spans.
+    let mut parameters = if is_mapped(*next_hop) {
+        [long(FAMILY_IPV4, next_hop[3]), 0, 0]
+    } else {
+        [long(FAMILY_IPV6, next_hop[0]), long(next_hop[1], next_hop[2]), next_hop[3] as u64]
+    };
+    let length = size_of::<bpf_redir_neigh>() as i32;
+    // SAFETY: the parameters live until the call returns, and are as long as is said or longer.
+    unsafe { bpf_redirect_neigh(ifindex, parameters.as_mut_ptr().cast(), length, 0) as i32 }
 }
 
 /// Puts the tunnel's headers over IPv4 between the Ethernet header and an IPv4 packet.
 #[inline(always)]
 pub fn encapsulate_v4(frame: &TcContext, tunnel: &Tunnel, inner: &Inner) -> Result<(), DropReason> {
-    own_batch(frame);
+    if frame.segmentation().size != 0 {
+        own_batch(frame);
+    }
     adjust_room(frame, size_of::<OuterV4>() as i32, GROW_FLAGS | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64)?;
-    let headers = tunnel.headers_v4(inner);
+    let headers = tunnel.words_v4(inner);
     frame.write(ETHERNET_LENGTH, headers)?;
     add_to_complete_sum(frame, &headers);
     Ok(())

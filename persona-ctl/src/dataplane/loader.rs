@@ -1,11 +1,14 @@
 //! Loads an object over the maps that are pinned already, or makes and pins them.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use aya::{Ebpf, EbpfLoader};
 
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
 use super::features::KernelFeatures;
 use super::packet_log::PacketLogging;
+use super::sys;
 use super::upgrade::{Upgrade, VersionCell};
 
 /// Loads an object; pinned maps of the same name and shape are used again. Where an older binary's maps have another
@@ -20,6 +23,9 @@ pub(super) fn load(
         return Err(DataplaneError::NoObject);
     }
     let upgrade = Upgrade::plan(object, pins, version)?;
+    // The standard library's keys, which are as random as the system can make them.
+    let secret = RandomState::new().build_hasher().finish();
+    let tick_ns = sys::tick_ns();
     let mut loader = EbpfLoader::new();
     loader.default_map_pin_directory(&pins.maps);
     for (name, pin) in upgrade.iter().flat_map(Upgrade::renewed_pins) {
@@ -27,6 +33,8 @@ pub(super) fn load(
     }
     KernelFeatures::probe().tell(&mut loader);
     logging.tell(&mut loader);
+    loader.override_global("HINT_SECRET", &secret, false);
+    loader.override_global("TICK_NS", &tick_ns, false);
     let ebpf = loader.load(object).map_err(DataplaneError::Load)?;
     upgrade.iter().try_for_each(Upgrade::convert)?;
     Ok((ebpf, upgrade))

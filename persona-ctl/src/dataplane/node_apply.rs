@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use persona_common::firewall::SubjectFirewall;
+use persona_common::hint::{Sender, device_hint, device_hint_cell, hinted_sender};
 use persona_common::maps::GROUP_COUNT_MAX;
 use persona_common::node::{DEVICE_SHARED, Device, EdgeHop, NodeConfig, Subject, VLAN_PRESENT, VLAN_SERVICE};
 use persona_core::ids::{EdgeNumber, Generation};
@@ -111,13 +112,29 @@ impl NodeDataplane {
     fn put_devices(&mut self, tables: &NodeTables) -> Result<(), DataplaneError> {
         for device in &tables.devices {
             let known = self.maps.devices.get(&device.ifindex)?;
-            self.maps.devices.put(device.ifindex, self.device_cell(device))?;
+            let cell = self.device_cell(device);
+            self.maps.devices.put(device.ifindex, cell)?;
+            self.put_device_hint(device.ifindex, &cell)?;
             if known.is_none()
                 && let Err(error) = self.attach_device(device.ifindex)
             {
                 self.maps.devices.remove(&device.ifindex)?;
                 return Err(error);
             }
+        }
+        Ok(())
+    }
+
+    /// Programs need not ask the table for a device whose packets are all of one subject and one source. Of two devices that
+    /// share a cell one has it.
+    fn put_device_hint(&mut self, ifindex: u32, device: &Device) -> Result<(), DataplaneError> {
+        let (cell, is_simple) = (device_hint_cell(ifindex), device.flags & DEVICE_SHARED == 0 && device.vlan == 0);
+        let sender = Sender::of(device);
+        if is_simple && sender.address != 0 {
+            return self.maps.device_hints.put(cell, device_hint(ifindex, sender));
+        }
+        if hinted_sender(self.maps.device_hints.get(cell)?, ifindex).is_some() {
+            self.maps.device_hints.set(cell, 0)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use aya::programs::TcAttachType;
+use persona_common::hint::{device_hint_cell, hinted_sender};
 
 use super::attach;
 use super::error::DataplaneError;
@@ -80,6 +81,10 @@ impl NodeDataplane {
     pub(super) fn forget_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         for (program, _) in WORKLOAD {
             attach::remove_pin(program, &self.pin(program, ifindex))?;
+        }
+        let cell = device_hint_cell(ifindex);
+        if hinted_sender(self.maps.device_hints.get(cell)?, ifindex).is_some() {
+            self.maps.device_hints.set(cell, 0)?;
         }
         self.maps.devices.remove(&ifindex)
     }

@@ -29,6 +29,7 @@ use super::maps::{Cells, CpuCells, DropCells, Prefixes, Table, TrafficCells};
 pub(super) struct NodeMaps {
     pub(super) config: Cells<NodeConfig>,
     pub(super) devices: Table<u32, Device>,
+    pub(super) device_hints: Cells<u64>,
     /// Control group id → subject index.
     pub(super) cgroups: Table<u64, u32>,
     pub(super) sources: Prefixes,
@@ -72,6 +73,7 @@ impl NodeMaps {
         Ok(Self {
             config: Cells::take(ebpf, "NODE_CONFIG")?,
             devices: Table::take(ebpf, "DEVICES")?,
+            device_hints: Cells::take(ebpf, "DEVICE_HINTS")?,
             cgroups: Table::take(ebpf, "CGROUPS")?,
             sources: Prefixes::take(ebpf, "SOURCES")?,
             subjects: Cells::take(ebpf, "SUBJECTS")?,

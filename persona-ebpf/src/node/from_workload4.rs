@@ -7,9 +7,10 @@ use aya_ebpf::programs::TcContext;
 use persona_common::addr::{is_mapped, mapped};
 use persona_common::drop::DropReason;
 use persona_common::flow::{FLOW_SHARED, ICMP, MappingKey, TCP, UDP, flow_hash};
+use persona_common::hint::Sender;
 use persona_common::node::{
-    Device, LEASE_IS_WHOLE, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP, SUBJECT_IS_HOST,
-    SUBJECT_OTHER, SUBJECT_TCP, SUBJECT_UDP, Subject,
+    DEVICE_SHARED, Device, LEASE_IS_WHOLE, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_ICMP,
+    SUBJECT_IS_HOST, SUBJECT_OTHER, SUBJECT_TCP, SUBJECT_UDP, Subject,
 };
 use persona_ebpf::count::{add, count_drop, count_persona};
 use persona_ebpf::frame::Frame;
@@ -66,7 +67,11 @@ impl Departure {
 /// A packet that came in by a workload's device.
 #[inline(always)]
 pub fn run(frame: &TcContext, device: &Device) -> Result<i32, DropReason> {
-    if let Some(outcome) = ordinary::outward(frame, device) {
+    // Only now is it as others are from the start.
+    if device.vlan != 0
+        && device.flags & DEVICE_SHARED == 0
+        && let Some(outcome) = ordinary::outward(frame, Sender::of(device))
+    {
         return outcome.inspect_err(|_| count_dropped_at(device));
     }
     let ip = frame.peek::<Ipv4>(ETHERNET_LENGTH).ok_or(DropReason::Malformed);

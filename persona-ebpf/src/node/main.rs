@@ -29,6 +29,7 @@ mod from_workload4;
 mod from_workload6;
 mod guard;
 mod handshake;
+mod hints;
 mod icmp_error;
 mod impair;
 mod leaving;

@@ -8,16 +8,17 @@
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::programs::TcContext;
 use persona_common::addr::is_mapped;
+use persona_common::checksum::{fold, replace_word};
 use persona_common::drop::DropReason;
 use persona_common::firewall::has_verdict;
 use persona_common::flow::{FLOW_RESET_INWARD, FLOW_SHARED, FlowKey, UDP, flow_hash};
+use persona_common::hint::{Fingerprint, Sender, Way};
 use persona_common::node::{
-    DEVICE_SHARED, Device, EdgeHop, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_SETS_HOPS,
-    SUBJECT_SETS_ID, Subject,
+    EdgeHop, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_SETS_HOPS, SUBJECT_SETS_ID, Subject,
 };
 use persona_ebpf::count::{add, count_persona};
 use persona_ebpf::encapsulation::Inner;
-use persona_ebpf::frame::Frame;
+use persona_ebpf::frame::{Frame, opaque};
 use persona_ebpf::front::{self, Front};
 use persona_ebpf::header::{ETHERNET_LENGTH, IPV4_LENGTH, Ipv4, TCP_FIN, TCP_RST, TCP_SYN};
 use persona_ebpf::log::note_subject;
@@ -28,7 +29,7 @@ use persona_ebpf::tc::{encapsulate_v4, replace_checksum, send_to_neighbour};
 use crate::maps::{self, FLOWS, LEASES, SUBJECT_TRAFFIC};
 use crate::normalise::set_dscp;
 use crate::resolve::live_slot;
-use crate::{path, track};
+use crate::{hints, path, track};
 
 /// In the place of a packed outcome: the packet is for the general way.
 const NOT_ORDINARY: u64 = u64::MAX;
@@ -41,30 +42,30 @@ const UDP_CHECKSUM_AT: usize = TRANSPORT_AT + 6;
 
 /// A packet that came in by a workload's device; None: not an ordinary one.
 #[inline(always)]
-pub fn outward(frame: &TcContext, device: &Device) -> Option<Result<i32, DropReason>> {
-    let packed = outward_apart(frame, device);
+pub fn outward(frame: &TcContext, sender: Sender) -> Option<Result<i32, DropReason>> {
+    let packed = outward_apart(frame, sender.subject_index, sender.address);
     if packed == NOT_ORDINARY { None } else { Some(unpack(packed)) }
 }
 
 /// A function of its own: what it has learnt of a packet that is none of its own is forgotten with it, and the verifier need
 /// not walk the general way once for each.
 #[inline(never)]
-fn outward_apart(frame: &TcContext, device: &Device) -> u64 {
-    forward(frame, device).map_or(NOT_ORDINARY, pack)
+fn outward_apart(frame: &TcContext, subject_index: u32, address: u32) -> u64 {
+    forward(frame, Sender { subject_index, address }).map_or(NOT_ORDINARY, pack)
 }
 
 #[inline(always)]
-fn forward(frame: &TcContext, device: &Device) -> Option<Result<i32, DropReason>> {
+fn forward(frame: &TcContext, sender: Sender) -> Option<Result<i32, DropReason>> {
     let ip: &Ipv4 = frame.peek(ETHERNET_LENGTH)?;
-    if device.flags & DEVICE_SHARED != 0 || ip.source != device.address || ip.ttl <= 1 {
+    if ip.source != sender.address || ip.ttl <= 1 {
         return None;
     }
-    let subject = maps::subject(device.subject_index).filter(|subject| is_plain(subject))?;
+    let subject = maps::subject(sender.subject_index).filter(|subject| is_plain(subject))?;
     let packet = front::look(frame, ETHERNET_LENGTH, ip)?;
     if is_beginning_or_end(&packet, ip.protocol) {
         return None;
     }
-    let (ip, now_secs) = (*ip, maps::now_secs());
+    let ip = *ip;
     let key = FlowKey {
         subject: subject.number,
         inner_address: ip.source,
@@ -73,30 +74,57 @@ fn forward(frame: &TcContext, device: &Device) -> Option<Result<i32, DropReason>
         remote_port: packet.destination_port,
         protocol: ip.protocol as u32,
     };
+    let flow = hints::fingerprint(&key);
+    let way = match hints::way(flow, subject) {
+        Some(way) => way.packed(),
+        None => found(&key, flow, subject)?,
+    };
+    // One word from here on, wherever it is from.
+    let way = Way::unpacked(opaque(way as usize) as u64);
+    let lease = LEASES.get(way.lease_index).filter(|lease| lease.id != 0)?;
+    let edge = path::qualified(way.edge, lease.generation).filter(|edge| is_mapped(edge.address))?;
+    if packet.length_on_wire(frame) > lease.mtu as usize {
+        return None;
+    }
+    let hash = hash_of(&key, lease, way.port);
+    note_subject(subject.number);
+    count(frame, sender.subject_index, lease, &packet);
+    Some(
+        rewrite(frame, &ip, &packet, subject, lease, way.port).and_then(|tos| {
+            send(frame, subject, lease, edge, hash, &Inner { length: packet.length, tos, is_ipv6: false })
+        }),
+    )
+}
+
+/// How a flow leaves that has a mapping of its own, in force, as the tables say; refreshes it.
+#[inline(always)]
+fn found(key: &FlowKey, fingerprint: Fingerprint, subject: &Subject) -> Option<u64> {
+    let now_secs = maps::now_secs();
     // SAFETY: a pointer into the map, valid for this run; plain words that other CPUs may write at the same time.
-    let flow = unsafe { &mut *FLOWS.get_ptr_mut(&key)? };
+    let flow = unsafe { &mut *FLOWS.get_ptr_mut(key)? };
     if flow.flags & (FLOW_SHARED | FLOW_RESET_INWARD) != 0 || !has_verdict(flow.flags, subject.verdict()) {
         return None;
     }
     let slot = live_slot(flow.slot_index, flow.sequence, now_secs)?;
     let lease = LEASES.get(slot.lease_index).filter(|lease| lease.id != 0)?;
-    if packet.length_on_wire(frame) > lease.mtu as usize {
-        return None;
-    }
-    let port = slot.external_port;
-    let hash = flow_hash(lease.address, ip.destination, Front::ports(port, packet.destination_port), ip.protocol);
-    let edge = path::first_choices(lease, hash).filter(|edge| is_mapped(edge.address))?;
+    let (first, second) = path::row(lease, hash_of(key, lease, slot.external_port))?;
+    let way = Way { lease_index: slot.lease_index, port: slot.external_port, edge: first };
     if slot.last_seen_secs != now_secs {
         slot.last_seen_secs = now_secs;
     }
     track::touch(flow, now_secs);
-    note_subject(subject.number);
-    count(frame, device.subject_index, lease, &packet);
-    Some(
-        rewrite(frame, &ip, &packet, subject, lease, port).and_then(|tos| {
-            send(frame, subject, lease, edge, hash, &Inner { length: packet.length, tos, is_ipv6: false })
-        }),
-    )
+    if path::qualified(first, lease.generation).is_none() {
+        // It goes back as soon as the first is there again.
+        return Some(Way { edge: second, ..way }.packed());
+    }
+    hints::note(fingerprint, subject, lease, way);
+    Some(way.packed())
+}
+
+/// The hash of a flow as the edges see it.
+#[inline(always)]
+fn hash_of(key: &FlowKey, lease: &Lease, port: u16) -> u32 {
+    flow_hash(lease.address, key.remote_address, Front::ports(port, key.remote_port), key.protocol as u8)
 }
 
 /// Whether a subject's packets become another's port and address, and nothing else.
@@ -141,10 +169,51 @@ fn rewrite(
     frame.write(TRANSPORT_AT, new_port)?;
     let (at, mangled) =
         if ip.protocol == UDP { (UDP_CHECKSUM_AT, BPF_F_MARK_MANGLED_0 as u64) } else { (TCP_CHECKSUM_AT, 0) };
-    let pseudo = BPF_F_PSEUDO_HDR as u64 | mangled;
-    replace_checksum(frame, at, ip.source as u64, lease.address as u64, pseudo | 4)?;
-    replace_checksum(frame, at, old_port as u64, new_port as u64, mangled | 2)?;
+    replace_checksum(frame, at, ip.source as u64, lease.address as u64, BPF_F_PSEUDO_HDR as u64 | mangled | 4)?;
+    let after: u16 = frame.read(at).ok_or(DropReason::Malformed)?;
+    match Offload::told_by(packet.checksum, after, ip.source, lease.address) {
+        // The pseudo header's sum alone: what it does not cover does not change it.
+        Offload::Partial => {}
+        Offload::Done => {
+            let sum = replace_word(after, old_port, new_port);
+            frame.write(at, if sum == 0 && ip.protocol == UDP { !0 } else { sum })?;
+        }
+        Offload::Unknown => replace_checksum(frame, at, old_port as u64, new_port as u64, mangled | 2)?,
+    }
     Ok(rewritten.ip.tos)
+}
+
+/// Who makes a packet's L4 checksum. Programs are not told, but the kernel changes the two kinds in opposite directions: a
+/// partial checksum is the pseudo header's sum itself, one that is done the complement of a sum. So the first change shows
+/// it, and the second need not ask the kernel again.
+enum Offload {
+    /// A device, later.
+    Partial,
+    /// Nobody: it is there.
+    Done,
+    /// The change left the sum what it was, so that it shows nothing.
+    Unknown,
+}
+
+impl Offload {
+    /// What it shows that `before` has become `after` when an address changed.
+    #[inline(always)]
+    fn told_by(before: u16, after: u16, from: u32, to: u32) -> Self {
+        let gained = fold(long_sum(to) + long_sum(!from));
+        if gained == 0 || gained == 0xffff {
+            return Self::Unknown;
+        }
+        if fold(after as u32 + gained as u32) == before {
+            return Self::Done;
+        }
+        if fold(before as u32 + gained as u32) == after { Self::Partial } else { Self::Unknown }
+    }
+}
+
+/// The sum of the two words of an address.
+#[inline(always)]
+const fn long_sum(address: u32) -> u32 {
+    (address & 0xffff) + (address >> 16)
 }
 
 #[inline(always)]

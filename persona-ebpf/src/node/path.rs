@@ -91,18 +91,23 @@ pub fn mark(frame: &TcContext, subject: &Subject) {
     }
 }
 
-/// The edge of a flow under a lease, if it is one of the two that its row names.
+/// What the row of a flow under a lease says: the number of the edge that is to be asked first, and of the second.
 #[inline(always)]
-pub fn first_choices(lease: &Lease, hash: u32) -> Option<&'static EdgeHop> {
+pub fn row(lease: &Lease, hash: u32) -> Option<(u32, u32)> {
     let group = GROUPS.get(lease.group_index)?;
-    of_row(group.row_base + row_of_hash(hash, MAGLEV_ROW_COUNT), lease.generation)
+    row_at(group.row_base + row_of_hash(hash, MAGLEV_ROW_COUNT))
+}
+
+#[inline(always)]
+fn row_at(cell: u32) -> Option<(u32, u32)> {
+    MAGLEV.get(cell).map(|pair| (pair >> 16, pair & 0xffff))
 }
 
 /// The first of a row's two edges that qualifies.
 #[inline(always)]
 fn of_row(cell: u32, generation: u64) -> Option<&'static EdgeHop> {
-    let pair = *MAGLEV.get(cell)?;
-    qualified(pair >> 16, generation).or_else(|| qualified(pair & 0xffff, generation))
+    let (first, second) = row_at(cell)?;
+    qualified(first, generation).or_else(|| qualified(second, generation))
 }
 
 #[inline(always)]
@@ -125,7 +130,7 @@ fn choose(group_index: u32, hash: u32, generation: u64) -> Result<&'static EdgeH
 
 /// The edge, if it is alive and its lease table has reached the generation.
 #[inline(always)]
-fn qualified(number: u32, generation: u64) -> Option<&'static EdgeHop> {
+pub fn qualified(number: u32, generation: u64) -> Option<&'static EdgeHop> {
     let liveness = LIVENESS.get(number)?;
     if liveness.alive == 0 || liveness.generation < generation {
         return None;

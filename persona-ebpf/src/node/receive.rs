@@ -19,7 +19,7 @@ use persona_ebpf::packet::{Direction, Kind, Packet};
 use crate::firewall::{self, INGRESS, judges, service_of};
 use crate::maps::{ADDRESSES, BLOCKS, FLOWS, LEASES, OPENINGS};
 use crate::resolve::slot_mut;
-use crate::{atomic, share, track};
+use crate::{atomic, hints, share, track};
 
 /// An external port: its lease and its slot.
 pub struct Place {
@@ -162,6 +162,7 @@ fn try_judge(
         if packet.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
             let change = track::follow(flow, packet.tcp_flags, Direction::Inward);
             track::tell_slot(slot, change);
+            hints::forget(&flow_key(packet, packet.ip.source, subject, slot));
             place.is_closed = change.is_end() as u32;
         }
         return Ok(());
