@@ -1,8 +1,9 @@
 //! What an edge's maps hold, beside the egress addresses in [`crate::node::EgressAddress`].
 
 use crate::addr::{Address6, AddressBe};
-use crate::encapsulation::ENCRYPTED_VNI;
-use crate::maps::{ADDRESS_HINT_COUNT, EDGE_BLOCK_COUNT_MAX, OWN_FILTER_COUNT, PERSONA_COUNT_MAX, POLICER_COUNT_MAX};
+use crate::maps::{
+    ADDRESS_HINT_COUNT, EDGE_BLOCK_COUNT_MAX, NODE_COUNT_MAX, OWN_FILTER_COUNT, PERSONA_COUNT_MAX, POLICER_COUNT_MAX,
+};
 use crate::node::EgressAddress;
 
 /// A next hop of either family with all that XDP and TC need.
@@ -13,12 +14,57 @@ pub struct NextHop {
     pub ifindex: u32,
     /// The next hop's address; zero: the packet's own destination, which is on-link.
     pub address: Address6,
-    /// That device's own hardware address.
-    pub source_mac: [u8; 6],
-    /// The next hop's hardware address.
-    pub destination_mac: [u8; 6],
-    /// 1: `destination_mac` is known. [`BY_WIRE`]: there is none.
+    /// That device's own hardware address and the next hop's, twelve bytes: see [`Self::with_macs`].
+    pub macs: [u32; 3],
+    /// 1: the next hop's hardware address is known. [`BY_WIRE`]: there is none.
     pub resolved: u32,
+}
+
+impl NextHop {
+    /// The same with a device's own hardware address and the next hop's.
+    pub const fn with_macs(self, source: [u8; 6], destination: [u8; 6]) -> Self {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (source, destination);
+        let macs =
+            [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), u32::from_ne_bytes([i, j, k, l])];
+        Self { macs, ..self }
+    }
+
+    /// The device's own hardware address.
+    #[inline(always)]
+    pub const fn source_mac(&self) -> [u8; 6] {
+        let ([a, b, c, d], [e, f, _, _]) = (self.macs[0].to_ne_bytes(), self.macs[1].to_ne_bytes());
+        [a, b, c, d, e, f]
+    }
+
+    /// Whether a frame's destination, as it stands there, is the device itself.
+    #[inline(always)]
+    pub const fn is_own(&self, destination: &[u16; 3]) -> bool {
+        let ([first, second], [third, _]) = (halves(self.macs[0]), halves(self.macs[1]));
+        destination[0] == first && destination[1] == second && destination[2] == third
+    }
+
+    /// The addresses of an Ethernet header towards the next hop, as they stand in a frame.
+    #[inline(always)]
+    pub const fn ethernet(&self) -> [u32; 3] {
+        let ([a, b], [c, d], [e, f]) = (halves(self.macs[0]), halves(self.macs[1]), halves(self.macs[2]));
+        [whole(d, e), whole(f, a), whole(b, c)]
+    }
+}
+
+/// The halves of a word, in the order in which they stand in memory.
+#[inline(always)]
+const fn halves(word: u32) -> [u16; 2] {
+    if cfg!(target_endian = "little") { [word as u16, (word >> 16) as u16] } else { [(word >> 16) as u16, word as u16] }
+}
+
+/// The word of two halves.
+#[inline(always)]
+const fn whole(first: u16, second: u16) -> u32 {
+    if cfg!(target_endian = "little") {
+        first as u32 | (second as u32) << 16
+    } else {
+        (first as u32) << 16 | second as u32
+    }
 }
 
 /// [`NextHop::resolved`]: through the encrypted tunnel, whose device carries IP without hardware addresses. XDP cannot send
@@ -55,50 +101,89 @@ pub struct EdgeConfig {
 
 const _: () = assert!(size_of::<EdgeConfig>() == 120 && align_of::<EdgeConfig>() == 8);
 
-/// A block of an egress address, or a /64 of an IPv6 pool. Map `BLOCKS`.
+/// A block of an egress address, or a /64 of an IPv6 pool. Map `BLOCKS`, in one word: eight cells share a cache line, and with
+/// many leases what a packet waits for is this one. 0: not leased.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EdgeBlock {
-    /// The node's index in `NODES` plus one; 0: not leased.
-    pub node_index_plus_one: u32,
-    /// The persona it is held under, and [`crate::encapsulation::ENCRYPTED_VNI`].
-    pub vni: u32,
-    /// Made by [`Self::indices`]: four cells share a cache line, and a fifth word would cost every packet.
-    pub indices: u32,
+pub struct EdgeBlock(u64);
+
+/// What an [`EdgeBlock`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leased {
+    /// The node's index in `NODES`.
+    pub node_index: u32,
+    /// The persona's index in `PERSONAS`, which has its VNI.
+    pub persona_index: u32,
+    /// The subject's index in `POLICERS`; 0: it isn't policed.
+    pub policer_index: u32,
+    /// Whether its packets go through the encrypted tunnel only.
+    pub is_encrypted: bool,
     /// Largest inner IP packet, bytes.
-    pub mtu: u32,
+    pub mtu: u16,
 }
 
-const _: () = assert!(size_of::<EdgeBlock>() == 16 && align_of::<EdgeBlock>() == 4);
+/// Where a block has what: from the lowest bit on, the node's index plus one, the persona's, the policer's, whether it is
+/// encrypted, the MTU.
+const NODE_BITS: u32 = NODE_COUNT_MAX.trailing_zeros() + 1;
+const PERSONA_SHIFT: u32 = NODE_BITS;
+const PERSONA_BITS: u32 = PERSONA_COUNT_MAX.trailing_zeros();
+const POLICER_SHIFT: u32 = PERSONA_SHIFT + PERSONA_BITS;
+const POLICER_BITS: u32 = POLICER_COUNT_MAX.trailing_zeros();
+const ENCRYPTED_SHIFT: u32 = POLICER_SHIFT + POLICER_BITS;
+const MTU_SHIFT: u32 = ENCRYPTED_SHIFT + 1;
+
+const _: () = assert!(size_of::<EdgeBlock>() == 8 && align_of::<EdgeBlock>() == 8 && MTU_SHIFT + 16 <= 64);
+const _: () = assert!(
+    NODE_COUNT_MAX.is_power_of_two() && PERSONA_COUNT_MAX.is_power_of_two() && POLICER_COUNT_MAX.is_power_of_two()
+);
 
 impl EdgeBlock {
-    /// The persona's index in `PERSONAS`, and above it the subject's in `POLICERS`.
-    pub const fn indices(persona_index: u32, policer_index: u32) -> u32 {
-        persona_index | policer_index << PERSONA_INDEX_BITS
+    /// A block that is leased. Indices lie below the sizes of their maps.
+    pub const fn leased(leased: Leased) -> Self {
+        Self(
+            (leased.node_index + 1) as u64
+                | (leased.persona_index as u64) << PERSONA_SHIFT
+                | (leased.policer_index as u64) << POLICER_SHIFT
+                | (leased.is_encrypted as u64) << ENCRYPTED_SHIFT
+                | (leased.mtu as u64) << MTU_SHIFT,
+        )
     }
 
-    /// Whether its packets go through the encrypted tunnel only.
+    /// As the map holds it.
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The node's index in `NODES`; None: not leased.
     #[inline(always)]
-    pub const fn is_encrypted(&self) -> bool {
-        self.vni & ENCRYPTED_VNI != 0
+    pub const fn node_index(self) -> Option<u32> {
+        (self.0 as u32 & ((1 << NODE_BITS) - 1)).checked_sub(1)
     }
 
     /// The persona's index in `PERSONAS`.
     #[inline(always)]
-    pub const fn persona_index(&self) -> u32 {
-        self.indices & (PERSONA_COUNT_MAX - 1)
+    pub const fn persona_index(self) -> u32 {
+        (self.0 >> PERSONA_SHIFT) as u32 & (PERSONA_COUNT_MAX - 1)
     }
 
     /// The subject's index in `POLICERS`; 0: it isn't policed.
     #[inline(always)]
-    pub const fn policer_index(&self) -> u32 {
-        self.indices >> PERSONA_INDEX_BITS
+    pub const fn policer_index(self) -> u32 {
+        (self.0 >> POLICER_SHIFT) as u32 & (POLICER_COUNT_MAX - 1)
+    }
+
+    /// Whether its packets go through the encrypted tunnel only.
+    #[inline(always)]
+    pub const fn is_encrypted(self) -> bool {
+        self.0 >> ENCRYPTED_SHIFT & 1 != 0
+    }
+
+    /// Largest inner IP packet, bytes.
+    #[inline(always)]
+    pub const fn mtu(self) -> u32 {
+        (self.0 >> MTU_SHIFT) as u32 & 0xffff
     }
 }
-
-const PERSONA_INDEX_BITS: u32 = PERSONA_COUNT_MAX.trailing_zeros();
-
-const _: () = assert!(PERSONA_COUNT_MAX.is_power_of_two() && POLICER_COUNT_MAX <= 1 << (32 - PERSONA_INDEX_BITS));
 
 /// The /64 of our pools that lie in one network of 48 bits. Map `NETWORKS`, by [`network_key`].
 #[repr(C)]
@@ -213,11 +298,40 @@ mod tests {
     }
 
     #[test]
-    fn both_indices_of_a_block_come_back() {
-        for (persona, policer) in [(0, 0), (PERSONA_COUNT_MAX - 1, 0), (0, POLICER_COUNT_MAX - 1), (7, 9)] {
-            let block = EdgeBlock { indices: EdgeBlock::indices(persona, policer), ..EdgeBlock::default() };
-            assert_eq!((block.persona_index(), block.policer_index()), (persona, policer));
+    fn hardware_addresses_stand_in_a_frame_the_destination_first() {
+        let (own, other) = ([1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]);
+        let hop = NextHop::default().with_macs(own, other);
+        let frame: Vec<u8> = hop.ethernet().into_iter().flat_map(u32::to_ne_bytes).collect();
+        assert_eq!(frame, [other, own].concat());
+        assert_eq!(hop.source_mac(), own);
+        let halves = |mac: [u8; 6]| [0, 2, 4].map(|at| u16::from_ne_bytes([mac[at], mac[at + 1]]));
+        assert!(hop.is_own(&halves(own)) && !hop.is_own(&halves(other)) && !hop.is_own(&halves([1, 2, 3, 4, 5, 7])));
+    }
+
+    #[test]
+    fn a_block_says_what_it_was_made_of() {
+        let least = Leased { node_index: 0, persona_index: 0, policer_index: 0, is_encrypted: false, mtu: 0 };
+        let most = Leased {
+            node_index: NODE_COUNT_MAX - 1,
+            persona_index: PERSONA_COUNT_MAX - 1,
+            policer_index: POLICER_COUNT_MAX - 1,
+            is_encrypted: true,
+            mtu: u16::MAX,
+        };
+        let mixed = Leased { node_index: 1, policer_index: 9, mtu: 1400, ..least };
+        for leased in [least, most, mixed, Leased { is_encrypted: true, ..least }, Leased { persona_index: 7, ..most }]
+        {
+            let block = EdgeBlock::leased(leased);
+            let said = Leased {
+                node_index: block.node_index().unwrap(),
+                persona_index: block.persona_index(),
+                policer_index: block.policer_index(),
+                is_encrypted: block.is_encrypted(),
+                mtu: block.mtu() as u16,
+            };
+            assert_eq!(said, leased);
         }
+        assert_eq!(EdgeBlock::default().node_index(), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use persona_common::edge::NextHop;
 
 use crate::encapsulation::{Inner, Outer, OuterV4, OuterV6, Tunnel};
 use crate::frame::{Frame, Segmentation, opaque};
-use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use crate::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, KIND_AT};
 
 impl Frame for XdpContext {
     const PASS: i32 = xdp_action::XDP_PASS as i32;
@@ -72,7 +72,7 @@ impl Frame for XdpContext {
             return self.write(ETHERNET_LENGTH, tunnel.headers_v6(inner));
         }
         move_head(self, -(size_of::<OuterV4>() as i32))?;
-        self.write(ETHERNET_LENGTH, tunnel.headers_v4(inner))
+        self.write(ETHERNET_LENGTH, tunnel.words_v4(inner))
     }
 
     #[inline(always)]
@@ -97,7 +97,8 @@ impl Frame for XdpContext {
             return Err(DropReason::NextHopUnresolved);
         }
         let kind = if is_mapped(*destination) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
-        self.write(0, Ethernet { destination: hop.destination_mac, source: hop.source_mac, kind })?;
+        self.write(0, hop.ethernet())?;
+        self.write(KIND_AT, kind)?;
         // SAFETY: a helper without memory arguments.
         Ok(unsafe { bpf_redirect(hop.ifindex, 0) as i32 })
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use persona_common::addr::{AddressBe, mapped};
-use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, NextHop};
+use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, Leased};
 use persona_common::node::EgressAddress;
 use persona_core::wire::desired::LeaseSpace;
 
@@ -14,9 +14,9 @@ use super::edge::EdgeDataplane;
 use super::edge_spaces::{self, Run, Shape, Space, subnet_of};
 use super::edge_wire::relays_by_wire;
 use super::error::DataplaneError;
-use super::maps::{address_be, address6};
-use super::node_wire::{vni_cell, wire_hop};
-use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
+use super::maps::{address_be, address6, next_hop};
+use super::node_wire::wire_hop;
+use super::tables::{EdgeLeaseEntry, EdgeTables};
 
 impl EdgeDataplane {
     /// The tables are valid and fit.
@@ -54,8 +54,8 @@ impl EdgeDataplane {
         let config = EdgeConfig {
             number: tables.number.0.into(),
             underlay_address: tables.underlay_address.map_or([0; 4], address6),
-            outside: tables.outside.as_ref().map(hop).unwrap_or_default(),
-            outside6: tables.outside6.as_ref().map(hop).unwrap_or_default(),
+            outside: tables.outside.as_ref().map(next_hop).unwrap_or_default(),
+            outside6: tables.outside6.as_ref().map(next_hop).unwrap_or_default(),
             slow_ifindex: tables.slow_ifindex.unwrap_or(0),
             peer_count,
             mtu_min: tables.leases.iter().map(|lease| lease.mtu.into()).min().unwrap_or(0),
@@ -75,7 +75,7 @@ impl EdgeDataplane {
                     index
                 }
             };
-            self.maps.nodes.put(index, EdgeNode { address, next_hop: hop(&node.next_hop) })?;
+            self.maps.nodes.put(index, EdgeNode { address, next_hop: next_hop(&node.next_hop) })?;
             self.maps.node_indices.put(address, index)?;
         }
         Ok(())
@@ -88,7 +88,7 @@ impl EdgeDataplane {
                 Some(index) => index,
                 None => self.index.peers.give(number).ok_or_else(|| full("peer"))?,
             };
-            let next_hop = if relays_by_wire(tables) { wire_hop(&tables.wire) } else { hop(&peer.next_hop) };
+            let next_hop = if relays_by_wire(tables) { wire_hop(&tables.wire) } else { next_hop(&peer.next_hop) };
             let value = EdgePeer { number, address: address6(peer.address), next_hop };
             self.maps.peers.put(index, value)?;
         }
@@ -144,12 +144,13 @@ impl EdgeDataplane {
             }
         };
         let policer = lease.policed.and_then(|subject| self.index.policers.get(&subject.number.0));
-        Ok(EdgeBlock {
-            node_index_plus_one: node_index + 1,
-            vni: vni_cell(lease.vni.0, is_encrypted),
-            indices: EdgeBlock::indices(persona_index, policer.unwrap_or(0)),
-            mtu: lease.mtu.into(),
-        })
+        Ok(EdgeBlock::leased(Leased {
+            node_index,
+            persona_index,
+            policer_index: policer.unwrap_or(0),
+            is_encrypted,
+            mtu: lease.mtu,
+        }))
     }
 
     /// Points the programs at the runs; the filter lets the new ones through first.
@@ -242,14 +243,4 @@ impl EdgeDataplane {
 
 fn full(what: &str) -> DataplaneError {
     DataplaneError::Invalid(format!("no room for another {what}"))
-}
-
-fn hop(entry: &NextHopEntry) -> NextHop {
-    NextHop {
-        ifindex: entry.ifindex,
-        address: if entry.address.is_unspecified() { [0; 4] } else { address6(entry.address) },
-        source_mac: entry.source_mac,
-        destination_mac: entry.destination_mac.unwrap_or_default(),
-        resolved: entry.destination_mac.is_some().into(),
-    }
 }

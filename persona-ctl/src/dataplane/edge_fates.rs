@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use persona_common::addr::address_be;
 use persona_common::drop::DropReason;
 use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, NextHop};
-use persona_common::encapsulation::{RELAY, VNI_MASK};
+use persona_common::encapsulation::RELAY;
 use persona_common::flow::{entropy_port, flow_hash};
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::node::EgressAddress;
@@ -24,6 +24,7 @@ pub struct EdgeFates {
     config: Cells<EdgeConfig>,
     addresses: Table<u32, EgressAddress>,
     blocks: Cells<EdgeBlock>,
+    personas: Cells<u32>,
     nodes: Cells<EdgeNode>,
     node_silent: Cells<u32>,
     peers: Cells<EdgePeer>,
@@ -38,6 +39,7 @@ impl EdgeFates {
             config: Cells::from_pin(pins, "EDGE_CONFIG")?,
             addresses: Table::from_pin(pins, "ADDRESSES")?,
             blocks: Cells::from_pin(pins, "BLOCKS")?,
+            personas: Cells::from_pin(pins, "PERSONAS")?,
             nodes: Cells::from_pin(pins, "NODES")?,
             node_silent: Cells::from_pin(pins, "NODE_SILENT")?,
             peers: Cells::from_pin(pins, "PEERS")?,
@@ -61,7 +63,7 @@ impl EdgeFates {
             return Ok(Some(Fate::Drop(DropReason::Unleased)));
         };
         let block = self.blocks.get(address.block_base + (value.port >> address.block_bits))?;
-        let Some(node_index) = block.node_index_plus_one.checked_sub(1) else {
+        let Some(node_index) = block.node_index() else {
             return Ok(Some(Fate::Drop(DropReason::Unleased)));
         };
         let node = self.nodes.get(node_index)?;
@@ -71,21 +73,21 @@ impl EdgeFates {
             && let Some((from, to)) = self.way_to_peer(&config)?
         {
             let outer = Outer { reserved: RELAY, ..Outer::new(from, to, entropy_port) };
-            return Ok(Some(Fate::Tunnel { rewrite: Rewrite::default(), outer, mtu: block.mtu as u16, class: 0 }));
+            return Ok(Some(Fate::Tunnel { rewrite: Rewrite::default(), outer, mtu: block.mtu() as u16, class: 0 }));
         }
         let ends = address6_from(config.underlay_address).zip(address6_from(node.address));
         let Some((from, to)) = ends else { return Ok(Some(Fate::Drop(DropReason::Unleased))) };
         let outer = Outer {
-            vni: block.vni & VNI_MASK,
-            wire_ifindex: self.wire_of(&block)?,
+            vni: self.personas.get(block.persona_index())?,
+            wire_ifindex: self.wire_of(block)?,
             ..Outer::new(from, to, entropy_port)
         };
         let rewrite = Rewrite { hops: Hops::Count, ..Rewrite::default() };
-        Ok(Some(Fate::Tunnel { rewrite, outer, mtu: block.mtu as u16, class: 0 }))
+        Ok(Some(Fate::Tunnel { rewrite, outer, mtu: block.mtu() as u16, class: 0 }))
     }
 
     /// The encrypted tunnel's device, for a block that wants it.
-    fn wire_of(&self, block: &EdgeBlock) -> Result<u32, DataplaneError> {
+    fn wire_of(&self, block: EdgeBlock) -> Result<u32, DataplaneError> {
         let device = self.wire.get(0)?.ifindex;
         Ok(wire_ifindex(block.is_encrypted(), (device != 0).then_some(device)))
     }

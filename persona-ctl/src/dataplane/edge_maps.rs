@@ -92,7 +92,7 @@ impl EdgeIndex {
             block_runs.reserve(run.base, run.shape.count());
             for cell in run.cells() {
                 let block = maps.blocks.get(cell)?;
-                if block.node_index_plus_one != 0 {
+                if block.node_index().is_some() {
                     blocks.insert(cell, block);
                 }
             }

@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
 use persona_common::addr::Address6;
-use persona_common::edge::NextHop;
 use persona_common::flow::{TCP, UDP};
 use persona_common::gateway::*;
 
 use super::error::DataplaneError;
 use super::gateway_tables::{DeliveryEntry, InstanceEntry, InstanceState, ServiceKey, Transport};
 use super::index::Indices;
-use super::maps::{Cells, DropCells, Table, TrafficCells, address6, ip_from};
+use super::maps::{Cells, DropCells, Table, TrafficCells, address6, ip_from, next_hop};
 use super::node_rows::name_hash;
-use super::tables::NextHopEntry;
 
 /// Every map of a gateway.
 pub(super) struct GatewayMaps {
@@ -153,7 +151,7 @@ pub(super) fn instance_cell(entry: &InstanceEntry, key: &InstanceKey, service_in
         port: entry.port.into(),
         tunnel_id,
         node,
-        next_hop: next_hop_cell(&entry.next_hop),
+        next_hop: next_hop(&entry.next_hop),
         mtu: entry.mtu,
         name_hash: [key.1 as u32, (key.1 >> 32) as u32],
     }
@@ -168,14 +166,4 @@ pub(super) fn state_bits(state: InstanceState) -> u32 {
 /// The state of bits.
 pub(super) fn state_of(bits: u32) -> InstanceState {
     InstanceState { is_alive: bits & INSTANCE_ALIVE != 0, is_draining: bits & INSTANCE_DRAINING != 0 }
-}
-
-fn next_hop_cell(entry: &NextHopEntry) -> NextHop {
-    NextHop {
-        ifindex: entry.ifindex,
-        address: if entry.address.is_unspecified() { [0; 4] } else { address6(entry.address) },
-        source_mac: entry.source_mac,
-        destination_mac: entry.destination_mac.unwrap_or_default(),
-        resolved: entry.destination_mac.is_some().into(),
-    }
 }

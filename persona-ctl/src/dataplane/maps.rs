@@ -8,6 +8,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use persona_common::addr::Address6;
+use persona_common::edge::NextHop;
 use persona_common::node::{SCOPE_BITS, ScopedAddress};
 use persona_common::traffic::{SubjectCounts, TrafficCell};
 use persona_core::wire::agent::Traffic;
@@ -15,6 +16,7 @@ use persona_core::wire::agent::Traffic;
 use super::batch;
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
+use super::tables::NextHopEntry;
 
 fn read(map: &'static str) -> impl FnOnce(MapError) -> DataplaneError {
     move |source| DataplaneError::Map { map, action: "read", source }
@@ -127,6 +129,17 @@ impl<K: Pod, V: Pod + PartialEq> Table<K, V> {
     pub(super) fn remove(&mut self, key: &K) -> Result<(), DataplaneError> {
         absent(self.map.remove(key)).map(|_| ()).map_err(written(self.name))
     }
+}
+
+/// A next hop as maps hold it.
+pub(super) fn next_hop(entry: &NextHopEntry) -> NextHop {
+    let hop = NextHop {
+        ifindex: entry.ifindex,
+        address: if entry.address.is_unspecified() { [0; 4] } else { address6(entry.address) },
+        resolved: entry.destination_mac.is_some().into(),
+        ..NextHop::default()
+    };
+    hop.with_macs(entry.source_mac, entry.destination_mac.unwrap_or_default())
 }
 
 /// A trie of prefixes of both families, each in a scope.

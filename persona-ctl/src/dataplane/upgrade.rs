@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 use aya_obj::maps::PinningType;
 use persona_common::ABI_VERSION;
+use persona_common::edge::{EdgeBlock, Leased};
+use persona_common::encapsulation::ENCRYPTED_VNI;
+use persona_common::maps::PERSONA_COUNT_MAX;
 
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
@@ -137,10 +140,30 @@ fn fate(role: &str, version: u32, name: &str, old: &MapShape, new: &MapShape) ->
     {
         return fate;
     }
+    if (role, name, old.value_size) == ("EDGE_CONFIG", "BLOCKS", WIDE_BLOCK_SIZE) {
+        return Fate::Convert(|key, value| Some((key.to_vec(), narrow_block(value)?)));
+    }
     if old.has_same_entries(new) {
         return Fate::Convert(|key, value| Some((key.to_vec(), value.to_vec())));
     }
     Fate::Leave("its entries changed and nothing converts them")
+}
+
+/// Bytes of an edge's block before it fitted into a word: the node's index plus one, the VNI, the indices of persona and policer
+/// in one word, the MTU.
+const WIDE_BLOCK_SIZE: u32 = 16;
+
+fn narrow_block(wide: &[u8]) -> Option<Vec<u8>> {
+    let word = |index: usize| Some(u32::from_ne_bytes(wide.get(index * 4..index * 4 + 4)?.try_into().ok()?));
+    let (indices, persona_bits) = (word(2)?, PERSONA_COUNT_MAX.trailing_zeros());
+    let block = EdgeBlock::leased(Leased {
+        node_index: word(0)?.checked_sub(1)?,
+        persona_index: indices & (PERSONA_COUNT_MAX - 1),
+        policer_index: indices >> persona_bits,
+        is_encrypted: word(1)? & ENCRYPTED_VNI != 0,
+        mtu: word(3)?.try_into().ok()?,
+    });
+    Some(block.word().to_ne_bytes().to_vec())
 }
 
 /// Whether a map is left although its shape is the same.
@@ -192,5 +215,19 @@ fn clear(folder: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_sixteen_bytes_become_words() {
+        let leased = Leased { node_index: 6, persona_index: 3, policer_index: 9, is_encrypted: true, mtu: 1400 };
+        let indices = leased.persona_index | leased.policer_index << PERSONA_COUNT_MAX.trailing_zeros();
+        let wide: Vec<u8> = [7, 42 | ENCRYPTED_VNI, indices, 1400].into_iter().flat_map(u32::to_ne_bytes).collect();
+        assert_eq!(narrow_block(&wide).unwrap(), EdgeBlock::leased(leased).word().to_ne_bytes());
+        assert_eq!(narrow_block(&[0; 16]), None, "an empty cell stays one");
     }
 }

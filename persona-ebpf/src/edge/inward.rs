@@ -70,7 +70,7 @@ pub fn carry4<F: Frame>(
     if holder.is_for_tc::<F>() {
         return Ok(Next::verdict(F::PASS));
     }
-    let mtu = holder.block.mtu;
+    let mtu = holder.block.mtu();
     let way = if packet.length_on_wire(frame) > mtu as usize { Way::HandOver } else { Way::Send };
     if way == Way::HandOver && packet.ip.fragment & DONT_FRAGMENT != 0 {
         return Next::too_big(message::may_answer(packet), mtu);
@@ -105,7 +105,7 @@ fn forward6<F: Frame>(frame: &F, arrival: &Arrival<'_>, config: &EdgeConfig, cel
     if holder.is_for_tc::<F>() {
         return Ok(Next::verdict(F::PASS));
     }
-    let mtu = holder.block.mtu;
+    let mtu = holder.block.mtu();
     if packet.length_on_wire(frame) > mtu as usize {
         return Next::too_big(message6::may_answer(packet), mtu);
     }
@@ -159,7 +159,7 @@ pub fn tunnel(config: &EdgeConfig, holder: &Holder, hash: u32) -> Tunnel {
     Tunnel {
         source: config.underlay_address,
         destination: holder.node.address,
-        vni: holder.block.vni,
+        vni: holder.vni(),
         entropy_port: entropy_port(hash),
         marker: 0,
         is_control: false,

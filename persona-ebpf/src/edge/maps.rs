@@ -1,6 +1,7 @@
 //! An edge's maps and the look-ups in them.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::Global;
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use persona_common::addr::Address6;
@@ -8,6 +9,7 @@ use persona_common::drop::DropReason;
 use persona_common::edge::{
     self, EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, NextHop, filter_bit, hint_cell, network_key, subnet,
 };
+use persona_common::encapsulation::ENCRYPTED_VNI;
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{
     ADDRESS_COUNT_MAX, ADDRESS_HINT_COUNT, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, FRAGMENT_COUNT_MAX, NETWORK_COUNT_MAX,
@@ -73,7 +75,7 @@ static PEER_ALIVE: Array<u32> = Array::pinned(EDGE_COUNT_MAX, 0);
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::pinned(FRAGMENT_COUNT_MAX, 0);
 
-/// VNIs, by the index that traffic is counted under; user space's notebook.
+/// VNIs, by the index that blocks have and traffic is counted under.
 #[map]
 static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
 
@@ -84,7 +86,8 @@ static POLICERS: Array<Policer> = Array::pinned(POLICER_COUNT_MAX, 0);
 /// Who holds a block or a prefix, and where that node is.
 #[derive(Clone, Copy)]
 pub struct Holder {
-    pub block: &'static EdgeBlock,
+    pub block: EdgeBlock,
+    node_index: u32,
     pub node: &'static EdgeNode,
 }
 
@@ -101,18 +104,31 @@ impl Holder {
         if self.block.is_encrypted() { wire::hop() } else { Ok(&self.node.next_hop) }
     }
 
+    /// The persona that it is held under, and [`ENCRYPTED_VNI`]; 0: none.
+    #[inline(always)]
+    pub fn vni(&self) -> u32 {
+        let encrypted = if self.block.is_encrypted() { ENCRYPTED_VNI } else { 0 };
+        PERSONAS.get(self.block.persona_index()).map_or(0, |vni| *vni | encrypted)
+    }
+
+    /// Whether both are held by one node.
+    #[inline(always)]
+    pub fn is_of_same_node(&self, other: &Self) -> bool {
+        self.node_index == other.node_index
+    }
+
     /// Whether the node hasn't been heard lately.
     #[inline(always)]
     pub fn is_silent(&self) -> bool {
-        NODE_SILENT.get(self.block.node_index_plus_one - 1).is_some_and(|silent| *silent != 0)
+        NODE_SILENT.get(self.node_index).is_some_and(|silent| *silent != 0)
     }
 }
 
 /// The edge's own facts.
 #[inline(always)]
 pub fn config() -> Result<&'static EdgeConfig, DropReason> {
-    // Keeps the notebooks in the object.
-    core::hint::black_box((&PERSONAS, &NODE_INDICES));
+    // Keeps the notebook in the object.
+    core::hint::black_box(&NODE_INDICES);
     EDGE_CONFIG.get(0).ok_or(DropReason::Kernel)
 }
 
@@ -176,12 +192,11 @@ pub fn holder(address: EgressAddress, port: u16) -> Result<Holder, DropReason> {
 /// Who holds what a cell stands for.
 #[inline(always)]
 pub fn holder_of_cell(cell: u32) -> Result<Holder, DropReason> {
-    let block = BLOCKS.get(cell).ok_or(DropReason::Unleased)?;
-    if block.node_index_plus_one == 0 {
-        return Err(DropReason::Unleased);
-    }
-    let node = NODES.get(block.node_index_plus_one - 1).ok_or(DropReason::Unleased)?;
-    Ok(Holder { block, node })
+    // One word, which user space replaces whole.
+    let block = *BLOCKS.get(cell).ok_or(DropReason::Unleased)?;
+    let node_index = block.node_index().ok_or(DropReason::Unleased)?;
+    let node = NODES.get(node_index).ok_or(DropReason::Unleased)?;
+    Ok(Holder { block, node_index, node })
 }
 
 /// The peer in a cell, if there is one.
@@ -202,11 +217,20 @@ pub fn policer(index: u32) -> Option<*mut Policer> {
     POLICERS.get_ptr_mut(index)
 }
 
-/// Nanoseconds of the coarse clock: its tick is short beside the shortest burst.
+/// Nanoseconds of the kernel's tick, which user space writes before it loads the object; 0: not known.
+#[unsafe(no_mangle)]
+pub static TICK_NS: Global<u64> = Global::new(0);
+
+/// Nanoseconds of a clock that steps with the kernel's tick, which is short beside the shortest burst: ticks, which the kernel
+/// has programs load where they would have to call for the coarse clock.
 #[inline(always)]
 pub fn now_ns(clock_offset_secs: u32) -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_coarse_ns() }.wrapping_add((clock_offset_secs as i32 as u64).wrapping_mul(1_000_000_000))
+    // SAFETY: helpers without arguments.
+    let now_ns = match TICK_NS.load() {
+        0 => unsafe { bpf_ktime_get_coarse_ns() },
+        tick_ns => unsafe { bpf_jiffies64() }.wrapping_mul(tick_ns),
+    };
+    now_ns.wrapping_add((clock_offset_secs as i32 as u64).wrapping_mul(1_000_000_000))
 }
 
 /// Seconds of the coarse clock; its tick of a few milliseconds doesn't matter for ageing.

@@ -16,15 +16,13 @@ use persona_common::{ENCAPSULATION_LENGTH_V4, checksum::replace_word};
 use persona_ebpf::encapsulation::{Inner, Outer, OuterV4};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::front::{self, Front, PLAIN_VERSION_LENGTH};
-use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, FRAGMENT_MASK, Ipv4};
+use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, FRAGMENT_MASK, Ipv4, KIND_AT};
 use persona_ebpf::packet::Direction;
 
 use crate::inward::{TTL_AT, WHOLE_ADDRESS_BITS, tunnel};
 use crate::maps::{self, Holder};
 use crate::police;
 
-/// Where the EtherType stands in a frame.
-const KIND_AT: usize = 12;
 /// Where the inner packet starts.
 const INNER_AT: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V4;
 
@@ -47,7 +45,7 @@ pub fn outward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, D
     }
     let holder = holder(maps::hinted_address(ip.source)?, packet.source_port)?;
     let vni = u32::from_be_bytes([0, headers.geneve.vni[0], headers.geneve.vni[1], headers.geneve.vni[2]]);
-    if !is_at(&holder, headers.ip.source) || holder.block.vni != vni {
+    if !is_at(&holder, headers.ip.source) || holder.vni() != vni {
         return None;
     }
     Some(send_out(frame, config, &holder, &packet, &Hop::of(ip), destination))
@@ -61,7 +59,7 @@ pub fn inward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, Dr
     let packet = front::look(frame, ETHERNET_LENGTH, ip)?;
     let holder = holder(address, packet.destination_port)?;
     let is_over_ipv4 = holder.node.address[2] == MAPPED_WORD && holder.node.address[0] | holder.node.address[1] == 0;
-    let is_small = packet.length_on_wire(frame) <= holder.block.mtu as usize;
+    let is_small = packet.length_on_wire(frame) <= holder.block.mtu() as usize;
     if ip.ttl <= 1 || !is_over_ipv4 || !is_small || holder.block.is_encrypted() || holder.is_silent() {
         return None;
     }
@@ -93,7 +91,7 @@ fn send_out<F: Frame>(
     destination: u32,
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    police::admit(frame, config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
+    police::admit_here(frame, config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     frame.write(INNER_AT + TTL_AT, hop.0)?;
     frame.decapsulate(&Outer::PLAIN_V4)?;
     frame.send(&config.outside, &mapped(destination))
@@ -109,7 +107,7 @@ fn send_in<F: Frame>(
     (hash, inner): (u32, Inner),
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    police::admit(frame, config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
+    police::admit_here(frame, config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     frame.write(ETHERNET_LENGTH + TTL_AT, hop.0)?;
     frame.encapsulate(&tunnel(config, holder, hash), &inner)?;
     frame.send(&holder.node.next_hop, &holder.node.address)

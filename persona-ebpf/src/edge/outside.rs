@@ -7,7 +7,7 @@ use persona_common::edge::NextHop;
 use persona_ebpf::frame::Frame;
 use persona_ebpf::header::{
     Arp, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
-    Ipv4, Ipv6, VLAN_LENGTH,
+    Ipv4, Ipv6, KIND_AT, VLAN_LENGTH,
 };
 use persona_ebpf::neighbour;
 use persona_ebpf::outcome::unpack;
@@ -19,28 +19,28 @@ use crate::{answer, fragments, inward, maps, ordinary};
 #[inline(always)]
 pub fn run<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     frame.linearise_headers();
-    let Some(ethernet) = frame.read::<Ethernet>(0) else { return Ok(F::PASS) };
-    match ethernet.kind {
-        ETHERTYPE_IPV4 => forward4(frame, &ethernet),
-        ETHERTYPE_IPV6 => forward6(frame, &ethernet),
-        ETHERTYPE_ARP => answer_arp(frame, &ethernet),
+    let Some(kind) = frame.read::<u16>(KIND_AT) else { return Ok(F::PASS) };
+    match kind {
+        ETHERTYPE_IPV4 => forward4(frame),
+        ETHERTYPE_IPV6 => forward6(frame),
+        ETHERTYPE_ARP => answer_arp(frame),
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => refuse_tagged(frame),
         _ => Ok(F::PASS),
     }
 }
 
 #[inline(always)]
-fn forward4<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason> {
-    let Some(ip) = frame.read::<Ipv4>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
+fn forward4<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     let config = maps::config()?;
-    let is_for_another = is_for_another(ethernet, &config.outside);
+    let is_for_another = is_for_another(frame, &config.outside);
     if !is_for_another
         && !frame.has_vlan_tag()
         && let Some(outcome) = ordinary::inward(frame, config)
     {
         return outcome;
     }
-    let Some(address) = maps::egress_address(ip.destination) else { return Ok(F::PASS) };
+    let Some(destination) = frame.peek::<Ipv4>(ETHERNET_LENGTH).map(|ip| ip.destination) else { return Ok(F::PASS) };
+    let Some(address) = maps::egress_address(destination) else { return Ok(F::PASS) };
     if is_for_another {
         return Ok(F::PASS);
     }
@@ -59,11 +59,11 @@ fn forward4<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason>
 }
 
 #[inline(always)]
-fn forward6<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason> {
+fn forward6<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     let Some(ip) = frame.read::<Ipv6>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
     let Some(cell) = maps::egress_cell(&ip.destination) else { return answer_solicitation(frame) };
     let config = maps::config()?;
-    if is_for_another(ethernet, &config.outside6) {
+    if is_for_another(frame, &config.outside6) {
         return Ok(F::PASS);
     }
     if frame.has_vlan_tag() {
@@ -80,8 +80,9 @@ fn forward6<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason>
 /// A switch floods what it hasn't learnt: every edge of the group sees such a frame, only the one it is addressed to may
 /// carry it. The kernel neither takes nor forwards frames for others.
 #[inline(always)]
-fn is_for_another(ethernet: &Ethernet, outside: &NextHop) -> bool {
-    outside.ifindex != 0 && ethernet.destination != outside.source_mac
+fn is_for_another<F: Frame>(frame: &F, outside: &NextHop) -> bool {
+    let Some(destination) = frame.peek::<[u16; 3]>(0) else { return true };
+    outside.ifindex != 0 && !outside.is_own(destination)
 }
 
 /// The outside has no VLAN of its own: a tagged packet to one of our addresses came the wrong way.
@@ -99,7 +100,7 @@ fn refuse_tagged<F: Frame>(frame: &F) -> Result<i32, DropReason> {
 
 /// Answers a request for an egress address that this edge owns, with the hardware address of the device.
 #[inline(always)]
-fn answer_arp<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReason> {
+fn answer_arp<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     let Some(request) = frame.read::<Arp>(ETHERNET_LENGTH) else { return Ok(F::PASS) };
     let is_request = request.hardware == 1u16.to_be()
         && request.protocol == ETHERTYPE_IPV4
@@ -109,7 +110,8 @@ fn answer_arp<F: Frame>(frame: &F, ethernet: &Ethernet) -> Result<i32, DropReaso
     if !is_request || !maps::owns(mapped(u32::from_ne_bytes(request.target_address))) {
         return Ok(F::PASS);
     }
-    let mac = maps::config()?.outside.source_mac;
+    let ethernet: Ethernet = frame.read(0).ok_or(DropReason::Malformed)?;
+    let mac = maps::config()?.outside.source_mac();
     let reply = Arp {
         operation: 2u16.to_be(),
         sender_mac: mac,
@@ -130,5 +132,5 @@ fn answer_solicitation<F: Frame>(frame: &F) -> Result<i32, DropReason> {
     if !maps::owns(target) {
         return Ok(F::PASS);
     }
-    neighbour::advertise(frame, &target, maps::config()?.outside6.source_mac)
+    neighbour::advertise(frame, &target, maps::config()?.outside6.source_mac())
 }

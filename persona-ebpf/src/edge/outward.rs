@@ -101,7 +101,7 @@ fn source_holder(packet: &Packet, address: EgressAddress) -> Result<Holder, Drop
     let holder = maps::holder(address, u16::from_be(packet.ip.id))?;
     if packet.part == Part::First {
         let by_port = maps::holder(address, packet.local_port)?;
-        if by_port.block.node_index_plus_one != holder.block.node_index_plus_one {
+        if !by_port.is_of_same_node(&holder) {
             return Err(DropReason::Unleased);
         }
     }
@@ -115,5 +115,5 @@ fn check<F: Frame>(frame: &F, holder: &Holder, outer: &Outer) -> Result<(), Drop
     if !is_holder {
         return Err(DropReason::UnknownPeer);
     }
-    wire::check(frame, holder.block.vni, outer.vni())
+    wire::check(frame, holder.vni(), outer.vni())
 }

@@ -24,36 +24,62 @@ const ADMITTED: u32 = 1;
 pub fn admit<F: Frame>(
     frame: &F,
     config: &EdgeConfig,
-    block: &EdgeBlock,
+    block: EdgeBlock,
     direction: Direction,
     packets: u64,
     byte_count: u64,
 ) -> Result<(), DropReason> {
-    if block.policer_index() == 0 {
-        count_persona(block.persona_index(), direction, packets, byte_count);
-        return Ok(());
-    }
-    let admitted = charge_and_count(block.indices, direction as u32, packets, byte_count, config.clock_offset_secs);
+    let admitted = if block.policer_index() == 0 {
+        ADMITTED
+    } else {
+        charge_apart(block.policer_index(), direction as u32, byte_count, config.clock_offset_secs)
+    };
+    count(frame, block, admitted, direction, packets, byte_count)
+}
+
+/// As [`admit`], where there is room on the stack: without a call.
+#[inline(always)]
+pub fn admit_here<F: Frame>(
+    frame: &F,
+    config: &EdgeConfig,
+    block: EdgeBlock,
+    direction: Direction,
+    packets: u64,
+    byte_count: u64,
+) -> Result<(), DropReason> {
+    let admitted = if block.policer_index() == 0 {
+        ADMITTED
+    } else {
+        charge(block.policer_index(), direction, byte_count, config.clock_offset_secs)
+    };
+    count(frame, block, admitted, direction, packets, byte_count)
+}
+
+#[inline(always)]
+fn count<F: Frame>(
+    frame: &F,
+    block: EdgeBlock,
+    admitted: u32,
+    direction: Direction,
+    packets: u64,
+    byte_count: u64,
+) -> Result<(), DropReason> {
     if admitted == 0 {
         return Err(DropReason::Policed);
     }
+    count_persona(block.persona_index(), direction, packets, byte_count);
     if admitted != ADMITTED {
         frame.set_class(admitted);
     }
     Ok(())
 }
 
-/// 0, [`ADMITTED`] or a class. A function of its own that counts too, for the sake of the stack: on Linux 6.1, what is kept
-/// over a call is too much for fragments at TC.
+/// 0, [`ADMITTED`] or a class. A function of its own, for the sake of the stack: on Linux 6.1, what is kept over a call is too
+/// much for fragments at TC.
 #[inline(never)]
-fn charge_and_count(indices: u32, direction: u32, packets: u64, byte_count: u64, clock_offset_secs: u32) -> u32 {
-    let block = EdgeBlock { indices, ..EdgeBlock::default() };
+fn charge_apart(index: u32, direction: u32, byte_count: u64, clock_offset_secs: u32) -> u32 {
     let direction = if direction == Direction::Outward as u32 { Direction::Outward } else { Direction::Inward };
-    let admitted = charge(block.policer_index(), direction, byte_count, clock_offset_secs);
-    if admitted != 0 {
-        count_persona(block.persona_index(), direction, packets, byte_count);
-    }
-    admitted
+    charge(index, direction, byte_count, clock_offset_secs)
 }
 
 #[inline(always)]
