@@ -31,9 +31,14 @@ pub struct Refusal {
 /// How many times longer everything may take where the processor is emulated (`PERSONA_TEST_EMULATED`).
 const EMULATION_FACTOR: u32 = 16;
 
+/// Whether this is a guest whose processor is emulated.
+pub fn is_emulated() -> bool {
+    std::env::var_os("PERSONA_TEST_EMULATED").is_some()
+}
+
 /// A limit on this machine: the given one, or more of it in a guest that is emulated.
 pub fn patient(limit: Duration) -> Duration {
-    if std::env::var_os("PERSONA_TEST_EMULATED").is_some() { limit * EMULATION_FACTOR } else { limit }
+    if is_emulated() { limit * EMULATION_FACTOR } else { limit }
 }
 
 impl Ctl {

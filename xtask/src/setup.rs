@@ -71,7 +71,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -93,6 +93,7 @@ const STEPS: [Step; 16] = [
     Step { name: "Chromium", purpose: Purpose::Browser, find: ui::find_browser, install: ui::install_browser },
     Step { name: "C++ compiler", purpose: Purpose::Fuzz, find: find_cxx, install: install_cxx },
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
+    Step { name: "WireGuard's tool", purpose: Purpose::Benchmarks, find: find_wg, install: install_wg },
 ];
 
 /// Sets up what the arguments name.
@@ -225,6 +226,14 @@ fn find_nft() -> Option<String> {
 
 fn install_nft() -> Result<()> {
     packages::install(&["nftables"]).map(drop)
+}
+
+fn find_wg() -> Option<String> {
+    find_program("wg").map(shown)
+}
+
+fn install_wg() -> Result<()> {
+    packages::install(&["wireguard-tools"]).map(drop)
 }
 
 /// Fails early where root cannot be had, before minutes of building.

@@ -83,6 +83,14 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<Vec<(&'static str, Vec<String>)
     Ok(printed)
 }
 
+/// Runs a program in a guest with the newest kernel, in the place of the tests, as root; returns what the guest printed.
+pub(crate) fn run_program(programs: &Tests, arguments: Vec<String>) -> Result<Vec<String>> {
+    let kernel = KERNELS.last().expect("there are kernels");
+    let report = Image::make(kernel, programs, arguments)?.run_once()?;
+    report.check_program()?;
+    Ok(report.lines)
+}
+
 /// What a kernel boots into.
 struct Image<'a> {
     kernel: &'a Kernel,

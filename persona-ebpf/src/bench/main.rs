@@ -10,10 +10,11 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
-use aya_ebpf::helpers::bpf_xdp_adjust_head;
+use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use persona_common::ENCAPSULATION_LENGTH_V4;
 use persona_common::bench::{Flow, Headers, INNER_AT_BARE, INNER_AT_GENEVE, INNER_AT_VXLAN, PLAN_FLOW_COUNT_MAX, Plan};
 
 /// What is measured; empty: the kernel gets the packets.
@@ -53,7 +54,34 @@ pub fn drop_frame(_: XdpContext) -> u32 {
     XDP_DROP
 }
 
-/// The same at TC.
+/// The least that any program does which puts 36 bytes in front of a packet and sends it on: it has the kernel move the head
+/// and note where the packet goes.
+#[xdp]
+pub fn put_on(context: XdpContext) -> u32 {
+    move_head(&context, -(ENCAPSULATION_LENGTH_V4 as i32))
+}
+
+/// The same of one that takes them away.
+#[xdp]
+pub fn take_off(context: XdpContext) -> u32 {
+    move_head(&context, ENCAPSULATION_LENGTH_V4 as i32)
+}
+
+/// The loopback device.
+const LOOPBACK: u32 = 1;
+
+#[inline(always)]
+fn move_head(context: &XdpContext, by: i32) -> u32 {
+    // SAFETY: the helpers check all themselves.
+    unsafe {
+        if bpf_xdp_adjust_head(context.ctx, by) != 0 {
+            return XDP_ABORTED;
+        }
+        bpf_redirect(LOOPBACK, 0) as u32
+    }
+}
+
+/// The target that does nothing, at TC.
 #[classifier]
 pub fn drop_packet(_: TcContext) -> i32 {
     2

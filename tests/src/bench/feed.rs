@@ -65,7 +65,7 @@ impl Feed {
     /// Loads them; packets are like `frame`, with the fields of flows put in.
     pub fn load(form: Form, frame: &[u8]) -> Result<Self> {
         let mut ebpf = EbpfLoader::new().load(&OBJECT.0).context("the benchmark's programs")?;
-        for name in ["feed_bare", "feed_geneve", "feed_vxlan", "drop_frame"] {
+        for name in ["feed_bare", "feed_geneve", "feed_vxlan", "drop_frame", "put_on", "take_off"] {
             let program: &mut Xdp = ebpf.program_mut(name).context(name)?.try_into()?;
             program.load().with_context(|| format!("{name} does not load"))?;
         }
@@ -104,7 +104,16 @@ impl Feed {
 
     /// The target that does nothing.
     pub fn nothing(&self) -> Result<ProgramFd> {
-        let program: &Xdp = self.ebpf.program("drop_frame").context("drop_frame")?.try_into()?;
+        self.target_called("drop_frame")
+    }
+
+    /// The target that does the least that a tunnel takes: puts headers on a bare packet, takes them off another.
+    pub fn least(&self) -> Result<ProgramFd> {
+        self.target_called(if self.form == Form::Bare { "put_on" } else { "take_off" })
+    }
+
+    fn target_called(&self, name: &str) -> Result<ProgramFd> {
+        let program: &Xdp = self.ebpf.program(name).context("no such target")?.try_into()?;
         Ok(program.fd()?.try_clone()?)
     }
 

@@ -37,6 +37,9 @@ struct Args {
     /// The folder that the report goes to; what an earlier one there says of other measures stays.
     #[arg(long)]
     folder: PathBuf,
+    /// Prints the report's rows too, a line each: for a guest, whose files nobody gets to see.
+    #[arg(long)]
+    print_rows: bool,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +82,9 @@ fn measure(args: &Args) -> Result<()> {
     let merged = report::merge(report::read(&path)?.as_ref(), &machine, args.rounds, &rows);
     let new: Vec<_> = rows.iter().map(|row| row.to_json(args.rounds, &machine.to_string())).collect();
     println!("{}\n{machine}; {} rounds, {} s", report::table(&new), args.rounds, start.elapsed().as_secs());
+    if args.print_rows {
+        new.iter().for_each(|row| println!("row: {row}"));
+    }
     outcome?;
     report::write(&path, &merged)?;
     plots::draw(&args.folder, args.subject, merged["rows"].as_array().context("a report has rows")?)

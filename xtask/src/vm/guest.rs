@@ -135,6 +135,16 @@ impl Report {
         }
     }
 
+    /// Fails unless what ran, which is no test, ended well.
+    pub(super) fn check_program(&self) -> Result<()> {
+        match (&self.panic, self.status) {
+            (Some(line), _) => bail!("the kernel failed: {line}"),
+            (_, None) => bail!("the guest ended before its program did"),
+            (_, Some(0)) => Ok(()),
+            (_, Some(status)) => bail!("the program ended with {status}"),
+        }
+    }
+
     /// Puts before it what another guest had done.
     pub(super) fn after(&mut self, first: Self) {
         self.passed += u32::try_from(first.done.len()).unwrap_or(u32::MAX);

@@ -15,10 +15,10 @@ use super::kernel::{Kernel, KernelFiles};
 use crate::binaries::Tests;
 use crate::command::{cache_dir, find_program, output_of, workspace_root};
 
-/// Programs of the host that the tests run in a guest.
-const TOOLS: [&str; 16] = [
+/// Programs of the host that the tests and the benchmark run in a guest, if it has them.
+const TOOLS: [&str; 18] = [
     "ip", "bridge", "tc", "ss", "ethtool", "tcpdump", "ping", "iperf3", "curl", "nginx", "busybox", "timeout", "mount",
-    "umount", "unshare", "sysctl",
+    "umount", "unshare", "sysctl", "nft", "wg",
 ];
 
 /// Users and groups that programs ask for by name.

@@ -28,7 +28,7 @@ const TOOLS: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("xz", "xz-utils")];
 
 /// Modules that the tests use, and a guest with a disk.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 26] = [
     "virtio_blk",
     "veth",
     "sch_ingress",
@@ -39,6 +39,8 @@ const MODULES: [&str; 22] = [
     "cls_flower",
     "sch_htb",
     "sch_fq",
+    "sch_cake",
+    "sch_tbf",
     "sch_fq_codel",
     "sch_netem",
     "sch_prio",
@@ -51,6 +53,8 @@ const MODULES: [&str; 22] = [
     "wireguard",
     "nf_tables",
     "nft_masq",
+    "nft_nat",
+    "nft_chain_nat",
 ];
 
 /// The files of a kernel.
