@@ -8,6 +8,7 @@ mod between;
 mod certificate;
 mod issue;
 mod keys;
+mod proof;
 mod root;
 mod seal;
 mod sealing;

@@ -1,7 +1,7 @@
 //! What every backend must do, by the same functions on each.
 
 #[path = "../../tests/endurance/postgres_server.rs"]
-mod postgres_server;
+pub(super) mod postgres_server;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -11,6 +11,8 @@ mod conformance;
 #[cfg(test)]
 mod conformance_chain;
 mod draft;
+#[cfg(test)]
+mod layouts;
 mod location;
 mod maintenance;
 mod measured;
