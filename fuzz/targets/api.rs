@@ -5,8 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use persona_core::audit::{AuditEntry, AuditSeal};
 use persona_core::document::Document;
 use persona_core::wire::api::{
-    Apply, CapabilityRequest, EdgeWeight, LogIn, MaintenanceOrder, NewAccessToken, NewJoinToken, NewWebLink, NewWebhook,
-    PushSignal, Retire, RetryDeadLetters, Revoke, Rollback, Rotate, SetLabels, Switch, Trigger,
+    Apply, CapabilityRequest, EdgeWeight, LogIn, MaintenanceOrder, NewAccessToken, NewJoinToken, NewWebLink,
+    NewWebhook, PushSignal, Retire, RetryDeadLetters, Revoke, Rollback, Rotate, SetLabels, Switch, Trigger,
 };
 use persona_core::wire::ask::{AgentAsk, Ask, Told};
 use persona_core::wire::proof::StateProof;

@@ -1,5 +1,6 @@
 //! The real manager, and the command line beside it, under clocks that are set: Debian's libfaketime turns the clock that
 //! people read, as an administrator or a broken time server does. The clock that never goes back is left alone, as by the kernel.
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its support functions")]
 
 #[path = "../../persona-manager/tests/endurance/postgres_server.rs"]
 #[expect(dead_code, reason = "the manager's own tests use the rest")]
