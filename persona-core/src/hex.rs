@@ -15,7 +15,7 @@ pub(crate) fn write(to: &mut impl Write, bytes: &[u8]) -> fmt::Result {
 }
 
 /// The 32 bytes that 64 hex digits stand for, in upper or lower case. None: the text is something else.
-pub(crate) fn decode_32(text: &str) -> Option<[u8; 32]> {
+pub fn decode_32(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text.chars().map(|it| it.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
     bytes.try_into().ok().filter(|_| digits.len() == 64)

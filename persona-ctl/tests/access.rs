@@ -167,3 +167,39 @@ fn contexts_and_tokens_outlive_a_rotation_and_a_context_takes_the_new_root() {
         assert!(!output.status.success() && said.contains("older than the manager's root"), "{said}");
     });
 }
+
+/// Runs a copy of the binary as nobody, who need not get into the folder that it was built in.
+fn as_nobody(directory: &Path, socket: &str) -> (bool, String) {
+    let copy = directory.join("persona-ctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_persona-ctl"), &copy).expect("the binary can be copied");
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+    let output = command.env_clear().current_dir("/").args(["--manager", socket, "status"]).output();
+    let output = output.expect("setpriv is there");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn another_user_of_the_host_is_no_administrator_even_where_the_socket_is_open_to_all() {
+    if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("it is mounted")) != 0 {
+        assert!(std::env::var_os("PERSONA_REQUIRE_PRIVILEGED").is_none(), "this takes root");
+        println!("SKIP: to be somebody else takes root");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("the mode can be set");
+    };
+    open(directory.path(), 0o755);
+    world::with_manager(|socket| async move {
+        let path = PathBuf::from(socket.trim_start_matches("unix:"));
+        let (is_let_in, told) = as_nobody(directory.path(), &socket);
+        assert!(!is_let_in && told.contains("ermission denied"), "{told}");
+        // Whoever opens the folder and the socket by mistake lets people knock.
+        let state = path.parent().expect("a folder");
+        [state, state.parent().expect("a folder")].into_iter().for_each(|folder| open(folder, 0o755));
+        open(&path, 0o666);
+        let (is_let_in, told) = as_nobody(directory.path(), &socket);
+        assert!(!is_let_in && told.contains("token"), "{told}");
+    });
+}

@@ -44,7 +44,18 @@ fn shipped_examples_are_right_and_what_is_shown_of_them_is_right_again() {
 fn every_mistake_is_named_by_file_line_and_key() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("c.toml").display().to_string();
-    let cases: [(&str, &str, &[Expected]); 6] = [
+    let seal = dir.path().join("seal.key").display().to_string();
+    let made = ctl(&["manager", "seal-key", "make", &seal], &[]);
+    assert!(made.status.success() && text(&made.stdout).contains("seals"), "{}", text(&made.stderr));
+    std::fs::set_permissions(&seal, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let open_to_others = format!("[ca]\nseal_key_file = '{seal}'\n");
+    let cases: [(&str, &str, &[Expected]); 8] = [
+        ("manager", &open_to_others, &[(Some(2), "ca.seal_key_file", "chmod 0600")]),
+        (
+            "manager",
+            "[ca]\nseal_key_file = '/nowhere/seal.key'\n",
+            &[(Some(2), "ca.seal_key_file", "/nowhere/seal.key")],
+        ),
         (
             "manager",
             "lisen = '10.0.0.1:1'\n\nnames = 7\n",

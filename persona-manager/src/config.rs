@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use persona_core::units::Cidr;
 use serde::{Deserialize, Serialize};
 
+use crate::authority::{SealingError, SealingKeys};
 use crate::store::{StoreConfig, StoreLocation};
 use crate::telemetry::TelemetryConfig;
 
@@ -62,8 +63,18 @@ pub struct Config {
     pub probe_interval_ms: u32,
     /// An edge is dead when nothing was heard from it for this many probe intervals.
     pub probe_multiplier: u8,
+    /// The certificate authority.
+    pub ca: CaConfig,
     /// Traces.
     pub telemetry: TelemetryConfig,
+}
+
+/// The certificate authority's part of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaConfig {
+    /// The file of keys with which the keys of roots are sealed in the store. None: they lie in `state_dir`.
+    pub seal_key_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -89,6 +100,7 @@ impl Default for Config {
             webhook_allow: Vec::new(),
             probe_interval_ms: 50,
             probe_multiplier: 3,
+            ca: CaConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -122,6 +134,9 @@ pub enum ConfigError {
         /// How it must begin.
         scheme: &'static str,
     },
+    /// The keys of roots could not be opened.
+    #[error(transparent)]
+    SealKeyFile(#[from] SealingError),
     /// A name that no certificate can have.
     #[error("names has {0:?}; write host names and addresses, without ports")]
     Name(String),
@@ -145,6 +160,7 @@ impl ConfigError {
             Self::PlainDatabase => "insecure_http",
             Self::AdvertiseMissing(_) => "advertise",
             Self::Url { key, .. } | Self::OutOfRange { key, .. } => key,
+            Self::SealKeyFile(_) => "ca.seal_key_file",
             Self::Name(_) => "names",
         }
     }
@@ -224,7 +240,9 @@ impl Config {
             .into_iter()
             .filter_map(Result::err);
         let probe = check_probe(self.probe_interval_ms, self.probe_multiplier).err();
-        bare.into_iter().chain(places).chain(self.impossible_times()).chain(probe).collect()
+        let sealing = self.ca.seal_key_file.as_deref().map(SealingKeys::read).and_then(Result::err);
+        let sealing = sealing.map(ConfigError::SealKeyFile);
+        bare.into_iter().chain(places).chain(sealing).chain(self.impossible_times()).chain(probe).collect()
     }
 
     fn impossible_times(&self) -> Vec<ConfigError> {

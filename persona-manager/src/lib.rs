@@ -54,8 +54,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use authority::{AuthorityError, SealKeys};
-pub use config::{Config, ConfigError};
+pub use authority::{AuthorityError, SealKeys, SealingError, SealingKeys};
+pub use config::{CaConfig, Config, ConfigError};
 pub use server::SocketError;
 pub use store::{
     Backup, Migrated, Restored, StoreConfig, StoreError, StoreLocation, backup, migrate, restore, verify_audit,

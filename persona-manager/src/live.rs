@@ -17,6 +17,7 @@ use persona_core::wire::agent::{Counters, EdgeHealth, Holdings, LeaseUse, Reject
 use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::Item;
 use persona_core::wire::limits::LimitReport;
+use persona_core::wire::proof::StateProof;
 use persona_core::wire::software::SoftwareReport;
 use persona_core::wire::tunnel::TunnelReport;
 use tokio::sync::Notify;
@@ -259,7 +260,7 @@ impl Live {
 
     /// Takes a part of what an agent holds. Returns all of it with the last part; a part out of order starts anew with
     /// the next first one.
-    pub(crate) fn take_holdings(&self, id: &AgentId, part: Holdings) -> Option<Vec<Item>> {
+    pub(crate) fn take_holdings(&self, id: &AgentId, part: Holdings) -> Option<(Vec<Item>, Option<StateProof>)> {
         let mut all = self.holdings.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = match (part.part, all.remove(id)) {
             (0, _) => HeldParts { incarnation: part.incarnation, ..HeldParts::default() },
@@ -271,7 +272,7 @@ impl Live {
         held.items.extend(part.items);
         held.next += 1;
         if part.is_last {
-            return Some(held.items);
+            return Some((held.items, part.proof));
         }
         all.insert(id.clone(), held);
         None

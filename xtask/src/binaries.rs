@@ -63,6 +63,11 @@ pub(crate) fn build_optimised_bench() -> Result<[PathBuf; 2]> {
     Ok([built.of("persona-ctl")?, built.of("persona-bench")?])
 }
 
+/// The tests in which managers and databases die.
+pub(crate) fn build_endurance() -> Result<PathBuf> {
+    executables(&[&["test"], &TESTED[..], &["--no-run", "--test", "endurance"]].concat())?.of("endurance")
+}
+
 /// Builds one program and returns its executable.
 pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf> {
     executables(&["build", "--package", package, "--bin", program])?.of(program)

@@ -78,7 +78,7 @@ fn run_frames(args: &Args) -> Result<()> {
     if !status.success() {
         bail!("programs and model disagree: the frame and the seed stand above");
     }
-    write(&counts)
+    write("docs/benchmarks/frames.json", &counts)
 }
 
 fn clock_seed() -> u64 {
@@ -86,11 +86,12 @@ fn clock_seed() -> u64 {
     since.map_or(1, |since| since.as_secs())
 }
 
-fn write(counts: &[Value]) -> Result<()> {
+/// Keeps counts in a file of the tree, a line each.
+fn write(report: &str, counts: &[Value]) -> Result<()> {
     if counts.is_empty() {
         bail!("the test printed no counts");
     }
-    let path = workspace_root().join("docs/benchmarks/frames.json");
+    let path = workspace_root().join(report);
     let rows: Vec<String> = counts.iter().map(|count| format!("  {count}")).collect();
     let json = format!("[\n{}\n]\n", rows.join(",\n"));
     std::fs::write(&path, json).with_context(|| format!("{} cannot be written", path.display()))

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root, then those
-//! again on other kernels. Plans are judged by another solver; the API is judged by others, and systemd boots the package, where
-//! that is asked for.
+//! again on other kernels. Plans are judged by another solver, the API by schemathesis; systemd boots the package where that is
+//! asked for.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if has_page {
         stages.run("page in Chromium", ui::test_in_browser);
     }
-    if args.api {
+    if args.api || is_whole && args.filter.is_none() {
         stages.run("API", api::run);
     }
     if args.planner || is_whole && args.filter.is_none() {
@@ -112,7 +112,7 @@ fn set_up(args: &Args) -> Result<()> {
     if args.privileged || args.filter.is_some() {
         return Ok(());
     }
-    setup::ensure(&[Purpose::Planner, Purpose::Page, Purpose::Browser, Purpose::Fuzz])
+    setup::ensure(&[Purpose::Api, Purpose::Planner, Purpose::Page, Purpose::Browser, Purpose::Fuzz])
 }
 
 /// The privileged test binary does not run among them (`test = false`): it wants root and has its own stage.

@@ -24,7 +24,7 @@ struct Bundle {
 }
 
 /// Everything that is unpacked. `tests/src/peers` looks for them under the same names.
-const BUNDLES: [Bundle; 11] = [
+const BUNDLES: [Bundle; 12] = [
     Bundle { name: "nginx", packages: &["nginx", "nginx-core", "nginx-light"], programs: &["usr/sbin/nginx"] },
     Bundle { name: "wrk", packages: &["wrk"], programs: &["usr/bin/wrk"] },
     Bundle { name: "knot", packages: &["knot", "knot-dnsutils"], programs: &["usr/sbin/knotd", "usr/bin/kdig"] },
@@ -39,6 +39,8 @@ const BUNDLES: [Bundle; 11] = [
         packages: &["frr"],
         programs: &["usr/lib/frr/zebra", "usr/lib/frr/bfdd", "usr/lib/frr/bgpd"],
     },
+    // The program tells that the library is there, which tests load by themselves.
+    Bundle { name: "faketime", packages: &["libfaketime", "faketime"], programs: &["usr/bin/faketime"] },
     Bundle { name: "p0f", packages: &["p0f"], programs: &["usr/sbin/p0f"] },
     Bundle {
         name: "openssh",

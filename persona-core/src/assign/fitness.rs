@@ -41,10 +41,11 @@ fn lacking_edge(
         (!lacks.is_empty()).then(|| (&edge.name, lacks.join(", ")))
     });
     let (edge, lacks) = missing?;
+    let first = lacks.split(", ").next().unwrap_or_default();
     Some(Obstacle::passing(
         format!("edge {edge} of group {name} does not offer {lacks}"),
         format!(
-            "add {lacks} to capabilities in the configuration of edge {edge} if that is true, name a pool of another group, or ask for less in network.edges.requires of {}",
+            "bind it if that is true (persona-ctl edge label {edge} capability/{first}=yes), name a pool of another group, or ask for less in network.edges.requires of {}",
             candidate.persona
         ),
     ))

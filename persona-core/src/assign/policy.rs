@@ -58,7 +58,7 @@ fn outside(countries: &[String], edge: &GroupEdge) -> Option<String> {
     match &edge.country {
         Some(country) if countries.contains(country) => None,
         Some(country) => Some(format!("keeps it in {inside}, not in {country}")),
-        None => Some(format!("keeps it in {inside}, and no label says in which country this is")),
+        None => Some(format!("keeps it in {inside}, and no label that is bound says in which country this is")),
     }
 }
 

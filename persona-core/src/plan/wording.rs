@@ -51,7 +51,7 @@ fn capability(ground: &Ground, subject: usize, persona: &FleetPersona, edge: &Fl
     let list = missing.join(", ");
     (
         format!("it lacks the capabilities {list}"),
-        format!("add {list} to {} if that is true, or ask for less", edge.name),
+        format!("bind {list} to {} if that is true (label capability/NAME), or ask for less", edge.name),
     )
 }
 
@@ -88,7 +88,7 @@ fn residency(ground: &Ground, subject: usize, edge: &FleetEdge) -> (String, Stri
         ),
         None => (
             format!("nobody says where it is, and policy {name} keeps the subject in {inside}"),
-            format!("give {} a location", edge.name),
+            format!("bind its country if that is right: persona-ctl edge label {} country=CODE", edge.name),
         ),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::desired::Item;
+use super::proof::StateProof;
 use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId, WorkloadName};
 use crate::units::Cidr;
 use crate::wire::api::ProblemPart;
@@ -122,6 +123,9 @@ pub struct Registered {
 pub struct Report {
     /// The generation in force, applied whole and read back.
     pub applied: Generation,
+    /// The proof that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<StateProof>,
     /// The newest generation that could not be applied; the applied one stays in force.
     pub rejected: Option<Rejection>,
     /// Nodes: the workloads found there. Complete: one that is missing is gone. Absent: unchanged.
@@ -195,8 +199,11 @@ pub struct Holdings {
     pub part: u32,
     /// Whether this is the last part.
     pub is_last: bool,
-    /// Leases, subjects and edges of the state in force, at most [`HELD_ITEM_COUNT_MAX`] of them.
+    /// Items of the state in force, at most [`HELD_ITEM_COUNT_MAX`] of them.
     pub items: Vec<Item>,
+    /// The proof of that state: all its items together are what it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<StateProof>,
 }
 
 /// How full a lease is. Slots are external ports per protocol; a prefix has none.

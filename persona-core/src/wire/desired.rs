@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::agent::Role;
+use super::proof::StateProof;
 use crate::ids::Generation;
 
 pub use super::items::{
@@ -28,6 +29,16 @@ pub struct DesiredState {
     pub generation: Generation,
     /// Item key (see [`Item::key`]) → item.
     pub items: BTreeMap<String, Item>,
+    /// What shows to a manager that one published it. Absent: an earlier release did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<StateProof>,
+}
+
+/// What the digest of a state is over.
+#[derive(Serialize)]
+struct Digested<'a> {
+    generation: Generation,
+    items: &'a BTreeMap<String, Item>,
 }
 
 /// One part of a desired state.
@@ -102,6 +113,9 @@ pub enum Frame {
         remove: Vec<String>,
         /// [`DesiredState::digest`] of the result.
         digest: String,
+        /// What shows that the result was published.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proof: Option<StateProof>,
     },
     /// Nothing changed; the stream is alive.
     #[serde(rename_all = "camelCase")]
@@ -136,7 +150,8 @@ pub enum BrokenStream {
 impl DesiredState {
     /// SHA-256 over the canonical JSON of generation and items, in hex.
     pub fn digest(&self) -> String {
-        let text = serde_json::to_vec(self).expect("a desired state has string keys only");
+        let digested = Digested { generation: self.generation, items: &self.items };
+        let text = serde_json::to_vec(&digested).expect("a desired state has string keys only");
         crate::hex::encode(&Sha256::digest(text))
     }
 
@@ -146,7 +161,7 @@ impl DesiredState {
     }
 
     /// The frame that leads from `self` to `next`, whose digest is known: it is over the whole state, however little differs.
-    pub fn delta_to(&self, next: &DesiredState, digest: String) -> Frame {
+    pub fn delta_to(&self, next: &DesiredState, digest: String, proof: Option<StateProof>) -> Frame {
         let upsert = next.items.iter().filter(|(key, item)| self.items.get(*key) != Some(item));
         let remove = self.items.keys().filter(|key| !next.items.contains_key(*key));
         Frame::Delta {
@@ -155,6 +170,7 @@ impl DesiredState {
             upsert: upsert.map(|(key, item)| (key.clone(), item.clone())).collect(),
             remove: remove.cloned().collect(),
             digest,
+            proof,
         }
     }
 
@@ -173,8 +189,8 @@ impl DesiredState {
             Frame::Delta { from, .. } if from != self.generation => {
                 Err(BrokenStream::Gap { from, have: self.generation })
             }
-            Frame::Delta { to, upsert, remove, digest, .. } => {
-                let mut next = DesiredState { generation: to, items: self.items.clone() };
+            Frame::Delta { to, upsert, remove, digest, proof, .. } => {
+                let mut next = DesiredState { generation: to, items: self.items.clone(), proof };
                 next.items.retain(|key, _| !remove.contains(key));
                 next.items.extend(upsert);
                 next.checked(&digest)
@@ -206,18 +222,26 @@ mod tests {
     #[test]
     fn a_delta_leads_from_one_state_to_the_next() {
         let before = state(1, &[ProbeItem::default()], &["a", "b"]);
-        let after = state(2, &[], &["b", "c"]);
-        let frame: Frame =
-            serde_json::from_str(&serde_json::to_string(&before.delta_to(&after, after.digest())).unwrap()).unwrap();
+        let mut after = state(2, &[], &["b", "c"]);
+        let digest = after.digest();
+        let (root, mac) = ("aa".to_owned(), "bb".to_owned());
+        after.proof = Some(StateProof { generation: after.generation, digest: digest.clone(), root, mac });
+        assert_eq!(after.digest(), digest, "a proof is not part of what it is over");
+        let frame: Frame = serde_json::from_str(
+            &serde_json::to_string(&before.delta_to(&after, after.digest(), after.proof.clone())).unwrap(),
+        )
+        .unwrap();
         assert_eq!(before.after(frame).unwrap(), after);
     }
 
     #[test]
     fn a_gap_or_a_wrong_digest_breaks_the_stream() {
         let (one, two, three) = (state(1, &[], &[]), state(2, &[], &["a"]), state(3, &[], &["b"]));
-        assert!(matches!(one.after(two.delta_to(&three, three.digest())), Err(BrokenStream::Gap { .. })));
-        let Frame::Delta { from, to, upsert, remove, .. } = one.delta_to(&two, two.digest()) else { unreachable!() };
-        let forged = Frame::Delta { from, to, upsert, remove, digest: "00".into() };
+        assert!(matches!(one.after(two.delta_to(&three, three.digest(), None)), Err(BrokenStream::Gap { .. })));
+        let Frame::Delta { from, to, upsert, remove, .. } = one.delta_to(&two, two.digest(), None) else {
+            unreachable!()
+        };
+        let forged = Frame::Delta { from, to, upsert, remove, digest: "00".into(), proof: None };
         assert!(matches!(one.after(forged), Err(BrokenStream::Digest(_))));
     }
 }

@@ -15,6 +15,7 @@ mod items;
 pub mod limits;
 pub mod load;
 pub mod planning;
+pub mod proof;
 pub mod reach;
 pub mod rollouts;
 pub mod signals;

@@ -103,9 +103,11 @@ fn table(view: &AuthorityView, now_ms: u64) -> String {
             RootState::Signing | RootState::Retired => "-".to_owned(),
         };
         let id = root.id.get(..SHORT_ID_LENGTH).unwrap_or(&root.id);
-        [id.to_owned(), state.to_owned(), ago(root.made_ms, now_ms), ahead(Some(root.expires_ms), now_ms), needed]
+        let (made, ends) = (ago(root.made_ms, now_ms), ahead(Some(root.expires_ms), now_ms));
+        let sealed = root.sealed_with.clone().unwrap_or_else(|| "-".to_owned());
+        [id.to_owned(), state.to_owned(), made, ends, sealed, needed]
     });
-    table_of(&["ROOT", "STATE", "MADE", "ENDS", "STILL NEEDED BY"], rows, "no roots")
+    table_of(&["ROOT", "STATE", "MADE", "ENDS", "SEALED WITH", "STILL NEEDED BY"], rows, "no roots")
 }
 
 fn needed(root: &RootView) -> String {
@@ -125,7 +127,8 @@ mod tests {
     fn root(id: &str, state: RootState, agents: usize) -> RootView {
         let agents = (1..=agents).map(|number| format!("node/n{number}")).collect();
         let (id, join_tokens) = (id.repeat(64), Vec::new());
-        RootView { id, state, made_ms: 0, expires_ms: 90_000_000, agents, join_tokens, seals_until: None }
+        let (sealed_with, seals_until) = (None, None);
+        RootView { id, state, made_ms: 0, expires_ms: 90_000_000, agents, join_tokens, sealed_with, seals_until }
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! `persona-ctl manager backup|restore|migrate-store`: care for the store, on the manager's own host.
+//! `persona-ctl manager backup|restore|migrate-store|seal-key`: care for the store, on the manager's own host.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use persona_manager::{Backup, Config, Migrated, Restored, StoreConfig, StoreLocation, backup, migrate, restore};
+use persona_manager::{
+    Backup, Config, Migrated, Restored, SealingKeys, StoreConfig, StoreLocation, backup, migrate, restore,
+};
+use serde::Serialize;
 
 use super::Output;
 use super::print::bytes;
@@ -15,6 +18,8 @@ pub(super) enum StoreCommand {
     Backup(BackupArgs),
     Restore(RestoreArgs),
     MigrateStore(MigrateArgs),
+    #[command(subcommand)]
+    SealKey(SealKeyCommand),
 }
 
 impl StoreCommand {
@@ -23,6 +28,7 @@ impl StoreCommand {
             Self::Backup(args) => args.run(output),
             Self::Restore(args) => args.run(output),
             Self::MigrateStore(args) => args.run(output),
+            Self::SealKey(command) => command.run(output),
         }
     }
 }
@@ -115,7 +121,7 @@ fn told(restored: &Restored) -> String {
 /// Carry a SQLite store to an empty PostgreSQL database. The manager must be stopped.
 ///
 /// Everything goes over in one transaction and is compared afterwards; revisions and generations go on, and nodes and
-/// edges notice nothing. Then set `store` to the URL and start the manager. The file stays as it is: do not start on it again.
+/// edges notice nothing. With `ca.seal_key_file` in the configuration the CA's key goes along, sealed. Then set `store` to the URL and start the manager. The file stays as it is: do not start on it again.
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
     #[command(flatten)]
@@ -128,11 +134,68 @@ pub(super) struct MigrateArgs {
 impl MigrateArgs {
     fn run(self, output: Output) -> anyhow::Result<()> {
         let place = self.to.to_string();
-        let migrated = migrate(&self.store.resolve()?, &self.to.into())?;
-        output.show(&migrated, |Migrated { revision, record_count, event_count }| {
+        let migrated = migrate(&self.store.config()?, &self.to.into())?;
+        output.show(&migrated, |Migrated { revision, record_count, event_count, sealed_key_count }| {
+            let sealed = match sealed_key_count {
+                0 => String::new(),
+                count => format!(", {count} keys of root certificates sealed"),
+            };
             format!(
-                "{place} holds revision {revision}: {record_count} records, {event_count} events\nset store = \"{place}\" in the manager's file (with its password, if it has one)"
+                "{place} holds revision {revision}: {record_count} records, {event_count} events{sealed}\nset store = \"{place}\" in the manager's file (with its password, if it has one)"
             )
+        })
+    }
+}
+
+/// The file of keys that seal the certificate authority's keys in the store (`ca.seal_key_file`).
+///
+/// Every manager on a database has the same file, 0600, and needs no other key then. The first key in it seals, each opens;
+/// managers look at it every few seconds.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Another key, while managers run:
+  persona-ctl manager seal-key rotate /etc/persona/seal.key    # then copy the file to every other manager
+  persona-ctl authority show                                   # once SEALED WITH is the new key everywhere:
+  persona-ctl manager seal-key forget /etc/persona/seal.key    # and copy it again")]
+pub(super) enum SealKeyCommand {
+    /// Make the file, with a new key.
+    Make(SealKeyFile),
+    /// Put a new key before those that are there: it seals from now on, the others open.
+    Rotate(SealKeyFile),
+    /// Take all keys out but the one that seals.
+    Forget(SealKeyFile),
+    /// Say which keys are in it.
+    Show(SealKeyFile),
+}
+
+/// A file of sealing keys.
+#[derive(Debug, Args)]
+pub(super) struct SealKeyFile {
+    /// The file.
+    file: PathBuf,
+}
+
+/// What names the keys of a file.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SealingKeysView {
+    file: PathBuf,
+    /// The one that seals first.
+    keys: Vec<String>,
+}
+
+impl SealKeyCommand {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let (keys, file) = match self {
+            Self::Make(SealKeyFile { file }) => (SealingKeys::make(&file)?, file),
+            Self::Rotate(SealKeyFile { file }) => (SealingKeys::rotate(&file)?, file),
+            Self::Forget(SealKeyFile { file }) => (SealingKeys::forget(&file)?, file),
+            Self::Show(SealKeyFile { file }) => (SealingKeys::read(&file)?, file),
+        };
+        output.show(&SealingKeysView { file, keys: keys.ids() }, |view| {
+            let (first, others) = view.keys.split_first().expect("a file without keys is refused");
+            let opening = if others.is_empty() { String::new() } else { format!("; {} open too", others.join(", ")) };
+            format!("{}: {first} seals{opening}", view.file.display())
         })
     }
 }

@@ -67,4 +67,47 @@ mod tests {
             assert_eq!(Backoff::default().step(share, asked).as_millis(), expected_ms, "{asked_secs} s");
         }
     }
+
+    /// Numbers that look like chance, the same each time (a linear congruential generator).
+    fn chance(state: &mut u64) -> u8 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 56) as u8
+    }
+
+    /// When each of 10,000 agents that lost their manager at 0 asks first once it is back, milliseconds.
+    fn arrivals(back_at_ms: u64) -> Vec<u64> {
+        let arrival = |agent: u64| {
+            let (mut chances, mut backoff, mut now_ms) =
+                (agent.wrapping_mul(0x9e37_79b9_7f4a_7c15), Backoff::default(), 0);
+            while now_ms < back_at_ms {
+                now_ms += backoff.step(chance(&mut chances), None).as_millis() as u64;
+            }
+            now_ms
+        };
+        (1..=10_000).map(arrival).collect()
+    }
+
+    #[test]
+    fn a_manager_that_comes_back_is_not_run_down_by_everybody_at_once() {
+        // Away for a second, some seconds, an hour: in no tenth of a second of the return comes more than a part of them.
+        for (back_at_ms, percent_max) in [(1_000, 20), (5_000, 12), (60_000, 12), (3_600_000, 12)] {
+            let mut crowds = std::collections::BTreeMap::new();
+            for arrival in arrivals(back_at_ms) {
+                assert!(arrival - back_at_ms <= 2_000, "whoever waits knows within two seconds");
+                *crowds.entry(arrival / 100).or_insert(0) += 1;
+            }
+            let most = crowds.values().max().unwrap() / 100;
+            assert!(most <= percent_max, "{most} % at once after {back_at_ms} ms: {crowds:?}");
+        }
+    }
+
+    #[test]
+    fn an_outage_of_days_costs_an_attempt_a_second_at_most() {
+        let (mut chances, mut backoff, mut waited, mut attempts) = (7, Backoff::default(), Duration::ZERO, 0_u64);
+        while waited < Duration::from_secs(3 * 86_400) {
+            waited += backoff.step(chance(&mut chances), None);
+            attempts += 1;
+        }
+        assert!(attempts <= 3 * 86_400, "{attempts}");
+    }
 }

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Report, WorkloadReport};
 use persona_core::wire::desired::{DesiredState, Item};
 use persona_core::wire::limits::LimitReport;
+use persona_core::wire::proof::StateProof;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
 use persona_core::wire::software::SoftwareReport;
 use persona_core::wire::told::is_told;
@@ -45,7 +46,8 @@ pub struct Outbox {
 struct Recall {
     incarnation: u32,
     next_part: u32,
-    items: Option<Arc<[Item]>>,
+    /// What is in force, and the proof of it.
+    items: Option<(Arc<[Item]>, Option<StateProof>)>,
 }
 
 impl Outbox {
@@ -93,10 +95,10 @@ impl Outbox {
     /// Says which state is in force, from now on.
     pub fn set_in_force(&mut self, state: &DesiredState) {
         if self.in_force.is_none() || self.report.applied != state.generation {
-            let is_held = |item: &&Item| matches!(item, Item::Lease(_) | Item::Subject(_) | Item::Edge(_));
-            self.in_force = Some(state.items.values().filter(is_held).cloned().collect());
+            self.in_force = Some(state.items.values().cloned().collect());
         }
         self.report.applied = state.generation;
+        self.report.proof.clone_from(&state.proof);
     }
 
     /// The manager asks what is in force; the answer goes out from the first part on.
@@ -122,12 +124,13 @@ impl Outbox {
     fn holdings(&mut self) -> Option<Holdings> {
         let recall = self.recall.as_mut()?;
         // Before the first pass nothing is known to be in force; the answer waits for it.
-        let items = recall.items.get_or_insert(self.in_force.clone()?);
+        let (items, proof) = recall.items.get_or_insert((self.in_force.clone()?, self.report.proof.clone()));
         let first = recall.next_part as usize * HELD_ITEM_COUNT_MAX;
         let rest = items.get(first..).unwrap_or_default();
         let part = &rest[..rest.len().min(HELD_ITEM_COUNT_MAX)];
         let is_last = rest.len() <= HELD_ITEM_COUNT_MAX;
-        Some(Holdings { incarnation: recall.incarnation, part: recall.next_part, is_last, items: part.to_vec() })
+        let (items, proof) = (part.to_vec(), proof.clone());
+        Some(Holdings { incarnation: recall.incarnation, part: recall.next_part, is_last, items, proof })
     }
 
     /// The manager has taken a report: its events need not be sent again.
@@ -229,7 +232,10 @@ mod tests {
         assert!(outbox.has_more());
         let second = outbox.to_report();
         let told = second.holdings.as_ref().unwrap();
-        assert_eq!((told.part, told.is_last, told.items.len()), (1, true, 1));
+        assert_eq!((told.part, told.is_last, told.items.len()), (1, true, 2));
+        let told: Vec<Item> = [first.holdings.unwrap().items, told.items.clone()].concat();
+        let proven = told.into_iter().map(|item| (item.key(), item)).collect();
+        assert_eq!(DesiredState { items: proven, ..state.clone() }.digest(), state.digest(), "what a proof is over");
         outbox.recall(2);
         outbox.sent(&second);
         assert_eq!(outbox.to_report().holdings.unwrap().part, 0, "asked anew, it is told from the first part");

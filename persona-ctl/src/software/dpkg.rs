@@ -9,10 +9,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use deb822_fast::borrowed::{BorrowedParagraph, BorrowedParser};
 use persona_core::software::Installed;
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use super::status::take;
 
 /// dpkg's database.
 const STATUS: &str = "var/lib/dpkg/status";
@@ -25,9 +26,6 @@ const LENGTH_MAX: u64 = 64 << 20;
 
 /// Most files in the folder.
 const FILE_COUNT_MAX: usize = 20_000;
-
-/// States of packages that are unpacked and configured, the third word of `Status`.
-const INSTALLED: [&str; 3] = ["installed", "triggers-awaited", "triggers-pending"];
 
 /// A database as it was read last.
 #[derive(Debug, Default)]
@@ -103,23 +101,6 @@ fn read(text: &str) -> Result<Installed, String> {
     Ok(installed)
 }
 
-fn take(text: &str, installed: &mut Installed) -> Result<(), deb822_fast::Error> {
-    for paragraph in BorrowedParser::new(text).parse_all()? {
-        let Some(name) = paragraph.get_single("Package") else { continue };
-        if is_installed(&paragraph) {
-            let architecture = paragraph.get_single("Architecture").unwrap_or_default();
-            installed.insert(name, architecture, paragraph.get_single("Version").unwrap_or_default());
-        }
-    }
-    Ok(())
-}
-
-/// A paragraph without a status is of an image that has the package and no dpkg.
-fn is_installed(paragraph: &BorrowedParagraph<'_>) -> bool {
-    let state = paragraph.get_single("Status").map(|status| status.split_whitespace().nth(2).unwrap_or_default());
-    state.is_none_or(|state| INSTALLED.contains(&state))
-}
-
 fn read_folder(root: &File) -> Result<Installed, String> {
     let none = || {
         format!(
@@ -154,6 +135,7 @@ mod tests {
     use persona_core::software::{Version, compare};
     use persona_core::wire::software::WantedPackage;
 
+    use super::super::status::INSTALLED;
     use super::*;
 
     const STATUS_TEXT: &str = "Package: nginx\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.22.1-9\n\

@@ -9,6 +9,7 @@
 mod dpkg;
 mod keeper;
 mod place;
+mod status;
 
 pub use dpkg::{Database, installed};
 pub use keeper::Keeper;

@@ -17,6 +17,7 @@ use persona_core::wire::agent::{
 };
 use persona_core::wire::api::Problem;
 use persona_core::wire::desired::{DesiredState, Frame, TunnelEnd};
+use persona_core::wire::proof::StateProof;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
 use persona_core::wire::tunnel::{FAR_END_COUNT_MAX, TunnelReport};
 use serde_json::json;
@@ -26,14 +27,14 @@ use tokio_util::sync::CancellationToken;
 use super::NDJSON;
 use super::input::{FromAgent, parse};
 use super::own::{LeftOut, claimed_key, keep_own};
-use crate::authority::roots_digest;
+use crate::authority::{Authority, roots_digest};
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::metrics::Watching;
 use crate::overrides::check_exists;
 use crate::store::{AgentId, AgentRecord, Draft, Snapshot, WorkloadRecord};
-use crate::tasks::recovery;
+use crate::tasks::recovery::{self, Held};
 
 /// A stream on which nothing changed says so this often.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
@@ -58,8 +59,16 @@ pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> R
     let snapshots = context.store.watch();
     let registration_count = snapshots.borrow().agents.get(&agent.id).map_or(0, |agent| agent.registration_count);
     let (watching, stop) = (context.metrics.watching(agent.id.role), context.stop);
-    let start =
-        Watch { id: agent.id, registration_count, snapshots, sent: None, recalled: None, stop, _watching: watching };
+    let start = Watch {
+        id: agent.id,
+        registration_count,
+        snapshots,
+        sent: None,
+        recalled: None,
+        authority: context.authority,
+        stop,
+        _watching: watching,
+    };
     let frames = stream::unfold(start, async |mut watch| {
         let frame = watch.next_frame().await?;
         let mut line = serde_json::to_vec(&frame).expect("a frame has string keys only");
@@ -76,6 +85,7 @@ struct Watch {
     sent: Option<Arc<DesiredState>>,
     /// The store incarnation that it was asked for, what it holds.
     recalled: Option<u32>,
+    authority: Arc<Authority>,
     stop: CancellationToken,
     _watching: Watching,
 }
@@ -119,11 +129,14 @@ impl Watch {
 
     fn frame_to(&mut self, state: &Arc<DesiredState>, snapshot: &Snapshot) -> Option<Frame> {
         let published = snapshot.publications.get(&self.id).filter(|it| it.generation == state.generation);
-        let digest = || published.map_or_else(|| state.digest(), |published| published.digest.clone());
+        if self.sent.as_ref().is_some_and(|sent| sent.generation == state.generation) {
+            return None;
+        }
+        let digest = published.map_or_else(|| state.digest(), |published| published.digest.clone());
+        let proof = self.authority.prove(&self.id, state.generation, &digest);
         let frame = match &self.sent {
-            None => Frame::Snapshot { state: (**state).clone(), digest: digest() },
-            Some(sent) if sent.generation == state.generation => return None,
-            Some(sent) => sent.delta_to(state, digest()),
+            None => Frame::Snapshot { state: DesiredState { proof: Some(proof), ..(**state).clone() }, digest },
+            Some(sent) => sent.delta_to(state, digest, Some(proof)),
         };
         self.sent = Some(state.clone());
         Some(frame)
@@ -146,6 +159,7 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     check(&id, &report)?;
     recovery::check_plausible(&context.store.snapshot(), report.applied)?;
     let mut left_out = keep_own(&context.store.snapshot(), &id, &mut report);
+    leave_out_unproven(&context, &id, &mut report, &mut left_out);
     let rejection = context.live.report(&id, &report, now_ms());
     let refused = report.rejected.as_ref().map(|rejected| rejected.generation);
     context.store.published().acknowledge(&id, report.applied, refused);
@@ -157,12 +171,12 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
     let events = std::mem::take(&mut report.events);
     let held = report.holdings.take().and_then(|part| context.live.take_holdings(&id, part));
-    let applied = report.applied;
+    let held = held.map(|held| Held::of(&context.authority, &context.store.snapshot(), &id, held));
     let overstepped = context.live.note_left_out(&id, left_out.count).map(|count| (count, left_out.told()));
     if rejection.is_some() || workloads.is_some() || !events.is_empty() || held.is_some() || overstepped.is_some() {
         let change = move |draft: &mut Draft| {
             if let Some(held) = held {
-                recovery::take_in(draft, &id, applied, &held);
+                recovery::take_in(draft, &id, &held);
             }
             if let Some((count, told)) = overstepped {
                 let message = format!("{id} reports what is not its own, which was left out: {told}");
@@ -177,6 +191,23 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
         0 => (StatusCode::NO_CONTENT, roots).into_response(),
         _ => (roots, Json(ReportTaken { left_out: left_out.parts })).into_response(),
     })
+}
+
+/// A generation that this store has not published, and of which nothing shows that it ever did, counts for none: whoever could
+/// make one up could have the fleet say anew what it holds.
+fn leave_out_unproven(context: &Context, id: &AgentId, report: &mut Report, left_out: &mut LeftOut) {
+    let snapshot = context.store.snapshot();
+    let is_ahead = report.applied > snapshot.generation();
+    let is_of_it = |proof: &&StateProof| proof.generation == report.applied;
+    let proof = report.proof.as_ref().filter(is_of_it);
+    if is_ahead && !proof.is_some_and(|proof| context.authority.is_proven(id, proof, &snapshot)) {
+        let applied = std::mem::take(&mut report.applied);
+        let detail = format!(
+            "generation {applied} is not one that this store has published, {} is the newest; and it comes without a proof that a manager of this fleet did: after the store was put back by hand use `persona-ctl manager restore`",
+            snapshot.generation()
+        );
+        left_out.add("applied".to_owned(), detail);
+    }
 }
 
 fn check_tunnel(tunnel: &TunnelReport) -> Result<(), Refusal> {

@@ -75,6 +75,7 @@ fn view(context: &Context) -> AuthorityView {
             expires_ms: ends_ms(&root.certificate),
             agents: if is_followed { agents_under(&snapshot, root, ended_ms) } else { Vec::new() },
             join_tokens: if is_followed { tokens_under(&snapshot, &root.id, now_ms) } else { Vec::new() },
+            sealed_with: root.stored_key.as_ref().map(|key| key.by.clone()),
             seals_until: root.succession.as_ref().map(|succession| succession.until_event),
         }
     };

@@ -158,18 +158,22 @@ pub(super) async fn bind(
 
 /// Refuses labels of which nobody could make sense.
 pub(super) fn check_labels(labels: &Labels) -> Result<(), Refusal> {
+    labels_fault(labels).map_or(Ok(()), |fault| Err(Refusal::invalid(fault)))
+}
+
+/// What is wrong with labels, whoever says them. None: nothing.
+pub(super) fn labels_fault(labels: &Labels) -> Option<String> {
     if labels.len() > LABEL_COUNT_MAX {
         let count = labels.len();
-        return Err(Refusal::invalid(format!("labels has {count} entries: at most {LABEL_COUNT_MAX} can be bound")));
+        return Some(format!("labels has {count} entries: at most {LABEL_COUNT_MAX} are taken"));
     }
     let is_text = |text: &str| text.len() <= LABEL_LENGTH_MAX && !text.chars().any(char::is_control);
     let is_fine = |(key, value): (&String, &String)| !key.is_empty() && is_text(key) && is_text(value);
-    match labels.iter().find(|label| !is_fine(*label)) {
-        None => Ok(()),
-        Some((key, _)) => Err(Refusal::invalid(format!(
-            "label {key:?} is not valid: a key has 1 to {LABEL_LENGTH_MAX} bytes, a value at most as many, and neither has control characters"
-        ))),
-    }
+    let (key, _) = labels.iter().find(|label| !is_fine(*label))?;
+    let shown: String = key.chars().take(64).collect();
+    Some(format!(
+        "label {shown:?} is not valid: a key has 1 to {LABEL_LENGTH_MAX} bytes, a value at most as many, and neither has control characters"
+    ))
 }
 
 fn told(labels: &Labels) -> String {

@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use persona_core::document::PoolSpec;
 use persona_core::ids::{EdgeName, GroupName, LeaseId, NodeName, PersonaName, SubjectId, WorkloadName};
 use persona_core::units::Cidr;
-use persona_core::wire::agent::{AgentEvent, Report, Role};
+use persona_core::wire::agent::{AgentEvent, Report, Role, WorkloadReport};
 use persona_core::wire::api::ProblemPart;
 use persona_core::wire::desired::{Item, TunnelEnd};
 use persona_core::wire::told::{ABOUT_LENGTH_MAX, About, abouts, kept};
 
+use super::labels::labels_fault;
 use crate::store::{AgentId, Snapshot};
 
 /// Parts that an answer names; the others are counted.
@@ -57,6 +58,7 @@ enum Whose {
 pub(super) fn keep_own(snapshot: &Snapshot, id: &AgentId, report: &mut Report) -> LeftOut {
     let own = Own { snapshot, id, group: snapshot.agents.get(id).and_then(|agent| Some(&agent.edge()?.group)) };
     let mut out = LeftOut::default();
+    keep_labels(&mut out, report.workloads.as_deref_mut().unwrap_or_default());
     keep(&mut out, "events", Some(&mut report.events), |event| own.event(event));
     keep(&mut out, "drained", Some(&mut report.drained), |lease| own.lease(*lease));
     keep(&mut out, "leases", Some(&mut report.leases), |of| own.lease(of.lease));
@@ -102,6 +104,16 @@ fn keep<T>(out: &mut LeftOut, path: &str, items: Option<&mut Vec<T>>, whose: imp
             }
         }
     });
+}
+
+/// Labels of workloads are kept within bounds: those of one that has too many, or too long ones, are left out.
+fn keep_labels(out: &mut LeftOut, workloads: &mut [WorkloadReport]) {
+    for (index, workload) in workloads.iter_mut().enumerate() {
+        if let Some(fault) = labels_fault(&workload.labels) {
+            workload.labels.clear();
+            out.add(format!("workloads[{index}].labels"), fault);
+        }
+    }
 }
 
 /// Who sends, and what there is.

@@ -12,6 +12,7 @@ use persona_core::wire::api::Problem;
 use serde_json::json;
 
 use super::input::{Body, FromAgent, parse};
+use super::labels::labels_fault;
 use crate::auth::{is_same, sha256_hex};
 use crate::authority::{SigningRequest, trusted_pems};
 use crate::clock::now_ms;
@@ -91,12 +92,24 @@ struct Applicant {
     grace_ms: u64,
 }
 
+/// Capabilities that one node may want, or an edge offer.
+const CAPABILITY_COUNT_MAX: usize = 64;
+
 fn check(request: &Register) -> Result<(), Refusal> {
     let name = match request.role {
         Role::Node => request.name.parse::<NodeName>().map(drop),
         Role::Edge => request.name.parse::<EdgeName>().map(drop),
     };
     name.map_err(|error| Refusal::invalid(error.to_string()))?;
+    if let Some(fault) = labels_fault(&request.labels) {
+        return Err(Refusal::invalid(fault));
+    }
+    if request.capabilities.len() > CAPABILITY_COUNT_MAX {
+        let count = request.capabilities.len();
+        return Err(Refusal::invalid(format!(
+            "capabilities has {count} entries: at most {CAPABILITY_COUNT_MAX} are taken"
+        )));
+    }
     let address = request.address;
     if !is_one_host(address) {
         return Err(Refusal::invalid(format!("address {address} is not one host's: send the underlay address")));

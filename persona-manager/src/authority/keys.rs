@@ -5,12 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf::{HKDF_SHA256, Salt};
-use ring::rand::{SecureRandom as _, SystemRandom};
-
+use super::sealing::{seal_text, unseal_text};
 use super::{AuthorityError, Root, trusted_pems};
 use crate::store::Snapshot;
 
@@ -40,67 +35,54 @@ pub(super) fn read(directory: &Path, id: &str) -> Result<String, AuthorityError>
 
 /// Writes the key of a root: it is on disk before anybody may rely on it.
 pub(super) fn write(directory: &Path, root: &Root) -> Result<(), AuthorityError> {
-    write_whole(&path(directory, &root.id), root.key_pem().as_bytes())
+    let path = path(directory, &root.id);
+    write_whole(&path, root.key_pem().as_bytes()).map_err(|source| AuthorityError::File { path, source })
 }
 
 /// Writes the trusted roots.
 pub(super) fn write_roots(directory: &Path, snapshot: &Snapshot) -> Result<(), AuthorityError> {
-    write_whole(&directory.join(ROOTS_FILE), trusted_pems(snapshot).concat().as_bytes())
+    let path = directory.join(ROOTS_FILE);
+    let written = write_whole(&path, trusted_pems(snapshot).concat().as_bytes());
+    written.map_err(|source| AuthorityError::File { path, source })
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
-    let in_file = |source| AuthorityError::File { path: path.to_owned(), source };
+/// Puts a file that is its owner's alone in the place of one, on disk when this returns.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = file.and_then(|mut file| {
+    file.and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
-        std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    });
-    written.map_err(in_file)
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    })
 }
 
-/// What keys are sealed for; nothing else is ever encrypted with what comes of it.
+/// What the keys of roots seal; nothing else is ever encrypted with what comes of it.
 const SEAL_SALT: &[u8] = b"persona root key 1";
 
 /// The key of a root, sealed with the key of another.
 pub(super) fn seal(root: &Root, opener: &Root) -> Result<String, AuthorityError> {
-    seal_text(&root.key_pem(), &root.id, opener)
+    seal_secret(&root.key_pem(), &root.id, opener)
 }
 
-/// A secret, sealed with the key of a root (ChaCha20-Poly1305, RFC 8439, under a key by HKDF, RFC 5869). `id` says whose it is.
-pub(super) fn seal_text(text: &str, id: &str, opener: &Root) -> Result<String, AuthorityError> {
-    let mut nonce = [0; NONCE_LEN];
-    SystemRandom::new().fill(&mut nonce).map_err(|_| AuthorityError::Sealed)?;
-    let mut text = text.as_bytes().to_vec();
-    let key = seal_key(opener, id)?;
-    let associated = Aad::from(id.as_bytes());
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), associated, &mut text)
-        .map_err(|_| AuthorityError::Sealed)?;
-    Ok(STANDARD.encode([nonce.as_slice(), &text].concat()))
+/// A secret, sealed with the key of a root. `id` says whose it is.
+pub(super) fn seal_secret(text: &str, id: &str, opener: &Root) -> Result<String, AuthorityError> {
+    seal_text(text, id, SEAL_SALT, &opener.key_der())
 }
 
-/// Opens what [`seal`] or [`seal_text`] made of what has this id.
+/// Opens what [`seal`] or [`seal_secret`] made of what has this id.
 pub(super) fn unseal(text: &str, id: &str, opener: &Root) -> Result<String, AuthorityError> {
-    let mut bytes = STANDARD.decode(text).map_err(|_| AuthorityError::Sealed)?;
-    let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN).ok_or(AuthorityError::Sealed)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| AuthorityError::Sealed)?;
-    let opened = seal_key(opener, id)?.open_in_place(nonce, Aad::from(id.as_bytes()), sealed);
-    let opened = opened.map_err(|_| AuthorityError::Sealed)?;
-    String::from_utf8(opened.to_vec()).map_err(|_| AuthorityError::Sealed)
-}
-
-fn seal_key(opener: &Root, id: &str) -> Result<LessSafeKey, AuthorityError> {
-    let secret = Salt::new(HKDF_SHA256, SEAL_SALT).extract(&opener.key_der());
-    let info = [id.as_bytes()];
-    let key = secret.expand(&info, &CHACHA20_POLY1305).map_err(|_| AuthorityError::Sealed)?;
-    Ok(LessSafeKey::new(UnboundKey::from(key)))
+    unseal_text(text, id, SEAL_SALT, &opener.key_der())
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]

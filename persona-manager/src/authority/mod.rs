@@ -1,20 +1,23 @@
 //! The fleet's own certificate authority: roots, and the certificates that managers, nodes and edges get from it.
 //!
-//! Which roots are trusted stands in the store; their keys lie in the state directory and never leave it. A root
-//! is made once, by the manager that holds the store's lock. Nodes and edges make their own keys and send requests, of
-//! which nothing but the key is taken.
+//! Which roots are trusted stands in the store; their keys lie in the state directory and never leave it, or are in the
+//! store too, sealed. A root is made once, by the manager that holds the store's lock. Nodes and edges make their own keys
+//! and send requests, of which nothing but the key is taken.
 
 mod between;
 mod certificate;
 mod issue;
 mod keys;
+mod proof;
 mod root;
 mod seal;
+mod sealing;
 mod succession;
 mod tls;
+mod vault;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +27,8 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::store::{RootRecord, RootState, SealedKey, Snapshot, Store};
+use crate::error::Refusal;
+use crate::store::{Draft, RootRecord, RootState, SealedKey, Snapshot, Store};
 
 pub(crate) use between::client_config;
 pub(crate) use certificate::{AgentCertificate, ends_ms, is_manager, issuer_of};
@@ -32,8 +36,10 @@ pub(crate) use issue::{MANAGER_LIFETIME_MS, SigningRequest};
 pub(crate) use keys::make_private_directory;
 pub(crate) use root::Root;
 pub use seal::SealKeys;
+pub use sealing::{SealingError, SealingKeys};
 pub(crate) use succession::{agents_under, followed_by_next, is_trusted_issuer, retire, succeed, tokens_under};
 pub(crate) use tls::Tls;
+pub(crate) use vault::Vault;
 
 /// A manager that follows waits at most this long for the first root, and looks after each pause.
 const ROOT_PATIENCE: Duration = Duration::from_secs(15);
@@ -52,15 +58,26 @@ pub enum AuthorityError {
     },
     /// The key of a root that the store names is not there.
     #[error(
-        "the key of the store's root certificate is not there: bring {0} back from the backup that belongs to the store, or copy it from the state directory of another manager on the same database"
+        "the key of the store's root certificate is not there: bring {0} back from the backup that belongs to the store, or copy it from the state directory of another manager on the same database, or set ca.seal_key_file there first"
     )]
     KeyMissing(PathBuf),
+    /// The keys are sealed in the store, and nothing here opens them.
+    #[error(
+        "the key of the store's root certificate is sealed in the store with the sealing key {by}: set ca.seal_key_file to the file that has it, which the other managers on the same database have too"
+    )]
+    SealKeyFileMissing {
+        /// The sealing key.
+        by: String,
+    },
+    /// The sealing keys.
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
     /// A key file holds something else.
     #[error("{0} does not hold the key of the store's root certificate: bring it back from the backup")]
     NotTheKey(PathBuf),
     /// The store's sealed key of the newest root is not that key.
     #[error(
-        "the key of the newest root certificate cannot be opened as the store has it: copy it from the state directory of the manager that made it"
+        "the key of a root certificate cannot be opened as the store has it: it was changed there; bring the store back from a backup, or the key from the state directory of the manager that made it"
     )]
     Sealed,
     /// The store names no root, or one that cannot be read.
@@ -79,7 +96,7 @@ pub enum AuthorityError {
 
 /// The certificate authority of this manager.
 pub(crate) struct Authority {
-    directory: PathBuf,
+    vault: Vault,
     /// Names and addresses for certificates of managers, beside the one that all have.
     names: Vec<String>,
     addresses: Vec<IpAddr>,
@@ -89,14 +106,14 @@ pub(crate) struct Authority {
 impl Authority {
     /// Opens the authority of a store, and makes its first root where it has none.
     pub(crate) async fn open(config: &Config, address: IpAddr, store: &Store) -> Result<Arc<Self>, AuthorityError> {
-        let directory = config.state_dir();
-        make_private_directory(&directory)?;
-        await_root(&directory, store).await?;
-        let signing = read_signing(&directory, &store.snapshot())?;
-        keys::write_roots(&directory, &store.snapshot())?;
+        let vault = Vault::new(config);
+        make_private_directory(vault.directory())?;
+        await_root(&vault, store).await?;
+        let signing = vault.read_signing(&store.snapshot())?;
+        keys::write_roots(vault.directory(), &store.snapshot())?;
         let addresses = if address.is_unspecified() { Vec::new() } else { vec![address] };
         let names = config.names.clone();
-        Ok(Arc::new(Self { directory, names, addresses, signing: Mutex::new(Arc::new(signing)) }))
+        Ok(Arc::new(Self { vault, names, addresses, signing: Mutex::new(Arc::new(signing)) }))
     }
 
     /// The root that signs now.
@@ -107,7 +124,7 @@ impl Authority {
     /// Seals a secret of something with an id, for whoever has the keys of the roots.
     pub(crate) fn seal_secret(&self, id: &str, secret: &str) -> Result<SealedKey, AuthorityError> {
         let signing = self.signing();
-        Ok(SealedKey { by: signing.id.clone(), text: keys::seal_text(secret, id, &signing)? })
+        Ok(SealedKey { by: signing.id.clone(), text: keys::seal_secret(secret, id, &signing)? })
     }
 
     /// Opens what [`Self::seal_secret`] made.
@@ -122,7 +139,7 @@ impl Authority {
             return keys::unseal(&sealed.text, id, &signing);
         }
         let record = snapshot.roots.get(&sealed.by).ok_or(AuthorityError::Root)?;
-        keys::unseal(&sealed.text, id, &read_root(&self.directory, record)?)
+        keys::unseal(&sealed.text, id, &self.vault.read(record)?)
     }
 
     /// Takes over what the store says of roots by now. Whoever else is about to waits: both write the same files.
@@ -130,18 +147,38 @@ impl Authority {
         let mut signing = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = store.snapshot();
         if signing_record(&snapshot)?.id != signing.id {
-            *signing = Arc::new(read_signing(&self.directory, &snapshot)?);
+            *signing = Arc::new(self.vault.read_signing(&snapshot)?);
         }
-        keys::write_roots(&self.directory, &snapshot)
+        keys::write_roots(self.vault.directory(), &snapshot)
+    }
+
+    /// Seals keys of roots in the store that are not sealed there with the key that seals now. Only the manager that leads
+    /// does. Returns how many.
+    pub(crate) async fn seal_keys(&self, store: &Store) -> Result<usize, AuthorityError> {
+        let snapshot = store.snapshot();
+        if !store.standing().leads() {
+            return Ok(0);
+        }
+        let sealed = self.vault.to_seal(&snapshot)?;
+        if sealed.is_empty() {
+            return Ok(0);
+        }
+        for path in sealed.iter().filter_map(|(id, _)| self.vault.plain_file(id)) {
+            tracing::info!(root.key_file = %path.display(), "this key is sealed in the store now: remove the file once all managers have ca.seal_key_file");
+        }
+        let count = sealed.len();
+        let put = move |draft: &mut Draft| put_sealed(draft, sealed);
+        let outcome = store.change(put).await;
+        outcome.map(|()| count).map_err(|refusal| AuthorityError::Store(refusal.detail().to_owned()))
     }
 }
 
 /// Makes the first root where this manager leads; where it follows, the one that leads is about to.
-async fn await_root(directory: &Path, store: &Store) -> Result<(), AuthorityError> {
+async fn await_root(vault: &Vault, store: &Store) -> Result<(), AuthorityError> {
     let begun = Instant::now();
     while store.snapshot().roots.is_empty() {
         if store.standing().leads() {
-            return make_root(directory, store).await;
+            return make_root(vault, store).await;
         }
         if begun.elapsed() > ROOT_PATIENCE {
             return Err(AuthorityError::Store("the manager that leads has made none yet; try again".to_owned()));
@@ -151,17 +188,28 @@ async fn await_root(directory: &Path, store: &Store) -> Result<(), AuthorityErro
     Ok(())
 }
 
-async fn make_root(directory: &Path, store: &Store) -> Result<(), AuthorityError> {
+async fn make_root(vault: &Vault, store: &Store) -> Result<(), AuthorityError> {
     let made = Root::make(now_ms())?;
-    keys::write(directory, &made)?;
-    let record = RootRecord::new(&made, now_ms(), RootState::Signing);
-    let put = move |draft: &mut crate::store::Draft| {
+    let stored_key = vault.keep(&made)?;
+    let record = RootRecord { stored_key, ..RootRecord::new(&made, now_ms(), RootState::Signing) };
+    let put = move |draft: &mut Draft| {
         let message = "the first root certificate was made".to_owned();
         draft.event("root.made", format!("root/{}", record.id), "manager", message, serde_json::json!({}));
         draft.put(record);
         Ok(())
     };
     store.change(put).await.map_err(|refusal| AuthorityError::Store(refusal.detail().to_owned()))
+}
+
+fn put_sealed(draft: &mut Draft, sealed: Vec<(String, SealedKey)>) -> Result<(), Refusal> {
+    for (id, key) in sealed {
+        let Some(record) = draft.state().roots.get(&id).cloned() else { continue };
+        let message = format!("the key of root {id} is sealed in the store with the sealing key {}", key.by);
+        let details = serde_json::json!({ "before": record.stored_key.as_ref().map(|key| &key.by), "after": key.by });
+        draft.event("root.sealed", format!("root/{id}"), crate::access::MANAGER, message, details);
+        draft.put(RootRecord { stored_key: Some(key), ..(*record).clone() });
+    }
+    Ok(())
 }
 
 /// The certificates of all roots that are trusted, in PEM.
@@ -195,24 +243,4 @@ fn trusted_ders(snapshot: &Snapshot) -> Result<Vec<CertificateDer<'static>>, Aut
 fn signing_record(snapshot: &Snapshot) -> Result<&RootRecord, AuthorityError> {
     let signing = snapshot.roots.values().find(|root| root.state == RootState::Signing);
     signing.map(AsRef::as_ref).ok_or(AuthorityError::Root)
-}
-
-fn read_signing(directory: &Path, snapshot: &Snapshot) -> Result<Root, AuthorityError> {
-    let record = signing_record(snapshot)?;
-    match (read_root(directory, record), &record.sealed_key) {
-        (Err(AuthorityError::KeyMissing(_)), Some(sealed)) => {
-            let opener = snapshot.roots.get(&sealed.by).ok_or(AuthorityError::Root)?;
-            let key = keys::unseal(&sealed.text, &record.id, &read_root(directory, opener)?)?;
-            let root = Root::read(&record.certificate, &key).map_err(|_| AuthorityError::Sealed)?;
-            keys::write(directory, &root)?;
-            Ok(root)
-        }
-        (read, _) => read,
-    }
-}
-
-fn read_root(directory: &Path, record: &RootRecord) -> Result<Root, AuthorityError> {
-    let key = keys::read(directory, &record.id)?;
-    let not_the_key = |_| AuthorityError::NotTheKey(keys::path(directory, &record.id));
-    Root::read(&record.certificate, &key).map_err(not_the_key)
 }

@@ -23,13 +23,14 @@ pub(crate) struct Successor {
 }
 
 impl Authority {
-    /// Makes the root that shall sign next; its key is on this manager's disk when this returns.
+    /// Makes the root that shall sign next; its key is on this manager's disk when this returns, or sealed in its record.
     pub(crate) fn make_successor(&self, share_key: bool, now_ms: u64) -> Result<Successor, AuthorityError> {
         let (root, before) = (Root::make(now_ms)?, self.signing());
-        keys::write(&self.directory, &root)?;
-        let mut record = RootRecord::new(&root, now_ms, RootState::Signing);
+        let stored_key = self.vault.keep(&root)?;
+        let mut record = RootRecord { stored_key, ..RootRecord::new(&root, now_ms, RootState::Signing) };
         record.cross = Some(root.cross_signed_by(&before, now_ms)?);
-        if share_key {
+        // Whoever has the sealing keys opens it by them; the root before may be known to others.
+        if share_key && record.stored_key.is_none() {
             let text = keys::seal(&root, &before)?;
             record.sealed_key = Some(SealedKey { by: before.id.clone(), text });
         }
@@ -46,7 +47,7 @@ pub(crate) fn succeed(draft: &mut Draft, successor: Successor, reason: &str) -> 
     }
     let message = format!("root {} signs from now on, {} stays trusted until it is retired", record.id, before.id);
     let details = json!({ "reason": reason, "before": before.id, "after": record.id,
-        "keyShared": record.sealed_key.is_some() });
+        "keyShared": record.sealed_key.is_some(), "sealedWith": record.stored_key.as_ref().map(|key| &key.by) });
     draft.event("root.rotated", format!("root/{}", record.id), draft.actor(), message, details);
     let succession = root.succeeds(&before.id, draft.state().event_last).map_err(Refusal::internal_from)?;
     draft.put(RootRecord { state: RootState::Trusted, succession: Some(succession), ..before });

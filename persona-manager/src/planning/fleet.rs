@@ -179,10 +179,10 @@ fn edge_of(agent: &AgentRecord, room: &BTreeMap<EdgeName, u64>) -> Option<FleetE
     Some(FleetEdge {
         name,
         group: edge.group.clone(),
-        location: location_of(&agent.all_labels()),
+        location: bound_location_of(agent),
         capacity: stated.map(|stated| Capacity { processor_packets_per_sec, ..stated }).unwrap_or_default(),
         service,
-        capabilities: agent.capabilities.clone(),
+        capabilities: agent.bound_capabilities(),
         labels: agent.bound_labels.clone(),
         content_rtt_ms: BTreeMap::new(),
     })
@@ -230,8 +230,13 @@ fn path_of(health: &EdgeHealth) -> Option<Path> {
     })
 }
 
+/// Where an edge stands, once its `country` is bound: residency rests on it, and an edge's own word satisfies no policy.
+pub(crate) fn bound_location_of(edge: &AgentRecord) -> Option<Location> {
+    if edge.bound_labels.contains_key("country") { location_of(&edge.all_labels()) } else { None }
+}
+
 /// Where labels say that something stands: `country`, with `latitude` and `longitude`. What is impossible is not said.
-pub(crate) fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
+fn location_of(labels: &BTreeMap<String, String>) -> Option<Location> {
     let country =
         labels.get("country").filter(|it| it.len() == 2 && it.bytes().all(|byte| byte.is_ascii_uppercase()))?;
     let degrees = |key: &str, most: f64| {

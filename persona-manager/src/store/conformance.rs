@@ -1,7 +1,7 @@
 //! What every backend must do, by the same functions on each.
 
 #[path = "../../tests/endurance/postgres_server.rs"]
-mod postgres_server;
+pub(super) mod postgres_server;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -362,11 +362,12 @@ fn a_store_is_carried_to_postgres_and_back_and_loses_nothing() {
     put_identities(&mut draft);
     let (made, writes, events) = draft.finish();
     sqlite.commit(7, &writes, &events).unwrap();
-    assert!(matches!(migrate(&file, &server.config()), Err(StoreError::InUse { .. })), "a manager runs on it");
+    let manager = crate::Config { store: file.clone(), ..crate::Config::default() };
+    assert!(matches!(migrate(&manager, &server.config()), Err(StoreError::InUse { .. })), "a manager runs on it");
     drop(sqlite);
-    let migrated = migrate(&file, &server.config()).unwrap();
+    let migrated = migrate(&manager, &server.config()).unwrap();
     assert_eq!((migrated.revision.as_str(), migrated.record_count, migrated.event_count), ("1.7", 10, 2));
-    assert!(matches!(migrate(&file, &server.config()), Err(StoreError::NotEmpty { .. })));
+    assert!(matches!(migrate(&manager, &server.config()), Err(StoreError::NotEmpty { .. })));
     let mut there = server.open();
     assert_eq!((there.load().unwrap().records(), there.events_after(0, 9).unwrap()), (made.records(), events.clone()));
     assert!(
@@ -439,6 +440,7 @@ fn put_identities(draft: &mut Draft) {
         state: RootState::Signing,
         cross: None,
         sealed_key: None,
+        stored_key: None,
         succession: None,
     });
     let role = persona_core::wire::api::AccessRole::Viewer;

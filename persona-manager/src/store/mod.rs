@@ -11,6 +11,8 @@ mod conformance;
 #[cfg(test)]
 mod conformance_chain;
 mod draft;
+#[cfg(test)]
+mod layouts;
 mod location;
 mod maintenance;
 mod measured;
@@ -127,6 +129,9 @@ pub enum StoreError {
         "store.require_sync is set, but the database names no synchronous standby: set its synchronous_standby_names"
     )]
     NotSynchronous,
+    /// Keys of roots could not be sealed on the way.
+    #[error("the keys of the root certificates cannot be sealed")]
+    Sealing(#[source] Box<crate::authority::AuthorityError>),
     /// There is no way from the one to the other.
     #[error(
         "a store is carried from a SQLite file to a postgres:// URL, not from {from} to {to}; `manager restore` puts a backup into either"

@@ -13,7 +13,7 @@ use super::snapshot::{Snapshot, Table, Write};
 use super::{Backend, Standing, StoreError};
 
 /// Layouts by their numbers, ascending; `user_version` is the number of the last one that a file has seen. Forward only.
-const MIGRATIONS: [(i64, &str); 15] = [
+pub(super) const MIGRATIONS: [(i64, &str); 15] = [
     (1, include_str!("../../migrations/sqlite/0001_records.sql")),
     (2, include_str!("../../migrations/sqlite/0002_settings.sql")),
     (3, include_str!("../../migrations/sqlite/0003_roots.sql")),
@@ -269,28 +269,6 @@ fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_of_any_earlier_layout_is_brought_up_to_date() {
-        // 10 was written beside 3 to 5: there are files with either, and with neither.
-        let histories: [&[i64]; 5] = [&[], &[1, 2], &[1, 2, 3, 4, 5], &[1, 2, 10], &[1, 2, 3, 4, 5, 10]];
-        for history in histories {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("store.sqlite");
-            let connection = Connection::open(&path).unwrap();
-            for (number, migration) in MIGRATIONS.iter().filter(|(number, _)| history.contains(number)) {
-                connection.execute_batch(migration).unwrap();
-                connection.pragma_update(None, "user_version", number).unwrap();
-            }
-            drop(connection);
-            let mut backend = SqliteBackend::open(&path).unwrap();
-            for table in Table::ALL {
-                let write = Write::Delete { table, key: "none".to_owned() };
-                backend.commit(1, &[write], &[]).unwrap_or_else(|error| panic!("{history:?} {table:?}: {error}"));
-            }
-            backend.load().unwrap();
-        }
-    }
 
     #[test]
     fn a_lock_ends_although_a_child_that_is_being_started_has_it_open() {

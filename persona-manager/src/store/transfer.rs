@@ -1,12 +1,16 @@
 //! Carrying a store's whole content to another backend, as it is or as something that was gone back to.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::records::RootRecord;
 use super::snapshot::{Snapshot, Write};
 use super::sqlite::SqliteBackend;
 use super::{Backend, Draft, EventRecord, StoreConfig, StoreError, StoreLocation};
+use crate::authority::Vault;
 use crate::clock::now_ms;
+use crate::config::Config;
 use crate::tasks::recovery;
 
 /// A database lets go of a manager that was stopped a moment later: how often, and after which pauses, that is tried.
@@ -26,12 +30,16 @@ pub struct Migrated {
     pub record_count: usize,
     /// Events that were carried.
     pub event_count: usize,
+    /// Keys of roots that were sealed on the way.
+    pub sealed_key_count: usize,
 }
 
-/// Carries a SQLite store, on which no manager runs, to an empty database. All of it or nothing.
-pub fn migrate(from: &StoreConfig, to: &StoreConfig) -> Result<Migrated, StoreError> {
-    let (StoreLocation::File(path), StoreLocation::Postgres(_)) = (&from.location, &to.location) else {
-        return Err(StoreError::Direction { from: from.location.to_string(), to: to.location.to_string() });
+/// Carries the SQLite store of a manager, which does not run, to an empty database. All of it or nothing. With a
+/// `ca.seal_key_file` the keys of roots go along, sealed.
+pub fn migrate(from: &Config, to: &StoreConfig) -> Result<Migrated, StoreError> {
+    let location = &from.store.location;
+    let (StoreLocation::File(path), StoreLocation::Postgres(_)) = (location, &to.location) else {
+        return Err(StoreError::Direction { from: location.to_string(), to: to.location.to_string() });
     };
     if !path.is_file() {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -43,7 +51,13 @@ pub fn migrate(from: &StoreConfig, to: &StoreConfig) -> Result<Migrated, StoreEr
     if !there.records().is_empty() || there.event_last > 0 {
         return Err(StoreError::NotEmpty { location: to.location.to_string() });
     }
-    let snapshot = source.load()?;
+    let mut snapshot = source.load()?;
+    let sealed = Vault::new(from).to_seal(&snapshot).map_err(|error| StoreError::Sealing(Box::new(error)))?;
+    let sealed_key_count = sealed.len();
+    for (id, key) in sealed {
+        let root = (*snapshot.roots[&id]).clone();
+        Arc::make_mut(&mut snapshot.roots).insert(id, Arc::new(RootRecord { stored_key: Some(key), ..root }));
+    }
     let events = all_events(&mut source, &snapshot)?;
     carry(target.as_mut(), &snapshot, &events)?;
     let carried = target.load()?;
@@ -56,6 +70,7 @@ pub fn migrate(from: &StoreConfig, to: &StoreConfig) -> Result<Migrated, StoreEr
         revision: snapshot.generation().to_string(),
         record_count: snapshot.records().len(),
         event_count: events.len(),
+        sealed_key_count,
     })
 }
 

@@ -88,7 +88,7 @@ fn publish_one(
     if let Some(stored) = draft.state().publications.get(id)
         && stored.generation.incarnation() == draft.state().incarnation
     {
-        let same = DesiredState { generation: stored.generation, items: items.clone() };
+        let same = DesiredState { generation: stored.generation, items: items.clone(), proof: None };
         if same.digest() == stored.digest {
             return Arc::new(same);
         }
@@ -96,7 +96,7 @@ fn publish_one(
     let (state, digest) = match last.take() {
         Some(same) if same.0.items == items => same,
         _ => {
-            let state = DesiredState { generation: draft.generation(), items };
+            let state = DesiredState { generation: draft.generation(), items, proof: None };
             let digest = state.digest();
             (Arc::new(state), digest)
         }

@@ -13,7 +13,7 @@ use super::recovery;
 use super::reports::Reports;
 use super::standing::ledger_of;
 use super::wear::labels_of;
-use crate::planning::location_of;
+use crate::planning::bound_location_of;
 use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
 
 /// What decisions of one pass rest on.
@@ -138,8 +138,8 @@ impl Facts {
             facts.lease_capacity = Some((count, name.clone()));
         }
         if !is_leaving {
-            let country = location_of(&agent.all_labels()).map(|location| location.country);
-            let (labels, capabilities) = (agent.bound_labels.clone(), agent.capabilities.clone());
+            let country = bound_location_of(agent).map(|location| location.country);
+            let (labels, capabilities) = (agent.bound_labels.clone(), agent.bound_capabilities());
             facts.edges.push(Arc::new(GroupEdge { name: name.clone(), labels, capabilities, country }));
         }
         if let Some(maintenance) = maintenance {

@@ -16,10 +16,12 @@ use std::sync::Arc;
 use persona_core::ids::{Generation, GroupName, LeaseId, NodeName, PersonaName};
 use persona_core::lease::{LeaseState, Occupancy};
 use persona_core::wire::agent::Role;
-use persona_core::wire::desired::{EdgeItem, Item, LeaseItem, LeaseSpace, SubjectItem};
+use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, LeaseSpace, SubjectItem};
+use persona_core::wire::proof::StateProof;
 use serde_json::json;
 
 use super::reports::Reports;
+use crate::authority::Authority;
 use crate::error::Refusal;
 use crate::store::{
     AgentId, Claim, Draft, HeardRecord, LeaseRecord, Numbers, PersonaNames, RECOVERY_KEY, RecoveryRecord, Snapshot,
@@ -28,6 +30,9 @@ use crate::store::{
 
 /// A store that went back is behind its agents by few incarnations: one for each time that it went back unnoticed.
 const INCARNATIONS_AHEAD_MAX: u32 = 64;
+
+/// So many edges may have come since the store's time, by the word of somebody who proves nothing.
+const EDGES_UNPROVEN_MAX: u16 = 256;
 
 /// Begins a recovery, in an incarnation above every one that is known.
 pub(crate) fn begin(draft: &mut Draft, above: u32, reason: &str) {
@@ -104,13 +109,41 @@ pub(super) fn is_vouched(snapshot: &Snapshot, lease: &LeaseRecord) -> bool {
     snapshot.recovery.values().all(|recovery| lease.claim.incarnation >= recovery.incarnation)
 }
 
-/// Takes in all that an agent has in force, of generation `applied`. What is not its own to say is left out.
-pub(crate) fn take_in(draft: &mut Draft, id: &AgentId, applied: Generation, items: &[Item]) {
+/// What an agent says that it has in force.
+pub(crate) struct Held {
+    items: Vec<Item>,
+    /// The generation of it, where it is proven that a manager published just that. None: it is the agent's own word.
+    proven: Option<Generation>,
+}
+
+impl Held {
+    /// What an agent said, held against its proof.
+    pub(crate) fn of(
+        authority: &Authority,
+        snapshot: &Snapshot,
+        id: &AgentId,
+        (items, proof): (Vec<Item>, Option<StateProof>),
+    ) -> Self {
+        let proof = proof.filter(|proof| authority.is_proven(id, proof, snapshot));
+        let proven = proof.filter(|proof| {
+            let items = items.iter().map(|item| (item.key(), item.clone())).collect();
+            DesiredState { generation: proof.generation, items, proof: None }.digest() == proof.digest
+        });
+        Self { items, proven: proven.map(|proof| proof.generation) }
+    }
+}
+
+/// Takes in all that an agent has in force. What is not its own to say is left out; what it cannot prove takes nothing from
+/// anybody.
+pub(crate) fn take_in(draft: &mut Draft, id: &AgentId, Held { items, proven }: &Held) {
     if !is_awaited(draft.state(), id) {
         return;
     }
-    draft.skip_numbers(numbers_after(items));
-    let claim = Claim { incarnation: draft.state().incarnation, state: applied };
+    draft.skip_numbers(match proven {
+        Some(_) => numbers_after(items),
+        None => numbers_in_reach(numbers_after(items), draft.state().numbers),
+    });
+    let claim = Claim { incarnation: draft.state().incarnation, state: proven.unwrap_or_default() };
     let group = draft.state().agents.get(id).and_then(|agent| agent.edge()).map(|edge| edge.group.clone());
     let is_own = |lease: &&LeaseItem| match &group {
         Some(group) => lease.group == *group,
@@ -118,7 +151,7 @@ pub(crate) fn take_in(draft: &mut Draft, id: &AgentId, applied: Generation, item
     };
     let names = PersonaNames::of(draft.state(), items);
     let leases: Vec<&LeaseItem> = leases_of(items).filter(is_own).collect();
-    let word = Word { claim, names, by_address: by_address(draft.state()) };
+    let word = Word { claim, is_proven: proven.is_some(), names, by_address: by_address(draft.state()) };
     for lease in &leases {
         match id.role {
             Role::Node => node_holds(draft, lease, &word),
@@ -131,8 +164,9 @@ pub(crate) fn take_in(draft: &mut Draft, id: &AgentId, applied: Generation, item
         subjects_of(items).filter(|item| *item.subject.node() == node).for_each(|item| keep_item(draft, item));
     }
     draft.put(HeardRecord { agent: id.clone() });
-    let message = format!("{id} has said what it holds: {} leases", leases.len());
-    draft.event("recovery.heard", id, id, message, json!({ "leases": leases.len(), "applied": applied }));
+    let proof = if proven.is_some() { "" } else { ", without a proof that a manager gave it that" };
+    let message = format!("{id} has said what it holds: {} leases{proof}", leases.len());
+    draft.event("recovery.heard", id, id, message, json!({ "leases": leases.len(), "applied": proven }));
 }
 
 fn leases_of(items: &[Item]) -> impl Iterator<Item = &LeaseItem> {
@@ -163,9 +197,17 @@ fn numbers_after(items: &[Item]) -> Numbers {
     numbers
 }
 
+/// Of numbers that somebody says are given, those that can be true: others are left out as far as numbers are, when the store
+/// went back, and whoever makes up the largest ones would leave none to give.
+fn numbers_in_reach(said: Numbers, known: Numbers) -> Numbers {
+    Numbers { edge: said.edge.min(known.edge.saturating_add(EDGES_UNPROVEN_MAX)), ..known }
+}
+
 /// What somebody says, and what it is compared with.
 struct Word {
     claim: Claim,
+    /// Whether a manager is known to have given it.
+    is_proven: bool,
     names: PersonaNames,
     /// Leases that the store remembers. What one agent says does not contradict itself, so this is not kept up.
     by_address: BTreeMap<IpAddr, Vec<LeaseId>>,
@@ -239,7 +281,7 @@ fn keep(draft: &mut Draft, item: &LeaseItem, state: LeaseState, word: &Word) {
 /// Gives up the leases that stand against one that is held, up to the first whose word is newer. Returns whether all did.
 fn gives_way(draft: &mut Draft, rivals: &[Arc<LeaseRecord>], item: &LeaseItem, word: &Word) -> bool {
     for other in rivals {
-        let is_older = other.claim < word.claim || !is_vouched(draft.state(), other);
+        let is_older = word.is_proven && (other.claim < word.claim || !is_vouched(draft.state(), other));
         let about = format!("lease/{}", other.id);
         let details = json!({ "held": item.id, "by": item.subject, "space": item.space });
         if !is_older {

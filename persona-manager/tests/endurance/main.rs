@@ -7,6 +7,7 @@ mod passed_on;
 mod postgres_server;
 mod promotion;
 mod rotated;
+mod sealed;
 #[path = "../manager/support.rs"]
 #[expect(dead_code, reason = "the tests of `manager` use the rest")]
 mod support;

@@ -1,6 +1,7 @@
 //! What a manager that follows passes on: whom it comes from goes with it, and nobody but a manager can say that.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::fleet::{copy_key, first_access};
 use crate::postgres_server::PostgresServer;
@@ -87,11 +88,18 @@ async fn who_asks_a_manager_that_follows_is_the_same_to_the_one_that_leads_and_c
         }
     }
 
-    // What is revoked at one is out at the other.
+    // What is revoked at one is out at the other, within a second: the stream is at the one that follows.
     let order = json!({ "reason": "a test" });
-    let answer = admin.post(format!("{base}/v1/nodes/n1/revoke")).json(&order).send().await.unwrap();
+    let leads = format!("https://{}", leader.address());
+    let answer = admin.post(format!("{leads}/v1/nodes/n1/revoke")).json(&order).send().await.unwrap();
+    let revoked = Instant::now();
     assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     assert!(node.stream_ends().await);
+    let (took, most) = (revoked.elapsed(), Duration::from_secs(1));
+    assert!(took < most, "its connection was cut after {took:?}");
+    let report = serde_json::to_vec(&Report::default()).unwrap();
+    let answer = node.request("POST", "/v1/agent/report", report).send().await.map(|it| it.status().as_u16());
+    assert!(matches!(answer, Ok(401) | Err(_)), "{answer:?}");
     drop((admin, nobody, socket, node));
     stop.cancel();
     leader.stopped().await;

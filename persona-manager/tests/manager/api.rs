@@ -172,6 +172,35 @@ async fn a_public_bind_and_a_damaged_store_are_refused() {
     assert!(text.contains("damaged") && text.contains("backup"), "{text}");
 }
 
+/// Bits of a page that flip on a disk, one page after the other: what is not seen at start changes nothing that is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_bits_flip_is_refused_with_the_way_back() {
+    const PAGE_BYTES: usize = 4_096;
+    let app = TestApp::new().await;
+    app.apply(vec![pool("fra", "198.51.100.0/28"), persona("frankfurt", "fra", &[])]).await;
+    let store = app.store();
+    let folder = app.halt().await;
+    let whole = folder.path().join("whole.sqlite");
+    persona_manager::backup(&store.clone().into(), &whole).unwrap();
+    let good = std::fs::read(&whole).unwrap();
+    let mut refused = 0;
+    let broken = folder.path().join("broken.sqlite");
+    for page in 0..good.len() / PAGE_BYTES {
+        let mut bytes = good.clone();
+        // Its head: how many cells it has, and where they are.
+        bytes[page * PAGE_BYTES..][..64].iter_mut().for_each(|byte| *byte = !*byte);
+        std::fs::write(&broken, bytes).unwrap();
+        let config = Config { store: broken.clone().into(), ..Config::default() };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let error = start(config, listener, CancellationToken::new()).await.err();
+        let error = error.unwrap_or_else(|| panic!("page {page} is broken, and nobody says so"));
+        let text = format!("{:#}", anyhow::Error::new(error));
+        assert!(text.contains("damaged") && text.contains("manager restore --from"), "page {page}: {text}");
+        refused += 1;
+    }
+    assert!(refused > 20, "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_managers_do_not_share_a_store() {
     let app = TestApp::new().await;

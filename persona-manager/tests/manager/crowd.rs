@@ -33,10 +33,18 @@ impl Crowd {
         crowd
     }
 
-    /// One edge more, which serves.
+    /// One edge more, which serves. What it says of itself is bound to it as well: its own word satisfies no policy.
     pub(crate) async fn join(&mut self, name: &str, group: &str, more: Value) {
         let byte = 11 + self.edges.len() as u8;
+        let offered = more["capabilities"].as_array().cloned().unwrap_or_default();
+        let mut bound = more["labels"].as_object().cloned().unwrap_or_default();
+        bound.extend(offered.iter().map(|it| (format!("capability/{}", it.as_str().unwrap()), json!("yes"))));
         let edge = self.app.join_edge(name, byte, group, more).await;
+        if !bound.is_empty() {
+            let path = format!("/v1/labels/edge/{name}");
+            let (status, body) = self.app.call("PUT", &path, Some(json!({ "labels": bound }))).await;
+            assert_eq!(status, 200, "{body}");
+        }
         self.edges.insert(name.to_owned(), edge);
         let name = name.to_owned();
         self.until("it serves", async |crowd| crowd.edge(&name).await["state"] == "up").await;

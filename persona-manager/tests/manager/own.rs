@@ -1,6 +1,8 @@
 //! Whatever a node or an edge says of others is left out and told; and nothing of others is told to it.
 
 use crate::leases::{alive, world};
+use std::collections::BTreeMap;
+
 use crate::support::*;
 use persona_core::wire::agent::{Report, Role};
 use serde_json::{Value, json};
@@ -209,5 +211,45 @@ async fn another_nodes_certificate_gets_nothing_of_n1() {
     for path in ["/v1/nodes/n1", "/v1/workloads/workload/n1/web", "/v1/explain/workload/n1/web", "/v1/leases/1"] {
         let answer = scene.other.request("GET", path, Vec::new()).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 403, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_without_bounds_are_left_out_and_not_registered() {
+    let app = TestApp::new().await;
+    let node = app.join(Role::Node, "n1", 1, None).await;
+    let many: BTreeMap<String, String> = (0..65).map(|number| (format!("k{number}"), String::new())).collect();
+    let long = BTreeMap::from([("k".to_owned(), "v".repeat(254))]);
+    let fine = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+    let labelled = |labels: &[&BTreeMap<String, String>]| {
+        let names: Vec<String> = (0..labels.len()).map(|number| format!("w{number}")).collect();
+        let mut report = workloads(&names);
+        for (workload, labels) in report.workloads.as_mut().unwrap().iter_mut().zip(labels) {
+            workload.labels = (*labels).clone();
+        }
+        report
+    };
+    let body = serde_json::to_vec(&labelled(&[&many, &fine, &long])).unwrap();
+    let answer = node.request("POST", "/v1/agent/report", body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let taken: Value = answer.json().await.unwrap();
+    let paths: Vec<&str> =
+        taken["leftOut"].as_array().unwrap().iter().map(|part| part["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["workloads[0].labels", "workloads[2].labels"], "the rest counts all the same");
+    let told = app.get("/v1/workloads/workload/n1/w1").await;
+    assert_eq!(told["labels"]["app"], "web", "{told}");
+
+    let (status, token) = app.post("/v1/join-tokens", json!({ "role": "node", "uses": 9, "ttlMs": 60_000 })).await;
+    assert_eq!(status, 201);
+    let other = FakeAgent::at(&app.nobody, &app.base, &app.roots(), Role::Node, "n2", 2, None);
+    for (more, part) in [
+        (json!({ "labels": many }), "at most 64"),
+        (json!({ "labels": long }), "not valid"),
+        (json!({ "capabilities": (0..65).map(|number| format!("c{number}")).collect::<Vec<_>>() }), "at most 64"),
+    ] {
+        let mut body = json!({ "token": bearer_of(&token) });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, answer) = other.register_with(body).await;
+        assert!(status == 400 && answer.to_string().contains(part), "{status} {answer}");
     }
 }

@@ -118,3 +118,31 @@ async fn shares_and_distance_are_kept_in_one_pass_and_again_when_they_change() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edge_says_of_itself_satisfies_no_policy_until_it_is_bound() {
+    let mut crowd = world(&["frankfurt"]).await;
+    // Nobody else has bound anything to it: where it is and what it offers are its own word.
+    let claim = json!({ "labels": { "country": "DE" }, "capabilities": ["scrubbing"],
+        "capacity": { "bitsPerSec": 1_000_000_000, "leaseCount": 100 } });
+    let edge = crowd.app.join_edge("c1", 31, "cla", claim).await;
+    crowd.edges.insert("c1".to_owned(), edge);
+    crowd.until("it serves", async |crowd| crowd.edge("c1").await["state"] == "up").await;
+    let mut demanding = persona("claimed", "cla", &[]);
+    demanding["spec"]["network"]["edges"] = json!({ "requires": ["scrubbing"] });
+    let documents = vec![pool("cla", "192.0.2.0/28"), demanding, binding("only", &["claimed"])];
+    crowd.app.apply(documents).await;
+    let (status, _) = crowd.app.call("DELETE", "/v1/bindings/all", None).await;
+    assert_eq!(status, 204);
+    set(&crowd, "advise", json!([{ "name": "eu", "rule": { "residency": ["DE"] } }])).await;
+    crowd.report(&[("web", json!({}))]).await;
+    crowd.settle().await;
+    assert_eq!(crowd.count("claimed"), 0);
+    let told = crowd.considered("web").await["claimed"].clone();
+    assert!(told.contains("no label that is bound") && told.contains("does not offer scrubbing"), "{told}");
+    assert!(told.contains("persona-ctl edge label c1"), "{told}");
+
+    let labels = json!({ "labels": { "country": "DE", "capability/scrubbing": "yes" } });
+    assert_eq!(crowd.app.call("PUT", "/v1/labels/edge/c1", Some(labels)).await.0, 200);
+    crowd.until("it is worn", async |crowd| crowd.count("claimed") == 1).await;
+}

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::support::*;
 use persona_core::ids::{Generation, LeaseId};
 use persona_core::wire::agent::{Report, Role};
+use persona_core::wire::api::LeaseView;
 use persona_core::wire::desired::{Item, LeaseItem};
+use persona_core::wire::proof::StateProof;
 use persona_manager::{backup, restore};
 use serde_json::json;
 
@@ -213,4 +215,93 @@ async fn a_store_put_back_by_hand_is_noticed_by_what_agents_have() {
     world.settle("a new state", |node| node.state.generation.incarnation() == 2).await;
     let now = world.held();
     assert!(held.iter().all(|(id, lease)| now.get(id).is_some_and(|it| it.space == lease.space)), "{now:#?}");
+}
+
+/// Sends a report and returns what was left out of it.
+async fn left_out(agent: &FakeAgent, report: Report) -> Vec<String> {
+    let body = serde_json::to_vec(&report).unwrap();
+    let response = agent.request("POST", "/v1/agent/report", body).send().await.unwrap();
+    match response.status().as_u16() {
+        204 => Vec::new(),
+        status => {
+            assert_eq!(status, 200);
+            let taken: serde_json::Value = response.json().await.unwrap();
+            let parts = taken["leftOut"].as_array().unwrap().iter();
+            parts.map(|part| part["path"].as_str().unwrap().to_owned()).collect()
+        }
+    }
+}
+
+async fn events_named(app: &TestApp, name: &str) -> usize {
+    let events = app.get("/v1/events?limit=1000").await;
+    events["items"].as_array().unwrap().iter().filter(|event| event["name"] == name).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_the_fleet_say_what_it_holds_by_making_up_a_generation() {
+    let mut world = World::new().await;
+    world.add("web");
+    world.settle("lease 1", |node| lease_of(&node.state, WEB) == Some(1)).await;
+    let own = world.node.state.proof.clone().expect("states come with a proof");
+    let others = world.edges[0].state.proof.clone().unwrap();
+    let ahead = Generation::new(1, 1_000_000);
+    let forged = [
+        None,
+        Some(own.clone()),
+        Some(StateProof { generation: ahead, ..own.clone() }),
+        Some(StateProof { generation: ahead, ..others }),
+        Some(StateProof { generation: ahead, root: "aa".repeat(32), ..own }),
+    ];
+    for proof in forged {
+        let report = Report { applied: ahead, proof, ..workloads(&world.names) };
+        assert_eq!(left_out(&world.node, report).await, ["applied"]);
+    }
+    world.turn().await;
+    assert_eq!(events_named(&world.app, "recovery.begun").await, 0);
+    assert_eq!(events_named(&world.app, "agent.overstepped").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_recovery_the_word_of_who_proves_nothing_takes_nothing_from_anybody() {
+    let mut world = World::new().await;
+    world.add("web");
+    world.settle("lease 1", |node| lease_of(&node.state, WEB) == Some(1)).await;
+    let mut liar = world.app.join(Role::Node, "n2", 2, None).await;
+    liar.watch().await;
+    let backup_path = world.app.store().with_file_name("backup.sqlite");
+    backup(&world.app.store().into(), &backup_path).unwrap();
+    world.add("db");
+    world.settle("lease 2", |node| lease_of(&node.state, "workload/n1/db") == Some(2)).await;
+    let held = world.held();
+
+    let World { app, node, edges, names } = world;
+    let directory = app.halt().await;
+    restore(&directory.path().join("manager.sqlite").into(), &backup_path).unwrap();
+    let mut world = World { app: TestApp::on(directory).await, node, edges, names };
+    world.open_streams().await;
+    liar.base.clone_from(&world.app.base);
+    liar.watch().await;
+    // The ports of both leases: one that the backup remembers, one that nobody has told yet. And numbers beyond all.
+    for (id, lease) in &held {
+        let (subject, node) = ("workload/n2/web".parse().unwrap(), "n2".parse().unwrap());
+        let id = LeaseId(id.0 + (1 << 60));
+        let lie = LeaseItem { id, subject, node, vni: persona_core::ids::Vni((1 << 24) - 1), ..lease.clone() };
+        liar.state.insert(Item::Lease(lie));
+    }
+    liar.tell_holdings(Report::default()).await;
+    let of_liar = |leases: &[LeaseView]| leases.iter().filter(|it| it.subject.to_string().contains("n2")).count();
+    assert_eq!(of_liar(&world.app.leases().await), 1, "what nobody else was known to have");
+    assert_eq!(events_named(&world.app, "recovery.contradiction").await, 1);
+    for edge in &world.edges {
+        edge.tell_holdings(alive()).await;
+    }
+    world.node.tell_holdings(workloads(&world.names)).await;
+    let now = world.app.leases().await;
+    assert_eq!(of_liar(&now), 0, "{now:?}");
+    for (id, lease) in &held {
+        let kept = now.iter().find(|it| it.id == *id).expect("a lease that is held stays");
+        assert_eq!((&kept.space, kept.subject.to_string()), (&lease.space, lease.subject.to_string()));
+    }
+    // Numbers were not spent by it: a new persona is given one.
+    world.app.apply(vec![persona("osaka", "tyo", &[])]).await;
 }

@@ -256,7 +256,7 @@ impl FakeAgent {
 
     /// Reports with the generation in force filled in.
     pub(crate) async fn report(&self, report: Report) {
-        let report = Report { applied: self.state.generation, ..report };
+        let report = Report { applied: self.state.generation, proof: self.state.proof.clone(), ..report };
         let body = serde_json::to_vec(&report).unwrap();
         let response = self.request("POST", "/v1/agent/report", body).send().await.unwrap();
         assert_eq!(response.status().as_u16(), 204, "{}", response.text().await.unwrap());
@@ -266,7 +266,8 @@ impl FakeAgent {
     pub(crate) async fn tell_holdings(&self, report: Report) {
         let incarnation = self.recalled.expect("it was asked");
         let items = self.state.items.values().cloned().collect();
-        let holdings = Some(Holdings { incarnation, part: 0, is_last: true, items });
+        let proof = self.state.proof.clone();
+        let holdings = Some(Holdings { incarnation, part: 0, is_last: true, items, proof });
         self.report(Report { holdings, ..report }).await;
     }
 

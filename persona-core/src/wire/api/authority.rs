@@ -29,6 +29,9 @@ pub struct RootView {
     pub agents: Vec<String>,
     /// Join tokens that pin it and have not expired.
     pub join_tokens: Vec<String>,
+    /// The sealing key with which its own key is sealed in the store. None: it lies in files of the managers.
+    #[serde(default)]
+    pub sealed_with: Option<String>,
     /// It has been followed: the last event that its signatures count for.
     pub seals_until: Option<u64>,
 }

@@ -24,7 +24,7 @@ const LEADER_LOCK: i64 = 0x0070_6572_736f_6e61;
 const LAYOUT_LOCK: i64 = LEADER_LOCK + 1;
 
 /// Layouts by their numbers, ascending. Forward only.
-const MIGRATIONS: [(i64, &str); 2] = [
+pub(super) const MIGRATIONS: [(i64, &str); 2] = [
     (1, include_str!("../../../migrations/postgres/0001_records.sql")),
     (30, include_str!("../../../migrations/postgres/0030_audit.sql")),
 ];

@@ -12,6 +12,9 @@ use persona_core::wire::api::Maintenance;
 use persona_core::wire::desired::{ShareItem, TunnelEnd};
 use serde::{Deserialize, Serialize};
 
+/// What keys of labels begin with that bind a capability to an edge.
+const CAPABILITY_LABEL: &str = "capability/";
+
 /// A node or an edge: whoever registers, watches and reports. Written `node/NAME` or `edge/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct AgentId {
@@ -106,6 +109,13 @@ impl AgentRecord {
     /// Its labels by anybody's word, the bound ones over its own.
     pub(crate) fn all_labels(&self) -> BTreeMap<String, String> {
         self.labels.iter().chain(&self.bound_labels).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// What an edge offers as far as that is bound, by labels `capability/NAME`. What it says of itself is its own word, and
+    /// satisfies nothing.
+    pub(crate) fn bound_capabilities(&self) -> Vec<Capability> {
+        let named = self.bound_labels.keys().filter_map(|key| key.strip_prefix(CAPABILITY_LABEL));
+        named.filter_map(|name| name.parse().ok()).collect()
     }
 
     /// What only edges have.

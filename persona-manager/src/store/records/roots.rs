@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authority::Root;
 
-/// A root certificate that is trusted. Its key lies in a file of the state directory.
+/// A root certificate that is trusted. Its key lies in a file of the state directory, or here, sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RootRecord {
     /// SHA-256 of the certificate in DER, in hex.
@@ -22,6 +22,9 @@ pub(crate) struct RootRecord {
     /// Its key, for other managers on the same database.
     #[serde(default)]
     pub sealed_key: Option<SealedKey>,
+    /// Its key, sealed with a key of `ca.seal_key_file`. None: it lies in a file.
+    #[serde(default)]
+    pub stored_key: Option<SealedKey>,
     /// What the root says that has followed it.
     #[serde(default)]
     pub succession: Option<Succession>,
@@ -36,10 +39,10 @@ pub(crate) struct Cross {
     pub certificate: String,
 }
 
-/// A root's key, sealed with the key of another root, which every manager has.
+/// A root's key, sealed with the key of another root or a sealing key, which every manager has.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SealedKey {
-    /// The root whose key opens it.
+    /// The root whose key opens it, or the sealing key.
     pub by: String,
     /// Nonce and ciphertext in standard Base64.
     pub text: String,
@@ -77,6 +80,7 @@ impl RootRecord {
             state,
             cross: None,
             sealed_key: None,
+            stored_key: None,
             succession: None,
         }
     }

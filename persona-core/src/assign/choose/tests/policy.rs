@@ -41,7 +41,12 @@ fn one_forbidden_edge_closes_its_group_and_the_policy_is_told() {
         ),
         ("[{name: eu, subjects: {labels: {data: us}}, rule: {residency: [US]}}]", "fra", "", ""),
         ("[{name: de, rule: {residency: [DE]}}]", "none", "fra", "de keeps it in DE, not in FR: edge f2"),
-        ("[{name: far, rule: {residency: [JP]}}]", "none", "tyo", "no label says in which country this is: edge t2"),
+        (
+            "[{name: far, rule: {residency: [JP]}}]",
+            "none",
+            "tyo",
+            "no label that is bound says in which country this is: edge t2",
+        ),
         (
             "[{name: no, rule: {deny: {edges: [f2]}}}]",
             "tyo",
