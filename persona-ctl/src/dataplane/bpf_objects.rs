@@ -1,12 +1,15 @@
 //! Links and programs as the kernel lists them: who is attached to a device, by id, and taking somebody else away.
 //!
-//! aya lists the programs at a TCX hook, but neither their links nor the links on a device, so bpf(2) is called here.
+//! aya lists the programs at a TCX hook, but neither their links nor the links on a device, so bpf(2) is called here. To open
+//! what is another's takes CAP_SYS_ADMIN, which an agent may leave to its helper.
 #![expect(unsafe_code, reason = "bpf(2) has no safe form")]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use aya::programs::TcAttachType;
+
+use crate::privilege;
 
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -19,6 +22,7 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// Programs at one hook that are asked for; the kernel itself allows 64 (`BPF_MPROG_MAX`).
 const HOOK_PROGRAM_COUNT_MAX: usize = 64;
@@ -142,18 +146,33 @@ pub(super) fn xdp_links(ifindex: u32) -> io::Result<Vec<AttachedProgram>> {
 
 /// Takes a link off its device. Whoever holds it keeps an empty shell.
 pub(super) fn detach_link(id: u32) -> io::Result<()> {
+    privilege::detach_link(id)
+}
+
+/// The same, with the rights of this process. A link on anything else than a network device is not touched.
+pub(crate) fn detach_device_link(id: u32) -> io::Result<()> {
     let link = open_link(id)?;
+    let kind = info_of::<LinkInfo>(&link)?.kind;
+    if ![BPF_LINK_TYPE_XDP, BPF_LINK_TYPE_TCX].contains(&kind) {
+        let told = format!("link {id} is of kind {kind}, not one on a network device");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, told));
+    }
     let mut request = Identified { id: link.as_raw_fd() as u32, ..Identified::default() };
     bpf(BPF_LINK_DETACH, &mut request).map(drop)
 }
 
 /// Takes a program off a TCX hook to which it was attached without a link.
 pub(super) fn detach_tcx_program(ifindex: u32, direction: TcAttachType, program_id: u32) -> io::Result<()> {
+    privilege::detach_program(ifindex, tcx_type(direction) == BPF_TCX_EGRESS, program_id)
+}
+
+/// The same, with the rights of this process.
+pub(crate) fn detach_program(ifindex: u32, is_egress: bool, program_id: u32) -> io::Result<()> {
     let program = open(BPF_PROG_GET_FD_BY_ID, program_id)?;
     let mut request = Detach {
         target_ifindex: ifindex,
         program_fd: program.as_raw_fd() as u32,
-        attach_type: tcx_type(direction),
+        attach_type: if is_egress { BPF_TCX_EGRESS } else { BPF_TCX_INGRESS },
         ..Detach::default()
     };
     bpf(BPF_PROG_DETACH, &mut request).map(drop)
@@ -161,10 +180,15 @@ pub(super) fn detach_tcx_program(ifindex: u32, direction: TcAttachType, program_
 
 /// A program's name; `?` if it is gone by now or has none.
 pub(super) fn program_name(id: u32) -> String {
-    let info = open(BPF_PROG_GET_FD_BY_ID, id).and_then(|program| info_of::<ProgramInfo>(&program));
-    let name = info.map(|info| info.name).unwrap_or_default();
+    let name = privilege::describe_program(id).unwrap_or_default();
+    if name.is_empty() { "?".to_owned() } else { name }
+}
+
+/// The same, with the rights of this process; empty if it has none.
+pub(crate) fn name_of_program(id: u32) -> io::Result<String> {
+    let name = info_of::<ProgramInfo>(&open(BPF_PROG_GET_FD_BY_ID, id)?)?.name;
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    if end == 0 { "?".to_owned() } else { String::from_utf8_lossy(&name[..end]).into_owned() }
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
 fn tcx_type(direction: TcAttachType) -> u32 {

@@ -1,6 +1,7 @@
 //! From a configuration to an instance's whereabouts: control groups by path, by container or by process, and a monitor.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use persona_core::limit::InstanceKind;
@@ -13,6 +14,10 @@ use super::error::LimitError;
 use super::hierarchies::{Hierarchies, Place};
 use super::qmp::Qmp;
 use super::whereabouts::Whereabouts;
+use crate::privilege;
+
+/// Longest state file of a runtime that is read, bytes.
+const STATE_BYTES_MAX: u64 = 4 << 20;
 
 /// An instance that was found, and what is worth knowing about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +70,24 @@ fn container_places(trees: &Hierarchies, socket: &Path, name: &str) -> Result<Ve
     }
 }
 
-/// runc writes the first process as `init_process_pid` into state.json, crun as `pid` into status.
-fn oci_places(trees: &Hierarchies, path: &Path) -> Result<Vec<Place>, LimitError> {
-    let text = super::cgroup::read(path)?;
+/// The first process that a runtime's state file names; InvalidData where it names none.
+pub(crate) fn first_process_of(state: &Path) -> std::io::Result<u32> {
+    let mut text = String::new();
+    let file = std::fs::File::open(state)?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, STATE_BYTES_MAX), &mut text)?;
     let state: Value = serde_json::from_str(&text).unwrap_or_default();
     let pid = ["init_process_pid", "pid"].iter().find_map(|key| state.get(key)?.as_u64());
+    pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0).ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// runc writes the first process as `init_process_pid` into state.json, crun as `pid` into status.
+fn oci_places(trees: &Hierarchies, path: &Path) -> Result<Vec<Place>, LimitError> {
     let advice = "oci_state is runc's state.json, such as /run/runc/NAME/state.json, or crun's /run/crun/NAME/status";
     let no_instance = |what: String| LimitError::NoInstance { what, advice: advice.to_owned() };
-    let pid = pid.ok_or_else(|| no_instance(format!("{} names no first process", path.display())))?;
+    let pid = privilege::first_process(path).map_err(|source| match source.kind() {
+        ErrorKind::InvalidData => no_instance(format!("{} names no first process", path.display())),
+        _ => LimitError::Read { path: path.to_owned(), source },
+    })?;
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
     trees.places_in(&groups.map_err(|_| no_instance(format!("process {pid} of {} does not run", path.display())))?)
 }

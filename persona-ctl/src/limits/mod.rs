@@ -31,10 +31,13 @@ mod workload;
 
 pub use backend::{Backend, Instance, MemoryState};
 pub use cgroup::CgroupFiles;
+pub(crate) use cgroup::is_knob_file;
 pub use config::{Drift, InstanceConfig, LimitsConfig, Source};
 pub(crate) use devices::disks;
 pub use docker::SOCKET as DOCKER_SOCKET;
+pub(crate) use docker::{Container, inspect_here as inspect_container};
 pub use error::LimitError;
+pub(crate) use find::first_process_of;
 pub use find::{Found, find};
 pub(crate) use hierarchies::first_process;
 pub use hierarchies::{Hierarchies, Place, Version};
