@@ -4,13 +4,17 @@
 //! what is another's takes CAP_SYS_ADMIN, which an agent may leave to its helper.
 #![expect(unsafe_code, reason = "bpf(2) has no safe form")]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use aya::programs::TcAttachType;
 
 use crate::privilege;
 
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -75,6 +79,14 @@ struct Identified {
     open_flags: u32,
 }
 
+/// `union bpf_attr` for BPF_OBJ_GET.
+#[repr(C)]
+struct GetPinned {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
 /// `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
 #[repr(C)]
 struct GetInfo {
@@ -125,14 +137,20 @@ pub(super) fn query_tcx(ifindex: u32, direction: TcAttachType) -> io::Result<Vec
     Ok(found.map(|(id, link)| AttachedProgram { id: *id, link_id: (*link != 0).then_some(*link) }).collect())
 }
 
-/// The XDP links on a device.
+/// The program of a pinned link that is XDP's and still on this device, as the link itself has it.
+pub(super) fn pinned_xdp_program(pin: &Path, ifindex: u32) -> io::Result<Option<u32>> {
+    let info = info_of::<LinkInfo>(&open_pinned(pin)?)?;
+    Ok((info.kind == BPF_LINK_TYPE_XDP && info.ifindex == ifindex).then_some(info.program_id))
+}
+
+/// The XDP links on a device; none where looking at links of others takes CAP_SYS_ADMIN, which an edge's unit does not have.
 pub(super) fn xdp_links(ifindex: u32) -> io::Result<Vec<AttachedProgram>> {
     let mut found = Vec::new();
     let mut next = Identified::default();
     loop {
         match bpf(BPF_LINK_GET_NEXT_ID, &mut next) {
             Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
+            Err(error) if [Some(libc::ENOENT), Some(libc::EPERM)].contains(&error.raw_os_error()) => return Ok(found),
             Err(error) => return Err(error),
         }
         next.id = next.next_id;
@@ -142,6 +160,11 @@ pub(super) fn xdp_links(ifindex: u32) -> io::Result<Vec<AttachedProgram>> {
             found.push(AttachedProgram { id: info.program_id, link_id: Some(info.id) });
         }
     }
+}
+
+/// Takes a pinned link off its device: whoever may open the pin may do that.
+pub(super) fn detach_pinned_link(pin: &Path) -> io::Result<()> {
+    detach(&open_pinned(pin)?)
 }
 
 /// Takes a link off its device. Whoever holds it keeps an empty shell.
@@ -157,6 +180,10 @@ pub(crate) fn detach_device_link(id: u32) -> io::Result<()> {
         let told = format!("link {id} is of kind {kind}, not one on a network device");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, told));
     }
+    detach(&link)
+}
+
+fn detach(link: &OwnedFd) -> io::Result<()> {
     let mut request = Identified { id: link.as_raw_fd() as u32, ..Identified::default() };
     bpf(BPF_LINK_DETACH, &mut request).map(drop)
 }
@@ -196,6 +223,13 @@ fn tcx_type(direction: TcAttachType) -> u32 {
         TcAttachType::Egress => BPF_TCX_EGRESS,
         TcAttachType::Ingress | TcAttachType::Custom(_) => BPF_TCX_INGRESS,
     }
+}
+
+fn open_pinned(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let fd = bpf(BPF_OBJ_GET, &mut GetPinned { path: path.as_ptr() as u64, fd: 0, flags: 0 })?;
+    // SAFETY: the kernel has just given this descriptor to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn open_link(id: u32) -> io::Result<OwnedFd> {
