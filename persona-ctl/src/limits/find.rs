@@ -7,11 +7,12 @@ use std::path::Path;
 use persona_core::limit::InstanceKind;
 use serde_json::Value;
 
+use super::bus;
 use super::config::{InstanceConfig, LimitsConfig, Source};
 use super::devices;
 use super::docker;
 use super::error::LimitError;
-use super::hierarchies::{Hierarchies, Place};
+use super::hierarchies::{Hierarchies, Place, Version};
 use super::qmp::Qmp;
 use super::whereabouts::Whereabouts;
 use crate::privilege;
@@ -36,6 +37,7 @@ pub fn find(instance: &InstanceConfig, config: &LimitsConfig) -> Result<Found, L
         Source::Container { socket, name } => {
             (InstanceKind::Processes, container_places(&trees, socket, name)?, None, None)
         }
+        Source::Unit(name) => (InstanceKind::Processes, unit_places(&trees, name)?, None, None),
         Source::Oci(path) => (InstanceKind::Processes, oci_places(&trees, path)?, None, None),
         Source::Guest(path) => {
             let (places, note) = guest_places(&trees, path)?;
@@ -49,7 +51,31 @@ pub fn find(instance: &InstanceConfig, config: &LimitsConfig) -> Result<Found, L
         [] => devices::disks(&config.sys_block),
         given => given.iter().map(|device| devices::number_of(device)).collect::<Result<_, _>>()?,
     };
-    Ok(Found { whereabouts: Whereabouts { kind, places, devices, monitor }, note })
+    let unit = if let Source::Unit(name) = &instance.source { Some(name.clone()) } else { None };
+    Ok(Found { whereabouts: Whereabouts { kind, places, devices, monitor, unit }, note })
+}
+
+/// systemd sets limits in the v2 tree; of a v1 tree it knows some only, in other words.
+fn unit_places(trees: &Hierarchies, name: &str) -> Result<Vec<Place>, LimitError> {
+    let no_instance = |what: &str, advice: &str| LimitError::NoInstance {
+        what: format!("unit {name} {what}"),
+        advice: advice.to_owned(),
+    };
+    let path = match bus::control_group(name) {
+        Ok(path) if path.is_empty() => {
+            return Err(no_instance("does not run", "start it; it is taken up when it runs"));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(no_instance("is not loaded", "start it, or correct unit"));
+        }
+        answered => answered.map_err(LimitError::NoSystemd)?,
+    };
+    let mut places = trees.places_of(&path)?;
+    places.retain(|place| place.version == Version::V2);
+    if places.is_empty() {
+        return Err(no_instance("is in no control group of version 2", "use limit_cgroup in its place"));
+    }
+    Ok(places)
 }
 
 /// By the engine's process id where that means the same here, else by the name that the group must have.

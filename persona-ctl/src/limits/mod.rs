@@ -9,6 +9,7 @@
 //! stops leaves limits as they are.
 
 mod backend;
+mod bus;
 mod cgroup;
 mod config;
 mod devices;
@@ -25,11 +26,13 @@ mod qemu;
 mod qmp;
 mod record_file;
 mod transaction;
+mod unit;
 mod watch;
 mod whereabouts;
 mod workload;
 
 pub use backend::{Backend, Instance, MemoryState};
+pub(crate) use bus::set_unit_properties_here as set_unit_properties;
 pub use cgroup::CgroupFiles;
 pub(crate) use cgroup::is_knob_file;
 pub use config::{Drift, InstanceConfig, LimitsConfig, Source};

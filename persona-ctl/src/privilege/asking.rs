@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use persona_core::limit::Knob;
+
 use super::bounds::Bounds;
 use super::frame;
 use super::perform::perform;
@@ -31,6 +33,11 @@ pub(crate) fn use_helper(socket: PathBuf) {
 pub(crate) fn write_knob(folder: &Path, file: &str, text: &str) -> io::Result<()> {
     let (folder, file, text) = (folder.to_owned(), file.to_owned(), text.to_owned());
     ask(Verb::WriteKnob { folder, file, text }, None).map(drop)
+}
+
+/// Has systemd set a limit of a unit. Blocks, and drives a runtime of its own.
+pub(crate) fn set_unit_limit(unit: &str, knob: &Knob, value: &str) -> io::Result<()> {
+    ask(Verb::SetUnitLimit { unit: unit.to_owned(), knob: knob.clone(), value: value.to_owned() }, None).map(drop)
 }
 
 /// Opens a network namespace.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use persona_core::limit::unit_properties;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::bounds::{Bounds, Refused};
@@ -27,6 +28,14 @@ pub(super) fn perform(bounds: &Bounds, verb: Verb, given: Option<OwnedFd>) -> io
     let answer = match verb {
         Verb::WriteKnob { folder, file, text } => {
             knob::write(bounds, &folder, &file, &text)?;
+            Answer::Done
+        }
+        Verb::SetUnitLimit { unit, knob, value } => {
+            bounds.require_source(&format!("unit {unit}"), &Source::Unit(unit.clone()))?;
+            let properties = unit_properties(&knob, &value);
+            let properties =
+                properties.ok_or_else(|| Refused(format!("systemd has no property for {knob} = {value}")))?;
+            limits::set_unit_properties(&unit, &properties)?;
             Answer::Done
         }
         Verb::OpenNamespace { path } => return handed(namespace::open(bounds, &path)?),

@@ -11,9 +11,9 @@ use std::time::Duration;
 use rustix::net::sockopt::socket_peercred;
 
 use super::bounds::{Bounds, Refused};
+use super::frame;
 use super::perform::perform;
 use super::verb::{Answer, Verb};
-use super::frame;
 
 /// Requests at a time. Who comes beside them is turned away at once.
 const REQUEST_COUNT_MAX: usize = 32;

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
+use persona_core::limit::Knob;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Container;
@@ -22,6 +23,15 @@ pub(super) enum Verb {
         file: String,
         /// One line.
         text: String,
+    },
+    /// Has systemd set a limit of a unit of the configuration, until the machine boots.
+    SetUnitLimit {
+        /// The unit's name.
+        unit: String,
+        /// Which limit.
+        knob: Knob,
+        /// What it shall be, as the kernel writes it.
+        value: String,
     },
     /// Opens a network namespace. A descriptor comes back, with which the agent can ask for its number.
     OpenNamespace {
@@ -143,6 +153,7 @@ impl Verb {
         matches!(
             self,
             Self::WriteKnob { .. }
+                | Self::SetUnitLimit { .. }
                 | Self::AllowIpv6 { .. }
                 | Self::KeepAddressPolicy { .. }
                 | Self::DetachLink { .. }

@@ -26,7 +26,7 @@ impl Place {
                 return File::open(folder).map_err(|error| format!("{}: {error}", folder.display()));
             }
             Self::Unknown => {
-                return Err("the agent's configuration does not say which instance it is: see container, oci_state or limit_cgroup".to_owned());
+                return Err("the agent's configuration does not say which instance it is: see container, oci_state, unit or limit_cgroup".to_owned());
             }
             Self::Instance(instance) => instance,
         };

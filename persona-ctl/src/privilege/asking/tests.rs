@@ -104,6 +104,7 @@ fn nothing_else_than_the_configuration_names_is_opened() {
         Verb::SocketInside { kind: SocketKind::Route },
         Verb::AllowIpv6 { interface: "../../kernel/core_pattern".to_owned() },
         Verb::OpenRoot { pid: 0 },
+        Verb::SetUnitLimit { unit: "sshd.service".to_owned(), knob: Knob::new("cpu.max"), value: "1 2".to_owned() },
         Verb::OpenRoot { pid: u32::MAX },
         Verb::DescribeProgram { id: u32::MAX },
         Verb::DetachLink { id: u32::MAX },
