@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod open_files;
 pub mod packet_log;
 pub mod path_mtu;
+pub mod privilege;
 pub mod probe;
 pub mod replay;
 pub mod shutdown;

@@ -15,6 +15,7 @@ mod plan;
 mod record;
 mod throttle;
 mod translate;
+mod unit;
 
 pub use actual::actual;
 pub use knob::{Knob, Knobs, amount, names};
@@ -23,3 +24,4 @@ pub use plan::{Action, plan};
 pub use record::{Foreign, Record};
 pub use throttle::Throttle;
 pub use translate::{InstanceKind, Surroundings, Wanted, translate};
+pub use unit::{UnitProperty, is_unit_name, unit_properties};

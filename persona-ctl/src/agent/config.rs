@@ -15,6 +15,7 @@ use crate::config::Place;
 use crate::dataplane::{Coexistence, Offloads};
 use crate::limits::LimitsConfig;
 use crate::manager_link::joined_managers;
+use crate::privilege;
 use crate::wire::Wireguard;
 
 /// Where an agent keeps its state if nothing else is said.
@@ -317,7 +318,7 @@ pub fn read_join_token(
 ) -> Result<String, ConfigurationError> {
     match (given, file) {
         (Some(token), _) => Ok(token.to_owned()),
-        (None, Some(path)) => match std::fs::read_to_string(path) {
+        (None, Some(path)) => match privilege::read_join_token(path) {
             Ok(text) => Ok(text.trim().to_owned()),
             Err(error) if error.kind() == ErrorKind::NotFound && !joined_managers(state_dir).is_empty() => {
                 Ok(String::new())

@@ -5,7 +5,8 @@
 //! drops its built-in labels as soon as a file names one, so the block repeats them unless the file has some already.
 
 use std::fmt::Write as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::net::Ipv6Addr;
 use std::path::Path;
 
@@ -79,7 +80,13 @@ fn merged(text: &str, prefixes: &[(Ipv6Addr, u8)]) -> String {
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".persona");
-    std::fs::write(&beside, text)?;
+    // Whoever may write there could have put a link in its place.
+    if let Err(error) = std::fs::remove_file(&beside)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    File::create_new(&beside)?.write_all(text.as_bytes())?;
     if let Ok(facts) = std::fs::metadata(path) {
         std::fs::set_permissions(&beside, facts.permissions())?;
     }

@@ -14,7 +14,6 @@ use super::changes::{self, Note};
 use super::config::AgentConfig;
 use super::configure::{self, Configurer};
 use super::downward::Demands;
-use super::gai;
 use super::observe::{ObserveError, Observed};
 use super::queues::Leaves;
 use super::shared_rate::is_low_latency;
@@ -25,6 +24,7 @@ use crate::host::error_chain;
 use crate::netlink::fair_leaf::FairLeafLook;
 use crate::netlink::{FlowsOf, Netlink, NetlinkError};
 use crate::path_mtu::PathMtus;
+use crate::privilege;
 use crate::probe::{Prober, Target};
 use crate::slow_path::{Keeper, Role};
 use crate::wire::{self, ROTATE_HOURS, WireConfig};
@@ -271,7 +271,7 @@ impl Reconciler {
             notes.push(Note::new("prefer-ipv6.failed", about, error_chain(error)));
         };
         for (path, prefixes) in &plan.gai_files {
-            match gai::keep(path, prefixes) {
+            match privilege::keep_address_policy(path, prefixes) {
                 Ok(false) => {}
                 Ok(true) => {
                     tracing::info!(path = %path.display(), "policy of getaddrinfo is brought to what personas say")

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use persona_core::ids::WorkloadName;
+use persona_core::limit::is_unit_name;
 use persona_core::units::Cidr;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,8 @@ pub struct WorkloadConfig {
     pub docker_socket: Option<PathBuf>,
     /// Limits: the file in which runc or crun keeps the state of the container that it is.
     pub oci_state: Option<PathBuf>,
+    /// The systemd unit that its limits are for, such as `nginx.service`.
+    pub unit: Option<String>,
     /// Limits: the socket of the monitor (QMP) of the QEMU guest that it is.
     pub qmp: Option<PathBuf>,
     /// Limits: whole disks on which its rates are held, as files or MAJOR:MINOR. Default: every disk of the host.
@@ -157,7 +160,9 @@ impl WorkloadConfig {
         };
         let group = || self.limit_cgroup.clone().or_else(|| self.cgroup.clone()).map(Source::Cgroup);
         let guest = self.qmp.clone().map(Source::Guest);
-        let source = guest.or_else(container).or_else(|| self.oci_state.clone().map(Source::Oci)).or_else(group)?;
+        let unit = || self.unit.clone().map(Source::Unit);
+        let source = guest.or_else(container).or_else(|| self.oci_state.clone().map(Source::Oci));
+        let source = source.or_else(unit).or_else(group)?;
         Some(InstanceConfig { source, io_devices: self.io_devices.clone() })
     }
 
@@ -210,7 +215,7 @@ impl WorkloadConfig {
             (has_sources && self.device.is_none(), "sources stand on a device: set device"),
             (
                 self.device.is_none() && self.instance().is_none(),
-                "set device, or cgroup for processes of the host; or, if it keeps its ordinary network and is only limited, container, oci_state, qmp or limit_cgroup",
+                "set device, or cgroup for processes of the host; or, if it keeps its ordinary network and is only limited, unit, container, oci_state, qmp or limit_cgroup",
             ),
             (self.device.is_some() && self.cgroup.is_some(), "it is told by device or by cgroup, not by both"),
             (has_sources && has_address, "its sources are its addresses: remove address and address6"),
@@ -239,12 +244,22 @@ impl WorkloadConfig {
                 "cgroup is a path from the root of the v2 tree, such as /system.slice/web.service",
             ),
             (
-                [self.limit_cgroup.is_some(), self.container.is_some(), self.oci_state.is_some(), self.qmp.is_some()]
-                    .iter()
-                    .filter(|is_set| **is_set)
-                    .count()
+                [
+                    self.limit_cgroup.is_some(),
+                    self.container.is_some(),
+                    self.oci_state.is_some(),
+                    self.qmp.is_some(),
+                    self.unit.is_some(),
+                ]
+                .iter()
+                .filter(|is_set| **is_set)
+                .count()
                     > 1,
-                "it is one instance: set one of limit_cgroup, container, oci_state and qmp",
+                "it is one instance: set one of limit_cgroup, container, oci_state, qmp and unit",
+            ),
+            (
+                self.unit.as_ref().is_some_and(|unit| !is_unit_name(unit)),
+                "unit is the whole name of a service, scope or slice, such as nginx.service",
             ),
             (
                 self.limit_cgroup.as_ref().is_some_and(|path| !is_path(path) || path == "/"),
@@ -396,6 +411,7 @@ mod tests {
             ("cgroup = '/x', limit_cgroup = '/y'", Some(Source::Cgroup("/y".into()))),
             ("container = 'c'", Some(Source::Container { socket: DOCKER_SOCKET.into(), name: "c".into() })),
             ("oci_state = '/s'", Some(Source::Oci("/s".into()))),
+            ("unit = 'nginx.service'", Some(Source::Unit("nginx.service".into()))),
             ("device = 'v0', qmp = '/q', io_devices = ['8:0']", Some(Source::Guest("/q".into()))),
         ];
         for (text, expected) in cases {

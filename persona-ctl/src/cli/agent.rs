@@ -1,6 +1,6 @@
 //! `persona-ctl agent`: the node's agent.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -11,6 +11,7 @@ use super::role::{self, CommonKeys, RoleArgs, overlay};
 use crate::agent::{self, AgentFile};
 use crate::config::Place;
 use crate::host::error_chain;
+use crate::privilege;
 
 /// Run the agent of this node.
 ///
@@ -26,11 +27,17 @@ pub(super) struct AgentArgs {
     /// After programs are first attached, let TCP connections from before pass as they are for this long, such as 10m.
     #[arg(long, env = "PERSONA_ADOPT", value_name = "TIME")]
     adopt: Option<Span>,
+    /// Socket of the helper that does what only root can. Without it, the agent does that itself, and has to be root.
+    #[arg(long, env = "PERSONA_HELPER", value_name = "SOCKET")]
+    helper: Option<PathBuf>,
 }
 
 impl AgentArgs {
     pub(super) fn run(self, manager: Option<String>) -> anyhow::Result<()> {
         let format = self.role.log_format;
+        if let Some(socket) = self.helper.clone() {
+            privilege::use_helper(socket);
+        }
         let mut file: AgentFile = self.role.file()?;
         self.put_over(manager, &mut file)?;
         let config = file.check().context("the agent is not configured")?;

@@ -25,6 +25,7 @@ mod explain_packet;
 mod forecast;
 mod gateway;
 mod guard;
+mod helper;
 mod labels;
 mod lease;
 mod login;
@@ -201,6 +202,8 @@ enum Command {
     Monitor(monitor::MonitorArgs),
     Doctor(doctor::DoctorArgs),
     Guard(guard::GuardArgs),
+    #[command(hide = true)]
+    Helper(helper::HelperArgs),
     Detach(detach::DetachArgs),
     /// The encrypted tunnel of this host's agent or edge: give it another key.
     #[command(subcommand)]
@@ -264,6 +267,7 @@ impl Cli {
             Command::Gateway(args) => args.run(output),
             Command::Doctor(args) => args.run(access.manager, output),
             Command::Guard(args) => args.run(output),
+            Command::Helper(args) => args.run(),
             Command::Detach(args) => args.run(output),
             Command::Monitor(args) => args.run(output),
             Command::Wire(command) => command.run(output),
@@ -332,6 +336,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Monitor(_)
             | Self::Guard(_)
+            | Self::Helper(_)
             | Self::Detach(_)
             | Self::Wire(_) => unreachable!("`execute` runs what needs no manager"),
         }

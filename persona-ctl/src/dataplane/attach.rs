@@ -93,8 +93,8 @@ pub(super) fn attach_xdp(
 ) -> Result<(), DataplaneError> {
     let native = xdp(ebpf, program);
     let refused = |source| failed(program, format!("attaching to device {ifindex} in native mode"), source);
-    if let Some((link, id)) = pinned(pin) {
-        if is_at_xdp(id, ifindex)
+    if let Some((link, _)) = pinned(pin) {
+        if is_at_xdp(pin, ifindex)
             && let Ok(link) = XdpLink::try_from(link)
         {
             let id = native.attach_to_link(link).map_err(refused)?;
@@ -118,7 +118,7 @@ pub(super) fn is_attached(pin: &Path, ifindex: u32) -> bool {
     }
     let Some((_, id)) = pinned(pin) else { return false };
     let sides = [TcAttachType::Ingress, TcAttachType::Egress];
-    is_at_xdp(id, ifindex) || sides.into_iter().any(|direction| is_at_tcx(id, ifindex, direction))
+    is_at_xdp(pin, ifindex) || sides.into_iter().any(|direction| is_at_tcx(id, ifindex, direction))
 }
 
 /// Takes a program off its device: the pin goes, and so the link, or the filter.
@@ -137,9 +137,9 @@ pub(super) fn remove_pin(program: &str, pin: &Path) -> Result<(), DataplaneError
 /// Takes a link off its device and removes its pin. The kernel ends a link some time after its pin is gone, so it is
 /// detached first, at once.
 pub(super) fn remove_link(pin: &Path) -> std::io::Result<()> {
-    if let Some((_, id)) = pinned(pin) {
+    if pin.is_file() {
         // The device may have gone and taken the link off by itself.
-        let _ = bpf_objects::detach_link(id);
+        let _ = bpf_objects::detach_pinned_link(pin);
     }
     match std::fs::remove_file(pin) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(source),
@@ -201,10 +201,9 @@ fn is_at_tcx(link: u32, ifindex: u32, direction: TcAttachType) -> bool {
 }
 
 /// A link knows its device's index; the device must also say that the link's program is there.
-fn is_at_xdp(link: u32, ifindex: u32) -> bool {
-    let links = bpf_objects::xdp_links(ifindex).unwrap_or_default();
-    let Some(found) = links.iter().find(|program| program.link_id == Some(link)) else { return false };
-    super::rtnetlink::xdp_programs(ifindex).is_ok_and(|programs| programs.contains(&found.id))
+fn is_at_xdp(pin: &Path, ifindex: u32) -> bool {
+    let Ok(Some(program)) = bpf_objects::pinned_xdp_program(pin, ifindex) else { return false };
+    super::rtnetlink::xdp_programs(ifindex).is_ok_and(|programs| programs.contains(&program))
 }
 
 /// Ids of all links of ours, whatever their role.

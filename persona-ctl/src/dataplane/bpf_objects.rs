@@ -1,13 +1,20 @@
 //! Links and programs as the kernel lists them: who is attached to a device, by id, and taking somebody else away.
 //!
-//! aya lists the programs at a TCX hook, but neither their links nor the links on a device, so bpf(2) is called here.
+//! aya lists the programs at a TCX hook, but neither their links nor the links on a device, so bpf(2) is called here. To open
+//! what is another's takes CAP_SYS_ADMIN, which an agent may leave to its helper.
 #![expect(unsafe_code, reason = "bpf(2) has no safe form")]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use aya::programs::TcAttachType;
 
+use crate::privilege;
+
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -19,6 +26,7 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// Programs at one hook that are asked for; the kernel itself allows 64 (`BPF_MPROG_MAX`).
 const HOOK_PROGRAM_COUNT_MAX: usize = 64;
@@ -71,6 +79,14 @@ struct Identified {
     open_flags: u32,
 }
 
+/// `union bpf_attr` for BPF_OBJ_GET.
+#[repr(C)]
+struct GetPinned {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
 /// `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
 #[repr(C)]
 struct GetInfo {
@@ -121,14 +137,20 @@ pub(super) fn query_tcx(ifindex: u32, direction: TcAttachType) -> io::Result<Vec
     Ok(found.map(|(id, link)| AttachedProgram { id: *id, link_id: (*link != 0).then_some(*link) }).collect())
 }
 
-/// The XDP links on a device.
+/// The program of a pinned link that is XDP's and still on this device, as the link itself has it.
+pub(super) fn pinned_xdp_program(pin: &Path, ifindex: u32) -> io::Result<Option<u32>> {
+    let info = info_of::<LinkInfo>(&open_pinned(pin)?)?;
+    Ok((info.kind == BPF_LINK_TYPE_XDP && info.ifindex == ifindex).then_some(info.program_id))
+}
+
+/// The XDP links on a device; none where looking at links of others takes CAP_SYS_ADMIN, which an edge's unit does not have.
 pub(super) fn xdp_links(ifindex: u32) -> io::Result<Vec<AttachedProgram>> {
     let mut found = Vec::new();
     let mut next = Identified::default();
     loop {
         match bpf(BPF_LINK_GET_NEXT_ID, &mut next) {
             Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
+            Err(error) if [Some(libc::ENOENT), Some(libc::EPERM)].contains(&error.raw_os_error()) => return Ok(found),
             Err(error) => return Err(error),
         }
         next.id = next.next_id;
@@ -140,20 +162,44 @@ pub(super) fn xdp_links(ifindex: u32) -> io::Result<Vec<AttachedProgram>> {
     }
 }
 
+/// Takes a pinned link off its device: whoever may open the pin may do that.
+pub(super) fn detach_pinned_link(pin: &Path) -> io::Result<()> {
+    detach(&open_pinned(pin)?)
+}
+
 /// Takes a link off its device. Whoever holds it keeps an empty shell.
 pub(super) fn detach_link(id: u32) -> io::Result<()> {
+    privilege::detach_link(id)
+}
+
+/// The same, with the rights of this process. A link on anything else than a network device is not touched.
+pub(crate) fn detach_device_link(id: u32) -> io::Result<()> {
     let link = open_link(id)?;
+    let kind = info_of::<LinkInfo>(&link)?.kind;
+    if ![BPF_LINK_TYPE_XDP, BPF_LINK_TYPE_TCX].contains(&kind) {
+        let told = format!("link {id} is of kind {kind}, not one on a network device");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, told));
+    }
+    detach(&link)
+}
+
+fn detach(link: &OwnedFd) -> io::Result<()> {
     let mut request = Identified { id: link.as_raw_fd() as u32, ..Identified::default() };
     bpf(BPF_LINK_DETACH, &mut request).map(drop)
 }
 
 /// Takes a program off a TCX hook to which it was attached without a link.
 pub(super) fn detach_tcx_program(ifindex: u32, direction: TcAttachType, program_id: u32) -> io::Result<()> {
+    privilege::detach_program(ifindex, tcx_type(direction) == BPF_TCX_EGRESS, program_id)
+}
+
+/// The same, with the rights of this process.
+pub(crate) fn detach_program(ifindex: u32, is_egress: bool, program_id: u32) -> io::Result<()> {
     let program = open(BPF_PROG_GET_FD_BY_ID, program_id)?;
     let mut request = Detach {
         target_ifindex: ifindex,
         program_fd: program.as_raw_fd() as u32,
-        attach_type: tcx_type(direction),
+        attach_type: if is_egress { BPF_TCX_EGRESS } else { BPF_TCX_INGRESS },
         ..Detach::default()
     };
     bpf(BPF_PROG_DETACH, &mut request).map(drop)
@@ -161,10 +207,15 @@ pub(super) fn detach_tcx_program(ifindex: u32, direction: TcAttachType, program_
 
 /// A program's name; `?` if it is gone by now or has none.
 pub(super) fn program_name(id: u32) -> String {
-    let info = open(BPF_PROG_GET_FD_BY_ID, id).and_then(|program| info_of::<ProgramInfo>(&program));
-    let name = info.map(|info| info.name).unwrap_or_default();
+    let name = privilege::describe_program(id).unwrap_or_default();
+    if name.is_empty() { "?".to_owned() } else { name }
+}
+
+/// The same, with the rights of this process; empty if it has none.
+pub(crate) fn name_of_program(id: u32) -> io::Result<String> {
+    let name = info_of::<ProgramInfo>(&open(BPF_PROG_GET_FD_BY_ID, id)?)?.name;
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    if end == 0 { "?".to_owned() } else { String::from_utf8_lossy(&name[..end]).into_owned() }
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
 fn tcx_type(direction: TcAttachType) -> u32 {
@@ -172,6 +223,13 @@ fn tcx_type(direction: TcAttachType) -> u32 {
         TcAttachType::Egress => BPF_TCX_EGRESS,
         TcAttachType::Ingress | TcAttachType::Custom(_) => BPF_TCX_INGRESS,
     }
+}
+
+fn open_pinned(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let fd = bpf(BPF_OBJ_GET, &mut GetPinned { path: path.as_ptr() as u64, fd: 0, flags: 0 })?;
+    // SAFETY: the kernel has just given this descriptor to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn open_link(id: u32) -> io::Result<OwnedFd> {

@@ -2,7 +2,7 @@
 
 pub mod attach;
 mod batch;
-mod bpf_objects;
+pub(crate) mod bpf_objects;
 pub mod bpffs;
 mod clsact;
 mod coexist;

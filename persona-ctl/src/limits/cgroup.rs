@@ -12,6 +12,7 @@ use super::backend::{Backend, MemoryState};
 use super::error::LimitError;
 use super::group_files::text_of;
 use super::hierarchies::{Place, Version};
+use crate::privilege;
 
 /// Files without rows, and those whose first words are one row.
 const PLAIN: [&str; 14] = [
@@ -39,6 +40,12 @@ const PER_DEVICE: [(&str, &str); 5] = [
     (names::BLKIO_READ_IOPS, "0"),
     (names::BLKIO_WRITE_IOPS, "0"),
 ];
+
+/// Whether a file of this name holds a limit.
+pub(crate) fn is_knob_file(name: &str) -> bool {
+    let plain = PLAIN.iter().map(|knob| Knob::new(knob));
+    plain.into_iter().any(|knob| knob.file() == name) || PER_DEVICE.iter().any(|(file, _)| *file == name)
+}
 
 /// An instance's control groups.
 #[derive(Debug, Clone)]
@@ -159,9 +166,11 @@ impl Backend for CgroupFiles {
             ErrorKind::ResourceBusy => LimitError::Busy { path: path.to_owned(), value: value.to_owned() },
             _ => LimitError::Write { path: path.to_owned(), value: value.to_owned(), source },
         };
+        let (Some(folder), Some(file)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return Ok(false);
+        };
         // Not created: a group that has just gone must not leave a file behind in a folder of somebody's.
-        let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(path).map_err(refused)?;
-        std::io::Write::write_all(&mut file, text.as_bytes()).map_err(refused)?;
+        privilege::write_knob(folder, file, &text).map_err(refused)?;
         Ok(true)
     }
 

@@ -65,6 +65,8 @@ pub enum Source {
     },
     /// A container of runc or crun, by the file in which the runtime keeps its state.
     Oci(PathBuf),
+    /// A unit of this host's systemd, by its name.
+    Unit(String),
     /// A guest, by the socket of its monitor (QMP).
     Guest(PathBuf),
 }

@@ -1,12 +1,14 @@
 //! The Docker Engine as a guide: which container has a name, and whether it runs. It is asked, never told: see
 //! docs/decisions/0009-limits-are-written-to-the-kernel.md.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::LimitError;
+use crate::privilege;
 
 /// Where the engine listens, usually.
 pub const SOCKET: &str = "/var/run/docker.sock";
@@ -15,8 +17,8 @@ pub const SOCKET: &str = "/var/run/docker.sock";
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// What the engine says of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Container {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Container {
     /// Its id, 64 hexadecimal digits.
     #[serde(rename = "Id")]
     pub id: String,
@@ -26,8 +28,8 @@ pub(super) struct Container {
 }
 
 /// How a container is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct State {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
     /// Whether it runs.
     #[serde(rename = "Running")]
     pub running: bool,
@@ -46,8 +48,16 @@ impl Container {
 
 /// Asks an engine for a container. Blocks: not for a thread that drives a runtime.
 pub(super) fn inspect(socket: &Path, name: &str) -> Result<Container, LimitError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| failed(socket, error.to_string()))?.block_on(ask(socket, name))
+    privilege::inspect_container(socket, name).map_err(|error| failed(socket, error.to_string()))
+}
+
+/// The same, with the rights of this process.
+pub(crate) fn inspect_here(socket: &Path, name: &str) -> io::Result<Container> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(ask(socket, name)).map_err(|error| match error {
+        LimitError::Engine { what, .. } => io::Error::other(what),
+        other => io::Error::other(other),
+    })
 }
 
 /// The engine's version.

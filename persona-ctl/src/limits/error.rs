@@ -75,6 +75,21 @@ pub enum LimitError {
         /// Bytes that it would have.
         wanted: u64,
     },
+    /// systemd does not do as asked.
+    #[error("unit {unit} does not take {knob} = {value}: {what}")]
+    Unit {
+        /// Its name.
+        unit: String,
+        /// Which limit.
+        knob: Knob,
+        /// What it was to be.
+        value: String,
+        /// Why not.
+        what: String,
+    },
+    /// systemd does not answer.
+    #[error("systemd does not answer over D-Bus")]
+    NoSystemd(#[source] std::io::Error),
     /// The monitor of QEMU does not do as asked.
     #[error("monitor {path}: {what}")]
     Monitor {

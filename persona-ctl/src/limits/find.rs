@@ -1,18 +1,24 @@
 //! From a configuration to an instance's whereabouts: control groups by path, by container or by process, and a monitor.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use persona_core::limit::InstanceKind;
 use serde_json::Value;
 
+use super::bus;
 use super::config::{InstanceConfig, LimitsConfig, Source};
 use super::devices;
 use super::docker;
 use super::error::LimitError;
-use super::hierarchies::{Hierarchies, Place};
+use super::hierarchies::{Hierarchies, Place, Version};
 use super::qmp::Qmp;
 use super::whereabouts::Whereabouts;
+use crate::privilege;
+
+/// Longest state file of a runtime that is read, bytes.
+const STATE_BYTES_MAX: u64 = 4 << 20;
 
 /// An instance that was found, and what is worth knowing about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,7 @@ pub fn find(instance: &InstanceConfig, config: &LimitsConfig) -> Result<Found, L
         Source::Container { socket, name } => {
             (InstanceKind::Processes, container_places(&trees, socket, name)?, None, None)
         }
+        Source::Unit(name) => (InstanceKind::Processes, unit_places(&trees, name)?, None, None),
         Source::Oci(path) => (InstanceKind::Processes, oci_places(&trees, path)?, None, None),
         Source::Guest(path) => {
             let (places, note) = guest_places(&trees, path)?;
@@ -44,7 +51,31 @@ pub fn find(instance: &InstanceConfig, config: &LimitsConfig) -> Result<Found, L
         [] => devices::disks(&config.sys_block),
         given => given.iter().map(|device| devices::number_of(device)).collect::<Result<_, _>>()?,
     };
-    Ok(Found { whereabouts: Whereabouts { kind, places, devices, monitor }, note })
+    let unit = if let Source::Unit(name) = &instance.source { Some(name.clone()) } else { None };
+    Ok(Found { whereabouts: Whereabouts { kind, places, devices, monitor, unit }, note })
+}
+
+/// systemd sets limits in the v2 tree; of a v1 tree it knows some only, in other words.
+fn unit_places(trees: &Hierarchies, name: &str) -> Result<Vec<Place>, LimitError> {
+    let no_instance = |what: &str, advice: &str| LimitError::NoInstance {
+        what: format!("unit {name} {what}"),
+        advice: advice.to_owned(),
+    };
+    let path = match bus::control_group(name) {
+        Ok(path) if path.is_empty() => {
+            return Err(no_instance("does not run", "start it; it is taken up when it runs"));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(no_instance("is not loaded", "start it, or correct unit"));
+        }
+        answered => answered.map_err(LimitError::NoSystemd)?,
+    };
+    let mut places = trees.places_of(&path)?;
+    places.retain(|place| place.version == Version::V2);
+    if places.is_empty() {
+        return Err(no_instance("is in no control group of version 2", "use limit_cgroup in its place"));
+    }
+    Ok(places)
 }
 
 /// By the engine's process id where that means the same here, else by the name that the group must have.
@@ -65,14 +96,24 @@ fn container_places(trees: &Hierarchies, socket: &Path, name: &str) -> Result<Ve
     }
 }
 
-/// runc writes the first process as `init_process_pid` into state.json, crun as `pid` into status.
-fn oci_places(trees: &Hierarchies, path: &Path) -> Result<Vec<Place>, LimitError> {
-    let text = super::cgroup::read(path)?;
+/// The first process that a runtime's state file names; InvalidData where it names none.
+pub(crate) fn first_process_of(state: &Path) -> std::io::Result<u32> {
+    let mut text = String::new();
+    let file = std::fs::File::open(state)?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, STATE_BYTES_MAX), &mut text)?;
     let state: Value = serde_json::from_str(&text).unwrap_or_default();
     let pid = ["init_process_pid", "pid"].iter().find_map(|key| state.get(key)?.as_u64());
+    pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0).ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// runc writes the first process as `init_process_pid` into state.json, crun as `pid` into status.
+fn oci_places(trees: &Hierarchies, path: &Path) -> Result<Vec<Place>, LimitError> {
     let advice = "oci_state is runc's state.json, such as /run/runc/NAME/state.json, or crun's /run/crun/NAME/status";
     let no_instance = |what: String| LimitError::NoInstance { what, advice: advice.to_owned() };
-    let pid = pid.ok_or_else(|| no_instance(format!("{} names no first process", path.display())))?;
+    let pid = privilege::first_process(path).map_err(|source| match source.kind() {
+        ErrorKind::InvalidData => no_instance(format!("{} names no first process", path.display())),
+        _ => LimitError::Read { path: path.to_owned(), source },
+    })?;
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
     trees.places_in(&groups.map_err(|_| no_instance(format!("process {pid} of {} does not run", path.display())))?)
 }

@@ -9,6 +9,7 @@
 //! stops leaves limits as they are.
 
 mod backend;
+mod bus;
 mod cgroup;
 mod config;
 mod devices;
@@ -25,16 +26,21 @@ mod qemu;
 mod qmp;
 mod record_file;
 mod transaction;
+mod unit;
 mod watch;
 mod whereabouts;
 mod workload;
 
 pub use backend::{Backend, Instance, MemoryState};
+pub(crate) use bus::set_unit_properties_here as set_unit_properties;
 pub use cgroup::CgroupFiles;
+pub(crate) use cgroup::is_knob_file;
 pub use config::{Drift, InstanceConfig, LimitsConfig, Source};
 pub(crate) use devices::disks;
 pub use docker::SOCKET as DOCKER_SOCKET;
+pub(crate) use docker::{Container, inspect_here as inspect_container};
 pub use error::LimitError;
+pub(crate) use find::first_process_of;
 pub use find::{Found, find};
 pub(crate) use hierarchies::first_process;
 pub use hierarchies::{Hierarchies, Place, Version};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::bus;
 use super::config::{LimitsConfig, Source};
 use super::docker;
 use super::hierarchies::{Hierarchies, Version};
@@ -16,6 +17,7 @@ const NEEDED: [(&str, [&str; 2]); 4] =
 /// Looks at the kernel's control groups, and at every engine and monitor that workloads name.
 pub async fn probe(config: &LimitsConfig, sources: &[Source]) -> Vec<Check> {
     let mut checks = vec![control_groups(&Hierarchies::below(&config.cgroup_root))];
+    let mut has_units = false;
     let mut engines: BTreeMap<&PathBuf, ()> = BTreeMap::new();
     for source in sources {
         match source {
@@ -32,7 +34,11 @@ pub async fn probe(config: &LimitsConfig, sources: &[Source]) -> Vec<Check> {
                 });
             }
             Source::Guest(path) => checks.push(monitor(path.clone()).await),
-            Source::Container { .. } | Source::Cgroup(_) | Source::Oci(_) => {}
+            Source::Unit(_) if !has_units => {
+                has_units = true;
+                checks.push(systemd(bus::version().await));
+            }
+            Source::Container { .. } | Source::Cgroup(_) | Source::Oci(_) | Source::Unit(_) => {}
         }
     }
     checks
@@ -54,6 +60,18 @@ fn control_groups(trees: &Hierarchies) -> Check {
     let advice =
         "a persona's resources are in force only as far as there is a controller; network personas are not affected";
     Check::missing("limits", Outcome::Degraded, found, advice)
+}
+
+fn systemd(answer: std::io::Result<String>) -> Check {
+    match answer {
+        Ok(version) => Check::present("systemd", format!("version {version}, over D-Bus")),
+        Err(error) => Check::missing(
+            "systemd",
+            Outcome::Degraded,
+            error_chain(&error),
+            "limits of units fail until the system bus answers",
+        ),
+    }
 }
 
 async fn monitor(path: PathBuf) -> Check {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::LimitError;
 use super::peer;
+use crate::privilege;
 
 /// How long QEMU may take for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ impl Qmp {
     /// Connects and takes up the dialogue.
     pub(super) fn connect(path: &Path) -> Result<Self, LimitError> {
         let failed = |source: std::io::Error| LimitError::NoMonitor { path: path.to_owned(), source };
-        let stream = UnixStream::connect(path).map_err(failed)?;
+        let stream = privilege::connect_monitor(path).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER_TIME)).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER_TIME)).map_err(failed)?;
         let mut qmp = Self { path: path.to_owned(), stream: BufReader::new(stream) };

@@ -228,7 +228,7 @@ impl Limited {
             }
             (None, Wish::Wears(worn)) => Err(LimitError::NoInstance {
                 what: format!("persona {} has limits, and the configuration names no instance", worn.persona),
-                advice: "set cgroup, limit_cgroup, container, oci_state or qmp of the workload".to_owned(),
+                advice: "set unit, cgroup, limit_cgroup, container, oci_state or qmp of the workload".to_owned(),
             }),
             _ => Ok(None),
         }
@@ -257,11 +257,11 @@ impl Limited {
         Ok(Open { instance, kept: Kept { whereabouts, record }, note, applied: None, watched, settled: None })
     }
 
-    /// A monitor tells nobody what was asked of it.
+    /// A monitor tells nobody what was asked of it, and a unit that is started again has another group.
     fn watch(&self, whereabouts: &Whereabouts) -> Option<Watched> {
         let folders: BTreeSet<&Path> = whereabouts.places.iter().map(|place| place.folder.as_path()).collect();
         let watched = || self.common.watch.groups(folders.into_iter());
-        whereabouts.monitor.is_none().then(watched)?
+        (whereabouts.monitor.is_none() && whereabouts.unit.is_none()).then(watched)?
     }
 
     fn recover(&mut self, open: &mut Open) -> Result<(), LimitError> {

@@ -7,6 +7,7 @@ mod address;
 mod announced;
 pub mod fair_leaf;
 mod fair_queue;
+mod given_socket;
 pub mod htb;
 mod label;
 mod link;

@@ -10,7 +10,9 @@ use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
+use super::given_socket::{GIVEN, GivenSocket};
 use super::{Netlink, NetlinkError, failed};
+use crate::privilege::{self, SocketKind};
 
 /// Runs a function on a thread of its own inside a network namespace; also /proc/sys/net is that namespace's there.
 pub fn run_inside<T: Send>(namespace: &File, function: impl FnOnce() -> T + Send) -> io::Result<T> {
@@ -27,15 +29,14 @@ fn enter(namespace: &File) -> io::Result<()> {
 }
 
 impl Netlink {
-    /// Opens a connection to the kernel of another network namespace. Needs CAP_SYS_ADMIN. A socket stays in the namespace that
-    /// it was made in; the current runtime serves it.
+    /// Opens a connection to the kernel of another network namespace. A socket stays in the namespace that it was made in; the
+    /// current runtime serves it.
     pub fn open_inside(namespace: &File) -> Result<Self, NetlinkError> {
-        let runtime = tokio::runtime::Handle::current();
-        let opened = run_inside(namespace, || {
-            let _context = runtime.enter();
-            rtnetlink::new_connection()
+        let opened = privilege::socket_inside(namespace, SocketKind::Route).and_then(|socket| {
+            GIVEN.set(Some(socket));
+            rtnetlink::new_connection_with_socket::<GivenSocket>()
         });
-        let (connection, handle, _) = opened.and_then(|opened| opened).map_err(NetlinkError::Open)?;
+        let (connection, handle, _) = opened.map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }

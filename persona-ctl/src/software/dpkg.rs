@@ -40,9 +40,8 @@ impl Database {
     ///
     /// # Errors
     /// Why nobody can tell, a sentence for people.
-    pub fn look(&mut self, root: &Path) -> Result<&Installed, String> {
-        let folder = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
-        match open_below(&folder, STATUS, OFlags::RDONLY) {
+    pub fn look(&mut self, root: &File) -> Result<&Installed, String> {
+        match open_below(root, STATUS, OFlags::RDONLY) {
             Ok(file) => {
                 let mark = mark_of(&file)?;
                 if self.mark != Some(mark) {
@@ -52,7 +51,7 @@ impl Database {
             }
             Err(Errno::NOENT) => {
                 self.mark = None;
-                self.installed = read_folder(&folder)?;
+                self.installed = read_folder(root)?;
             }
             Err(error) => return Err(format!("{STATUS}: {error}")),
         }
@@ -66,7 +65,8 @@ impl Database {
 /// As [`Database::look`].
 pub fn installed(root: &Path) -> Result<Installed, String> {
     let mut database = Database::default();
-    database.look(root)?;
+    let folder = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
+    database.look(&folder)?;
     Ok(database.installed)
 }
 
@@ -172,11 +172,11 @@ mod tests {
     fn a_database_is_read_anew_when_it_was_changed() {
         let root = tempfile::tempdir().unwrap();
         put(root.path(), STATUS, STATUS_TEXT);
-        let mut database = Database::default();
-        assert_eq!(version_of(database.look(root.path()).unwrap(), "nginx").unwrap(), "1.22.1-9");
+        let (mut database, folder) = (Database::default(), File::open(root.path()).unwrap());
+        assert_eq!(version_of(database.look(&folder).unwrap(), "nginx").unwrap(), "1.22.1-9");
         put(root.path(), "new", &STATUS_TEXT.replace("1.22.1-9", "1.24"));
         std::fs::rename(root.path().join("new"), root.path().join(STATUS)).unwrap();
-        assert_eq!(version_of(database.look(root.path()).unwrap(), "nginx").unwrap(), "1.24");
+        assert_eq!(version_of(database.look(&folder).unwrap(), "nginx").unwrap(), "1.24");
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn a_kill_between_any_two_writes_is_made_good() {
             places: group.places.clone(),
             devices: group.devices.clone(),
             monitor: None,
+            unit: None,
         };
         let file = group.state.path().join("whereabouts.json");
         std::fs::write(&file, serde_json::to_vec(&whereabouts).unwrap()).unwrap();

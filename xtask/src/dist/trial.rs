@@ -11,12 +11,14 @@ use super::tree;
 use crate::command::{output_of, workspace_root};
 
 /// What must be in it, below the prefix.
-const EXPECTED: [&str; 15] = [
+const EXPECTED: [&str; 17] = [
     "bin/persona-ctl",
     "lib/systemd/system/persona-agent.service",
     "lib/systemd/system/persona-edge.service",
     "lib/systemd/system/persona-gateway.service",
     "lib/systemd/system/persona-guard.service",
+    "lib/systemd/system/persona-helper.service",
+    "lib/systemd/system/persona-helper.socket",
     "lib/systemd/system/persona-manager.service",
     "lib/systemd/system/sys-fs-bpf-persona.mount",
     "lib/sysusers.d/persona.conf",

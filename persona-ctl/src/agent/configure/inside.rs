@@ -12,7 +12,8 @@ use super::look::{self, Unreachable};
 use super::plan::{ConfiguredWorkload, GATEWAY, Ours, Reach, labels_of, our_labels};
 use super::serve::Servant;
 use crate::host::error_chain;
-use crate::netlink::{Link, LinkAddress, Netlink, NetlinkError, OurRoute, run_inside};
+use crate::netlink::{Link, LinkAddress, Netlink, NetlinkError, OurRoute};
+use crate::privilege;
 
 /// What is as it should be is looked at again this often, for drift inside that no notice tells.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -297,12 +298,7 @@ fn is_same_place(one: &OurRoute, other: &OurRoute) -> bool {
 /// Container runtimes switch IPv6 off where they do not use it themselves. Where that cannot be changed, putting the address fails
 /// and says why.
 fn allow_ipv6(namespace: &File, interface: &str) {
-    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
-    let outcome = run_inside(namespace, || match std::fs::read_to_string(&path)?.trim() {
-        "0" => Ok(()),
-        _ => std::fs::write(&path, "0"),
-    });
-    if let Err(error) = outcome.and_then(|written| written) {
+    if let Err(error) = privilege::allow_ipv6(namespace, interface) {
         tracing::debug!(interface, %error, "IPv6 could not be switched on");
     }
 }

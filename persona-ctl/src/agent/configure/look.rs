@@ -1,15 +1,11 @@
 //! Finding the network namespace that a workload lives in, without keeping anything open that would keep it alive.
 
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::plan::Reach;
 use crate::netlink::{Link, Netlink, NetlinkError};
-
-/// Where named namespaces are: iproute2's and Docker's.
-const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+use crate::privilege;
 
 /// Why a workload's inside cannot be configured, with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +24,7 @@ pub(super) enum Unreachable {
     #[error(
         "no name under /run/netns and no process leads to the namespace of device {0}'s other end: set netns or pid"
     )]
-    NotFound(String),
+    NotFound(String, #[source] std::io::Error),
     /// The configured way does not exist.
     #[error("network namespace {path} cannot be opened")]
     Open {
@@ -65,28 +61,14 @@ pub(super) async fn find(
     let peer = link.peer.ok_or_else(|| Unreachable::NoPeer(link.name.clone()))?;
     let id = peer.namespace_id.ok_or_else(|| Unreachable::SameNamespace(link.name.clone()))?;
     if let Some(path) = path {
-        let file = File::open(&path).map_err(|source| Unreachable::Open { path: path.clone(), source })?;
+        let opened = privilege::open_namespace(&path);
+        let file = opened.map_err(|source| Unreachable::Open { path: path.clone(), source })?;
         return match netlink.namespace_id(&file).await? {
             Some(found) if found == id => Ok((path, file)),
             _ => Err(Unreachable::Elsewhere { path, device: link.name.clone() }),
         };
     }
-    let mut seen = BTreeSet::new();
-    for path in found_before.map(Path::to_owned).into_iter().chain(candidates()) {
-        let Ok(file) = File::open(&path) else { continue };
-        let is_new = file.metadata().is_ok_and(|facts| seen.insert((facts.dev(), facts.ino())));
-        if is_new && netlink.namespace_id(&file).await.is_ok_and(|found| found == Some(id)) {
-            return Ok((path, file));
-        }
-    }
-    Err(Unreachable::NotFound(link.name.clone()))
-}
-
-/// Every file that leads to a network namespace: the named ones first, then one per process.
-fn candidates() -> impl Iterator<Item = PathBuf> {
-    let entries = |directory: &str| std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let named = NAMED.into_iter().flat_map(entries).map(|entry| entry.path());
-    let processes = entries("/proc")
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())));
-    named.chain(processes.map(|entry| entry.path().join("ns/net")))
+    let hint = found_before.map(Path::to_owned);
+    let found = tokio::task::spawn_blocking(move || privilege::namespace_behind(id, hint)).await;
+    found.map_err(std::io::Error::other).flatten().map_err(|source| Unreachable::NotFound(link.name.clone(), source))
 }

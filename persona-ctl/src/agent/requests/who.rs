@@ -11,6 +11,7 @@ use super::super::advice::is_below;
 use super::super::config::AgentConfig;
 use super::super::observe::Observed;
 use crate::netlink::Netlink;
+use crate::privilege;
 
 /// Where the subjects of this node are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Places {
     /// Whose process it is. `processes` is where the kernel shows them.
     pub(super) async fn subject_of(&self, netlink: &Netlink, processes: &Path, pid: u32) -> Result<SubjectId, Nobody> {
         let folder = processes.join(pid.to_string());
-        let namespace = File::open(folder.join("ns/net")).map_err(|_| Nobody::Gone(pid))?;
+        let namespace = privilege::open_namespace(&folder.join("ns/net")).map_err(|_| Nobody::Gone(pid))?;
         if is_own(&namespace, processes) {
             let text = std::fs::read_to_string(folder.join("cgroup")).map_err(|_| Nobody::Gone(pid))?;
             return self.by_group(&text).ok_or(Nobody::Unknown(pid));

@@ -11,9 +11,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use socket2::Socket;
 
 use super::config::MetricsUrl;
-use crate::netlink::run_inside;
+use crate::privilege::{self, SocketKind};
 
 /// Largest page that is read, bytes.
 const PAGE_BYTES_MAX: usize = 1 << 20;
@@ -104,15 +105,14 @@ async fn connect(
     let file = match namespace {
         Some(path) => {
             let failed = |source| FetchError::Namespace { path: path.to_owned(), source };
-            Some(File::open(path).map_err(failed)?)
+            Some(privilege::open_namespace(path).map_err(failed)?)
         }
         None => None,
     };
     let connected = tokio::task::spawn_blocking(move || {
-        let connect = || TcpStream::connect_timeout(&address, timeout);
         let stream = match &file {
-            Some(file) => run_inside(file, connect)??,
-            None => connect()?,
+            Some(file) => connect_inside(file, &address, timeout)?,
+            None => TcpStream::connect_timeout(&address, timeout)?,
         };
         stream.set_nonblocking(true)?;
         Ok(stream)
@@ -124,6 +124,13 @@ async fn connect(
     // It ends when the sender is dropped, or with an error that the sender sees too.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
+}
+
+fn connect_inside(namespace: &File, address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let kind = if address.is_ipv4() { SocketKind::Tcp4 } else { SocketKind::Tcp6 };
+    let socket = Socket::from(privilege::socket_inside(namespace, kind)?);
+    socket.connect_timeout(&(*address).into(), timeout)?;
+    Ok(socket.into())
 }
 
 async fn ask(connection: &mut SendRequest<Body>, url: &MetricsUrl) -> Result<String, FetchError> {

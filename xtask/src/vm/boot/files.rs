@@ -2,13 +2,17 @@
 //! because manager and edge of one host live in network namespaces here.
 
 /// Files by their place: path, mode, text.
-pub(super) const FILES: [(&str, u32, &str); 13] = [
+pub(super) const FILES: [(&str, u32, &str); 17] = [
     ("opt/trial/place.sh", 0o755, include_str!("place.sh")),
     ("opt/trial/trial.sh", 0o755, include_str!("trial.sh")),
     ("opt/trial/fleet.yaml", 0o644, FLEET),
     ("opt/trial/host.yaml", 0o644, HOST),
     ("etc/persona/agent.toml", 0o644, AGENT),
     ("etc/persona/edge.toml", 0o644, EDGE),
+    ("etc/persona/gateway.toml", 0o644, GATEWAY),
+    ("etc/systemd/system/worker.service", 0o644, WORKER_UNIT),
+    ("etc/systemd/system/daemon.service", 0o644, WORKER_UNIT),
+    ("etc/systemd/system/instance.service", 0o644, INSTANCE_UNIT),
     ("etc/systemd/system/place.service", 0o644, PLACE_UNIT),
     ("etc/systemd/system/trial.service", 0o644, TRIAL_UNIT),
     ("etc/systemd/system/sys-fs-bpf-persona\\x2dedge.mount", 0o644, EDGE_MOUNT),
@@ -46,6 +50,27 @@ cgroup = "/system.slice/system-persona.slice"
 name = "web"
 device = "veth-web"
 address = "10.10.0.2"
+
+[[workload]]
+name = "worker"
+limit_cgroup = "/system.slice/worker.service"
+
+[[workload]]
+name = "daemon"
+unit = "daemon.service"
+"#;
+
+/// It shares the agent's bpffs, and its host.
+const GATEWAY: &str = r#"
+devices = ["front0", "back0"]
+[[service]]
+name = "greeting"
+address = "192.0.2.80"
+port = 80
+[[service.instance]]
+name = "one"
+address = "10.9.0.2"
+port = 8080
 "#;
 
 const EDGE: &str = r#"
@@ -65,6 +90,26 @@ metadata: { name: frankfurt }
 spec: { addresses: [203.0.113.64/28], group: frankfurt }
 ---
 apiVersion: persona/v1
+kind: EgressPool
+metadata: { name: whole }
+spec: { addresses: [203.0.113.96/28], group: frankfurt }
+---
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: own }
+spec: { network: { egress: { pools: [whole], assign: configure }, edges: { group: frankfurt } } }
+---
+apiVersion: persona/v1
+kind: Persona
+metadata: { name: small }
+spec: { resources: { cpu: { limit: 0.5 }, memory: { max: 64MiB }, pids: 20 }, software: [{ package: systemd }] }
+---
+apiVersion: persona/v1
+kind: Binding
+metadata: { name: workers }
+spec: { selector: { kind: workload, names: [workload/n1/worker, workload/n1/daemon] }, personas: [small], default: small }
+---
+apiVersion: persona/v1
 kind: Persona
 metadata: { name: plain }
 spec: { network: { egress: { pools: [frankfurt] }, edges: { group: frankfurt } } }
@@ -72,7 +117,7 @@ spec: { network: { egress: { pools: [frankfurt] }, edges: { group: frankfurt } }
 apiVersion: persona/v1
 kind: Binding
 metadata: { name: webs }
-spec: { selector: { kind: workload }, personas: [plain], default: plain }
+spec: { selector: { kind: workload, names: [workload/n1/web] }, personas: [plain, own], default: plain }
 "#;
 
 /// It takes the agent's own way to the manager along.
@@ -103,6 +148,22 @@ After=multi-user.target
 [Service]
 ExecStart=/opt/trial/trial.sh
 ";
+
+/// A service with limits of its own, which a persona narrows: one through its control group, another one through systemd.
+const WORKER_UNIT: &str = "
+[Service]
+ExecStart=/bin/sleep infinity
+CPUWeight=100
+MemoryMax=200M
+TasksMax=100
+";
+
+/// What stands behind the gateway.
+const INSTANCE_UNIT: &str = r#"
+[Service]
+NetworkNamespacePath=/run/netns/back
+ExecStart=/usr/bin/perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 9, LocalPort => 8080, ReuseAddr => 1); while ($c = $s->accept) { print $c "HTTP/1.0 200 OK\r\n\r\nhello\n"; close $c }'
+"#;
 
 const EDGE_MOUNT: &str = "
 [Unit]

@@ -15,6 +15,9 @@ test_that() {
         passed=$((passed + 1)); say "$(cut -d. -f1 /proc/uptime) s: $what ... ok"
     else
         failed=$((failed + 1)); say "$what ... FAILED"; echo "$output" | tail -n 20 > /dev/ttyS0
+        # What follows rests on it, and each of its tests would wait its time.
+        end
+        sleep infinity
     fi
 }
 # within SECONDS COMMAND...: tries until it succeeds.
@@ -26,18 +29,19 @@ within() {
     done
 }
 end() {
-    if [ "$failed" -gt 0 ]; then journalctl -b -o cat -n 60 -u 'persona-*' > /dev/ttyS0; fi
+    if [ "$failed" -gt 0 ]; then journalctl -b -o short-monotonic --no-hostname -n 80 -u 'persona-*' > /dev/ttyS0; fi
     say "test result: $([ "$failed" = 0 ] && echo ok || echo FAILED). $passed passed; $failed failed"
     say "guest: tests ended with status $([ "$failed" = 0 ] && echo 0 || echo 1)"
     systemctl poweroff --force --force
 }
-are_active() { systemctl is-active "$@"; }
+# All of them: systemctl is content with one.
+are_active() { for unit; do systemctl is-active "$unit" || return 1; done; }
 # What is pinned, with its inode: a map that was made anew has another one.
 pins() { find /sys/fs/bpf/persona -printf '%i %P\n' | sort -k 2; }
 pins_are_kept() { pins > pins.now; diff pins.before pins.now; }
 ctl() { persona-ctl "$@"; }
 # is_told PATTERN COMMAND...: the manager's answer has it.
-is_told() { pattern=$1; shift; ctl "$@" | grep -q "$pattern"; }
+is_told() { pattern=$1; shift; told=$(ctl "$@"); echo "$told"; echo "$told" | grep -q "$pattern"; }
 # Pings from the workload go on while something is done; none is lost.
 under_pings() {
     ip netns exec web ping -q -i 0.2 -W 5 198.51.100.10 > pings 2>&1 & pinger=$!
@@ -54,6 +58,65 @@ restarted() {
     within 60 sh -c "[ \$(systemctl show --value --property NRestarts $1) -gt $before ]" && within 60 are_active "$1"
 }
 
+main_process() { systemctl show --value --property MainPID "$1"; }
+# Its user, and that it has the five Linux capabilities of its unit and can get no other.
+agent_is_nobody_special() {
+    agent=/proc/$(main_process persona-agent)
+    [ "$(stat -c %U "$agent")" = persona-agent ] && grep -q '^CapEff:.*0000c000803000$' "$agent/status" &&
+        grep -q '^CapBnd:.*0000c000803000$' "$agent/status"
+}
+slice=/sys/fs/cgroup/system.slice
+# reads SERVICE FILE TEXT: a limit of it.
+reads() { [ "$(cat "$slice/$1.service/$2")" = "$3" ]; }
+is_small() { reads "$1" cpu.max "50000 100000" && reads "$1" memory.max 67108864 && reads "$1" pids.max 20; }
+is_as_its_unit_says() {
+    reads "$1" cpu.max "max 100000" && reads "$1" memory.max 209715200 && reads "$1" pids.max 100
+}
+# What systemd itself holds the daemon to.
+systemd_says() { [ "$(systemctl show --value --property "$1" daemon)" = "$2" ]; }
+is_not_told() { ! is_told "$@"; }
+# refuses USER: the helper says nothing to him, whatever he sends.
+refuses() { ! setpriv --reuid "$1" --clear-groups curl -s -m 5 --unix-socket /run/persona/helper.sock http://x/; }
+
+limits_and_the_inside_of_workloads() {
+    test_that "the agent is a user of its own with five Linux capabilities" agent_is_nobody_special
+    test_that "a service is held to its persona" within 60 is_small worker
+    echo max > "$slice/worker.service/pids.max"
+    test_that "what a hand changes is put right" within 30 is_small worker
+    units_through_systemd
+    test_that "others get nothing from the helper" refuses nobody
+    test_that "the agent's user gets nothing for what is no request" refuses persona-agent
+    test_that "an address of its own is given to a workload" ctl switch workload/n1/web own
+    test_that "it is inside" within 60 sh -c 'ip -n web address | grep -q "203.0.113.9[6-9]/32\|203.0.113.1[01][0-9]/32"'
+    test_that "and works" within 30 ip netns exec web ping -q -c 1 -W 2 198.51.100.10
+    test_that "it is taken back" ctl switch workload/n1/web plain
+    test_that "the services' persona is taken away" ctl binding delete workers
+    test_that "a unit's limits are back" within 30 is_as_its_unit_says worker
+    test_that "and another's, through systemd" within 30 is_as_its_unit_says daemon
+    systemctl daemon-reload
+    test_that "and stay so over a daemon-reload" is_as_its_unit_says daemon
+}
+units_through_systemd() {
+    test_that "a unit is held to its persona" within 60 is_small daemon
+    test_that "systemd knows it" systemd_says CPUQuotaPerSecUSec 500ms
+    systemctl daemon-reload
+    test_that "a daemon-reload undoes nothing" is_small daemon
+    systemctl restart daemon
+    test_that "nor does a restart" is_small daemon
+    test_that "and nobody else was seen to change it" is_not_told "workload/n1/daemon.*changed" events
+    systemctl set-property --runtime daemon TasksMax=50
+    test_that "what a hand tells systemd is put right" within 30 is_small daemon
+}
+a_gateway() {
+    test_that "a gateway's configuration is right" ctl config check gateway --config /etc/persona/gateway.toml
+    test_that "a gateway starts beside the agent" systemctl start persona-gateway
+    test_that "it leads to its instance" within 30 sh -c 'ip netns exec front curl -s -m 2 http://192.0.2.80/ | grep -q hello'
+    test_that "it can be asked" sh -c 'persona-ctl gateway list | grep -q greeting'
+    test_that "SIGKILL of the gateway is survived" restarted persona-gateway KILL
+    test_that "and it leads on" within 30 sh -c 'ip netns exec front curl -s -m 2 http://192.0.2.80/ | grep -q hello'
+    systemctl stop persona-gateway
+}
+
 everything_runs() {
     test_that "units are active" within 120 are_active persona-guard persona-manager persona-edge persona-agent
     test_that "bpffs is mounted by its unit" sh -c 'systemctl is-active sys-fs-bpf-persona.mount &&
@@ -68,6 +131,8 @@ first_boot() {
     test_that "the package is installed" dpkg --install persona.deb
     test_that "the manager starts" systemctl enable --now persona-manager
     for role in node edge; do persona-ctl token create --role "$role" > "/etc/persona/$role.join"; done
+    chmod 600 /etc/persona/*.join
+    systemctl start worker daemon instance
     test_that "configurations are right" sh -c 'for role in agent edge; do
         persona-ctl config check "$role" --config "/etc/persona/$role.toml" || exit 1; done
         persona-ctl config check manager --config /etc/persona/trial-manager.toml'
@@ -77,6 +142,8 @@ first_boot() {
     test_that "documents are applied" ctl persona apply -f fleet.yaml
     everything_runs
     test_that "doctor is content beside running roles" ctl doctor --config /etc/persona/agent.toml
+    limits_and_the_inside_of_workloads
+    a_gateway
     pins > pins.before
     test_that "there are pins" grep -q / pins.before
     test_that "a restart of the agent loses no packet" under_pings systemctl restart persona-agent
