@@ -126,6 +126,11 @@ impl utoipa::PartialSchema for SubjectId {
 impl utoipa::ToSchema for SubjectId {}
 
 impl SubjectId {
+    /// Comes before every workload of a node, and is none itself.
+    pub fn before_workloads(node: &NodeName) -> Self {
+        Self::Workload(node.clone(), WorkloadName(String::new()))
+    }
+
     /// The node that the subject lives on.
     pub fn node(&self) -> &NodeName {
         match self {

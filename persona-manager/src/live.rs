@@ -7,7 +7,7 @@ mod rates;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use persona_core::ids::{EdgeName, Generation, LeaseId, SubjectId};
@@ -104,11 +104,11 @@ struct LeftOutSince {
 
 /// What all agents last reported.
 pub(crate) struct Live {
-    agents: Mutex<BTreeMap<AgentId, Arc<AgentLive>>>,
+    agents: Mutex<Arc<BTreeMap<AgentId, Arc<AgentLive>>>>,
     /// Who reported what is not its own.
     left_out: Mutex<BTreeMap<AgentId, LeftOutSince>>,
     /// When agents registered since this manager started: nobody was silent before that either.
-    registered: Mutex<BTreeMap<AgentId, u64>>,
+    registered: Mutex<Arc<BTreeMap<AgentId, u64>>>,
     /// Parts of what agents hold, until the last part comes.
     holdings: Mutex<BTreeMap<AgentId, HeldParts>>,
     /// When this manager started: nobody was silent before.
@@ -131,6 +131,8 @@ pub(crate) struct Live {
     pub steps: StepWatch,
     /// Told when something changed that a decision rests on.
     pub wake: Notify,
+    /// Whether the last pass put something off.
+    pub comes_back_soon: AtomicBool,
 }
 
 impl Default for Live {
@@ -161,6 +163,7 @@ impl Live {
             clock,
             steps,
             wake,
+            comes_back_soon: AtomicBool::new(false),
         }
     }
 
@@ -171,8 +174,8 @@ impl Live {
 
     /// Forgets everything: agents reported elsewhere until now, and decisions went by another clock.
     pub(crate) fn start_anew(&self) {
-        self.agents().clear();
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.agents() = Arc::default();
+        *self.registered.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         self.holdings.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.started.store(self.clock.monotonic_ms(), Ordering::Relaxed);
         self.steps.forget();
@@ -205,24 +208,29 @@ impl Live {
         asked.entry(subject.clone()).or_default().take(quota, now)
     }
 
-    /// What all agents last reported.
-    pub(crate) fn agents(&self) -> MutexGuard<'_, BTreeMap<AgentId, Arc<AgentLive>>> {
+    /// What all agents last reported. Whoever looks for long takes a copy of the outer pointer.
+    pub(crate) fn agents(&self) -> MutexGuard<'_, Arc<BTreeMap<AgentId, Arc<AgentLive>>>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that an agent is about to be registered: its silence counts from now.
     pub(crate) fn note_registration(&self, id: AgentId) {
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, self.clock.monotonic_ms());
+        let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut registered).insert(id, self.clock.monotonic_ms());
     }
 
     /// When an agent's silence began at the latest, before its first report.
-    pub(crate) fn registrations(&self) -> BTreeMap<AgentId, u64> {
+    pub(crate) fn registrations(&self) -> Arc<BTreeMap<AgentId, u64>> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Forgets agents that were deleted.
     pub(crate) fn forget_agents(&self, is_registered: impl Fn(&AgentId) -> bool) {
-        self.agents().retain(|id, _| is_registered(id));
+        let mut agents = self.agents();
+        if agents.keys().any(|id| !is_registered(id)) {
+            Arc::make_mut(&mut agents).retain(|id, _| is_registered(id));
+        }
+        drop(agents);
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_registered(id));
     }
 
@@ -249,9 +257,11 @@ impl Live {
     /// Forgets what was said of leases that are over.
     pub(crate) fn forget_leases(&self, is_lease: impl Fn(&LeaseId) -> bool) {
         let is_over = |id: &LeaseId| !is_lease(id);
-        for live in self.agents().values_mut() {
-            if live.drained.keys().chain(live.leases.keys()).any(is_over) {
-                let live = Arc::make_mut(live);
+        let has_over = |live: &AgentLive| live.drained.keys().chain(live.leases.keys()).any(is_over);
+        let mut agents = self.agents();
+        let behind: Vec<AgentId> = agents.iter().filter(|(_, live)| has_over(live)).map(|(id, _)| id.clone()).collect();
+        for id in behind {
+            if let Some(live) = Arc::make_mut(&mut agents).get_mut(&id).map(Arc::make_mut) {
                 live.drained.retain(|id, _| is_lease(id));
                 live.leases.retain(|id, _| is_lease(id));
             }
@@ -286,7 +296,7 @@ impl Live {
         let is_decisive = before.as_deref().is_none_or(|before| differs(before, &after));
         let rejection =
             after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));
-        agents.insert(id.clone(), Arc::new(after));
+        Arc::make_mut(&mut agents).insert(id.clone(), Arc::new(after));
         if is_decisive {
             self.wake.notify_one();
         }

@@ -71,7 +71,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -94,6 +94,7 @@ const STEPS: [Step; 17] = [
     Step { name: "C++ compiler", purpose: Purpose::Fuzz, find: find_cxx, install: install_cxx },
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
     Step { name: "WireGuard's tool", purpose: Purpose::Benchmarks, find: find_wg, install: install_wg },
+    Step { name: "etcd", purpose: Purpose::Benchmarks, find: unpacked::find_etcd, install: unpacked::install_etcd },
 ];
 
 /// Sets up what the arguments name.

@@ -64,6 +64,19 @@ const BUNDLES: [Bundle; 12] = [
     },
 ];
 
+/// What the manager's fan-out is compared with; `tests/src/bench/control` looks for it under this name.
+const ETCD: Bundle = Bundle { name: "etcd", packages: &["etcd-server"], programs: &["usr/bin/etcd"] };
+
+/// etcd, if it is there.
+pub(crate) fn find_etcd() -> Option<String> {
+    ETCD.is_there().then(|| ETCD.name.to_owned())
+}
+
+/// Downloads and unpacks it.
+pub(crate) fn install_etcd() -> Result<()> {
+    ETCD.install()
+}
+
 /// All of them, or nothing while one is missing.
 pub(crate) fn find() -> Option<String> {
     BUNDLES.iter().all(Bundle::is_there).then(|| BUNDLES.map(|bundle| bundle.name).join(", "))

@@ -64,6 +64,11 @@ impl Ledger {
         !self.policies.is_empty()
     }
 
+    /// Whether what one subject holds may decide what another one may.
+    pub fn is_counting(&self) -> bool {
+        self.has_policies() || !self.seats.is_empty()
+    }
+
     /// Whether places of subjects depend on each other's labels.
     pub fn counts_labels(&self) -> bool {
         self.policies.iter().any(|it| matches!(it.rule, Rule::MaxGroupShare(_) | Rule::Apart(_)))

@@ -1,6 +1,8 @@
 //! A pool with how much of it is free, kept up while leases are given: counting all of it for each would cost a large pool
 //! most of the time.
 
+use std::net::Ipv4Addr;
+
 use super::allocate::{Exhausted, PoolSpace};
 use super::need::Need;
 use super::occupancy::Occupancy;
@@ -12,7 +14,8 @@ pub struct FreeSpace {
     space: PoolSpace,
     /// Free blocks of each address, in the pool's order.
     free: Vec<u32>,
-    free_addresses: u32,
+    /// Of which addresses nobody holds anything.
+    is_empty: Vec<bool>,
     free_prefixes: u32,
 }
 
@@ -20,8 +23,9 @@ impl FreeSpace {
     /// Counts what is free.
     pub fn new(space: PoolSpace, occupancy: &Occupancy) -> Self {
         let free = space.addresses.iter().map(|address| space.free_count(*address, occupancy)).collect();
-        let (free_addresses, free_prefixes) = (space.free_address_count(occupancy), space.free_prefix_count(occupancy));
-        Self { space, free, free_addresses, free_prefixes }
+        let is_empty = space.addresses.iter().map(|address| occupancy.is_empty(*address)).collect();
+        let free_prefixes = space.free_prefix_count(occupancy);
+        Self { space, free, is_empty, free_prefixes }
     }
 
     /// The pool's addresses.
@@ -36,7 +40,7 @@ impl FreeSpace {
 
     /// Addresses of which nobody holds anything.
     pub fn free_address_count(&self) -> u32 {
-        self.free_addresses
+        self.is_empty.iter().filter(|is_empty| **is_empty).count() as u32
     }
 
     /// Leases of 64 bits that nobody holds.
@@ -70,21 +74,26 @@ impl FreeSpace {
     }
 
     fn note(&mut self, space: &LeaseSpace, occupancy: &mut Occupancy) {
-        let index = space.address().and_then(|address| self.space.addresses.binary_search(&address).ok());
-        let was_empty = index.is_some_and(|index| occupancy.is_empty(self.space.addresses[index]));
         occupancy.hold(space);
-        if let Some(index) = index {
-            self.free[index] = self.space.free_count(self.space.addresses[index], occupancy);
-        }
-        self.free_addresses -= u32::from(was_empty);
+        space.address().into_iter().for_each(|address| self.recount(address, occupancy));
         self.free_prefixes -= u32::from(space.prefix().is_some());
+    }
+
+    /// Counts anew what is free of an address, if the pool has it: somebody took or gave back some of it.
+    pub fn recount(&mut self, address: Ipv4Addr, occupancy: &Occupancy) {
+        let Ok(index) = self.space.addresses.binary_search(&address) else { return };
+        self.free[index] = self.space.free_count(address, occupancy);
+        self.is_empty[index] = occupancy.is_empty(address);
+    }
+
+    /// Counts anew which prefixes are free.
+    pub fn recount_prefixes(&mut self, occupancy: &Occupancy) {
+        self.free_prefixes = self.space.free_prefix_count(occupancy);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -103,10 +112,19 @@ mod tests {
             let mut occupancy = Occupancy::default();
             let mut kept = FreeSpace::new(pool(block_bits), &occupancy);
             let pool = pool(block_bits);
+            let mut given = Vec::new();
             for (kind, count) in wanted {
+                // Now and then somebody gives something back.
+                if count % 5 == 0 && !given.is_empty() {
+                    let back: LeaseSpace = given.swap_remove(count as usize % given.len());
+                    occupancy.free(&back);
+                    back.address().into_iter().for_each(|address| kept.recount(address, &occupancy));
+                    kept.recount_prefixes(&occupancy);
+                }
                 let need = [Need::Blocks(count), Need::Address, Need::Prefix][usize::from(kind)];
                 let told = pool.allocate(need, &occupancy);
-                prop_assert_eq!(kept.take(need, &mut occupancy), told);
+                prop_assert_eq!(kept.take(need, &mut occupancy), told.clone());
+                given.extend(told);
                 let anew = FreeSpace::new(pool.clone(), &occupancy);
                 prop_assert_eq!(&kept.free, &anew.free);
                 prop_assert_eq!(kept.best_free(), pool.best_free(&occupancy));

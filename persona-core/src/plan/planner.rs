@@ -186,6 +186,17 @@ impl Planner {
         plan
     }
 
+    /// The same of some subjects: those of them that have a place.
+    pub fn placed_among<'a>(
+        &self,
+        subjects: impl IntoIterator<Item = &'a SubjectId>,
+    ) -> BTreeMap<SubjectId, Placement> {
+        let state = State::new(&self.ground, &self.current);
+        let known = subjects.into_iter().filter_map(|subject| Some((subject, self.ground.index_of(subject)?)));
+        let placed = known.filter(|(_, index)| !matches!(self.current[*index], NOWHERE | GONE));
+        placed.map(|(subject, index)| (subject.clone(), placement(&state, index, self.current[index]))).collect()
+    }
+
     /// Every subject that has a place, and its edge.
     pub fn placements(&self) -> impl Iterator<Item = (&SubjectId, &EdgeName)> {
         let edges = &self.ground.fleet.edges;

@@ -4,11 +4,13 @@
 //! whoever finds a gap or a digest that does not match asks for the stream anew and gets a snapshot.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::agent::Role;
+pub use super::item_map::ItemMap;
 use super::proof::StateProof;
 use crate::ids::Generation;
 
@@ -28,17 +30,33 @@ pub struct DesiredState {
     /// The version of this state.
     pub generation: Generation,
     /// Item key (see [`Item::key`]) → item.
-    pub items: BTreeMap<String, Item>,
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, Item>))]
+    pub items: ItemMap,
     /// What shows to a manager that one published it. Absent: an earlier release did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<StateProof>,
 }
 
-/// What the digest of a state is over.
+/// What a digest over the whole state is over.
 #[derive(Serialize)]
 struct Digested<'a> {
     generation: Generation,
-    items: &'a BTreeMap<String, Item>,
+    items: &'a ItemMap,
+}
+
+/// What a digest of a state begins with that is made from a sum ([`DesiredState::digest`]); others are of releases before it.
+const SUM_PREFIX: &str = "sum:";
+
+/// How a stream's frames say what the state is that they lead to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum DigestKind {
+    /// SHA-256 over the canonical JSON of all of it: what agents understand that ask for nothing.
+    #[default]
+    Whole,
+    /// [`DesiredState::digest`], which costs as much as what changed.
+    Sum,
 }
 
 /// One part of a desired state.
@@ -97,7 +115,7 @@ pub enum Frame {
     Snapshot {
         /// The state.
         state: DesiredState,
-        /// [`DesiredState::digest`] of it.
+        /// Its digest, of the kind that was asked for.
         digest: String,
     },
     /// What changed since generation `from`.
@@ -111,7 +129,7 @@ pub enum Frame {
         upsert: BTreeMap<String, Item>,
         /// Keys that are gone.
         remove: Vec<String>,
-        /// [`DesiredState::digest`] of the result.
+        /// The result's digest, of the kind that was asked for.
         digest: String,
         /// What shows that the result was published.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,35 +166,43 @@ pub enum BrokenStream {
 }
 
 impl DesiredState {
-    /// SHA-256 over the canonical JSON of generation and items, in hex.
+    /// A digest of generation and items, which is kept up: `sum:` and 64 hex digits.
     pub fn digest(&self) -> String {
-        let digested = Digested { generation: self.generation, items: &self.items };
-        let text = serde_json::to_vec(&digested).expect("a desired state has string keys only");
-        crate::hex::encode(&Sha256::digest(text))
+        format!("{SUM_PREFIX}{}", self.items.digest(&self.generation.0.to_be_bytes()))
+    }
+
+    /// A digest as it was asked for.
+    pub fn digest_of(&self, kind: DigestKind) -> String {
+        match kind {
+            DigestKind::Sum => self.digest(),
+            DigestKind::Whole => {
+                let digested = Digested { generation: self.generation, items: &self.items };
+                let text = serde_json::to_vec(&digested).expect("a desired state has string keys only");
+                crate::hex::encode(&Sha256::digest(text))
+            }
+        }
+    }
+
+    /// Whether this is the state that a digest of either kind is of.
+    pub fn has_digest(&self, digest: &str) -> bool {
+        let kind = if digest.starts_with(SUM_PREFIX) { DigestKind::Sum } else { DigestKind::Whole };
+        self.digest_of(kind) == digest
     }
 
     /// Adds an item, replacing one with the same key.
     pub fn insert(&mut self, item: Item) {
-        self.items.insert(item.key(), item);
+        self.items.insert(item);
     }
 
-    /// The frame that leads from `self` to `next`, whose digest is known: it is over the whole state, however little differs.
+    /// The frame that leads from `self` to `next`, whose digest is known.
     pub fn delta_to(&self, next: &DesiredState, digest: String, proof: Option<StateProof>) -> Frame {
-        let upsert = next.items.iter().filter(|(key, item)| self.items.get(*key) != Some(item));
-        let remove = self.items.keys().filter(|key| !next.items.contains_key(*key));
-        Frame::Delta {
-            from: self.generation,
-            to: next.generation,
-            upsert: upsert.map(|(key, item)| (key.clone(), item.clone())).collect(),
-            remove: remove.cloned().collect(),
-            digest,
-            proof,
-        }
+        let (upsert, remove) = self.items.changes_to(&next.items);
+        Frame::Delta { from: self.generation, to: next.generation, upsert, remove, digest, proof }
     }
 
-    /// The frame that carries the whole of `self`.
+    /// The frame that carries the whole of `self`, as every release reads it.
     pub fn to_snapshot(&self) -> Frame {
-        Frame::Snapshot { state: self.clone(), digest: self.digest() }
+        Frame::Snapshot { state: self.clone(), digest: self.digest_of(DigestKind::Whole) }
     }
 
     /// The state after `frame`, or why the stream must be opened anew.
@@ -191,15 +217,15 @@ impl DesiredState {
             }
             Frame::Delta { to, upsert, remove, digest, proof, .. } => {
                 let mut next = DesiredState { generation: to, items: self.items.clone(), proof };
-                next.items.retain(|key, _| !remove.contains(key));
-                next.items.extend(upsert);
+                remove.iter().for_each(|key| next.items.remove(key));
+                upsert.into_iter().for_each(|(key, item)| next.items.put(key.into(), Arc::new(item)));
                 next.checked(&digest)
             }
         }
     }
 
     fn checked(self, digest: &str) -> Result<DesiredState, BrokenStream> {
-        if self.digest() == digest { Ok(self) } else { Err(BrokenStream::Digest(self.generation)) }
+        if self.has_digest(digest) { Ok(self) } else { Err(BrokenStream::Digest(self.generation)) }
     }
 }
 
@@ -226,21 +252,35 @@ mod tests {
         let digest = after.digest();
         let (root, mac) = ("aa".to_owned(), "bb".to_owned());
         after.proof = Some(StateProof { generation: after.generation, digest: digest.clone(), root, mac });
-        assert_eq!(after.digest(), digest, "a proof is not part of what it is over");
+        for kind in [DigestKind::Whole, DigestKind::Sum] {
+            let bare = DesiredState { proof: None, ..after.clone() };
+            assert_eq!(after.digest_of(kind), bare.digest_of(kind), "a proof is not part of what it is over");
+        }
         let frame: Frame = serde_json::from_str(
-            &serde_json::to_string(&before.delta_to(&after, after.digest(), after.proof.clone())).unwrap(),
+            &serde_json::to_string(&before.delta_to(&after, digest, after.proof.clone())).unwrap(),
         )
         .unwrap();
         assert_eq!(before.after(frame).unwrap(), after);
     }
 
     #[test]
+    fn a_digest_of_either_kind_is_understood() {
+        let (one, two) = (state(1, &[], &["a"]), state(2, &[], &["a", "b"]));
+        for kind in [DigestKind::Whole, DigestKind::Sum] {
+            assert_eq!(one.after(one.delta_to(&two, kind)).as_ref(), Ok(&two), "{kind:?}");
+            assert!(two.has_digest(&two.digest_of(kind)) && !one.has_digest(&two.digest_of(kind)), "{kind:?}");
+        }
+        // What an earlier release says of the same state.
+        let text = r#"{"generation":1099511627778,"items":{"node/a":{"kind":"node","name":"a","address":"10.0.0.1"},"node/b":{"kind":"node","name":"b","address":"10.0.0.1"}}}"#;
+        assert_eq!(two.digest_of(DigestKind::Whole), crate::hex::encode(&Sha256::digest(text)));
+    }
+
+    #[test]
     fn a_gap_or_a_wrong_digest_breaks_the_stream() {
         let (one, two, three) = (state(1, &[], &[]), state(2, &[], &["a"]), state(3, &[], &["b"]));
-        assert!(matches!(one.after(two.delta_to(&three, three.digest(), None)), Err(BrokenStream::Gap { .. })));
-        let Frame::Delta { from, to, upsert, remove, .. } = one.delta_to(&two, two.digest(), None) else {
-            unreachable!()
-        };
+        let delta = |from: &DesiredState, to: &DesiredState, kind| from.delta_to(to, to.digest_of(kind), None);
+        assert!(matches!(one.after(delta(&two, &three, DigestKind::Whole)), Err(BrokenStream::Gap { .. })));
+        let Frame::Delta { from, to, upsert, remove, .. } = delta(&one, &two, DigestKind::Sum) else { unreachable!() };
         let forged = Frame::Delta { from, to, upsert, remove, digest: "00".into(), proof: None };
         assert!(matches!(one.after(forged), Err(BrokenStream::Digest(_))));
     }

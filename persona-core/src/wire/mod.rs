@@ -11,6 +11,7 @@ pub mod conditions;
 pub mod credential;
 pub mod desired;
 pub mod firewall;
+mod item_map;
 mod items;
 pub mod limits;
 pub mod load;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses a part")]
 
 pub(crate) mod flow;
+pub(crate) mod optimum;
 pub(crate) mod units;
 
 use persona_core::document::Format;

@@ -156,7 +156,7 @@ impl ManagerClient {
         managers: &Managers,
     ) -> Result<impl Stream<Item = Result<Frame, LinkError>> + Unpin + use<>, LinkError> {
         let manager = managers.current();
-        let request = self.http.request(Method::GET, format!("{}/v1/agent/watch", manager.url));
+        let request = self.http.request(Method::GET, format!("{}/v1/agent/watch?digest=sum", manager.url));
         let answer = checked(managers, manager, "watch", request.send().await).await?;
         let bytes = answer.bytes_stream().map_err(std::io::Error::other);
         let lines = FramedRead::new(StreamReader::new(bytes), LinesCodec::new_with_max_length(FRAME_BYTES_MAX));

@@ -234,7 +234,7 @@ mod tests {
         let told = second.holdings.as_ref().unwrap();
         assert_eq!((told.part, told.is_last, told.items.len()), (1, true, 2));
         let told: Vec<Item> = [first.holdings.unwrap().items, told.items.clone()].concat();
-        let proven = told.into_iter().map(|item| (item.key(), item)).collect();
+        let proven = told.into_iter().collect();
         assert_eq!(DesiredState { items: proven, ..state.clone() }.digest(), state.digest(), "what a proof is over");
         outbox.recall(2);
         outbox.sent(&second);

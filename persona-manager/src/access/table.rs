@@ -1,5 +1,8 @@
 //! Who may use which route: one table, and what is not in it is for nobody.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use axum::http::Method;
 use persona_core::wire::agent::Role;
 use persona_core::wire::api::AccessRole::{self, Admin, Author, Automation, Operator, Viewer};
@@ -134,10 +137,14 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("GET", "/v1/audit/checkpoint", READ),
 ];
 
+/// The same, by method and path: every request looks here.
+static BY_ROUTE: LazyLock<HashMap<(&str, &str), Who>> =
+    LazyLock::new(|| ROUTES.iter().map(|(method, path, who)| ((*method, *path), *who)).collect());
+
 /// Who may use a route. None: it is not in the table.
 pub(crate) fn who_may(method: &Method, path: &str) -> Option<Who> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    ROUTES.iter().find(|(of, at, _)| *of == method && *at == path).map(|(_, _, who)| *who)
+    BY_ROUTE.get(&(method, path)).copied()
 }
 
 impl Who {

@@ -16,16 +16,18 @@ use persona_core::wire::agent::{
     AgentEvent, HELD_ITEM_COUNT_MAX, ROOTS_HEADER, Rejection, Report, ReportTaken, Role, WorkloadKind, WorkloadReport,
 };
 use persona_core::wire::api::Problem;
-use persona_core::wire::desired::{DesiredState, Frame, TunnelEnd};
+use persona_core::wire::desired::{DesiredState, DigestKind, Frame, TunnelEnd};
 use persona_core::wire::proof::StateProof;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
 use persona_core::wire::tunnel::{FAR_END_COUNT_MAX, TunnelReport};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use utoipa::IntoParams;
 
 use super::NDJSON;
-use super::input::{FromAgent, parse};
+use super::input::{FromAgent, Params, parse};
 use super::own::{LeftOut, claimed_key, keep_own};
 use crate::authority::{Authority, roots_digest};
 use crate::clock::now_ms;
@@ -33,7 +35,8 @@ use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::metrics::Watching;
 use crate::overrides::check_exists;
-use crate::store::{AgentId, AgentRecord, Draft, Snapshot, WorkloadRecord};
+use crate::store::{AgentId, AgentRecord, Draft, Snapshot, Watcher, WorkloadRecord};
+use crate::tasks::kept::workloads_on;
 use crate::tasks::recovery::{self, Held};
 
 /// A stream on which nothing changed says so this often.
@@ -52,21 +55,38 @@ const CAUSE_LENGTH_MAX: usize = 16_384;
 /// Workloads that one node may report.
 const WORKLOAD_COUNT_MAX: usize = 4_096;
 
+/// How the sender's stream is to be.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WatchQuery {
+    /// The kind of digest that it understands. Absent: one over all of the state.
+    #[serde(default)]
+    #[param(inline)]
+    digest: DigestKind,
+}
+
 /// The sender's desired state as a stream of frames, a line of JSON each: a snapshot, then deltas.
-#[utoipa::path(get, path = "/v1/agent/watch",
+#[utoipa::path(get, path = "/v1/agent/watch", params(WatchQuery),
     responses((status = 200, body = Frame, content_type = "application/x-ndjson"), (status = "4XX", body = Problem)))]
-pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> Response {
-    let snapshots = context.store.watch();
+pub(super) async fn watch(
+    State(context): State<Context>,
+    Params(query): Params<WatchQuery>,
+    agent: FromAgent,
+) -> Response {
+    // Whoever begins to wait before it looks misses nothing.
+    let (watcher, snapshots) = (context.store.watchers().watch(agent.id.clone()), context.store.watch());
     let registration_count = snapshots.borrow().agents.get(&agent.id).map_or(0, |agent| agent.registration_count);
-    let (watching, stop) = (context.metrics.watching(agent.id.role), context.stop);
+    let watching = context.metrics.watching(agent.id.role);
     let start = Watch {
         id: agent.id,
+        digest: query.digest,
         registration_count,
         snapshots,
+        watcher,
         sent: None,
         recalled: None,
         authority: context.authority,
-        stop,
+        stop: context.stop,
         _watching: watching,
     };
     let frames = stream::unfold(start, async |mut watch| {
@@ -80,8 +100,10 @@ pub(super) async fn watch(State(context): State<Context>, agent: FromAgent) -> R
 
 struct Watch {
     id: AgentId,
+    digest: DigestKind,
     registration_count: u64,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    watcher: Watcher,
     sent: Option<Arc<DesiredState>>,
     /// The store incarnation that it was asked for, what it holds.
     recalled: Option<u32>,
@@ -94,7 +116,7 @@ impl Watch {
     /// The next frame. None: the manager stops, another one knows better, or the agent was deleted or registered again.
     async fn next_frame(&mut self) -> Option<Frame> {
         loop {
-            let snapshot = self.snapshots.borrow_and_update().clone();
+            let snapshot = self.snapshots.borrow().clone();
             let agent = snapshot.agents.get(&self.id)?;
             if agent.registration_count != self.registration_count {
                 return None;
@@ -108,12 +130,13 @@ impl Watch {
                 return Some(Frame::Recall { incarnation });
             }
             if recall.is_none()
-                && let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state, &snapshot))
+                && let Some(frame) = snapshot.desired.get(&self.id).and_then(|state| self.frame_to(state))
             {
                 return Some(frame);
             }
+            drop(snapshot);
             tokio::select! {
-                changed = self.snapshots.changed() => changed.ok()?,
+                () = self.watcher.news() => {}
                 () = tokio::time::sleep(BOOKMARK_INTERVAL) => {
                     if recall.is_some() {
                         self.recalled = None;
@@ -127,12 +150,11 @@ impl Watch {
         }
     }
 
-    fn frame_to(&mut self, state: &Arc<DesiredState>, snapshot: &Snapshot) -> Option<Frame> {
-        let published = snapshot.publications.get(&self.id).filter(|it| it.generation == state.generation);
+    fn frame_to(&mut self, state: &Arc<DesiredState>) -> Option<Frame> {
         if self.sent.as_ref().is_some_and(|sent| sent.generation == state.generation) {
             return None;
         }
-        let digest = published.map_or_else(|| state.digest(), |published| published.digest.clone());
+        let digest = state.digest_of(self.digest);
         let proof = self.authority.prove(&self.id, state.generation, &digest);
         let frame = match &self.sent {
             None => Frame::Snapshot { state: DesiredState { proof: Some(proof), ..(**state).clone() }, digest },
@@ -389,8 +411,8 @@ fn check_workloads(id: &AgentId, workloads: &[WorkloadReport]) -> Result<(), Ref
 }
 
 fn workloads_of(snapshot: &Snapshot, id: &AgentId) -> Vec<Arc<WorkloadRecord>> {
-    let of_node = snapshot.workloads.values().filter(|record| record.node.as_str() == id.name);
-    of_node.cloned().collect()
+    let Ok(node) = id.name.parse::<NodeName>() else { return Vec::new() };
+    workloads_on(&snapshot.workloads, &node).map(|(_, record)| record.clone()).collect()
 }
 
 fn differs(snapshot: &Snapshot, id: &AgentId, found: &[WorkloadReport]) -> bool {

@@ -37,7 +37,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/nodes/{name}", params(("name" = String, Path)),
     responses((status = 200, body = NodeView), (status = "4XX", body = Problem)))]
 pub(super) async fn get(State(context): State<Context>, Path(name): Path<String>) -> Result<Tagged<NodeView>, Refusal> {
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     let id = AgentId { role: Role::Node, name };
     let view = snapshot
         .agents

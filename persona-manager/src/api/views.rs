@@ -13,7 +13,6 @@ use persona_core::wire::load::EdgeLoad;
 use crate::live::AgentLive;
 use crate::store::{AgentRecord, LeaseRecord, Snapshot, WorkloadRecord};
 use crate::tasks::in_force::{is_in_force, published};
-use crate::tasks::removal::leases_of_node;
 use crate::tasks::reports::Reports;
 use crate::tasks::wear::labels_of;
 
@@ -88,7 +87,7 @@ pub(super) fn workload(snapshot: &Snapshot, record: &WorkloadRecord, node: Optio
 pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Arc<AgentLive>>) -> Option<NodeView> {
     let node = record.node()?;
     let name: NodeName = record.id.name.parse().ok()?;
-    let lease_count = leases_of_node(snapshot, &name).len() as u32;
+    let lease_count = snapshot.lease_count_of(&name);
     Some(NodeView {
         name,
         address: record.address,

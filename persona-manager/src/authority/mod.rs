@@ -232,7 +232,8 @@ pub(crate) fn retired_roots(snapshot: &Snapshot) -> Vec<RetiredRoot> {
 
 /// The digest of the trusted roots, for [`persona_core::wire::agent::ROOTS_HEADER`].
 pub(crate) fn roots_digest(snapshot: &Snapshot) -> String {
-    persona_core::wire::agent::roots_digest(trusted(snapshot).map(|root| root.certificate.as_str()))
+    let make = || persona_core::wire::agent::roots_digest(trusted(snapshot).map(|root| root.certificate.as_str()));
+    snapshot.roots_digest(make).to_owned()
 }
 
 fn trusted_ders(snapshot: &Snapshot) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {

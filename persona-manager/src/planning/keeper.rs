@@ -129,9 +129,11 @@ impl Keeper {
         let next =
             waves.into_iter().next().map(|wave| wave.moves).or_else(|| Some(stuck.into_iter().take(1).collect()));
         self.wave_at = now + planner.fleet().planning.pace.every.0;
-        for it in next.into_iter().flatten() {
+        let next: Vec<Move> = next.into_iter().flatten().collect();
+        let mut placed = planner.placed_among(next.iter().map(|it| &it.subject));
+        for it in next {
             self.causes.remove(&it.subject);
-            put(draft, &it);
+            put(draft, &it, placed.remove(&it.subject));
         }
     }
 }
@@ -163,16 +165,20 @@ fn pending(planner: &Planner, causes: &BTreeMap<SubjectId, MoveCause>, snapshot:
     moves.collect()
 }
 
-/// Writes a move down, with an event.
-fn put(draft: &mut Draft, it: &Move) {
+/// Writes a move down with what else was considered, and an event.
+fn put(draft: &mut Draft, it: &Move, placement: Option<Placement>) {
     let Some(record) = draft.state().subjects.get(&it.subject).cloned() else { return };
     let edge = draft.state().agents.get(&AgentId::edge(it.to.as_str()));
     let Some(group) = edge.and_then(|agent| agent.edge()).map(|edge| edge.group.clone()) else { return };
     let from = it.from.as_ref().map_or("no edge".to_owned(), ToString::to_string);
     let message = format!("{}: {from} → {} ({})", it.subject, it.to, it.cause.as_str());
-    let details = json!({ "before": it.from, "after": it.to, "group": group, "cause": it.cause });
+    let (score, next, refused) = placement.map(|it| (it.score, it.next, it.refused)).unwrap_or_default();
+    let details = json!({
+        "before": it.from, "after": it.to, "group": group, "cause": it.cause, "score": score, "next": next, "refused": refused,
+    });
     draft.event("plan.moved", &it.subject, "manager", message, details);
-    let planned = PlannedRecord { edge: it.to.clone(), group, since_ms: draft.now_ms(), cause: it.cause };
+    let (edge, since_ms, cause) = (it.to.clone(), draft.now_ms(), it.cause);
+    let planned = PlannedRecord { edge, group, since_ms, cause, score, next, refused };
     draft.put(SubjectRecord { planned: Some(planned), ..(*record).clone() });
 }
 

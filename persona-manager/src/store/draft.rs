@@ -8,6 +8,7 @@ use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde_json::Value;
 
+use super::derived::Derived;
 use super::numbers::{NumberRecord, Numbers};
 use super::records::{AgentId, AuditStubRecord, EventRecord, LeaseRecord};
 use super::snapshot::{Record, Snapshot, Write, body_of};
@@ -93,12 +94,14 @@ impl Draft {
         let key = record.key();
         let body = body_of(&record);
         self.writes.push(Write::Put { table: R::TABLE, key: R::key_text(&key), body });
+        self.snapshot.derived = Derived::default();
         Arc::make_mut(R::records_mut(&mut self.snapshot)).insert(key, Arc::new(record));
     }
 
     /// Removes a record.
     pub(crate) fn delete<R: Record>(&mut self, key: &R::Key) {
         self.writes.push(Write::Delete { table: R::TABLE, key: R::key_text(key) });
+        self.snapshot.derived = Derived::default();
         Arc::make_mut(R::records_mut(&mut self.snapshot)).remove(key);
     }
 
@@ -171,6 +174,11 @@ impl Draft {
     /// Shows the desired states that this draft implies.
     pub(crate) fn set_desired(&mut self, desired: BTreeMap<AgentId, Arc<DesiredState>>) {
         self.snapshot.desired = Arc::new(desired);
+    }
+
+    /// Shows some of the desired states that this draft implies; the others are as before.
+    pub(crate) fn replace_desired(&mut self, some: BTreeMap<AgentId, Arc<DesiredState>>) {
+        Arc::make_mut(&mut self.snapshot.desired).extend(some);
     }
 
     /// Begins a new incarnation of the store, after all that anybody has seen. Numbers go on far beyond those that may

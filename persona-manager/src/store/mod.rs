@@ -6,10 +6,12 @@
 //! knows HTTP, nothing but the backends knows SQL.
 
 mod audit;
+mod changes;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod conformance_chain;
+mod derived;
 mod draft;
 #[cfg(test)]
 mod layouts;
@@ -24,10 +26,12 @@ mod snapshot;
 mod sqlite;
 mod traced;
 mod transfer;
+mod watchers;
 mod writer;
 
 pub(crate) use audit::Kept;
 pub use audit::verify_audit;
+pub(crate) use changes::{Change, changes, changes_in};
 pub(crate) use draft::Draft;
 pub use location::{StoreConfig, StoreLocation};
 pub use maintenance::{Backup, Restored, backup, restore};
@@ -45,6 +49,7 @@ pub(crate) use records::{
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;
 pub use transfer::{Migrated, migrate};
+pub(crate) use watchers::Watcher;
 pub(crate) use writer::{Brain, Desired, Failure, Pass, Store};
 
 use std::time::Duration;

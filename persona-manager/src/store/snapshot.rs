@@ -10,6 +10,7 @@ use persona_core::wire::desired::DesiredState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::derived::Derived;
 use super::numbers::Numbers;
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DeadLetterRecord, DocumentRecord,
@@ -86,6 +87,8 @@ pub(crate) struct Snapshot {
     pub pool_history: Records<PoolHistoryRecord>,
     /// The desired states; computed, not stored.
     pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
+    /// What readers found out.
+    pub(super) derived: Derived,
 }
 
 impl Snapshot {
@@ -395,11 +398,13 @@ impl Snapshot {
 
 fn insert<R: Record>(snapshot: &mut Snapshot, body: &str) -> serde_json::Result<()> {
     let record: R = serde_json::from_str(body)?;
+    snapshot.derived = Derived::default();
     Arc::make_mut(R::records_mut(snapshot)).insert(record.key(), Arc::new(record));
     Ok(())
 }
 
 fn remove<R: Record>(snapshot: &mut Snapshot, key: &str) {
+    snapshot.derived = Derived::default();
     let records = Arc::make_mut(R::records_mut(snapshot));
     records.retain(|known, _| R::key_text(known) != key);
 }

@@ -146,7 +146,7 @@ impl Backend for SqliteBackend {
     }
 
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError> {
-        let mut statement = self.connection.prepare(
+        let mut statement = self.connection.prepare_cached(
             "SELECT number, time_ms, name, about, actor, message, details, previous, hash FROM events \
              WHERE number > ?1 ORDER BY number LIMIT ?2",
         )?;
@@ -212,7 +212,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 
 fn put_meta(connection: &Connection, name: &str, value: u64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    connection.prepare(sql)?.execute(params![name, value as i64]).map(drop)
+    connection.prepare_cached(sql)?.execute(params![name, value as i64]).map(drop)
 }
 
 fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
@@ -222,14 +222,14 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
             let table = table.name();
             let sql =
                 format!("INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = excluded.body");
-            connection.prepare(&sql)?.execute([key, body]).map(drop)
+            connection.prepare_cached(&sql)?.execute([key, body]).map(drop)
         }
         Write::Delete { table, key } => {
             let sql = format!("DELETE FROM {} WHERE key = ?1", table.name());
-            connection.prepare(&sql)?.execute([key]).map(drop)
+            connection.prepare_cached(&sql)?.execute([key]).map(drop)
         }
         Write::Hold(lease) => {
-            let mut statement = connection.prepare("INSERT INTO lease_blocks VALUES (?1, ?2, ?3, ?4)")?;
+            let mut statement = connection.prepare_cached("INSERT INTO lease_blocks VALUES (?1, ?2, ?3, ?4)")?;
             let (address, ranges) = match &lease.space {
                 LeaseSpace::Ports { address, .. } => (address.to_string(), lease.space.port_ranges()),
                 LeaseSpace::Prefix { .. } => (lease.space.to_string(), vec![(0, u16::MAX)]),
@@ -240,17 +240,17 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
             Ok(())
         }
         Write::DropEvents(number) => {
-            connection.prepare("DELETE FROM events WHERE number <= ?1")?.execute([*number as i64]).map(drop)
+            connection.prepare_cached("DELETE FROM events WHERE number <= ?1")?.execute([*number as i64]).map(drop)
         }
         Write::Free(id) => {
-            let mut statement = connection.prepare("DELETE FROM lease_blocks WHERE lease = ?1")?;
+            let mut statement = connection.prepare_cached("DELETE FROM lease_blocks WHERE lease = ?1")?;
             statement.execute([id.to_string()]).map(drop)
         }
     }
 }
 
 fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
+    let mut statement = connection.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
     statement
         .execute(params![
             event.number as i64,

@@ -19,6 +19,7 @@ use super::measured::Measured;
 use super::records::{AgentId, EventRecord};
 use super::snapshot::{Snapshot, Write};
 use super::traced::Published;
+use super::watchers::Watchers;
 use super::{Backend, Standing, StoreError, Trouble, audit};
 use crate::access;
 use crate::clock::now_ms;
@@ -79,6 +80,7 @@ pub(crate) struct Store {
     standing: watch::Receiver<Standing>,
     measured: Measured,
     published: Published,
+    watchers: Watchers,
     trouble: watch::Receiver<Option<Failure>>,
 }
 
@@ -109,6 +111,7 @@ impl Store {
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
         let (checked, measured, published) = (Instant::now(), Measured::default(), Published::default());
+        let watchers = Watchers::default();
         let (trouble_sender, trouble) = watch::channel(None);
         let writer = Writer {
             backend,
@@ -122,6 +125,7 @@ impl Store {
             opening: Opening::Unknown,
             measured: measured.clone(),
             published: published.clone(),
+            watchers: watchers.clone(),
             trouble: trouble_sender,
         };
         let thread = std::thread::Builder::new()
@@ -129,7 +133,7 @@ impl Store {
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
         let reader = Arc::new(Mutex::new(reader));
-        Ok((Self { reader, jobs, snapshots, standing, measured, published, trouble }, thread))
+        Ok((Self { reader, jobs, snapshots, standing, measured, published, watchers, trouble }, thread))
     }
 
     /// The newest committed state.
@@ -160,6 +164,11 @@ impl Store {
     /// What was published and not acknowledged yet, where it is traced.
     pub(crate) fn published(&self) -> &Published {
         &self.published
+    }
+
+    /// Who waits for news about one agent.
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.watchers
     }
 
     /// Jobs that wait for the writer.
@@ -237,6 +246,7 @@ struct Writer {
     opening: Opening,
     measured: Measured,
     published: Published,
+    watchers: Watchers,
     trouble: watch::Sender<Option<Failure>>,
 }
 
@@ -283,10 +293,8 @@ impl Writer {
         {
             batch.push(job);
         }
-        let outcome = self.write_batch(batch);
-        let is_ok = outcome.is_ok();
+        let is_ok = self.write_batch(batch).is_ok();
         self.measured.failures.inc_by(u64::from(!is_ok));
-        self.tell(outcome);
         // The state before stays in force; on a database another manager may lead by now.
         let leads = is_ok || matches!(self.backend.confirm(), Ok(()));
         if !leads {
@@ -343,8 +351,8 @@ impl Writer {
                 recovery::begin(draft, 0, &reason);
                 Box::new(|_| {})
             });
-            let outcome = self.write_batch(vec![Job { run, span: Span::none() }]);
-            self.tell(outcome);
+            // What failed is told, and the next batch goes on from there.
+            _ = self.write_batch(vec![Job { run, span: Span::none() }]);
         }
         tracing::info!(store.revision = %self.snapshots.borrow().generation(), "this manager writes to the store");
         self.standing.send_replace(Standing::Leads { went_back });
@@ -353,6 +361,7 @@ impl Writer {
     fn write_batch(&mut self, batch: Vec<Job>) -> Result<(), Arc<StoreError>> {
         let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
         if let Err(error) = self.begin_events(&mut draft) {
+            self.tell(Err(error.clone()));
             // Jobs say what they would have answered; that they were not stored goes before it.
             batch.into_iter().for_each(|job| job.run(&mut draft)(Err(error.clone())));
             return Err(error);
@@ -381,6 +390,8 @@ impl Writer {
             }
             self.show(snapshot);
         }
+        // Who is refused and then asks whether the store works is told of the same trouble.
+        self.tell(committed.clone());
         answers.into_iter().for_each(|answer| answer(committed.clone()));
         committed
     }
@@ -419,14 +430,14 @@ impl Writer {
 
     /// Shows a new snapshot; one that says nothing new wakes nobody.
     fn show(&self, new: Snapshot) {
-        self.snapshots.send_if_modified(|shown| {
-            let is_new = (shown.incarnation, shown.revision) != (new.incarnation, new.revision)
-                || !Arc::ptr_eq(&shown.desired, &new.desired);
-            if is_new {
-                *shown = Arc::new(new);
-            }
-            is_new
-        });
+        let shown = self.snapshots.borrow().clone();
+        let is_new = (shown.incarnation, shown.revision) != (new.incarnation, new.revision)
+            || !Arc::ptr_eq(&shown.desired, &new.desired);
+        if is_new {
+            let new = Arc::new(new);
+            self.snapshots.send_replace(Arc::clone(&new));
+            self.watchers.tell(&shown, &new);
+        }
     }
 
     /// A pass runs several times a second: the same trouble is said once.

@@ -1,9 +1,11 @@
 //! The assignment pass: health, who wears what, leases, what nodes are told, desired states; in this order, on one draft.
 //!
-//! It takes no hint about what changed, may run twice, and writes only what differs.
+//! It takes no hint about what changed: it compares with what the last pass kept, and looks at those for whom something is
+//! different. It may run twice, and writes only what differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use persona_core::ids::{GroupName, NodeName, PersonaName, SubjectId};
@@ -13,6 +15,8 @@ use serde_json::json;
 
 use super::desired::Reachable;
 use super::facts::Facts;
+use super::kept::{Kept, Marked, Outfits, is_there, workloads_on};
+use super::leases::Reclaimed;
 use super::reports::Reports;
 use super::wear::Outfit;
 use super::{
@@ -30,7 +34,9 @@ use crate::store::{Brain, Desired, Draft, LeaseRecord, NetworkTarget, Pass, SETT
 pub(crate) struct Assigner {
     config: Arc<Config>,
     live: Arc<Live>,
-    /// What the last pass computed desired states from.
+    /// What the last pass knew and decided.
+    kept: Arc<Mutex<Kept>>,
+    /// What it computed desired states from.
     basis: Arc<Mutex<Option<desired::Basis>>>,
 }
 
@@ -38,7 +44,7 @@ impl Assigner {
     /// An assigner.
     pub(crate) fn new(config: Arc<Config>, live: Arc<Live>) -> Self {
         live.activations.set_pace(config.activation_changes_per_minute.map(NonZeroU32::get));
-        Self { config, live, basis: Arc::default() }
+        Self { config, live, kept: Arc::default(), basis: Arc::default() }
     }
 
     /// The pass that runs after every batch of changes.
@@ -74,7 +80,7 @@ impl Assigner {
         };
         let outfits = subjects_of(snapshot).into_iter().map(outfit).collect();
         let groups = reachable_groups(snapshot, &outfits);
-        desired::publish(&mut draft, self.probe(snapshot), &groups);
+        desired::publish(&mut draft, self.probe(snapshot), groups);
         let is_published = |state: &Arc<DesiredState>| state.generation != draft.generation();
         let states = draft.state().desired.iter().filter(|(_, state)| is_published(state));
         let states: Desired = states.map(|(id, state)| (id.clone(), state.clone())).collect();
@@ -91,31 +97,42 @@ impl Assigner {
     fn run(&self, draft: &mut Draft) {
         clock_steps::follow(draft, &self.live);
         let reports = self.reports();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         recovery::advance(draft, &reports);
-        health::judge(draft, &reports);
+        health::judge(draft, &reports, kept.seen(&reports));
         end_overrides(draft);
         activation::advance(draft, &self.live);
         rollouts::advance(draft, &reports, &mut self.live.rollouts());
-        let outfits = assign_all(draft, &reports);
+        let mut marked = kept.follow(draft.state(), &reports);
+        assign(draft, &mut kept, &reports, &mut marked);
         alerts::advance(draft, &self.live);
-        leases::advance(draft, &reports, self.probe(draft.state()));
+        kept.add_changed(draft.state(), &mut marked);
+        let reclaim = kept.reclaim(&reports);
+        let reclaimed = leases::advance(draft, &reports, self.probe(draft.state()), (&mut marked, reclaim));
+        kept.note(&reports, reclaimed);
+        self.live.comes_back_soon.store(reclaimed == Reclaimed::Pending, Ordering::Relaxed);
         exhaustion::note(draft, &reports);
         pool_history::note(draft);
         removal::finish(draft, &reports, self.probe(draft.state()));
         self.live.planning().advance(draft, &reports);
-        tell_nodes(draft, &outfits);
+        kept.add_changed(draft.state(), &mut marked);
+        tell_nodes(draft, &kept.outfits, &marked);
         shares::divide(draft, &reports, &mut self.live.usage());
-        let groups = reachable_groups(draft.state(), &outfits);
         let mut basis = self.basis.lock().unwrap_or_else(PoisonError::into_inner);
-        desired::publish_changes(draft, self.probe(draft.state()), groups, &mut basis);
+        let reachable = |only: Option<&BTreeSet<NodeName>>| reachable_from(draft.state(), &kept.outfits, only);
+        let renewed =
+            desired::Renewed { probe: self.probe(draft.state()), nodes: marked.nodes(), reachable: &reachable };
+        let published = desired::compare(draft.state(), &renewed, basis.take());
+        *basis = Some(published.write(draft));
     }
 
     /// Assigns one subject within a job, so that the job can be refused by what comes out.
     pub(crate) fn assign(&self, draft: &mut Draft, subject: &SubjectId) -> Outfit {
         let reports = self.reports();
-        let mut facts = Facts::of(draft.state(), &reports);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.facts.follow(draft.state(), &reports);
         let documents = draft.state().clone();
-        wear::write(draft, &mut facts, &reports, (&documents, &wear::personas_of(&documents)), subject)
+        wear::write(draft, &mut kept.facts, &reports, (&documents, &wear::personas_of(&documents)), subject)
     }
 
     /// Decides as the pass would, and changes nothing.
@@ -142,6 +159,25 @@ impl Assigner {
         assign_all(draft, &self.reports());
     }
 
+    /// What deciding and publishing everything anew makes otherwise of a state on which passes change nothing any more.
+    #[cfg(test)]
+    pub(crate) fn differs_anew(&self, snapshot: &Snapshot, now_ms: u64) -> Vec<String> {
+        let (mut draft, reports) = (Draft::new(snapshot, now_ms), self.reports());
+        let mut kept = Kept::of(Facts::of(snapshot, &reports));
+        assign(&mut draft, &mut kept, &reports, &mut Marked::All);
+        tell_nodes(&mut draft, &kept.outfits, &Marked::All);
+        let reachable = reachable_groups(draft.state(), &kept.outfits);
+        desired::publish(&mut draft, self.probe(snapshot), reachable);
+        let now = draft.state();
+        let subjects = crate::store::changes(&snapshot.subjects, &now.subjects).into_iter();
+        let subjects = subjects.map(|it| format!("{}: {:#?} is {:#?}", it.key, it.before, it.after));
+        let leases = crate::store::changes(&snapshot.leases, &now.leases).into_iter();
+        let leases = leases.map(|it| format!("lease {}: {:?} is {:?}", it.key, it.before, it.after));
+        let states = crate::store::changes(&snapshot.desired, &now.desired).into_iter();
+        let states = states.map(|it| format!("{}: {:#?} is {:#?}", it.key, it.before, it.after));
+        subjects.chain(leases).chain(states).collect()
+    }
+
     /// How to probe: what was set through the API, else what the configuration says.
     pub(crate) fn probe(&self, snapshot: &Snapshot) -> ProbeItem {
         let (interval_ms, multiplier) = (self.config.probe_interval_ms, self.config.probe_multiplier);
@@ -158,7 +194,15 @@ impl Assigner {
 fn end_overrides(draft: &mut Draft) {
     let now_ms = draft.now_ms();
     let is_over = |until: Option<u64>| until.is_some_and(|until| until <= now_ms);
-    let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().cloned().collect();
+    let ends = |record: &&Arc<SubjectRecord>| {
+        let untils = [
+            record.manual.as_ref().and_then(|it| it.until_ms),
+            record.request.as_ref().and_then(|it| it.until_ms),
+            record.triggered.as_ref().and_then(|it| it.until_ms),
+        ];
+        untils.into_iter().any(is_over)
+    };
+    let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().filter(ends).cloned().collect();
     for record in subjects {
         let mut after = (*record).clone();
         if is_over(record.manual.as_ref().and_then(|manual| manual.until_ms)) {
@@ -190,35 +234,63 @@ pub(crate) fn subjects_of(snapshot: &Snapshot) -> Vec<SubjectId> {
     nodes.chain(snapshot.workloads.keys().cloned()).collect()
 }
 
-fn assign_all(draft: &mut Draft, reports: &Reports) -> BTreeMap<SubjectId, Outfit> {
-    let mut facts = Facts::of(draft.state(), reports);
-    let subjects = subjects_of(draft.state());
-    forget_vanished(draft, &subjects.iter().collect());
+/// Has everybody wear what follows, by facts gathered for that.
+fn assign_all(draft: &mut Draft, reports: &Reports) {
+    let mut kept = Kept::of(Facts::of(draft.state(), reports));
+    assign(draft, &mut kept, reports, &mut Marked::All);
+}
+
+/// Has those who are marked wear what follows, and marks those whose default that is. What is decided is kept.
+fn assign(draft: &mut Draft, kept: &mut Kept, reports: &Reports, marked: &mut Marked) {
     let documents = draft.state().clone();
     let in_force = wear::personas_of(&documents);
-    let mut outfits = BTreeMap::new();
-    for subject in subjects {
-        let outfit = wear::write(draft, &mut facts, reports, (&documents, &in_force), &subject);
-        outfits.insert(subject, outfit);
+    let mut left: BTreeSet<SubjectId> = match marked {
+        Marked::All => subjects_of(&documents).into_iter().chain(documents.subjects.keys().cloned()).collect(),
+        Marked::Some(some) => some.clone(),
+    };
+    // Nodes come before workloads.
+    while let Some(subject) = left.pop_first() {
+        if !is_there(draft.state(), &subject) {
+            kept.outfits.remove(&subject);
+            forget_vanished(draft, &subject);
+            continue;
+        }
+        let before = node_persona(draft.state(), &subject);
+        let outfit = wear::write(draft, &mut kept.facts, reports, (&documents, &in_force), &subject);
+        if before != node_persona(draft.state(), &subject) {
+            for (workload, _) in workloads_on(&documents.workloads, subject.node()) {
+                marked.add(workload);
+                left.insert(workload.clone());
+            }
+        }
+        kept.outfits.insert(subject, outfit);
     }
-    outfits
+}
+
+/// What a node wears. None: it wears nothing, or it is none.
+fn node_persona(snapshot: &Snapshot, subject: &SubjectId) -> Option<PersonaName> {
+    let record = snapshot.subjects.get(subject).filter(|_| matches!(subject, SubjectId::Node(_)))?;
+    record.target.as_ref().map(|target| target.persona.clone())
 }
 
 /// A subject that is gone wants nothing; its number stays its own, should it come back.
-fn forget_vanished(draft: &mut Draft, present: &BTreeSet<&SubjectId>) {
-    let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().cloned().collect();
-    for record in subjects.iter().filter(|record| !present.contains(&record.subject)) {
-        let (sections, target, unassigned, planned, item, activation) = (BTreeMap::new(), None, None, None, None, None);
-        let after = SubjectRecord { sections, target, unassigned, planned, item, activation, ..(**record).clone() };
-        if after != **record {
-            draft.put(after);
-        }
+fn forget_vanished(draft: &mut Draft, subject: &SubjectId) {
+    let Some(record) = draft.state().subjects.get(subject).cloned() else { return };
+    let (sections, target, unassigned, planned, item, activation) = (BTreeMap::new(), None, None, None, None, None);
+    let after = SubjectRecord { sections, target, unassigned, planned, item, activation, ..(*record).clone() };
+    if after != *record {
+        draft.put(after);
     }
 }
 
 /// The edge groups that each node's subjects may come to use. Nodes probe them beforehand, so that a switch finds edges
 /// that are known to live, and decisions find round-trip times.
-fn reachable_groups(snapshot: &Snapshot, outfits: &BTreeMap<SubjectId, Outfit>) -> Reachable {
+fn reachable_groups(snapshot: &Snapshot, outfits: &Outfits) -> Reachable {
+    reachable_from(snapshot, outfits, None)
+}
+
+/// The same, of some nodes only.
+fn reachable_from(snapshot: &Snapshot, outfits: &Outfits, only: Option<&BTreeSet<NodeName>>) -> Reachable {
     let pools: BTreeMap<_, _> = snapshot.pools().map(|pool| (&pool.metadata.name, &pool.spec.group)).collect();
     let in_force = snapshot.personas().map(|entry| entry.document);
     let mut groups: BTreeMap<&PersonaName, Vec<&GroupName>> = BTreeMap::new();
@@ -227,9 +299,18 @@ fn reachable_groups(snapshot: &Snapshot, outfits: &BTreeMap<SubjectId, Outfit>) 
         groups.entry(&document.metadata.name).or_default().extend(named.filter_map(|pool| pools.get(pool).copied()));
     }
     let mut reachable = Reachable::new();
-    for (subject, outfit) in outfits {
+    let mut add = |(subject, outfit): (&SubjectId, &Outfit)| {
         let found = outfit.allowed.iter().filter_map(|persona| groups.get(persona)).flatten();
         reachable.entry(subject.node().clone()).or_default().extend(found.copied().cloned());
+    };
+    match only {
+        None => outfits.iter().for_each(add),
+        Some(nodes) => {
+            for node in nodes {
+                outfits.get_key_value(&SubjectId::Node(node.clone())).into_iter().for_each(&mut add);
+                workloads_on(outfits, node).for_each(&mut add);
+            }
+        }
     }
     reachable
 }
@@ -251,8 +332,12 @@ fn held_by_one_edge(snapshot: &Snapshot, mut item: SubjectItem, leases: &[Arc<Le
 }
 
 /// Tells nodes what their subjects wear; a subject whose new lease is not active yet goes on as before.
-fn tell_nodes(draft: &mut Draft, outfits: &BTreeMap<SubjectId, Outfit>) {
-    for (subject, outfit) in outfits {
+fn tell_nodes(draft: &mut Draft, outfits: &Outfits, marked: &Marked) {
+    let told: Vec<(&SubjectId, &Outfit)> = match marked {
+        Marked::All => outfits.iter().collect(),
+        Marked::Some(some) => some.iter().filter_map(|subject| outfits.get_key_value(subject)).collect(),
+    };
+    for (subject, outfit) in told {
         let Some(record) = draft.state().subjects.get(subject).cloned() else { continue };
         let is_selected = !outfit.bindings.is_empty() || record.target.is_some();
         // What a policy forbids does not go on, even if there is nothing to put on yet.

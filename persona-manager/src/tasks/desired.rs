@@ -1,82 +1,109 @@
-//! Desired states of all nodes and edges, computed from a draft, each with the generation that last changed it.
+//! Desired states of nodes and edges, computed from a draft, each with the generation that last changed it.
+//!
+//! What states are made of is kept from pass to pass ([`World`]), so that those alone are made anew whose items changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use persona_core::document::PoolSpec;
-use persona_core::ids::{EdgeName, GroupName, NodeName};
+use persona_core::ids::{GroupName, NodeName};
 use persona_core::units::Cidr;
-use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{
-    DesiredState, EdgeItem, Item, LeaseItem, LeaseRates, LeaseSpace, NodeItem, PoolItem, ProbeItem, TunnelItem,
+    DesiredState, ItemMap, LeaseItem, LeaseRates, LeaseSpace, NodeItem, PoolItem, ProbeItem,
 };
 
-use super::recovery;
-use crate::store::{AgentDetails, AgentId, AgentRecord, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
+use super::desired_world::World;
+use crate::store::{AgentId, Draft, EdgeState, LeaseRecord, PublicationRecord, Snapshot};
 
 /// Edge groups that the subjects of each node may come to use.
 pub(super) type Reachable = BTreeMap<NodeName, BTreeSet<GroupName>>;
 
+/// What desired states rest on beside the store.
+pub(super) struct Renewed<'a> {
+    /// How to probe.
+    pub(super) probe: ProbeItem,
+    /// Nodes whose subjects were decided anew. None: all.
+    pub(super) nodes: Option<BTreeSet<NodeName>>,
+    /// The groups that some nodes may come to use, or all.
+    pub(super) reachable: &'a dyn Fn(Option<&BTreeSet<NodeName>>) -> Reachable,
+}
+
 /// What the desired states of a draft were computed from.
 pub(super) struct Basis {
     snapshot: Snapshot,
-    probe: ProbeItem,
-    reachable: Reachable,
+    world: World,
 }
 
 impl Basis {
-    /// Whether a draft implies the same desired states, and has them.
-    fn is_that_of(&self, snapshot: &Snapshot, probe: ProbeItem, reachable: &Reachable) -> bool {
+    /// Whether single changes lead from it to a state, which has what was published from it.
+    fn is_ground_of(&self, snapshot: &Snapshot) -> bool {
         let (of, now) = (&self.snapshot, snapshot);
         of.incarnation == now.incarnation
-            && Arc::ptr_eq(&of.agents, &now.agents)
-            && Arc::ptr_eq(&of.subjects, &now.subjects)
-            && Arc::ptr_eq(&of.leases, &now.leases)
             && Arc::ptr_eq(&of.documents, &now.documents)
             && Arc::ptr_eq(&of.versions, &now.versions)
             && Arc::ptr_eq(&of.recovery, &now.recovery)
             && Arc::ptr_eq(&of.heard, &now.heard)
             && Arc::ptr_eq(&of.publications, &now.publications)
             && Arc::ptr_eq(&of.desired, &now.desired)
-            && self.probe == probe
-            && self.reachable == *reachable
     }
 }
 
-/// Publishes what every node and edge shall be; a state that is what it was keeps its generation. Nothing is computed anew
-/// while nothing has changed that it rests on: most passes change nothing.
-pub(super) fn publish_changes(draft: &mut Draft, probe: ProbeItem, reachable: Reachable, basis: &mut Option<Basis>) {
-    if basis.as_ref().is_some_and(|basis| basis.is_that_of(draft.state(), probe, &reachable)) {
-        return;
+/// States that may differ from what is published.
+pub(super) struct Compared {
+    world: World,
+    /// Those of them that were made anew.
+    states: BTreeMap<AgentId, ItemMap>,
+    /// Whether these are all.
+    is_whole: bool,
+}
+
+/// Makes those states anew that may differ from what is published.
+pub(super) fn compare(snapshot: &Snapshot, renewed: &Renewed<'_>, basis: Option<Basis>) -> Compared {
+    if let Some(mut basis) = basis.filter(|basis| basis.is_ground_of(snapshot) && basis.world.probe() == renewed.probe)
+        && let Some(affected) = basis.world.follow(&basis.snapshot, snapshot, renewed)
+    {
+        let world = basis.world;
+        let states = affected.into_iter().map(|id| (world.items_of(&id), id)).map(|(items, id)| (id, items)).collect();
+        return Compared { world, states, is_whole: false };
     }
-    publish(draft, probe, &reachable);
-    *basis = Some(Basis { snapshot: draft.state().clone(), probe, reachable });
+    let world = World::of(snapshot, renewed.probe, (renewed.reachable)(None));
+    let states = snapshot.agents.keys().map(|id| (id.clone(), world.items_of(id))).collect();
+    Compared { world, states, is_whole: true }
+}
+
+impl Compared {
+    /// Publishes what differs; a state that is what it was keeps its generation.
+    pub(super) fn write(self, draft: &mut Draft) -> Basis {
+        let (mut last, mut written) = (None, BTreeMap::new());
+        for (id, items) in self.states {
+            let state = publish_one(draft, &id, items, &mut last);
+            written.insert(id, state);
+        }
+        let before = &draft.state().desired;
+        let is_same =
+            |(id, state): &(&AgentId, &Arc<DesiredState>)| before.get(*id).is_some_and(|it| Arc::ptr_eq(it, state));
+        let are_same = written.iter().all(|pair| is_same(&pair));
+        match self.is_whole {
+            _ if are_same && (!self.is_whole || before.len() == written.len()) => {}
+            true => draft.set_desired(written),
+            false => draft.replace_desired(written),
+        }
+        Basis { snapshot: draft.state().clone(), world: self.world }
+    }
 }
 
 /// Publishes what every node and edge shall be; a state that is what it was keeps its generation.
-pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: &Reachable) {
-    let world = World::of(draft.state(), reachable.clone());
-    let agents: Vec<AgentId> = draft.state().agents.keys().cloned().collect();
-    let items: Vec<_> = agents.iter().map(|id| (id.clone(), items_of(&world, id, probe))).collect();
-    let (mut desired, mut last) = (BTreeMap::new(), None);
-    for (id, items) in items {
-        let state = publish_one(draft, &id, items, &mut last);
-        desired.insert(id, state);
-    }
-    let before = &draft.state().desired;
-    let is_same = |(id, state): (&AgentId, &Arc<DesiredState>)| before.get(id).is_some_and(|it| Arc::ptr_eq(it, state));
-    if before.len() != desired.len() || !desired.iter().all(is_same) {
-        draft.set_desired(desired);
-    }
+pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: Reachable) {
+    let renewed = Renewed { probe, nodes: None, reachable: &|_| reachable.clone() };
+    compare(draft.state(), &renewed, None).write(draft);
 }
 
-/// `last` is the last state that is new, with its digest: edges of one group are mostly told the same, and a digest is over
-/// all of it.
+/// `last` is the last state that is new: edges of one group are mostly told the same.
 fn publish_one(
     draft: &mut Draft,
     id: &AgentId,
-    items: BTreeMap<String, Item>,
-    last: &mut Option<(Arc<DesiredState>, String)>,
+    items: ItemMap,
+    last: &mut Option<Arc<DesiredState>>,
 ) -> Arc<DesiredState> {
     if let Some(before) = draft.state().desired.get(id)
         && before.generation.incarnation() == draft.state().incarnation
@@ -89,125 +116,28 @@ fn publish_one(
         && stored.generation.incarnation() == draft.state().incarnation
     {
         let same = DesiredState { generation: stored.generation, items: items.clone(), proof: None };
-        if same.digest() == stored.digest {
+        if same.has_digest(&stored.digest) {
             return Arc::new(same);
         }
     }
-    let (state, digest) = match last.take() {
-        Some(same) if same.0.items == items => same,
-        _ => {
-            let state = DesiredState { generation: draft.generation(), items, proof: None };
-            let digest = state.digest();
-            (Arc::new(state), digest)
-        }
+    let state = match last.take() {
+        Some(same) if same.items == items => same,
+        _ => Arc::new(DesiredState { generation: draft.generation(), items, proof: None }),
     };
-    draft.put(PublicationRecord { agent: id.clone(), generation: state.generation, digest: digest.clone() });
-    *last = Some((state.clone(), digest));
+    let (generation, digest) = (state.generation, state.digest());
+    draft.put(PublicationRecord { agent: id.clone(), generation, digest });
+    *last = Some(state.clone());
     state
 }
 
-/// The draft's records, arranged by who needs them.
-struct World {
-    /// Ends of encrypted tunnels.
-    tunnels: BTreeMap<AgentId, TunnelItem>,
-    nodes: BTreeMap<String, NodeItem>,
-    reachable: Reachable,
-    edges: BTreeMap<GroupName, Vec<EdgeItem>>,
-    pools: BTreeMap<GroupName, Vec<PoolItem>>,
-    leases_by_node: BTreeMap<NodeName, Vec<LeaseItem>>,
-    leases_by_group: BTreeMap<GroupName, Vec<LeaseItem>>,
-    subjects: BTreeMap<NodeName, Vec<Item>>,
-    shares: BTreeMap<NodeName, Vec<Item>>,
-    /// Groups of which at least one edge is up.
-    serving_groups: BTreeSet<GroupName>,
-    /// Edges that were deleted and forget everything.
-    leaving: BTreeSet<String>,
-}
-
-impl World {
-    fn of(snapshot: &Snapshot, reachable: Reachable) -> Self {
-        let mut world = Self {
-            tunnels: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            reachable,
-            edges: BTreeMap::new(),
-            pools: pools_of(snapshot),
-            leases_by_node: BTreeMap::new(),
-            leases_by_group: BTreeMap::new(),
-            subjects: BTreeMap::new(),
-            shares: BTreeMap::new(),
-            serving_groups: serving_groups(snapshot),
-            leaving: BTreeSet::new(),
-        };
-        snapshot.agents.values().for_each(|agent| world.add_agent(agent));
-        for lease in snapshot.leases.values().filter(|lease| recovery::is_vouched(snapshot, lease)) {
-            world.add_lease(lease, rates_of(snapshot, lease));
-        }
-        for item in snapshot.subjects.values().filter_map(|subject| subject.item.as_ref()) {
-            let subjects = world.subjects.entry(item.subject.node().clone()).or_default();
-            subjects.push(Item::Subject(item.clone()));
-        }
-        world
-    }
-
-    /// An agent's end of encrypted tunnels, for those that talk to it.
-    fn tunnel(&self, agent: &AgentId) -> Option<Item> {
-        self.tunnels.get(agent).cloned().map(Item::Tunnel)
-    }
-
-    fn add_agent(&mut self, agent: &AgentRecord) {
-        if let Some(end) = agent.tunnel.clone() {
-            let (role, name) = (agent.id.role, agent.id.name.clone());
-            self.tunnels.insert(agent.id.clone(), TunnelItem { role, name, address: agent.address, end });
-        }
-        match &agent.details {
-            AgentDetails::Node(node) => {
-                let Ok(name) = agent.id.name.parse::<NodeName>() else { return };
-                let shares = node.shares.iter().map(|(persona, share)| Item::Share(share.item(persona)));
-                self.shares.insert(name.clone(), shares.collect());
-                self.nodes.insert(agent.id.name.clone(), NodeItem { name, address: agent.address });
-            }
-            AgentDetails::Edge(edge) => {
-                let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
-                let serves_none = !self.serving_groups.contains(&edge.group);
-                let serves = edge.state == EdgeState::Up || (edge.is_lifeline && serves_none);
-                self.edges.entry(edge.group.clone()).or_default().push(EdgeItem {
-                    name,
-                    number: edge.number,
-                    group: edge.group.clone(),
-                    address: agent.address,
-                    weight: edge.weight,
-                    in_service: serves && !edge.is_leaving,
-                    draining: edge.is_emptied(),
-                });
-                if edge.is_leaving {
-                    self.leaving.insert(agent.id.name.clone());
-                }
-            }
-        }
-    }
-
-    fn add_lease(&mut self, lease: &LeaseRecord, rates: Option<LeaseRates>) {
-        let node = lease.subject.node();
-        let Some(holder) = self.nodes.get(node.as_str()) else { return };
-        let item = lease_item(lease, holder);
-        if lease.state.is_at_edges() {
-            // Edges carry a retiring lease like any other; telling them would only make them acknowledge more.
-            let item = LeaseItem { retiring: false, rates, ..item.clone() };
-            self.leases_by_group.entry(lease.group.clone()).or_default().push(item);
-        }
-        if lease.state.is_at_node() {
-            self.leases_by_node.entry(node.clone()).or_default().push(item);
-        }
-    }
-}
-
-fn serving_groups(snapshot: &Snapshot) -> BTreeSet<GroupName> {
+/// Groups of which an edge serves.
+pub(super) fn serving_groups(snapshot: &Snapshot) -> BTreeSet<GroupName> {
     let edges = snapshot.agents.values().filter_map(|agent| agent.edge());
     edges.filter(|edge| edge.state == EdgeState::Up && !edge.is_leaving).map(|edge| edge.group.clone()).collect()
 }
 
-fn pools_of(snapshot: &Snapshot) -> BTreeMap<GroupName, Vec<PoolItem>> {
+/// The pools that each group carries.
+pub(super) fn pools_of(snapshot: &Snapshot) -> BTreeMap<GroupName, Vec<PoolItem>> {
     let mut pools: BTreeMap<GroupName, Vec<PoolItem>> = BTreeMap::new();
     for pool in snapshot.pools() {
         let name = &pool.metadata.name;
@@ -239,7 +169,8 @@ fn prefixes_of(pool: &PoolSpec, held: &[&LeaseSpace]) -> Vec<Cidr> {
     prefixes
 }
 
-fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
+/// A lease, as its node is told.
+pub(super) fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
     LeaseItem {
         id: lease.id,
         subject: lease.subject.clone(),
@@ -259,7 +190,7 @@ fn lease_item(lease: &LeaseRecord, holder: &NodeItem) -> LeaseItem {
 }
 
 /// What edges hold a lease's holder to: the rates that its node was told, whichever persona the lease is under.
-fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
+pub(super) fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
     let item = snapshot.subjects.get(&lease.subject)?.item.as_ref()?;
     let (egress_bps, ingress_bps) = (item.qos.egress_most_bps(), item.qos.ingress_most_bps());
     let burst_bytes = item.qos.burst_bytes;
@@ -267,48 +198,4 @@ fn rates_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<LeaseRates> {
     let held = !item.qos.enforce_at.is_node();
     let dscp = item.qos.dscp.filter(|_| held);
     Some(LeaseRates { subject_number: item.number, egress_bps, ingress_bps, burst_bytes, held, dscp })
-}
-
-fn items_of(world: &World, id: &AgentId, probe: ProbeItem) -> BTreeMap<String, Item> {
-    let items = match id.role {
-        Role::Node => node_items(world, id),
-        Role::Edge => edge_items(world, id),
-    };
-    items.into_iter().chain([Item::Probe(probe)]).map(|item| (item.key(), item)).collect()
-}
-
-fn node_items(world: &World, id: &AgentId) -> Vec<Item> {
-    let Ok(node) = id.name.parse::<NodeName>() else { return Vec::new() };
-    let leases = world.leases_by_node.get(&node).map_or(&[][..], Vec::as_slice);
-    let reachable = world.reachable.get(&node).into_iter().flatten();
-    let groups: BTreeSet<&GroupName> = leases.iter().map(|lease| &lease.group).chain(reachable).collect();
-    let edges: Vec<&EdgeItem> = groups.into_iter().filter_map(|group| world.edges.get(group)).flatten().collect();
-    let subjects = world.subjects.get(&node).into_iter().flatten().cloned();
-    let shares = world.shares.get(&node).into_iter().flatten().cloned();
-    // A node learns of its edges' ends, never of another node's.
-    let needs_tunnel = leases.iter().any(|lease| lease.encrypted);
-    let far_ends = edges.iter().filter(|_| needs_tunnel).map(|edge| AgentId::edge(edge.name.as_str()));
-    let tunnels: Vec<Item> = far_ends.filter_map(|edge| world.tunnel(&edge)).collect();
-    let leases = leases.iter().cloned().map(Item::Lease);
-    let subjects = subjects.chain(shares);
-    leases.chain(subjects).chain(edges.iter().map(|edge| Item::Edge((*edge).clone()))).chain(tunnels).collect()
-}
-
-fn edge_items(world: &World, id: &AgentId) -> Vec<Item> {
-    let holds = |edges: &&Vec<EdgeItem>| edges.iter().any(|edge| edge.name.as_str() == id.name);
-    // An edge that was deleted carries nothing and answers for nothing.
-    let Some(peers) = world.edges.values().find(holds).filter(|_| !world.leaving.contains(&id.name)) else {
-        return Vec::new();
-    };
-    let group = &peers[0].group;
-    let pools = world.pools.get(group).into_iter().flatten().cloned().map(Item::Pool);
-    let leases = world.leases_by_group.get(group).map_or(&[][..], Vec::as_slice);
-    // An edge learns of its peers' ends, and of those of nodes that hold encrypted leases of its group.
-    let holders: BTreeSet<&NodeName> = leases.iter().filter(|lease| lease.encrypted).map(|lease| &lease.node).collect();
-    let others = peers.iter().map(|peer| AgentId::edge(peer.name.as_str())).filter(|peer| peer != id);
-    let far_ends = holders.iter().map(|node| AgentId::node(node)).chain(others.filter(|_| !holders.is_empty()));
-    let tunnels: Vec<Item> = far_ends.filter_map(|end| world.tunnel(&end)).collect();
-    let leases = leases.iter().cloned().map(Item::Lease);
-    let nodes = world.nodes.values().cloned().map(Item::Node);
-    pools.chain(leases).chain(nodes).chain(peers.iter().cloned().map(Item::Edge)).chain(tunnels).collect()
 }

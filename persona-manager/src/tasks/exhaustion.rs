@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use persona_core::lease::Fullness;
+use persona_core::wire::agent::LeaseUse;
 use serde_json::json;
 
 use super::reports::Reports;
@@ -10,14 +11,15 @@ use crate::store::{AgentId, Draft, LeaseRecord};
 
 /// Notes leases that have become fuller or emptier, from what their nodes report.
 pub(super) fn note(draft: &mut Draft, reports: &Reports) {
-    let leases: Vec<Arc<LeaseRecord>> = draft.state().leases.values().cloned().collect();
-    for lease in leases {
-        let node = reports.get(&AgentId::node(lease.subject.node()));
-        let Some(held) = node.and_then(|node| node.leases.get(&lease.id)) else { continue };
+    let told = reports.all().iter().flat_map(|(id, live)| live.leases.values().map(move |held| (id, held)));
+    let changed = told.filter_map(|(id, held)| {
+        let lease = draft.state().leases.get(&held.lease)?;
+        let is_own = *id == AgentId::node(lease.subject.node());
         let fullness = lease.fullness.after(held);
-        if fullness == lease.fullness {
-            continue;
-        }
+        (is_own && fullness != lease.fullness).then(|| (Arc::clone(lease), *held, fullness))
+    });
+    let changed: Vec<(Arc<LeaseRecord>, LeaseUse, Fullness)> = changed.collect();
+    for (lease, held, fullness) in changed {
         let (live, slots, shared) = (held.live_slot_count, held.slot_count, held.shared_port_count);
         let use_text =
             format!("lease {} of {}: {live} of {slots} ports are held, {shared} are shared", lease.id, lease.subject);

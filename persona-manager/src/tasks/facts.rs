@@ -1,10 +1,12 @@
 //! What decisions rest on, gathered from a draft and the reports: groups, pools, and which ports are held.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use persona_common::maps::BLOCKS_PER_LEASE_MAX;
 use persona_core::assign::{GroupEdge, GroupFacts, Labels, Ledger, PoolFacts, is_forbidden};
-use persona_core::document::PoolSpec;
+use persona_core::document::{PoolDocument, PoolSpec};
 use persona_core::ids::{EdgeName, GroupName, LeaseId, NodeName, PoolName, SubjectId};
 use persona_core::lease::{FreeSpace, Need, Occupancy, PoolSpace};
 use persona_core::wire::desired::LeaseSpace;
@@ -14,9 +16,12 @@ use super::reports::Reports;
 use super::standing::ledger_of;
 use super::wear::labels_of;
 use crate::planning::bound_location_of;
-use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
+use crate::store::{
+    AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, LeaseRecord, Records, Snapshot, changes,
+};
 
-/// What decisions of one pass rest on.
+/// What decisions of one pass rest on. It is kept from pass to pass and follows what changed.
+#[derive(Default)]
 pub(super) struct Facts {
     /// Pools by name.
     pub(super) pools: BTreeMap<PoolName, PoolFacts>,
@@ -25,39 +30,135 @@ pub(super) struct Facts {
     /// Ports held by leases in any state.
     pub(super) occupancy: Occupancy,
     /// Leases in any state, by who holds them.
-    leases: BTreeMap<SubjectId, Vec<LeaseId>>,
+    leases: BTreeMap<SubjectId, BTreeSet<LeaseId>>,
+    /// How many leases the edges of each group hold.
+    lease_counts: BTreeMap<GroupName, u64>,
     /// What subjects hold of groups beside leases, and the policies under which that counts.
     pub(super) ledger: Ledger,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
     nodes_with_tunnel: BTreeSet<NodeName>,
+    /// The leases that were counted, and those that were granted since.
+    counted: Records<LeaseRecord>,
+    granted: Vec<LeaseRecord>,
+    /// The documents that pools were read from.
+    documents: Option<Records<DocumentRecord>>,
+}
+
+/// What decisions rest on, without what wavers: load, and room of which there is enough for anybody.
+#[derive(Debug, PartialEq)]
+pub(super) struct Firm {
+    groups: BTreeMap<GroupName, GroupFacts>,
+    pools: BTreeMap<PoolName, PoolFacts>,
 }
 
 impl Facts {
     /// Gathers them.
     pub(super) fn of(snapshot: &Snapshot, reports: &Reports) -> Self {
-        let mut occupancy = Occupancy::default();
-        let mut leases: BTreeMap<SubjectId, Vec<LeaseId>> = BTreeMap::new();
-        for lease in snapshot.leases.values() {
-            occupancy.hold(&lease.space);
-            leases.entry(lease.subject.clone()).or_default().push(lease.id);
-        }
-        let mut facts = Self {
-            pools: BTreeMap::new(),
-            spaces: BTreeMap::new(),
-            occupancy,
-            leases,
-            ledger: ledger_of(snapshot),
-            groups: BTreeMap::new(),
-            group_edges: BTreeMap::new(),
-            nodes_with_tunnel: nodes_with_tunnel(snapshot),
-        };
-        snapshot.agents.values().for_each(|agent| facts.add_edge(agent, reports));
-        for lease in snapshot.leases.values().filter(|lease| lease.state.is_at_edges()) {
-            facts.groups.entry(lease.group.clone()).or_default().lease_count += 1;
-        }
-        facts.add_pools(snapshot);
+        let mut facts = Self::default();
+        facts.follow(snapshot, reports);
         facts
+    }
+
+    /// Brings them to what a state and the reports say, whatever state they are of.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot, reports: &Reports) {
+        let is_same = self.documents.as_ref().is_some_and(|known| Arc::ptr_eq(known, &snapshot.documents));
+        let touched = self.follow_leases(snapshot);
+        match is_same {
+            true => self.recount(&touched),
+            false => self.read_pools(snapshot),
+        }
+        self.pools = self.pool_facts(snapshot);
+        self.ledger = ledger_of(snapshot);
+        self.nodes_with_tunnel = nodes_with_tunnel(snapshot);
+        (self.groups, self.group_edges) = Default::default();
+        snapshot.agents.values().for_each(|agent| self.add_edge(agent, reports));
+        for (group, count) in &self.lease_counts {
+            self.groups.entry(group.clone()).or_default().lease_count = *count;
+        }
+    }
+
+    /// Counts leases that came, went or changed. Returns of what space there is more or less.
+    fn follow_leases(&mut self, snapshot: &Snapshot) -> Vec<LeaseSpace> {
+        let mut touched = Vec::new();
+        for lease in std::mem::take(&mut self.granted) {
+            self.discount(&lease);
+            touched.push(lease.space);
+        }
+        let counted = std::mem::replace(&mut self.counted, snapshot.leases.clone());
+        for change in changes(&counted, &snapshot.leases) {
+            if let Some(lease) = change.before {
+                self.discount(lease);
+            }
+            if let Some(lease) = change.after {
+                self.count(lease);
+            }
+            let is_space_same = |(one, other): (&Arc<LeaseRecord>, &Arc<LeaseRecord>)| one.space == other.space;
+            if !change.before.zip(change.after).is_some_and(is_space_same) {
+                touched.extend(change.before.into_iter().chain(change.after).map(|lease| lease.space.clone()));
+            }
+        }
+        touched
+    }
+
+    fn count(&mut self, lease: &LeaseRecord) {
+        self.occupancy.hold(&lease.space);
+        self.leases.entry(lease.subject.clone()).or_default().insert(lease.id);
+        if lease.state.is_at_edges() {
+            *self.lease_counts.entry(lease.group.clone()).or_default() += 1;
+        }
+    }
+
+    fn discount(&mut self, lease: &LeaseRecord) {
+        self.occupancy.free(&lease.space);
+        if let Some(of_subject) = self.leases.get_mut(&lease.subject) {
+            of_subject.remove(&lease.id);
+            if of_subject.is_empty() {
+                self.leases.remove(&lease.subject);
+            }
+        }
+        if let Some(count) = self.lease_counts.get_mut(&lease.group).filter(|_| lease.state.is_at_edges()) {
+            *count -= 1;
+        }
+    }
+
+    fn recount(&mut self, touched: &[LeaseSpace]) {
+        let addresses: BTreeSet<Ipv4Addr> = touched.iter().filter_map(LeaseSpace::address).collect();
+        let has_prefixes = touched.iter().any(|space| space.prefix().is_some());
+        for space in self.spaces.values_mut() {
+            addresses.iter().for_each(|address| space.recount(*address, &self.occupancy));
+            if has_prefixes {
+                space.recount_prefixes(&self.occupancy);
+            }
+        }
+    }
+
+    fn read_pools(&mut self, snapshot: &Snapshot) {
+        let space = |pool: &PoolDocument| FreeSpace::new(space_of(&pool.spec), &self.occupancy);
+        self.spaces = snapshot.pools().map(|pool| (pool.metadata.name.clone(), space(pool))).collect();
+        self.documents = Some(snapshot.documents.clone());
+    }
+
+    /// What of this everybody's decision rests on.
+    pub(super) fn firm(&self) -> Firm {
+        let group = |group: &GroupFacts| {
+            // Nobody needs room for more leases at once than two, one for each address family.
+            let lease_count = group
+                .lease_capacity
+                .as_ref()
+                .map_or(0, |(count, _)| count.saturating_sub(group.lease_room().unwrap_or(0).min(2)));
+            GroupFacts { lease_count, bits_per_sec: 0, ..group.clone() }
+        };
+        let pool = |pool: &PoolFacts| PoolFacts {
+            best_free: pool.best_free.min(BLOCKS_PER_LEASE_MAX as u32),
+            free_addresses: pool.free_addresses.min(1),
+            free_prefixes: pool.free_prefixes.min(1),
+            ..pool.clone()
+        };
+        Firm {
+            groups: self.groups.iter().map(|(name, it)| (name.clone(), group(it))).collect(),
+            pools: self.pools.iter().map(|(name, it)| (name.clone(), pool(it))).collect(),
+        }
     }
 
     /// The groups as seen from a node, with its paths to them.
@@ -120,7 +221,8 @@ impl Facts {
 
     /// Notes a granted lease.
     pub(super) fn hold(&mut self, lease: &LeaseRecord) {
-        self.leases.entry(lease.subject.clone()).or_default().push(lease.id);
+        self.count(lease);
+        self.granted.push(lease.clone());
         self.groups.entry(lease.group.clone()).or_default().lease_count += 1;
     }
 
@@ -167,16 +269,15 @@ impl Facts {
         self.group_edges.entry(group.clone()).or_default().push(name);
     }
 
-    fn add_pools(&mut self, snapshot: &Snapshot) {
-        for pool in snapshot.pools() {
-            let space = FreeSpace::new(space_of(&pool.spec), &self.occupancy);
-            let mut facts = pool_facts(pool.spec.group.clone(), &space);
+    fn pool_facts(&self, snapshot: &Snapshot) -> BTreeMap<PoolName, PoolFacts> {
+        let facts = |pool: &PoolDocument| {
+            let mut facts = pool_facts(pool.spec.group.clone(), self.spaces.get(&pool.metadata.name)?);
             if !recovery::is_open(snapshot, &pool.spec.group) {
                 (facts.best_free, facts.free_addresses, facts.free_prefixes) = (0, 0, 0);
             }
-            self.pools.insert(pool.metadata.name.clone(), facts);
-            self.spaces.insert(pool.metadata.name.clone(), space);
-        }
+            Some((pool.metadata.name.clone(), facts))
+        };
+        snapshot.pools().filter_map(facts).collect()
     }
 }
 

@@ -2,16 +2,39 @@
 //!
 //! A node that is silent keeps its leases and its flows: silence ends nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use persona_core::health::{Contact, EdgeFacts, Judgement, judge as judge_health};
 use persona_core::ids::Generation;
 use serde_json::json;
 
+use super::kept::says_else;
 use super::reports::Reports;
-use crate::store::{AgentDetails, AgentRecord, Draft, EdgeDetails, EdgeState, NodeDetails};
+use crate::live::AgentLive;
+use crate::store::{
+    AgentDetails, AgentId, AgentRecord, Change, Draft, EdgeDetails, EdgeState, NodeDetails, changes_in,
+};
 
-/// Writes changes of nodes' and edges' health into the draft.
-pub(super) fn judge(draft: &mut Draft, reports: &Reports) {
-    let agents: Vec<_> = draft.state().agents.values().cloned().collect();
+/// What agents reported, as a pass saw it.
+type Seen = BTreeMap<AgentId, Arc<AgentLive>>;
+
+/// Writes changes of nodes' and edges' health into the draft. Those alone are judged for whom something was reported since
+/// `seen`, if that is known: then nobody can have become silent.
+pub(super) fn judge(draft: &mut Draft, reports: &Reports, seen: Option<&Seen>) {
+    let changed = seen.map(|seen| changes_in(seen, reports.all()));
+    let has_other_word = |change: &Change<'_, AgentId, AgentLive>| {
+        change.before.zip(change.after).is_none_or(|(before, after)| says_else(before, after))
+    };
+    let edges_matter = changed.as_ref().is_none_or(|changed| changed.iter().any(has_other_word));
+    let reporting: Option<BTreeSet<&AgentId>> =
+        changed.as_ref().map(|changed| changed.iter().map(|change| change.key).collect());
+    let has_reported = |id: &AgentId| reporting.as_ref().is_none_or(|reporting| reporting.contains(id));
+    let concerns = |agent: &&Arc<AgentRecord>| match &agent.details {
+        AgentDetails::Node(_) => has_reported(&agent.id),
+        AgentDetails::Edge(edge) => edges_matter || edge.state != EdgeState::Up || has_reported(&agent.id),
+    };
+    let agents: Vec<_> = draft.state().agents.values().filter(concerns).cloned().collect();
     for agent in agents {
         match &agent.details {
             AgentDetails::Node(node) => judge_node(draft, reports, &agent, node),
@@ -37,7 +60,7 @@ fn judge_node(draft: &mut Draft, reports: &Reports, agent: &AgentRecord, node: &
 }
 
 fn judge_edge(draft: &mut Draft, reports: &Reports, agent: &AgentRecord, edge: &EdgeDetails) {
-    let testimonies = reports.testimonies(draft.state(), agent);
+    let testimonies = reports.spoken_testimonies(draft.state(), agent);
     let facts = EdgeFacts {
         was: edge.state,
         contact: contact(draft, reports, agent),
@@ -120,7 +143,7 @@ pub(super) fn consequence(draft: &Draft, agent: &AgentRecord, edge: &EdgeDetails
 
 /// Names of the edges of a group that serve.
 fn serving_edges<'a>(draft: &'a Draft, wanted: &'a str) -> impl Iterator<Item = String> + 'a {
-    let serves = move |agent: &&std::sync::Arc<AgentRecord>| {
+    let serves = move |agent: &&Arc<AgentRecord>| {
         agent.edge().is_some_and(|edge| edge.state == EdgeState::Up && edge.group.as_str() == wanted)
     };
     draft.state().agents.values().filter(serves).map(|agent| agent.id.name.clone())

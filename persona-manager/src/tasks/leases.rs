@@ -10,6 +10,7 @@ use persona_core::units::Span;
 use persona_core::wire::desired::{DesiredState, ProbeItem};
 use serde_json::json;
 
+use super::kept::Marked;
 use super::recovery;
 use super::reports::Reports;
 use crate::store::{AgentId, Draft, LeaseRecord, Snapshot};
@@ -17,44 +18,98 @@ use crate::store::{AgentId, Draft, LeaseRecord, Snapshot};
 /// Rounds of a pass: a lease that becomes active in one lets the one before it retire in the next.
 const ROUNDS: usize = 2;
 
-/// Takes all leases forward.
-pub(super) fn advance(draft: &mut Draft, reports: &Reports, probe: ProbeItem) {
+/// Whether what nobody waits for is done: leases that end, are forgotten, rest, and are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reclaim {
+    /// In this pass.
+    Now,
+    /// In a later one: a commit for each single step would keep others waiting.
+    Later,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reclaimed {
+    /// There was nothing to do.
+    Nothing,
+    /// It was done.
+    Some,
+    /// There is something to do.
+    Pending,
+}
+
+/// Takes leases forward: those that are being learnt, those of who is marked, and those that end. Marks who is concerned.
+pub(super) fn advance(
+    draft: &mut Draft,
+    reports: &Reports,
+    probe: ProbeItem,
+    (marked, reclaim): (&mut Marked, Reclaim),
+) -> Reclaimed {
     let edges = Edges::of(draft.state(), reports, probe);
+    let mut reclaimed = Reclaimed::Nothing;
     for _ in 0..ROUNDS {
-        let leases: Vec<Arc<LeaseRecord>> = draft.state().leases.values().cloned().collect();
+        let is_concerned = |lease: &&Arc<LeaseRecord>| match lease.state {
+            LeaseState::Active => marked.contains(&lease.subject),
+            _ => true,
+        };
+        let leases: Vec<Arc<LeaseRecord>> = draft.state().leases.values().filter(is_concerned).cloned().collect();
         for lease in leases {
-            advance_one(draft, reports, &edges, &lease);
+            let step = step_of(draft, reports, &edges, &lease);
+            let ends = !matches!(lease.state, LeaseState::Publishing | LeaseState::Active);
+            if step == LeaseStep::Stay {
+                continue;
+            }
+            if ends && reclaim == Reclaim::Later && !marked.contains(&lease.subject) {
+                reclaimed = Reclaimed::Pending;
+                continue;
+            }
+            if ends {
+                reclaimed = Reclaimed::Some;
+            }
+            take(draft, reports, &lease, step);
+            marked.add(&lease.subject);
         }
+    }
+    reclaimed
+}
+
+/// The step that acknowledgements allow a lease now.
+fn step_of(draft: &Draft, reports: &Reports, edges: &Edges, lease: &LeaseRecord) -> LeaseStep {
+    if lease.state.is_at_edges() && !recovery::is_vouched(draft.state(), lease) {
+        return LeaseStep::Stay; // Whether anybody holds it is not known yet.
+    }
+    let edges = edges.acks(lease);
+    match step(lease.state, &facts_of(draft, reports, &edges, lease)) {
+        LeaseStep::Free if !recovery::is_open(draft.state(), &lease.group) => LeaseStep::Stay,
+        step => step,
     }
 }
 
-fn advance_one(draft: &mut Draft, reports: &Reports, edges: &Edges, lease: &LeaseRecord) {
-    if lease.state.is_at_edges() && !recovery::is_vouched(draft.state(), lease) {
-        return; // Whether anybody holds it is not known yet.
-    }
-    let edges = edges.acks(lease);
+fn facts_of<'a>(draft: &Draft, reports: &Reports, edges: &'a [EdgeAck], lease: &LeaseRecord) -> LeaseFacts<'a> {
     let node = reports.get(&AgentId::node(lease.subject.node()));
-    let facts = LeaseFacts {
+    LeaseFacts {
         wanted: is_wanted(draft.state(), lease),
         generation: lease.generation,
         node_applied: node.map_or(Generation::default(), |node| node.applied),
         drained_at: node.and_then(|node| node.drained.get(&lease.id).copied()),
-        edges: &edges,
+        edges,
         next: draft.generation(),
         grace_ms: lease.grace_ms,
         quarantine_ms: lease.quarantine_ms,
         now_ms: draft.now_ms(),
-    };
-    match step(lease.state, &facts) {
+    }
+}
+
+fn take(draft: &mut Draft, reports: &Reports, lease: &LeaseRecord, step: LeaseStep) {
+    match step {
         LeaseStep::Stay => {}
         LeaseStep::To(state) => {
-            match is_cut(&facts, lease.state) {
+            match is_cut(&facts_of(draft, reports, &[], lease), lease.state) {
                 true => note(draft, lease, "cutting", cut_message(lease)),
                 false => note(draft, lease, state.as_str(), message(lease, state, draft.now_ms())),
             }
             draft.put(LeaseRecord { state, ..lease.clone() });
         }
-        LeaseStep::Free if !recovery::is_open(draft.state(), &lease.group) => {}
         LeaseStep::Free => {
             note(draft, lease, "freed", format!("lease {} is over, {} is free", lease.id, lease.space));
             draft.free_lease(lease.id);

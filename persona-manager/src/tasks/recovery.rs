@@ -56,11 +56,12 @@ pub(crate) fn begin(draft: &mut Draft, above: u32, reason: &str) {
 
 /// Begins a recovery if somebody has a state that this store has not published yet; ends one when all were heard.
 pub(super) fn advance(draft: &mut Draft, reports: &Reports) {
-    let state = draft.state();
     let newest = draft.generation();
-    let is_ahead = |applied: &Generation| *applied >= newest && check_plausible(draft.state(), *applied).is_ok();
-    let seen = state.agents.keys().filter_map(|id| Some((id.clone(), reports.get(id)?.applied)));
-    if let Some((id, applied)) = seen.filter(|(_, applied)| is_ahead(applied)).max_by_key(|(_, applied)| *applied) {
+    let is_ahead = |applied: Generation| applied >= newest && check_plausible(draft.state(), applied).is_ok();
+    let ahead = reports.all().iter().filter(|(_, live)| is_ahead(live.applied));
+    let ahead = ahead.filter(|(id, _)| draft.state().agents.contains_key(*id));
+    if let Some((id, live)) = ahead.max_by_key(|(_, live)| live.applied) {
+        let applied = live.applied;
         let reason = format!("{id} has generation {applied} in force, which this store has not published yet");
         return begin(draft, applied.incarnation(), &reason);
     }
@@ -126,8 +127,8 @@ impl Held {
     ) -> Self {
         let proof = proof.filter(|proof| authority.is_proven(id, proof, snapshot));
         let proven = proof.filter(|proof| {
-            let items = items.iter().map(|item| (item.key(), item.clone())).collect();
-            DesiredState { generation: proof.generation, items, proof: None }.digest() == proof.digest
+            let items = items.iter().cloned().collect();
+            DesiredState { generation: proof.generation, items, proof: None }.has_digest(&proof.digest)
         });
         Self { items, proven: proven.map(|proof| proof.generation) }
     }

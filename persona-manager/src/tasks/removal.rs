@@ -177,7 +177,7 @@ pub(super) fn not_registered(id: &AgentId) -> Refusal {
 }
 
 /// Leases that a node holds or that its edges carry for it.
-pub(crate) fn leases_of_node(snapshot: &Snapshot, name: &NodeName) -> Vec<Arc<LeaseRecord>> {
+fn leases_of_node(snapshot: &Snapshot, name: &NodeName) -> Vec<Arc<LeaseRecord>> {
     let of_node = snapshot.leases.values().filter(|lease| lease.subject.node() == name && lease.state.is_at_edges());
     of_node.cloned().collect()
 }

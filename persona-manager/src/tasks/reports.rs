@@ -20,9 +20,9 @@ const NOTICE_SLACK_MS: u64 = 1_000;
 
 /// What everybody last reported.
 pub(crate) struct Reports {
-    agents: BTreeMap<AgentId, Arc<AgentLive>>,
+    agents: Arc<BTreeMap<AgentId, Arc<AgentLive>>>,
     started: u64,
-    registered: BTreeMap<AgentId, u64>,
+    registered: Arc<BTreeMap<AgentId, u64>>,
     now: u64,
     /// Who did not report for longer is silent, milliseconds.
     pub(super) silent_after_ms: u64,
@@ -53,6 +53,16 @@ impl Reports {
         self.now.saturating_sub(self.started) > self.silent_after_ms
     }
 
+    /// The same, shared.
+    pub(super) fn shared(&self) -> Arc<BTreeMap<AgentId, Arc<AgentLive>>> {
+        Arc::clone(&self.agents)
+    }
+
+    /// What all agents last reported.
+    pub(crate) fn all(&self) -> &BTreeMap<AgentId, Arc<AgentLive>> {
+        &self.agents
+    }
+
     /// What an agent last reported.
     pub(crate) fn get(&self, id: &AgentId) -> Option<&AgentLive> {
         self.agents.get(id).map(Arc::as_ref)
@@ -81,6 +91,20 @@ impl Reports {
         let key = format!("edge/{name}");
         let is_witness = |witness: &&AgentId| **witness != edge.id && self.may_know(snapshot, witness, &key, edge);
         snapshot.agents.keys().filter(is_witness).map(|witness| self.testimony(witness, &name)).collect()
+    }
+
+    /// As [`testimonies`](Self::testimonies), of those that say something about the edge.
+    pub(super) fn spoken_testimonies(&self, snapshot: &Snapshot, edge: &AgentRecord) -> Vec<Testimony> {
+        let Ok(name) = edge.id.name.parse::<EdgeName>() else { return Vec::new() };
+        let key = format!("edge/{name}");
+        let speaking =
+            self.agents.iter().filter(|(_, live)| live.edges.contains_key(&name)).map(|(witness, _)| witness);
+        let is_witness = |witness: &&AgentId| {
+            **witness != edge.id
+                && snapshot.agents.contains_key(*witness)
+                && self.may_know(snapshot, witness, &key, edge)
+        };
+        speaking.filter(is_witness).map(|witness| self.testimony(witness, &name)).collect()
     }
 
     /// Whether an agent's state in force may name an edge.

@@ -24,7 +24,7 @@ fn alive() -> Report {
 /// Ends that a state names.
 fn ends(state: &DesiredState) -> Vec<(String, TunnelEnd)> {
     let named = state.items.iter().filter_map(|(key, item)| match item {
-        Item::Tunnel(tunnel) => Some((key.clone(), tunnel.end.clone())),
+        Item::Tunnel(tunnel) => Some((key.to_owned(), tunnel.end.clone())),
         _ => None,
     });
     named.collect()

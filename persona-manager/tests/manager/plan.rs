@@ -120,6 +120,10 @@ async fn a_steering_plan_follows_edges_that_die_drain_and_return() {
     world.until("everybody is planned", |world| world.told().values().all(|edge| !edge.is_empty())).await;
     let before = world.told();
     assert!(EDGES.iter().all(|edge| (3..=5).contains(&world.count_on(edge))), "{before:?}");
+    let moved = world.app.events().await.into_iter().find(|event| event.name == "plan.moved").unwrap();
+    let next = moved.details["next"].as_array().unwrap();
+    assert_eq!(next.len(), EDGES.len() - 1, "what else was considered is kept: {}", moved.details);
+    assert!(next.iter().all(|edge| edge["edge"] != moved.details["after"]), "{}", moved.details);
 
     world.silent.insert("f3");
     world.until("nobody is on the dead edge", |world| world.count_on("f3") == 0).await;

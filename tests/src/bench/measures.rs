@@ -86,10 +86,11 @@ const INSTANCES: [Measure; 3] = [
     Measure { name: "agent", about: "the agent with 200 workloads", measure: agent::measure },
 ];
 
-const CONTROL: [Measure; 3] = [
+const CONTROL: [Measure; 4] = [
     Measure { name: "thousand", about: "switches and reads in a fleet of 1,000 nodes", measure: control::thousand },
     Measure { name: "leases", about: "leases for 49,152 workloads at once", measure: control::leases },
     Measure { name: "large", about: "as many nodes as may be connected", measure: control::large },
+    Measure { name: "planner", about: "100,000 nodes over 1,000 edges", measure: control::planner::measure },
 ];
 
 const DATAPLANE: [Measure; 12] = [

@@ -1,7 +1,9 @@
 //! The control plane under a fleet: simulated nodes and edges over real TLS, the manager a process of its own.
 
+mod etcd;
 mod fleet;
 mod manager;
+pub mod planner;
 mod readers;
 pub mod simulator;
 
@@ -15,6 +17,7 @@ use super::measures::Run;
 use super::row::{Better, Goal, Row};
 use super::samples::Samples;
 use crate::sys::monotonic_time;
+use etcd::{Etcd, percentiles};
 use fleet::Fleet;
 use manager::Manager;
 use readers::Readers;
@@ -38,6 +41,9 @@ const OTHER_FILE_COUNT: u64 = 1_000;
 /// How often nodes of the large fleet report, milliseconds.
 const LARGE_REPORT_MS: u32 = 10_000;
 
+/// What stands beside a switch: one commit and one event, where a switch takes two commits and edges that learn first.
+const PUT: &str = "a put to its watcher, etcd";
+
 /// Whatever is waited for.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -50,24 +56,39 @@ pub fn thousand(run: &Run<'_>) -> Result<Vec<Row>> {
     let mut fleet = Fleet::join(&manager, SWITCHED_NODE_COUNT, 1, PATIENCE)?;
     fleet.until("all wear the default", PATIENCE, |fleet| fleet.all_wear("plain", 1))?;
     let readers = Readers::new(&manager)?;
-    let [mut p50, mut p99, mut reads]: [Samples; 3] = Default::default();
+    let etcd = Etcd::start(run.ledger, SWITCHED_NODE_COUNT)?;
+    let [mut p50, mut p99, mut put_p50, mut put_p99, mut reads]: [Samples; 5] = Default::default();
+    let [mut everybody, mut everybody_put]: [Samples; 2] = Default::default();
     for round in 0..run.rounds {
         run.say(&format!("thousand: round {} of {}", round + 1, run.rounds));
-        let persona = if round % 2 == 0 { "other" } else { "plain" };
-        let mut took_ms = (0..SWITCH_COUNT)
-            .map(|index| switch(&manager, &mut fleet, index * (SWITCHED_NODE_COUNT / SWITCH_COUNT), persona))
-            .collect::<Result<Vec<f64>>>()?;
-        took_ms.sort_unstable_by(f64::total_cmp);
-        p50.push(took_ms[took_ms.len() / 2]);
-        p99.push(took_ms[took_ms.len() * 99 / 100]);
+        // To and fro: in the end all wear the default again.
+        let switches =
+            ["other", "plain"].into_iter().flat_map(|persona| switched_nodes().map(move |node| (node, persona)));
+        let took_ms = switches.map(|(node, persona)| switch(&manager, &mut fleet, node, persona));
+        percentiles(took_ms.collect::<Result<_>>()?, [&mut p50, &mut p99]);
+        let put_ms = switched_nodes().map(|node| etcd.put_to_watcher_ms(node)).collect::<Result<_>>()?;
+        percentiles(put_ms, [&mut put_p50, &mut put_p99]);
+        let version = round + 2;
+        let start = monotonic_time()?;
+        manager.apply(documents(SWITCHED_NODE_COUNT, version))?;
+        fleet.until("all have the change", PATIENCE, |fleet| fleet.all_wear("plain", version))?;
+        everybody.push((fleet.last_ns() as f64 - start.as_nanos() as f64) / 1e6);
+        everybody_put.push(etcd.put_to_all_ms(SWITCHED_NODE_COUNT)?);
         reads.push(readers.answers_per_sec(SWITCHED_NODE_COUNT)?);
         run.step();
     }
+    let fan_out = Row::new("thousand/change of all", "ms", Better::Less, everybody);
     Ok(vec![
-        Row::new("thousand/switch/p50", "ms", Better::Less, p50).reach(Goal::AtMost(10.0)),
-        Row::new("thousand/switch/p99", "ms", Better::Less, p99).reach(Goal::AtMost(50.0)),
+        Row::new("thousand/switch/p50", "ms", Better::Less, p50).beside(PUT, put_p50).reach(Goal::AtMost(10.0)),
+        Row::new("thousand/switch/p99", "ms", Better::Less, p99).beside(PUT, put_p99).reach(Goal::AtMost(50.0)),
+        fan_out.beside("one put to all watchers of etcd", everybody_put),
         Row::new("thousand/reads", "answers/s", Better::More, reads).reach(Goal::AtLeast(20_000.0)),
     ])
+}
+
+/// A few nodes from all over the fleet.
+fn switched_nodes() -> impl Iterator<Item = u32> {
+    (0..SWITCH_COUNT / 2).map(|index| index * (SWITCHED_NODE_COUNT * 2 / SWITCH_COUNT))
 }
 
 /// Nodes with as many workloads as a node may have: how many leases a second are given when a binding comes that selects all.

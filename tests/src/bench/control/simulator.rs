@@ -182,7 +182,7 @@ impl Agent {
     /// Follows what it shall be on one connection, until that ends.
     async fn follow(&mut self, registered: &Registered) -> Result<()> {
         let client = self.client(Some(&registered.certificate))?;
-        let stream = client.get(format!("{}/v1/agent/watch", self.url)).send().await?;
+        let stream = client.get(format!("{}/v1/agent/watch?digest=sum", self.url)).send().await?;
         let mut stream = refuse(stream).await?;
         let every = Duration::from_millis(u64::from(registered.report_interval_ms));
         // Reports of many are spread over the interval, as those of agents that started at different times are.

@@ -1,0 +1,253 @@
+//! What a pass keeps for the next one, and by that whom the next one decides anew: who changed, who rests on what changed, and in
+//! turn everybody.
+//!
+//! Nobody has to say what changed: states share what is the same in both, so comparing them is quick. What a pass changes, the
+//! next one looks at. What wavers all the time (load, round trips) is followed when a subject's turn comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use persona_core::ids::{EdgeName, NodeName, SubjectId};
+use persona_core::wire::agent::Role;
+
+use super::facts::{Facts, Firm};
+use super::leases::{Reclaim, Reclaimed};
+use super::reports::Reports;
+use super::wear::Outfit;
+use crate::live::AgentLive;
+use crate::store::{AgentId, Snapshot, SubjectRecord, changes, changes_in};
+
+/// Somebody's turn comes this often, milliseconds.
+const TURN_INTERVAL_MS: u64 = 250;
+
+/// Everybody's turn has come after this time, milliseconds.
+const ROUND_MS: u64 = 10_000;
+
+/// So many have their turn at a time at least: small fleets are decided whole each time. Those of simulations are smaller.
+const TURN_COUNT_MIN: u64 = if cfg!(test) { 2 } else { 64 };
+
+/// Leases that end are taken forward this often, milliseconds.
+pub(super) const RECLAIM_INTERVAL_MS: u64 = 50;
+
+/// Decisions by subject.
+pub(super) type Outfits = BTreeMap<SubjectId, Outfit>;
+
+/// Whom a pass looks at.
+#[derive(Debug, PartialEq)]
+pub(super) enum Marked {
+    /// Everybody.
+    All,
+    /// Some.
+    Some(BTreeSet<SubjectId>),
+}
+
+impl Marked {
+    /// Whether a subject is among them.
+    pub(super) fn contains(&self, subject: &SubjectId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(some) => some.contains(subject),
+        }
+    }
+
+    /// Their nodes. None: all.
+    pub(super) fn nodes(&self) -> Option<BTreeSet<NodeName>> {
+        match self {
+            Self::All => None,
+            Self::Some(some) => Some(some.iter().map(|subject| subject.node().clone()).collect()),
+        }
+    }
+
+    /// Adds one.
+    pub(super) fn add(&mut self, subject: &SubjectId) {
+        if let Self::Some(some) = self
+            && !some.contains(subject)
+        {
+            some.insert(subject.clone());
+        }
+    }
+
+    /// Adds those whose record or leases are others than in an earlier state.
+    pub(super) fn add_changed(&mut self, before: &Snapshot, now: &Snapshot) {
+        if *self == Self::All {
+            return;
+        }
+        changes(&before.subjects, &now.subjects).iter().for_each(|change| self.add(change.key));
+        for change in changes(&before.leases, &now.leases) {
+            change.before.into_iter().chain(change.after).for_each(|lease| self.add(&lease.subject));
+        }
+    }
+}
+
+/// What is kept.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) facts: Facts,
+    pub(super) outfits: Outfits,
+    last: Option<Last>,
+    turn: Turn,
+    /// When leases were last taken forward that end. None: long ago.
+    reclaimed_ms: Option<u64>,
+}
+
+/// How it was when the last pass began.
+struct Last {
+    snapshot: Snapshot,
+    reports: Arc<BTreeMap<AgentId, Arc<AgentLive>>>,
+    firm: Firm,
+}
+
+/// Whose turn was last, and when.
+#[derive(Default)]
+struct Turn {
+    at_ms: u64,
+    last: Option<SubjectId>,
+    /// Whether everybody had it since the facts were gathered.
+    is_round_over: bool,
+}
+
+impl Kept {
+    /// Nothing but facts: for one look.
+    pub(super) fn of(facts: Facts) -> Self {
+        Self { facts, ..Self::default() }
+    }
+
+    /// The reports that the last pass saw. None: nobody's turn has come since, or this is the first pass; look at all.
+    pub(super) fn seen(&self, reports: &Reports) -> Option<&BTreeMap<AgentId, Arc<AgentLive>>> {
+        let is_due = reports.now().saturating_sub(self.turn.at_ms) >= TURN_INTERVAL_MS;
+        self.last.as_ref().filter(|_| !is_due).map(|last| &*last.reports)
+    }
+
+    /// Whether leases that end are to be taken forward: what comes close together is done together.
+    pub(super) fn reclaim(&self, reports: &Reports) -> Reclaim {
+        let is_soon = |at_ms: u64| reports.now().saturating_sub(at_ms) < RECLAIM_INTERVAL_MS;
+        if self.reclaimed_ms.is_some_and(is_soon) { Reclaim::Later } else { Reclaim::Now }
+    }
+
+    /// Notes whether some were.
+    pub(super) fn note(&mut self, reports: &Reports, reclaimed: Reclaimed) {
+        if reclaimed == Reclaimed::Some {
+            self.reclaimed_ms = Some(reports.now());
+        }
+    }
+
+    /// Brings the facts up to date, and says whom to decide anew.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot, reports: &Reports) -> Marked {
+        if std::mem::take(&mut self.turn.is_round_over) {
+            // A round begins with facts that are gathered anew.
+            self.facts = Facts::default();
+        }
+        self.facts.follow(snapshot, reports);
+        let firm = self.facts.firm();
+        let mut marked = match &self.last {
+            Some(last) if last.firm == firm && is_ground_same(&last.snapshot, snapshot) => {
+                marked(last, snapshot, reports)
+            }
+            _ => Marked::All,
+        };
+        // Who is counted with others is judged with all others.
+        if marked != Marked::Some(BTreeSet::new()) && self.facts.ledger.is_counting() {
+            marked = Marked::All;
+        }
+        self.last = Some(Last { snapshot: snapshot.clone(), reports: reports.shared(), firm });
+        if marked == Marked::All {
+            self.outfits.clear();
+        }
+        self.take_turns(reports.now(), &mut marked);
+        marked
+    }
+
+    /// Marks those too whose record or leases changed since this pass followed the state.
+    pub(super) fn add_changed(&self, now: &Snapshot, marked: &mut Marked) {
+        if let Some(last) = &self.last {
+            marked.add_changed(&last.snapshot, now);
+        }
+    }
+
+    /// Marks those whose turn it is.
+    fn take_turns(&mut self, now_ms: u64, marked: &mut Marked) {
+        let elapsed_ms = now_ms.saturating_sub(self.turn.at_ms);
+        if elapsed_ms < TURN_INTERVAL_MS {
+            return;
+        }
+        if *marked == Marked::All {
+            self.turn = Turn { at_ms: now_ms, last: None, is_round_over: true };
+            return;
+        }
+        let count = (self.outfits.len() as u64 * elapsed_ms / ROUND_MS).max(TURN_COUNT_MIN) as usize;
+        let after = self.turn.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.outfits.range::<SubjectId, _>((after, Bound::Unbounded)).map(|(subject, _)| subject);
+        let turns: Vec<SubjectId> = next.take(count).cloned().collect();
+        let is_round_over = turns.len() < count;
+        self.turn = Turn { at_ms: now_ms, last: turns.last().cloned().filter(|_| !is_round_over), is_round_over };
+        turns.iter().for_each(|subject| marked.add(subject));
+    }
+}
+
+/// Whether a subject is registered, or reported by its node.
+pub(super) fn is_there(snapshot: &Snapshot, subject: &SubjectId) -> bool {
+    match subject {
+        SubjectId::Node(node) => snapshot.agents.contains_key(&AgentId::node(node)),
+        SubjectId::Workload(..) => snapshot.workloads.contains_key(subject),
+    }
+}
+
+/// Whether what everybody's decision rests on is the same in two states.
+fn is_ground_same(one: &Snapshot, other: &Snapshot) -> bool {
+    one.incarnation == other.incarnation
+        && Arc::ptr_eq(&one.documents, &other.documents)
+        && Arc::ptr_eq(&one.versions, &other.versions)
+        && Arc::ptr_eq(&one.settings, &other.settings)
+        && Arc::ptr_eq(&one.rollouts, &other.rollouts)
+        && Arc::ptr_eq(&one.rollout_members, &other.rollout_members)
+        && Arc::ptr_eq(&one.recovery, &other.recovery)
+        && Arc::ptr_eq(&one.heard, &other.heard)
+}
+
+/// Whose own things changed since the last pass began.
+fn marked(last: &Last, snapshot: &Snapshot, reports: &Reports) -> Marked {
+    let mut marked = Marked::Some(BTreeSet::new());
+    marked.add_changed(&last.snapshot, snapshot);
+    let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
+    let node = |id: &AgentId| if id.role == Role::Node { id.name.parse().ok() } else { None };
+    nodes.extend(changes(&last.snapshot.agents, &snapshot.agents).iter().filter_map(|change| node(change.key)));
+    for change in changes_in(&last.reports, reports.all()) {
+        if change.before.zip(change.after).is_none_or(|(before, after)| says_else(before, after)) {
+            nodes.extend(node(change.key));
+        }
+    }
+    // What a node wears is its workloads' default.
+    let persona = |record: &Arc<SubjectRecord>| record.target.as_ref().map(|target| target.persona.clone());
+    for change in changes(&last.snapshot.subjects, &snapshot.subjects) {
+        if let SubjectId::Node(node) = change.key
+            && change.before.and_then(persona) != change.after.and_then(persona)
+        {
+            nodes.insert(node.clone());
+        }
+    }
+    changes(&last.snapshot.workloads, &snapshot.workloads).iter().for_each(|change| marked.add(change.key));
+    for node in &nodes {
+        marked.add(&SubjectId::Node(node.clone()));
+        workloads_on(&snapshot.workloads, node).for_each(|(subject, _)| marked.add(subject));
+    }
+    marked
+}
+
+/// What a map by subject has of a node's workloads.
+pub(crate) fn workloads_on<'a, V>(
+    all: &'a BTreeMap<SubjectId, V>,
+    node: &'a NodeName,
+) -> impl Iterator<Item = (&'a SubjectId, &'a V)> {
+    let first = SubjectId::before_workloads(node);
+    all.range(first..).take_while(move |(subject, _)| subject.node() == node)
+}
+
+/// Whether a node says something else that decisions rest on, beside what wavers.
+pub(super) fn says_else(before: &AgentLive, after: &AgentLive) -> bool {
+    let hears = |live: &AgentLive| -> Vec<(EdgeName, bool, bool)> {
+        let all = live.edges.iter();
+        all.map(|(edge, (health, _))| (edge.clone(), health.alive, health.rtt_us.is_some())).collect()
+    };
+    before.conditions != after.conditions || (before.edges.len(), hears(before)) != (after.edges.len(), hears(after))
+}
