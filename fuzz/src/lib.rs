@@ -2,8 +2,6 @@
 //! that hear neighbours and routers, and the tests' model, which was written apart from them.
 #![expect(dead_code, reason = "not all of each file is called here")]
 
-pub mod dpkg;
-pub mod exposition;
 pub mod model;
 pub mod neighbour;
 pub mod slow_path;

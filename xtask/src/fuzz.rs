@@ -14,15 +14,12 @@ use crate::command::{cargo, quietly, show, workspace_root};
 use crate::setup::{self, Purpose};
 
 /// Every target: its name, folders of seeds, and the longest input that is tried, bytes.
-const TARGETS: [(&str, &[&str], usize); 8] = [
+const TARGETS: [(&str, &[&str], usize); 5] = [
     ("document", &["tests/fixtures", "persona-ctl/packaging/examples"], 8_192),
     ("criteria", &["fuzz/seeds/criteria"], 512),
     ("wire", &["fuzz/seeds/wire"], 4_096),
     ("packet", &["fuzz/seeds/packet"], 2_048),
     ("neighbour", &["fuzz/seeds/neighbour"], 512),
-    ("api", &["fuzz/seeds/api"], 4_096),
-    ("exposition", &["fuzz/seeds/exposition"], 4_096),
-    ("dpkg", &["fuzz/seeds/dpkg"], 4_096),
 ];
 
 /// One input may take this long, seconds, and this much memory, MiB.
