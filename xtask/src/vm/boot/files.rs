@@ -2,7 +2,7 @@
 //! because manager and edge of one host live in network namespaces here.
 
 /// Files by their place: path, mode, text.
-pub(super) const FILES: [(&str, u32, &str); 17] = [
+pub(super) const FILES: [(&str, u32, &str); 16] = [
     ("opt/trial/place.sh", 0o755, include_str!("place.sh")),
     ("opt/trial/trial.sh", 0o755, include_str!("trial.sh")),
     ("opt/trial/fleet.yaml", 0o644, FLEET),
@@ -12,7 +12,6 @@ pub(super) const FILES: [(&str, u32, &str); 17] = [
     ("etc/persona/gateway.toml", 0o644, GATEWAY),
     ("etc/systemd/system/worker.service", 0o644, WORKER_UNIT),
     ("etc/systemd/system/daemon.service", 0o644, WORKER_UNIT),
-    ("etc/systemd/system/instance.service", 0o644, INSTANCE_UNIT),
     ("etc/systemd/system/place.service", 0o644, PLACE_UNIT),
     ("etc/systemd/system/trial.service", 0o644, TRIAL_UNIT),
     ("etc/systemd/system/sys-fs-bpf-persona\\x2dedge.mount", 0o644, EDGE_MOUNT),
@@ -157,13 +156,6 @@ CPUWeight=100
 MemoryMax=200M
 TasksMax=100
 ";
-
-/// What stands behind the gateway.
-const INSTANCE_UNIT: &str = r#"
-[Service]
-NetworkNamespacePath=/run/netns/back
-ExecStart=/usr/bin/perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 9, LocalPort => 8080, ReuseAddr => 1); while ($c = $s->accept) { print $c "HTTP/1.0 200 OK\r\n\r\nhello\n"; close $c }'
-"#;
 
 const EDGE_MOUNT: &str = "
 [Unit]
