@@ -17,6 +17,7 @@ use persona_ebpf::encapsulation::{Inner, Outer, OuterV4};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::front::{self, Front, PLAIN_VERSION_LENGTH};
 use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, FRAGMENT_MASK, Ipv4, KIND_AT};
+use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::Direction;
 
 use crate::inward::{TTL_AT, WHOLE_ADDRESS_BITS, tunnel};
@@ -26,9 +27,41 @@ use crate::police;
 /// Where the inner packet starts.
 const INNER_AT: usize = ETHERNET_LENGTH + ENCAPSULATION_LENGTH_V4;
 
+/// In the place of a packed outcome: the packet is for the general stages.
+const NOT_ORDINARY: u64 = u64::MAX;
+
 /// A node's packet on its way out; None: not an ordinary one.
 #[inline(always)]
 pub fn outward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
+    if F::HAS_WIRE { unpacked(outward_apart(frame, config)) } else { forward(frame, config) }
+}
+
+/// At TC a function of its own: Linux 6.1 counts what stands on the entry point's stack with that of all stages, and there is no
+/// room.
+#[inline(never)]
+fn outward_apart<F: Frame>(frame: &F, config: &EdgeConfig) -> u64 {
+    forward(frame, config).map_or(NOT_ORDINARY, pack)
+}
+
+/// A packet from outside, to an egress address; None: not an ordinary one.
+#[inline(always)]
+pub fn inward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
+    if F::HAS_WIRE { unpacked(inward_apart(frame, config)) } else { deliver(frame, config) }
+}
+
+/// As [`outward_apart`].
+#[inline(never)]
+fn inward_apart<F: Frame>(frame: &F, config: &EdgeConfig) -> u64 {
+    deliver(frame, config).map_or(NOT_ORDINARY, pack)
+}
+
+#[inline(always)]
+fn unpacked(packed: u64) -> Option<Result<i32, DropReason>> {
+    if packed == NOT_ORDINARY { None } else { Some(unpack(packed)) }
+}
+
+#[inline(always)]
+fn forward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
     let headers: &OuterV4 = frame.peek(ETHERNET_LENGTH)?;
     let ip: &Ipv4 = frame.peek(INNER_AT)?;
     if *frame.peek::<u16>(KIND_AT)? != ETHERTYPE_IPV4
@@ -51,9 +84,8 @@ pub fn outward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, D
     Some(send_out(frame, config, &holder, &packet, &Hop::of(ip), destination))
 }
 
-/// A packet from outside, to an egress address; None: not an ordinary one.
 #[inline(always)]
-pub fn inward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
+fn deliver<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
     let ip: &Ipv4 = frame.peek(ETHERNET_LENGTH)?;
     let address = maps::hinted_address(ip.destination)?;
     let packet = front::look(frame, ETHERNET_LENGTH, ip)?;
@@ -91,7 +123,7 @@ fn send_out<F: Frame>(
     destination: u32,
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    police::admit_here(frame, config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
+    police::admit_ordinary(frame, config, holder.block, Direction::Outward, packets, packet.byte_count(packets))?;
     frame.write(INNER_AT + TTL_AT, hop.0)?;
     frame.decapsulate(&Outer::PLAIN_V4)?;
     frame.send(&config.outside, &mapped(destination))
@@ -107,7 +139,7 @@ fn send_in<F: Frame>(
     (hash, inner): (u32, Inner),
 ) -> Result<i32, DropReason> {
     let packets = packet.packet_count(frame);
-    police::admit_here(frame, config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
+    police::admit_ordinary(frame, config, holder.block, Direction::Inward, packets, packet.byte_count(packets))?;
     frame.write(ETHERNET_LENGTH + TTL_AT, hop.0)?;
     frame.encapsulate(&tunnel(config, holder, hash), &inner)?;
     frame.send(&holder.node.next_hop, &holder.node.address)

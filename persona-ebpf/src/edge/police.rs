@@ -37,9 +37,9 @@ pub fn admit<F: Frame>(
     count(frame, block, admitted, direction, packets, byte_count)
 }
 
-/// As [`admit`], where there is room on the stack: without a call.
+/// As [`admit`] for the ordinary packet: without a call where the stack has room for that, at XDP.
 #[inline(always)]
-pub fn admit_here<F: Frame>(
+pub fn admit_ordinary<F: Frame>(
     frame: &F,
     config: &EdgeConfig,
     block: EdgeBlock,
@@ -47,11 +47,10 @@ pub fn admit_here<F: Frame>(
     packets: u64,
     byte_count: u64,
 ) -> Result<(), DropReason> {
-    let admitted = if block.policer_index() == 0 {
-        ADMITTED
-    } else {
-        charge(block.policer_index(), direction, byte_count, config.clock_offset_secs)
-    };
+    if F::HAS_WIRE || block.policer_index() == 0 {
+        return admit(frame, config, block, direction, packets, byte_count);
+    }
+    let admitted = charge(block.policer_index(), direction, byte_count, config.clock_offset_secs);
     count(frame, block, admitted, direction, packets, byte_count)
 }
 
