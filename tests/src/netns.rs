@@ -59,7 +59,9 @@ impl Namespace {
 
     /// Adds an address with its prefix length.
     pub fn add_address(&self, device: &str, address: &str) -> Result<()> {
-        self.ip(&format!("address add {address} dev {device}")).map(drop)
+        // Nobody else has it, and on a busy machine a socket would come before the kernel has found that out.
+        let at_once = if address.contains(':') { " nodad" } else { "" };
+        self.ip(&format!("address add {address} dev {device}{at_once}")).map(drop)
     }
 
     /// Runs `ethtool -K DEVICE …` inside.
