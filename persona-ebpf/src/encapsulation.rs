@@ -24,6 +24,9 @@ const GENEVE_CRITICAL: u8 = 0x40;
 /// Bytes of the headers of UDP and Geneve without options.
 const UDP_GENEVE_LENGTH: usize = size_of::<Udp>() + size_of::<Geneve>();
 
+/// The word that Geneve's header begins with among those of [`Tunnel::words_v4`]; its version and length are the first byte.
+const GENEVE_WORD: usize = 7;
+
 /// The tunnel's headers with all options that Geneve has room for are shorter than this, a mask.
 const LENGTH_MASK: usize = 0x1ff;
 
@@ -78,26 +81,7 @@ impl Tunnel {
         !is_mapped(self.destination)
     }
 
-    /// The headers over IPv4.
-    #[inline(always)]
-    pub fn headers_v4(&self, inner: &Inner) -> OuterV4 {
-        let mut ip = Ipv4 {
-            version_length: 0x45,
-            tos: inner.tos,
-            total_length: clamped(inner.length + ENCAPSULATION_LENGTH_V4),
-            id: 0,
-            fragment: DONT_FRAGMENT,
-            ttl: OUTER_TTL,
-            protocol: UDP,
-            checksum: 0,
-            source: self.source[3],
-            destination: self.destination[3],
-        };
-        ip.checksum = header_checksum(&ip);
-        OuterV4 { ip, udp: self.udp(inner), geneve: self.geneve(inner) }
-    }
-
-    /// The same in words: what is written all at once need not be put together byte by byte.
+    /// The headers over IPv4, in words: what is written all at once need not be put together byte by byte.
     #[inline(always)]
     pub fn words_v4(&self, inner: &Inner) -> [u32; ENCAPSULATION_LENGTH_V4 / 4] {
         let (ip, udp) = (inner.length + ENCAPSULATION_LENGTH_V4, clamped(inner.length + UDP_GENEVE_LENGTH));
@@ -268,9 +252,9 @@ pub fn readdress<F: Frame>(frame: &F, outer: &Outer, tunnel: &Tunnel, inner: &In
         headers.geneve.version_length = version_length;
         return frame.write(ETHERNET_LENGTH, headers);
     }
-    let mut headers = tunnel.headers_v4(&inner);
-    headers.geneve.version_length = version_length;
-    frame.write(ETHERNET_LENGTH, headers)
+    let mut words = tunnel.words_v4(&inner);
+    words[GENEVE_WORD] |= version_length as u32;
+    frame.write(ETHERNET_LENGTH, words)
 }
 
 /// Reads the tunnel's headers of a frame that ends a tunnel at `address`; None: not a tunnel packet for us.

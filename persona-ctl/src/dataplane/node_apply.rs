@@ -128,11 +128,17 @@ impl NodeDataplane {
     /// Programs need not ask the table for a device whose packets are all of one subject and one source. Of two devices that
     /// share a cell one has it.
     fn put_device_hint(&mut self, ifindex: u32, device: &Device) -> Result<(), DataplaneError> {
-        let (cell, is_simple) = (device_hint_cell(ifindex), device.flags & DEVICE_SHARED == 0 && device.vlan == 0);
+        let is_simple = device.flags & DEVICE_SHARED == 0 && device.vlan == 0;
         let sender = Sender::of(device);
         if is_simple && sender.address != 0 {
-            return self.maps.device_hints.put(cell, device_hint(ifindex, sender));
+            return self.maps.device_hints.put(device_hint_cell(ifindex), device_hint(ifindex, sender));
         }
+        self.clear_device_hint(ifindex)
+    }
+
+    /// Takes a device's hint back, if it has one.
+    pub(super) fn clear_device_hint(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        let cell = device_hint_cell(ifindex);
         if hinted_sender(self.maps.device_hints.get(cell)?, ifindex).is_some() {
             self.maps.device_hints.set(cell, 0)?;
         }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use aya::programs::TcAttachType;
-use persona_common::hint::{device_hint_cell, hinted_sender};
 
 use super::attach;
 use super::error::DataplaneError;
@@ -82,10 +81,7 @@ impl NodeDataplane {
         for (program, _) in WORKLOAD {
             attach::remove_pin(program, &self.pin(program, ifindex))?;
         }
-        let cell = device_hint_cell(ifindex);
-        if hinted_sender(self.maps.device_hints.get(cell)?, ifindex).is_some() {
-            self.maps.device_hints.set(cell, 0)?;
-        }
+        self.clear_device_hint(ifindex)?;
         self.maps.devices.remove(&ifindex)
     }
 
