@@ -29,12 +29,9 @@ pub fn admit<F: Frame>(
     packets: u64,
     byte_count: u64,
 ) -> Result<(), DropReason> {
-    let admitted = if block.policer_index() == 0 {
-        ADMITTED
-    } else {
-        charge_apart(block.policer_index(), direction as u32, byte_count, config.clock_offset_secs)
-    };
-    count(frame, block, admitted, direction, packets, byte_count)
+    admit_by(frame, block, direction, packets, byte_count, |index| {
+        charge_apart(index, direction as u32, byte_count, config.clock_offset_secs)
+    })
 }
 
 /// As [`admit`] for the ordinary packet: without a call where the stack has room for that, at XDP.
@@ -47,22 +44,28 @@ pub fn admit_ordinary<F: Frame>(
     packets: u64,
     byte_count: u64,
 ) -> Result<(), DropReason> {
-    if F::HAS_WIRE || block.policer_index() == 0 {
+    if F::HAS_WIRE {
         return admit(frame, config, block, direction, packets, byte_count);
     }
-    let admitted = charge(block.policer_index(), direction, byte_count, config.clock_offset_secs);
-    count(frame, block, admitted, direction, packets, byte_count)
+    admit_by(frame, block, direction, packets, byte_count, |index| {
+        charge(index, direction, byte_count, config.clock_offset_secs)
+    })
 }
 
+/// Asks `charge` what becomes of a packet of a subject with a rate, by the index of its buckets.
 #[inline(always)]
-fn count<F: Frame>(
+fn admit_by<F: Frame>(
     frame: &F,
     block: EdgeBlock,
-    admitted: u32,
     direction: Direction,
     packets: u64,
     byte_count: u64,
+    charge: impl FnOnce(u32) -> u32,
 ) -> Result<(), DropReason> {
+    let admitted = match block.policer_index() {
+        0 => ADMITTED,
+        index => charge(index),
+    };
     if admitted == 0 {
         return Err(DropReason::Policed);
     }
