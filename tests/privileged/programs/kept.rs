@@ -1,6 +1,6 @@
 //! A node and an edge that stay loaded from test to test, because the verifier takes a second for each, and many in an
-//! emulated guest. What a test gets is as new: tables are withdrawn, and what programs wrote is wiped. They go when the
-//! process ends.
+//! emulated guest. What a test gets is as new: tables are withdrawn, what programs wrote is wiped, and it is long after
+//! the last test, so that no hint is believed that was made there. They go when the process ends.
 #![expect(unsafe_code, reason = "atexit")]
 
 use std::sync::{Mutex, Once, PoisonError};
@@ -57,6 +57,9 @@ const EDGE_STATE: [&str; 11] = [
 
 /// Cells of an array that tests come to: the slots of a whole address, the first of everything else.
 const CELL_COUNT_MAX: u32 = 3 * 65_536;
+
+/// From test to test, by a node's clock: longer than any test lets pass.
+const BETWEEN_TESTS_SECS: u32 = 1 << 20;
 
 /// A data plane and where it is; they end in this order.
 struct Place<D> {
@@ -134,8 +137,9 @@ fn node_as_new(mut place: Place<NodeDataplane>) -> Place<NodeDataplane> {
     place.wipe("node", &NODE_STATE);
     let config = pinned(&place.world.bpffs(), "NODE_CONFIG");
     let mut cells: Array<MapData, NodeConfig> = Map::Array(config).try_into().unwrap();
-    let config = NodeConfig { clock_offset_secs: 0, ..cells.get(&0, 0).unwrap() };
-    cells.set(0, config, 0).unwrap();
+    let config = cells.get(&0, 0).unwrap();
+    let clock_offset_secs = config.clock_offset_secs.wrapping_add(BETWEEN_TESTS_SECS);
+    cells.set(0, NodeConfig { clock_offset_secs, ..config }, 0).unwrap();
     place
 }
 
