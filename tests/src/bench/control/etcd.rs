@@ -19,6 +19,7 @@ use crate::ledger::Ledger;
 use crate::peers::programs::Program;
 use crate::process::Running;
 use crate::sys::monotonic_time;
+use persona_ctl::trust::plain_http;
 
 /// How long it may take to answer, and an event to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,7 +61,7 @@ impl Etcd {
         command.args(["--initial-cluster", &format!("bench={peer}")]);
         let process = Running::start(ledger, "etcd", &folder.path().join("etcd.log"), command)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (http, seen) = (Client::builder().no_proxy().build()?, Arc::new(Seen::default()));
+        let (http, seen) = (plain_http().build()?, Arc::new(Seen::default()));
         let mut etcd = Self { runtime, http, url: client, seen, process, _folder: folder };
         etcd.wait()?;
         (0..watcher_count).for_each(|number| etcd.watch(&[&key_of(number), SHARED]));
