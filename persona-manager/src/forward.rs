@@ -135,7 +135,7 @@ impl Forwarder {
         let (snapshot, now_ms) = (self.context.store.snapshot(), now_ms());
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let is_good = |line: &&Line| {
-            Arc::ptr_eq(&line.roots, &snapshot.roots) && now_ms.abs_diff(line.made_ms) < MANAGER_LIFETIME_MS / 2
+            line.roots.is_same(&snapshot.roots) && now_ms.abs_diff(line.made_ms) < MANAGER_LIFETIME_MS / 2
         };
         if let Some(line) = line.as_ref().filter(is_good) {
             return Ok(line.http.clone());

@@ -166,7 +166,7 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let router = forward::around(api::router(context.clone()), context.clone());
     let router = requests::around(router, context.metrics.clone());
     let (connections_max, metrics) = (context.config.connections_max, context.metrics.clone());
-    let server = server::serve(listeners, connections_max, router, context.store.watch(), metrics, stop);
+    let server = server::serve(listeners, connections_max, router, context.store.trust(), metrics, stop);
     let server = tokio::spawn(server);
     tracing::info!(manager.address = %address, manager.pin = %context.authority.signing().pin(), "the manager listens");
     Ok(Handle {

@@ -26,7 +26,7 @@ use crate::activation::Activations;
 use crate::clock::{Clock, StepWatch};
 use crate::planning::Keeper;
 use crate::rollouts::Watches;
-use crate::store::AgentId;
+use crate::store::{AgentId, SharedMap};
 use crate::tasks::shares::Usage;
 use crate::webhooks::Troubles;
 
@@ -104,11 +104,11 @@ struct LeftOutSince {
 
 /// What all agents last reported.
 pub(crate) struct Live {
-    agents: Mutex<Arc<BTreeMap<AgentId, Arc<AgentLive>>>>,
+    agents: Mutex<SharedMap<AgentId, AgentLive>>,
     /// Who reported what is not its own.
     left_out: Mutex<BTreeMap<AgentId, LeftOutSince>>,
     /// When agents registered since this manager started: nobody was silent before that either.
-    registered: Mutex<Arc<BTreeMap<AgentId, u64>>>,
+    registered: Mutex<SharedMap<AgentId, u64>>,
     /// Parts of what agents hold, until the last part comes.
     holdings: Mutex<BTreeMap<AgentId, HeldParts>>,
     /// When this manager started: nobody was silent before.
@@ -174,8 +174,8 @@ impl Live {
 
     /// Forgets everything: agents reported elsewhere until now, and decisions went by another clock.
     pub(crate) fn start_anew(&self) {
-        *self.agents() = Arc::default();
-        *self.registered.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        *self.agents() = SharedMap::default();
+        *self.registered.lock().unwrap_or_else(PoisonError::into_inner) = SharedMap::default();
         self.holdings.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.started.store(self.clock.monotonic_ms(), Ordering::Relaxed);
         self.steps.forget();
@@ -208,19 +208,19 @@ impl Live {
         asked.entry(subject.clone()).or_default().take(quota, now)
     }
 
-    /// What all agents last reported. Whoever looks for long takes a copy of the outer pointer.
-    pub(crate) fn agents(&self) -> MutexGuard<'_, Arc<BTreeMap<AgentId, Arc<AgentLive>>>> {
+    /// What all agents last reported. Whoever looks for long takes a copy.
+    pub(crate) fn agents(&self) -> MutexGuard<'_, SharedMap<AgentId, AgentLive>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that an agent is about to be registered: its silence counts from now.
     pub(crate) fn note_registration(&self, id: AgentId) {
         let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut registered).insert(id, self.clock.monotonic_ms());
+        registered.insert(id, Arc::new(self.clock.monotonic_ms()));
     }
 
     /// When an agent's silence began at the latest, before its first report.
-    pub(crate) fn registrations(&self) -> Arc<BTreeMap<AgentId, u64>> {
+    pub(crate) fn registrations(&self) -> SharedMap<AgentId, u64> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -228,7 +228,7 @@ impl Live {
     pub(crate) fn forget_agents(&self, is_registered: impl Fn(&AgentId) -> bool) {
         let mut agents = self.agents();
         if agents.keys().any(|id| !is_registered(id)) {
-            Arc::make_mut(&mut agents).retain(|id, _| is_registered(id));
+            agents.retain(|id, _| is_registered(id));
         }
         drop(agents);
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_registered(id));
@@ -261,9 +261,11 @@ impl Live {
         let mut agents = self.agents();
         let behind: Vec<AgentId> = agents.iter().filter(|(_, live)| has_over(live)).map(|(id, _)| id.clone()).collect();
         for id in behind {
-            if let Some(live) = Arc::make_mut(&mut agents).get_mut(&id).map(Arc::make_mut) {
+            if let Some(live) = agents.get(&id) {
+                let mut live = AgentLive::clone(live);
                 live.drained.retain(|id, _| is_lease(id));
                 live.leases.retain(|id, _| is_lease(id));
+                agents.insert(id, Arc::new(live));
             }
         }
     }
@@ -296,7 +298,7 @@ impl Live {
         let is_decisive = before.as_deref().is_none_or(|before| differs(before, &after));
         let rejection =
             after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));
-        Arc::make_mut(&mut agents).insert(id.clone(), Arc::new(after));
+        agents.insert(id.clone(), Arc::new(after));
         if is_decisive {
             self.wake.notify_one();
         }

@@ -1,11 +1,14 @@
 //! The items of a desired state by key, with a digest that is kept up: what one change costs does not grow with the state.
 //!
-//! A copy shares its items with the map that it was made from, and two maps that share most of them are compared quickly.
+//! A copy costs a counter and shares its items with the map that it was made from; of two maps that share most of them only the
+//! rest is compared.
 
 use std::collections::BTreeMap;
 use std::ops::Index;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +17,7 @@ use super::desired::Item;
 /// Items by key.
 #[derive(Debug, Clone, Default)]
 pub struct ItemMap {
-    items: BTreeMap<Arc<str>, Kept>,
+    items: OrdMap<Arc<str>, Kept>,
     sum: Sum,
 }
 
@@ -23,6 +26,12 @@ pub struct ItemMap {
 struct Kept {
     item: Arc<Item>,
     hash: Sum,
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.item, &other.item) || (self.hash == other.hash && self.item == other.item)
+    }
 }
 
 impl ItemMap {
@@ -72,7 +81,7 @@ impl ItemMap {
 
     /// All items, by key.
     pub fn values(&self) -> impl Iterator<Item = &Item> + Clone {
-        self.items.values().map(|kept| &*kept.item)
+        self.items.iter().map(|(_, kept)| &*kept.item)
     }
 
     /// All keys with their items.
@@ -83,30 +92,15 @@ impl ItemMap {
     /// What leads from `self` to `next`: items that are new or different, and keys that are gone.
     pub fn changes_to(&self, next: &Self) -> (BTreeMap<String, Item>, Vec<String>) {
         let (mut upsert, mut remove) = (BTreeMap::new(), Vec::new());
-        let (mut old, mut new) = (self.items.iter().peekable(), next.items.iter().peekable());
-        loop {
-            match (old.peek(), new.peek()) {
-                (Some((_, one)), Some((_, other))) if Arc::ptr_eq(&one.item, &other.item) => {
-                    old.next();
-                    new.next();
+        for difference in self.items.diff(&next.items) {
+            match difference {
+                DiffItem::Add(key, kept) | DiffItem::Update { new: (key, kept), .. } => {
+                    upsert.insert(key.to_string(), (*kept.item).clone());
                 }
-                (Some((gone, _)), after) if after.is_none_or(|(key, _)| key > gone) => {
-                    remove.push(gone.to_string());
-                    old.next();
-                }
-                (before, Some((key, kept))) => {
-                    let is_known = before.is_some_and(|(known, _)| known == key);
-                    if !(is_known && before.is_some_and(|(_, it)| it.item == kept.item)) {
-                        upsert.insert(key.to_string(), (*kept.item).clone());
-                    }
-                    if is_known {
-                        old.next();
-                    }
-                    new.next();
-                }
-                _ => return (upsert, remove),
+                DiffItem::Remove(key, _) => remove.push(key.to_string()),
             }
         }
+        (upsert, remove)
     }
 
     /// The digest of all items: SHA-256 over their count and the sum of their hashes modulo 2^256, after `prefix`. An item's hash
@@ -120,9 +114,7 @@ impl ItemMap {
 
 impl PartialEq for ItemMap {
     fn eq(&self, other: &Self) -> bool {
-        let is_same = |(one, other): (&Kept, &Kept)| Arc::ptr_eq(&one.item, &other.item) || one.item == other.item;
-        let keys = || self.items.keys().eq(other.items.keys());
-        self.sum == other.sum && keys() && self.items.values().zip(other.items.values()).all(is_same)
+        self.sum == other.sum && self.items.diff(&other.items).next().is_none()
     }
 }
 

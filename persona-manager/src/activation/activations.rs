@@ -1,10 +1,11 @@
 //! Everything that is judged, under one lock: samples come in with reports, a turn is made with each pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use persona_core::activate::{Decision, Moment, Outcome, Pace};
 use persona_core::ids::{NodeName, SubjectId};
+use persona_core::wire::agent::Role;
 use persona_core::wire::signals::SampleBatch;
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ use super::watches::{AlertTurn, Watches};
 use crate::clock;
 use crate::store::{ActivationRecord, AgentRecord, DocumentRecord, Records, SignalRecord, Snapshot, WorkloadRecord};
 use crate::tasks::assignment::subjects_of;
+use crate::tasks::kept::{is_there, workloads_on};
 use crate::tasks::wear::personas_of;
 
 /// Every subject is looked at again after this time, for what only time changes, milliseconds.
@@ -90,11 +92,31 @@ impl Listed {
         Self { documents, workloads, agents }
     }
 
-    fn is_of(&self, snapshot: &Snapshot) -> bool {
-        Arc::ptr_eq(&self.documents, &snapshot.documents)
-            && Arc::ptr_eq(&self.workloads, &snapshot.workloads)
-            && Arc::ptr_eq(&self.agents, &snapshot.agents)
+    /// Whose list may be another now. None: anybody's.
+    fn concerned(&self, snapshot: &Snapshot) -> Option<BTreeSet<SubjectId>> {
+        if !self.documents.is_same(&snapshot.documents) {
+            return None;
+        }
+        let workloads = snapshot.workloads.changes_since(&self.workloads).into_iter();
+        let mut concerned: BTreeSet<SubjectId> = workloads.map(|change| change.key.clone()).collect();
+        for change in snapshot.agents.changes_since(&self.agents) {
+            let is_labelled_alike =
+                |(before, after): (&Arc<AgentRecord>, &Arc<AgentRecord>)| has_same_labels(before, after);
+            if change.before.zip(change.after).is_some_and(is_labelled_alike) {
+                continue;
+            }
+            let Some(node) = change.key.name.parse().ok().filter(|_| change.key.role == Role::Node) else { continue };
+            concerned.extend(workloads_on(&snapshot.workloads, &node).map(|(subject, _)| subject.clone()));
+            concerned.insert(SubjectId::Node(node));
+        }
+        Some(concerned)
     }
+}
+
+/// Whether selectors see the same in two records of a node.
+fn has_same_labels(one: &AgentRecord, other: &AgentRecord) -> bool {
+    let of_workloads = |record: &AgentRecord| record.node().map(|node| node.workload_labels.clone());
+    (&one.labels, &one.bound_labels, of_workloads(one)) == (&other.labels, &other.bound_labels, of_workloads(other))
 }
 
 impl Activations {
@@ -206,13 +228,22 @@ impl State {
 
     /// Has every subject under the list that documents and labels give it now.
     fn follow_lists(&mut self, snapshot: &Snapshot, now: Moment) -> Vec<Turn> {
-        if self.listed.as_ref().is_some_and(|listed| listed.is_of(snapshot)) {
+        let concerned = match self.listed.replace(Listed::of(snapshot)) {
+            Some(listed) => listed.concerned(snapshot),
+            None => None,
+        };
+        if concerned.as_ref().is_some_and(BTreeSet::is_empty) {
             return Vec::new();
         }
-        self.listed = Some(Listed::of(snapshot));
-        let personas = personas_of(snapshot);
-        let (mut gone, mut turns) = (std::mem::take(&mut self.subjects), Vec::new());
-        for subject in subjects_of(snapshot) {
+        let (mut gone, subjects) = match concerned {
+            None => (std::mem::take(&mut self.subjects), subjects_of(snapshot)),
+            Some(some) => {
+                let gone = some.iter().filter_map(|subject| self.subjects.remove_entry(&key_of(subject))).collect();
+                (gone, some.into_iter().filter(|subject| is_there(snapshot, subject)).collect())
+            }
+        };
+        let (personas, mut turns) = (personas_of(snapshot), Vec::new());
+        for subject in subjects {
             let key = (subject.node().clone(), subject);
             let Some(list) = List::of(snapshot, &personas, &key.1).map(Arc::new) else { continue };
             let before = gone.remove(&key);
@@ -243,11 +274,11 @@ impl State {
         }
         gone.into_values().for_each(|judged| self.leave((judged.list, judged.index)));
         self.groups.retain(|_, group| !group.members.is_empty());
-        let is_there = |(_, subject): &Key| match subject {
+        let is_measured_still = |(_, subject): &Key| match subject {
             SubjectId::Node(_) => true,
             SubjectId::Workload(..) => snapshot.workloads.contains_key(subject),
         };
-        self.measured.retain(|key, _| is_there(key));
+        self.measured.retain(|key, _| is_measured_still(key));
         self.looked_ms = 0;
         self.pushed = Records::default();
         turns
@@ -260,7 +291,7 @@ impl State {
     }
 
     fn follow_pushed(&mut self, snapshot: &Snapshot, now: Moment) {
-        if Arc::ptr_eq(&self.pushed, &snapshot.signals) {
+        if self.pushed.is_same(&snapshot.signals) {
             return;
         }
         self.pushed = snapshot.signals.clone();

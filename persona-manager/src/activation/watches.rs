@@ -99,7 +99,7 @@ impl Watches {
     }
 
     fn follow(&mut self, snapshot: &Snapshot, measured: &BTreeMap<Key, Measured>, now: Moment) {
-        if Arc::ptr_eq(&self.followed, &snapshot.subjects) {
+        if self.followed.is_same(&snapshot.subjects) {
             return;
         }
         self.followed = snapshot.subjects.clone();
@@ -140,7 +140,7 @@ impl Watches {
     }
 
     fn follow_pushed(&mut self, snapshot: &Snapshot, now: Moment) {
-        if Arc::ptr_eq(&self.pushed, &snapshot.signals) {
+        if self.pushed.is_same(&snapshot.signals) {
             return;
         }
         self.pushed = snapshot.signals.clone();

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{Authority, AuthorityError, Root, keys, signing_record, trusted};
 use crate::error::{Kind, Refusal};
-use crate::store::{Draft, RootRecord, RootState, SealedKey, Snapshot};
+use crate::store::{Draft, Records, RootRecord, RootState, SealedKey, Snapshot};
 
 /// A root that is about to take over.
 pub(crate) struct Successor {
@@ -117,8 +117,9 @@ pub(crate) fn agents_under(snapshot: &Snapshot, root: &RootRecord, ended_ms: u64
 }
 
 /// Whether certificates are let in whose signing key has this identifier, in hex.
-pub(crate) fn is_trusted_issuer(snapshot: &Snapshot, issuer: &str) -> bool {
-    trusted(snapshot).any(|root| key_id_of(&root.certificate).is_none_or(|key_id| key_id == issuer))
+pub(crate) fn is_trusted_issuer(roots: &Records<RootRecord>, issuer: &str) -> bool {
+    let mut trusted = roots.values().filter(|root| root.is_trusted());
+    trusted.any(|root| key_id_of(&root.certificate).is_none_or(|key_id| key_id == issuer))
 }
 
 /// Join tokens that pin this root and may still be used.

@@ -42,7 +42,7 @@ impl Tls {
         let snapshot = self.store.snapshot();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = now_ms.saturating_sub(current.made_ms) > MANAGER_LIFETIME_MS / 2;
-        if is_old || !Arc::ptr_eq(&current.roots, &snapshot.roots) {
+        if is_old || !current.roots.is_same(&snapshot.roots) {
             let made = self.authority.follow(&self.store).and_then(|()| acceptor(&self.authority, &snapshot, now_ms));
             match made {
                 Ok(acceptor) => {

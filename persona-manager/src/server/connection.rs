@@ -28,7 +28,7 @@ use crate::access::{Peer, Shown};
 use crate::authority::{AgentCertificate, Tls, is_manager, issuer_of};
 use crate::clock::now_ms;
 use crate::metrics::{Metrics, Whose};
-use crate::store::Snapshot;
+use crate::store::Trust;
 
 /// How long a handshake, the headers of a request, and a stranger's first request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Server {
     pub(super) router: Router,
     pub(super) tls: Option<Arc<Tls>>,
-    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) trust: watch::Receiver<Trust>,
     pub(super) metrics: Metrics,
     pub(super) stop: CancellationToken,
 }
@@ -100,10 +100,10 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, snapshots, stop, tls: _, metrics: _ } = self;
+        let Self { router, trust, stop, tls: _, metrics: _ } = self;
         let is_stranger = place.is_some() && peer.certificate.is_none() && !peer.is_manager;
         let (activity, place) = (Activity::new(), place.map(Arc::new));
-        let cut = reason_to_cut(peer.certificate.clone(), issuer, snapshots);
+        let cut = reason_to_cut(peer.certificate.clone(), issuer, trust);
         let (of_requests, of_answers) = (activity.clone(), place.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());

@@ -1,38 +1,33 @@
 //! When a connection with a client certificate has to end although both sides are content: the certificate of a node or
 //! an edge ends, its key is revoked, or nobody trusts the root any more under which it is.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::authority::{AgentCertificate, is_trusted_issuer};
 use crate::clock::now_ms;
-use crate::store::Snapshot;
+use crate::store::Trust;
 
 /// Waits for the reason to cut a connection; forever where there is no certificate.
 pub(super) async fn reason_to_cut(
     certificate: Option<AgentCertificate>,
     issuer: Option<String>,
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut trust: watch::Receiver<Trust>,
 ) -> &'static str {
     let Some(issuer) = issuer else { return std::future::pending().await };
     let mut end = std::pin::pin!(end_of(certificate.as_ref()));
-    let mut roots = None;
     loop {
-        let snapshot = snapshots.borrow_and_update().clone();
-        if certificate.as_ref().is_some_and(|it| snapshot.revocations.contains_key(&it.public_key)) {
+        let Trust { roots, revocations } = trust.borrow_and_update().clone();
+        if certificate.as_ref().is_some_and(|it| revocations.contains_key(&it.public_key)) {
             return "its key was revoked";
         }
-        if !roots.as_ref().is_some_and(|known| Arc::ptr_eq(known, &snapshot.roots)) {
-            if !is_trusted_issuer(&snapshot, &issuer) {
-                return "the root of its certificate was retired";
-            }
-            roots = Some(snapshot.roots.clone());
+        if !is_trusted_issuer(&roots, &issuer) {
+            return "the root of its certificate was retired";
         }
         tokio::select! {
             () = &mut end => return "its certificate ended",
-            changed = snapshots.changed() => if changed.is_err() { std::future::pending().await },
+            changed = trust.changed() => if changed.is_err() { std::future::pending().await },
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Origin, Peer, site_of};
 use crate::authority::Tls;
 use crate::metrics::Metrics;
-use crate::store::Snapshot;
+use crate::store::Trust;
 use connection::Server;
 use places::{Place, Places};
 
@@ -51,12 +51,12 @@ pub(crate) async fn serve(
     listeners: Listeners,
     connections_max: NonZeroU32,
     router: Router,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    trust: watch::Receiver<Trust>,
     metrics: Metrics,
     stop: CancellationToken,
 ) {
     let (places, tasks) = (Places::new(connections_max), TaskTracker::new());
-    let server = Server { router, tls: listeners.tls, snapshots, metrics, stop: stop.clone() };
+    let server = Server { router, tls: listeners.tls, trust, metrics, stop: stop.clone() };
     loop {
         let accepted = tokio::select! {
             accepted = listeners.network.accept() => accepted.map(|(stream, address)| {

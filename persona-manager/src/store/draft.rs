@@ -95,14 +95,14 @@ impl Draft {
         let body = body_of(&record);
         self.writes.push(Write::Put { table: R::TABLE, key: R::key_text(&key), body });
         self.snapshot.derived = Derived::default();
-        Arc::make_mut(R::records_mut(&mut self.snapshot)).insert(key, Arc::new(record));
+        R::records_mut(&mut self.snapshot).insert(key, Arc::new(record));
     }
 
     /// Removes a record.
     pub(crate) fn delete<R: Record>(&mut self, key: &R::Key) {
         self.writes.push(Write::Delete { table: R::TABLE, key: R::key_text(key) });
         self.snapshot.derived = Derived::default();
-        Arc::make_mut(R::records_mut(&mut self.snapshot)).remove(key);
+        R::records_mut(&mut self.snapshot).remove(key);
     }
 
     /// Stores a new lease and holds its ports.
@@ -173,12 +173,12 @@ impl Draft {
 
     /// Shows the desired states that this draft implies.
     pub(crate) fn set_desired(&mut self, desired: BTreeMap<AgentId, Arc<DesiredState>>) {
-        self.snapshot.desired = Arc::new(desired);
+        self.snapshot.desired = desired.into_iter().collect();
     }
 
     /// Shows some of the desired states that this draft implies; the others are as before.
     pub(crate) fn replace_desired(&mut self, some: BTreeMap<AgentId, Arc<DesiredState>>) {
-        Arc::make_mut(&mut self.snapshot.desired).extend(some);
+        self.snapshot.desired.extend(some);
     }
 
     /// Begins a new incarnation of the store, after all that anybody has seen. Numbers go on far beyond those that may

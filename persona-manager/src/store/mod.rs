@@ -6,7 +6,6 @@
 //! knows HTTP, nothing but the backends knows SQL.
 
 mod audit;
-mod changes;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
@@ -22,16 +21,17 @@ mod numbers;
 mod persona_names;
 mod postgres;
 mod records;
+mod shared_map;
 mod snapshot;
 mod sqlite;
 mod traced;
 mod transfer;
+mod trust;
 mod watchers;
 mod writer;
 
 pub(crate) use audit::Kept;
 pub use audit::verify_audit;
-pub(crate) use changes::{Change, changes, changes_in};
 pub(crate) use draft::Draft;
 pub use location::{StoreConfig, StoreLocation};
 pub use maintenance::{Backup, Restored, backup, restore};
@@ -46,9 +46,11 @@ pub(crate) use records::{
     RolloutRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord, SubjectRecord,
     VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord, WebhookRecord, WorkloadRecord, weight_default,
 };
+pub(crate) use shared_map::{Change, SharedMap};
 pub(crate) use snapshot::{Records, Snapshot, Write};
 pub(crate) use sqlite::SqliteBackend;
 pub use transfer::{Migrated, migrate};
+pub(crate) use trust::Trust;
 pub(crate) use watchers::Watcher;
 pub(crate) use writer::{Brain, Desired, Failure, Pass, Store};
 

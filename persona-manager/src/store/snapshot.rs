@@ -1,6 +1,5 @@
 //! The store's state at one revision, in memory. It never changes; the writer makes the next one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use persona_core::audit::{AuditSeal, EventHash};
@@ -19,8 +18,9 @@ use super::records::{
     SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord,
     WorkloadRecord,
 };
+use super::shared_map::SharedMap;
 
-pub(crate) type Records<R> = Arc<BTreeMap<<R as Record>::Key, Arc<R>>>;
+pub(crate) type Records<R> = SharedMap<<R as Record>::Key, R>;
 
 /// Everything the store holds but events, at one revision. A clone costs a few counters.
 #[derive(Debug, Clone, Default)]
@@ -86,7 +86,7 @@ pub(crate) struct Snapshot {
     /// How full egress pools were.
     pub pool_history: Records<PoolHistoryRecord>,
     /// The desired states; computed, not stored.
-    pub desired: Arc<BTreeMap<AgentId, Arc<DesiredState>>>,
+    pub desired: SharedMap<AgentId, DesiredState>,
     /// What readers found out.
     pub(super) derived: Derived,
 }
@@ -399,14 +399,13 @@ impl Snapshot {
 fn insert<R: Record>(snapshot: &mut Snapshot, body: &str) -> serde_json::Result<()> {
     let record: R = serde_json::from_str(body)?;
     snapshot.derived = Derived::default();
-    Arc::make_mut(R::records_mut(snapshot)).insert(record.key(), Arc::new(record));
+    R::records_mut(snapshot).insert(record.key(), Arc::new(record));
     Ok(())
 }
 
 fn remove<R: Record>(snapshot: &mut Snapshot, key: &str) {
     snapshot.derived = Derived::default();
-    let records = Arc::make_mut(R::records_mut(snapshot));
-    records.retain(|known, _| R::key_text(known) != key);
+    R::records_mut(snapshot).retain(|known, _| R::key_text(known) != key);
 }
 
 fn collect<R: Record>(records: &Records<R>, all: &mut Vec<(Table, String, String)>) {

@@ -56,7 +56,7 @@ pub fn migrate(from: &Config, to: &StoreConfig) -> Result<Migrated, StoreError> 
     let sealed_key_count = sealed.len();
     for (id, key) in sealed {
         let root = (*snapshot.roots[&id]).clone();
-        Arc::make_mut(&mut snapshot.roots).insert(id, Arc::new(RootRecord { stored_key: Some(key), ..root }));
+        snapshot.roots.insert(id, Arc::new(RootRecord { stored_key: Some(key), ..root }));
     }
     let events = all_events(&mut source, &snapshot)?;
     carry(target.as_mut(), &snapshot, &events)?;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::changes::changes;
 use super::records::AgentId;
 use super::snapshot::Snapshot;
 
@@ -56,15 +55,15 @@ impl Watchers {
         let wake = |news: &Vec<Arc<Notify>>| news.iter().for_each(|news| news.notify_one());
         // What everybody looks at beside what is its own.
         let is_for_all = before.incarnation != after.incarnation
-            || !Arc::ptr_eq(&before.recovery, &after.recovery)
-            || !Arc::ptr_eq(&before.heard, &after.heard)
+            || !before.recovery.is_same(&after.recovery)
+            || !before.heard.is_same(&after.heard)
             || before.desired.is_empty() != after.desired.is_empty();
         if is_for_all {
             return waiting.values().for_each(wake);
         }
-        let told = changes(&before.desired, &after.desired).into_iter().map(|change| change.key);
-        let registered = changes(&before.agents, &after.agents).into_iter().map(|change| change.key);
-        let published = changes(&before.publications, &after.publications).into_iter().map(|change| change.key);
+        let told = after.desired.changes_since(&before.desired).into_iter().map(|change| change.key);
+        let registered = after.agents.changes_since(&before.agents).into_iter().map(|change| change.key);
+        let published = after.publications.changes_since(&before.publications).into_iter().map(|change| change.key);
         told.chain(registered).chain(published).filter_map(|id| waiting.get(id)).for_each(wake);
     }
 

@@ -19,6 +19,7 @@ use super::measured::Measured;
 use super::records::{AgentId, EventRecord};
 use super::snapshot::{Snapshot, Write};
 use super::traced::Published;
+use super::trust::Trust;
 use super::watchers::Watchers;
 use super::{Backend, Standing, StoreError, Trouble, audit};
 use crate::access;
@@ -77,6 +78,7 @@ pub(crate) struct Store {
     reader: Arc<Mutex<Box<dyn Backend>>>,
     jobs: mpsc::Sender<Job>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    trust: watch::Receiver<Trust>,
     standing: watch::Receiver<Standing>,
     measured: Measured,
     published: Published,
@@ -105,8 +107,9 @@ impl Store {
         let (jobs, queue) = mpsc::channel(QUEUE_LENGTH_MAX);
         let mut brain = brain;
         if !standing.leads() {
-            snapshot.desired = Arc::new((brain.mirror)(&snapshot));
+            snapshot.desired = (brain.mirror)(&snapshot).into_iter().collect();
         }
+        let (trust_sender, trust) = watch::channel(Trust::of(&snapshot));
         let (snapshot_sender, snapshots) = watch::channel(Arc::new(snapshot));
         let (standing_sender, standing) = watch::channel(standing);
         let said = String::new();
@@ -117,6 +120,7 @@ impl Store {
             backend,
             queue,
             snapshots: snapshot_sender,
+            trust: trust_sender,
             standing: standing_sender,
             brain,
             said,
@@ -133,7 +137,7 @@ impl Store {
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
         let reader = Arc::new(Mutex::new(reader));
-        Ok((Self { reader, jobs, snapshots, standing, measured, published, watchers, trouble }, thread))
+        Ok((Self { reader, jobs, snapshots, trust, standing, measured, published, watchers, trouble }, thread))
     }
 
     /// The newest committed state.
@@ -144,6 +148,11 @@ impl Store {
     /// A receiver that sees every newer state.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+
+    /// A receiver that sees whenever roots or revocations change.
+    pub(crate) fn trust(&self) -> watch::Receiver<Trust> {
+        self.trust.clone()
     }
 
     /// Whether this manager writes.
@@ -235,6 +244,7 @@ struct Writer {
     backend: Box<dyn Backend>,
     queue: mpsc::Receiver<Job>,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    trust: watch::Sender<Trust>,
     standing: watch::Sender<Standing>,
     brain: Brain,
     /// The trouble that was said last.
@@ -323,7 +333,7 @@ impl Writer {
             self.standing.send_if_modified(|known| std::mem::replace(known, standing.clone()) != standing);
             let known = self.snapshots.borrow().clone();
             if let Some(mut newer) = self.backend.catch_up(&known)? {
-                newer.desired = Arc::new((self.brain.mirror)(&newer));
+                newer.desired = (self.brain.mirror)(&newer).into_iter().collect();
                 self.show(newer);
             }
             Ok(None)
@@ -432,10 +442,11 @@ impl Writer {
     fn show(&self, new: Snapshot) {
         let shown = self.snapshots.borrow().clone();
         let is_new = (shown.incarnation, shown.revision) != (new.incarnation, new.revision)
-            || !Arc::ptr_eq(&shown.desired, &new.desired);
+            || !shown.desired.is_same(&new.desired);
         if is_new {
             let new = Arc::new(new);
             self.snapshots.send_replace(Arc::clone(&new));
+            self.trust.send_if_modified(|known| known.follow(&new));
             self.watchers.tell(&shown, &new);
         }
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::desired::Reachable;
 use super::facts::Facts;
-use super::kept::{Kept, Marked, Outfits, is_there, workloads_on};
+use super::kept::{Kept, Marked, Outfits, is_there, outfits_on, workloads_on};
 use super::leases::Reclaimed;
 use super::reports::Reports;
 use super::wear::Outfit;
@@ -169,11 +169,11 @@ impl Assigner {
         let reachable = reachable_groups(draft.state(), &kept.outfits);
         desired::publish(&mut draft, self.probe(snapshot), reachable);
         let now = draft.state();
-        let subjects = crate::store::changes(&snapshot.subjects, &now.subjects).into_iter();
+        let subjects = now.subjects.changes_since(&snapshot.subjects).into_iter();
         let subjects = subjects.map(|it| format!("{}: {:#?} is {:#?}", it.key, it.before, it.after));
-        let leases = crate::store::changes(&snapshot.leases, &now.leases).into_iter();
+        let leases = now.leases.changes_since(&snapshot.leases).into_iter();
         let leases = leases.map(|it| format!("lease {}: {:?} is {:?}", it.key, it.before, it.after));
-        let states = crate::store::changes(&snapshot.desired, &now.desired).into_iter();
+        let states = now.desired.changes_since(&snapshot.desired).into_iter();
         let states = states.map(|it| format!("{}: {:#?} is {:#?}", it.key, it.before, it.after));
         subjects.chain(leases).chain(states).collect()
     }
@@ -308,7 +308,7 @@ fn reachable_from(snapshot: &Snapshot, outfits: &Outfits, only: Option<&BTreeSet
         Some(nodes) => {
             for node in nodes {
                 outfits.get_key_value(&SubjectId::Node(node.clone())).into_iter().for_each(&mut add);
-                workloads_on(outfits, node).for_each(&mut add);
+                outfits_on(outfits, node).for_each(&mut add);
             }
         }
     }

@@ -39,12 +39,12 @@ impl Basis {
     fn is_ground_of(&self, snapshot: &Snapshot) -> bool {
         let (of, now) = (&self.snapshot, snapshot);
         of.incarnation == now.incarnation
-            && Arc::ptr_eq(&of.documents, &now.documents)
-            && Arc::ptr_eq(&of.versions, &now.versions)
-            && Arc::ptr_eq(&of.recovery, &now.recovery)
-            && Arc::ptr_eq(&of.heard, &now.heard)
-            && Arc::ptr_eq(&of.publications, &now.publications)
-            && Arc::ptr_eq(&of.desired, &now.desired)
+            && of.documents.is_same(&now.documents)
+            && of.versions.is_same(&now.versions)
+            && of.recovery.is_same(&now.recovery)
+            && of.heard.is_same(&now.heard)
+            && of.publications.is_same(&now.publications)
+            && of.desired.is_same(&now.desired)
     }
 }
 

@@ -10,7 +10,7 @@ use persona_core::wire::desired::{EdgeItem, Item, ItemMap, LeaseItem, NodeItem, 
 use super::desired::{Reachable, Renewed, lease_item, pools_of, rates_of, serving_groups};
 use super::facts::space_of;
 use super::recovery;
-use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot, changes};
+use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot};
 
 /// What desired states are made of.
 pub(super) struct World {
@@ -99,7 +99,7 @@ impl World {
     }
 
     fn follow_agents(&mut self, before: &Snapshot, now: &Snapshot, affected: &mut Affected) -> Option<()> {
-        for change in changes(&before.agents, &now.agents) {
+        for change in now.agents.changes_since(&before.agents) {
             let after = change.after?;
             let node = after.node()?; // What edges are, everybody is told.
             let name: NodeName = after.id.name.parse().ok()?;
@@ -127,7 +127,7 @@ impl World {
     }
 
     fn follow_subjects(&mut self, before: &Snapshot, now: &Snapshot, affected: &mut Affected) {
-        for change in changes(&before.subjects, &now.subjects) {
+        for change in now.subjects.changes_since(&before.subjects) {
             let item = |record: Option<&std::sync::Arc<crate::store::SubjectRecord>>| record?.item.clone();
             let (old, new) = (item(change.before), item(change.after));
             let Some(node) = self.nodes.get_mut(change.key.node()).filter(|_| old != new) else { continue };
@@ -147,7 +147,7 @@ impl World {
     }
 
     fn follow_leases(&mut self, before: &Snapshot, now: &Snapshot, affected: &mut Affected) -> Option<()> {
-        for change in changes(&before.leases, &now.leases) {
+        for change in now.leases.changes_since(&before.leases) {
             for lease in change.before.into_iter().chain(change.after) {
                 // What a pool lost is among its addresses as long as somebody holds a lease of it.
                 self.spaces.get(&lease.pool).filter(|space| space.holds(&lease.space))?;

@@ -16,9 +16,7 @@ use super::reports::Reports;
 use super::standing::ledger_of;
 use super::wear::labels_of;
 use crate::planning::bound_location_of;
-use crate::store::{
-    AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, LeaseRecord, Records, Snapshot, changes,
-};
+use crate::store::{AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, LeaseRecord, Records, Snapshot};
 
 /// What decisions of one pass rest on. It is kept from pass to pass and follows what changed.
 #[derive(Default)]
@@ -62,7 +60,7 @@ impl Facts {
 
     /// Brings them to what a state and the reports say, whatever state they are of.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, reports: &Reports) {
-        let is_same = self.documents.as_ref().is_some_and(|known| Arc::ptr_eq(known, &snapshot.documents));
+        let is_same = self.documents.as_ref().is_some_and(|known| known.is_same(&snapshot.documents));
         let touched = self.follow_leases(snapshot);
         match is_same {
             true => self.recount(&touched),
@@ -86,7 +84,7 @@ impl Facts {
             touched.push(lease.space);
         }
         let counted = std::mem::replace(&mut self.counted, snapshot.leases.clone());
-        for change in changes(&counted, &snapshot.leases) {
+        for change in snapshot.leases.changes_since(&counted) {
             if let Some(lease) = change.before {
                 self.discount(lease);
             }

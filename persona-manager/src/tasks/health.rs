@@ -2,7 +2,7 @@
 //!
 //! A node that is silent keeps its leases and its flows: silence ends nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use persona_core::health::{Contact, EdgeFacts, Judgement, judge as judge_health};
@@ -12,17 +12,15 @@ use serde_json::json;
 use super::kept::says_else;
 use super::reports::Reports;
 use crate::live::AgentLive;
-use crate::store::{
-    AgentDetails, AgentId, AgentRecord, Change, Draft, EdgeDetails, EdgeState, NodeDetails, changes_in,
-};
+use crate::store::{AgentDetails, AgentId, AgentRecord, Change, Draft, EdgeDetails, EdgeState, NodeDetails, SharedMap};
 
 /// What agents reported, as a pass saw it.
-type Seen = BTreeMap<AgentId, Arc<AgentLive>>;
+type Seen = SharedMap<AgentId, AgentLive>;
 
 /// Writes changes of nodes' and edges' health into the draft. Those alone are judged for whom something was reported since
 /// `seen`, if that is known: then nobody can have become silent.
 pub(super) fn judge(draft: &mut Draft, reports: &Reports, seen: Option<&Seen>) {
-    let changed = seen.map(|seen| changes_in(seen, reports.all()));
+    let changed = seen.map(|seen| reports.all().changes_since(seen));
     let has_other_word = |change: &Change<'_, AgentId, AgentLive>| {
         change.before.zip(change.after).is_none_or(|(before, after)| says_else(before, after))
     };

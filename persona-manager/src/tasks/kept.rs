@@ -16,7 +16,7 @@ use super::leases::{Reclaim, Reclaimed};
 use super::reports::Reports;
 use super::wear::Outfit;
 use crate::live::AgentLive;
-use crate::store::{AgentId, Snapshot, SubjectRecord, changes, changes_in};
+use crate::store::{AgentId, Records, SharedMap, Snapshot, SubjectRecord, WorkloadRecord};
 
 /// Somebody's turn comes this often, milliseconds.
 const TURN_INTERVAL_MS: u64 = 250;
@@ -73,8 +73,8 @@ impl Marked {
         if *self == Self::All {
             return;
         }
-        changes(&before.subjects, &now.subjects).iter().for_each(|change| self.add(change.key));
-        for change in changes(&before.leases, &now.leases) {
+        now.subjects.changes_since(&before.subjects).iter().for_each(|change| self.add(change.key));
+        for change in now.leases.changes_since(&before.leases) {
             change.before.into_iter().chain(change.after).for_each(|lease| self.add(&lease.subject));
         }
     }
@@ -94,7 +94,7 @@ pub(super) struct Kept {
 /// How it was when the last pass began.
 struct Last {
     snapshot: Snapshot,
-    reports: Arc<BTreeMap<AgentId, Arc<AgentLive>>>,
+    reports: SharedMap<AgentId, AgentLive>,
     firm: Firm,
 }
 
@@ -114,9 +114,9 @@ impl Kept {
     }
 
     /// The reports that the last pass saw. None: nobody's turn has come since, or this is the first pass; look at all.
-    pub(super) fn seen(&self, reports: &Reports) -> Option<&BTreeMap<AgentId, Arc<AgentLive>>> {
+    pub(super) fn seen(&self, reports: &Reports) -> Option<&SharedMap<AgentId, AgentLive>> {
         let is_due = reports.now().saturating_sub(self.turn.at_ms) >= TURN_INTERVAL_MS;
-        self.last.as_ref().filter(|_| !is_due).map(|last| &*last.reports)
+        self.last.as_ref().filter(|_| !is_due).map(|last| &last.reports)
     }
 
     /// Whether leases that end are to be taken forward: what comes close together is done together.
@@ -150,7 +150,7 @@ impl Kept {
         if marked != Marked::Some(BTreeSet::new()) && self.facts.ledger.is_counting() {
             marked = Marked::All;
         }
-        self.last = Some(Last { snapshot: snapshot.clone(), reports: reports.shared(), firm });
+        self.last = Some(Last { snapshot: snapshot.clone(), reports: reports.all().clone(), firm });
         if marked == Marked::All {
             self.outfits.clear();
         }
@@ -186,7 +186,7 @@ impl Kept {
 }
 
 /// Whether a subject is registered, or reported by its node.
-pub(super) fn is_there(snapshot: &Snapshot, subject: &SubjectId) -> bool {
+pub(crate) fn is_there(snapshot: &Snapshot, subject: &SubjectId) -> bool {
     match subject {
         SubjectId::Node(node) => snapshot.agents.contains_key(&AgentId::node(node)),
         SubjectId::Workload(..) => snapshot.workloads.contains_key(subject),
@@ -196,13 +196,13 @@ pub(super) fn is_there(snapshot: &Snapshot, subject: &SubjectId) -> bool {
 /// Whether what everybody's decision rests on is the same in two states.
 fn is_ground_same(one: &Snapshot, other: &Snapshot) -> bool {
     one.incarnation == other.incarnation
-        && Arc::ptr_eq(&one.documents, &other.documents)
-        && Arc::ptr_eq(&one.versions, &other.versions)
-        && Arc::ptr_eq(&one.settings, &other.settings)
-        && Arc::ptr_eq(&one.rollouts, &other.rollouts)
-        && Arc::ptr_eq(&one.rollout_members, &other.rollout_members)
-        && Arc::ptr_eq(&one.recovery, &other.recovery)
-        && Arc::ptr_eq(&one.heard, &other.heard)
+        && one.documents.is_same(&other.documents)
+        && one.versions.is_same(&other.versions)
+        && one.settings.is_same(&other.settings)
+        && one.rollouts.is_same(&other.rollouts)
+        && one.rollout_members.is_same(&other.rollout_members)
+        && one.recovery.is_same(&other.recovery)
+        && one.heard.is_same(&other.heard)
 }
 
 /// Whose own things changed since the last pass began.
@@ -211,22 +211,22 @@ fn marked(last: &Last, snapshot: &Snapshot, reports: &Reports) -> Marked {
     marked.add_changed(&last.snapshot, snapshot);
     let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
     let node = |id: &AgentId| if id.role == Role::Node { id.name.parse().ok() } else { None };
-    nodes.extend(changes(&last.snapshot.agents, &snapshot.agents).iter().filter_map(|change| node(change.key)));
-    for change in changes_in(&last.reports, reports.all()) {
+    nodes.extend(snapshot.agents.changes_since(&last.snapshot.agents).iter().filter_map(|change| node(change.key)));
+    for change in reports.all().changes_since(&last.reports) {
         if change.before.zip(change.after).is_none_or(|(before, after)| says_else(before, after)) {
             nodes.extend(node(change.key));
         }
     }
     // What a node wears is its workloads' default.
     let persona = |record: &Arc<SubjectRecord>| record.target.as_ref().map(|target| target.persona.clone());
-    for change in changes(&last.snapshot.subjects, &snapshot.subjects) {
+    for change in snapshot.subjects.changes_since(&last.snapshot.subjects) {
         if let SubjectId::Node(node) = change.key
             && change.before.and_then(persona) != change.after.and_then(persona)
         {
             nodes.insert(node.clone());
         }
     }
-    changes(&last.snapshot.workloads, &snapshot.workloads).iter().for_each(|change| marked.add(change.key));
+    snapshot.workloads.changes_since(&last.snapshot.workloads).iter().for_each(|change| marked.add(change.key));
     for node in &nodes {
         marked.add(&SubjectId::Node(node.clone()));
         workloads_on(&snapshot.workloads, node).for_each(|(subject, _)| marked.add(subject));
@@ -234,11 +234,20 @@ fn marked(last: &Last, snapshot: &Snapshot, reports: &Reports) -> Marked {
     marked
 }
 
-/// What a map by subject has of a node's workloads.
-pub(crate) fn workloads_on<'a, V>(
-    all: &'a BTreeMap<SubjectId, V>,
+/// A node's workloads.
+pub(crate) fn workloads_on<'a>(
+    all: &'a Records<WorkloadRecord>,
     node: &'a NodeName,
-) -> impl Iterator<Item = (&'a SubjectId, &'a V)> {
+) -> impl Iterator<Item = (&'a SubjectId, &'a Arc<WorkloadRecord>)> {
+    let first = SubjectId::before_workloads(node);
+    all.range(first..).take_while(move |(subject, _)| subject.node() == node)
+}
+
+/// What was decided for a node's workloads.
+pub(super) fn outfits_on<'a>(
+    all: &'a Outfits,
+    node: &'a NodeName,
+) -> impl Iterator<Item = (&'a SubjectId, &'a Outfit)> {
     let first = SubjectId::before_workloads(node);
     all.range(first..).take_while(move |(subject, _)| subject.node() == node)
 }

@@ -1,6 +1,5 @@
 //! What everybody last reported, as one pass sees it, and what that says about edges.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use persona_core::health::{EdgeState, Fence, Says, Testimony, WitnessKind, fence};
@@ -10,7 +9,7 @@ use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::ProbeItem;
 
 use crate::live::{AgentLive, Live};
-use crate::store::{AgentId, AgentRecord, Snapshot};
+use crate::store::{AgentId, AgentRecord, SharedMap, Snapshot};
 
 /// A probed edge that never answered counts as dead only after this time; before, the probing may just have begun.
 const FIRST_ANSWER_MS_MAX: u64 = 2_000;
@@ -20,9 +19,9 @@ const NOTICE_SLACK_MS: u64 = 1_000;
 
 /// What everybody last reported.
 pub(crate) struct Reports {
-    agents: Arc<BTreeMap<AgentId, Arc<AgentLive>>>,
+    agents: SharedMap<AgentId, AgentLive>,
     started: u64,
-    registered: Arc<BTreeMap<AgentId, u64>>,
+    registered: SharedMap<AgentId, u64>,
     now: u64,
     /// Who did not report for longer is silent, milliseconds.
     pub(super) silent_after_ms: u64,
@@ -53,13 +52,8 @@ impl Reports {
         self.now.saturating_sub(self.started) > self.silent_after_ms
     }
 
-    /// The same, shared.
-    pub(super) fn shared(&self) -> Arc<BTreeMap<AgentId, Arc<AgentLive>>> {
-        Arc::clone(&self.agents)
-    }
-
     /// What all agents last reported.
-    pub(crate) fn all(&self) -> &BTreeMap<AgentId, Arc<AgentLive>> {
+    pub(crate) fn all(&self) -> &SharedMap<AgentId, AgentLive> {
         &self.agents
     }
 
@@ -80,7 +74,7 @@ impl Reports {
 
     /// How long an agent hasn't reported, milliseconds.
     pub(super) fn silent_ms(&self, id: &AgentId) -> u64 {
-        let joined = self.registered.get(id).copied().unwrap_or(self.started);
+        let joined = self.registered.get(id).map(|at| **at).unwrap_or(self.started);
         let seen = self.get(id).map_or(joined, |live| live.seen);
         self.now.saturating_sub(seen)
     }

@@ -1,7 +1,6 @@
 //! Takes over what the store says of roots, also while nobody connects: the key of a new root is soon on the disk of every
 //! manager that runs. And has keys sealed in the store with the key that seals by now.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -24,7 +23,7 @@ pub(crate) async fn run(context: Context) {
             changed = snapshots.changed() => if changed.is_err() { return },
         }
         let snapshot = snapshots.borrow_and_update().clone();
-        if Arc::ptr_eq(&snapshot.roots, &followed) {
+        if snapshot.roots.is_same(&followed) {
             continue;
         }
         followed = snapshot.roots.clone();
