@@ -32,8 +32,9 @@ const MINOR_MAX: u16 = 0xfffe;
 const QUEUE_MS: u64 = 20;
 /// Four full GSO packets: less would drop what TCP sends in one go.
 const QUEUE_BYTES_MIN: u64 = 4 * 65_536;
-/// At low rates, four GSO packets would be seconds of delay: a queue below a few Mbit/s holds this much time instead.
-const QUEUE_MS_MAX: u64 = 200;
+/// At low rates, four GSO packets would be many seconds of delay: a queue holds no more time than this. At 1 Mbit/s three of them
+/// fit, which is what a connection of the host's own has under way at most: the kernel counts what waits here against its socket.
+const QUEUE_MS_MAX: u64 = 1_600;
 /// One full GSO packet with its headers must always fit.
 const QUEUE_BYTES_FLOOR: u64 = 65_536 + 4_096;
 /// Timer ticks per second that a class must be able to live from.
@@ -439,8 +440,9 @@ mod tests {
 
     #[test]
     fn a_queue_holds_20_ms_and_never_less_than_what_tcp_sends_at_once() {
-        for (mbit, expected) in [(1, 69_632), (4, 100_000), (50, 262_144), (1_000, 2_500_000)] {
+        for (mbit, expected) in [(1, 200_000), (4, 262_144), (50, 262_144), (1_000, 2_500_000)] {
             assert_eq!(queue_bytes(mbit * 125_000), expected, "{mbit} Mbit/s");
         }
+        assert_eq!(queue_bytes(8_000), 69_632, "64 kbit/s: one GSO packet");
     }
 }

@@ -29,6 +29,11 @@ const FILLED: Duration = Duration::from_millis(500);
 const COUNTED: Duration = Duration::from_millis(1_200);
 const COUNTED_AT_LOW_RATES: Duration = Duration::from_millis(2_500);
 const LOW_RATE_BPS: u64 = 2_000_000;
+/// What comes without such a pause before it belongs to what came before: a batch of segments takes half a second at a low rate.
+const PAUSE: Duration = Duration::from_millis(2);
+/// What never pauses is counted from anywhere after this time.
+const BATCH: Duration = Duration::from_millis(100);
+const BATCH_AT_LOW_RATES: Duration = Duration::from_millis(700);
 const PORT: u16 = 7_500;
 /// How long the first packet may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,6 +83,13 @@ const CASES: [(u64, Load); 9] = [
     (100 * MBIT, Load::Tcp),
     (1_000 * MBIT, Load::Tcp),
 ];
+
+/// How long is counted, and how long a batch takes at most.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    length: Duration,
+    batch: Duration,
+}
 
 /// What came of one measurement.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +151,10 @@ pub(super) fn mechanisms(ours: &mut Chain) -> Result<Vec<(&'static str, Holder)>
 
 fn turn(chain: &mut Chain, holder: Holder, rate_bps: u64, load: Load) -> Result<Held> {
     chain.hold(holder, rate_bps)?;
-    let counted = if rate_bps < LOW_RATE_BPS { COUNTED_AT_LOW_RATES } else { COUNTED };
+    let counted = match rate_bps < LOW_RATE_BPS {
+        true => Counted { length: COUNTED_AT_LOW_RATES, batch: BATCH_AT_LOW_RATES },
+        false => Counted { length: COUNTED, batch: BATCH },
+    };
     let (arrived_bps, retransmits) = match load {
         Load::Udp(length) => (datagrams(chain, rate_bps, length, counted)?, 0),
         Load::Tcp => connection(chain, counted)?,
@@ -149,7 +164,7 @@ fn turn(chain: &mut Chain, holder: Holder, rate_bps: u64, load: Load) -> Result<
 }
 
 /// Inner bits per second of datagrams.
-fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Duration) -> Result<f64> {
+fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Counted) -> Result<f64> {
     let sink = chain.server.run_inside(|| UdpSocket::bind((SERVER, PORT)))??;
     let source = chain.client.run_inside(|| UdpSocket::bind((CLIENT, 0)))??;
     sys::enlarge_receive_buffer(&sink)?;
@@ -157,7 +172,8 @@ fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Duration) -> 
     source.connect((SERVER, PORT))?;
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| flood(&source, start, FILLED + counted, rate_bps, length));
+        let sender =
+            scope.spawn(|| flood(&source, start, FILLED + counted.length + counted.batch * 2, rate_bps, length));
         let arrived = count(start, counted, || {
             sink.recv(&mut [0; 2_048]).context("nothing arrives")?;
             Ok(length)
@@ -179,7 +195,7 @@ fn flood(source: &UdpSocket, start: Instant, length: Duration, rate_bps: u64, pa
 }
 
 /// Inner bits per second of a connection, and how many segments were sent again.
-fn connection(chain: &Chain, counted: Duration) -> Result<(f64, u32)> {
+fn connection(chain: &Chain, counted: Counted) -> Result<(f64, u32)> {
     let listener = chain.server.run_inside(|| TcpListener::bind((SERVER, PORT)))??;
     let mut source = chain.client.run_inside(|| TcpStream::connect((SERVER, PORT)))??;
     sys::set_congestion_control(&source, "cubic")?;
@@ -203,16 +219,23 @@ fn connection(chain: &Chain, counted: Duration) -> Result<(f64, u32)> {
     Ok((payload_bps * (segment_bytes + TCP_HEADERS) / segment_bytes, sys::retransmit_count(&source)?))
 }
 
-/// Bits per second of what `receive` gives, bytes, from the time on when the queue is full.
-fn count(start: Instant, counted: Duration, mut receive: impl FnMut() -> Result<usize>) -> Result<f64> {
-    while start.elapsed() < FILLED {
-        receive()?;
+/// Bits per second of what `receive` gives, bytes, from when the queue is full: from the beginning of a batch to that of another.
+fn count(start: Instant, counted: Counted, mut receive: impl FnMut() -> Result<usize>) -> Result<f64> {
+    let (mut last, mut begun, mut bytes) = (Instant::now(), None, 0);
+    loop {
+        let length = receive()?;
+        let now = Instant::now();
+        let is_beginning = |due: Duration| {
+            let late = now.duration_since(start).checked_sub(due);
+            late.is_some_and(|late| late >= counted.batch || now.duration_since(last) >= PAUSE)
+        };
+        match begun {
+            None if is_beginning(FILLED) => (begun, bytes) = (Some(now), length),
+            Some(begun) if is_beginning(FILLED + counted.batch + counted.length) => {
+                return Ok(bytes as f64 * 8.0 / now.duration_since(begun).as_secs_f64());
+            }
+            _ => bytes += length,
+        }
+        last = now;
     }
-    let (begun, mut last, mut bytes) = (Instant::now(), Instant::now(), 0);
-    while start.elapsed() < FILLED + counted {
-        bytes += receive()?;
-        last = Instant::now();
-    }
-    ensure!(bytes > 0, "nothing was counted");
-    Ok(bytes as f64 * 8.0 / last.duration_since(begun).as_secs_f64())
 }

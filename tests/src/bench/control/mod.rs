@@ -39,7 +39,7 @@ const LARGE_NODE_COUNT: u32 = 18_000;
 const OTHER_FILE_COUNT: u64 = 1_000;
 
 /// How often nodes of the large fleet report, milliseconds.
-const LARGE_REPORT_MS: u32 = 10_000;
+const LARGE_REPORT_MS: u32 = 30_000;
 
 /// What stands beside a switch: one commit and one event, where a switch takes two commits and edges that learn first.
 const PUT: &str = "a put to its watcher, etcd";
