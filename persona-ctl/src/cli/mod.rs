@@ -45,6 +45,7 @@ mod request;
 mod role;
 mod rollout;
 mod signal;
+mod schedule;
 mod simulate;
 mod simulate_changes;
 mod simulate_documents;
