@@ -23,6 +23,7 @@ mod events;
 mod explain;
 mod explain_packet;
 mod forecast;
+mod forecast_limits;
 mod gateway;
 mod guard;
 mod helper;
