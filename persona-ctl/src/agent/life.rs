@@ -21,6 +21,7 @@ use super::config::{AgentConfig, Guard};
 use super::cuts::Cuts;
 use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
+use super::queue_drops::QueueDrops;
 use super::report;
 use super::requests::{self, Places, RequestSocket};
 use super::telling::Telling;
@@ -64,7 +65,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result
     loop {
         let cause = tokio::select! {
             () = stop.cancelled() => break,
-            _ = interval.tick() => { agent.housekeep(); Cause::Interval }
+            _ = interval.tick() => { agent.housekeep().await; Cause::Interval }
             Some((edge, verdict)) = agent.verdicts.recv() => { agent.tell_verdict(edge, verdict); continue }
             Ok(()) = agent.link.desired.changed() => Cause::News,
             Ok(()) = agent.link.heard.changed(), if agent.trials.is_running() => Cause::News,
@@ -111,6 +112,7 @@ struct Agent {
     standing: Standing,
     full_leases: Standing,
     cuts: Cuts,
+    queue_drops: QueueDrops,
     /// When counters were read last.
     counted_at: Instant,
     _packet_log: Option<Follower>,
@@ -169,6 +171,7 @@ impl Agent {
             standing,
             full_leases: Standing::default(),
             cuts: Cuts::default(),
+            queue_drops: QueueDrops::default(),
             counted_at: Instant::now(),
             _packet_log: packet_log,
         })
@@ -383,8 +386,9 @@ impl Agent {
     }
 
     /// Counters, leases that have drained, memory of expired flows.
-    fn housekeep(&mut self) {
+    async fn housekeep(&mut self) {
         self.pass_count += 1;
+        self.look_at_queues().await;
         if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) {
             tokio::task::block_in_place(memory::give_back);
         }
@@ -413,7 +417,9 @@ impl Agent {
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);
                 counters.cut_flows = self.cuts.flow_count;
-                self.meter.turn(Arc::new(counters.clone()));
+                let mut measured = counters.clone();
+                self.queue_drops.add_to(&mut measured, &plan.subjects);
+                self.meter.turn(Arc::new(measured));
                 let is_on_trial = self.trials.is_running();
                 self.link.report_next(|outbox| {
                     outbox.report.drained = if is_on_trial { Vec::new() } else { drained };
@@ -433,6 +439,19 @@ impl Agent {
         let link = LinkSample::of(&self.link);
         self.link.report_next(|outbox| self.telling.show(&outbox.report, link));
         self.telling.export(&self.reconciler.plan.subjects);
+    }
+
+    /// What classes dropped, where there are some.
+    async fn look_at_queues(&mut self) {
+        let owners = &self.reconciler.plan.queues.class_owners;
+        if owners.is_empty() {
+            return;
+        }
+        match self.reconciler.netlink.queue_drops().await {
+            Ok(found) => self.queue_drops.take(found, owners),
+            // The next look has what this one has not.
+            Err(error) => tracing::debug!(error = host::error_chain(&error), "drops of queues were not read"),
+        }
     }
 
     /// Asks for another assignment if what the last one rests on has changed. What was asked with goes along with every report.
