@@ -50,6 +50,8 @@ const SETTLE: Duration = Duration::from_millis(3);
 const SWEEP_EVERY_PASSES: u64 = 10;
 /// What starting and applying needed of memory is returned this often.
 const GIVE_BACK_EVERY_PASSES: u64 = 60;
+/// … and so soon after that, when the last of it is done.
+const GIVE_BACK_AFTER_PASSES: u64 = 5;
 /// Verdicts that wait for the loop; the data path has been told already.
 const VERDICT_COUNT_MAX: usize = 1_024;
 
@@ -101,6 +103,8 @@ struct Agent {
     changed: Arc<Notify>,
     verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
     pass_count: u64,
+    /// The pass with which memory is returned next, beside those that do it anyway.
+    give_back_at: u64,
     said: String,
     telling: Telling,
     limits: Keeper,
@@ -161,6 +165,7 @@ impl Agent {
             changed,
             verdicts,
             pass_count,
+            give_back_at: GIVE_BACK_AFTER_PASSES,
             said,
             telling,
             limits,
@@ -223,6 +228,7 @@ impl Agent {
                 self.tell_standing(notes);
                 tracing::info!(generation = %newest.generation, "desired state is in force");
                 self.applied.clone_from(newest);
+                self.give_back_at = self.pass_count + GIVE_BACK_AFTER_PASSES;
                 self.rejected = None;
                 self.said.clear();
                 match is_on_trial {
@@ -389,7 +395,7 @@ impl Agent {
     async fn housekeep(&mut self) {
         self.pass_count += 1;
         self.look_at_queues().await;
-        if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) {
+        if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) || self.pass_count == self.give_back_at {
             tokio::task::block_in_place(memory::give_back);
         }
         let plan = &self.reconciler.plan;

@@ -116,8 +116,7 @@ impl Outbox {
             SampleBatch { age_ms, ..batch.clone() }
         });
         let samples = samples.collect();
-        let (workloads, limits, software) =
-            (self.workloads.untold(), self.limits.untold(), self.software.untold());
+        let (workloads, limits, software) = (self.workloads.untold(), self.limits.untold(), self.software.untold());
         Report { events, samples, workloads, limits, software, holdings: self.holdings(), ..self.report.clone() }
     }
 
