@@ -101,6 +101,9 @@ name_type!(
     /// A rollout: a change for many subjects, made in waves.
     RolloutName, "rollout name");
 name_type!(
+    /// A schedule of activations, unique for its subject.
+    ScheduleName, "schedule name");
+name_type!(
     /// Something a persona or an edge offers and a node may ask for, such as `low-latency`.
     Capability, "capability");
 

@@ -343,7 +343,14 @@ fn users(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<String> {
             let wearers = snapshot.subjects.values().filter(|record| wears(record));
             let switching =
                 rollouts::switching_to(snapshot, name).map(|rollout| format!("rollout {rollout} switches to it"));
-            bindings.chain(switching).chain(wearers.map(|record| format!("{} wears it", record.subject))).collect()
+            let scheduled = snapshot.schedules.values().filter(|record| record.persona.as_str() == name);
+            let scheduled =
+                scheduled.map(|record| format!("schedule {} of {} puts it on", record.name, record.subject));
+            bindings
+                .chain(switching)
+                .chain(scheduled)
+                .chain(wearers.map(|record| format!("{} wears it", record.subject)))
+                .collect()
         }
         Kind::EgressPool => {
             let names = |spec: &persona_core::document::PersonaSpec| {

@@ -35,6 +35,7 @@ mod reach;
 mod requests;
 mod revocation;
 mod rollouts;
+mod schedules;
 mod server;
 #[cfg(test)]
 mod simulation;

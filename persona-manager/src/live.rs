@@ -27,6 +27,7 @@ use crate::clock::{Clock, StepWatch};
 use crate::planning::Keeper;
 use crate::rollouts::Watches;
 use crate::store::{AgentId, SharedMap};
+use crate::tasks::schedules::Timetables;
 use crate::tasks::shares::Usage;
 use crate::webhooks::Troubles;
 
@@ -117,6 +118,8 @@ pub(crate) struct Live {
     pub activations: Activations,
     /// Where the plan wants everybody.
     planning: Mutex<Keeper>,
+    /// When personas are put on by themselves.
+    timetables: Mutex<Timetables>,
     /// What wearers of totals over all nodes use.
     usage: Mutex<Usage>,
     /// Why webhooks do not get through.
@@ -146,7 +149,7 @@ impl Live {
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
         let (agents, left_out, registered, holdings, activations) = Default::default();
-        let (planning, usage, rollouts, asked, steps) = Default::default();
+        let (planning, timetables, usage, rollouts, asked, steps) = Default::default();
         let (wake, webhook_troubles) = (Notify::new(), Troubles::default());
         Self {
             agents,
@@ -155,6 +158,7 @@ impl Live {
             holdings,
             activations,
             planning,
+            timetables,
             usage,
             webhook_troubles,
             rollouts,
@@ -181,6 +185,7 @@ impl Live {
         self.steps.forget();
         self.activations.start_anew();
         *self.planning() = Keeper::default();
+        *self.timetables() = Timetables::default();
         *self.usage() = Usage::default();
         *self.rollouts() = Watches::default();
     }
@@ -188,6 +193,11 @@ impl Live {
     /// Where the plan wants everybody.
     pub(crate) fn planning(&self) -> MutexGuard<'_, Keeper> {
         self.planning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When personas are put on by themselves.
+    pub(crate) fn timetables(&self) -> MutexGuard<'_, Timetables> {
+        self.timetables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What wearers of totals over all nodes use.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::documents::no_room;
 use crate::error::{Kind, Refusal};
+use crate::schedules;
 use crate::store::{AgentId, Draft, Override, Snapshot, SubjectRecord};
 use crate::tasks::assignment::Assigner;
 use crate::tasks::cut;
@@ -98,13 +99,27 @@ pub(crate) fn trigger(
         return Err(Refusal::not_found(format!("there is no persona {persona}: apply it first")));
     }
     let details = json!({ "persona": persona, "untilMs": triggered.until_ms });
-    draft.put(SubjectRecord { triggered: Some(triggered), ..before.clone() });
+    draft.put(SubjectRecord { triggered: Some(triggered), triggered_by: None, ..before.clone() });
     let outfit = assigner.assign(draft, subject);
     check_allowed(&outfit, subject, &persona)?;
     check_room(draft, assigner, subject, &outfit)?;
     let message = format!("the activation of {persona} was triggered for {subject}");
     draft.event("activation.triggered", subject, draft.actor(), message, details);
     Ok(is_changed(draft, subject, &before))
+}
+
+/// Takes a triggered activation back. Windows of its schedule that are open by now are not used any more.
+pub(crate) fn release(draft: &mut Draft, assigner: &Assigner, subject: &SubjectId) -> Result<bool, Refusal> {
+    let schedule = draft.state().subjects.get(subject).and_then(|record| record.triggered_by.clone());
+    if let Some(schedule) = &schedule {
+        schedules::skip(draft, subject, &schedule.name);
+    }
+    end(draft, assigner, subject, "activation", None, |record| {
+        record.triggered_by = None;
+        let details =
+            |ended: Override<PersonaName>| json!({ "persona": ended.value, "schedule": schedule.map(|by| by.name) });
+        record.triggered.take().map(details)
+    })
 }
 
 /// Takes a switch or a request back; `take` empties its field and says what it was. Bounds old flows like [`switch`].

@@ -124,6 +124,7 @@ pub(crate) fn elevated(program: &PathBuf, persona_ctl: &PathBuf, variables: &[St
         "PERSONA_TEST_KILLS",
         "PERSONA_TEST_FRAMES",
         "PERSONA_TEST_SEED",
+        "PERSONA_TRACES",
     ] {
         if let Ok(value) = std::env::var(passed_on) {
             command.arg(format!("{passed_on}={value}"));

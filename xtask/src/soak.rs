@@ -2,6 +2,7 @@
 //! through is kept in `docs/benchmarks/frames.json`. Other subjects have files of their own.
 
 mod kills;
+mod shrinks;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -27,6 +28,8 @@ const TEST: &str = "programs::fuzz::";
 enum Subject {
     /// Managers that are killed at random moments under clients that write: nothing acknowledged is lost.
     Kills(kills::Args),
+    /// Memory that shrinks at random under a process that allocates: nobody is killed. Here and in a guest, half an hour.
+    Shrinks,
 }
 
 /// How long to go on.
@@ -48,6 +51,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.subject {
         Some(Subject::Kills(args)) => kills::run(args),
+        Some(Subject::Shrinks) => shrinks::run(),
         None => run_frames(args),
     }
 }

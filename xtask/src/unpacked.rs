@@ -24,7 +24,7 @@ struct Bundle {
 }
 
 /// Everything that is unpacked. `tests/src/peers` looks for them under the same names.
-const BUNDLES: [Bundle; 12] = [
+const BUNDLES: [Bundle; 13] = [
     Bundle { name: "nginx", packages: &["nginx", "nginx-core", "nginx-light"], programs: &["usr/sbin/nginx"] },
     Bundle { name: "wrk", packages: &["wrk"], programs: &["usr/bin/wrk"] },
     Bundle { name: "knot", packages: &["knot", "knot-dnsutils"], programs: &["usr/sbin/knotd", "usr/bin/kdig"] },
@@ -62,6 +62,7 @@ const BUNDLES: [Bundle; 12] = [
         packages: &["docker.io", "containerd", "runc"],
         programs: &["usr/sbin/dockerd", "usr/bin/docker", "usr/bin/containerd", "usr/sbin/runc"],
     },
+    Bundle { name: "crun", packages: &["crun"], programs: &["usr/bin/crun"] },
 ];
 
 /// What the manager's fan-out is compared with; `tests/src/bench/control` looks for it under this name.

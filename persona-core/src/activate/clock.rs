@@ -41,6 +41,11 @@ impl Zone {
         Self { name: "UTC".to_owned(), zone: TimeZone::UTC }
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The zone of an IANA name; the error says what would be valid.
     pub(super) fn named(name: &str) -> Result<Self, String> {
         let database = TimeZoneDatabase::bundled();
@@ -53,7 +58,8 @@ impl Zone {
         Err(format!("'{name}' is no time zone; {hint}write an IANA name such as 'Europe/Berlin' or 'UTC'"))
     }
 
-    fn local(&self, wall_ms: u64) -> DateTime {
+    /// What the clock shows.
+    pub(super) fn local(&self, wall_ms: u64) -> DateTime {
         let timestamp = Timestamp::from_millisecond(i64::try_from(wall_ms).unwrap_or(i64::MAX));
         self.zone.to_datetime(timestamp.unwrap_or(Timestamp::MAX))
     }
@@ -111,9 +117,7 @@ impl ClockReading {
                     if from < to { (*from..*to).contains(&minute) } else { minute >= *from || minute < *to };
                 f64::from(u8::from(is_inside))
             }
-            Self::Cron(schedule, span, zone) => {
-                f64::from(u8::from(schedule.is_open(zone, zone.local(wall_ms), wall_ms, span.0)))
-            }
+            Self::Cron(schedule, span, zone) => f64::from(u8::from(schedule.is_open(zone, wall_ms, span.0))),
         }
     }
 }

@@ -6,11 +6,15 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::Date;
 
 use super::clock::Zone;
 
-const MS_PER_HOUR: i64 = 3_600_000;
+/// Around a change of the clock times are out of order by an hour or two, milliseconds.
+const DISORDER_MS: i64 = 3 * 3_600_000;
+
+/// So many days ahead every schedule comes: between two 29ths of February lie up to eight years.
+const DAYS_AHEAD: usize = 8 * 366 + 2;
 
 /// A schedule: each field as a set of bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,27 +88,39 @@ impl Schedule {
     }
 
     /// Whether now lies within `span_ms` after some time of the schedule.
-    pub(super) fn is_open(&self, zone: &Zone, local: DateTime, wall_ms: u64, span_ms: u64) -> bool {
+    pub(super) fn is_open(&self, zone: &Zone, wall_ms: u64, span_ms: u64) -> bool {
+        self.recent(zone, wall_ms, span_ms).next().is_some()
+    }
+
+    /// The latest time of the schedule that is less than `span_ms` ago.
+    pub(super) fn opened(&self, zone: &Zone, wall_ms: u64, span_ms: u64) -> Option<u64> {
+        let mut recent = self.recent(zone, wall_ms, span_ms);
+        let first = recent.next()?;
+        let latest = recent.take_while(|opening| *opening >= first - DISORDER_MS).fold(first, i64::max);
+        u64::try_from(latest).ok()
+    }
+
+    /// The first time of the schedule after now.
+    pub(super) fn next(&self, zone: &Zone, wall_ms: u64) -> Option<u64> {
+        let now = i64::try_from(wall_ms).ok()?;
+        let days = std::iter::successors(Some(zone.local(wall_ms).date()), |day| day.tomorrow().ok());
+        let of_day = |day: Date| self.openings(zone, day).filter(|opening| *opening > now).min();
+        let mut coming = days.take(DAYS_AHEAD).filter(|day| self.has_day(*day)).filter_map(of_day);
+        let first = coming.next()?;
+        // Around a change of the clock the day after may begin with an earlier one.
+        let next = coming.next().map_or(first, |other| first.min(other));
+        u64::try_from(next).ok()
+    }
+
+    /// Times of the schedule that are less than `span_ms` ago, the latest first but for those around a change of the clock.
+    fn recent<'a>(&'a self, zone: &'a Zone, wall_ms: u64, span_ms: u64) -> impl Iterator<Item = i64> + 'a {
         let now = i64::try_from(wall_ms).unwrap_or(i64::MAX);
         let opened_after = now.saturating_sub(i64::try_from(span_ms).unwrap_or(i64::MAX));
-        let days_back = span_ms / 86_400_000 + 2;
-        let mut date = Some(local.date());
-        for _ in 0..=days_back {
-            let Some(day) = date else { return false };
-            if self.has_day(day) {
-                for opening in self.openings(zone, day) {
-                    if opening <= now && opening > opened_after {
-                        return true;
-                    }
-                    // Around a change of the clock times are out of order by an hour or two.
-                    if opening < opened_after.saturating_sub(3 * MS_PER_HOUR) {
-                        return false;
-                    }
-                }
-            }
-            date = day.yesterday().ok();
-        }
-        false
+        let days = std::iter::successors(Some(zone.local(wall_ms).date()), |day| day.yesterday().ok());
+        let days = days.take((span_ms / 86_400_000 + 3) as usize).filter(|day| self.has_day(*day));
+        let back = days.flat_map(move |day| self.openings(zone, day));
+        let back = back.take_while(move |opening| *opening >= opened_after.saturating_sub(DISORDER_MS));
+        back.filter(move |opening| *opening <= now && *opening > opened_after)
     }
 
     fn has_day(&self, date: Date) -> bool {

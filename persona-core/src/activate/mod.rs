@@ -21,6 +21,7 @@ mod parse;
 mod rule;
 mod rule_set;
 mod story;
+mod timetable;
 mod truth;
 
 pub use clock::Moment;
@@ -34,4 +35,5 @@ pub(crate) use rule::{Phase, RuleState};
 pub use rule_set::{PersonaRules, RuleSet, RuleSetError};
 pub use story::{PersonaStory, RuleStory, Seen, Story};
 pub(crate) use story::{failing, missing, told};
+pub use timetable::{SCHEDULED_FOR_MAX, SCHEDULED_FOR_MIN, Timetable, TimetableError, instant};
 pub use truth::Truth;

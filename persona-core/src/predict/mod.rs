@@ -1,10 +1,12 @@
 //! Forecasts of one signal, and the measure of how good they were.
 //!
 //! Every model is a [`Forecaster`]: it sees values at a fixed step and says what comes so many steps ahead, with what it
-//! bases that on; [`exhaustion`] says when something is full. The naive ones are always in the table of [`backtest`], because a model that does not beat them is not worth having.
+//! bases that on; [`exhaustion`] says when something is full, [`Headroom`] how high a limit has to be. The naive ones are always in the table of [`backtest`], because a model that does not beat them is not worth having.
 
 mod backtest;
 mod exhaustion;
+mod headroom;
+mod limits;
 mod naive;
 mod percentile;
 mod seasonal;
@@ -12,6 +14,8 @@ mod track;
 
 pub use backtest::{Accuracy, BacktestError, HORIZON_COUNT_MAX, backtest, median_accuracy};
 pub use exhaustion::{Exhaustion, Usage, exhaustion};
+pub use headroom::Headroom;
+pub use limits::{LimitCosts, LimitRule, limit_costs};
 pub use naive::{Persistence, SeasonalNaive};
 pub use percentile::DecayedPercentile;
 pub use seasonal::Smoothing;

@@ -27,14 +27,20 @@ pub struct DecayedPercentile {
     /// What the next value weighs: it grows, which is as if all older ones faded.
     weight: f64,
     growth_per_step: f64,
+    share: f64,
     meter: ErrorMeter,
 }
 
 impl DecayedPercentile {
     /// The 95th percentile with a half-life of one day.
     pub fn daily(step_s: u64) -> Self {
+        Self::of_share(SHARE, step_s)
+    }
+
+    /// Another percentile, 0 to 1, with the same half-life.
+    pub fn of_share(share: f64, step_s: u64) -> Self {
         let growth_per_step = 2.0_f64.powf(step_s.max(1) as f64 / HALF_LIFE_S);
-        Self { weights: vec![0.0; BUCKET_COUNT], weight: 1.0, growth_per_step, meter: ErrorMeter::default() }
+        Self { weights: vec![0.0; BUCKET_COUNT], weight: 1.0, growth_per_step, share, meter: ErrorMeter::default() }
     }
 }
 
@@ -57,14 +63,14 @@ impl Forecaster for DecayedPercentile {
         let mut passed = 0.0;
         let index = self.weights.iter().position(|weight| {
             passed += weight;
-            passed > 0.0 && passed >= total * SHARE
+            passed > 0.0 && passed >= total * self.share
         })?;
         let value = if index == 0 { 0.0 } else { SMALLEST * GROWTH.powf(index as f64 - 0.5) };
         Some(Forecast { value, typical_error: self.meter.mean })
     }
 
     fn explain(&self) -> String {
-        format!("the {:.0}th percentile of the past, which counts half after a day", SHARE * 100.0)
+        format!("the {:.0}th percentile of the past, which counts half after a day", self.share * 100.0)
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn plan(upward: Upward, subjects: &[ShapedSubject]) -> Result<QueuePl
             plan.shapers.remove(&device);
         }
     }
+    plan.class_owners.retain(|(ifindex, _), _| plan.shapers.contains_key(ifindex));
     Ok(plan)
 }
 

@@ -21,6 +21,7 @@ use super::config::{AgentConfig, Guard};
 use super::cuts::Cuts;
 use super::observe::Observed;
 use super::pass::{PassError, Reconciler, lock};
+use super::queue_drops::QueueDrops;
 use super::report;
 use super::requests::{self, Places, RequestSocket};
 use super::telling::Telling;
@@ -49,6 +50,8 @@ const SETTLE: Duration = Duration::from_millis(3);
 const SWEEP_EVERY_PASSES: u64 = 10;
 /// What starting and applying needed of memory is returned this often.
 const GIVE_BACK_EVERY_PASSES: u64 = 60;
+/// … and so soon after that, when the last of it is done.
+const GIVE_BACK_AFTER_PASSES: u64 = 5;
 /// Verdicts that wait for the loop; the data path has been told already.
 const VERDICT_COUNT_MAX: usize = 1_024;
 
@@ -64,7 +67,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> anyhow::Result
     loop {
         let cause = tokio::select! {
             () = stop.cancelled() => break,
-            _ = interval.tick() => { agent.housekeep(); Cause::Interval }
+            _ = interval.tick() => { agent.housekeep().await; Cause::Interval }
             Some((edge, verdict)) = agent.verdicts.recv() => { agent.tell_verdict(edge, verdict); continue }
             Ok(()) = agent.link.desired.changed() => Cause::News,
             Ok(()) = agent.link.heard.changed(), if agent.trials.is_running() => Cause::News,
@@ -100,6 +103,8 @@ struct Agent {
     changed: Arc<Notify>,
     verdicts: mpsc::Receiver<(EdgeNumber, Verdict)>,
     pass_count: u64,
+    /// The pass with which memory is returned next, beside those that do it anyway.
+    give_back_at: u64,
     said: String,
     telling: Telling,
     limits: Keeper,
@@ -111,6 +116,7 @@ struct Agent {
     standing: Standing,
     full_leases: Standing,
     cuts: Cuts,
+    queue_drops: QueueDrops,
     /// When counters were read last.
     counted_at: Instant,
     _packet_log: Option<Follower>,
@@ -159,6 +165,7 @@ impl Agent {
             changed,
             verdicts,
             pass_count,
+            give_back_at: GIVE_BACK_AFTER_PASSES,
             said,
             telling,
             limits,
@@ -169,6 +176,7 @@ impl Agent {
             standing,
             full_leases: Standing::default(),
             cuts: Cuts::default(),
+            queue_drops: QueueDrops::default(),
             counted_at: Instant::now(),
             _packet_log: packet_log,
         })
@@ -220,6 +228,7 @@ impl Agent {
                 self.tell_standing(notes);
                 tracing::info!(generation = %newest.generation, "desired state is in force");
                 self.applied.clone_from(newest);
+                self.give_back_at = self.pass_count + GIVE_BACK_AFTER_PASSES;
                 self.rejected = None;
                 self.said.clear();
                 match is_on_trial {
@@ -383,9 +392,10 @@ impl Agent {
     }
 
     /// Counters, leases that have drained, memory of expired flows.
-    fn housekeep(&mut self) {
+    async fn housekeep(&mut self) {
         self.pass_count += 1;
-        if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) {
+        self.look_at_queues().await;
+        if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) || self.pass_count == self.give_back_at {
             tokio::task::block_in_place(memory::give_back);
         }
         let plan = &self.reconciler.plan;
@@ -413,7 +423,9 @@ impl Agent {
                 let mut counters = report::counters(raw, &plan.subjects);
                 slow_path.add_to(&mut counters);
                 counters.cut_flows = self.cuts.flow_count;
-                self.meter.turn(Arc::new(counters.clone()));
+                let mut measured = counters.clone();
+                self.queue_drops.add_to(&mut measured, &plan.subjects);
+                self.meter.turn(Arc::new(measured));
                 let is_on_trial = self.trials.is_running();
                 self.link.report_next(|outbox| {
                     outbox.report.drained = if is_on_trial { Vec::new() } else { drained };
@@ -433,6 +445,19 @@ impl Agent {
         let link = LinkSample::of(&self.link);
         self.link.report_next(|outbox| self.telling.show(&outbox.report, link));
         self.telling.export(&self.reconciler.plan.subjects);
+    }
+
+    /// What classes dropped, where there are some.
+    async fn look_at_queues(&mut self) {
+        let owners = &self.reconciler.plan.queues.class_owners;
+        if owners.is_empty() {
+            return;
+        }
+        match self.reconciler.netlink.queue_drops().await {
+            Ok(found) => self.queue_drops.take(found, owners),
+            // The next look has what this one has not.
+            Err(error) => tracing::debug!(error = host::error_chain(&error), "drops of queues were not read"),
+        }
     }
 
     /// Asks for another assignment if what the last one rests on has changed. What was asked with goes along with every report.

@@ -21,6 +21,7 @@ mod observe;
 mod pass;
 mod places;
 mod planned;
+mod queue_drops;
 pub(crate) mod queues;
 mod report;
 mod requests;

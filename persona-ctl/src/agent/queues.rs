@@ -108,6 +108,8 @@ pub(super) struct QueuePlan {
     pub shapers: BTreeMap<u32, Shaper>,
     /// Subject → `skb->priority`.
     pub egress_classes: BTreeMap<SubjectNumber, u32>,
+    /// Device index and minor of a class in which packets wait → whose they are.
+    pub class_owners: BTreeMap<(u32, u16), SubjectNumber>,
     /// Subjects whose packets netem delays or repeats.
     pub delayed: BTreeSet<SubjectNumber>,
     /// Devices with `fq` instead of classes, and what holds subjects to their rates there.
@@ -123,6 +125,7 @@ impl QueuePlan {
     pub(super) fn extend(&mut self, other: Self) {
         self.shapers.extend(other.shapers);
         self.egress_classes.extend(other.egress_classes);
+        self.class_owners.extend(other.class_owners);
         self.delayed.extend(other.delayed);
         self.is_mixed |= other.is_mixed;
         self.overbooked.extend(other.overbooked);
@@ -133,6 +136,7 @@ impl QueuePlan {
         shaper.count(Sizes { overhead_bytes: upward.overhead_bytes, mtu: subject.mtu });
         shaper.classes.insert(minor, class);
         self.egress_classes.insert(subject.number, u32::from(HANDLE_MAJOR) << 16 | u32::from(minor));
+        self.class_owners.insert((upward.ifindex, minor), subject.number);
     }
 }
 
@@ -173,6 +177,7 @@ pub(super) fn plan_classes(upward: Upward, subjects: &[ShapedSubject]) -> Result
             let classes = [(DEVICE_MINOR, class(rate_bps, subject))].into();
             let shaper = Shaper { default_minor, sizes, classes };
             plan.shapers.insert(device, shaper);
+            plan.class_owners.insert((device, DEVICE_MINOR), subject.number);
         }
     }
     // After those that stand alone, whose classes a total that comes or goes must not move.

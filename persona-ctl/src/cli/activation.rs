@@ -10,8 +10,9 @@ use persona_core::units::Span;
 use persona_core::wire::api::{ActivationView, Trigger};
 use serde::Serialize;
 
-use super::print::{listed, table_of, utc};
+use super::print::{listed, now_ms, table_of, utc};
 use super::replay::{ReplayArgs, tell_story};
+use super::schedule::{self, SchedulesArgs, UnscheduleArgs, When};
 use super::switch::Wait;
 use super::{Output, Session};
 
@@ -24,10 +25,15 @@ pub(super) enum ActivationCommand {
     Replay(ReplayArgs),
     /// Say what a subject's criteria see, what they wait for, and what is worn for them.
     Status(StatusArgs),
-    /// Put a persona on whatever its criteria say: above them, below requests and switches by hand.
+    /// Put a persona on whatever its criteria say: above them, below requests and switches by hand; now, at a time, or again
+    /// and again.
     Trigger(TriggerArgs),
     /// Release what was triggered: criteria decide again.
     Release(ReleaseArgs),
+    /// List what is scheduled, and when it comes next.
+    Schedules(SchedulesArgs),
+    /// Remove a schedule; what it has put on is taken off.
+    Unschedule(UnscheduleArgs),
     /// List the signals that criteria may name.
     Signals,
 }
@@ -52,7 +58,9 @@ pub(super) struct StatusArgs {
 
 /// Arguments of `activation trigger`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  persona-ctl activation trigger workload/n1/web ai-training-node --for 2h --wait")]
+#[command(
+    after_help = "Examples:\n  persona-ctl activation trigger workload/n1/web ai-training-node --for 2h --wait\n  persona-ctl activation trigger workload/n1/web sale --at '2026-12-24 18:00' --time-zone Europe/Berlin --for 6h\n  persona-ctl activation trigger workload/n1/web nightly-backup --every '0 1 * * *' --time-zone Europe/Berlin --for 4h"
+)]
 pub(super) struct TriggerArgs {
     /// Who: node/NAME or workload/NODE/NAME.
     subject: SubjectId,
@@ -61,6 +69,8 @@ pub(super) struct TriggerArgs {
     /// For how long, such as 2h. Without it: until it is released.
     #[arg(long = "for", value_name = "TIME")]
     duration: Option<Span>,
+    #[command(flatten)]
+    when: When,
     #[command(flatten)]
     wait: Wait,
 }
@@ -118,14 +128,20 @@ impl ActivationCommand {
             Self::Check(args) => args.run(output),
             Self::Replay(args) => args.run(output),
             Self::Signals => show_signals(output),
-            Self::Status(_) | Self::Trigger(_) | Self::Release(_) => unreachable!("`is_offline` was asked"),
+            Self::Status(_) | Self::Trigger(_) | Self::Release(_) | Self::Schedules(_) | Self::Unschedule(_) => {
+                unreachable!("`is_offline` was asked")
+            }
         }
     }
 
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         match self {
             Self::Status(args) => session.output.show(&session.client.activation(&args.subject).await?, told),
-            Self::Trigger(TriggerArgs { subject, persona, duration, wait }) => {
+            Self::Trigger(TriggerArgs { subject, persona, duration, when, wait }) => {
+                if let Some(new) = when.schedule(&subject, &persona, duration)? {
+                    let made = session.client.schedule_activation(&new).await?;
+                    return session.output.show(&made, |made| schedule::told(std::slice::from_ref(made), now_ms()));
+                }
                 let trigger = Trigger { subject: subject.clone(), persona, for_ms: duration.map(|span| span.0) };
                 let answer = session.client.trigger_activation(&trigger).await?;
                 wait.show(session, &subject, Some(answer)).await
@@ -134,6 +150,8 @@ impl ActivationCommand {
                 let answer = session.client.release_activation(&subject).await?;
                 wait.show(session, &subject, answer).await
             }
+            Self::Schedules(args) => args.run(session).await,
+            Self::Unschedule(args) => args.run(session).await,
             offline => offline.run_offline(session.output),
         }
     }

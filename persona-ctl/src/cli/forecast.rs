@@ -11,6 +11,7 @@ use persona_core::units::Span;
 use persona_core::wire::api::ForecastAccuracy;
 use serde::Serialize;
 
+use super::forecast_limits::LimitsArgs;
 use super::print::table_of;
 use super::{Output, Session};
 use crate::trace::{Series, read_series};
@@ -20,6 +21,8 @@ use crate::trace::{Series, read_series};
 pub(super) enum ForecastCommand {
     /// Let every model learn from three quarters of a history, and measure it on the last.
     Backtest(BacktestArgs),
+    /// Say how high a limit has to be by a history, and what it would have left unused, let through and changed.
+    Limits(LimitsArgs),
     /// Say how far forecasts that criteria ask for turned out to be off, since the manager that leads began to judge.
     Accuracy {
         /// Only of this one: node/NAME or workload/NODE/NAME.
@@ -80,12 +83,13 @@ struct Report {
 impl ForecastCommand {
     /// Whether no manager is needed.
     pub(super) fn is_offline(&self) -> bool {
-        matches!(self, Self::Backtest(_))
+        matches!(self, Self::Backtest(_) | Self::Limits(_))
     }
 
     pub(super) fn run_offline(self, output: Output) -> anyhow::Result<()> {
         match self {
             Self::Backtest(args) => args.run(output),
+            Self::Limits(args) => args.run(output),
             Self::Accuracy { .. } => unreachable!("it asks the manager"),
         }
     }

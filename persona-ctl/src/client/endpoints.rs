@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use persona_core::audit::AuditEntry;
-use persona_core::ids::{EdgeName, LeaseId, NodeName, RolloutName, SubjectId};
+use persona_core::ids::{EdgeName, LeaseId, NodeName, RolloutName, ScheduleName, SubjectId};
 use persona_core::label_selector::LabelSelector;
 use persona_core::plan::Fleet;
 use persona_core::wire::api::{
     AccessTokenSecret, AccessTokenView, ActivationView, AlertView, Applied, Apply, AssignmentView, AuditCheckpoint,
     AuthorityView, CapabilityRequest, DeadLetterView, DocumentView, EdgeView, EdgeWeight, EventView, Explanation,
     ForecastAccuracy, JoinTokenSecret, JoinTokenView, LabelsView, LeaseView, MaintenanceOrder, NewAccessToken,
-    NewJoinToken, NewWebLink, NewWebhook, NodeView, Page, PersonaView, PoolView, PushSignal, Retire, Retried,
-    RetryDeadLetters, Revoke, Rollback, Roots, Rotate, SetLabels, SignalsView, Status, Switch, SwitchEnd, Trigger,
-    WebLink, WebSessionView, WebhookSecret, WebhookView, WhoAmI, WorkloadView,
+    NewJoinToken, NewSchedule, NewWebLink, NewWebhook, NodeView, Page, PersonaView, PoolView, PushSignal, Retire,
+    Retried, RetryDeadLetters, Revoke, Rollback, Roots, Rotate, ScheduleView, SetLabels, SignalsView, Status, Switch,
+    SwitchEnd, Trigger, WebLink, WebSessionView, WebhookSecret, WebhookView, WhoAmI, WorkloadView,
 };
 use persona_core::wire::planning::{PlanSettings, PlanView, WhatIf};
 use persona_core::wire::reach::{ReachSettings, ReachView};
@@ -481,6 +481,21 @@ impl ApiClient {
     /// Releases a triggered activation: criteria decide again.
     pub async fn release_activation(&self, subject: &SubjectId) -> Result<Option<AssignmentView>, ClientError> {
         self.release(&["activation", &subject.to_string()], &[]).await
+    }
+
+    /// Has a persona put on by itself, for a while each time.
+    pub async fn schedule_activation(&self, new: &NewSchedule) -> Result<ScheduleView, ClientError> {
+        self.post(&["schedules"], new).await
+    }
+
+    /// Every schedule of activations.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleView>, ClientError> {
+        self.list(&["schedules"], &[]).await
+    }
+
+    /// Removes a schedule, and takes off what it has put on.
+    pub async fn remove_schedule(&self, subject: &SubjectId, name: &ScheduleName) -> Result<(), ClientError> {
+        self.delete_with(&["schedules", &subject.to_string()], &[("name", name.to_string())]).await
     }
 
     /// How a subject's assignment came about.

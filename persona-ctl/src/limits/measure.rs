@@ -46,22 +46,32 @@ pub struct Measurements {
     pub pid_count: Option<u64>,
 }
 
+/// A group in which nothing runs is read in full at every so manieth look: the kernel adds `memory.stat` and disk counts up over
+/// all processors each time, which costs ten times as much as all the rest.
+const FULL_LOOK_EVERY: u32 = 5;
+
 /// Reads what an instance uses, again and again: its files stay open, since opening one costs more than reading it.
 ///
 /// A group that is gone or was made anew under the same name is an error of every later reading.
 #[derive(Debug)]
-pub struct Gauge(Vec<GroupFiles>);
+pub struct Gauge {
+    groups: Vec<GroupFiles>,
+    /// What the last full reading found.
+    last: Option<Measurements>,
+    /// Looks since then.
+    short_look_count: u32,
+}
 
 impl Gauge {
     /// The instance at these places; nothing is read yet.
     pub fn at(places: &[Place]) -> Self {
-        Self(places.iter().map(GroupFiles::new).collect())
+        Self { groups: places.iter().map(GroupFiles::new).collect(), last: None, short_look_count: 0 }
     }
 
     /// Reads everything.
     pub fn read(&mut self) -> Result<Measurements, LimitError> {
-        let mut found = Measurements::default();
-        for files in &mut self.0 {
+        let mut found = self.read_signs()?;
+        for files in &mut self.groups {
             match (files.place().controller.as_str(), files.place().version) {
                 ("cpu", Version::V2) => cpu_v2(files, &mut found)?,
                 ("cpu", Version::V1) => cpu_v1(files, &mut found)?,
@@ -73,8 +83,62 @@ impl Gauge {
                 _ => {}
             }
         }
+        (self.last, self.short_look_count) = (Some(found.clone()), 0);
         Ok(found)
     }
+
+    /// Reads what may have changed: all of it, unless nothing ran since the last full reading and no memory came or went. Then
+    /// that is looked at, with who waits for what and how much memory is permitted, and the rest now and then.
+    pub fn follow(&mut self) -> Result<Measurements, LimitError> {
+        let signs = self.read_signs()?;
+        let is_idle = |last: &&Measurements| {
+            last.cpu_us.is_some() && (last.cpu_us, last.memory_bytes) == (signs.cpu_us, signs.memory_bytes)
+        };
+        match self.last.as_ref().filter(is_idle) {
+            Some(last) if self.short_look_count + 1 < FULL_LOOK_EVERY => {
+                self.short_look_count += 1;
+                let mut found = last.clone();
+                self.groups.iter_mut().try_for_each(|files| read_waiting(files, &mut found))?;
+                Ok(found)
+            }
+            _ => self.read(),
+        }
+    }
+
+    /// Processor time and memory in use: in which nothing changes while nothing runs.
+    fn read_signs(&mut self) -> Result<Measurements, LimitError> {
+        let mut found = Measurements::default();
+        for files in &mut self.groups {
+            match (files.place().controller.as_str(), files.place().version) {
+                ("cpu", Version::V2) => found.cpu_us = row(&files.text("cpu.stat")?, "usage_usec"),
+                ("cpu", Version::V1) => found.cpu_us = cpu_time_v1(files)?,
+                ("memory", Version::V2) => found.memory_bytes = number(&files.text("memory.current")?),
+                ("memory", Version::V1) => found.memory_bytes = number(&files.text("memory.usage_in_bytes")?),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What changes also while nothing runs.
+fn read_waiting(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
+    let stalled = |files: &mut GroupFiles, name| -> Result<Option<u64>, LimitError> {
+        Ok(files.text_if_there(name)?.and_then(|text| stalled_in(&text)))
+    };
+    match (files.place().controller.as_str(), files.place().version) {
+        ("cpu", Version::V2) => found.cpu_stalled_us = stalled(files, "cpu.pressure")?,
+        ("memory", Version::V2) => {
+            found.memory_stalled_us = stalled(files, "memory.pressure")?;
+            found.memory_permitted_bytes = files.text_if_there("memory.max")?.and_then(|text| number(&text));
+        }
+        ("memory", Version::V1) => {
+            found.memory_permitted_bytes = files.text_if_there("memory.limit_in_bytes")?.and_then(|text| number(&text));
+        }
+        ("io", Version::V2) => found.io_stalled_us = stalled(files, "io.pressure")?,
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Reads once what an instance at these places uses.
@@ -102,7 +166,6 @@ fn stalled_in(text: &str) -> Option<u64> {
 
 fn cpu_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
     let text = files.text("cpu.stat")?;
-    found.cpu_us = row(&text, "usage_usec");
     found.cpu_throttled_us = row(&text, "throttled_usec");
     found.period_count = row(&text, "nr_periods");
     found.throttled_period_count = row(&text, "nr_throttled");
@@ -127,16 +190,18 @@ fn cpu_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitE
     let quota = files.text_if_there("cpu.cfs_quota_us")?.and_then(|text| number(&text));
     let period = files.text_if_there("cpu.cfs_period_us")?.and_then(|text| number(&text)).filter(|period| *period > 0);
     found.cpu_permitted = quota.zip(period).map(|(quota, period)| quota as f64 / period as f64);
+    Ok(())
+}
+
+fn cpu_time_v1(files: &mut GroupFiles) -> Result<Option<u64>, LimitError> {
     let usage = match files.text_if_there("cpuacct.usage")?.and_then(|text| number(&text)) {
         Some(here) => Some(here),
         None => files.text_beside("cpuacct", "cpuacct.usage")?.and_then(|text| number(&text)),
     };
-    found.cpu_us = usage.map(|ns| ns / 1_000);
-    Ok(())
+    Ok(usage.map(|ns| ns / 1_000))
 }
 
 fn memory_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
-    found.memory_bytes = number(&files.text("memory.current")?);
     let inactive = row(&files.text("memory.stat")?, "inactive_file").unwrap_or(0);
     found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
     found.memory_permitted_bytes = files.text_if_there("memory.max")?.and_then(|text| number(&text));
@@ -146,7 +211,6 @@ fn memory_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), Lim
 }
 
 fn memory_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
-    found.memory_bytes = number(&files.text("memory.usage_in_bytes")?);
     // Without a limit it is a number that is larger than any machine.
     found.memory_permitted_bytes = files.text_if_there("memory.limit_in_bytes")?.and_then(|text| number(&text));
     let inactive = row(&files.text("memory.stat")?, "total_inactive_file").unwrap_or(0);
@@ -225,6 +289,35 @@ mod tests {
         assert_eq!((found.cpu_stalled_us, found.cpu_permitted), (Some(9), Some(1.5)));
         assert_eq!(Measurements { cpu_stalled_us: None, ..found }, other);
         assert_eq!((other.working_set_bytes, other.oom_kill_count, other.cpu_us), (Some(600), Some(2), Some(5_000)));
+    }
+
+    #[test]
+    fn an_idle_group_is_read_in_full_now_and_then_and_a_busy_one_each_time() {
+        let group = folder(&[
+            ("cpu.stat", "usage_usec 5\nnr_periods 1\n"),
+            ("memory.current", "1000\n"),
+            ("memory.stat", "inactive_file 400\n"),
+            ("memory.events", "oom_kill 0\n"),
+            ("io.stat", "8:0 rbytes=1 wbytes=0 rios=1 wios=0\n"),
+            ("io.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n"),
+        ]);
+        let put = |name: &str, text: &str| std::fs::write(group.path().join(name), text).unwrap();
+        let mut gauge = Gauge::at(&places(group.path(), Version::V2, &["cpu", "memory", "io"]));
+        let see = |found: Measurements| (found.read_bytes, found.oom_kill_count, found.io_stalled_us);
+        assert_eq!(see(gauge.follow().unwrap()), (Some(1), Some(0), Some(1)));
+        put("io.stat", "8:0 rbytes=9 wbytes=0 rios=1 wios=0\n");
+        put("memory.max", "4096\n");
+        put("io.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n");
+        let idle = gauge.follow().unwrap();
+        assert_eq!((idle.io_stalled_us, idle.read_bytes), (Some(7), Some(1)), "who waits is seen at once");
+        put("cpu.stat", "usage_usec 6\nnr_periods 1\n");
+        assert_eq!(gauge.follow().unwrap().read_bytes, Some(9), "something ran");
+        put("memory.events", "oom_kill 3\n");
+        put("memory.current", "900\n");
+        assert_eq!(gauge.follow().unwrap().oom_kill_count, Some(3), "memory went");
+        put("memory.events", "oom_kill 4\n");
+        let seen: Vec<_> = (0..5).map(|_| gauge.follow().unwrap().oom_kill_count).collect();
+        assert_eq!(seen, [Some(3), Some(3), Some(3), Some(3), Some(4)], "at the latest then");
     }
 
     #[test]

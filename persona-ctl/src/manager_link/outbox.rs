@@ -116,8 +116,8 @@ impl Outbox {
             SampleBatch { age_ms, ..batch.clone() }
         });
         let samples = samples.collect();
-        let (workloads, limits) = (self.workloads.untold(), self.limits.untold());
-        Report { events, samples, workloads, limits, holdings: self.holdings(), ..self.report.clone() }
+        let (workloads, limits, software) = (self.workloads.untold(), self.limits.untold(), self.software.untold());
+        Report { events, samples, workloads, limits, software, holdings: self.holdings(), ..self.report.clone() }
     }
 
     /// The next part of what is in force, all of it as it was when the first part went out.
@@ -137,6 +137,7 @@ impl Outbox {
     pub fn sent(&mut self, report: &Report) {
         self.workloads.taken();
         self.limits.taken();
+        self.software.taken();
         // While the report was under way, the oldest may have given way to new ones.
         for event in &report.events {
             if self.events.front() == Some(event) {
@@ -201,16 +202,19 @@ mod tests {
     }
 
     #[test]
-    fn workloads_and_limits_are_told_when_they_change_and_to_every_new_manager() {
+    fn workloads_limits_and_software_are_told_when_they_change_and_to_every_new_manager() {
         let mut outbox = Outbox::default();
         outbox.set_limits(vec![LimitReport::unlimited("web".parse().unwrap())]);
+        outbox.set_software(Vec::new());
         let report = outbox.to_report();
         assert_eq!((report.workloads.is_some(), report.limits.as_ref().map(Vec::len)), (false, Some(1)));
+        assert_eq!(report.software, Some(Vec::new()));
         outbox.sent(&report);
         let report = outbox.to_report();
-        assert_eq!((report.workloads, report.limits), (None, None), "unchanged");
+        assert_eq!((report.workloads, report.limits, report.software), (None, None, None), "unchanged");
         outbox.tell_everything();
-        assert!(outbox.to_report().limits.is_some());
+        let report = outbox.to_report();
+        assert!(report.limits.is_some() && report.software.is_some());
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Instance {
 
     /// What it uses now. Blocks for as long as a runtime takes to answer.
     pub(super) fn turn(&mut self, limits: &LimitsConfig, size: HostSize) -> Values {
-        let found = self.find(limits).and_then(|gauge| gauge.read().ok());
+        let found = self.find(limits).and_then(|gauge| gauge.follow().ok());
         match found {
             Some(measured) => self.looks.next(Instant::now(), look_of(&measured, size)),
             None => {
@@ -42,8 +42,10 @@ impl Instance {
         if self.gauge.is_none() && is_due {
             self.looked_for = Some(Instant::now());
             // Why it is not found is told where limits are kept. A guest may get a group of its own after it has started.
-            let places = find(&self.config, limits).ok().map(|found| found.whereabouts.places);
-            self.gauge = places.filter(|places| !places.is_empty()).map(|places| Gauge::at(&places));
+            let mut places = find(&self.config, limits).map(|found| found.whereabouts.places).unwrap_or_default();
+            // How many processes there are is no signal.
+            places.retain(|place| place.controller != "pids");
+            self.gauge = (!places.is_empty()).then(|| Gauge::at(&places));
         }
         self.gauge.as_mut()
     }
@@ -112,12 +114,15 @@ mod tests {
         let source = crate::limits::Source::Cgroup("/web".into());
         let mut instance = Instance::new(InstanceConfig { source, io_devices: vec!["8:0".to_owned()] });
         assert!(instance.find(&limits).is_none());
-        std::fs::write(cgroups.join("cgroup.controllers"), "pids").unwrap();
+        std::fs::write(cgroups.join("cgroup.controllers"), "memory pids").unwrap();
         std::fs::create_dir(cgroups.join("web")).unwrap();
         assert!(instance.find(&limits).is_none(), "not before its time");
         instance.looked_for = None;
         let gauge = instance.find(&limits).expect("it is there by now");
-        std::fs::write(cgroups.join("web/pids.current"), "3").unwrap();
-        assert_eq!(gauge.read().unwrap().pid_count, Some(3));
+        for (file, text) in [("memory.current", "3"), ("memory.stat", ""), ("memory.events", "")] {
+            std::fs::write(cgroups.join("web").join(file), text).unwrap();
+        }
+        let found = gauge.read().unwrap();
+        assert_eq!((found.memory_bytes, found.pid_count), (Some(3), None));
     }
 }

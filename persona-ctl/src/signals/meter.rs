@@ -171,10 +171,19 @@ impl Totals {
 
 /// A column per signal that somebody has.
 fn table_of(rows: BTreeMap<Option<WorkloadName>, Values>) -> SampleBatch {
-    let names: BTreeSet<Name> = rows.values().flat_map(|values| values.keys().cloned()).collect();
-    let row = |(workload, values): (Option<WorkloadName>, Values)| SampleRow {
-        workload,
-        values: names.iter().map(|name| values.get(name).map(|value| *value as f32)).collect(),
+    // Most have the same signals as the one before.
+    let mut names: BTreeSet<Name> = BTreeSet::new();
+    let mut before: Option<&Values> = None;
+    for values in rows.values() {
+        if before.is_none_or(|before| !before.keys().eq(values.keys())) {
+            names.extend(values.keys().cloned());
+        }
+        before = Some(values);
+    }
+    let row = |(workload, values): (Option<WorkloadName>, Values)| {
+        let mut own = values.iter().peekable();
+        let value_of = |name: &Name| own.next_if(|(known, _)| *known == name).map(|(_, value)| *value as f32);
+        SampleRow { workload, values: names.iter().map(value_of).collect() }
     };
     let rows = rows.into_iter().filter(|(_, values)| !values.is_empty()).map(row).collect();
     SampleBatch { age_ms: 0, signals: names.into_iter().map(Name::into_owned).collect(), rows }

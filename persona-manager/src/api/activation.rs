@@ -3,17 +3,16 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use persona_core::wire::api::{ActivationView, AssignmentView, ForecastAccuracy, Page, Problem, Trigger};
-use serde_json::json;
 
 use super::input::{KeyHeader, KeyedBody, Params, ReachHeader, Reaching, subject};
 use super::page::{PageParams, page};
-use super::switch::{answer, end};
+use super::switch::answer;
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::once;
 use crate::overrides::{self, check_exists};
 use crate::reach;
-use crate::store::{Draft, Override, SubjectRecord};
+use crate::store::{Draft, Override};
 
 /// Every persona with rules that a subject may wear, what each rule sees and waits for, and what is worn for it.
 #[utoipa::path(get, path = "/v1/activation/{*subject}", params(("subject" = String, Path)),
@@ -66,7 +65,7 @@ pub(super) async fn trigger(
     answer(&context, &subject, changed)
 }
 
-/// Releases a triggered activation: criteria decide again.
+/// Releases a triggered activation: criteria decide again, and a schedule when its next window opens.
 #[utoipa::path(delete, path = "/v1/activation/{*subject}", params(("subject" = String, Path), ReachHeader),
     responses((status = 200, body = AssignmentView), (status = "4XX", body = Problem)))]
 pub(super) async fn release(
@@ -74,6 +73,11 @@ pub(super) async fn release(
     Path(text): Path<String>,
     Reaching(overriding): Reaching,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    let take = |record: &mut SubjectRecord| record.triggered.take().map(|ended| json!({ "persona": ended.value }));
-    end(&context, &text, ("activation", None), overriding, take).await
+    let subject = subject(&text)?;
+    let (assigner, who) = (context.assigner.clone(), subject.clone());
+    let change = context.store.change(move |draft| {
+        let release = |draft: &mut Draft| overrides::release(draft, &assigner, &who);
+        reach::within(draft, &overriding, release, |_, _, changed| u32::from(*changed))
+    });
+    answer(&context, &subject, change.await?)
 }

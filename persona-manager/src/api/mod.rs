@@ -30,6 +30,7 @@ mod plan;
 mod register;
 mod request;
 mod rollouts;
+mod schedules;
 mod settings;
 mod signals;
 mod status;
@@ -167,6 +168,8 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(alerts::list))
         .routes(routes!(activation::trigger))
         .routes(routes!(activation::status, activation::release))
+        .routes(routes!(schedules::make, schedules::list))
+        .routes(routes!(schedules::remove))
         .routes(routes!(explain::explain))
         .routes(routes!(status::status))
         .routes(routes!(events::events))

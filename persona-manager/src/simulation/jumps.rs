@@ -45,6 +45,7 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         request: None,
         requested_by: None,
         triggered: None,
+        triggered_by: None,
         activation: None,
         alerts: Default::default(),
         sections: Default::default(),

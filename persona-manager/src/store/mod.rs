@@ -43,8 +43,9 @@ pub(crate) use records::{
     DeadLetterRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord,
     MovedRecord, NetworkTarget, NodeDetails, NodeShare, OnceRecord, Override, PlannedRecord, PoolHistoryRecord,
     PoolSample, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord,
-    RolloutRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, SealedKey, SettingsRecord, SignalRecord, SubjectRecord,
-    VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord, WebhookRecord, WorkloadRecord, weight_default,
+    RolloutRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, ScheduleRecord, ScheduledBy, ScheduledTimes, SealedKey,
+    SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord,
+    WebhookRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use shared_map::{Change, SharedMap};
 pub(crate) use snapshot::{Records, Snapshot, Write};

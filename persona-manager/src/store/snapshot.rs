@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use persona_core::audit::{AuditSeal, EventHash};
 use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
-use persona_core::ids::{Generation, LeaseId, PoolName, RolloutName, SubjectId, Vni};
+use persona_core::ids::{Generation, LeaseId, PoolName, RolloutName, ScheduleName, SubjectId, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,8 +15,8 @@ use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DeadLetterRecord, DocumentRecord,
     HeardRecord, JoinTokenRecord, LeaseRecord, OnceRecord, PoolHistoryRecord, PublicationRecord, RECOVERY_KEY,
     ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, SETTINGS_KEY,
-    SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord,
-    WorkloadRecord,
+    ScheduleRecord, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord,
+    WebhookRecord, WorkloadRecord,
 };
 use super::shared_map::SharedMap;
 
@@ -69,6 +69,8 @@ pub(crate) struct Snapshot {
     pub once: Records<OnceRecord>,
     /// What was pushed, by subject and name.
     pub signals: Records<SignalRecord>,
+    /// When personas are put on by themselves, by subject and name.
+    pub schedules: Records<ScheduleRecord>,
     /// What changes have reached of the fleet, by the end of each minute.
     pub reached: Records<ReachedRecord>,
     /// Links that log a browser in, by id.
@@ -208,6 +210,8 @@ pub(crate) enum Table {
     Once,
     /// [`SignalRecord`].
     Signals,
+    /// [`ScheduleRecord`].
+    Schedules,
     /// [`ReachedRecord`].
     Reached,
     /// [`WebLinkRecord`].
@@ -228,7 +232,7 @@ pub(crate) enum Table {
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -246,6 +250,7 @@ impl Table {
         Self::AuditStub,
         Self::Once,
         Self::Signals,
+        Self::Schedules,
         Self::Reached,
         Self::WebLinks,
         Self::WebSessions,
@@ -276,6 +281,7 @@ impl Table {
             Self::AuditStub => "audit_stub",
             Self::Once => "once",
             Self::Signals => "signals",
+            Self::Schedules => "schedules",
             Self::Reached => "reached",
             Self::WebLinks => "web_links",
             Self::WebSessions => "web_sessions",
@@ -309,6 +315,7 @@ impl Snapshot {
             Table::AuditStub => insert::<AuditStubRecord>(self, body),
             Table::Once => insert::<OnceRecord>(self, body),
             Table::Signals => insert::<SignalRecord>(self, body),
+            Table::Schedules => insert::<ScheduleRecord>(self, body),
             Table::Reached => insert::<ReachedRecord>(self, body),
             Table::WebLinks => insert::<WebLinkRecord>(self, body),
             Table::WebSessions => insert::<WebSessionRecord>(self, body),
@@ -340,6 +347,7 @@ impl Snapshot {
             Table::AuditStub => remove::<AuditStubRecord>(self, key),
             Table::Once => remove::<OnceRecord>(self, key),
             Table::Signals => remove::<SignalRecord>(self, key),
+            Table::Schedules => remove::<ScheduleRecord>(self, key),
             Table::Reached => remove::<ReachedRecord>(self, key),
             Table::WebLinks => remove::<WebLinkRecord>(self, key),
             Table::WebSessions => remove::<WebSessionRecord>(self, key),
@@ -384,6 +392,7 @@ impl Snapshot {
         collect(&self.audit_stub, &mut all);
         collect(&self.once, &mut all);
         collect(&self.signals, &mut all);
+        collect(&self.schedules, &mut all);
         collect(&self.reached, &mut all);
         collect(&self.web_links, &mut all);
         collect(&self.web_sessions, &mut all);
@@ -514,6 +523,14 @@ record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());
 record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.clone(), it.name.clone()), |key| {
     format!("{} {}", key.0, key.1)
 });
+record!(
+    ScheduleRecord,
+    (SubjectId, ScheduleName),
+    Schedules,
+    schedules,
+    |it| (it.subject.clone(), it.name.clone()),
+    |key| format!("{} {}", key.0, key.1)
+);
 record!(WebhookRecord, String, Webhooks, webhooks, |it| it.name.clone(), |key| key.clone());
 record!(
     DeadLetterRecord,

@@ -13,7 +13,7 @@ use super::snapshot::{Snapshot, Table, Write};
 use super::{Backend, Standing, StoreError};
 
 /// Layouts by their numbers, ascending; `user_version` is the number of the last one that a file has seen. Forward only.
-pub(super) const MIGRATIONS: [(i64, &str); 15] = [
+pub(super) const MIGRATIONS: [(i64, &str); 16] = [
     (1, include_str!("../../migrations/sqlite/0001_records.sql")),
     (2, include_str!("../../migrations/sqlite/0002_settings.sql")),
     (3, include_str!("../../migrations/sqlite/0003_roots.sql")),
@@ -29,6 +29,7 @@ pub(super) const MIGRATIONS: [(i64, &str); 15] = [
     (49, include_str!("../../migrations/sqlite/0049_pool_history.sql")),
     (54, include_str!("../../migrations/sqlite/0054_web.sql")),
     (65, include_str!("../../migrations/sqlite/0065_webhooks.sql")),
+    (73, include_str!("../../migrations/sqlite/0073_schedules.sql")),
 ];
 
 /// An open SQLite store.

@@ -21,7 +21,7 @@ use super::reports::Reports;
 use super::wear::Outfit;
 use super::{
     activation, alerts, clock_steps, desired, exhaustion, health, holding, leases, pool_history, recovery, removal,
-    shares, tell, wear,
+    schedules, shares, tell, wear,
 };
 use crate::clock::now_ms;
 use crate::config::Config;
@@ -101,6 +101,7 @@ impl Assigner {
         recovery::advance(draft, &reports);
         health::judge(draft, &reports, kept.seen(&reports));
         end_overrides(draft);
+        schedules::advance(draft, &mut self.live.timetables());
         activation::advance(draft, &self.live);
         rollouts::advance(draft, &reports, &mut self.live.rollouts());
         let mut marked = kept.follow(draft.state(), &reports);
@@ -191,7 +192,7 @@ impl Assigner {
 }
 
 /// Ends switches and requests whose time is over.
-fn end_overrides(draft: &mut Draft) {
+pub(super) fn end_overrides(draft: &mut Draft) {
     let now_ms = draft.now_ms();
     let is_over = |until: Option<u64>| until.is_some_and(|until| until <= now_ms);
     let ends = |record: &&Arc<SubjectRecord>| {
@@ -216,10 +217,12 @@ fn end_overrides(draft: &mut Draft) {
             draft.event("request.ended", &record.subject, "manager", message, json!({}));
         }
         if let Some(triggered) = record.triggered.as_ref().filter(|triggered| is_over(triggered.until_ms)) {
+            let schedule = after.triggered_by.take().map(|by| by.name);
             after.triggered = None;
             let message =
                 format!("the activation of {} that was triggered for {} is over", triggered.value, record.subject);
-            draft.event("activation.ended", &record.subject, "manager", message, json!({ "persona": triggered.value }));
+            let details = json!({ "persona": triggered.value, "schedule": schedule });
+            draft.event("activation.ended", &record.subject, "manager", message, details);
         }
         if after != *record {
             draft.put(after);

@@ -26,6 +26,7 @@ pub(crate) mod removal;
 pub(crate) mod reports;
 pub(crate) mod room;
 pub(crate) mod roots;
+pub(crate) mod schedules;
 pub(crate) mod shares;
 pub(crate) mod standing;
 mod tell;

@@ -376,6 +376,7 @@ fn keep_item(draft: &mut Draft, item: &SubjectItem) {
         request: None,
         requested_by: None,
         triggered: None,
+        triggered_by: None,
         activation: None,
         alerts: BTreeMap::new(),
         sections: Default::default(),

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::reports::Reports;
 use crate::error::{Kind, Refusal};
+use crate::schedules;
 use crate::store::{
     AgentDetails, AgentId, AgentRecord, Draft, EdgeDetails, LeaseRecord, NodeDetails, PublicationRecord, Snapshot,
     SubjectRecord, WorkloadRecord,
@@ -56,6 +57,7 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
             request: None,
             requested_by: None,
             triggered: None,
+            triggered_by: None,
             activation: None,
             target: None,
             unassigned: None,
@@ -65,6 +67,7 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
         };
         draft.put(SubjectRecord { sections: Default::default(), ..bare });
     }
+    schedules::forget_node(draft, name);
     remove(draft, &id, forced);
     Ok(())
 }

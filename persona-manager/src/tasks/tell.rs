@@ -14,7 +14,7 @@ use persona_core::wire::limits::SubjectResources;
 use persona_core::wire::software::{SubjectSoftware, WantedPackage};
 use serde_json::json;
 
-use super::wear::{Outfit, TRIGGERED, nearest};
+use super::wear::{Outfit, nearest, triggered_by};
 use crate::store::{Draft, LeaseRecord, Snapshot, SubjectRecord};
 
 fn protocol_numbers(network: &Network) -> Vec<u8> {
@@ -31,7 +31,7 @@ pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<Stri
         let triggered =
             record.triggered.as_ref().filter(|it| origin.layer == Layer::Activation && it.value == origin.persona);
         let activated = activation.map(|activation| activation.reason_of(&origin.persona));
-        let activated = triggered.map(|_| TRIGGERED).or(activated);
+        let activated = triggered.map(|_| triggered_by(record)).or(activated);
         let otherwise = || match (origin.layer, pick) {
             (_, Some(pick)) => pick.reason.clone(),
             (Layer::Manual, _) => "switched by hand".to_owned(),

@@ -20,7 +20,7 @@ use crate::rollouts::moved_to;
 use crate::store::{AgentId, Draft, Snapshot, SubjectRecord};
 
 /// Why a persona is worn whose activation was triggered.
-pub(super) const TRIGGERED: &str = "its activation was triggered";
+const TRIGGERED: &str = "its activation was triggered";
 
 /// A decision about one subject, with what it was made from.
 pub(crate) struct Outfit {
@@ -125,6 +125,11 @@ pub(crate) fn bindings_of<'a>(snapshot: &'a Snapshot, subject: &SubjectId) -> Ve
     snapshot.bindings().filter(|binding| selector_matches(&binding.spec.selector, subject, &labels)).collect()
 }
 
+/// Why what was triggered is worn.
+pub(super) fn triggered_by(record: &SubjectRecord) -> &str {
+    record.triggered_by.as_ref().map_or(TRIGGERED, |by| &by.reason)
+}
+
 /// What a subject wears by activation: what was triggered, and for the other sections what criteria decided.
 fn activated<'a>(personas: &Personas<'a>, record: &'a SubjectRecord) -> BTreeMap<Section, Activated<'a>> {
     let decided = record.activation.iter().flat_map(|it| {
@@ -132,7 +137,7 @@ fn activated<'a>(personas: &Personas<'a>, record: &'a SubjectRecord) -> BTreeMap
     });
     let triggered = record.triggered.iter().flat_map(|it| {
         let sections = personas.get(&it.value).into_iter().flat_map(|(_, document)| document.spec.sections());
-        sections.map(|section| (section, Activated { persona: &it.value, reason: TRIGGERED }))
+        sections.map(|section| (section, Activated { persona: &it.value, reason: triggered_by(record) }))
     });
     // What comes later in the chain replaces what came before.
     decided.chain(triggered.filter(|(section, _)| *section != Section::Activation)).collect()
@@ -347,6 +352,7 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         request: None,
         requested_by: None,
         triggered: None,
+        triggered_by: None,
         activation: None,
         alerts: BTreeMap::new(),
         sections: BTreeMap::new(),

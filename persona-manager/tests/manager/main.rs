@@ -36,6 +36,7 @@ mod revocation;
 mod rollouts;
 mod room;
 mod rotation;
+mod schedules;
 mod selection;
 mod shares;
 mod simulate;

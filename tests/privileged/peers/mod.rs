@@ -15,6 +15,7 @@ pub(crate) mod interop;
 mod interop_netem;
 mod iperf;
 mod limits;
+mod oci;
 mod ssh;
 mod stun;
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
-use super::instances::{agent, apply, evaluate};
+use super::instances::{agent, apply, evaluate, forecast};
 use super::row::Row;
 use super::{control, edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, rates, rates_many, wireguard};
 use crate::ledger::Ledger;
@@ -80,10 +80,11 @@ impl Subject {
     }
 }
 
-const INSTANCES: [Measure; 3] = [
+const INSTANCES: [Measure; 4] = [
     Measure { name: "evaluate", about: "criteria of 100,000 machines", measure: evaluate::measure },
     Measure { name: "apply", about: "six limits of a running container", measure: apply::measure },
     Measure { name: "agent", about: "the agent with 200 workloads", measure: agent::measure },
+    Measure { name: "forecast", about: "forecasts and limits on public traces", measure: forecast::measure },
 ];
 
 const CONTROL: [Measure; 4] = [

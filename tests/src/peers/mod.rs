@@ -8,6 +8,7 @@ pub mod frr;
 pub mod guest;
 pub mod knot;
 pub mod nginx;
+pub mod oci;
 pub mod openssh;
 pub mod p0f;
 pub mod programs;

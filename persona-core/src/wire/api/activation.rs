@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::activate::PersonaStory;
-use crate::ids::{PersonaName, SubjectId};
+use crate::ids::{PersonaName, ScheduleName, SubjectId};
 
 /// `POST /v1/signals`: another system says something about a subject, for a while.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,6 +89,71 @@ pub struct Trigger {
     pub persona: PersonaName,
     /// For how long, milliseconds. Absent: until released.
     pub for_ms: Option<u64>,
+}
+
+/// `POST /v1/schedules`: a persona is put on by itself in the layer of activation, for a while each time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewSchedule {
+    /// On whom.
+    pub subject: SubjectId,
+    /// The persona, in every section that it has.
+    pub persona: PersonaName,
+    /// Its name, unique for the subject. Absent: the persona's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<ScheduleName>,
+    /// When, milliseconds since the Unix epoch. Either this or `every`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// At each time of a cron schedule: minute, hour, day, month, weekday.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
+    /// The schedule's time zone, an IANA name. Absent: UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// For how long each time, milliseconds: a second to 31 days.
+    pub for_ms: u64,
+}
+
+/// `DELETE /v1/schedules/{subject}`: the query.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduleEnd {
+    /// Which.
+    pub name: ScheduleName,
+}
+
+/// A schedule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleView {
+    /// On whom.
+    pub subject: SubjectId,
+    /// Its name.
+    pub name: ScheduleName,
+    /// The persona.
+    pub persona: PersonaName,
+    /// When, milliseconds since the Unix epoch. Absent: at each time of `every`.
+    pub at_ms: Option<u64>,
+    /// The cron schedule.
+    pub every: Option<String>,
+    /// Its time zone.
+    pub time_zone: Option<String>,
+    /// For how long each time, milliseconds.
+    pub for_ms: u64,
+    /// Who made it.
+    pub by: String,
+    /// When.
+    pub made_ms: u64,
+    /// Until when its window is open now. Absent: none is, or it was released.
+    pub open_until_ms: Option<u64>,
+    /// When one is opened next. Absent: never again.
+    pub next_ms: Option<u64>,
+    /// Why it would put nothing on now, if so.
+    pub trouble: Option<String>,
 }
 
 /// `GET /v1/activation/{subject}`: what criteria make of a subject.

@@ -51,7 +51,10 @@ mod web;
 mod webhooks;
 
 pub use access::{AccessRole, AccessTokenSecret, AccessTokenView, NewAccessToken, Roots, WhoAmI};
-pub use activation::{ActivationView, ForecastAccuracy, PushSignal, SignalEnd, SignalView, SignalsView, Trigger};
+pub use activation::{
+    ActivationView, ForecastAccuracy, NewSchedule, PushSignal, ScheduleEnd, ScheduleView, SignalEnd, SignalView,
+    SignalsView, Trigger,
+};
 pub use alerts::{AlertView, MonitoringView};
 pub use answer::{Page, Problem, ProblemPart};
 pub use audit::AuditCheckpoint;

@@ -13,6 +13,7 @@ mod recovery;
 mod revocations;
 mod rollouts;
 mod roots;
+mod schedules;
 mod subjects;
 mod web;
 mod webhooks;
@@ -35,7 +36,8 @@ pub(crate) use recovery::{Claim, HeardRecord, RECOVERY_KEY, RecoveryRecord};
 pub(crate) use revocations::RevocationRecord;
 pub(crate) use rollouts::{MovedRecord, RolloutMemberRecord, RolloutRecord};
 pub(crate) use roots::{Cross, RootRecord, RootState, SealedKey};
-pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, SubjectRecord, WorkloadRecord};
+pub(crate) use schedules::{ScheduleRecord, ScheduledTimes};
+pub(crate) use subjects::{LeaseRecord, NetworkTarget, Override, ScheduledBy, SubjectRecord, WorkloadRecord};
 pub(crate) use web::{WebLinkRecord, WebOwner, WebSessionRecord};
 pub(crate) use webhooks::{DeadLetterRecord, WebhookRecord};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use persona_core::ids::{
-    Capability, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, SubjectId, SubjectNumber, Vni,
+    Capability, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, ScheduleName, SubjectId,
+    SubjectNumber, Vni,
 };
 use persona_core::lease::{Fullness, LeaseState};
 use persona_core::wire::agent::WorkloadReport;
@@ -41,6 +42,9 @@ pub(crate) struct SubjectRecord {
     /// The activation that was triggered, and is in force whatever criteria say.
     #[serde(default)]
     pub triggered: Option<Override<PersonaName>>,
+    /// The schedule that triggered it. None: somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub triggered_by: Option<ScheduledBy>,
     /// What its criteria decided.
     #[serde(default)]
     pub activation: Option<Box<ActivationRecord>>,
@@ -58,6 +62,15 @@ pub(crate) struct SubjectRecord {
     pub planned: Option<PlannedRecord>,
     /// What its node was told last.
     pub item: Option<SubjectItem>,
+}
+
+/// The schedule by which an activation was triggered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ScheduledBy {
+    /// Its name.
+    pub name: ScheduleName,
+    /// What it says, a sentence for people.
+    pub reason: String,
 }
 
 /// Something asked for, until taken back or until a time.
