@@ -134,6 +134,11 @@ pub fn touches(before: &DesiredState, after: &DesiredState, own: &BTreeSet<Subje
         if network(&old) != network(&new) {
             return Some(format!("the network section of {subject}"));
         }
+        // It holds past the persona too, and for what is established.
+        let firewall = |item: &Option<SubjectItem>| item.as_ref().and_then(|item| item.firewall.clone());
+        if firewall(&old) != firewall(&new) {
+            return Some(format!("the firewall of {subject}"));
+        }
         (rates(&old) != rates(&new)).then(|| format!("the rates of {subject}"))
     })
 }
@@ -145,6 +150,7 @@ mod tests {
     use super::*;
     use crate::ids::SubjectNumber;
     use crate::wire::desired::SubjectQos;
+    use crate::wire::firewall::SubjectFirewall;
 
     const PATIENCE_MS: u64 = 1_000;
 
@@ -226,6 +232,11 @@ mod tests {
         );
         let others = state(vec![item("node/n1", None), item("workload/n1/w1", Some(8))]);
         assert_eq!(touches(&bare, &others, &own), None);
+        let Item::Subject(mut walled) = item("node/n1", None) else { panic!("it is a subject") };
+        walled.firewall =
+            Some(Box::new(SubjectFirewall { persona: "p".parse().unwrap(), version: 1, rules: Vec::new() }));
+        let walled = state(vec![Item::Subject(walled)]);
+        assert_eq!(touches(&bare, &walled, &own).as_deref(), Some("the firewall of node/n1"));
     }
 
     /// One step of a world in which the way is whole or cut, and managers are there or not.

@@ -87,9 +87,14 @@ enum JsonTime {
 
 /// Reads a long trace in the order of the file.
 pub fn read_rows(path: &Path) -> Result<Vec<Row>, TraceError> {
+    rows_in(open(path)?, path)
+}
+
+/// Reads the lines of a long trace, which lie at `path`.
+pub(crate) fn rows_in(lines: impl BufRead, path: &Path) -> Result<Vec<Row>, TraceError> {
     let mut rows = Vec::new();
     let mut columns: Option<Columns> = None;
-    for (index, line) in open(path)?.lines().enumerate() {
+    for (index, line) in lines.lines().enumerate() {
         let line = line.map_err(|source| TraceError::File { path: path.to_owned(), source })?;
         let wrong = |message| TraceError::Line { path: path.to_owned(), line: index + 1, message };
         let text = line.trim();
@@ -115,10 +120,15 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, TraceError> {
 /// Reads series `step` apart: the columns of a wide trace, or the means over each step of a long one.
 pub fn read_series(path: &Path, step: Span) -> Result<Vec<Series>, TraceError> {
     if !is_wide(path)? {
-        return Ok(in_steps(&read_rows(path)?, step));
+        return in_steps(&read_rows(path)?, step).ok_or_else(|| TraceError::TooLong(path.to_owned()));
     }
+    columns_in(open(path)?, path)
+}
+
+/// Reads the lines of a wide trace, which lie at `path`.
+pub(crate) fn columns_in(lines: impl BufRead, path: &Path) -> Result<Vec<Series>, TraceError> {
     let mut series: Vec<Series> = Vec::new();
-    for (index, line) in open(path)?.lines().enumerate() {
+    for (index, line) in lines.lines().enumerate() {
         let line = line.map_err(|source| TraceError::File { path: path.to_owned(), source })?;
         let wrong = |message| TraceError::Line { path: path.to_owned(), line: index + 1, message };
         let cells: Vec<&str> = line.trim_end().split(',').map(str::trim).collect();
@@ -229,8 +239,8 @@ fn number(text: &str) -> Result<f64, String> {
     value.filter(|value| value.is_finite()).ok_or_else(|| format!("{text:?} is no number; leave a missing one empty"))
 }
 
-/// Means over each step, per signal, from the first row of all to the last.
-fn in_steps(rows: &[Row], step: Span) -> Vec<Series> {
+/// Means over each step, per signal, from the first row of all to the last. None: these would be more than a trace may have.
+pub(crate) fn in_steps(rows: &[Row], step: Span) -> Option<Vec<Series>> {
     let step_ms = step.0.max(1);
     let first = rows.iter().map(|row| row.time_ms / step_ms).min().unwrap_or(0);
     let mut sums: BTreeMap<&str, BTreeMap<u64, (f64, u32)>> = BTreeMap::new();
@@ -238,12 +248,17 @@ fn in_steps(rows: &[Row], step: Span) -> Vec<Series> {
         let sum = sums.entry(&row.signal).or_default().entry(row.time_ms / step_ms - first).or_default();
         *sum = (sum.0 + row.value, sum.1 + 1);
     }
+    let last_of = |sums: &BTreeMap<u64, (f64, u32)>| sums.keys().next_back().copied().unwrap_or(0);
+    let count = sums.values().map(|sums| last_of(sums).saturating_add(1)).fold(0, u64::saturating_add);
+    if count > ROW_COUNT_MAX as u64 {
+        return None;
+    }
     let series = |(name, sums): (&str, BTreeMap<u64, (f64, u32)>)| {
-        let last = sums.keys().next_back().copied().unwrap_or(0).min(ROW_COUNT_MAX as u64);
+        let last = last_of(&sums);
         let mean = |step: u64| sums.get(&step).map(|(sum, count)| sum / f64::from(*count));
         Series { name: name.to_owned(), values: (0..=last).map(mean).collect() }
     };
-    sums.into_iter().map(series).collect()
+    Some(sums.into_iter().map(series).collect())
 }
 
 #[cfg(test)]
@@ -304,5 +319,11 @@ mod tests {
         let series = read_series(&path, Span(300_000)).unwrap();
         assert_eq!(series[0].values, [Some(2.0), None, Some(5.0)]);
         assert_eq!(series[1].values, [None, Some(7.0)]);
+    }
+
+    #[test]
+    fn a_few_rows_far_apart_are_no_millions_of_steps() {
+        let (_directory, path) = file("far.csv", "time,signal,value\n0,a,1\n900000000000,a,3\n");
+        assert!(matches!(read_series(&path, Span(1_000)), Err(TraceError::TooLong(_))));
     }
 }

@@ -107,8 +107,11 @@ pub struct Renew {
 pub struct Registered {
     /// The client certificate in PEM.
     pub certificate: String,
-    /// When it ends.
+    /// When it ends, by the manager's clock.
     pub expires_ms: u64,
+    /// For how long from now on it is good, milliseconds, which holds by any clock. Absent: an older manager does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_ms: Option<u64>,
     /// The root certificates in PEM that managers' certificates may verify under.
     pub roots: Vec<String>,
     /// Send a report at least this often, milliseconds.

@@ -24,6 +24,7 @@ mod peer;
 mod probe;
 mod qemu;
 mod qmp;
+mod qmp_answers;
 mod record_file;
 mod transaction;
 mod unit;

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use persona_core::limit::{Knob, Knobs, Throttle, names};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::backend::{Backend, MemoryState};
 use super::error::LimitError;
 use super::qmp::Qmp;
+use super::qmp_answers::{argument_of, balloon_bytes, throttles};
 
 /// How often a guest's memory is asked for while its balloon moves.
 const LOOK_TIME: Duration = Duration::from_millis(50);
@@ -77,12 +78,9 @@ impl Backend for QemuMonitor {
         let mut qmp = Qmp::connect(&self.path)?;
         let mut knobs = Knobs::new();
         knobs.extend(balloon(&mut qmp).map(|bytes| (Knob::new(names::BALLOON), bytes.to_string())));
-        for device in qmp.ask("query-block", json!({}))?.as_array().into_iter().flatten() {
-            let Some((_, name)) = name_of(device) else { continue };
-            let Some(inserted) = device.get("inserted") else { continue };
-            let throttle = Throttle::read(|figure| inserted.get(figure).and_then(Value::as_u64));
-            knobs.insert(Knob::row_of(names::THROTTLE, name), throttle.to_string());
-        }
+        let devices = qmp.ask("query-block", json!({}))?;
+        let throttles = throttles(&devices);
+        knobs.extend(throttles.map(|(name, throttle)| (Knob::row_of(names::THROTTLE, name), throttle.to_string())));
         Ok(knobs)
     }
 
@@ -103,10 +101,8 @@ impl Backend for QemuMonitor {
             (names::THROTTLE, Some(row)) => {
                 let mut qmp = Qmp::connect(&self.path)?;
                 let devices = qmp.ask("query-block", json!({}))?;
-                let names = devices.as_array().into_iter().flatten().filter_map(name_of);
-                let (key, _) =
-                    names.into_iter().find(|(_, name)| *name == row).ok_or_else(|| LimitError::NoKnob(knob.clone()))?;
-                let mut arguments = json!({ key: row });
+                let argument = argument_of(&devices, row).ok_or_else(|| LimitError::NoKnob(knob.clone()))?;
+                let mut arguments = json!({ argument: row });
                 for (name, figure) in Throttle::parse(value).figures() {
                     arguments[name] = figure.into();
                 }
@@ -123,13 +119,7 @@ impl Backend for QemuMonitor {
 
 /// Bytes that the guest has. None: it has no balloon device.
 fn balloon(qmp: &mut Qmp) -> Option<u64> {
-    qmp.ask("query-balloon", json!({})).ok()?.get("actual")?.as_u64()
-}
-
-/// By which argument a block device is named, and its name: old ones have a name, others a path.
-fn name_of(device: &Value) -> Option<(&'static str, &str)> {
-    let text = |key: &str| device.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    text("device").map(|name| ("device", name)).or_else(|| text("qdev").map(|name| ("id", name)))
+    balloon_bytes(&qmp.ask("query-balloon", json!({})).ok()?)
 }
 
 #[cfg(test)]

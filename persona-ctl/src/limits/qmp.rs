@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::LimitError;
 use super::peer;
+use super::qmp_answers::{Said, cut, is_greeting, said};
 use crate::privilege;
 
 /// How long QEMU may take for one answer.
@@ -38,8 +39,8 @@ impl Qmp {
         stream.set_write_timeout(Some(ANSWER_TIME)).map_err(failed)?;
         let mut qmp = Self { path: path.to_owned(), stream: BufReader::new(stream) };
         let greeting = qmp.line()?;
-        if greeting.get("QMP").is_none() {
-            return Err(qmp.failed(format!("it greets with {greeting}: that is no QMP")));
+        if !is_greeting(&greeting) {
+            return Err(qmp.failed(format!("it greets with {}: that is no QMP", cut(&greeting.to_string()))));
         }
         qmp.ask("qmp_capabilities", json!({}))?;
         Ok(qmp)
@@ -57,13 +58,10 @@ impl Qmp {
         let sent = self.stream.get_mut().write_all(line.as_bytes());
         sent.map_err(|error| self.failed(format!("{command}: {error}")))?;
         for _line in 0..EVENT_COUNT_MAX {
-            let mut answer = self.line()?;
-            if let Some(error) = answer.get("error") {
-                let text = error.get("desc").and_then(Value::as_str).unwrap_or("refused");
-                return Err(self.failed(format!("{command}: {text}")));
-            }
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
+            match said(self.line()?) {
+                Said::Returned(value) => return Ok(value),
+                Said::Refused(why) => return Err(self.failed(format!("{command}: {why}"))),
+                Said::Event => {}
             }
         }
         Err(self.failed(format!("{command}: {EVENT_COUNT_MAX} events and no answer")))
@@ -74,7 +72,7 @@ impl Qmp {
         let read = (&mut self.stream).take(LINE_BYTES_MAX).read_line(&mut line);
         match read {
             Ok(0) => Err(self.failed("it closed the connection: perhaps somebody else is connected".to_owned())),
-            Ok(_) => serde_json::from_str(&line).map_err(|error| self.failed(format!("{error} in {line:?}"))),
+            Ok(_) => serde_json::from_str(&line).map_err(|error| self.failed(format!("{error} in {:?}", cut(&line)))),
             Err(error) => {
                 Err(self
                     .failed(format!("no answer within {ANSWER_TIME:?}, perhaps somebody else is connected: {error}")))

@@ -41,12 +41,22 @@ pub(super) struct Membership {
     pub(super) certificate: String,
     /// When it was given, by this host's clock.
     pub(super) given_ms: u64,
-    /// When it ends.
+    /// When it ends, by the manager's clock.
     pub(super) expires_ms: u64,
+    /// The same by this host's clock, which may be wrong. Absent: given by an older manager, or kept by an older release.
+    #[serde(default)]
+    pub(super) ends_ms: Option<u64>,
     /// The roots that a manager's certificate may verify under, in PEM.
     pub(super) roots: Vec<String>,
     /// URLs of the managers, from the join token.
     pub(super) managers: Vec<String>,
+}
+
+impl Membership {
+    /// When the certificate ends by this host's clock, as far as that is known.
+    pub(super) fn ends_ms(&self) -> u64 {
+        self.ends_ms.unwrap_or(self.expires_ms)
+    }
 }
 
 /// URLs of the managers that whoever has this state directory has joined; none, if it has not.
@@ -103,14 +113,16 @@ impl Identity {
 
     /// The certificate and key to show, while the certificate is good.
     pub(super) fn shown(&self, now_ms: u64) -> Option<ClientIdentity<'_>> {
-        let membership = self.membership.as_ref().filter(|membership| membership.expires_ms > now_ms)?;
+        let membership = self.membership.as_ref().filter(|membership| membership.ends_ms() > now_ms)?;
         Some(ClientIdentity { certificate: &membership.certificate, key: self.key.serialized_der() })
     }
 
     /// Keeps what the manager gave.
     pub(super) fn keep(&mut self, given: Registered, managers: &[String], now_ms: u64) -> Result<(), IdentityError> {
-        let Registered { certificate, expires_ms, roots, .. } = given;
-        let membership = Membership { certificate, given_ms: now_ms, expires_ms, roots, managers: managers.to_vec() };
+        let Registered { certificate, expires_ms, lifetime_ms, roots, .. } = given;
+        let ends_ms = lifetime_ms.map(|lifetime_ms| now_ms.saturating_add(lifetime_ms));
+        let managers = managers.to_vec();
+        let membership = Membership { certificate, given_ms: now_ms, expires_ms, ends_ms, roots, managers };
         let bytes = serde_json::to_vec(&membership).expect("it has string keys only");
         let path = self.membership_path.clone();
         write_private(&path, &bytes).map_err(|source| IdentityError::File { path, source })?;
@@ -159,11 +171,25 @@ mod tests {
         assert!(matches!(Identity::open(directory.path()), Err(IdentityError::NotAKey(_))));
     }
 
+    fn given(expires_ms: u64, lifetime_ms: Option<u64>) -> Registered {
+        let (certificate, roots) = ("c".to_owned(), vec!["r".to_owned()]);
+        Registered { certificate, expires_ms, lifetime_ms, roots, report_interval_ms: 1 }
+    }
+
+    #[test]
+    fn a_certificate_is_shown_for_as_long_as_it_was_given_by_a_clock_that_is_ahead_or_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        for (now_ms, until_ms) in [(9_000, 9_500), (10, 510)] {
+            Identity::open(directory.path()).unwrap().keep(given(1_000, Some(500)), &[], now_ms).unwrap();
+            let again = Identity::open(directory.path()).unwrap();
+            assert!(again.shown(until_ms - 1).is_some() && again.shown(until_ms).is_none(), "given at {now_ms}");
+        }
+    }
+
     #[test]
     fn a_certificate_outlives_the_process_until_it_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let given =
-            Registered { certificate: "c".into(), expires_ms: 1_000, roots: vec!["r".into()], report_interval_ms: 1 };
+        let given = given(1_000, None);
         Identity::open(directory.path()).unwrap().keep(given, &["https://m".into()], 500).unwrap();
         let again = Identity::open(directory.path()).unwrap();
         assert_eq!(again.membership().map(|it| it.managers.clone()), Some(vec!["https://m".to_owned()]));

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use persona_core::wire::agent::{Register, Registered, roots_digest};
 use persona_core::wire::credential::Credential;
@@ -46,7 +46,34 @@ struct Standing {
     identity: Identity,
     /// Speaks for us. None: this process has not shown itself to the manager yet, or no longer stands with it.
     client: Option<ManagerClient>,
-    renew_at_ms: u64,
+    renew_at: Moment,
+    ends_at: Moment,
+}
+
+/// A moment to come, by the clock that people set and by the one that never jumps but stands while the host sleeps. It has come
+/// when either says so: neither may have a certificate end unrenewed.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    ms: u64,
+    instant: Instant,
+}
+
+impl Moment {
+    fn at(ms: u64, now_ms: u64) -> Self {
+        Self { ms, instant: Instant::now() + Duration::from_millis(ms.saturating_sub(now_ms)) }
+    }
+
+    fn has_come(&self, now_ms: u64, now: Instant) -> bool {
+        now_ms >= self.ms || now >= self.instant
+    }
+
+    fn is_here(&self) -> bool {
+        self.has_come(now_ms(), Instant::now())
+    }
+
+    fn or_sooner(self, other: Self) -> Self {
+        Self { ms: self.ms.min(other.ms), instant: self.instant.min(other.instant) }
+    }
 }
 
 impl Session {
@@ -74,7 +101,12 @@ impl Session {
             report_interval_ms: AtomicU32::new(REPORT_INTERVAL_MS),
             is_watching: AtomicBool::new(false),
             certificate_expires_ms: AtomicU64::new(expires_ms),
-            standing: RwLock::new(Standing { identity, client: None, renew_at_ms: 0 }),
+            standing: RwLock::new(Standing {
+                identity,
+                client: None,
+                renew_at: Moment::at(0, 0),
+                ends_at: Moment::at(0, 0),
+            }),
         })
     }
 
@@ -148,9 +180,9 @@ impl Session {
         };
         let trusted = roots_digest(membership.roots.iter().map(String::as_str));
         if wanted_digest.is_some_and(|wanted| wanted != trusted) {
-            standing.renew_at_ms = standing.renew_at_ms.min(now_ms() + spread(0, ROOTS_DELAY_MS_MAX));
+            standing.renew_at = standing.renew_at.or_sooner(in_ms(spread(0, ROOTS_DELAY_MS_MAX)));
         }
-        if now_ms() < standing.renew_at_ms {
+        if !standing.renew_at.is_here() {
             return;
         }
         let renewed = match standing.identity.signing_request() {
@@ -159,7 +191,7 @@ impl Session {
         };
         if let Err(error) = renewed.and_then(|registered| self.take(&mut standing, registered)) {
             tracing::warn!(error = super::link::chain(&error), "the certificate is not renewed yet; it is tried again");
-            standing.renew_at_ms = now_ms() + spread(RENEWAL_PAUSE_MS, 2 * RENEWAL_PAUSE_MS);
+            standing.renew_at = in_ms(spread(RENEWAL_PAUSE_MS, 2 * RENEWAL_PAUSE_MS));
         }
     }
 
@@ -215,23 +247,31 @@ impl Drop for Watching<'_> {
 
 impl Standing {
     fn usable(&self) -> Option<ManagerClient> {
-        self.client.clone().filter(|_| self.identity.shown(now_ms()).is_some())
+        self.client.clone().filter(|_| !self.ends_at.is_here())
     }
 
     /// Makes the client that shows the certificate at hand, and notes when to renew that.
     fn speak(&mut self) -> Result<(), LinkError> {
         let Some(membership) = self.identity.membership() else { return Ok(()) };
-        self.renew_at_ms = renewal_time(membership);
+        let now_ms = now_ms();
+        self.renew_at = Moment::at(renewal_time(membership), now_ms);
+        self.ends_at = Moment::at(membership.ends_ms(), now_ms);
         let trust = Trust::Roots(membership.roots.clone());
-        self.client = Some(ManagerClient::new(&trust, self.identity.shown(now_ms()))?);
+        self.client = Some(ManagerClient::new(&trust, self.identity.shown(now_ms))?);
         Ok(())
     }
 }
 
 /// When half to two thirds of a certificate's time are over, so that a fleet that joined together does not renew so.
 fn renewal_time(membership: &Membership) -> u64 {
-    let lifetime_ms = membership.expires_ms.saturating_sub(membership.given_ms);
+    let lifetime_ms = membership.ends_ms().saturating_sub(membership.given_ms);
     membership.given_ms + spread(lifetime_ms / 2, lifetime_ms / 3 * 2)
+}
+
+/// The moment after so much time.
+fn in_ms(ms: u64) -> Moment {
+    let now_ms = now_ms();
+    Moment::at(now_ms + ms, now_ms)
 }
 
 /// A random number from `least` to `most`.
@@ -252,7 +292,8 @@ mod tests {
         let membership = Membership {
             certificate: String::new(),
             given_ms: 1_000,
-            expires_ms: 61_000,
+            expires_ms: 7,
+            ends_ms: Some(61_000),
             roots: Vec::new(),
             managers: Vec::new(),
         };
@@ -260,5 +301,15 @@ mod tests {
             assert!((31_000..=41_000).contains(&renewal_time(&membership)));
         }
         assert_eq!(spread(7, 7), 7);
+    }
+
+    #[test]
+    fn a_moment_comes_by_the_clock_that_is_set_or_by_the_one_that_is_not() {
+        let start = Instant::now();
+        let moment = Moment { ms: 10_000, instant: start + Duration::from_secs(5) };
+        let after = |secs| start + Duration::from_secs(secs);
+        assert!(!moment.has_come(9_999, after(4)));
+        assert!(moment.has_come(10_000, after(0)), "the clock was set forward, or the host slept");
+        assert!(moment.has_come(0, after(5)), "the clock was set back");
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn register(
     Body(request): Body<Register>,
 ) -> Result<Json<Registered>, Refusal> {
     check(&request)?;
-    let signing_request = SigningRequest::read(&request.csr)?;
+    let signing_request = read_csr(&request.csr)?;
     let id = AgentId { role: request.role, name: request.name.clone() };
     let applicant = Applicant {
         id: id.clone(),
@@ -55,7 +55,7 @@ pub(super) async fn register(
 pub(super) async fn renew(State(context): State<Context>, agent: FromAgent) -> Result<Json<Registered>, Refusal> {
     let FromAgent { id, body, .. } = agent;
     let request: Renew = parse(&body)?;
-    let signing_request = SigningRequest::read(&request.csr)?;
+    let signing_request = read_csr(&request.csr)?;
     let (key, lifetime_ms) = (signing_request.public_key(), context.config.certificate_lifetime_ms);
     let who = id.clone();
     let expires_ms = context.store.change(move |draft| {
@@ -69,16 +69,22 @@ pub(super) async fn renew(State(context): State<Context>, agent: FromAgent) -> R
     registered(&context, &id, &signing_request, expires_ms)
 }
 
+fn read_csr(pem: &str) -> Result<SigningRequest, Refusal> {
+    SigningRequest::read(pem).map_err(|error| Refusal::invalid(error.to_string()))
+}
+
 fn registered(
     context: &Context,
     id: &AgentId,
     request: &SigningRequest,
     expires_ms: u64,
 ) -> Result<Json<Registered>, Refusal> {
-    let issued = context.authority.issue_agent(id, request, now_ms(), expires_ms).map_err(Refusal::internal_from)?;
+    let now_ms = now_ms();
+    let issued = context.authority.issue_agent(id, request, now_ms, expires_ms).map_err(Refusal::internal_from)?;
     Ok(Json(Registered {
         certificate: issued.certificate,
         expires_ms: issued.expires_ms,
+        lifetime_ms: Some(issued.expires_ms.saturating_sub(now_ms)),
         roots: trusted_pems(&context.store.snapshot()),
         report_interval_ms: context.config.report_interval_ms,
     }))

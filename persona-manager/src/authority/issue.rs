@@ -2,12 +2,10 @@
 
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use persona_core::wire::credential::MANAGER_NAME;
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKey, PublicKeyData as _, SanType, SerialNumber,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::pki_types::pem::PemObject as _;
@@ -16,37 +14,12 @@ use time::OffsetDateTime;
 
 use super::certificate::{MANAGER_URI, uri_of};
 use super::root::{BACKDATE_MS, Root};
+use super::signing_request::SigningRequest;
 use super::{Authority, AuthorityError};
-use crate::error::Refusal;
 use crate::store::{AgentId, Snapshot};
 
 /// How long a manager's own certificate is good for: 30 days, milliseconds. It is renewed after half of it.
 pub(crate) const MANAGER_LIFETIME_MS: u64 = 30 * 24 * 3_600_000;
-
-/// A certificate signing request whose signature was checked.
-pub(crate) struct SigningRequest {
-    key: PublicKey,
-}
-
-impl SigningRequest {
-    /// Reads a request in PEM and checks that its sender has the key.
-    pub(crate) fn read(pem: &str) -> Result<Self, Refusal> {
-        let refuse = |why: &str| {
-            Refusal::invalid(format!(
-                "csr is not valid ({why}): send a PKCS#10 request in PEM by an Ed25519 or P-256 key"
-            ))
-        };
-        let request = CertificateSigningRequestParams::from_pem(pem).map_err(|error| refuse(&error.to_string()))?;
-        let key = request.public_key;
-        let is_known = [&PKCS_ED25519, &PKCS_ECDSA_P256_SHA256].into_iter().any(|known| key.algorithm() == known);
-        if is_known { Ok(Self { key }) } else { Err(refuse("its key is of another kind")) }
-    }
-
-    /// The public key's bytes in standard Base64, by which a node or an edge is known.
-    pub(crate) fn public_key(&self) -> String {
-        STANDARD.encode(self.key.der_bytes())
-    }
-}
 
 /// A certificate that was made.
 pub(crate) struct Issued {

@@ -382,7 +382,8 @@ impl Writer {
         of_all(&spans, || tracing::info_span!(target: TARGET, "pass")).in_scope(|| (self.brain.pass)(&mut draft));
         self.measured.passes.observe(begun.elapsed().as_secs_f64());
         let (snapshot, writes, events) = draft.finish();
-        let committed = match writes.is_empty() && events.is_empty() {
+        let is_empty = writes.is_empty() && events.is_empty();
+        let committed = match is_empty {
             true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
             true => self.backend.confirm(),
             false => self.commit(&spans, snapshot.revision, &writes, &events),
@@ -395,13 +396,16 @@ impl Writer {
             if !writes.is_empty() {
                 self.published.follow(&snapshot, spans.first());
             }
-            if !(writes.is_empty() && events.is_empty()) || self.checked.elapsed() >= LOOK_INTERVAL {
+            if !is_empty || self.checked.elapsed() >= LOOK_INTERVAL {
                 self.checked = Instant::now();
             }
             self.show(snapshot);
         }
-        // Who is refused and then asks whether the store works is told of the same trouble.
-        self.tell(committed.clone());
+        // Who is refused and then asks whether the store works is told of the same trouble. That nothing had to be stored says
+        // nothing of the store.
+        if !is_empty || committed.is_err() {
+            self.tell(committed.clone());
+        }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
         committed
     }

@@ -2,6 +2,7 @@
 
 mod adversity;
 mod bypass;
+mod clocks;
 mod conditions;
 mod configured;
 mod dead_man;
@@ -25,6 +26,7 @@ mod metrics;
 mod monitor;
 mod monitoring;
 mod offloads;
+mod outage;
 mod planned;
 mod prefer_ipv6;
 mod relay;

@@ -4,6 +4,7 @@ pub mod content;
 pub mod coturn;
 pub mod cpio;
 pub mod docker;
+pub mod faketime;
 pub mod frr;
 pub mod guest;
 pub mod knot;

@@ -141,6 +141,8 @@ pub struct World {
     pub extra_agent_config: String,
     /// What a test adds to every edge's configuration; noted before edges start.
     pub extra_edge_config: String,
+    /// What agents and edges find in their environment; noted before they start.
+    pub role_variables: Vec<(&'static str, String)>,
     /// Edges whose next hops, of both families, are another router's; noted before edges start.
     pub other_routers: BTreeMap<&'static str, (&'static str, &'static str)>,
     /// Nodes beside the usual one, by name.
@@ -184,6 +186,7 @@ impl World {
             extra_workloads: Vec::new(),
             extra_agent_config: String::new(),
             extra_edge_config: String::new(),
+            role_variables: Vec::new(),
             other_routers: BTreeMap::new(),
             other_nodes: BTreeMap::new(),
             ctl,

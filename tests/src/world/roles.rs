@@ -157,6 +157,9 @@ impl World {
     fn start_role(&self, name: &str, role: &str, inside: &Namespace, config: &std::path::Path) -> Result<Running> {
         let mut command = inside.command(&self.program.display().to_string())?;
         command.arg(role).arg("--config").arg(config);
+        if role != "manager" {
+            command.envs(self.role_variables.iter().map(|(name, value)| (name, value)));
+        }
         Running::start(&self.ledger, name, &self.log_path(name), command)
     }
 

@@ -18,6 +18,8 @@ const LEASE_SECS: u32 = announce::LIFETIME_SECS;
 const RENEWAL_SECS: u32 = 30;
 /// After this long it asks everybody, seconds (T2).
 const REBINDING_SECS: u32 = 150;
+/// The longest hardware address that a message has room for, bytes; what it says may be more.
+const HARDWARE_BYTES_MAX: u8 = 16;
 
 /// The leased address in force, for whoever asks on the device: there is one guest behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub(super) struct Answer {
 /// What a message is answered. None: it is for another server, or asks for nothing.
 pub(super) fn answer(request: &Message, offer: &Offer) -> Option<Answer> {
     if request.opcode() != Opcode::BootRequest || !request.giaddr().is_unspecified() || !is_for_us(request) {
+        return None;
+    }
+    if request.hlen() > HARDWARE_BYTES_MAX {
         return None;
     }
     match request.opts().msg_type()? {
@@ -112,6 +117,8 @@ fn is_lifetime(code: &OptionCode) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use dhcproto::{Decodable as _, Encodable as _};
+
     use super::*;
 
     const NEW: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
@@ -153,6 +160,16 @@ mod tests {
             };
             assert_eq!(answer.as_ref().map(told), expected, "{what}");
             assert!(answer.is_none_or(|it| it.message.xid() == 7 && it.message.chaddr() == request.chaddr()));
+        }
+    }
+
+    #[test]
+    fn a_hardware_address_longer_than_its_place_is_answered_by_nobody() {
+        let mut bytes = request(MessageType::Discover, NOBODY, vec![]).to_vec().unwrap();
+        for (length, is_answered) in [(16, true), (17, false), (255, false)] {
+            bytes[2] = length;
+            let request = Message::from_bytes(&bytes).unwrap();
+            assert_eq!(answer(&request, &Offer { address: NEW, mtu: 1_400 }).is_some(), is_answered, "{length} bytes");
         }
     }
 

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
+
 use super::*;
 
 /// What the guest behind the monitor is like.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use persona_common::drop::DropReason;
 use persona_core::ids::EdgeName;
 use persona_core::lease::{LeaseState, Occupancy};
-use persona_core::wire::agent::Role;
+use persona_core::wire::agent::{EdgeHealth, LeaseUse, Role};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -16,6 +16,12 @@ use crate::store::{AgentId, EdgeState, Snapshot};
 use crate::tasks::facts::space_of;
 use crate::tasks::in_force::published;
 use crate::tasks::reports::Reports;
+
+/// Leases that have series of their own: the fullest.
+const LEASE_COUNT_MAX: usize = 1_000;
+
+/// Nodes and peers by which an edge has series of its own: those that hear it worst.
+const MEASURER_COUNT_MAX: usize = 50;
 
 /// Shows it all.
 pub(super) fn register(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
@@ -28,13 +34,17 @@ pub(super) fn register(registry: &mut Registry, snapshot: &Snapshot, reports: &R
 
 fn leases(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     let (counts, live, slots, shared) = (Gauges::default(), Gauges::default(), Gauges::default(), Gauges::default());
+    let mut used = Vec::new();
     for lease in snapshot.leases.values() {
         let family = lease.space.family().to_string();
         let of_kind =
             vec![("pool", lease.pool.to_string()), ("family", family), ("state", lease.state.as_str().to_owned())];
         counts.get_or_create(&of_kind).inc();
         let node = reports.get(&AgentId::node(lease.subject.node()));
-        let Some(held) = node.and_then(|node| node.leases.get(&lease.id)) else { continue };
+        used.extend(node.and_then(|node| node.leases.get(&lease.id)).map(|held| (lease, held)));
+    }
+    let fullness = |(_, held): &(_, &LeaseUse)| f64::from(held.live_slot_count) / f64::from(held.slot_count.max(1));
+    for (lease, held) in most(used, LEASE_COUNT_MAX, fullness) {
         let labels = vec![("lease", lease.id.to_string()), ("subject", lease.subject.to_string())];
         live.get_or_create(&labels).set(held.live_slot_count.into());
         slots.get_or_create(&labels).set(held.slot_count.into());
@@ -99,8 +109,8 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
         draining.get_or_create(&labels).set(edge.draining.into());
         maintenance.get_or_create(&labels).set(edge.maintenance.is_some().into());
         let Ok(name) = agent.id.name.parse::<EdgeName>() else { continue };
-        for (id, (health, _)) in snapshot.agents.keys().filter_map(|id| Some((id, reports.get(id)?.edges.get(&name)?)))
-        {
+        let heard = snapshot.agents.keys().filter_map(|id| Some((id, &reports.get(id)?.edges.get(&name)?.0)));
+        for (id, health) in most(heard.collect(), MEASURER_COUNT_MAX, |(_, health)| badness(health)) {
             let labels = vec![("edge", agent.id.name.clone()), ("from", id.to_string())];
             loss.get_or_create(&labels).set(health.loss.into());
             let micros = |us: u32| f64::from(us) / 1e6;
@@ -117,6 +127,18 @@ fn edges(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
     registry.register("edge_rtt_seconds", "Smoothed round-trip time of probes", rtt);
     registry.register("edge_jitter_seconds", "Mean deviation of the round-trip time of probes", jitter);
     registry.register("edge_loss_ratio", "Share of the last probes without answer", loss);
+}
+
+/// How badly an edge is heard: loss counts most, for no round trip takes ten seconds.
+fn badness(health: &EdgeHealth) -> f64 {
+    f64::from(health.loss) * 10.0 + health.rtt_us.map_or(0.0, |us| f64::from(us) / 1e6)
+}
+
+/// The `count` of which there is the most, in that order; of those that are alike the first.
+fn most<T>(mut all: Vec<T>, count: usize, of: impl Fn(&T) -> f64) -> Vec<T> {
+    all.sort_by(|one, other| of(other).total_cmp(&of(one)));
+    all.truncate(count);
+    all
 }
 
 fn agents(registry: &mut Registry, snapshot: &Snapshot, reports: &Reports) {
@@ -178,4 +200,25 @@ fn subjects(registry: &mut Registry, snapshot: &Snapshot) {
         }
     }
     registry.register("alert_raised", "Alerts that personas' monitoring has raised, each while it is", alerts);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_have_series_and_those_that_are_alike_in_their_order() {
+        assert_eq!(most(vec![1, 5, 3, 4], 2, |number| f64::from(*number)), [5, 4]);
+        assert_eq!(most(vec!["a", "b", "c"], 2, |_| f64::NAN), ["a", "b"]);
+        let heard = |loss, rtt_us| EdgeHealth {
+            edge: "fra1".parse().unwrap(),
+            alive: true,
+            rtt_us,
+            jitter_us: None,
+            loss,
+            generation: Default::default(),
+        };
+        let (lossy, slow, silent) = (heard(0.5, Some(10)), heard(0.0, Some(2_000_000)), heard(1.0, None));
+        assert!(badness(&silent) > badness(&lossy) && badness(&lossy) > badness(&slow));
+    }
 }
