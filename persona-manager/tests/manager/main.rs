@@ -36,6 +36,7 @@ mod revocation;
 mod rollouts;
 mod room;
 mod rotation;
+mod security;
 mod selection;
 mod shares;
 mod simulate;
