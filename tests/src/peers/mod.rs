@@ -6,6 +6,7 @@ pub mod cpio;
 pub mod docker;
 pub mod frr;
 pub mod guest;
+pub mod guest_system;
 pub mod knot;
 pub mod nginx;
 pub mod openssh;
