@@ -15,7 +15,7 @@ const PORTS: &str = "/sys/class/virtio-ports";
 
 /// Opens a port for both directions. Only one process may have it open.
 pub(super) fn open(path: &Path) -> io::Result<(Receiver, Sender)> {
-    let flags = (libc::O_NONBLOCK | libc::O_NOCTTY) as i32;
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let port = File::options().read(true).write(true).custom_flags(flags).open(device_of(path, Path::new(PORTS)))?;
     // Like a pipe's end it can be waited for; that it is none changes nothing.
     Ok((Receiver::from_file_unchecked(port.try_clone()?)?, Sender::from_file_unchecked(port)?))

@@ -46,10 +46,13 @@ async fn a_node_is_told_what_is_wanted_and_what_needs_a_restart_is_shown() {
     };
     let waiting = report(WEB, SecurityState::NeedsRestart, SettingState::NeedsRestart);
     let anothers = report("workload/n2/web", SecurityState::Failed, SettingState::Failed);
-    node.report(Report { security: Some(vec![waiting, anothers]), ..Report::default() }).await;
+    let mixed = Report { security: Some(vec![waiting, anothers]), ..Report::default() };
+    let answer = node.request("POST", "/v1/agent/report", serde_json::to_vec(&mixed).unwrap()).send().await.unwrap();
+    let left_out: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(left_out["leftOut"][0]["path"], json!("security[1]"), "{left_out}");
     let told = app.get(&format!("/v1/explain/{WEB}")).await;
     assert_eq!(told["security"]["settings"][0]["state"], json!("needsRestart"), "{told}");
-    assert_eq!(app.get("/v1/status").await["restart"], json!([WEB]), "of others a node says nothing");
+    assert_eq!(app.get("/v1/status").await["restart"], json!([WEB]), "of another's a node says nothing");
     let fine = report(WEB, SecurityState::InForce, SettingState::InForce);
     node.report(Report { security: Some(vec![fine]), ..Report::default() }).await;
     assert_eq!(app.get("/v1/status").await["restart"], json!([]));
