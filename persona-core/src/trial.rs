@@ -211,6 +211,7 @@ mod tests {
                 resources: None,
                 software: None,
                 firewall: None,
+                security: None,
                 digest: String::new(),
             })
         };

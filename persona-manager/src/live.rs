@@ -18,6 +18,7 @@ use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::Item;
 use persona_core::wire::limits::LimitReport;
 use persona_core::wire::proof::StateProof;
+use persona_core::wire::security::SecurityReport;
 use persona_core::wire::software::SoftwareReport;
 use persona_core::wire::tunnel::TunnelReport;
 use tokio::sync::Notify;
@@ -75,6 +76,8 @@ pub(crate) struct AgentLive {
     pub limits: Vec<LimitReport>,
     /// Nodes: the software of whoever shall have some.
     pub software: Vec<SoftwareReport>,
+    /// Nodes: the security settings of whoever shall have some.
+    pub security: Vec<SecurityReport>,
     /// When counters last came, by the clock that never goes back, milliseconds.
     pub counted: u64,
     /// When they last said something new.
@@ -342,6 +345,7 @@ fn merged(before: Option<&AgentLive>, report: &Report, now: u64, now_ms: u64) ->
         tunnel: report.tunnel.clone().or(kept.as_ref().map(|kept| kept.tunnel.clone())).unwrap_or_default(),
         limits: report.limits.clone().or(kept.as_ref().map(|kept| kept.limits.clone())).unwrap_or_default(),
         software: report.software.clone().or(kept.as_ref().map(|kept| kept.software.clone())).unwrap_or_default(),
+        security: report.security.clone().or(kept.as_ref().map(|kept| kept.security.clone())).unwrap_or_default(),
         bits_per_sec: rate(before, report, moved, now),
         rates: Rates::after(kept.as_ref().map(|kept| &kept.rates), report.counters.as_ref(), now),
         moved,

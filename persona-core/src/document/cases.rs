@@ -20,7 +20,14 @@ spec:
     edges: { group: frankfurt, spread: 2, requires: [scrubbing], path: { latency: 30ms, loss: 1%, jitter: 5ms } }
   qos: { class: low-latency, egressRate: 200mbit, ingressRate: 400mbit, burst: 64KiB, dscp: ef }
   resources: { cpu: { limit: 2.0, weight: 200 }, memory: { max: 2GiB, high: 1792MiB }, io: { weight: 500, readBps: 100MiB }, pids: 512 }
-  security: { firewall: [ { action: deny, direction: egress, to: 10.0.0.0/8, protocol: tcp, ports: [25] } ] }
+  security:
+    firewall: [ { action: deny, direction: egress, to: 10.0.0.0/8, protocol: tcp, ports: [25] } ]
+    sysctl: { net.ipv4.tcp_syncookies: 1, net.ipv4.tcp_rmem: 4096 87380 6291456 }
+    capabilities: [NET_BIND_SERVICE]
+    noNewPrivileges: true
+    readOnlyRoot: false
+    seccomp: true
+    apparmor: docker-default
   software: [ { package: nginx, version: '>= 1.22' } ]
   monitoring: [ { when: 'memory.usage > 0.9', for: 1m, clear: 'memory.usage < 0.8', clearFor: 2m, raise: memory-high } ]
   activation: [ { when: 'cpu.utilisation > 0.8 && hour() >= 8', for: 30s, cooldown: 5m, onUnknown: hold } ]
@@ -240,6 +247,18 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
         (
             persona("software: [ { package: nginx, version: latest } ]"),
             "spec.software[0].version: \"latest\" asks for no version: write one such as 1.22.1-9 behind =",
+        ),
+        (
+            persona("security: { sysctl: { kernel.core_pattern: core } }"),
+            "spec.security.sysctl.kernel.core_pattern: kernel.core_pattern names a program that the kernel runs as root",
+        ),
+        (
+            persona("security: { sysctl: { net.ipv4.ip_forward: [1] } }"),
+            "expected the value of a kernel parameter: a whole number, or a text",
+        ),
+        (
+            persona("security: { capabilities: [ROOT] }"),
+            "spec.security.capabilities[0]: \"ROOT\" is no Linux capability: write one such as NET_BIND_SERVICE",
         ),
         (persona("software: [ { package: Nginx } ]"), "spec.software[0].package: \"Nginx\" is no package"),
         (

@@ -7,10 +7,11 @@ use super::network::{Assign, EdgeChoice, Family, MTU_DEFAULT, Network, Normalise
 use super::persona::PersonaSpec;
 use super::protocol::Protocol;
 use super::sections::{
-    ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources, SoftwarePackage,
+    ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources, Security, SoftwarePackage,
 };
 use crate::activate::Criterion;
 use crate::firewall::CompiledRules;
+use crate::security::{is_capability, sysctl_fault, sysctl_value_fault};
 use crate::software::{Requirement, is_package_name};
 use crate::units::{Cidr, Span};
 use crate::wire::firewall::FirewallRule;
@@ -29,6 +30,9 @@ const BYPASS_COUNT_MAX: usize = 64;
 
 /// Packages of one persona.
 const PACKAGE_COUNT_MAX: usize = 256;
+
+/// Most kernel parameters of one persona.
+const SYSCTL_COUNT_MAX: usize = 64;
 
 /// Alerts of one persona.
 const ALERT_COUNT_MAX: usize = 32;
@@ -86,6 +90,7 @@ impl Problems {
         let firewall = spec.security.iter().flat_map(|security| &security.firewall);
         firewall.clone().enumerate().for_each(|(index, rule)| self.firewall(index, rule));
         self.firewall_size(&firewall.map(FirewallRule::from).collect::<Vec<_>>());
+        spec.security.iter().for_each(|security| self.settings(security));
         spec.software.iter().for_each(|packages| self.software(packages));
         spec.monitoring.iter().flatten().enumerate().for_each(|(index, rule)| self.monitoring(index, rule));
         spec.monitoring.iter().for_each(|rules| self.alert_names(rules));
@@ -266,6 +271,29 @@ impl Problems {
         if let Err(too_large) = CompiledRules::of(rules) {
             self.refuse_if(true, "spec.security.firewall", too_large.to_string());
         }
+    }
+
+    fn settings(&mut self, security: &Security) {
+        let path = "spec.security";
+        let count = security.sysctl.len();
+        let message = format!("{count} kernel parameters are too many for one persona: at most {SYSCTL_COUNT_MAX}");
+        self.refuse_if(count > SYSCTL_COUNT_MAX, format!("{path}.sysctl"), message);
+        for (name, value) in &security.sysctl {
+            let fault = sysctl_fault(name).or_else(|| sysctl_value_fault(&value.0));
+            fault.into_iter().for_each(|fault| self.refuse_if(true, format!("{path}.sysctl.{name}"), fault));
+        }
+        for (index, name) in security.capabilities.iter().flatten().enumerate() {
+            let message = format!("{name:?} is no Linux capability: write one such as NET_BIND_SERVICE");
+            self.refuse_if(!is_capability(name), format!("{path}.capabilities[{index}]"), message);
+        }
+        let is_profile =
+            |name: &String| (1..=200).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let message = "write the name of a profile, such as docker-default";
+        self.refuse_if(
+            security.apparmor.as_ref().is_some_and(|name| !is_profile(name)),
+            format!("{path}.apparmor"),
+            message,
+        );
     }
 
     fn software(&mut self, packages: &[SoftwarePackage]) {

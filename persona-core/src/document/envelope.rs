@@ -153,7 +153,10 @@ impl Document {
 
 fn warning_of(section: Section) -> String {
     match section {
-        Section::Software => "spec.software is looked at, and what differs is told: nothing is installed".to_owned(),
+        Section::Software => {
+            "spec.software is installed inside guests that permit it; elsewhere what differs is told, and nothing is installed"
+                .to_owned()
+        }
         other => format!("spec.{other} is stored, but this release does not enforce it"),
     }
 }

@@ -37,5 +37,5 @@ pub use protocol::Protocol;
 pub use qos::{Dscp, EnforceAt, Qos, QosClass, SharedRates, SharedScope};
 pub use sections::{
     ActivationRule, Cpu, Direction, Firewall, FirewallAction, Io, Memory, MonitoringRule, OnUnknown, Resources,
-    Security, SoftwarePackage,
+    Security, SoftwarePackage, SysctlValue,
 };

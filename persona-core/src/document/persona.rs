@@ -39,10 +39,10 @@ pub struct PersonaSpec {
     /// CPU, memory, disk and process limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Firewall.
+    /// Firewall, and what an instance may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
-    /// Packages to have: what differs is told, nothing is installed.
+    /// Packages to have: installed inside guests that permit it; elsewhere what differs is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Vec<SoftwarePackage>>,
     /// What to watch, and which alert to raise.

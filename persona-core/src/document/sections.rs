@@ -1,5 +1,7 @@
 //! The sections beside network and qos: resources, security, software, monitoring and activation.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,13 +71,69 @@ pub struct Io {
     pub write_iops: Option<u32>,
 }
 
-/// What may pass.
+/// What may pass, and what an instance may do. What a running instance cannot be given takes a restart, which is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Security {
     /// Rules about what opens a flow; the first that matches decides, and what none matches passes. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firewall: Vec<Firewall>,
+    /// Kernel parameters, such as `net.ipv4.tcp_syncookies: 1`, set inside a guest by its own agent. At most 64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctl: BTreeMap<String, SysctlValue>,
+    /// Linux capabilities that processes may have at most, such as `NET_BIND_SERVICE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
+    /// Whether programs may give processes no more rights than they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_new_privileges: Option<bool>,
+    /// Whether the root file system cannot be written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_root: Option<bool>,
+    /// Whether system calls are filtered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<bool>,
+    /// The profile of AppArmor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor: Option<String>,
+}
+
+/// The value of a kernel parameter; a whole number may be written as one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SysctlValue(pub String);
+
+impl<'de> Deserialize<'de> for SysctlValue {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+        impl serde::de::Visitor<'_> for Value {
+            type Value = SysctlValue;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(
+                    "the value of a kernel parameter: a whole number, or a text such as '4096 87380 6291456'",
+                )
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SysctlValue, E> {
+                Ok(SysctlValue(text.to_owned()))
+            }
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<SysctlValue, E> {
+                Ok(SysctlValue(number.to_string()))
+            }
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<SysctlValue, E> {
+                Ok(SysctlValue(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Value)
+    }
+}
+
+impl JsonSchema for SysctlValue {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SysctlValue".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": ["string", "integer"], "description": "the value of a kernel parameter" })
+    }
 }
 
 /// One firewall rule.

@@ -1,6 +1,7 @@
 //! Every signal there is: what is measured of a workload or its host, and the two open families that others fill.
 //!
-//! `cpu.utilisation` is the subject's, `host.cpu.utilisation` its host's. `external.NAME` is pushed over the API with a
+//! `cpu.utilisation` is the subject's, `host.cpu.utilisation` its host's, and `guest.cpu.utilisation` what a guest's own kernel
+//! says, by the agent inside. `external.NAME` is pushed over the API with a
 //! lifetime, `metric.NAME` comes from the workload's own `/metrics`; both are numbers whose unit nobody declared.
 
 use std::fmt;
@@ -14,6 +15,9 @@ const NAME_LENGTH_MAX: usize = 100;
 
 /// Before the name of a signal of the subject's host.
 const HOST: &str = "host.";
+
+/// Before the name of a signal that is measured inside a guest.
+const GUEST: &str = "guest.";
 
 /// Families whose names are free.
 const OPEN_FAMILIES: [&str; 2] = ["external.", "metric."];
@@ -39,12 +43,18 @@ const fn plain(name: &'static str, unit: Unit, about: &'static str) -> SignalInf
     SignalInfo { name, unit, is_share: false, about }
 }
 
-/// What agents measure, of workloads and of hosts (`host.` before the name), in the order of names.
+/// What agents measure, of workloads, of hosts (`host.` before the name) and inside guests (`guest.`), in the order of names.
 pub const MEASURED: &[SignalInfo] = &[
+    plain(
+        "cpu.load",
+        Unit::NONE,
+        "processes that run or wait for a processor or a disk, mean over a minute; of whole systems",
+    ),
     share("cpu.pressure", "share of time in which something waited for a processor (PSI, some)"),
     share("cpu.throttling", "share of enforcement periods in which the limit held processes back"),
     plain("cpu.usage", Unit::NONE, "processors in use"),
     share("cpu.utilisation", "processors in use, as a share of those permitted"),
+    share("disk.usage", "room of the root file system that is taken; of whole systems"),
     share("io.pressure", "share of time in which something waited for a disk (PSI, some)"),
     plain("io.read_bytes", Unit::BYTES_PER_SECOND, "read from disks"),
     plain("io.read_operations", Unit::PER_SECOND, "reads from disks"),
@@ -86,7 +96,7 @@ impl SignalName {
 
     /// What is known of it. None: a member of an open family.
     pub fn info(&self) -> Option<&'static SignalInfo> {
-        let name = self.0.strip_prefix(HOST).unwrap_or(&self.0);
+        let name = [HOST, GUEST].iter().find_map(|prefix| self.0.strip_prefix(prefix)).unwrap_or(&self.0);
         MEASURED.iter().find(|info| info.name == name)
     }
 
@@ -130,9 +140,9 @@ fn advice(given: &str, open: Option<&str>) -> String {
     if open.is_some() {
         return format!("after the family write a-z, 0-9, _ and points, at most {NAME_LENGTH_MAX} bytes in all");
     }
-    let own = given.strip_prefix(HOST);
-    let meant = nearest(own.unwrap_or(given), MEASURED.iter().map(|info| info.name));
-    let prefix = if own.is_some() { HOST } else { "" };
+    let own = [HOST, GUEST].into_iter().find_map(|prefix| Some((prefix, given.strip_prefix(prefix)?)));
+    let (prefix, name) = own.unwrap_or(("", given));
+    let meant = nearest(name, MEASURED.iter().map(|info| info.name));
     if let Some(name) = meant {
         return format!("did you mean {prefix}{name}?");
     }
@@ -142,7 +152,7 @@ fn advice(given: &str, open: Option<&str>) -> String {
     if valid.is_empty() {
         valid = MEASURED.iter().map(|info| info.name).collect();
     }
-    format!("valid: {}, each also with host. before it, external.NAME and metric.NAME", valid.join(", "))
+    format!("valid: {}, each also with host. or guest. before it, external.NAME and metric.NAME", valid.join(", "))
 }
 
 #[cfg(test)]
@@ -151,11 +161,18 @@ mod tests {
 
     #[test]
     fn names_are_known_or_refused_with_what_would_be_valid() {
-        let good = ["cpu.utilisation", "host.memory.usage", "external.surge_expected", "metric.http.requests_total"];
+        let good = [
+            "cpu.utilisation",
+            "host.memory.usage",
+            "guest.disk.usage",
+            "external.surge_expected",
+            "metric.http.requests_total",
+        ];
         good.iter().for_each(|name| assert_eq!(name.parse::<SignalName>().unwrap().as_str(), *name));
         let bad = [
             ("cpu.utilization", "did you mean cpu.utilisation?"),
             ("host.cpu.utilisatio", "did you mean host.cpu.utilisation?"),
+            ("guest.cpu.utilisatio", "did you mean guest.cpu.utilisation?"),
             ("memory.colour_of_the_sky", "valid: memory.bytes, memory.oom_kills"),
             ("x", "external.NAME"),
             ("external.Surge", "after the family write a-z"),

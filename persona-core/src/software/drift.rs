@@ -40,6 +40,7 @@ pub fn compare(wanted: &[WantedPackage], installed: &Installed) -> Vec<PackageRe
             wanted: wanted.version.clone(),
             installed: found.cloned(),
             is_as_wanted: fitting.is_some(),
+            is_held: false,
         }
     };
     wanted.iter().map(one).collect()
@@ -74,6 +75,15 @@ pub fn news(before: Option<&SoftwareReport>, after: &SoftwareReport) -> Option<(
         SoftwareState::Drifted if old != new => {
             let message = format!("{subject} has not the software of {persona}: {}", new.join(", "));
             Some(("software.drifted", message))
+        }
+        SoftwareState::Failed
+            if before.is_none_or(|before| (before.state, &before.reason) != (after.state, &after.reason)) =>
+        {
+            let why = after.reason.as_deref().unwrap_or("it does not say why");
+            Some((
+                "software.failed",
+                format!("{subject} does not get the software of {persona}, and is as before: {why}"),
+            ))
         }
         SoftwareState::AsWanted if !old.is_empty() => {
             Some(("software.as-wanted", format!("{subject} has the software of {persona}")))

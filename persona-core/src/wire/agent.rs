@@ -13,6 +13,7 @@ use crate::units::Cidr;
 use crate::wire::api::ProblemPart;
 use crate::wire::conditions::Conditions;
 use crate::wire::limits::LimitReport;
+use crate::wire::security::SecurityReport;
 use crate::wire::signals::SampleBatch;
 use crate::wire::software::SoftwareReport;
 use crate::wire::tunnel::TunnelReport;
@@ -166,6 +167,9 @@ pub struct Report {
     /// Nodes: the software of everybody who shall have some, wanted and installed. Absent: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Vec<SoftwareReport>>,
+    /// Nodes: the security settings of everybody who shall have some, wanted and actual. Absent: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Vec<SecurityReport>>,
     /// Nodes: what was measured since the last report that was taken, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<SampleBatch>,

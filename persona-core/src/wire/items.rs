@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::firewall::SubjectFirewall;
 use super::limits::SubjectResources;
+use super::security::SubjectSecurity;
 use super::software::SubjectSoftware;
 use super::space::LeaseSpace;
 use crate::document::{Assign, EnforceAt, Filtering, Normalise, SharedScope};
@@ -59,6 +60,9 @@ pub struct SubjectItem {
     /// The packages that it shall have. Absent: none are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Box<SubjectSoftware>>,
+    /// The security settings beside the firewall. Absent: none are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Box<SubjectSecurity>>,
     /// The firewall rules in force. Absent: none, and everything passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<Box<SubjectFirewall>>,

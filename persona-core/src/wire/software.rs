@@ -40,6 +40,8 @@ pub enum SoftwareState {
     Drifted,
     /// Nobody can tell; `reason` says why.
     Unknown,
+    /// They could not be installed, and what was installed before is so again; `reason` says why.
+    Failed,
 }
 
 impl std::fmt::Display for SoftwareState {
@@ -48,6 +50,7 @@ impl std::fmt::Display for SoftwareState {
             Self::AsWanted => "as wanted",
             Self::Drifted => "drifted",
             Self::Unknown => "unknown",
+            Self::Failed => "failed",
         })
     }
 }
@@ -63,7 +66,7 @@ pub struct SoftwareReport {
     pub persona: String,
     /// How it stands.
     pub state: SoftwareState,
-    /// Why nobody can tell.
+    /// Why nobody can tell, what failed, or what is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Every wanted package; none if nobody can tell.
@@ -86,4 +89,7 @@ pub struct PackageReport {
     pub installed: Option<String>,
     /// Whether that is as wanted.
     pub is_as_wanted: bool,
+    /// Whether it is pinned there: the package manager is told to hold it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_held: bool,
 }

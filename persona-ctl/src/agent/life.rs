@@ -11,6 +11,8 @@ use persona_core::liveness::Verdict;
 use persona_core::trial::Turn;
 use persona_core::wire::agent::{Register, Rejection, Role};
 use persona_core::wire::desired::DesiredState;
+use persona_core::wire::security::SecurityReport;
+use persona_core::wire::software::SoftwareReport;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +30,7 @@ use super::telling::Telling;
 use super::trial::Trials;
 use super::workload_config::WorkloadConfig;
 use crate::dataplane::{LivenessWriter, NodeDataplane, NodeOptions, PacketLogging, adjust_offloads};
+use crate::guest_link::{self, Guests};
 use crate::host;
 use crate::limits::{InstanceConfig, Keeper};
 use crate::manager_link::{self, Link, LinkConfig, Outbox, Reporter, StateFile};
@@ -38,6 +41,7 @@ use crate::open_files;
 use crate::packet_log::{self, Follower};
 use crate::path_mtu::PathMtus;
 use crate::probe::Prober;
+use crate::security;
 use crate::signals::{Measured, Meter};
 use crate::software;
 use crate::supervisor::{self, Readiness, Supervisor};
@@ -109,6 +113,8 @@ struct Agent {
     telling: Telling,
     limits: Keeper,
     software: software::Keeper,
+    security: security::Keeper,
+    guests: Guests,
     meter: Meter,
     asking: Asking,
     /// Where applications ask. None: nowhere.
@@ -142,7 +148,8 @@ impl Agent {
         let telling = Telling::start(&config.file, &config.bpffs, readiness, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
         let (limits, software) = (start_limits(&config, stop), start_software(&config, stop));
-        let meter = start_meter(&config, link.reporter(), stop);
+        let (security, guests) = (start_security(&config, stop), start_guests(&config, stop));
+        let meter = start_meter(&config, guests.heard(), link.reporter(), stop);
         let serve = |path| requests::serve(path, netlink.clone(), link.asker(), stop);
         let requests = config.file.requests.socket.as_deref().map(serve).transpose()?;
         let state_file = StateFile::in_directory(&config.state_dir);
@@ -170,6 +177,8 @@ impl Agent {
             telling,
             limits,
             software,
+            security,
+            guests,
             meter,
             asking: Asking::default(),
             requests,
@@ -293,7 +302,7 @@ impl Agent {
     /// What is measured with each interval is sent at once; what the pass at the same time saw goes with it.
     fn tell_state(&mut self, cause: Cause) {
         self.keep_limits();
-        self.look_at_software();
+        let (settings, packages) = self.keep_inside();
         let cut = lock(&self.reconciler.dataplane).take_cut();
         let cut = self.cuts.take(&cut, &self.reconciler.plan.subjects);
         self.tell(&cut);
@@ -315,7 +324,8 @@ impl Agent {
             outbox.report.edges = Some(edges);
             outbox.report.underlay_mtu = underlay_mtu;
             outbox.set_limits(self.limits.reports());
-            outbox.set_software(self.software.reports());
+            outbox.set_software(packages);
+            outbox.set_security(settings);
         };
         if is_measuring { self.link.report_next(report) } else { self.link.report_now(report) }
     }
@@ -332,14 +342,25 @@ impl Agent {
         }
     }
 
-    /// What is installed is looked at for the state in force.
-    fn look_at_software(&self) {
+    /// Security settings and packages of the state in force: of guests by their own agents, of all others from here.
+    fn keep_inside(&mut self) -> (Vec<SecurityReport>, Vec<SoftwareReport>) {
         if self.applied.generation != Default::default() {
-            self.software.want(report::worn_software(&self.applied));
+            let (mut settings, mut packages) =
+                (report::worn_security(&self.applied), report::worn_software(&self.applied));
+            let inside = self.guests.take_worn(&mut settings, &mut packages);
+            self.guests.want(self.applied.generation, inside);
+            self.security.want(settings);
+            self.software.want(packages);
         }
-        for told in self.software.take_told() {
-            self.tell(&[Note::new(told.event, told.subject, told.message)]);
-        }
+        let (mut settings, mut packages, told) = self.guests.turn();
+        let told = told.into_iter().map(|told| Note::new(told.event, told.subject, told.message));
+        let others =
+            self.software.take_told().into_iter().map(|told| Note::new(told.event, told.subject, told.message));
+        let more = self.security.take_told().into_iter().map(|told| Note::new(told.event, told.subject, told.message));
+        self.tell(&told.chain(others).chain(more).collect::<Vec<_>>());
+        settings.extend(self.security.reports());
+        packages.extend(self.software.reports());
+        (settings, packages)
     }
 
     fn edge_health(&self) -> Vec<persona_core::wire::agent::EdgeHealth> {
@@ -512,13 +533,24 @@ fn start_software(config: &AgentConfig, stop: &CancellationToken) -> software::K
     software::Keeper::start(places, config.file.limits.clone(), stop)
 }
 
-fn start_meter(config: &AgentConfig, reporter: Reporter, stop: &CancellationToken) -> Meter {
+fn start_security(config: &AgentConfig, stop: &CancellationToken) -> security::Keeper {
+    let subject = |workload: &WorkloadName| SubjectId::Workload(config.name.clone(), workload.clone());
+    let instances = instances_of(config).into_iter().map(|(name, instance)| (subject(&name), instance));
+    security::Keeper::start(instances.collect(), config.file.limits.clone(), &config.state_dir, stop)
+}
+
+fn start_guests(config: &AgentConfig, stop: &CancellationToken) -> Guests {
+    let place = |workload: &WorkloadConfig| Some((workload.name().clone(), workload.guest_agent.clone()?));
+    Guests::start(config.name.clone(), config.file.workload.iter().filter_map(place).collect(), stop)
+}
+
+fn start_meter(config: &AgentConfig, guests: guest_link::Heard, reporter: Reporter, stop: &CancellationToken) -> Meter {
     let workloads = config.file.workload.iter();
     let measured = workloads.map(|workload| {
         let measured = Measured { instance: workload.instance(), metrics: workload.metrics_target() };
         (workload.name().clone(), measured)
     });
-    Meter::start(config.name.clone(), measured.collect(), config.file.limits.clone(), reporter, stop)
+    Meter::start(config.name.clone(), measured.collect(), guests, config.file.limits.clone(), reporter, stop)
 }
 
 fn instances_of(config: &AgentConfig) -> BTreeMap<WorkloadName, Option<InstanceConfig>> {

@@ -6,6 +6,7 @@ use persona_core::ids::{EdgeNumber, SubjectId, SubjectNumber, WorkloadName};
 use persona_core::wire::agent::{Counters, EdgeHealth, LeaseUse, SubjectCounters, WorkloadKind, WorkloadReport};
 use persona_core::wire::desired::{DesiredState, EdgeItem, Item, SubjectItem};
 use persona_core::wire::limits::SubjectResources;
+use persona_core::wire::security::SubjectSecurity;
 use persona_core::wire::software::SubjectSoftware;
 
 use super::changes::Note;
@@ -51,6 +52,17 @@ pub(super) fn worn_software(state: &DesiredState) -> BTreeMap<SubjectId, Subject
     let worn = state.items.values().filter_map(|item| match item {
         Item::Subject(SubjectItem { subject, software: Some(software), .. }) => {
             Some((subject.clone(), (**software).clone()))
+        }
+        _ => None,
+    });
+    worn.collect()
+}
+
+/// The security settings that the node and every workload of a state shall have.
+pub(super) fn worn_security(state: &DesiredState) -> BTreeMap<SubjectId, SubjectSecurity> {
+    let worn = state.items.values().filter_map(|item| match item {
+        Item::Subject(SubjectItem { subject, security: Some(security), .. }) => {
+            Some((subject.clone(), (**security).clone()))
         }
         _ => None,
     });

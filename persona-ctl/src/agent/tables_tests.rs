@@ -86,6 +86,7 @@ fn subject(mtu: u16, lease: u64) -> SubjectItem {
         resources: None,
         software: None,
         firewall: None,
+        security: None,
         digest: String::new(),
     }
 }
@@ -345,7 +346,7 @@ fn subjects_are_found_by_device_source_and_cgroup() {
     observed.attached.extend([("w2".parse().unwrap(), 8), ("w3".parse().unwrap(), 8)]);
     observed.cgroups = [("/web".to_owned(), 44), ("/system.slice".to_owned(), 55)].into();
     let bare = |number, subject: &str| {
-        let (network, qos, resources, software, firewall, digest) = Default::default();
+        let (network, qos, resources, software, security, firewall, digest) = Default::default();
         Item::Subject(SubjectItem {
             subject: subject.parse().unwrap(),
             number: SubjectNumber(number),
@@ -353,6 +354,7 @@ fn subjects_are_found_by_device_source_and_cgroup() {
             qos,
             resources,
             software,
+            security,
             firewall,
             digest,
         })

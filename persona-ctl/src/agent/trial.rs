@@ -194,6 +194,7 @@ mod tests {
             resources: None,
             software: None,
             firewall: None,
+            security: None,
             digest: String::new(),
         }));
         state

@@ -51,6 +51,8 @@ pub struct WorkloadConfig {
     pub unit: Option<String>,
     /// Limits: the socket of the monitor (QMP) of the QEMU guest that it is.
     pub qmp: Option<PathBuf>,
+    /// The host's socket of the virtio-serial port at which the guest's own agent listens (`persona-ctl agent --guest`).
+    pub guest_agent: Option<PathBuf>,
     /// Limits: whole disks on which its rates are held, as files or MAJOR:MINOR. Default: every disk of the host.
     #[serde(default)]
     pub io_devices: Vec<String>,
@@ -269,6 +271,18 @@ impl WorkloadConfig {
                 self.docker_socket.is_some() && self.container.is_none(),
                 "docker_socket is where a container is looked for: set container",
             ),
+            (
+                self.guest_agent.is_some()
+                    && (self.container.is_some()
+                        || self.oci_state.is_some()
+                        || self.unit.is_some()
+                        || self.cgroup.is_some()),
+                "guest_agent is of a guest: remove it, or container, oci_state, unit and cgroup",
+            ),
+            (
+                self.guest_agent.as_ref().is_some_and(|path| !path.is_absolute()),
+                "guest_agent is the absolute path of a socket",
+            ),
             (self.netns.is_some() && self.pid.is_some(), "set netns or pid, not both"),
             (self.serve && has_inside, "an inside that can be entered needs no serve: remove it, or netns and pid"),
             (
@@ -329,6 +343,9 @@ fn check_pair(first: &WorkloadConfig, second: &WorkloadConfig) -> Result<(), Wor
     }
     if let Some(cgroup) = first.cgroup.as_ref().filter(|cgroup| second.cgroup.as_ref() == Some(*cgroup)) {
         return shared("cgroup", cgroup.clone(), "each needs its own; one below the other may be another's");
+    }
+    if let Some(socket) = first.guest_agent.as_ref().filter(|socket| second.guest_agent.as_ref() == Some(*socket)) {
+        return shared("guest_agent", socket.display().to_string(), "each needs its own");
     }
     if let Some(address) = first.address.filter(|address| second.address == Some(*address)) {
         return shared("address", address.to_string(), "each needs its own");
@@ -444,6 +461,8 @@ mod tests {
             ("{ name = 'a', device = 'v0', address = '10.0.0.2', container = 'c', qmp = '/q' }", "one instance"),
             ("{ name = 'a', device = 'v0', address = '10.0.0.2', limit_cgroup = '/' }", "from the root of the trees"),
             ("{ name = 'a', device = 'v0', address = '10.0.0.2', docker_socket = '/s' }", "set container"),
+            ("{ name = 'a', container = 'c', guest_agent = '/g' }", "guest_agent is of a guest"),
+            ("{ name = 'a', qmp = '/q', guest_agent = 'g' }", "absolute path"),
             ("{ name = 'a', device = 'v0', netns = '/x', pid = 7 }", "not both"),
             ("{ name = 'a', device = 'v0', pid = 7, serve = true }", "needs no serve"),
             ("{ name = 'a', device = 'v0', source = '10.0.0.2', pid = 7 }", "of the workload's own"),

@@ -10,6 +10,7 @@ use super::config::Configured;
 use super::role::{self, CommonKeys, RoleArgs, overlay};
 use crate::agent::{self, AgentFile};
 use crate::config::Place;
+use crate::guest::{self, GuestFile};
 use crate::host::error_chain;
 use crate::privilege;
 
@@ -30,11 +31,20 @@ pub(super) struct AgentArgs {
     /// Socket of the helper that does what only root can. Without it, the agent does that itself, and has to be root.
     #[arg(long, env = "PERSONA_HELPER", value_name = "SOCKET")]
     helper: Option<PathBuf>,
+    /// Be the agent inside a guest: do what the agent of its host says over a virtio-serial port, and tell what is measured
+    /// inside. The configuration is a guest's own (docs/guests.md), and of the other flags only --log-format counts.
+    #[arg(long)]
+    guest: bool,
 }
 
 impl AgentArgs {
     pub(super) fn run(self, manager: Option<String>) -> anyhow::Result<()> {
         let format = self.role.log_format;
+        if self.guest {
+            let file: GuestFile = self.role.file()?;
+            let config = file.check().context("the guest's agent is not configured")?;
+            return role::run(format, |stop| guest::run(config, stop));
+        }
         if let Some(socket) = self.helper.clone() {
             privilege::use_helper(socket);
         }
@@ -80,5 +90,33 @@ impl Configured for AgentArgs {
 
     fn in_force(file: AgentFile) -> anyhow::Result<AgentFile> {
         Ok(AgentFile::in_force(file.check()?))
+    }
+}
+
+/// Flags of the agent inside a guest, for looking at its configuration.
+#[derive(Debug, Args)]
+pub(super) struct GuestFlags {
+    /// Configuration file (TOML).
+    #[arg(long, env = "PERSONA_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl Configured for GuestFlags {
+    type File = GuestFile;
+
+    fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    fn put_over(self, _: Option<String>, _: &mut GuestFile) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn mistakes(file: &GuestFile) -> Vec<(Place, String)> {
+        file.mistakes()
+    }
+
+    fn in_force(file: GuestFile) -> anyhow::Result<GuestFile> {
+        Ok(file.in_force())
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Output;
-use super::agent::AgentArgs;
+use super::agent::{AgentArgs, GuestFlags};
 use super::edge::EdgeFlags;
 use super::gateway::GatewayFlags;
 use super::manager::ManagerFlags;
@@ -45,6 +45,8 @@ pub(super) enum ConfiguredRole {
     Manager(Box<ManagerFlags>),
     /// The agent's.
     Agent(Box<AgentArgs>),
+    /// The agent's inside a guest.
+    Guest(GuestFlags),
     /// The edge's.
     Edge(Box<EdgeFlags>),
     /// The gateway's.
@@ -78,10 +80,12 @@ impl ConfigCommand {
         match self {
             Self::Check(ConfiguredRole::Manager(flags)) => check(*flags, manager, output),
             Self::Check(ConfiguredRole::Agent(flags)) => check(*flags, manager, output),
+            Self::Check(ConfiguredRole::Guest(flags)) => check(flags, manager, output),
             Self::Check(ConfiguredRole::Edge(flags)) => check(*flags, manager, output),
             Self::Check(ConfiguredRole::Gateway(flags)) => check(*flags, manager, output),
             Self::Show(ConfiguredRole::Manager(flags)) => show(*flags, manager, output),
             Self::Show(ConfiguredRole::Agent(flags)) => show(*flags, manager, output),
+            Self::Show(ConfiguredRole::Guest(flags)) => show(flags, manager, output),
             Self::Show(ConfiguredRole::Edge(flags)) => show(*flags, manager, output),
             Self::Show(ConfiguredRole::Gateway(flags)) => show(*flags, manager, output),
         }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use persona_core::ids::SubjectId;
 use persona_core::wire::api::{Considered, ConsideredEdge, EdgeExplanation, Explanation, LeaseView};
 use persona_core::wire::planning::PlanMode;
+use persona_core::wire::security::{SecurityReport, SettingReport};
 use persona_core::wire::software::SoftwareReport;
 
 use super::explain_packet::ExplainPacketArgs;
@@ -69,12 +70,13 @@ pub(super) fn tell(explanation: &Explanation) -> String {
     let activation = activation.map(|view| format!("\n\nBy activation:\n{}", activation::told(view)));
     let monitoring = explanation.monitoring.as_ref().map(|view| format!("\n\n{}", alerts::told(view)));
     format!(
-        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}{}{}{}\n\n{}",
+        "{}\n\n{lease}\n\nConsidered for the network section, best first:\n{considered}{}{}{}{}{}\n\n{}",
         assignment_text(&explanation.assignment),
         explanation.edges.as_ref().map(|edges| format!("\n\n{}", tell_edges(edges))).unwrap_or_default(),
         activation.unwrap_or_default(),
         monitoring.unwrap_or_default(),
         explanation.software.as_ref().map(tell_software).unwrap_or_default(),
+        explanation.security.as_ref().map(tell_security).unwrap_or_default(),
         table_of(&["FIELD", "VALUE", "FROM", "BY"], fields, "no field is in force")
     )
 }
@@ -85,13 +87,33 @@ fn tell_software(report: &SoftwareReport) -> String {
     let rows = report.packages.iter().map(|package| {
         let wanted = package.wanted.clone().unwrap_or_else(|| "any".to_owned());
         let installed = package.installed.clone().unwrap_or_else(|| "not installed".to_owned());
-        [package.package.clone(), wanted, installed, if package.is_as_wanted { "" } else { "drifted" }.to_owned()]
+        let note = match (package.is_as_wanted, package.is_held) {
+            (false, _) => "drifted",
+            (true, true) => "held",
+            (true, false) => "",
+        };
+        [package.package.clone(), wanted, installed, note.to_owned()]
     });
     let head = format!("\n\nsoftware of {} is {}{reason}", report.persona, report.state);
     if report.packages.is_empty() {
         return head;
     }
     format!("{head}\n{}", table_of(&["PACKAGE", "WANTED", "INSTALLED", ""], rows, "no packages"))
+}
+
+/// Security settings beside the firewall, wanted and actual.
+fn tell_security(report: &SecurityReport) -> String {
+    let reason = report.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let rows = report.settings.iter().map(|report| {
+        let SettingReport { setting, wanted, actual, state, reason } = report.clone();
+        let note = reason.map_or_else(|| state.to_string(), |reason| format!("{state}: {reason}"));
+        [setting, wanted, actual.unwrap_or_else(|| "not known".to_owned()), note]
+    });
+    let head = format!("\n\nsecurity of {} is {}{reason}", report.persona, report.state);
+    if report.settings.is_empty() {
+        return head;
+    }
+    format!("{head}\n{}", table_of(&["SETTING", "WANTED", "ACTUAL", ""], rows, "no settings"))
 }
 
 /// What `prefer-ipv6` has come to, for a subject that asks for it.

@@ -35,6 +35,11 @@ fn tell(status: &Status) -> String {
                 .map(|who| format!("{who} has not the software that it shall have: persona-ctl explain {who}")),
         )
         .chain(
+            status.restart.iter().map(|who| {
+                format!("{who} has not every security setting that it shall have: persona-ctl explain {who}")
+            }),
+        )
+        .chain(
             status.rejected.iter().map(|(who, reason)| format!("{who} rejected what is published for it: {reason}")),
         );
     let concerns: Vec<String> = concerns.map(|concern| format!("  {concern}")).collect();
@@ -61,6 +66,7 @@ mod tests {
             behind: Vec::new(),
             rejected: BTreeMap::new(),
             alerts: 0,
+            restart: Vec::new(),
             drifted: Vec::new(),
         };
         assert!(tell(&status).ends_with("all is well"));

@@ -199,7 +199,7 @@ fn part_of_identity(place: &Place, inode: u64) -> String {
 }
 
 /// This boot, so that numbers of the last one mean nothing.
-pub(super) fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     static BOOT_ID: LazyLock<String> = LazyLock::new(|| {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
     });

@@ -35,7 +35,7 @@ mod workload;
 pub use backend::{Backend, Instance, MemoryState};
 pub(crate) use bus::set_unit_properties_here as set_unit_properties;
 pub use cgroup::CgroupFiles;
-pub(crate) use cgroup::is_knob_file;
+pub(crate) use cgroup::{boot_id, is_knob_file};
 pub use config::{Drift, InstanceConfig, LimitsConfig, Source};
 pub(crate) use devices::disks;
 pub use docker::SOCKET as DOCKER_SOCKET;

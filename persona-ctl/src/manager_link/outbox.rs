@@ -11,6 +11,7 @@ use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Repor
 use persona_core::wire::desired::{DesiredState, Item};
 use persona_core::wire::limits::LimitReport;
 use persona_core::wire::proof::StateProof;
+use persona_core::wire::security::SecurityReport;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
 use persona_core::wire::software::SoftwareReport;
 use persona_core::wire::told::is_told;
@@ -26,11 +27,12 @@ const EVENT_COUNT_PER_REPORT: usize = 200;
 /// The report in the making.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
-    /// Everything but events, workloads, limits and software, in its newest form.
+    /// Everything but events, workloads, limits, software and security, in its newest form.
     pub report: Report,
     workloads: Known<Vec<WorkloadReport>>,
     limits: Known<Vec<LimitReport>>,
     software: Known<Vec<SoftwareReport>>,
+    security: Known<Vec<SecurityReport>>,
     events: VecDeque<AgentEvent>,
     /// What was measured and when, numbered.
     samples: VecDeque<(u64, Instant, SampleBatch)>,
@@ -85,11 +87,17 @@ impl Outbox {
         self.software.set(software);
     }
 
+    /// Says how the security settings of everybody who shall have some stand.
+    pub fn set_security(&mut self, security: Vec<SecurityReport>) {
+        self.security.set(security);
+    }
+
     /// Whoever takes the next report may know nothing of this host.
     pub(super) fn tell_everything(&mut self) {
         self.workloads.forget();
         self.limits.forget();
         self.software.forget();
+        self.security.forget();
     }
 
     /// Says which state is in force, from now on.
@@ -116,8 +124,16 @@ impl Outbox {
             SampleBatch { age_ms, ..batch.clone() }
         });
         let samples = samples.collect();
-        let (workloads, limits, software) = (self.workloads.untold(), self.limits.untold(), self.software.untold());
-        Report { events, samples, workloads, limits, software, holdings: self.holdings(), ..self.report.clone() }
+        Report {
+            events,
+            samples,
+            workloads: self.workloads.untold(),
+            limits: self.limits.untold(),
+            software: self.software.untold(),
+            security: self.security.untold(),
+            holdings: self.holdings(),
+            ..self.report.clone()
+        }
     }
 
     /// The next part of what is in force, all of it as it was when the first part went out.
@@ -138,6 +154,7 @@ impl Outbox {
         self.workloads.taken();
         self.limits.taken();
         self.software.taken();
+        self.security.taken();
         // While the report was under way, the oldest may have given way to new ones.
         for event in &report.events {
             if self.events.front() == Some(event) {
@@ -185,6 +202,39 @@ mod tests {
         assert_eq!(outbox.to_report().events[0].about, "5", "not lost when a report fails");
         outbox.sent(&report);
         assert_eq!(outbox.to_report().events[0].about, "205");
+    }
+
+    #[test]
+    fn what_seldom_changes_is_told_until_it_was_taken_and_then_no_more() {
+        let (subject, persona): (persona_core::ids::SubjectId, String) = ("node/n1".parse().unwrap(), "p@1".to_owned());
+        let software = SoftwareReport {
+            subject: subject.clone(),
+            persona: persona.clone(),
+            state: persona_core::wire::software::SoftwareState::AsWanted,
+            reason: None,
+            packages: Vec::new(),
+        };
+        let security = SecurityReport {
+            subject,
+            persona,
+            state: persona_core::wire::security::SecurityState::InForce,
+            reason: None,
+            settings: Vec::new(),
+        };
+        let mut outbox = Outbox::default();
+        outbox.set_software(vec![software.clone()]);
+        outbox.set_security(vec![security.clone()]);
+        for _lost in 0..2 {
+            let report = outbox.to_report();
+            assert_eq!(
+                (report.software, report.security),
+                (Some(vec![software.clone()]), Some(vec![security.clone()]))
+            );
+        }
+        let report = outbox.to_report();
+        outbox.sent(&report);
+        let report = outbox.to_report();
+        assert_eq!((report.software, report.security), (None, None));
     }
 
     #[test]

@@ -64,9 +64,23 @@ pub(crate) fn allow_ipv6(namespace: &File, interface: &str) -> io::Result<()> {
     ask(Verb::AllowIpv6 { interface: interface.to_owned() }, Some(namespace.as_fd())).map(drop)
 }
 
+/// A kernel parameter of the network inside a namespace, set first if a value is given.
+pub(crate) fn net_parameter(namespace: &File, name: &str, value: Option<&str>) -> io::Result<String> {
+    let verb = Verb::NetParameter { name: name.to_owned(), value: value.map(str::to_owned) };
+    match ask(verb, Some(namespace.as_fd()))? {
+        (Answer::Text(text), _) => Ok(text),
+        (answer, _) => Err(unexpected(&answer)),
+    }
+}
+
 /// Connects to a guest's monitor.
 pub(crate) fn connect_monitor(path: &Path) -> io::Result<UnixStream> {
     Ok(handed(ask(Verb::ConnectMonitor { path: path.to_owned() }, None)?)?.into())
+}
+
+/// Connects to the port of the agent inside a guest.
+pub(crate) fn connect_guest(path: &Path) -> io::Result<UnixStream> {
+    Ok(handed(ask(Verb::ConnectGuest { path: path.to_owned() }, None)?)?.into())
 }
 
 /// Asks an engine for a container. Blocks, and drives a runtime of its own.

@@ -18,9 +18,9 @@ mod serve;
 mod verb;
 
 pub(crate) use asking::{
-    allow_ipv6, connect_monitor, describe_program, detach_link, detach_program, first_process, inspect_container,
-    keep_address_policy, namespace_behind, open_namespace, open_root, read_join_token, set_unit_limit, socket_inside,
-    use_helper, write_knob,
+    allow_ipv6, connect_guest, connect_monitor, describe_program, detach_link, detach_program, first_process,
+    inspect_container, keep_address_policy, namespace_behind, net_parameter, open_namespace, open_root,
+    read_join_token, set_unit_limit, socket_inside, use_helper, write_knob,
 };
 pub use bounds::Bounds;
 pub use serve::serve;

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use persona_core::security::{sysctl_fault, sysctl_path, sysctl_value_fault};
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::bounds::{Bounds, NAMED};
+use super::bounds::{Bounds, NAMED, Refused};
 use super::verb::SocketKind;
 use crate::netlink::{Netlink, run_inside};
 
@@ -76,6 +77,32 @@ pub(super) fn allow_ipv6(bounds: &Bounds, namespace: OwnedFd, interface: &str) -
     run_inside(&File::from(namespace), || match std::fs::read_to_string(&path)?.trim() {
         "0" => Ok(()),
         _ => std::fs::write(&path, "0"),
+    })?
+}
+
+/// Reads a parameter of `net` inside, and sets it first if a value is given. The host's own namespace is nobody's to change.
+pub(super) fn net_parameter(
+    bounds: &Bounds,
+    namespace: OwnedFd,
+    name: &str,
+    value: Option<&str>,
+) -> io::Result<String> {
+    require_namespace(bounds, &namespace)?;
+    let fault = sysctl_fault(name).or_else(|| value.and_then(sysctl_value_fault));
+    let fault = fault.or_else(|| (!name.starts_with("net.")).then(|| format!("{name} is not of the network")));
+    bounds.ensure(fault.is_none(), || fault.unwrap_or_default())?;
+    let namespace = File::from(namespace);
+    let (own, there) = (std::fs::metadata("/proc/self/ns/net")?, namespace.metadata()?);
+    if (own.dev(), own.ino()) == (there.dev(), there.ino()) {
+        return Err(Refused("these are the host's own parameters".to_owned()).into());
+    }
+    let path = Path::new("/proc/sys").join(sysctl_path(name));
+    run_inside(&namespace, || {
+        if let Some(value) = value {
+            // The file must be there; one write is one value.
+            File::options().write(true).open(&path)?.write_all(value.as_bytes())?;
+        }
+        std::fs::read_to_string(&path)
     })?
 }
 

@@ -48,9 +48,18 @@ pub(super) fn perform(bounds: &Bounds, verb: Verb, given: Option<OwnedFd>) -> io
             namespace::allow_ipv6(bounds, namespace()?, &interface)?;
             Answer::Done
         }
+        Verb::NetParameter { name, value } => {
+            Answer::Text(namespace::net_parameter(bounds, namespace()?, &name, value.as_deref())?)
+        }
         Verb::ConnectMonitor { path } => {
             let what = format!("the monitor {}", path.display());
             bounds.require_source(&what, &Source::Guest(path.clone()))?;
+            return handed(UnixStream::connect(&path)?.into());
+        }
+        Verb::ConnectGuest { path } => {
+            let says =
+                |file: &AgentFile| file.workload.iter().any(|workload| workload.guest_agent.as_ref() == Some(&path));
+            bounds.require(&format!("the guest's port {}", path.display()), says)?;
             return handed(UnixStream::connect(&path)?.into());
         }
         Verb::InspectContainer { socket, name } => {

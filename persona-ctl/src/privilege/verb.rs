@@ -55,9 +55,21 @@ pub(super) enum Verb {
         /// The interface's name.
         interface: String,
     },
+    /// Reads a kernel parameter of the network inside the namespace whose descriptor comes along, or sets it first.
+    NetParameter {
+        /// Its name, below `net`.
+        name: String,
+        /// What it shall be.
+        value: Option<String>,
+    },
     /// Connects to a guest's monitor of the configuration.
     ConnectMonitor {
         /// Its socket.
+        path: PathBuf,
+    },
+    /// Connects to the port of the agent inside a guest of the configuration.
+    ConnectGuest {
+        /// Its socket on this host.
         path: PathBuf,
     },
     /// Asks an engine of the configuration for a container of the configuration.
@@ -155,6 +167,7 @@ impl Verb {
             Self::WriteKnob { .. }
                 | Self::SetUnitLimit { .. }
                 | Self::AllowIpv6 { .. }
+                | Self::NetParameter { value: Some(_), .. }
                 | Self::KeepAddressPolicy { .. }
                 | Self::DetachLink { .. }
                 | Self::DetachProgram { .. }

@@ -26,12 +26,22 @@ pub(super) fn look_at(proc: &Path, disks: &[String]) -> (Look, HostSize) {
     let read = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
     let cpu_count = processors(&read("stat"), &mut look);
     let memory_bytes = memory(&read("meminfo"), &mut look);
+    let load = read("loadavg").split_whitespace().next().and_then(|word| word.parse().ok());
+    look.level("cpu.load", load);
     look.total("memory.oom_kills", row(&read("vmstat"), "oom_kill").map(|count| count as f64));
     disk(&read("diskstats"), disks, &mut look);
     for (signal, file) in [("cpu.pressure", "cpu"), ("memory.pressure", "memory"), ("io.pressure", "io")] {
         look.total(signal, stalled_us(&proc.join("pressure").join(file)).map(|us| us as f64 / 1e6));
     }
     (look, HostSize { cpu_count, memory_bytes })
+}
+
+/// How much room of a file system is taken, of what others than root may use (statvfs(3)).
+pub(super) fn look_at_disk(root: &Path, look: &mut Look) {
+    let Ok(found) = rustix::fs::statvfs(root) else { return };
+    let taken = found.f_blocks.saturating_sub(found.f_bfree);
+    let room = taken + found.f_bavail;
+    look.level("disk.usage", (room > 0).then(|| taken as f64 / room as f64));
 }
 
 /// `cpu user nice system idle iowait irq softirq steal …`, and a line for each processor (proc_stat(5)).
@@ -98,6 +108,7 @@ mod tests {
         let folder = host(&[
             ("stat", "cpu  100 20 30 1000 50 5 5 40 0 0\ncpu0 1 1 1 1 1 1 1\ncpu1 1 1 1 1 1 1 1\nintr 5\n"),
             ("meminfo", "MemTotal:       1000 kB\nMemFree:         200 kB\nMemAvailable:    600 kB\n"),
+            ("loadavg", "0.25 0.10 0.05 1/200 4711\n"),
             ("vmstat", "oom_kill_x 9\noom_kill 3\n"),
             (
                 "diskstats",
@@ -111,10 +122,14 @@ mod tests {
         let total = |name| look.totals.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         assert_eq!((total("cpu.usage"), look.cpu_permitted), (Some(1.6), Some(2.0)));
         assert_eq!((level("memory.bytes"), level("memory.usage")), (Some(819_200.0), Some(0.4)));
+        assert_eq!(level("cpu.load"), Some(0.25));
         assert_eq!((total("memory.oom_kills"), total("cpu.pressure")), (Some(3.0), Some(2.5)));
         assert_eq!((total("io.read_bytes"), total("io.write_operations")), (Some(9.0 * 512.0), Some(21.0)));
         assert_eq!(total("memory.pressure"), None);
         let (look, size) = look_at(Path::new("/nowhere"), &[]);
         assert_eq!((look, size), (Look::default(), HostSize::default()));
+        let mut disk = Look::default();
+        look_at_disk(folder.path(), &mut disk);
+        assert!((0.0..=1.0).contains(&disk.levels[0].1), "{disk:?}");
     }
 }

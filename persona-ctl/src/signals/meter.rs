@@ -15,6 +15,7 @@ use super::host;
 use super::instance::Instance;
 use super::look::{Look, Looks, Name, Values};
 use super::scrape::{Scrapers, Target};
+use crate::guest_link::Heard;
 use crate::limits::{InstanceConfig, LimitsConfig, disks};
 use crate::manager_link::Reporter;
 
@@ -41,6 +42,7 @@ impl Meter {
     pub fn start(
         node: NodeName,
         workloads: BTreeMap<WorkloadName, Measured>,
+        guests: Heard,
         limits: LimitsConfig,
         reporter: Reporter,
         stop: &CancellationToken,
@@ -53,7 +55,7 @@ impl Meter {
         }
         let scrapers = Scrapers::start(pages, &limits, stop);
         let (host, traffic) = Default::default();
-        let round = Round { node, host, disks, instances, scrapers, traffic, limits };
+        let round = Round { node, host, disks, instances, scrapers, guests, traffic, limits };
         let (counted, receiver) = watch::channel(None);
         tokio::spawn(stop.clone().run_until_cancelled_owned(run(round, receiver, reporter)));
         Self { counted }
@@ -96,13 +98,15 @@ struct Round {
     disks: Vec<String>,
     instances: BTreeMap<WorkloadName, Instance>,
     scrapers: Scrapers,
+    guests: Heard,
     traffic: BTreeMap<Option<WorkloadName>, Looks>,
     limits: LimitsConfig,
 }
 
 impl Round {
     fn turn(&mut self, at: Instant, counters: &Counters) -> SampleBatch {
-        let (look, size) = host::look_at(Path::new("/proc"), &self.disks);
+        let (mut look, size) = host::look_at(Path::new("/proc"), &self.disks);
+        host::look_at_disk(Path::new("/"), &mut look);
         let mut rows: BTreeMap<Option<WorkloadName>, Values> = BTreeMap::new();
         rows.insert(None, self.host.next(Instant::now(), look));
         for (name, instance) in &mut self.instances {
@@ -110,6 +114,10 @@ impl Round {
         }
         for (name, values) in self.scrapers.values(Instant::now()) {
             rows.entry(Some(name.clone())).or_default().extend(values);
+        }
+        for (name, values) in self.guests.values() {
+            let inside = values.into_iter().map(|(signal, value)| (Name::from(format!("guest.{signal}")), value));
+            rows.entry(Some(name)).or_default().extend(inside);
         }
         for (workload, look) in traffic_of(&self.node, counters) {
             let values = self.traffic.entry(workload.clone()).or_default().next(at, look);

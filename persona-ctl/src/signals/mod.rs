@@ -10,6 +10,8 @@ mod instance;
 mod look;
 mod meter;
 mod scrape;
+mod system;
 
 pub use meter::{Measured, Meter};
 pub use scrape::{MetricsConfig, MetricsUrl, ScrapePlace, Selection, Target};
+pub(crate) use system::System;

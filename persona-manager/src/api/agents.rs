@@ -46,7 +46,7 @@ const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
 const EVENT_COUNT_MAX: usize = 256;
 
 /// Signals of which one batch of samples may tell.
-const SIGNAL_COUNT_MAX: usize = 64;
+const SIGNAL_COUNT_MAX: usize = 96;
 
 /// Paths to edge groups that a node may ask with, and the longest cause, bytes.
 const PATH_COUNT_MAX: usize = 4_096;
@@ -317,13 +317,14 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         || !report.leases.is_empty()
         || report.limits.is_some()
         || report.software.is_some()
+        || report.security.is_some()
         || !report.samples.is_empty()
         || report.underlay_mtu.is_some()
         || report.conditions.is_some();
     let is_edge_only = report.outside_alive.is_some() || report.owned.is_some() || report.announced.is_some();
     match id.role {
         Role::Edge if is_node_only => Err(Refusal::invalid(
-            "workloads, drained, leases, limits, software, samples, underlayMtu and conditions are for nodes: leave them out",
+            "workloads, drained, leases, limits, software, security, samples, underlayMtu and conditions are for nodes: leave them out",
         )),
         Role::Node if is_edge_only => {
             Err(Refusal::invalid("outsideAlive, owned and announced are for edges: leave them out"))
@@ -347,9 +348,11 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         _ if report.limits.as_ref().is_some_and(|limits| limits.len() > WORKLOAD_COUNT_MAX) => Err(Refusal::invalid(
             format!("limits has more entries than a node may have workloads, {WORKLOAD_COUNT_MAX}"),
         )),
-        _ if report.software.as_ref().is_some_and(|software| software.len() > WORKLOAD_COUNT_MAX + 1) => {
+        _ if report.software.as_ref().is_some_and(|software| software.len() > WORKLOAD_COUNT_MAX + 1)
+            || report.security.as_ref().is_some_and(|security| security.len() > WORKLOAD_COUNT_MAX + 1) =>
+        {
             Err(Refusal::invalid(format!(
-                "software has more entries than a node and the workloads that it may have, {WORKLOAD_COUNT_MAX}"
+                "software or security has more entries than a node and the workloads that it may have, {WORKLOAD_COUNT_MAX}"
             )))
         }
         _ if report.samples.len() > SAMPLE_BATCH_COUNT_MAX => Err(Refusal::invalid(format!(

@@ -28,6 +28,7 @@ pub(super) async fn explain(
     let node = context.live.agents().get(&AgentId::node(subject.node())).cloned();
     let assignment = views::assignment(&snapshot, &subject, node.as_ref(), false);
     let software = node.iter().flat_map(|node| &node.software).find(|it| it.subject == subject).cloned();
+    let security = node.iter().flat_map(|node| &node.security).find(|it| it.subject == subject).cloned();
     let lease_of = |id: Option<LeaseId>| {
         id.and_then(|id| snapshot.leases.get(&id)).map(|lease| views::lease(lease, node.as_ref()))
     };
@@ -54,6 +55,7 @@ pub(super) async fn explain(
         activation,
         monitoring,
         software,
+        security,
         effective,
     }))
 }

@@ -66,6 +66,7 @@ pub(super) fn keep_own(snapshot: &Snapshot, id: &AgentId, report: &mut Report) -
     keep(&mut out, "owned", report.owned.as_mut(), |address| own.range(&Cidr::of(*address)));
     keep(&mut out, "announced", report.announced.as_mut(), |range| own.range(range));
     keep(&mut out, "software", report.software.as_mut(), |of| own.subject(&of.subject));
+    keep(&mut out, "security", report.security.as_mut(), |of| own.subject(&of.subject));
     let counted = report.counters.as_mut().map(|counters| &mut counters.subjects);
     keep(&mut out, "counters.subjects", counted, |of| own.subject(&of.subject));
     let held = report.holdings.as_mut().map(|holdings| &mut holdings.items);

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use persona_core::wire::api::Status;
+use persona_core::wire::security::SecurityState;
 use persona_core::wire::software::SoftwareState;
 
 use crate::context::Context;
@@ -25,6 +26,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
         rejected: Default::default(),
         alerts: 0,
         drifted: Vec::new(),
+        restart: Vec::new(),
     };
     for agent in snapshot.agents.values() {
         let (count, is_up) = match &agent.details {
@@ -38,8 +40,11 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
             status.behind.push(agent.id.to_string());
         }
         let software = reported.iter().flat_map(|reported| &reported.software);
-        let drifted = software.filter(|it| it.state == SoftwareState::Drifted);
+        let drifted = software.filter(|it| matches!(it.state, SoftwareState::Drifted | SoftwareState::Failed));
         status.drifted.extend(drifted.map(|it| it.subject.clone()));
+        let security = reported.iter().flat_map(|reported| &reported.security);
+        let waiting = security.filter(|it| matches!(it.state, SecurityState::NeedsRestart | SecurityState::Failed));
+        status.restart.extend(waiting.map(|it| it.subject.clone()));
         if let Some(rejection) = reported.and_then(|reported| reported.rejected.as_ref()) {
             status.rejected.insert(agent.id.to_string(), rejection.reason.clone());
         }

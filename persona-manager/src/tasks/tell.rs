@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use persona_core::compose::{Effective, Layer, Origin};
-use persona_core::document::{Family, Impair, Network, Section, SoftwarePackage};
+use persona_core::document::{Family, Impair, Network, Section, Security, SoftwarePackage};
 use persona_core::ids::{EdgeName, GroupName, SubjectId};
 use persona_core::units::{BitRate, Span};
 use persona_core::wire::api::SectionAssignment;
 use persona_core::wire::desired::{SharedQos, SubjectImpair, SubjectItem, SubjectNetwork, SubjectQos};
 use persona_core::wire::firewall::{FirewallRule, SubjectFirewall};
 use persona_core::wire::limits::SubjectResources;
+use persona_core::wire::security::{SecuritySettings, SubjectSecurity};
 use persona_core::wire::software::{SubjectSoftware, WantedPackage};
 use serde_json::json;
 
@@ -123,6 +124,7 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
         qos: qos_of(effective),
         resources: resources_of(effective),
         software: software_of(effective),
+        security: security_of(effective),
         firewall: firewall_of(effective),
         digest: effective.digest(),
     }
@@ -188,6 +190,22 @@ fn firewall_of(effective: &Effective) -> Option<Box<SubjectFirewall>> {
     let rules: Vec<_> = security.firewall.iter().map(FirewallRule::from).collect();
     let (persona, version) = (origin.persona.clone(), origin.version);
     (!rules.is_empty()).then(|| Box::new(SubjectFirewall { persona, version, rules }))
+}
+
+/// The security settings that a subject wears beside its firewall, likewise.
+fn security_of(effective: &Effective) -> Option<Box<SubjectSecurity>> {
+    let (security, origin) = effective.sections.security.as_ref().zip(effective.origins.get(&Section::Security))?;
+    let Security { firewall: _, sysctl, capabilities, no_new_privileges, read_only_root, seccomp, apparmor } = security;
+    let settings = SecuritySettings {
+        sysctl: sysctl.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+        capabilities: capabilities.clone(),
+        no_new_privileges: *no_new_privileges,
+        read_only_root: *read_only_root,
+        seccomp: *seccomp,
+        apparmor: apparmor.clone(),
+    };
+    let (persona, version) = (origin.persona.clone(), origin.version);
+    (!settings.is_empty()).then(|| Box::new(SubjectSecurity { persona, version, settings }))
 }
 
 /// The packages that a subject shall have, with the persona that asks for them.

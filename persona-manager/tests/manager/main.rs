@@ -37,6 +37,7 @@ mod rollouts;
 mod room;
 mod rotation;
 mod schedules;
+mod security;
 mod selection;
 mod shares;
 mod simulate;

@@ -33,6 +33,7 @@ async fn a_node_is_told_what_is_wanted_and_its_drift_is_shown() {
         wanted: Some(">= 1.22".to_owned()),
         installed: Some("1.18.0-6".to_owned()),
         is_as_wanted: false,
+        is_held: false,
     };
     let report = |state, is_as_wanted| Report {
         software: Some(vec![SoftwareReport {

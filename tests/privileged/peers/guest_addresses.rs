@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use persona_core::wire::api::Explanation;
 use persona_tests::findings::Findings;
 use persona_tests::peers::content;
-use persona_tests::peers::guest::{Guest, GuestPlan};
+use persona_tests::peers::guest::{Guest, GuestPlan, MEMORY_MIB};
 use persona_tests::steps::switch::switch_to;
 use persona_tests::world::{Families, Hook, INTERNET_ADDRESS, INTERNET_ADDRESS6, WorkloadPlace, World};
 
@@ -89,7 +89,14 @@ fn addresses(world: &mut World, findings: &mut Findings) -> Result<()> {
     content::write(&own, 1, 61)?;
     world.apply("own.yaml", DOCUMENTS)?;
     world.add_tap(&PLACE)?;
-    let plan = GuestPlan { name: "guest", tap: PLACE.name, network: NETWORK, content: &own };
+    let plan = GuestPlan {
+        name: "guest",
+        tap: PLACE.name,
+        network: NETWORK,
+        content: &own,
+        files: &[],
+        memory_mib: MEMORY_MIB,
+    };
     let mut guest = Guest::start(&world.ledger, &world.namespaces.node, &world.folder, &plan)?;
 
     switch_to(world, SUBJECT, "own-frankfurt")?;

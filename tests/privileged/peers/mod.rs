@@ -9,6 +9,7 @@ mod frr;
 mod guard;
 pub(crate) mod guest;
 mod guest_addresses;
+mod guest_inside;
 mod http;
 mod http3;
 pub(crate) mod interop;

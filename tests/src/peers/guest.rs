@@ -1,6 +1,7 @@
 //! A QEMU guest as a peer: another kernel behind a tap device, with busybox for a userland, that runs commands it is
 //! given over its serial line. Software emulation, so that nothing but the package is needed.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -22,9 +23,9 @@ const BOOT_TIME: Duration = Duration::from_secs(180);
 /// How long QEMU may take to open its socket.
 const SOCKET_TIME: Duration = Duration::from_secs(30);
 
-/// Modules between a Debian kernel and virtio's network card, balloon and disk, in the order in which they can be loaded. Those that a
+/// Modules between a Debian kernel and virtio's network card, balloon, disk and serial ports, in the order in which they can be loaded. Those that a
 /// kernel has built in are not found and not missed.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
@@ -35,10 +36,14 @@ const MODULES: [&str; 10] = [
     "virtio_net",
     "virtio_balloon",
     "virtio_blk",
+    "virtio_console",
 ];
 
 /// Kernels that `cargo xtask setup` unpacks into the cache, the preferred one first.
 const KERNELS: [&str; 2] = ["6.1", "6.12"];
+
+/// Folders of every guest.
+const FOLDERS: [&str; 6] = ["bin", "dev", "proc", "sys", "tmp", "modules"];
 
 /// What a guest says when it listens, and after each command.
 const READY: &str = "guest: ready";
@@ -55,7 +60,14 @@ pub struct GuestPlan<'a> {
     pub network: &'a str,
     /// A file for it, which it finds as `/content`.
     pub content: &'a Path,
+    /// More files for it: place, source.
+    pub files: &'a [(String, PathBuf)],
+    /// Its memory, MiB.
+    pub memory_mib: u32,
 }
+
+/// Memory of a guest that holds little more than busybox, MiB.
+pub const MEMORY_MIB: u32 = 256;
 
 /// A running guest.
 #[derive(Debug)]
@@ -73,7 +85,8 @@ impl Guest {
         write_image(&image, &kernel, plan).with_context(|| format!("{} cannot be written", image.display()))?;
         let socket = folder.join(format!("{}.serial", plan.name));
         let mut command = inside.command("qemu-system-x86_64")?;
-        command.args(["-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults", "-no-user-config", "-no-reboot"]);
+        command.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-no-user-config", "-no-reboot"]);
+        command.arg("-m").arg(plan.memory_mib.to_string());
         command.args(["-display", "none", "-append", "console=ttyS0 quiet loglevel=0 panic=-1 oops=panic", "-kernel"]);
         command.arg(kernel_image(&kernel)?).arg("-initrd").arg(&image);
         command.arg("-chardev").arg(format!("socket,id=serial,path={},server=on,wait=on", socket.display()));
@@ -84,6 +97,10 @@ impl Guest {
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         command.args(["-device", "virtio-balloon-pci", "-drive", "if=none,id=disk0,driver=null-co,size=1G"]);
         command.args(["-device", "virtio-blk-pci,drive=disk0"]);
+        // Where an agent inside would listen.
+        let port = folder.join(format!("{}.agent", plan.name));
+        command.arg("-chardev").arg(format!("socket,id=agent,path={},server=on,wait=off", port.display()));
+        command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=persona.0"]);
         let mut qemu = Running::start(ledger, plan.name, &folder.join(format!("{}.log", plan.name)), command)?;
         let serial = BufReader::new(connect(&mut qemu, &socket)?);
         let mut guest = Self { qemu, serial };
@@ -93,13 +110,24 @@ impl Guest {
 
     /// Starts a guest behind the tap device of a place in a world, with a file of its own, and waits until it listens.
     pub fn start_behind(world: &World, place: &WorkloadPlace, content: &Path) -> Result<Self> {
+        Self::start_with(world, place, content, &[], MEMORY_MIB)
+    }
+
+    /// The same, with more files in it and memory for them.
+    pub fn start_with(
+        world: &World,
+        place: &WorkloadPlace,
+        content: &Path,
+        files: &[(String, PathBuf)],
+        memory_mib: u32,
+    ) -> Result<Self> {
         let WorkloadPlace { address, gateway, address6, gateway6, .. } = place;
         let network = format!(
             "ip address add {address}/24 dev eth0\necho 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad\n\
              ip address add {address6}/64 dev eth0\n\
              ip route add default via {gateway}\nip -6 route add default via {gateway6}"
         );
-        let plan = GuestPlan { name: "guest", tap: place.name, network: &network, content };
+        let plan = GuestPlan { name: "guest", tap: place.name, network: &network, content, files, memory_mib };
         Self::start(&world.ledger, &world.namespaces.node, &world.folder, &plan)
     }
 
@@ -176,7 +204,7 @@ fn kernel_image(root: &Path) -> Result<PathBuf> {
 
 fn write_image(path: &Path, kernel: &Path, plan: &GuestPlan<'_>) -> Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(path)?));
-    for folder in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+    for folder in FOLDERS {
         archive.directory(folder)?;
     }
     archive.file("init", init_script(plan).as_bytes())?;
@@ -187,6 +215,15 @@ fn write_image(path: &Path, kernel: &Path, plan: &GuestPlan<'_>) -> Result<()> {
         if let Some(file) = find_file(&kernel.join("lib/modules"), &format!("{module}.ko"))? {
             archive.file(&format!("modules/{number}-{module}.ko"), &std::fs::read(file)?)?;
         }
+    }
+    let mut folders: BTreeSet<&Path> = FOLDERS.iter().map(Path::new).collect();
+    for (place, source) in plan.files {
+        let above: Vec<&Path> = Path::new(place).ancestors().skip(1).filter(|path| *path != Path::new("")).collect();
+        for folder in above.into_iter().rev().filter(|folder| folders.insert(folder)) {
+            archive.directory(&folder.display().to_string())?;
+        }
+        let bytes = std::fs::read(source).with_context(|| format!("{} cannot be read", source.display()))?;
+        archive.file(place, &bytes)?;
     }
     archive.finish()?.flush()?;
     Ok(())

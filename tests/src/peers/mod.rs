@@ -7,6 +7,7 @@ pub mod docker;
 pub mod faketime;
 pub mod frr;
 pub mod guest;
+pub mod guest_system;
 pub mod knot;
 pub mod nginx;
 pub mod oci;

@@ -11,12 +11,13 @@ use super::tree;
 use crate::command::{output_of, workspace_root};
 
 /// What must be in it, below the prefix.
-const EXPECTED: [&str; 17] = [
+const EXPECTED: [&str; 18] = [
     "bin/persona-ctl",
     "lib/systemd/system/persona-agent.service",
     "lib/systemd/system/persona-edge.service",
     "lib/systemd/system/persona-gateway.service",
     "lib/systemd/system/persona-guard.service",
+    "lib/systemd/system/persona-guest.service",
     "lib/systemd/system/persona-helper.service",
     "lib/systemd/system/persona-helper.socket",
     "lib/systemd/system/persona-manager.service",
@@ -32,7 +33,7 @@ const EXPECTED: [&str; 17] = [
 ];
 
 /// Roles whose examples the program must take.
-const ROLES: [&str; 4] = ["manager", "agent", "edge", "gateway"];
+const ROLES: [&str; 5] = ["manager", "agent", "guest", "edge", "gateway"];
 
 /// What was packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use super::subjects::{AssignmentView, LeaseView};
 use crate::ids::{EdgeName, PersonaName};
 use crate::plan::Demand;
 use crate::wire::planning::PlanMode;
+use crate::wire::security::SecurityReport;
 use crate::wire::software::SoftwareReport;
 
 /// `GET /v1/explain/{subject}`: how the decision came about.
@@ -43,6 +44,9 @@ pub struct Explanation {
     /// Its software, wanted and installed, as its node last said. Absent: it wears no software section, or the node did not say.
     #[serde(default)]
     pub software: Option<SoftwareReport>,
+    /// Its security settings beside the firewall, wanted and actual, likewise.
+    #[serde(default)]
+    pub security: Option<SecurityReport>,
     /// Every field of the effective persona: path, value, and the persona and layer that it comes from.
     pub effective: Vec<EffectiveField>,
 }

@@ -45,6 +45,9 @@ pub struct Status {
     /// Subjects whose software is not as wanted.
     #[serde(default)]
     pub drifted: Vec<SubjectId>,
+    /// Subjects that must be started anew for their security settings, or whose settings failed.
+    #[serde(default)]
+    pub restart: Vec<SubjectId>,
 }
 
 /// Something that happened.

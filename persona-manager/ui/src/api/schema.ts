@@ -1478,6 +1478,8 @@ export interface components {
             /** @description Every persona that was considered for the network section, best first. */
             considered: components["schemas"]["Considered"][];
             edges?: components["schemas"]["EdgeExplanation"] | null;
+            /** @description Its security settings beside the firewall, wanted and actual, likewise. */
+            security?: components["schemas"]["SecurityReport"] | null;
             /** @description Every field of the effective persona: path, value, and the persona and layer that it comes from. */
             effective: components["schemas"]["EffectiveField"][];
             lease?: components["schemas"]["LeaseView"] | null;
@@ -1837,6 +1839,8 @@ export interface components {
             installed?: string | null;
             /** @description Whether that is as wanted. */
             isAsWanted: boolean;
+            /** @description Whether it is pinned there: the package manager is told to hold it. */
+            isHeld?: boolean;
             /** @description Its name. */
             package: string;
             /** @description What is wanted of its version. Absent: any. */
@@ -2575,6 +2579,24 @@ export interface components {
              */
             version: number;
         };
+        /** @description A subject's security settings: wanted and actual. */
+        SecurityReport: {
+            /** @description The persona that wants them, as `NAME@VERSION`. */
+            persona: string;
+            /** @description Why nobody can tell, or what failed. */
+            reason?: string | null;
+            /** @description Every setting that is wanted; none if nobody can tell. */
+            settings?: components["schemas"]["SettingReport"][];
+            /** @description How they stand. */
+            state: components["schemas"]["SecurityState"];
+            /** @description Whose: the node, or a workload of it. */
+            subject: components["schemas"]["SubjectId"];
+        };
+        /**
+         * @description How a subject's security settings stand, the best first.
+         * @enum {string}
+         */
+        SecurityState: "inForce" | "partly" | "needsRestart" | "failed" | "unknown";
         /** @description One comparison and what it saw. */
         Seen: {
             /** @description The comparison. */
@@ -2589,6 +2611,24 @@ export interface components {
             /** @description The left side's value, in words. `unknown` where a signal is missing. */
             value: string;
         };
+        /** @description One setting. */
+        SettingReport: {
+            /** @description What there is. Absent: nobody can tell. */
+            actual?: string | null;
+            /** @description Why, if it is not in force, and what to do. */
+            reason?: string | null;
+            /** @description Its path in the section, such as `sysctl.net.ipv4.tcp_syncookies`. */
+            setting: string;
+            /** @description How it stands. */
+            state: components["schemas"]["SettingState"];
+            /** @description What is wanted. */
+            wanted: string;
+        };
+        /**
+         * @description How one setting stands, the best first.
+         * @enum {string}
+         */
+        SettingState: "inForce" | "unsupported" | "needsRestart" | "failed";
         /** @description What a node has of a persona's total over all nodes, bits per second of inner IP bytes. */
         ShareItem: {
             /**
@@ -2637,7 +2677,7 @@ export interface components {
             packages?: components["schemas"]["PackageReport"][];
             /** @description The persona that wants it, as `NAME@VERSION`. */
             persona: string;
-            /** @description Why nobody can tell. */
+            /** @description Why nobody can tell, what failed, or what is under way. */
             reason?: string | null;
             /** @description How it stands. */
             state: components["schemas"]["SoftwareState"];
@@ -2648,7 +2688,7 @@ export interface components {
          * @description How a subject's software stands.
          * @enum {string}
          */
-        SoftwareState: "asWanted" | "drifted" | "unknown";
+        SoftwareState: "asWanted" | "drifted" | "unknown" | "failed";
         /** @description `GET /v1/status`. */
         Status: {
             /**
@@ -2679,6 +2719,8 @@ export interface components {
             rejected: {
                 [key: string]: string;
             };
+            /** @description Subjects that must be started anew for their security settings, or whose settings failed. */
+            restart?: components["schemas"]["SubjectId"][];
             /** @description The store's revision. */
             revision: components["schemas"]["Generation"];
             /** @description Subjects that should have a network persona and have none, with the reason. */
