@@ -31,7 +31,9 @@ fn offered(rows: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
 fn the_newest_wanted_version_is_installed_and_what_fits_is_left_alone() {
     let installed = packages(&[("nginx:amd64", "1.22"), ("curl", "7.0")]);
     let there = offered(&[("nginx", &["1.22", "1.24-1", "1.24-2", "2.0"]), ("curl", &["8.1"])]);
-    let cases: [(&[(&str, Option<&str>)], Result<&[(&str, &str)], &str>); 6] = [
+    type Rows<'a> = &'a [(&'a str, Option<&'a str>)];
+    type Outcome<'a> = Result<&'a [(&'a str, &'a str)], &'a str>;
+    let cases: [(Rows<'_>, Outcome<'_>); 6] = [
         (&[("nginx", None), ("curl", Some(">= 7"))], Ok(&[])),
         (&[("nginx", Some(">= 1.23")), ("curl", Some(">= 8"))], Ok(&[("curl", "8.1"), ("nginx", "2.0")])),
         (&[("nginx", Some("<< 2")), ("nginx", Some("= 1.24-1"))], Ok(&[("nginx", "1.24-1")])),

@@ -178,6 +178,8 @@ export interface paths {
                     pageToken?: string;
                     /** @description Entries at most, 1 to 1,000. */
                     limit?: number;
+                    /** @description Only those with these labels, as `tier=gold,zone!=b,team,!old`. */
+                    labelSelector?: string;
                 };
                 header?: never;
                 path?: never;
@@ -291,6 +293,8 @@ export interface paths {
                     pageToken?: string;
                     /** @description Entries at most, 1 to 1,000. */
                     limit?: number;
+                    /** @description Only those with these labels, as `tier=gold,zone!=b,team,!old`. */
+                    labelSelector?: string;
                 };
                 header?: never;
                 path?: never;
@@ -345,10 +349,15 @@ export interface paths {
         get: {
             parameters: {
                 query?: {
-                    /** @description Only those after this number. Absent: from the first kept, or with `follow` from now on. */
+                    /**
+                     * @description Only those after this number; 410 if some of them are kept no longer. Absent or 0: from the first kept, but with
+                     *     `follow` and nothing said from now on.
+                     */
                     since?: number;
                     /** @description A stream of JSON lines that goes on. */
                     follow?: boolean;
+                    /** @description With `follow`: a line `{"bookmark":NUMBER}` when nothing happened for five seconds. Whoever comes back goes on there. */
+                    bookmarks?: boolean;
                     /** @description At most, 1 to 1,000. */
                     limit?: number;
                     /** @description `nextPageToken` of the page before; the same as `since`. */
@@ -366,6 +375,15 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["Page_EventView"];
+                    };
+                };
+                /** @description Kept no longer */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
                     };
                 };
                 /** @description A refusal, with what is wrong and what would be valid */
@@ -466,6 +484,8 @@ export interface paths {
                     pageToken?: string;
                     /** @description Entries at most, 1 to 1,000. */
                     limit?: number;
+                    /** @description Only those with these labels, as `tier=gold,zone!=b,team,!old`. */
+                    labelSelector?: string;
                 };
                 header?: never;
                 path?: never;
@@ -579,6 +599,8 @@ export interface paths {
                     pageToken?: string;
                     /** @description Entries at most, 1 to 1,000. */
                     limit?: number;
+                    /** @description Only those with these labels, as `tier=gold,zone!=b,team,!old`. */
+                    labelSelector?: string;
                 };
                 header?: never;
                 path?: never;
@@ -1027,6 +1049,8 @@ export interface paths {
                     pageToken?: string;
                     /** @description Entries at most, 1 to 1,000. */
                     limit?: number;
+                    /** @description Only those with these labels, as `tier=gold,zone!=b,team,!old`. */
+                    labelSelector?: string;
                 };
                 header?: never;
                 path?: never;
@@ -1373,7 +1397,7 @@ export interface components {
              * @description Traffic between its last two reports.
              */
             bitsPerSec: number;
-            /** @description Those of its labels that its join token bound; the others are its own word. */
+            /** @description Those of its labels that are bound, by its join token or by people; the others are its own word. */
             boundLabels?: {
                 [key: string]: string;
             };
@@ -1475,16 +1499,19 @@ export interface components {
             activation?: components["schemas"]["ActivationView"] | null;
             /** @description What is in force. */
             assignment: components["schemas"]["AssignmentView"];
+            /** @description Bindings that select it, by name. */
+            bindings?: string[];
             /** @description Every persona that was considered for the network section, best first. */
             considered: components["schemas"]["Considered"][];
             edges?: components["schemas"]["EdgeExplanation"] | null;
-            /** @description Its security settings beside the firewall, wanted and actual, likewise. */
-            security?: components["schemas"]["SecurityReport"] | null;
             /** @description Every field of the effective persona: path, value, and the persona and layer that it comes from. */
             effective: components["schemas"]["EffectiveField"][];
             lease?: components["schemas"]["LeaseView"] | null;
             lease6?: components["schemas"]["LeaseView"] | null;
             monitoring?: components["schemas"]["MonitoringView"] | null;
+            /** @description Where none does: which one would if what its node says of it were bound, and how that is done. */
+            nearest?: string | null;
+            security?: components["schemas"]["SecurityReport"] | null;
             software?: components["schemas"]["SoftwareReport"] | null;
         };
         /** @description What is known of a far end. */
@@ -1781,7 +1808,7 @@ export interface components {
             address: string;
             /** @description The generation it acknowledged. */
             applied: components["schemas"]["Generation"];
-            /** @description Those of its labels that its join token bound; the others are its own word. */
+            /** @description Those of its labels that are bound, by its join token or by people; the others are its own word. */
             boundLabels?: {
                 [key: string]: string;
             };
@@ -1887,7 +1914,7 @@ export interface components {
                  * @description Traffic between its last two reports.
                  */
                 bitsPerSec: number;
-                /** @description Those of its labels that its join token bound; the others are its own word. */
+                /** @description Those of its labels that are bound, by its join token or by people; the others are its own word. */
                 boundLabels?: {
                     [key: string]: string;
                 };
@@ -1989,7 +2016,7 @@ export interface components {
                 address: string;
                 /** @description The generation it acknowledged. */
                 applied: components["schemas"]["Generation"];
-                /** @description Those of its labels that its join token bound; the others are its own word. */
+                /** @description Those of its labels that are bound, by its join token or by people; the others are its own word. */
                 boundLabels?: {
                     [key: string]: string;
                 };
@@ -2234,11 +2261,15 @@ export interface components {
                 assignment: components["schemas"]["AssignmentView"];
                 /** @description Whether the device is there now. */
                 attached: boolean;
+                /** @description Those of its labels that are bound to it or its node; the others are its node's word. */
+                boundLabels?: {
+                    [key: string]: string;
+                };
                 /** @description Its host-side device. */
                 device: string;
                 /** @description How its packets are told from others'. */
                 kind: components["schemas"]["WorkloadKind"];
-                /** @description Its labels. */
+                /** @description Its labels: what its node says of it, with the bound ones over them. */
                 labels: {
                     [key: string]: string;
                 };
@@ -2910,11 +2941,15 @@ export interface components {
             assignment: components["schemas"]["AssignmentView"];
             /** @description Whether the device is there now. */
             attached: boolean;
+            /** @description Those of its labels that are bound to it or its node; the others are its node's word. */
+            boundLabels?: {
+                [key: string]: string;
+            };
             /** @description Its host-side device. */
             device: string;
             /** @description How its packets are told from others'. */
             kind: components["schemas"]["WorkloadKind"];
-            /** @description Its labels. */
+            /** @description Its labels: what its node says of it, with the bound ones over them. */
             labels: {
                 [key: string]: string;
             };
