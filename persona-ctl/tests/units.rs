@@ -79,7 +79,7 @@ fn command_lines_of_units_are_the_programs() {
             count += 1;
         }
     }
-    assert_eq!(count, 6, "every service was looked at");
+    assert_eq!(count, 7, "every service was looked at");
 }
 
 #[test]

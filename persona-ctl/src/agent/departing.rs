@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(plan.departures.devices, [(1, 0), (101, 4)].into(), "packets on the uplink name theirs");
         assert_eq!(plan.egress_classes, [(SubjectNumber(1), 0x7e51_0003), (SubjectNumber(2), 0x7e51_0005)].into());
         let rates: Vec<_> = plan.departures.cells.values().map(|held| (held.rate_bps, held.queue_bytes)).collect();
-        assert_eq!(rates, [(40_000_000, 262_144), (80_000_000, 262_144), (8_000_000, 200_000)]);
+        assert_eq!(rates, [(40_000_000, 262_144), (80_000_000, 262_144), (8_000_000, 262_144)]);
         assert_eq!(plan.departures.cells[&3].burst_bytes, 21_400);
         assert_eq!(plan_of(&[subject(1, None, None)]), QueuePlan::default());
     }
