@@ -3,8 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use persona_core::ids::SubjectId;
+
 /// Things to tell that wait to be fetched; the oldest give way.
 const TOLD_COUNT_MAX: usize = 1_000;
+
+/// Something that happened to a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Whom it is about.
+    pub subject: SubjectId,
+    /// The event's name.
+    pub event: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
 
 /// Reports by whom they are of, and what there is to tell; all copies are one.
 #[derive(Debug)]

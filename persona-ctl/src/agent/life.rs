@@ -353,11 +353,9 @@ impl Agent {
             self.software.want(packages);
         }
         let (mut settings, mut packages, told) = self.guests.turn();
-        let told = told.into_iter().map(|told| Note::new(told.event, told.subject, told.message));
-        let others =
-            self.software.take_told().into_iter().map(|told| Note::new(told.event, told.subject, told.message));
-        let more = self.security.take_told().into_iter().map(|told| Note::new(told.event, told.subject, told.message));
-        self.tell(&told.chain(others).chain(more).collect::<Vec<_>>());
+        let told = told.into_iter().chain(self.software.take_told()).chain(self.security.take_told());
+        let notes: Vec<Note> = told.map(|told| Note::new(told.event, told.subject, told.message)).collect();
+        self.tell(&notes);
         settings.extend(self.security.reports());
         packages.extend(self.software.reports());
         (settings, packages)

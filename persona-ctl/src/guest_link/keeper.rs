@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::heard::Heard;
 use super::session::{attend, connect};
+use crate::bulletin::Told;
 
 /// A guest that cannot be reached is tried again after this time.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
@@ -31,17 +32,6 @@ pub struct Worn {
 /// What all guests wear, and in which generation. None: not known yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted(pub(super) Option<Arc<(Generation, BTreeMap<WorkloadName, Worn>)>>);
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// To which guest.
-    pub subject: SubjectId,
-    /// The event's name.
-    pub event: &'static str,
-    /// A sentence for people.
-    pub message: String,
-}
 
 /// The guests of a node that have an agent inside.
 #[derive(Debug)]

@@ -13,5 +13,5 @@ mod lines;
 mod session;
 
 pub use heard::Heard;
-pub use keeper::{Guests, Told, Worn};
+pub use keeper::{Guests, Worn};
 pub(crate) use lines::Lines;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::look::look;
 use super::parameters;
 use super::settings::{Outcome, Settings};
-use crate::bulletin::Bulletin;
+use crate::bulletin::{Bulletin, Told};
 use crate::host::error_chain;
 use crate::limits::{InstanceConfig, LimitsConfig, Source, boot_id, find, first_process};
 use crate::privilege;
@@ -35,17 +35,6 @@ type Worn = Arc<BTreeMap<SubjectId, SubjectSecurity>>;
 pub struct Keeper {
     worn: watch::Sender<Option<Worn>>,
     bulletin: Bulletin<SubjectId, SecurityReport, Told>,
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// Whose settings.
-    pub subject: SubjectId,
-    /// The event's name.
-    pub event: &'static str,
-    /// A sentence for people.
-    pub message: String,
 }
 
 impl Keeper {

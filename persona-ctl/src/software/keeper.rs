@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dpkg::Database;
 use super::place::Place;
-use crate::bulletin::Bulletin;
+use crate::bulletin::{Bulletin, Told};
 use crate::limits::LimitsConfig;
 
 /// What is installed is looked at again after this time.
@@ -26,17 +26,6 @@ type Worn = Arc<BTreeMap<SubjectId, SubjectSoftware>>;
 pub struct Keeper {
     worn: watch::Sender<Worn>,
     bulletin: Bulletin<SubjectId, SoftwareReport, Told>,
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// Whose software.
-    pub subject: SubjectId,
-    /// The event's name.
-    pub event: &'static str,
-    /// A sentence for people.
-    pub message: String,
 }
 
 impl Keeper {

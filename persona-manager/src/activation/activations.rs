@@ -228,10 +228,7 @@ impl State {
 
     /// Has every subject under the list that documents and labels give it now.
     fn follow_lists(&mut self, snapshot: &Snapshot, now: Moment) -> Vec<Turn> {
-        let concerned = match self.listed.replace(Listed::of(snapshot)) {
-            Some(listed) => listed.concerned(snapshot),
-            None => None,
-        };
+        let concerned = self.listed.replace(Listed::of(snapshot)).and_then(|listed| listed.concerned(snapshot));
         if concerned.as_ref().is_some_and(BTreeSet::is_empty) {
             return Vec::new();
         }

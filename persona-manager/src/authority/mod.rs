@@ -29,7 +29,7 @@ use rustls::pki_types::pem::PemObject as _;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::Refusal;
-use crate::store::{Draft, RootRecord, RootState, SealedKey, Snapshot, Store};
+use crate::store::{Draft, Records, RootRecord, RootState, SealedKey, Snapshot, Store};
 
 pub(crate) use between::client_config;
 pub(crate) use certificate::{AgentCertificate, ends_ms, is_manager, issuer_of};
@@ -216,11 +216,11 @@ fn put_sealed(draft: &mut Draft, sealed: Vec<(String, SealedKey)>) -> Result<(),
 
 /// The certificates of all roots that are trusted, in PEM.
 pub(crate) fn trusted_pems(snapshot: &Snapshot) -> Vec<String> {
-    trusted(snapshot).map(|root| root.certificate.clone()).collect()
+    trusted(&snapshot.roots).map(|root| root.certificate.clone()).collect()
 }
 
-fn trusted(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<RootRecord>> {
-    snapshot.roots.values().filter(|root| root.is_trusted())
+fn trusted(roots: &Records<RootRecord>) -> impl Iterator<Item = &Arc<RootRecord>> {
+    roots.values().filter(|root| root.is_trusted())
 }
 
 /// Roots that are trusted no more, and what their successors say of them.
@@ -234,13 +234,14 @@ pub(crate) fn retired_roots(snapshot: &Snapshot) -> Vec<RetiredRoot> {
 
 /// The digest of the trusted roots, for [`persona_core::wire::agent::ROOTS_HEADER`].
 pub(crate) fn roots_digest(snapshot: &Snapshot) -> String {
-    let make = || persona_core::wire::agent::roots_digest(trusted(snapshot).map(|root| root.certificate.as_str()));
+    let make =
+        || persona_core::wire::agent::roots_digest(trusted(&snapshot.roots).map(|root| root.certificate.as_str()));
     snapshot.roots_digest(make).to_owned()
 }
 
 fn trusted_ders(snapshot: &Snapshot) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let read = |root: &Arc<RootRecord>| CertificateDer::from_pem_slice(root.certificate.as_bytes());
-    trusted(snapshot).map(read).collect::<Result<_, _>>().map_err(|_| AuthorityError::Root)
+    trusted(&snapshot.roots).map(read).collect::<Result<_, _>>().map_err(|_| AuthorityError::Root)
 }
 
 fn signing_record(snapshot: &Snapshot) -> Result<&RootRecord, AuthorityError> {

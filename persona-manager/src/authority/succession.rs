@@ -57,7 +57,7 @@ pub(crate) fn succeed(draft: &mut Draft, successor: Successor, reason: &str) -> 
 
 /// The root that the next one follows; there is none while a rotation is under way.
 pub(crate) fn followed_by_next(snapshot: &Snapshot) -> Result<&RootRecord, Refusal> {
-    if let Some(old) = trusted(snapshot).find(|root| root.state == RootState::Trusted) {
+    if let Some(old) = trusted(&snapshot.roots).find(|root| root.state == RootState::Trusted) {
         return Err(Refusal::conflict(format!(
             "a rotation is under way: retire root {} first (persona-ctl authority retire)",
             old.id
@@ -118,8 +118,7 @@ pub(crate) fn agents_under(snapshot: &Snapshot, root: &RootRecord, ended_ms: u64
 
 /// Whether certificates are let in whose signing key has this identifier, in hex.
 pub(crate) fn is_trusted_issuer(roots: &Records<RootRecord>, issuer: &str) -> bool {
-    let mut trusted = roots.values().filter(|root| root.is_trusted());
-    trusted.any(|root| key_id_of(&root.certificate).is_none_or(|key_id| key_id == issuer))
+    trusted(roots).any(|root| key_id_of(&root.certificate).is_none_or(|key_id| key_id == issuer))
 }
 
 /// Join tokens that pin this root and may still be used.
