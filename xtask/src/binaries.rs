@@ -43,16 +43,41 @@ impl Tests {
     }
 }
 
-/// `persona-ctl` as it is given to others: optimised, without debug information, and naming no folder of this machine.
-pub(crate) fn build_release() -> Result<PathBuf> {
+/// How a program for others finds its C library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linkage {
+    /// glibc, this machine's version or a later one where it runs.
+    Shared,
+    /// musl, inside: it runs wherever there is a kernel.
+    Static,
+}
+
+/// The target of statically linked programs, as rustc names it.
+pub(crate) fn static_target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+/// `persona-ctl` as it is given to others: without debug information, and in profile `release` optimised and naming no folder of
+/// this machine.
+pub(crate) fn build_for_others(linkage: Linkage, profile: &str) -> Result<PathBuf> {
+    let strip = format!("profile.{profile}.strip=\"debuginfo\"");
+    let (target, flags) = (static_target(), flags_for_others()?);
+    let mut arguments = vec!["build", "--package", "persona-ctl", "--bin", "persona-ctl", "--locked"];
+    arguments.extend(["--profile", profile, "--config", &strip]);
+    if linkage == Linkage::Static {
+        arguments.extend(["--target", &target]);
+    }
+    // Other flags would have everything built anew that tests have built.
+    let variables = if profile == "release" { vec![("RUSTFLAGS", flags.as_str())] } else { Vec::new() };
+    executables_with(&arguments, &variables)?.of("persona-ctl")
+}
+
+fn flags_for_others() -> Result<String> {
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
     let cargo_home = cargo_home.or(home).context("neither CARGO_HOME nor HOME is set")?;
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let flags = format!("{} {}", remap(&workspace_root(), "persona"), remap(&cargo_home, "cargo"));
-    let options = ["--release", "--config", "profile.release.strip=\"debuginfo\"", "--locked"];
-    let arguments = [&["build", "--package", "persona-ctl", "--bin", "persona-ctl"], &options[..]].concat();
-    executables_with(&arguments, &[("RUSTFLAGS", &flags)])?.of("persona-ctl")
+    Ok(format!("{} {}", remap(&workspace_root(), "persona"), remap(&cargo_home, "cargo")))
 }
 
 /// `persona-ctl` and the benchmark, optimised: what is measured there is our own code, and not the kernel's.

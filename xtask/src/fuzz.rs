@@ -7,20 +7,38 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, quietly, show, workspace_root};
 use crate::setup::{self, Purpose};
 
-/// Every target: its name, folders of seeds, and the longest input that is tried, bytes.
-const TARGETS: [(&str, &[&str], usize); 5] = [
+/// A target: its name, folders of seeds, and the longest input that is tried, bytes.
+type Target = (&'static str, &'static [&'static str], usize);
+
+/// Every target.
+const TARGETS: [Target; 12] = [
     ("document", &["tests/fixtures", "persona-ctl/packaging/examples"], 8_192),
     ("criteria", &["fuzz/seeds/criteria"], 512),
     ("wire", &["fuzz/seeds/wire"], 4_096),
     ("packet", &["fuzz/seeds/packet"], 2_048),
     ("neighbour", &["fuzz/seeds/neighbour"], 512),
+    ("api", &["fuzz/seeds/api"], 4_096),
+    ("exposition", &["fuzz/seeds/exposition"], 4_096),
+    ("dpkg", &["fuzz/seeds/dpkg"], 4_096),
+    ("qmp", &["fuzz/seeds/qmp"], 2_048),
+    ("csr", &["fuzz/seeds/csr"], 1_024),
+    ("dhcp", &["fuzz/seeds/dhcp"], 1_024),
+    ("trace", &["fuzz/seeds/trace"], 2_048),
 ];
+
+/// Targets that run at a time: each takes a processor.
+const WORKER_COUNT: usize = 2;
+
+/// How long each target runs unless somebody says otherwise, seconds.
+const SECONDS: u32 = 18;
 
 /// One input may take this long, seconds, and this much memory, MiB.
 const INPUT_SECS_MAX: usize = 5;
@@ -33,7 +51,7 @@ const COVERAGE: [&str; 4] = ["level=4", "inline-8bit-counters", "pc-table", "tra
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// How long each target runs, seconds.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: u32,
     /// Only this input, once: what an earlier run has written down.
     #[arg(long, value_name = "FILE", requires = "target")]
@@ -45,23 +63,31 @@ pub(crate) struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Self { seconds: 20, input: None, target: None }
+        Self { seconds: SECONDS, input: None, target: None }
     }
 }
 
 /// Fuzzes what the arguments name; fails with the first input that a target does not survive.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Build, Purpose::Fuzz])?;
-    let chosen = TARGETS.iter().filter(|(name, ..)| args.target.as_deref().is_none_or(|wanted| wanted == *name));
+    let mut chosen = TARGETS.iter().filter(|(name, ..)| args.target.as_deref().is_none_or(|wanted| wanted == *name));
     let programs = build()?;
-    for (name, seeds, length_max) in chosen {
-        let program = programs.join(name);
-        match &args.input {
-            Some(input) => show(name, Command::new(program).arg(std::path::absolute(input)?))?,
-            None => fuzz(name, &program, seeds, *length_max, args.seconds)?,
-        }
+    if let Some(input) = &args.input {
+        let input = std::path::absolute(input)?;
+        return chosen.try_for_each(|(name, ..)| show(name, Command::new(programs.join(name)).arg(&input)));
     }
-    Ok(())
+    let waiting = Mutex::new(chosen);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<()> {
+        while let Some(target) = next() {
+            fuzz(target, &programs, args.seconds)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKER_COUNT).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
+    })
 }
 
 /// Builds all targets and returns where they lie. Build scripts and macros are built without counters: flags are the
@@ -78,7 +104,7 @@ fn build() -> Result<PathBuf> {
     Ok(folder.join(triple).join("release"))
 }
 
-fn fuzz(name: &str, program: &Path, seeds: &[&str], length_max: usize, seconds: u32) -> Result<()> {
+fn fuzz((name, seeds, length_max): &Target, programs: &Path, seconds: u32) -> Result<()> {
     let root = workspace_root();
     let made = |what: &str| {
         let folder = root.join("target/fuzz").join(what).join(name);
@@ -87,7 +113,7 @@ fn fuzz(name: &str, program: &Path, seeds: &[&str], length_max: usize, seconds: 
             .map(|()| folder)
     };
     let (corpus, found) = (made("corpus")?, made("found")?);
-    let mut command = Command::new(program);
+    let mut command = Command::new(programs.join(name));
     command.current_dir(&root);
     command.arg(&corpus).args(seeds.iter().map(|folder| root.join(folder)));
     command.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={length_max}"));

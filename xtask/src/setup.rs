@@ -9,7 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::command::{cache_dir, find_program, output_of, quietly};
+use crate::binaries::static_target;
+use crate::command::{cache_dir, find_program, output_of, quietly, workspace_root};
 use crate::{api, debian, ebpf, packages, planner, ui, unpacked, vm};
 
 /// The linker for eBPF: its version, and LLVM versions that it can be built with, best first.
@@ -31,7 +32,7 @@ const TEST_TOOLS: [(&str, &str); 8] = [
 /// What to set up.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only what this needs. Absent: everything.
+    /// Only what this needs. Absent: everything but what `dist` alone needs, which rustup must fetch.
     #[arg(long = "for", value_enum)]
     purpose: Option<Purpose>,
 }
@@ -61,6 +62,8 @@ pub(crate) enum Purpose {
     Fuzz,
     /// `cargo xtask bench`.
     Benchmarks,
+    /// The statically linked program of `cargo xtask dist`.
+    Static,
 }
 
 /// One thing that is needed: how to find it, how to get it.
@@ -71,7 +74,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 20] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -95,13 +98,18 @@ const STEPS: [Step; 18] = [
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
     Step { name: "WireGuard's tool", purpose: Purpose::Benchmarks, find: find_wg, install: install_wg },
     Step { name: "etcd", purpose: Purpose::Benchmarks, find: unpacked::find_etcd, install: unpacked::install_etcd },
+    Step { name: "C compiler for musl", purpose: Purpose::Static, find: find_musl_cc, install: install_musl_cc },
+    Step { name: "Rust for musl", purpose: Purpose::Static, find: find_musl_std, install: install_musl_std },
 ];
 
 /// Sets up what the arguments name.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(&[purpose]),
-        None => ensure(Purpose::value_variants()),
+        None => {
+            let all = Purpose::value_variants().iter().copied();
+            ensure(&all.filter(|purpose| *purpose != Purpose::Static).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -235,6 +243,31 @@ fn find_wg() -> Option<String> {
 
 fn install_wg() -> Result<()> {
     packages::install(&["wireguard-tools"]).map(drop)
+}
+
+fn find_musl_cc() -> Option<String> {
+    find_program("musl-gcc").map(shown)
+}
+
+fn install_musl_cc() -> Result<()> {
+    packages::install(&["musl-tools"]).map(drop)
+}
+
+/// rustc tells the folder whether it is there or not.
+fn find_musl_std() -> Option<String> {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "target-libdir", "--target", &static_target()]).current_dir(workspace_root());
+    let folder = PathBuf::from(output_of(&mut command).ok()?);
+    folder.join("self-contained/libc.a").is_file().then(|| shown(folder))
+}
+
+fn install_musl_std() -> Result<()> {
+    let target = static_target();
+    let mut command = Command::new("rustup");
+    command.args(["target", "add", &target]).current_dir(workspace_root());
+    quietly("rustup-musl", &format!("fetching Rust's library for {target}"), &mut command)
+        .map(drop)
+        .with_context(|| format!("rustup cannot fetch {target}; `cargo xtask dist --only package` does without it"))
 }
 
 /// Fails early where root cannot be had, before minutes of building.

@@ -45,5 +45,5 @@ pub(super) fn file_system_magic(path: &Path) -> io::Result<i64> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: filled, see above.
-    Ok(unsafe { found.assume_init() }.f_type)
+    Ok(unsafe { found.assume_init() }.f_type as _)
 }

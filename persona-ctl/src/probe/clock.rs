@@ -28,9 +28,10 @@ pub fn sleep_until_readable(sockets: &[BorrowedFd<'_>], limit: Duration) {
 
 /// Asks for round-robin real-time scheduling of this thread; without the privilege it stays an ordinary thread.
 pub fn prefer_this_thread(name: &str) {
-    let parameters = libc::sched_param { sched_priority: REAL_TIME_PRIORITY };
-    // SAFETY: 0 is the calling thread, and the parameters live through the call.
-    let outcome = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &parameters) };
+    let (policy, priority) = (libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, REAL_TIME_PRIORITY);
+    // SAFETY: 0 is the calling thread, and the priority, all that the kernel's `struct sched_param` has, lives through the call.
+    // musl's own function does nothing but fail, because POSIX means a process.
+    let outcome = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
     if outcome != 0 {
         let error = std::io::Error::last_os_error();
         tracing::info!(thread = name, %error, "no real-time scheduling: on a busy host edge failures may be seen later");

@@ -130,9 +130,9 @@ fn control_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn ioctl(control: &OwnedFd, code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+fn ioctl(control: &OwnedFd, code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: an open descriptor, and a request of the type that these codes take, which lives through the call.
-    check(unsafe { libc::ioctl(control.as_raw_fd(), code, &raw mut *request) })
+    check(unsafe { libc::ioctl(control.as_raw_fd(), code as _, &raw mut *request) })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its support module")]
 
 mod fleet;
+mod full;
 mod kill;
 mod passed_on;
 mod postgres_server;

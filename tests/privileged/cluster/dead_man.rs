@@ -22,7 +22,7 @@ const STEP_TIME: Duration = Duration::from_secs(60);
 const PATIENCE_SECS: u32 = 10;
 const OVER_PATIENCE: Duration = Duration::from_secs(14);
 
-/// What the host shall wear; `MORE` stands for what tests add below `network`.
+/// What the host shall wear; `MORE` stands for what tests add below `network`, `WALL` for another section.
 const HOST: &str = "
 apiVersion: persona/v1
 kind: Persona
@@ -34,6 +34,7 @@ spec:
     protocols: [tcp, udp, icmp]
     edges: { group: tokyo }
     MORE
+  WALL
 ---
 apiVersion: persona/v1
 kind: Binding
@@ -47,6 +48,9 @@ spec:
 /// The manager's network passes by the persona.
 const MENDED: &str = "bypass: [192.168.77.0/24]";
 
+/// Nobody reaches the manager's port.
+const WALL: &str = "security: { firewall: [{ action: deny, direction: egress, protocol: tcp, ports: [7700] }] }";
+
 #[test]
 fn a_generation_that_cuts_the_agent_off_is_put_back_and_a_lost_manager_condemns_nothing() {
     check(Hook::Auto, |world, findings| {
@@ -58,6 +62,7 @@ fn a_generation_that_cuts_the_agent_off_is_put_back_and_a_lost_manager_condemns_
         findings.run("the agent's own group", |_| live_in_the_hosts_group(world, &group));
         findings.run("a cut way", |findings| cut_way_is_put_back(world, &group, findings));
         findings.run("mended", |findings| mended_comes_into_force(world, findings));
+        findings.run("a firewall", |findings| firewall_is_put_back(world, findings));
         findings.run("a lost manager", |findings| lost_manager_condemns_nothing(world, findings));
         findings.run("the processes", |_| world.check_processes());
     });
@@ -101,7 +106,7 @@ fn restart_within(world: &mut World, group: &Path) -> Result<()> {
 
 fn cut_way_is_put_back(world: &mut World, group: &Path, findings: &mut Findings) -> Result<()> {
     let before = node(world)?;
-    world.apply("host.yaml", &HOST.replace("    MORE\n", ""))?;
+    apply_host(world, "", "")?;
     wait_for_trial(world, "inForce")?;
     restart_within(world, group)?;
     findings.note("the agent is killed and started again during the trial", "done", true);
@@ -125,15 +130,37 @@ fn cut_way_is_put_back(world: &mut World, group: &Path, findings: &mut Findings)
     Ok(())
 }
 
+fn host(more: &str, wall: &str) -> String {
+    HOST.replace("MORE", more).replace("WALL", wall)
+}
+
+fn apply_host(world: &World, more: &str, wall: &str) -> Result<()> {
+    world.apply("host.yaml", &host(more, wall))
+}
+
 fn put_back_count(world: &World) -> Result<usize> {
     let events: Vec<EventView> = world.ctl.list(&["events"])?;
     Ok(events.iter().filter(|event| event.name == "apply.put-back").count())
 }
 
 fn mended_comes_into_force(world: &World, findings: &mut Findings) -> Result<()> {
-    world.apply("host.yaml", &HOST.replace("MORE", MENDED))?;
+    apply_host(world, MENDED, "")?;
     let node = wait_until_applied(world)?;
     findings.note("with the way past the persona it stays", node.applied.to_string(), node.rejected.is_none());
+    wait_for_no_trial(world)
+}
+
+/// Rules hold past the persona too, and for connections that stand.
+fn firewall_is_put_back(world: &World, findings: &mut Findings) -> Result<()> {
+    let before = node(world)?;
+    apply_host(world, MENDED, WALL)?;
+    let is_rejected = |node: &NodeView| node.up && node.rejected.is_some() && node.desired > before.desired;
+    let (node, time) = world.ctl.wait_for("the rejection", &["node", "get", NODE], STEP_TIME, is_rejected)?;
+    let reason = node.rejected.context("waited for it")?.reason;
+    let says = reason.contains("no manager answered") && reason.contains("node/n1");
+    findings.note("a firewall that cuts it off is rejected", format!("{reason} after {time:?}"), says);
+    apply_host(world, MENDED, "")?;
+    wait_until_applied(world)?;
     wait_for_no_trial(world)
 }
 
@@ -141,7 +168,7 @@ fn mended_comes_into_force(world: &World, findings: &mut Findings) -> Result<()>
 fn lost_manager_condemns_nothing(world: &mut World, findings: &mut Findings) -> Result<()> {
     let agent = world.agent.as_ref().context("no agent runs")?;
     agent.signal(Signal::Stop)?;
-    let applied = world.apply("host.yaml", &HOST.replace("MORE", MENDED).replace("1400", "1380"));
+    let applied = world.apply("host.yaml", &host(MENDED, "").replace("1400", "1380"));
     let killed = world.manager.as_mut().context("no manager runs")?.kill();
     agent_goes_on(world)?;
     applied.and(killed)?;

@@ -6,8 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Release;
-use super::tree;
+use super::{Kind, Release, bare, tree};
 use crate::command::{output_of, workspace_root};
 
 /// What must be in it, below the prefix.
@@ -33,7 +32,7 @@ const EXPECTED: [&str; 18] = [
 ];
 
 /// Roles whose examples the program must take.
-const ROLES: [&str; 5] = ["manager", "agent", "guest", "edge", "gateway"];
+pub(super) const ROLES: [&str; 5] = ["manager", "agent", "guest", "edge", "gateway"];
 
 /// What was packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,17 +45,19 @@ pub(super) enum Program {
 }
 
 /// Unpacks `file` and tries it.
-pub(super) fn run(file: &Path, release: &Release, program: Program) -> Result<()> {
+pub(super) fn run(kind: Kind, file: &Path, release: &Release, program: Program) -> Result<()> {
     let folder = workspace_root().join(format!("target/xtask/dist-trial-{}", std::process::id()));
     tree::empty(&folder)?;
-    let outcome = try_in(file, release, program, &folder);
+    let outcome = try_in(kind, file, release, program, &folder);
     std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
     outcome
 }
 
-fn try_in(file: &Path, release: &Release, program: Program, folder: &Path) -> Result<()> {
-    let is_debian = file.extension().is_some_and(|extension| extension == "deb");
-    let prefix = if is_debian { unpack_debian(file, release, folder)? } else { unpack_tarball(file, folder)? };
+fn try_in(kind: Kind, file: &Path, release: &Release, program: Program, folder: &Path) -> Result<()> {
+    let prefix = match kind {
+        Kind::Tarball => unpack_tarball(file, folder)?,
+        Kind::Package => unpack_debian(file, release, folder)?,
+    };
     for path in EXPECTED {
         ensure!(prefix.join(path).is_file(), "{} lacks {path}", file.display());
     }
@@ -68,7 +69,10 @@ fn try_in(file: &Path, release: &Release, program: Program, folder: &Path) -> Re
         let example = examples.join(format!("{role}.toml"));
         output_of(Command::new(&binary).args(["config", "check", role, "--config"]).arg(&example))?;
     }
-    Ok(())
+    match (kind, program) {
+        (Kind::Tarball, Program::Real) => bare::run(&prefix, &version),
+        _ => Ok(()),
+    }
 }
 
 fn unpack_tarball(file: &Path, folder: &Path) -> Result<PathBuf> {

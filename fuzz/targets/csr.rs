@@ -1,0 +1,6 @@
+//! Requests for certificates.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| persona_fuzz::csr::read(data));
