@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKER_COUNT).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
     })
 }
 

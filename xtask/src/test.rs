@@ -1,6 +1,6 @@
 //! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root, then those
-//! again on other kernels. Plans are judged by another solver, the API by schemathesis; systemd boots the package where that is
-//! asked for.
+//! again on other kernels, and the package on a system that systemd boots. Plans are judged by another solver, the API by
+//! schemathesis.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a
 //! failure, because `PERSONA_REQUIRE_PRIVILEGED=1` is set.
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.vm || is_whole && args.filter.is_none() {
         stages.run("guests", || guests(args));
     }
-    if args.boot {
+    if args.boot || is_whole && args.filter.is_none() {
         stages.run("boot", vm::boot::run);
     }
     stages.finish()
