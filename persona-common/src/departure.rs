@@ -6,10 +6,10 @@
 use crate::police::{COST_SHIFT, cost_per_byte};
 
 /// Cells of `DEPARTURES`, one for each direction of a subject; the first stays empty.
-pub const DEPARTURE_COUNT_MAX: u32 = 16_384;
+pub const DEPARTURE_COUNT_MAX: u32 = 32_768;
 
 /// Devices whose packets are given departure times.
-pub const DEPARTURE_DEVICE_COUNT_MAX: u32 = 8_192;
+pub const DEPARTURE_DEVICE_COUNT_MAX: u32 = 16_384;
 
 /// `skb->priority` of packets that have a cell, less the cell: the handle of no queue.
 pub const DEPARTURE_CLASS: u32 = 0x7e51_0000;

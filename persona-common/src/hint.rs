@@ -9,7 +9,7 @@ use crate::node::Device;
 /// Bits of an interface's index that its cell stands for.
 const CELL_BITS: u32 = DEVICE_HINT_COUNT.trailing_zeros();
 /// Where a device's hint has the subject's index; below it, the rest of the interface's.
-const SUBJECT_SHIFT: u32 = 20;
+const SUBJECT_SHIFT: u32 = 18;
 
 const _: () = assert!(DEVICE_HINT_COUNT.is_power_of_two() && 31 - CELL_BITS <= SUBJECT_SHIFT);
 const _: () = assert!(SUBJECT_COUNT_MAX <= 1 << (32 - SUBJECT_SHIFT));
@@ -159,8 +159,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::maps::LEASE_COUNT_MAX;
 
-    const WAY: Way = Way { lease_index: 8191, port: 65_535, edge: 65_535 };
+    const WAY: Way = Way { lease_index: LEASE_COUNT_MAX - 1, port: 65_535, edge: 65_535 };
     const GROUND: Ground = Ground { lease_id: 9, row_base: 65_537, verdict: 0x300, period: 77 };
 
     const KEY: FlowKey = FlowKey {
@@ -196,14 +197,14 @@ mod tests {
 
     #[test]
     fn a_device_is_known_by_its_own_hint_alone() {
-        for ifindex in [1, 4095, 4096, 70_000, i32::MAX as u32] {
+        for ifindex in [1, 16_383, 16_384, 70_000, i32::MAX as u32] {
             let sender = Sender { subject_index: SUBJECT_COUNT_MAX - 1, address: 0x0100_000a };
             let hint = device_hint(ifindex, sender);
             assert_eq!(hinted_sender(hint, ifindex), Some(sender));
             assert_eq!(hinted_sender(hint, ifindex ^ DEVICE_HINT_COUNT), None);
             assert_eq!(hinted_sender(0, ifindex), None);
         }
-        assert_eq!(device_hint_cell(4097), device_hint_cell(1));
+        assert_eq!(device_hint_cell(DEVICE_HINT_COUNT + 1), device_hint_cell(1));
     }
 
     #[test]

@@ -10,16 +10,19 @@ pub const GROUP_COUNT_MAX: u32 = 16;
 pub const MAGLEV_CELL_COUNT: u32 = GROUP_COUNT_MAX * 2 * MAGLEV_ROW_COUNT;
 
 /// Subjects of one node.
-pub const SUBJECT_COUNT_MAX: u32 = 4096;
+pub const SUBJECT_COUNT_MAX: u32 = 16_384;
 
-/// Leases of one node.
-pub const LEASE_COUNT_MAX: u32 = 8192;
+/// Leases of one node: one of each family for many subjects, and those that a switch leaves behind.
+pub const LEASE_COUNT_MAX: u32 = 24_576;
 
 /// Personas whose traffic is counted.
 pub const PERSONA_COUNT_MAX: u32 = 16_384;
 
 /// Cells for subjects that an edge polices; the first stays empty.
 pub const POLICER_COUNT_MAX: u32 = 131_072;
+
+/// Cells for different rates that an edge polices, as many as it has personas; the first stays empty.
+pub const POLICED_RATE_COUNT_MAX: u32 = 16_384;
 
 /// Blocks of one lease.
 pub const BLOCKS_PER_LEASE_MAX: usize = 64;
@@ -46,7 +49,7 @@ pub const PEER_COUNT_MAX: u32 = 128;
 pub const ADDRESS_HINT_COUNT: u32 = 8192;
 
 /// Cells of `DEVICE_HINTS`, a power of two.
-pub const DEVICE_HINT_COUNT: u32 = 4096;
+pub const DEVICE_HINT_COUNT: u32 = 16_384;
 
 /// Cells of `FLOW_HINTS`, a power of two.
 pub const FLOW_HINT_COUNT: u32 = 262_144;

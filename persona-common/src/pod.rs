@@ -59,6 +59,7 @@ pod!(
     node::NodeConfig,
     node::ScopedAddress,
     node::Subject,
+    police::PolicedRates,
     police::Policer,
     record::Record,
     record::RecordKey,

@@ -20,7 +20,7 @@ pub const POLICED_TICKS_MS: u64 = 20;
 /// The handle of the queues whose classes packets of a [`Policer`] name; below it, the class.
 pub const CLASS_HANDLE: u32 = 0x7e50_0000;
 
-/// Fractional bits of [`Bucket::cost_per_byte`]: at 1 Tbit/s it still has nine bits.
+/// Fractional bits of [`PolicedRate::cost_per_byte`]: at 1 Tbit/s it still has nine bits.
 pub(crate) const COST_SHIFT: u32 = 16;
 
 /// No packet, cut into all that a GSO packet may become, has as many bytes.
@@ -35,38 +35,47 @@ pub(crate) const fn cost_per_byte(rate_bps: u128) -> u64 {
     if cost > cost_max as u128 { cost_max } else { cost as u64 }
 }
 
-/// One direction of a subject.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Bucket {
-    /// When all that has passed would be through at the rate, nanoseconds. Programs write it; 0: long ago.
-    pub due_ns: u64,
-    /// Nanoseconds that a byte takes at the rate, with [`COST_SHIFT`] fractional bits; 0: this direction isn't policed.
-    pub cost_per_byte: u64,
-    /// How far in the future `due_ns` may lie when a packet comes that may still pass, nanoseconds.
-    pub tolerance_ns: u64,
-}
-
-const _: () = assert!(size_of::<Bucket>() == 24 && align_of::<Bucket>() == 8);
-
-/// The two directions of a subject. Map `POLICERS`, by [`crate::edge::EdgeBlock::policer_index`]; cell 0 stays empty.
+/// A subject that is policed. Map `POLICERS`, by [`crate::edge::EdgeBlock::policer_index`]; cell 0 stays empty. No more stands in
+/// it than each packet needs of its subject alone: of a hundred thousand, the cells have to stay in the processor's cache.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policer {
     /// The subject's number, for user space to find it again.
     pub subject: u32,
-    /// 1: the cell is in use.
-    pub is_used: u16,
+    /// Its rates, in `POLICED_RATES`; 0: the cell is free.
+    pub rates_index: u16,
     /// Where queues stand behind: its class on the way out, an even number; that on the way in is the next one. 0: it has
     /// none.
     pub class_minor: u16,
-    /// From the subject.
-    pub egress: Bucket,
-    /// To the subject.
-    pub ingress: Bucket,
+    /// From the subject: when all that has passed would be through at the rate, nanoseconds. Programs write it; 0: long ago.
+    pub egress_due_ns: u64,
+    /// The same to the subject.
+    pub ingress_due_ns: u64,
 }
 
-const _: () = assert!(size_of::<Policer>() == 56 && align_of::<Policer>() == 8);
+const _: () = assert!(size_of::<Policer>() == 24 && align_of::<Policer>() == 8);
+
+/// What many subjects are held to alike. Map `POLICED_RATES`; cell 0 stays empty.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicedRates {
+    /// From the subject.
+    pub egress: PolicedRate,
+    /// To the subject.
+    pub ingress: PolicedRate,
+}
+
+const _: () = assert!(size_of::<PolicedRates>() == 32 && align_of::<PolicedRates>() == 8);
+
+/// One direction.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicedRate {
+    /// Nanoseconds that a byte takes at the rate, with [`COST_SHIFT`] fractional bits; 0: this direction isn't policed.
+    pub cost_per_byte: u64,
+    /// How far in the future what is due may lie when a packet comes that may still pass, nanoseconds.
+    pub tolerance_ns: u64,
+}
 
 /// What a packet finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,38 +88,33 @@ pub enum Found {
     Beyond,
 }
 
-impl Bucket {
-    /// The bucket behind a queue that holds a subject to `rate_bps`, bits per second of inner IP bytes, and lets `burst_bytes`
+impl PolicedRate {
+    /// The rate behind a queue that holds a subject to `rate_bps`, bits per second of inner IP bytes, and lets `burst_bytes`
     /// pass at once. 0: not policed.
     pub const fn behind_queue(rate_bps: u64, burst_bytes: u64) -> Self {
         if rate_bps == 0 {
-            return Self { due_ns: 0, cost_per_byte: 0, tolerance_ns: 0 };
+            return Self { cost_per_byte: 0, tolerance_ns: 0 };
         }
         let cost_per_byte = cost_per_byte(rate_bps as u128 * POLICED_PERCENT as u128 / 100);
         let bytes = POLICED_BURST_BYTES_MIN.saturating_add(burst_bytes);
-        Self { due_ns: 0, cost_per_byte, tolerance_ns: tolerance_ns(cost_per_byte, bytes, POLICED_BURST_MS) }
+        Self { cost_per_byte, tolerance_ns: tolerance_ns(cost_per_byte, bytes, POLICED_BURST_MS) }
     }
 
-    /// The bucket that holds a subject to `rate_bps` itself, where no queue can, and lets `burst_bytes` pass at once. Without a
-    /// burst (0) it is as large as one behind a queue: with less, TCP never gets near its rate.
+    /// The rate that holds a subject to `rate_bps` itself, where no queue can, and lets `burst_bytes` pass at once. Without a
+    /// burst (0) that is as much as behind a queue: with less, TCP never gets near its rate.
     pub const fn at_rate(rate_bps: u64, burst_bytes: u64) -> Self {
         if rate_bps == 0 {
-            return Self { due_ns: 0, cost_per_byte: 0, tolerance_ns: 0 };
+            return Self { cost_per_byte: 0, tolerance_ns: 0 };
         }
         let cost_per_byte = cost_per_byte(rate_bps as u128);
         let tolerance_ns = match burst_bytes {
             0 => tolerance_ns(cost_per_byte, POLICED_BURST_BYTES_MIN, POLICED_BURST_MS),
             _ => tolerance_ns(cost_per_byte, burst_bytes, POLICED_TICKS_MS),
         };
-        Self { due_ns: 0, cost_per_byte, tolerance_ns }
+        Self { cost_per_byte, tolerance_ns }
     }
 
-    /// Whether it polices the same, whatever has passed.
-    pub const fn is_like(&self, other: &Self) -> bool {
-        self.cost_per_byte == other.cost_per_byte && self.tolerance_ns == other.tolerance_ns
-    }
-
-    /// What a packet of `byte_count` bytes adds to `due_ns`.
+    /// What a packet of `byte_count` bytes adds to what is due.
     #[inline(always)]
     pub const fn cost_ns(&self, byte_count: u64) -> u64 {
         // The cost is bounded so that this can't overflow; a panic has no place in a program.
@@ -128,16 +132,6 @@ impl Bucket {
         } else {
             Found::Beyond
         }
-    }
-
-    /// Lets a packet pass or not, where nobody else does at the same time.
-    pub const fn take(&mut self, byte_count: u64, now_ns: u64) -> bool {
-        match self.find(self.due_ns, now_ns) {
-            Found::Idle => self.due_ns = now_ns + self.cost_ns(byte_count),
-            Found::Within => self.due_ns += self.cost_ns(byte_count),
-            Found::Beyond => return false,
-        }
-        true
     }
 }
 
@@ -163,6 +157,32 @@ mod tests {
 
     const SECOND_NS: u64 = 1_000_000_000;
     const START_NS: u64 = 77 * SECOND_NS + 5;
+
+    /// A direction of one subject, which nobody else charges at the same time.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    struct Bucket {
+        rate: PolicedRate,
+        due_ns: u64,
+    }
+
+    impl Bucket {
+        fn behind_queue(rate_bps: u64, burst_bytes: u64) -> Self {
+            Self { rate: PolicedRate::behind_queue(rate_bps, burst_bytes), due_ns: 0 }
+        }
+
+        fn at_rate(rate_bps: u64, burst_bytes: u64) -> Self {
+            Self { rate: PolicedRate::at_rate(rate_bps, burst_bytes), due_ns: 0 }
+        }
+
+        fn take(&mut self, byte_count: u64, now_ns: u64) -> bool {
+            match self.rate.find(self.due_ns, now_ns) {
+                Found::Idle => self.due_ns = now_ns + self.rate.cost_ns(byte_count),
+                Found::Within => self.due_ns += self.rate.cost_ns(byte_count),
+                Found::Beyond => return false,
+            }
+            true
+        }
+    }
 
     /// Bytes that pass when packets of `size` bytes are offered every `gap_ns` for `duration_ns`.
     fn passed(bucket: &mut Bucket, size: u64, gap_ns: u64, start_ns: u64, duration_ns: u64) -> u64 {
@@ -208,7 +228,7 @@ mod tests {
             let taken = (0..).take_while(|_| bucket.take(1_500, START_NS)).count() as u64 * 1_500;
             assert!((least..=most).contains(&taken), "{rate_bps} {burst_bytes}: {taken}");
         }
-        assert_eq!(Bucket::at_rate(0, 9), Bucket::default(), "no rate, no policing");
+        assert_eq!(PolicedRate::at_rate(0, 9), PolicedRate::default(), "no rate, no policing");
     }
 
     #[test]
@@ -231,8 +251,8 @@ mod tests {
             let taken = (0..).take_while(|_| bucket.take(1_500, START_NS)).count() as u64 * 1_500;
             assert!((least..=most).contains(&taken), "{rate_bps}: {taken}");
             assert!(!bucket.take(40, START_NS), "a small packet finds it full too");
-            let full_ns = START_NS + bucket.tolerance_ns + bucket.cost_ns(1_500);
-            assert_eq!(bucket.find(bucket.due_ns, full_ns), Found::Idle, "and all of it comes back");
+            let full_ns = START_NS + bucket.rate.tolerance_ns + bucket.rate.cost_ns(1_500);
+            assert_eq!(bucket.rate.find(bucket.due_ns, full_ns), Found::Idle, "and all of it comes back");
         }
     }
 
@@ -241,11 +261,11 @@ mod tests {
         for rate_bps in [1, 8_000, u64::MAX / 2, u64::MAX] {
             for burst_bytes in [0, u64::MAX] {
                 let mut bucket = Bucket::behind_queue(rate_bps, burst_bytes);
-                assert!(bucket.cost_per_byte.checked_mul(BYTE_COUNT_END).is_some(), "{rate_bps}");
+                assert!(bucket.rate.cost_per_byte.checked_mul(BYTE_COUNT_END).is_some(), "{rate_bps}");
                 assert!(bucket.take(BYTE_COUNT_END - 1, START_NS), "{rate_bps}");
             }
         }
-        assert_eq!(Bucket::behind_queue(0, 9), Bucket::default(), "no rate, no policing");
+        assert_eq!(PolicedRate::behind_queue(0, 9), PolicedRate::default(), "no rate, no policing");
     }
 
     proptest! {
@@ -261,10 +281,10 @@ mod tests {
             for (size, gap_ns) in packets {
                 now_ns += gap_ns;
                 if bucket.take(size, now_ns) {
-                    cost_ns += bucket.cost_ns(size);
-                    largest_ns = largest_ns.max(bucket.cost_ns(size));
+                    cost_ns += bucket.rate.cost_ns(size);
+                    largest_ns = largest_ns.max(bucket.rate.cost_ns(size));
                 }
-                prop_assert!(cost_ns <= now_ns - START_NS + bucket.tolerance_ns + largest_ns);
+                prop_assert!(cost_ns <= now_ns - START_NS + bucket.rate.tolerance_ns + largest_ns);
             }
         }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use aya::Ebpf;
 use persona_common::addr::Address6;
 use persona_common::edge::{EdgeBlock, EdgeConfig, EdgeNode, EdgePeer, EgressNetwork, NextHop};
-use persona_common::maps::{NODE_COUNT_MAX, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICER_COUNT_MAX};
+use persona_common::maps::{
+    NODE_COUNT_MAX, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICED_RATE_COUNT_MAX, POLICER_COUNT_MAX,
+};
 use persona_common::node::EgressAddress;
-use persona_common::police::Policer;
+use persona_common::police::{PolicedRates, Policer};
 
 use super::edge_spaces::{Run, Space};
 use super::error::DataplaneError;
@@ -29,6 +31,7 @@ pub(super) struct EdgeMaps {
     pub(super) wire: Cells<NextHop>,
     pub(super) personas: Cells<u32>,
     pub(super) policers: Cells<Policer>,
+    pub(super) policed_rates: Cells<PolicedRates>,
     pub(super) persona_traffic: TrafficCells,
     pub(super) drops: DropCells,
 }
@@ -49,6 +52,7 @@ impl EdgeMaps {
             wire: Cells::take(ebpf, "WIRE")?,
             personas: Cells::take(ebpf, "PERSONAS")?,
             policers: Cells::take(ebpf, "POLICERS")?,
+            policed_rates: Cells::take(ebpf, "POLICED_RATES")?,
             persona_traffic: TrafficCells::take(ebpf, "PERSONA_TRAFFIC")?,
             drops: DropCells::take(ebpf)?,
         })
@@ -65,6 +69,8 @@ pub(super) struct EdgeIndex {
     pub(super) personas: Indices<u32>,
     /// Number of a subject that is policed → index; 0 is nobody's.
     pub(super) policers: Indices<u32>,
+    /// What such subjects are held to → index; 0 is nobody's.
+    pub(super) policed_rates: Indices<PolicedRates>,
     /// Egress address or network → its cells.
     pub(super) spaces: BTreeMap<Space, Run>,
     /// Cell of `ADDRESS_HINTS` → what it holds, where that isn't nothing.
@@ -81,7 +87,8 @@ impl EdgeIndex {
         let nodes = maps.nodes.used(|node| node.address != [0; 4])?;
         let peers = maps.peers.used(|peer| peer.number != 0)?;
         let personas = maps.personas.used(|vni| *vni != 0)?;
-        let policers = maps.policers.used(|policer| policer.is_used != 0)?;
+        let policers = maps.policers.used(|policer| policer.rates_index != 0)?;
+        let policed_rates = maps.policed_rates.used(|rates| *rates != PolicedRates::default())?;
         let addresses = maps.addresses.entries()?.into_iter().map(|(key, value)| Run::of_address(key, &value));
         let networks = maps.networks.entries()?.into_iter().map(|(key, value)| Run::of_network(key, &value));
         let spaces = addresses.chain(networks).collect::<BTreeMap<_, _>>();
@@ -102,6 +109,11 @@ impl EdgeIndex {
             peers: Indices::new(0, PEER_COUNT_MAX, peers.iter().map(|(index, peer)| (peer.number, *index))),
             personas: Indices::new(0, PERSONA_COUNT_MAX, personas.iter().map(|(index, vni)| (*vni, *index))),
             policers: Indices::new(1, POLICER_COUNT_MAX, policers.iter().map(|(index, it)| (it.subject, *index))),
+            policed_rates: Indices::new(
+                1,
+                POLICED_RATE_COUNT_MAX,
+                policed_rates.iter().map(|(index, it)| (*it, *index)),
+            ),
             spaces,
             hints,
             blocks,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use persona_core::wire::desired::LeaseSpace;
 
 use super::edge_maps::EdgeIndex;
-use super::edge_police::policed;
+use super::edge_police::{policed, rates_of};
 use super::edge_spaces::{plan, shapes};
 use super::maps::address6;
 use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
@@ -15,7 +15,7 @@ use super::tables::{EdgeLeaseEntry, EdgeTables, NextHopEntry};
 /// Refuses tables for which an apply would run out of indices or cells half-way.
 pub(super) fn check(index: &EdgeIndex, tables: &EdgeTables) -> Result<(), String> {
     let (mut nodes, mut peers, mut personas) = (index.nodes.clone(), index.peers.clone(), index.personas.clone());
-    let mut policers = index.policers.clone();
+    let (mut policers, mut rates) = (index.policers.clone(), index.policed_rates.clone());
     for node in &tables.nodes {
         let key = address6(node.address);
         if nodes.get(&key).is_none() {
@@ -33,9 +33,12 @@ pub(super) fn check(index: &EdgeIndex, tables: &EdgeTables) -> Result<(), String
             personas.give(lease.vni.0).ok_or_else(|| full("persona", &lease.vni))?;
         }
     }
-    for number in policed(tables)?.into_keys() {
+    for (number, subject) in policed(tables)? {
         if policers.get(&number).is_none() {
             policers.give(number).ok_or_else(|| full("policed subject", &number))?;
+        }
+        if rates.get(&rates_of(&subject)).is_none() {
+            rates.give(rates_of(&subject)).ok_or_else(|| full("rate to police, that of subject", &number))?;
         }
     }
     plan(&index.spaces, &mut index.block_runs.clone(), &shapes(tables))
@@ -153,6 +156,7 @@ mod tests {
             peers: Indices::new(0, 1, []),
             personas: Indices::new(0, 1, []),
             policers: Indices::new(1, 2, []),
+            policed_rates: Indices::new(1, 2, []),
             spaces: Default::default(),
             hints: BTreeMap::new(),
             blocks: Default::default(),
@@ -199,6 +203,14 @@ mod tests {
         assert!(refusal.contains("policed subject 6"), "{refusal}");
         let refusal = validate(&policed_by(&[(5, 8_000), (5, 9_000)])).unwrap_err();
         assert!(refusal.contains("subject 5 has other rates"), "{refusal}");
+    }
+
+    #[test]
+    fn rates_that_are_alike_take_one_cell() {
+        let index = EdgeIndex { policers: Indices::new(1, 3, []), ..index(1) };
+        assert_eq!(check(&index, &policed_by(&[(5, 8_000), (6, 8_000)])), Ok(()));
+        let refusal = check(&index, &policed_by(&[(5, 8_000), (6, 9_000)])).unwrap_err();
+        assert!(refusal.contains("another rate to police, that of subject 6"), "{refusal}");
     }
 
     #[test]

@@ -143,6 +143,9 @@ fn fate(role: &str, version: u32, name: &str, old: &MapShape, new: &MapShape) ->
     if (role, name, old.value_size) == ("EDGE_CONFIG", "BLOCKS", WIDE_BLOCK_SIZE) {
         return Fate::Convert(|key, value| Some((key.to_vec(), narrow_block(value)?)));
     }
+    if (role, name) == ("EDGE_CONFIG", "POLICERS") && !old.has_same_entries(new) {
+        return Fate::Leave("what has passed is forgotten, and an edge's tables are applied again at once");
+    }
     if old.has_same_entries(new) {
         return Fate::Convert(|key, value| Some((key.to_vec(), value.to_vec())));
     }

@@ -13,10 +13,10 @@ use persona_common::encapsulation::ENCRYPTED_VNI;
 use persona_common::fragment::{FragmentKey, FragmentValue};
 use persona_common::maps::{
     ADDRESS_COUNT_MAX, ADDRESS_HINT_COUNT, EDGE_BLOCK_COUNT_MAX, EDGE_COUNT_MAX, FRAGMENT_COUNT_MAX, NETWORK_COUNT_MAX,
-    NODE_COUNT_MAX, OWN_FILTER_COUNT, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICER_COUNT_MAX,
+    NODE_COUNT_MAX, OWN_FILTER_COUNT, PEER_COUNT_MAX, PERSONA_COUNT_MAX, POLICED_RATE_COUNT_MAX, POLICER_COUNT_MAX,
 };
 use persona_common::node::EgressAddress;
-use persona_common::police::Policer;
+use persona_common::police::{PolicedRates, Policer};
 use persona_ebpf::frame::Frame;
 use persona_ebpf::wire;
 
@@ -82,6 +82,10 @@ static PERSONAS: Array<u32> = Array::pinned(PERSONA_COUNT_MAX, 0);
 /// Subjects that are held to a rate, by the index that their blocks have.
 #[map]
 static POLICERS: Array<Policer> = Array::pinned(POLICER_COUNT_MAX, 0);
+
+/// What they are held to, by the index that they have.
+#[map]
+static POLICED_RATES: Array<PolicedRates> = Array::pinned(POLICED_RATE_COUNT_MAX, 0);
 
 /// Who holds a block or a prefix, and where that node is.
 #[derive(Clone, Copy)]
@@ -211,10 +215,16 @@ pub fn is_peer_alive(number: u32) -> bool {
     PEER_ALIVE.get(number).is_some_and(|alive| *alive != 0)
 }
 
-/// A subject's buckets.
+/// A subject that is policed.
 #[inline(always)]
 pub fn policer(index: u32) -> Option<*mut Policer> {
     POLICERS.get_ptr_mut(index)
+}
+
+/// What it is held to.
+#[inline(always)]
+pub fn policed_rates(index: u16) -> Option<&'static PolicedRates> {
+    POLICED_RATES.get(index as u32)
 }
 
 /// Nanoseconds of the kernel's tick, which user space writes before it loads the object; 0: not known.

@@ -52,7 +52,7 @@ pub fn admit_ordinary<F: Frame>(
     })
 }
 
-/// Asks `charge` what becomes of a packet of a subject with a rate, by the index of its buckets.
+/// Asks `charge` what becomes of a packet of a subject with a rate, by the index of its cell.
 #[inline(always)]
 fn admit_by<F: Frame>(
     frame: &F,
@@ -87,27 +87,32 @@ fn charge_apart(index: u32, direction: u32, byte_count: u64, clock_offset_secs: 
 #[inline(always)]
 fn charge(index: u32, direction: Direction, byte_count: u64, clock_offset_secs: u32) -> u32 {
     let Some(policer) = maps::policer(index) else { return ADMITTED };
-    // SAFETY: within the cell, whose words are read one by one; user space writes rates whole and seldom.
-    let bucket = unsafe {
-        match direction {
-            Direction::Outward => &raw mut (*policer).egress,
-            Direction::Inward => &raw mut (*policer).ingress,
-        }
+    // SAFETY: within the cell, whose words are read one by one; user space writes all but what is due seldom.
+    let (rates_index, due) = unsafe {
+        let due = match direction {
+            Direction::Outward => &raw mut (*policer).egress_due_ns,
+            Direction::Inward => &raw mut (*policer).ingress_due_ns,
+        };
+        (core::ptr::read_volatile(&raw const (*policer).rates_index), due)
     };
-    // SAFETY: as above.
-    let (known, due_ns) = unsafe { (&*bucket, core::ptr::read_volatile(&raw const (*bucket).due_ns)) };
-    if known.cost_per_byte == 0 {
+    let Some(rates) = maps::policed_rates(rates_index) else { return ADMITTED };
+    let rate = match direction {
+        Direction::Outward => rates.egress,
+        Direction::Inward => rates.ingress,
+    };
+    if rate.cost_per_byte == 0 {
         return ADMITTED;
     }
+    // SAFETY: as above.
+    let due_ns = unsafe { core::ptr::read_volatile(due) };
     let now_ns = maps::now_ns(clock_offset_secs);
-    let cost_ns = known.cost_ns(byte_count);
-    let found = known.find(due_ns, now_ns);
+    let cost_ns = rate.cost_ns(byte_count);
+    let found = rate.find(due_ns, now_ns);
     if found == Found::Beyond {
         return 0;
     }
     // SAFETY: an aligned word in the map.
     unsafe {
-        let due = &raw mut (*bucket).due_ns;
         // Whoever was faster has started the time anew; then this packet is one more.
         if found == Found::Within || !compare_exchange(due, due_ns, now_ns + cost_ns) {
             add_long(due, cost_ns);
