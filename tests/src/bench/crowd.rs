@@ -96,6 +96,11 @@ impl Crowd {
         }
     }
 
+    /// A policy rule for each, for the `ip` command: its packets go by table 100.
+    pub fn policy_rules(self) -> String {
+        self.members().map(|member| format!("rule add from {}/32 table 100\n", member.address())).collect()
+    }
+
     /// nftables rules that put each into its class of a queue with handle 1:.
     pub fn rules(self) -> String {
         let classes = self.members().fold(String::new(), |mut text, member| {

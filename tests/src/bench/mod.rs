@@ -18,6 +18,7 @@ pub mod kills;
 pub mod measures;
 pub mod new_flows;
 pub mod node_cost;
+pub mod node_personas;
 pub mod node_tables;
 pub mod packets;
 pub mod place;

@@ -11,6 +11,7 @@ use aya::sys::{Stats, enable_stats};
 use persona_common::bench::INNER_AT_VXLAN;
 use persona_ctl::dataplane::NodeDataplane;
 
+use super::crowd::Crowd;
 use super::feed::{Feed, Form};
 use super::kernel_way::{self, add_vxlan, workload};
 use super::measures::Run;
@@ -24,8 +25,10 @@ use crate::sys::pin_to_cpu;
 
 /// Flows of the cases.
 const CASES: [u32; 4] = [1, 1 << 10, 1 << 14, 1 << 16];
-/// Frames of a sample.
-const FRAME_COUNT: u32 = 1 << 18;
+/// Frames of a sample, at least …
+const FRAME_COUNT_MIN: u32 = 1 << 18;
+/// … and so many of each flow: what it is about is established flows, and the first packet that one sends for some time costs more.
+const FRAMES_PER_FLOW_MIN: u32 = 16;
 /// What the table of goals asks for, nanoseconds.
 const COST_MAX_NS: f64 = 200.0;
 /// Where a workload's packets come from, in hardware.
@@ -33,16 +36,20 @@ const WORKLOAD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 /// Frames of the sink's queue that are looked at.
 const CHECKED_COUNT: usize = 100;
 
+/// Nobody beside the one whose packets are measured.
+const NOBODY: Crowd = Crowd { count: 0 };
+
 /// Nanoseconds of the program, and of everything.
-struct Cost {
+pub(super) struct Cost {
     program: f64,
-    whole: f64,
+    pub(super) whole: f64,
 }
 
 /// Measures ours, an empty program and the kernel's own way.
 pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     run.say("node-out: ours and the kernel's own way are set up");
-    let (mut ours, mut empty, mut kernel) = (Ours::build(run)?, Empty::build(run)?, Kernel::build(run)?);
+    let (mut ours, mut empty, mut kernel) =
+        (Ours::build(run, NOBODY)?, Empty::build(run)?, Kernel::build(run, NOBODY)?);
     ours.check()?;
     kernel.check()?;
     let _stats = enable_stats(Stats::RunTime).context("the kernel keeps no statistics of programs")?;
@@ -74,7 +81,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
 }
 
 /// A node of ours with one workload, whose packets go into a tunnel.
-struct Ours {
+pub(super) struct Ours {
     place: Place,
     feed: Feed,
     sink: Sink,
@@ -83,20 +90,23 @@ struct Ours {
 }
 
 impl Ours {
-    fn build(run: &Run<'_>) -> Result<Self> {
-        let mut place = Place::new(run, "node")?;
-        let mac = place.inlet("w0")?;
+    /// Beside the workload there is a crowd behind another device, each of it under a persona of its own.
+    pub(super) fn build(run: &Run<'_>, crowd: Crowd) -> Result<Self> {
+        let mut place = Place::new(run, &format!("node{}", crowd.count))?;
+        let (mac, _) = (place.inlet("w0")?, place.inlet("w1")?);
         let sink = place.outlet("u0", &format!("{NODE}/24"), EDGE, EDGE_MAC)?;
-        let (inlet, uplink) = (place.ifindex("w0")?, place.ifindex("u0")?);
+        let (inlet, others, uplink) = (place.ifindex("w0")?, place.ifindex("w1")?, place.ifindex("u0")?);
         let mut node = place.node_at("node", uplink)?;
-        let tables = tables(&[inlet], WHOLE_LEASE, uplink)?;
+        let devices = if crowd.count == 0 { vec![inlet] } else { vec![inlet, others] };
+        let mut tables = tables(&devices, WHOLE_LEASE, uplink)?;
+        crowd.join_node(&mut tables, others, |_| 0);
         place.namespace.run_inside(|| node.apply(&tables))??;
         node.set_edge_liveness(LIVENESS.0, true, LIVENESS.1)?;
         Ok(Self { feed: feed(mac, |number| flow(Worker(0), number))?, place, sink, node, inlet })
     }
 
     /// Opens all flows; what comes out is right.
-    fn check(&mut self) -> Result<()> {
+    pub(super) fn check(&mut self) -> Result<()> {
         self.sample(CASES[CASES.len() - 1])?;
         self.sink.frames();
         self.sample(CASES[CASES.len() - 1])?;
@@ -115,7 +125,7 @@ impl Ours {
         Ok(())
     }
 
-    fn sample(&mut self, flow_count: u32) -> Result<Cost> {
+    pub(super) fn sample(&mut self, flow_count: u32) -> Result<Cost> {
         let program: &SchedClassifier =
             self.node.programs().program("from_workload").context("no program")?.try_into()?;
         let (before, whole) = (program.info()?, inject(&mut self.feed, &self.place, self.inlet, flow_count)?);
@@ -150,7 +160,7 @@ impl Empty {
 }
 
 /// The kernel's own way: a rule leads to a table whose default route is a VXLAN device, behind source translation.
-struct Kernel {
+pub(super) struct Kernel {
     place: Place,
     feed: Feed,
     sink: Sink,
@@ -158,8 +168,9 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn build(run: &Run<'_>) -> Result<Self> {
-        let place = Place::new(run, "node-kernel")?;
+    /// Each of a crowd has a rule that is asked before the workload's.
+    pub(super) fn build(run: &Run<'_>, crowd: Crowd) -> Result<Self> {
+        let place = Place::new(run, &format!("kernel{}", crowd.count))?;
         let mac = place.inlet("w0")?;
         let sink = place.outlet("u0", &format!("{NODE}/24"), EDGE, EDGE_MAC)?;
         add_vxlan(&place, NODE, EDGE)?;
@@ -167,12 +178,15 @@ impl Kernel {
         place.namespace.ip("neigh replace 172.31.0.2 lladdr 02:00:00:00:00:0a dev vx0 nud permanent")?;
         place.namespace.ip("route add default via 172.31.0.2 dev vx0 table 100")?;
         place.namespace.ip(&format!("rule add from {}/32 table 100", workload(0)))?;
+        let rules = place.path("rules");
+        std::fs::write(&rules, crowd.policy_rules())?;
+        place.namespace.ip(&format!("-batch {}", rules.display()))?;
         kernel_way::add_translation(&place, "vx0")?;
         Ok(Self { feed: feed(mac, |number| flow(Worker(0), number))?, inlet: place.ifindex("w0")?, place, sink })
     }
 
     /// What comes out is VXLAN with another source inside.
-    fn check(&mut self) -> Result<()> {
+    pub(super) fn check(&mut self) -> Result<()> {
         self.sample(CASES[CASES.len() - 1])?;
         let frames = self.sink.frames();
         // The kernel has something of its own to say there too.
@@ -183,7 +197,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn sample(&mut self, flow_count: u32) -> Result<f64> {
+    pub(super) fn sample(&mut self, flow_count: u32) -> Result<f64> {
         inject(&mut self.feed, &self.place, self.inlet, flow_count)
     }
 }
@@ -200,12 +214,12 @@ fn feed(mac: [u8; 6], flow: impl Fn(u32) -> Datagram) -> Result<Feed> {
 fn inject(feed: &mut Feed, place: &Place, inlet: u32, flow_count: u32) -> Result<f64> {
     feed.aim(None)?;
     feed.begin(flow_count)?;
-    let feed = &*feed;
+    let (feed, frame_count) = (&*feed, FRAME_COUNT_MIN.max(flow_count * FRAMES_PER_FLOW_MIN));
     let time = place.inside(|| {
         pin_to_cpu(0)?;
-        feed.inject(inlet, FRAME_COUNT)
+        feed.inject(inlet, frame_count)
     })?;
-    Ok(time.as_nanos() as f64 / f64::from(FRAME_COUNT))
+    Ok(time.as_nanos() as f64 / f64::from(frame_count))
 }
 
 /// Nanoseconds of a run between two looks at the kernel's statistics.
