@@ -11,7 +11,10 @@ pub const LOSS_WINDOW: u32 = 100;
 
 const NS_PER_MS: u64 = 1_000_000;
 
-/// A clock that counts a late tick as one tick.
+/// How much of a sleep's lateness counts. More is the prober's own absence.
+const LATE_NS_MAX: u64 = 2_500_000;
+
+/// A clock that counts a sleep that ends late as little longer than planned.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentiveClock {
     real_ns: u64,
@@ -24,10 +27,10 @@ impl AttentiveClock {
         Self { real_ns, attended_ns: 0 }
     }
 
-    /// Moves on to `real_ns`, at most one and a half of the `planned_ns` that the prober meant to sleep. Returns the new time.
+    /// Moves on to `real_ns`, at most 2.5 ms further than the `planned_ns` that the prober meant to sleep. Returns the new time.
     pub fn advance(&mut self, real_ns: u64, planned_ns: u64) -> u64 {
         let elapsed = real_ns.saturating_sub(self.real_ns);
-        self.attended_ns += elapsed.min(planned_ns + planned_ns / 2);
+        self.attended_ns += elapsed.min(planned_ns + LATE_NS_MAX);
         self.real_ns = real_ns;
         self.attended_ns
     }
@@ -101,10 +104,15 @@ impl Liveness {
         self.replace(Verdict { alive: true, generation })
     }
 
+    /// When it is dead unless it is heard before, on the attentive clock. None: it is dead already.
+    pub fn dies_at_ns(&self, probe: &ProbeItem) -> Option<u64> {
+        let limit_ns = u64::from(probe.interval_ms) * u64::from(probe.multiplier) * NS_PER_MS;
+        self.verdict.alive.then_some(self.heard_ns + limit_ns)
+    }
+
     /// Judges silence. Call only after everything that had arrived was [`heard`](Self::heard). Returns the verdict if it changed.
     pub fn judge(&mut self, now_ns: u64, probe: &ProbeItem) -> Option<Verdict> {
-        let limit_ns = u64::from(probe.interval_ms) * u64::from(probe.multiplier) * NS_PER_MS;
-        let is_silent = now_ns.saturating_sub(self.heard_ns) >= limit_ns;
+        let is_silent = self.dies_at_ns(probe).is_some_and(|dies_at_ns| now_ns >= dies_at_ns);
         if is_silent { self.replace(Verdict { alive: false, ..self.verdict }) } else { None }
     }
 
@@ -193,11 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn a_late_tick_counts_as_one() {
+    fn a_sleep_that_ends_late_counts_as_planned_and_a_little() {
         let mut clock = AttentiveClock::new(ms(5));
-        for (real_ms, attended_ms) in [(15, 10), (25, 20), (2_025, 35), (2_030, 40)] {
-            assert_eq!(clock.advance(ms(real_ms), ms(10)), ms(attended_ms), "at {real_ms} ms");
+        for (real_ms, attended_us) in [(15, 10_000), (25, 20_000), (2_025, 32_500), (2_030, 37_500)] {
+            assert_eq!(clock.advance(ms(real_ms), ms(10)), attended_us * 1_000, "at {real_ms} ms");
         }
+    }
+
+    #[test]
+    fn death_is_due_when_a_judge_would_say_it_and_not_for_the_dead() {
+        let mut peer = Liveness::new(ms(7), Some(verdict(true, 1)));
+        assert_eq!(peer.dies_at_ns(&PROBE), Some(ms(157)));
+        peer.sent(1);
+        peer.heard(ms(50), 1, 1_000, generation(1));
+        assert_eq!(peer.dies_at_ns(&PROBE), Some(ms(200)));
+        assert_eq!((peer.judge(ms(200) - 1, &PROBE), peer.judge(ms(200), &PROBE).is_some()), (None, true));
+        assert_eq!(peer.dies_at_ns(&PROBE), None);
     }
 
     #[test]

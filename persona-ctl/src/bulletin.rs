@@ -26,12 +26,14 @@ pub(crate) struct Bulletin<K, R, T>(Arc<Mutex<Posted<K, R, T>>>);
 #[derive(Debug)]
 struct Posted<K, R, T> {
     reports: BTreeMap<K, R>,
+    /// Counts what was posted.
+    count: u64,
     told: Vec<T>,
 }
 
 impl<K, R, T> Default for Bulletin<K, R, T> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Posted { reports: BTreeMap::new(), told: Vec::new() })))
+        Self(Arc::new(Mutex::new(Posted { reports: BTreeMap::new(), count: 0, told: Vec::new() })))
     }
 }
 
@@ -49,6 +51,7 @@ impl<K: Ord, R: Clone, T> Bulletin<K, R, T> {
         let excess = posted.told.len().saturating_sub(TOLD_COUNT_MAX);
         posted.told.drain(..excess);
         posted.reports.insert(key, report);
+        posted.count += 1;
     }
 
     /// Forgets the reports of others.
@@ -59,6 +62,12 @@ impl<K: Ord, R: Clone, T> Bulletin<K, R, T> {
     /// How everybody stands.
     pub(crate) fn reports(&self) -> Vec<R> {
         self.lock().reports.values().cloned().collect()
+    }
+
+    /// The same, if anything was posted since `seen` was set by this.
+    pub(crate) fn reports_since(&self, seen: &mut u64) -> Option<Vec<R>> {
+        let count = std::mem::replace(seen, self.lock().count);
+        (count != *seen).then(|| self.reports())
     }
 
     /// What happened since this was last asked.
@@ -86,6 +95,12 @@ mod tests {
         let told = bulletin.take_told();
         assert_eq!((told.len(), told[0]), (TOLD_COUNT_MAX, 1));
         assert_eq!(bulletin.take_told(), [0; 0]);
+        let mut seen = 0;
+        assert_eq!(bulletin.reports_since(&mut seen).map(|reports| reports.len()), Some(2));
+        assert_eq!(bulletin.reports_since(&mut seen), None);
+        bulletin.post("db", 8, []);
+        assert_eq!(bulletin.reports_since(&mut seen).map(|reports| reports[0]), Some(8));
+        bulletin.post("db", 7, []);
         bulletin.retain(|key| *key == "db");
         assert_eq!(bulletin.reports(), [7]);
     }

@@ -7,14 +7,16 @@ use std::process::{Command, Output};
 use clap::Parser;
 use persona_ctl::cli::Cli;
 
-/// Exposure that a unit must stay below, from 0 to 10. The helper is what the agent, an edge and a gateway do without.
-const EXPOSURE_LIMITS: [(&str, f64); 6] = [
+/// Exposure that a unit must stay below, from 0 to 10. The helper is what the agent, an edge and a gateway do without; a guest's
+/// agent runs the package manager.
+const EXPOSURE_LIMITS: [(&str, f64); 7] = [
     ("persona-manager", 2.0),
     ("persona-agent", 3.0),
     ("persona-edge", 3.0),
     ("persona-gateway", 3.0),
     ("persona-guard", 3.0),
     ("persona-helper", 4.0),
+    ("persona-guest", 8.0),
 ];
 
 /// Roles that run for long and tell the service manager how they are.
@@ -84,10 +86,12 @@ fn command_lines_of_units_are_the_programs() {
 
 #[test]
 fn roles_that_tell_the_service_manager_are_waited_for_and_watched() {
-    for name in ROLES {
+    // Scripts of packages may change to another user.
+    let lines = ["Type=notify", "Restart=always", "NoNewPrivileges=yes"];
+    for (name, lines) in ROLES.map(|name| (name, &lines[..])).into_iter().chain([("persona-guest", &lines[..2])]) {
         let text = std::fs::read_to_string(folder().join(format!("{name}.service"))).unwrap();
-        for line in ["Type=notify", "Restart=always", "NoNewPrivileges=yes"] {
-            assert!(text.lines().any(|it| it == line), "{name}: {line}");
+        for line in lines {
+            assert!(text.lines().any(|it| it == *line), "{name}: {line}");
         }
         assert!(text.lines().any(|it| it.starts_with("WatchdogSec=")), "{name}");
     }

@@ -1,5 +1,6 @@
 //! Control groups of the v2 tree: from a path, as people write it, to the id that the kernel calls the group by.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,17 @@ use std::path::{Path, PathBuf};
 pub(crate) fn id_of(path: &str) -> Option<u64> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     id_below(&tree(&mounts)?, path)
+}
+
+/// The ids of those groups that are there.
+pub(super) fn ids_of<'a>(paths: impl Iterator<Item = &'a String>) -> BTreeMap<String, u64> {
+    let mut paths = paths.peekable();
+    if paths.peek().is_none() {
+        return BTreeMap::new();
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let Some(tree) = tree(&mounts) else { return BTreeMap::new() };
+    paths.filter_map(|path| Some((path.clone(), id_below(&tree, path)?))).collect()
 }
 
 fn id_below(tree: &Path, path: &str) -> Option<u64> {

@@ -227,6 +227,14 @@ pub struct AgentConfig {
     pub file: AgentFile,
 }
 
+impl AgentConfig {
+    /// The control groups that packets are told by.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &String> {
+        let workloads = self.file.workload.iter().filter_map(|workload| workload.cgroup.as_ref());
+        workloads.chain(&self.file.host.cgroup)
+    }
+}
+
 impl AgentFile {
     /// Where maps and links are pinned.
     pub fn bpffs_or_default(&self) -> PathBuf {

@@ -11,6 +11,7 @@ use persona_core::liveness::Verdict;
 use persona_core::trial::Turn;
 use persona_core::wire::agent::{Register, Rejection, Role};
 use persona_core::wire::desired::DesiredState;
+use persona_core::wire::limits::LimitReport;
 use persona_core::wire::security::SecurityReport;
 use persona_core::wire::software::SoftwareReport;
 use tokio::sync::{Notify, mpsc};
@@ -93,6 +94,8 @@ enum Cause {
     Interval,
     /// The manager or the kernel has told something.
     News,
+    /// Its time has come, and everything is as the last one left it.
+    Quiet,
 }
 
 struct Agent {
@@ -112,6 +115,8 @@ struct Agent {
     said: String,
     telling: Telling,
     limits: Keeper,
+    /// Up to where its reports are told.
+    limits_seen: u64,
     software: software::Keeper,
     security: security::Keeper,
     guests: Guests,
@@ -176,6 +181,7 @@ impl Agent {
             said,
             telling,
             limits,
+            limits_seen: 0,
             software,
             security,
             guests,
@@ -193,6 +199,9 @@ impl Agent {
 
     /// Looks, makes the newest state true, or keeps the last one true, and reports.
     async fn pass(&mut self, cause: Cause) {
+        if cause == Cause::Interval && self.is_quiet() {
+            return self.tell_state(Cause::Quiet);
+        }
         let newest = self.link.desired.borrow_and_update().clone();
         match self.reconciler.look(&[&newest, &self.applied]).await {
             Ok(notes) => self.tell(&notes),
@@ -227,6 +236,13 @@ impl Agent {
             Err(error) => self.say(&host::error_chain(&error)),
         }
         self.tell_state(cause);
+    }
+
+    /// Whether there is nothing new to make true and nothing on trial.
+    fn is_quiet(&self) -> bool {
+        let generation = self.applied.generation;
+        let is_newest = self.link.desired.borrow().generation == generation;
+        is_newest && !self.trials.is_running() && self.reconciler.is_settled(generation)
     }
 
     /// Applies a new state. If that fails it is rejected whole, with the reason.
@@ -301,18 +317,22 @@ impl Agent {
 
     /// What is measured with each interval is sent at once; what the pass at the same time saw goes with it.
     fn tell_state(&mut self, cause: Cause) {
-        self.keep_limits();
-        let (settings, packages) = self.keep_inside();
+        if cause != Cause::Quiet && self.applied.generation != Default::default() {
+            self.want_worn();
+        }
+        let limits = self.hear_of_limits();
+        let (settings, packages) = self.hear_from_inside();
         let cut = lock(&self.reconciler.dataplane).take_cut();
         let cut = self.cuts.take(&cut, &self.reconciler.plan.subjects);
         self.tell(&cut);
         let observed = self.reconciler.observed.as_ref();
-        let workloads = observed.map(|observed| report::workloads(&self.reconciler.config, observed));
+        let workloads = observed.filter(|_| cause != Cause::Quiet);
+        let workloads = workloads.map(|observed| report::workloads(&self.reconciler.config, observed));
         let underlay_mtu = observed.map(Observed::underlay_mtu);
         let edges = self.edge_health();
         let tunnel = crate::wire::report(&mut self.reconciler.wire);
         let is_on_trial = self.trials.is_running();
-        let is_measuring = cause == Cause::Interval && self.meter.is_running();
+        let is_measuring = cause != Cause::News && self.meter.is_running();
         let report = |outbox: &mut Outbox| {
             outbox.report.tunnel = Some(tunnel);
             // What is on trial may have to go back to what was before, and its leases.
@@ -323,35 +343,35 @@ impl Agent {
             }
             outbox.report.edges = Some(edges);
             outbox.report.underlay_mtu = underlay_mtu;
-            outbox.set_limits(self.limits.reports());
+            if let Some(limits) = limits {
+                outbox.set_limits(limits);
+            }
             outbox.set_software(packages);
             outbox.set_security(settings);
         };
         if is_measuring { self.link.report_next(report) } else { self.link.report_now(report) }
     }
 
-    /// Limits follow the state in force, at their own pace: memory takes time to shrink. Before the first state they stay
-    /// as they are.
-    fn keep_limits(&self) {
-        if self.applied.generation != Default::default() {
-            self.limits.want(report::worn_resources(&self.applied));
-        }
+    /// Limits, security settings and packages follow the state in force, at their own pace: memory takes time to shrink. Settings
+    /// and packages of guests are their own agents' affair. Before the first state everything stays as it is.
+    fn want_worn(&mut self) {
+        self.limits.want(report::worn_resources(&self.applied));
+        let (mut settings, mut packages) = (report::worn_security(&self.applied), report::worn_software(&self.applied));
+        let inside = self.guests.take_worn(&mut settings, &mut packages);
+        self.guests.want(self.applied.generation, inside);
+        self.security.want(settings);
+        self.software.want(packages);
+    }
+
+    fn hear_of_limits(&mut self) -> Option<Vec<LimitReport>> {
         for (workload, told) in self.limits.take_told() {
             let subject = SubjectId::Workload(self.reconciler.config.name.clone(), workload);
             self.tell(&[Note::new(told.event, subject, told.message)]);
         }
+        self.limits.reports_since(&mut self.limits_seen)
     }
 
-    /// Security settings and packages of the state in force: of guests by their own agents, of all others from here.
-    fn keep_inside(&mut self) -> (Vec<SecurityReport>, Vec<SoftwareReport>) {
-        if self.applied.generation != Default::default() {
-            let (mut settings, mut packages) =
-                (report::worn_security(&self.applied), report::worn_software(&self.applied));
-            let inside = self.guests.take_worn(&mut settings, &mut packages);
-            self.guests.want(self.applied.generation, inside);
-            self.security.want(settings);
-            self.software.want(packages);
-        }
+    fn hear_from_inside(&mut self) -> (Vec<SecurityReport>, Vec<SoftwareReport>) {
         let (mut settings, mut packages, told) = self.guests.turn();
         let told = told.into_iter().chain(self.software.take_told()).chain(self.security.take_told());
         let notes: Vec<Note> = told.map(|told| Note::new(told.event, told.subject, told.message)).collect();

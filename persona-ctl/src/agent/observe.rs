@@ -88,9 +88,7 @@ impl Observed {
             Some((workload.name().clone(), link.index))
         });
         let attached = attached.collect();
-        let groups = config.file.workload.iter().filter_map(|workload| workload.cgroup.as_ref());
-        let groups = groups.chain(&config.file.host.cgroup);
-        let cgroups = groups.filter_map(|path| Some((path.clone(), cgroup::id_of(path)?))).collect();
+        let cgroups = cgroup::ids_of(config.groups());
         let (narrowed, demands) = Default::default();
         let wire_ifindex = before.and_then(|before| before.wire_ifindex);
         let leaves = before.map(|before| before.leaves).unwrap_or_default();

@@ -10,6 +10,7 @@ use persona_core::liveness::Verdict;
 use persona_core::wire::desired::{DesiredState, Item};
 
 use super::budget::MtuPolicy;
+use super::cgroup;
 use super::changes::{self, Note};
 use super::config::AgentConfig;
 use super::configure::{self, Configurer};
@@ -35,6 +36,9 @@ const GENERATION_LOOK: Duration = Duration::from_millis(2);
 
 /// Queues that shall be as they were are looked at this often: with hundreds of classes a look is the dearest part of a pass.
 const QUEUES_LOOK: Duration = Duration::from_secs(5);
+
+/// While nothing is told, by the manager or the kernel, everything is looked at this often.
+const FULL_LOOK: Duration = Duration::from_secs(5);
 
 /// Why a pass could not make a desired state true.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +103,8 @@ pub(super) struct Reconciler {
     queues_seen: Option<Instant>,
     /// The device on which the kernel refused a mix; it will again.
     refuses_mix: Option<u32>,
+    /// The generation that the last apply made true, and when. None: it failed, or the kernel was looked at since.
+    settled: Option<(Generation, Instant)>,
     pub slow_path: Keeper,
     pub wire: wire::Keeper,
     /// Where it probes from: the tunnel's device and the node's address.
@@ -138,6 +144,7 @@ impl Reconciler {
             fair_leaf,
             queues_seen,
             refuses_mix,
+            settled: None,
             slow_path,
             wire,
             wire_prober: None,
@@ -147,6 +154,7 @@ impl Reconciler {
 
     /// Looks at the kernel anew, and follows an uplink or address that became another. Returns what changed.
     pub(super) async fn look(&mut self, states: &[&DesiredState]) -> Result<Vec<Note>, PassError> {
+        self.settled = None;
         let now = Observed::look(&self.netlink, &self.config, states, self.observed.as_ref()).await;
         let now = match now {
             Err(error @ ObserveError::NoUplink { .. }) if !self.has_lost_uplink => {
@@ -183,6 +191,16 @@ impl Reconciler {
         tokio::task::block_in_place(|| lock(&self.dataplane).reap_vanished()).map(drop)
     }
 
+    /// Whether a look and an apply of this generation would find everything as the last ones left it, as long as nobody has told
+    /// anything since: together they are most of a pass. Keys of an encrypted tunnel and totals are kept moving, and nobody tells
+    /// of control groups.
+    pub(super) fn is_settled(&self, generation: Generation) -> bool {
+        let is_still = self.plan.tables.wire.ifindex.is_none() && self.plan.shares_down.is_empty();
+        let is_recent = |(of, at): (Generation, Instant)| of == generation && at.elapsed() < FULL_LOOK;
+        let has_same_groups = |observed: &Observed| observed.cgroups == cgroup::ids_of(self.config.groups());
+        is_still && self.settled.is_some_and(is_recent) && self.observed.as_ref().is_some_and(has_same_groups)
+    }
+
     /// Makes `desired` true, given what was seen last. On an error everything stays as it was before. Returns what cannot
     /// be had although the state is in force.
     pub(super) async fn apply(&mut self, desired: &DesiredState, policy: MtuPolicy) -> Result<Vec<Note>, PassError> {
@@ -202,6 +220,10 @@ impl Reconciler {
         notes.extend(troubles.into_iter().map(|trouble| Note::new(trouble.event, trouble.name, trouble.message)));
         notes.extend(self.set_address_selection(&plan).await);
         self.plan = plan;
+        // What cannot be had is tried again with the next pass.
+        if notes.len() == self.plan.notes.len() {
+            self.settled = Some((desired.generation, Instant::now()));
+        }
         Ok(notes)
     }
 
@@ -373,6 +395,9 @@ impl Reconciler {
     /// Edges learn of a lease before their node does, but the node knows that only from their next answer. Asking now
     /// saves the first flows of a new lease the rest of a probe interval.
     async fn wait_for_edges(&self, plan: &NodePlan) {
+        if !self.has_stale_edge(plan) {
+            return;
+        }
         let deadline = tokio::time::Instant::now() + GENERATION_WAIT;
         self.prober.probe_soon();
         while self.has_stale_edge(plan) && tokio::time::Instant::now() < deadline {

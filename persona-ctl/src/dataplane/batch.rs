@@ -1,5 +1,5 @@
-//! Many entries of a map in one system call: `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH` (Linux 5.6), which aya has
-//! no form of. A table of 65,537 rows takes a few milliseconds instead of as many calls.
+//! Many entries of a map in one system call: `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH` (Linux 5.6; arrays of every CPU
+//! 5.13), which aya has no form of. A table of 65,537 rows takes a few milliseconds instead of as many calls.
 #![expect(unsafe_code, reason = "bpf(2) has no safe form")]
 
 use std::io;
@@ -86,6 +86,39 @@ pub(super) fn read_cells<V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(u32, V)
     let values =
         values.chunks_exact(size_of::<V>()).map(|bytes| unsafe { bytes.as_ptr().cast::<V>().read_unaligned() });
     Ok(indices.zip(values).collect())
+}
+
+/// The first cells of an array of which every CPU has its own: for each cell the values of all CPUs.
+pub(super) fn read_first_of_cpus<V: Pod>(map: BorrowedFd<'_>, count: u32) -> io::Result<Vec<Vec<V>>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let cpu_count = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    // The kernel rounds what one CPU has up to eight bytes.
+    let stride = size_of::<V>().next_multiple_of(8);
+    let (mut keys, mut next) = (vec![0_u32; count as usize], [0; CURSOR_LENGTH_MIN]);
+    let mut values = vec![0_u8; count as usize * cpu_count * stride];
+    let mut batch = Batch {
+        cursor_in: 0,
+        cursor_out: next.as_mut_ptr() as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        fd: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    match call(BPF_MAP_LOOKUP_BATCH, &mut batch) {
+        // That is what the kernel says at the array's end.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+        _ => {}
+    }
+    let value_of = |bytes: &[u8]| {
+        // SAFETY: the piece is at least as long as the type, any bytes are a value of it, and it need not be aligned.
+        unsafe { bytes.as_ptr().cast::<V>().read_unaligned() }
+    };
+    let cells = values.chunks_exact(cpu_count * stride).take(batch.count as usize);
+    Ok(cells.map(|of_cpus| of_cpus.chunks_exact(stride).map(value_of).collect()).collect())
 }
 
 /// Every prefix of a trie: its length, its bits, and its value.

@@ -171,9 +171,8 @@ impl EdgeDataplane {
     /// Counters since the programs were first attached.
     pub fn counters(&self) -> Result<RawCounters, DataplaneError> {
         let mut counters = RawCounters { drops: self.maps.drops.totals()?, ..RawCounters::default() };
-        for (vni, index) in self.index.personas.iter() {
-            counters.personas.insert(Vni(*vni), self.maps.persona_traffic.get(index)?);
-        }
+        let personas = self.maps.persona_traffic.of_keys(&self.index.personas)?;
+        counters.personas.extend(personas.into_iter().map(|(vni, traffic)| (Vni(vni), traffic)));
         Ok(counters)
     }
 

@@ -8,6 +8,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use persona_common::addr::Address6;
+use persona_common::drop::DropReason;
 use persona_common::edge::NextHop;
 use persona_common::node::{SCOPE_BITS, ScopedAddress};
 use persona_common::traffic::{SubjectCounts, TrafficCell};
@@ -16,6 +17,7 @@ use persona_core::wire::agent::Traffic;
 use super::batch;
 use super::bpffs::PinDirectory;
 use super::error::DataplaneError;
+use super::index::Indices;
 use super::tables::NextHopEntry;
 
 fn read(map: &'static str) -> impl FnOnce(MapError) -> DataplaneError {
@@ -205,14 +207,56 @@ pub(super) fn scoped(scope: u32, (address, length): (IpAddr, u8)) -> (u32, Scope
 pub(super) struct CpuCells<V: Pod> {
     name: &'static str,
     map: PerCpuArray<MapData, V>,
+    /// The same map, for many cells at once.
+    fd: OwnedFd,
+}
+
+/// What CPUs count, and what it is all together.
+pub(super) trait Counted: Pod + Default {
+    /// All together.
+    type Sum: Default + Clone;
+
+    /// Adds what one CPU has counted.
+    fn add_to(&self, sum: &mut Self::Sum);
+}
+
+impl Counted for u64 {
+    type Sum = u64;
+
+    fn add_to(&self, sum: &mut u64) {
+        *sum += self;
+    }
+}
+
+impl Counted for TrafficCell {
+    type Sum = Traffic;
+
+    fn add_to(&self, sum: &mut Traffic) {
+        sum.egress_packets += self.egress_packets;
+        sum.egress_bytes += self.egress_bytes;
+        sum.ingress_packets += self.ingress_packets;
+        sum.ingress_bytes += self.ingress_bytes;
+    }
+}
+
+impl Counted for SubjectCounts {
+    type Sum = Self;
+
+    fn add_to(&self, sum: &mut Self) {
+        sum.opened_flows += self.opened_flows;
+        sum.dropped_packets += self.dropped_packets;
+    }
 }
 
 /// Traffic, per CPU.
 pub(super) type TrafficCells = CpuCells<TrafficCell>;
 
-impl<V: Pod + Default> CpuCells<V> {
+impl<V: Counted> CpuCells<V> {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
-        Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
+        let map = take(ebpf, name);
+        let Map::PerCpuArray(data) = &map else { unreachable!("the object's map {name} is an array of every CPU") };
+        let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| read(name)(error.into()))?;
+        Ok(Self { name, map: map.try_into().map_err(read(name))?, fd })
     }
 
     fn of_cpus(&self, index: u32) -> Result<PerCpuValues<V>, DataplaneError> {
@@ -226,54 +270,51 @@ impl<V: Pod + Default> CpuCells<V> {
             .map_err(|source| written(self.name)(MapError::IoError(source)))?;
         self.map.set(index, zeros, 0).map_err(written(self.name))
     }
-}
 
-impl CpuCells<TrafficCell> {
     /// The sum over all CPUs.
-    pub(super) fn get(&self, index: u32) -> Result<Traffic, DataplaneError> {
-        let mut traffic = Traffic::default();
-        for cell in self.of_cpus(index)?.iter() {
-            traffic.egress_packets += cell.egress_packets;
-            traffic.egress_bytes += cell.egress_bytes;
-            traffic.ingress_packets += cell.ingress_packets;
-            traffic.ingress_bytes += cell.ingress_bytes;
-        }
-        Ok(traffic)
+    pub(super) fn get(&self, index: u32) -> Result<V::Sum, DataplaneError> {
+        let mut sum = V::Sum::default();
+        self.of_cpus(index)?.iter().for_each(|value| value.add_to(&mut sum));
+        Ok(sum)
     }
-}
 
-impl CpuCells<SubjectCounts> {
-    /// The sum over all CPUs.
-    pub(super) fn get(&self, index: u32) -> Result<SubjectCounts, DataplaneError> {
-        let add = |sum: SubjectCounts, of: &SubjectCounts| SubjectCounts {
-            opened_flows: sum.opened_flows + of.opened_flows,
-            dropped_packets: sum.dropped_packets + of.dropped_packets,
+    /// The sums of the first cells, in one system call.
+    pub(super) fn first(&self, count: u32) -> Result<Vec<V::Sum>, DataplaneError> {
+        let cells = batch::read_first_of_cpus::<V>(self.fd.as_fd(), count.min(self.map.len()));
+        let cells = cells.map_err(|error| read(self.name)(error.into()))?;
+        let sum = |of_cpus: Vec<V>| {
+            let mut sum = V::Sum::default();
+            of_cpus.iter().for_each(|value| value.add_to(&mut sum));
+            sum
         };
-        Ok(self.of_cpus(index)?.iter().fold(SubjectCounts::default(), add))
+        Ok(cells.into_iter().map(sum).collect())
+    }
+
+    /// The sums of the cells of some keys.
+    pub(super) fn of_keys<K: Ord + Clone>(&self, indices: &Indices<K>) -> Result<Vec<(K, V::Sum)>, DataplaneError> {
+        let count = indices.iter().map(|(_, index)| index + 1).max().unwrap_or(0);
+        let sums = self.first(count)?;
+        let of_key = |(key, index): (&K, u32)| Some((key.clone(), sums.get(index as usize)?.clone()));
+        Ok(indices.iter().filter_map(of_key).collect())
     }
 }
 
 /// Per-CPU drop counters.
-pub(super) struct DropCells {
-    map: PerCpuArray<MapData, u64>,
-}
+pub(super) struct DropCells(CpuCells<u64>);
 
 impl DropCells {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DataplaneError> {
-        Ok(Self { map: take(ebpf, "DROPS").try_into().map_err(read("DROPS"))? })
+        Ok(Self(CpuCells::take(ebpf, "DROPS")?))
     }
 
     /// Every reason and how many packets it cost, zeros left out.
-    pub(super) fn totals(&self) -> Result<std::collections::BTreeMap<String, u64>, DataplaneError> {
-        let mut totals = std::collections::BTreeMap::new();
-        for reason in persona_common::drop::DropReason::ALL {
-            let values = self.map.get(&(*reason as u32), 0).map_err(read("DROPS"))?;
-            let total = values.iter().sum();
-            if total != 0 {
-                totals.insert(reason.name().to_owned(), total);
-            }
-        }
-        Ok(totals)
+    pub(super) fn totals(&self) -> Result<BTreeMap<String, u64>, DataplaneError> {
+        let counts = self.0.first(self.0.map.len())?;
+        let of_reason = |reason: &DropReason| {
+            let count = counts.get(*reason as usize).copied().filter(|count| *count != 0)?;
+            Some((reason.name().to_owned(), count))
+        };
+        Ok(DropReason::ALL.iter().filter_map(of_reason).collect())
     }
 }
 

@@ -174,18 +174,15 @@ impl NodeDataplane {
     /// Counters since the programs were first attached.
     pub fn counters(&self) -> Result<RawCounters, DataplaneError> {
         let mut counters = RawCounters { drops: self.maps.drops.totals()?, ..RawCounters::default() };
-        for (number, index) in self.index.subjects.iter() {
-            let counts = self.maps.subject_counts.get(index)?;
-            let total = SubjectTotal {
-                traffic: self.maps.subject_traffic.get(index)?,
-                opened_flow_count: counts.opened_flows,
-                dropped_packet_count: counts.dropped_packets,
-            };
-            counters.subjects.insert(SubjectNumber(*number), total);
+        let traffic = self.maps.subject_traffic.of_keys(&self.index.subjects)?;
+        let counts = self.maps.subject_counts.of_keys(&self.index.subjects)?;
+        for ((number, traffic), (_, counts)) in traffic.into_iter().zip(counts) {
+            let (opened_flow_count, dropped_packet_count) = (counts.opened_flows, counts.dropped_packets);
+            let total = SubjectTotal { traffic, opened_flow_count, dropped_packet_count };
+            counters.subjects.insert(SubjectNumber(number), total);
         }
-        for (vni, index) in self.index.personas.iter() {
-            counters.personas.insert(Vni(*vni), self.maps.persona_traffic.get(index)?);
-        }
+        let personas = self.maps.persona_traffic.of_keys(&self.index.personas)?;
+        counters.personas.extend(personas.into_iter().map(|(vni, traffic)| (Vni(vni), traffic)));
         Ok(counters)
     }
 

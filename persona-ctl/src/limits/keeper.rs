@@ -51,10 +51,10 @@ impl Keeper {
             let instance = instances.get(name).cloned().flatten();
             (name.clone(), Limited::new(name.clone(), instance, Arc::clone(&common)))
         });
+        let idle = limited.collect();
         let (worn, receiver) = watch::channel(None);
         let bulletin = Bulletin::default();
-        let rounds =
-            Rounds { idle: limited.collect(), busy: JoinSet::new(), worn: receiver, bulletin: bulletin.clone() };
+        let rounds = Rounds { common, idle, busy: JoinSet::new(), worn: receiver, bulletin: bulletin.clone() };
         tokio::spawn(stop.clone().run_until_cancelled_owned(rounds.run()));
         Self { worn, bulletin }
     }
@@ -70,9 +70,9 @@ impl Keeper {
         });
     }
 
-    /// How every workload's limits stand.
-    pub fn reports(&self) -> Vec<LimitReport> {
-        self.bulletin.reports()
+    /// How every workload's limits stand, if some were looked at since `seen` was set by this.
+    pub fn reports_since(&self, seen: &mut u64) -> Option<Vec<LimitReport>> {
+        self.bulletin.reports_since(seen)
     }
 
     /// What happened since this was last asked.
@@ -82,6 +82,7 @@ impl Keeper {
 }
 
 struct Rounds {
+    common: Arc<Common>,
     idle: BTreeMap<WorkloadName, Limited>,
     busy: JoinSet<(WorkloadName, Limited, LimitReport)>,
     worn: watch::Receiver<Worn>,
@@ -105,8 +106,12 @@ impl Rounds {
     /// A turn for everybody whose last one is over and who is not settled.
     async fn give_turns(&mut self) {
         let worn = self.worn.borrow_and_update().clone();
-        let idle = std::mem::take(&mut self.idle);
-        let sorted = tokio::task::spawn_blocking(move || settled_and_due(idle, worn.as_deref())).await;
+        let (idle, common) = (std::mem::take(&mut self.idle), Arc::clone(&self.common));
+        let sorted = tokio::task::spawn_blocking(move || {
+            common.read_writes();
+            settled_and_due(idle, worn.as_deref())
+        });
+        let sorted = sorted.await;
         let due = match sorted {
             Ok((settled, due)) => {
                 self.idle = settled;

@@ -88,7 +88,7 @@ impl Gauge {
     }
 
     /// Reads what may have changed: all of it, unless nothing ran since the last full reading and no memory came or went. Then
-    /// that is looked at, with who waits for what and how much memory is permitted, and the rest now and then.
+    /// that is looked at, with who waits for what, and the rest now and then.
     pub fn follow(&mut self) -> Result<Measurements, LimitError> {
         let signs = self.read_signs()?;
         let is_idle = |last: &&Measurements| {
@@ -128,13 +128,7 @@ fn read_waiting(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), 
     };
     match (files.place().controller.as_str(), files.place().version) {
         ("cpu", Version::V2) => found.cpu_stalled_us = stalled(files, "cpu.pressure")?,
-        ("memory", Version::V2) => {
-            found.memory_stalled_us = stalled(files, "memory.pressure")?;
-            found.memory_permitted_bytes = files.text_if_there("memory.max")?.and_then(|text| number(&text));
-        }
-        ("memory", Version::V1) => {
-            found.memory_permitted_bytes = files.text_if_there("memory.limit_in_bytes")?.and_then(|text| number(&text));
-        }
+        ("memory", Version::V2) => found.memory_stalled_us = stalled(files, "memory.pressure")?,
         ("io", Version::V2) => found.io_stalled_us = stalled(files, "io.pressure")?,
         _ => {}
     }

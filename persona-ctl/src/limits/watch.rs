@@ -65,6 +65,13 @@ impl Watch {
         }
         (!watched.groups.is_empty()).then_some(watched)
     }
+
+    /// Takes in what the kernel has reported of all groups.
+    pub(super) fn read(&self) {
+        if let Some(shared) = &self.0 {
+            lock(shared).read();
+        }
+    }
 }
 
 impl Shared {
@@ -95,8 +102,13 @@ impl Shared {
 impl Watched {
     /// Whether anything was written since this was last asked, or may have been.
     pub(super) fn take(&mut self) -> bool {
-        let mut shared = lock(&self.shared);
-        shared.read();
+        lock(&self.shared).read();
+        self.take_known()
+    }
+
+    /// The same, as far as it was [read](Watch::read) for all groups.
+    pub(super) fn take_known(&mut self) -> bool {
+        let shared = lock(&self.shared);
         let is_written =
             self.groups.iter().any(|group| shared.groups.get(group).is_none_or(|group| group.written > self.seen));
         self.seen = shared.count;
@@ -142,7 +154,9 @@ mod tests {
         assert!(!one.take() && !other.take());
         drop(other);
         std::fs::write(&file, "8").unwrap();
-        assert!(one.take(), "who stays is told as before");
+        assert!(!one.take_known(), "nobody has read of it yet");
+        watch.read();
+        assert!(one.take_known(), "who stays is told as before");
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Common {
     pub fn new(config: LimitsConfig, records: Records) -> Self {
         Self { config, records, watch: Watch::default() }
     }
+
+    /// Takes in what was written to groups of all workloads, for [`Limited::is_settled`].
+    pub(super) fn read_writes(&self) {
+        self.watch.read();
+    }
 }
 
 /// One workload's limits.
@@ -105,14 +110,14 @@ impl Limited {
         std::mem::take(&mut self.told)
     }
 
-    /// Whether a turn would find everything as the last one did: that was right, and nobody has written since. A few looks at
-    /// folders, where a turn reads every file.
-    pub fn is_settled(&mut self, wish: &Wish) -> bool {
+    /// Whether a turn would find everything as the last one did: that was right, and nobody has written since, as far as that was
+    /// [read](Common::read_writes). A look at a folder, where a turn reads every file.
+    pub(super) fn is_settled(&mut self, wish: &Wish) -> bool {
         let Some(open) = &mut self.open else { return false };
         let is_recent = open.settled.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
         is_recent
             && open.applied.as_ref() == Some(wish)
-            && !open.watched.as_mut().is_none_or(Watched::take)
+            && !open.watched.as_mut().is_none_or(Watched::take_known)
             && open.instance.is_there(&open.kept.record.identity)
     }
 

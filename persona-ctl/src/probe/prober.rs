@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,12 +13,10 @@ use persona_common::probe::{GENEVE_PORT, PROBE_LENGTH, Reply, decode_reply, enco
 use persona_core::ids::{EdgeNumber, Generation};
 use persona_core::liveness::{AttentiveClock, Liveness, Quality, Verdict};
 use persona_core::wire::desired::ProbeItem;
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::clock;
 use super::socket::ProbeSocket;
-
-/// The longest sleep: silence is judged this often, so death is seen at most this much late.
-const TICK: Duration = Duration::from_millis(5);
 
 /// Most answers taken in before silence is judged; more would let a flood stop the judging.
 const DRAIN_COUNT_MAX: usize = 4_096;
@@ -55,6 +54,8 @@ pub struct Prober {
 #[derive(Debug)]
 struct Shared {
     is_stopping: AtomicBool,
+    /// Readable while there is something to do before the thread would wake by itself.
+    wake: OwnedFd,
     peers: Mutex<Peers>,
     /// A socket that takes the place of the one in use.
     next_socket: Mutex<Option<ProbeSocket>>,
@@ -91,6 +92,7 @@ impl Prober {
         let peers = Peers { probe: ProbeItem::default(), clock, now_ns: 0, is_due: false, peers: BTreeMap::new() };
         let shared = Arc::new(Shared {
             is_stopping: AtomicBool::new(false),
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             peers: Mutex::new(peers),
             next_socket: Mutex::default(),
         });
@@ -111,22 +113,15 @@ impl Prober {
 
     /// Probes these edges from now on, and no others. An edge that stays keeps its history.
     pub fn set_targets(&self, probe: ProbeItem, targets: &[Target]) {
-        let mut state = self.shared.lock();
-        let now_ns = state.now_ns;
-        state.probe = ProbeItem { interval_ms: probe.interval_ms.max(1), multiplier: probe.multiplier.max(1) };
-        state.peers.retain(|address, peer| {
-            targets.iter().any(|target| target.address == *address && target.edge == peer.edge)
-        });
-        for target in targets {
-            let fresh = || Peer { edge: target.edge, liveness: Liveness::new(now_ns, target.believed) };
-            state.peers.entry(target.address).or_insert_with(fresh);
+        if self.shared.lock().set_targets(probe, targets) {
+            self.probe_soon();
         }
-        state.is_due = true;
     }
 
-    /// Sends a round of probes with the next tick instead of waiting for the interval to end.
+    /// Sends a round of probes at once instead of waiting for the interval to end.
     pub fn probe_soon(&self) {
         self.shared.lock().is_due = true;
+        self.shared.wake();
     }
 
     /// What is known of every probed edge.
@@ -141,6 +136,7 @@ impl Prober {
 impl Drop for Prober {
     fn drop(&mut self) {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
+        self.shared.wake();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -153,6 +149,17 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Peers> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn wake(&self) {
+        // The counter of wakes is full only while the thread has been woken often and not come to it yet.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Whoever wakes from now on means the next sleep.
+    fn sleep_is_over(&self) {
+        // Nobody has woken the thread before its time, mostly.
+        let _ = rustix::io::read(&self.wake, &mut [0; size_of::<u64>()]);
+    }
 }
 
 fn run(shared: &Shared, mut socket: ProbeSocket, mut outcome: Outcome) {
@@ -160,8 +167,11 @@ fn run(shared: &Shared, mut socket: ProbeSocket, mut outcome: Outcome) {
     let mut sequence = 0;
     let mut next_send_ns = clock::monotonic_ns();
     while !shared.is_stopping.load(Ordering::Relaxed) {
-        let until_send = Duration::from_nanos(next_send_ns.saturating_sub(clock::monotonic_ns()));
-        clock::sleep_until_readable(&[socket.as_fd()], TICK.min(until_send));
+        let until_send_ns = next_send_ns.saturating_sub(clock::monotonic_ns());
+        // Silence is judged when it would be death: an answer wakes the thread before.
+        let planned_ns = shared.lock().until_death_ns().map_or(until_send_ns, |ns| ns.min(until_send_ns));
+        clock::sleep_until_readable(&[socket.as_fd(), shared.wake.as_fd()], Duration::from_nanos(planned_ns));
+        shared.sleep_is_over();
         if let Some(next) = shared.next_socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
             socket = next;
         }
@@ -169,7 +179,7 @@ fn run(shared: &Shared, mut socket: ProbeSocket, mut outcome: Outcome) {
         {
             let mut state = shared.lock();
             let real_ns = clock::monotonic_ns();
-            state.now_ns = state.clock.advance(real_ns, TICK.as_nanos() as u64);
+            state.now_ns = state.clock.advance(real_ns, planned_ns);
             state.hear_all(&socket, &mut changes);
             state.judge_all(&mut changes);
             if real_ns >= next_send_ns || state.is_due {
@@ -187,6 +197,30 @@ fn run(shared: &Shared, mut socket: ProbeSocket, mut outcome: Outcome) {
 }
 
 impl Peers {
+    /// Returns whether some of them are new, or shall be probed more often or less.
+    fn set_targets(&mut self, probe: ProbeItem, targets: &[Target]) -> bool {
+        let probe = ProbeItem { interval_ms: probe.interval_ms.max(1), multiplier: probe.multiplier.max(1) };
+        let mut is_new = probe != self.probe;
+        self.probe = probe;
+        self.peers.retain(|address, peer| {
+            targets.iter().any(|target| target.address == *address && target.edge == peer.edge)
+        });
+        for target in targets {
+            let now_ns = self.now_ns;
+            self.peers.entry(target.address).or_insert_with(|| {
+                is_new = true;
+                Peer { edge: target.edge, liveness: Liveness::new(now_ns, target.believed) }
+            });
+        }
+        is_new
+    }
+
+    /// How long until the first of those that are alive would be dead, had it said nothing.
+    fn until_death_ns(&self) -> Option<u64> {
+        let deaths = self.peers.values().filter_map(|peer| peer.liveness.dies_at_ns(&self.probe));
+        deaths.min().map(|dies_at_ns| dies_at_ns.saturating_sub(self.now_ns))
+    }
+
     /// Takes in everything that has arrived, so that silence is never judged with an answer waiting.
     fn hear_all(&mut self, socket: &ProbeSocket, changes: &mut Vec<(EdgeNumber, Verdict)>) {
         let mut bytes = [0; PROBE_LENGTH + 1];

@@ -114,6 +114,17 @@ a_gateway() {
     systemctl stop persona-gateway
 }
 
+
+is_waiting_for_its_host() { systemctl show --value --property StatusText persona-guest | grep -q "^not connected"; }
+an_agent_inside() {
+    cp /usr/share/doc/persona/examples/guest.toml /etc/persona/guest.toml
+    test_that "the example for a guest is right" ctl config check guest --config /etc/persona/guest.toml
+    test_that "the agent inside a guest starts beside the others" systemctl enable --now persona-guest
+    test_that "and says that its host is not there" within 30 is_waiting_for_its_host
+    test_that "SIGKILL of it is made good" restarted persona-guest KILL
+    systemctl disable --now persona-guest
+}
+
 everything_runs() {
     test_that "units are active" within 120 are_active persona-guard persona-manager persona-edge persona-agent
     test_that "bpffs is mounted by its unit" sh -c 'systemctl is-active sys-fs-bpf-persona.mount &&
@@ -141,6 +152,7 @@ first_boot() {
     test_that "doctor is content beside running roles" ctl doctor --config /etc/persona/agent.toml
     limits_and_the_inside_of_workloads
     a_gateway
+    an_agent_inside
     pins > pins.before
     test_that "there are pins" grep -q / pins.before
     test_that "a restart of the agent loses no packet" under_pings systemctl restart persona-agent
