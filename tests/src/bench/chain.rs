@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use persona_common::ENCAPSULATION_LENGTH_V4;
+use persona_common::drop::DropReason;
 use persona_core::ids::{EdgeNumber, Generation, Vni};
 use persona_core::wire::desired::LeaseSpace;
 use persona_ctl::agent::{plain_departure, plain_shaper};
 use persona_ctl::dataplane::departures::class_of;
 use persona_ctl::dataplane::tables::{
-    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, NodeTables, WireTable,
+    EdgeLeaseEntry, EdgeTables, EgressAddressEntry, NextHopEntry, NodeEntry, NodeTables, PolicedSubject, Policing,
+    WireTable,
 };
 use persona_ctl::dataplane::{Departures, EdgeDataplane, Hook, NodeDataplane, number_by_wire};
 use persona_ctl::netlink::{FlowsOf, HANDLE_MAJOR, Netlink};
@@ -195,6 +197,26 @@ impl Chain {
         let batch = self.node.path("classes");
         std::fs::write(&batch, lines)?;
         self.node.tc(&format!("-batch {}", batch.display()))
+    }
+
+    /// Has the edge drop what of the client goes up beyond 1.25 times `rate_bps`.
+    pub fn police(&mut self, rate_bps: u64) -> Result<()> {
+        let mut tables = self.edge_tables((self.edge.ifindex("i0")?, self.edge.ifindex("o0")?))?;
+        tables.leases[0].policed = Some(PolicedSubject {
+            number: Worker(0).subject(),
+            egress_bps: Some(rate_bps),
+            ingress_bps: None,
+            burst_bytes: 0,
+            policing: Policing::BehindNode,
+        });
+        let (_, edge) = self.dataplanes.as_mut().context("only a persona is policed so")?;
+        Ok(self.edge.namespace.run_inside(|| edge.apply(&tables))??)
+    }
+
+    /// Packets that the edge has dropped so.
+    pub fn policed_count(&self) -> Result<u64> {
+        let (_, edge) = self.dataplanes.as_ref().context("only a persona is policed so")?;
+        Ok(edge.counters()?.drops.get(DropReason::Policed.name()).copied().unwrap_or(0))
     }
 
     /// Routes of the crowd's addresses: all are the client's own, and go the client's way.

@@ -23,6 +23,7 @@ pub mod node_tables;
 pub mod packets;
 pub mod place;
 pub mod plots;
+pub mod policing;
 pub mod processor;
 pub mod rates;
 pub mod rates_many;

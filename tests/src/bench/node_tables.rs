@@ -48,7 +48,8 @@ impl Worker {
         1 + self.0
     }
 
-    fn subject(self) -> SubjectNumber {
+    /// Its number as a subject.
+    pub fn subject(self) -> SubjectNumber {
         SubjectNumber(7 + self.0)
     }
 

@@ -86,7 +86,7 @@ const CASES: [(u64, Load); 9] = [
 
 /// How long is counted, and how long a batch takes at most.
 #[derive(Debug, Clone, Copy)]
-struct Counted {
+pub(super) struct Counted {
     length: Duration,
     batch: Duration,
 }
@@ -149,22 +149,29 @@ pub(super) fn mechanisms(ours: &mut Chain) -> Result<Vec<(&'static str, Holder)>
     Ok(all)
 }
 
+impl Counted {
+    /// What a rate takes.
+    pub(super) fn at(rate_bps: u64) -> Self {
+        match rate_bps < LOW_RATE_BPS {
+            true => Self { length: COUNTED_AT_LOW_RATES, batch: BATCH_AT_LOW_RATES },
+            false => Self { length: COUNTED, batch: BATCH },
+        }
+    }
+}
+
 fn turn(chain: &mut Chain, holder: Holder, rate_bps: u64, load: Load) -> Result<Held> {
     chain.hold(holder, rate_bps)?;
-    let counted = match rate_bps < LOW_RATE_BPS {
-        true => Counted { length: COUNTED_AT_LOW_RATES, batch: BATCH_AT_LOW_RATES },
-        false => Counted { length: COUNTED, batch: BATCH },
-    };
+    let counted = Counted::at(rate_bps);
     let (arrived_bps, retransmits) = match load {
-        Load::Udp(length) => (datagrams(chain, rate_bps, length, counted)?, 0),
+        Load::Udp(length) => (datagrams(chain, OFFER * rate_bps as f64, length, counted)?, 0),
         Load::Tcp => connection(chain, counted)?,
     };
     let percent_off = (arrived_bps / rate_bps as f64 - 1.0).abs() * 100.0;
     Ok(Held { percent_off, retransmits: f64::from(retransmits) })
 }
 
-/// Inner bits per second of datagrams.
-fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Counted) -> Result<f64> {
+/// Inner bits per second of datagrams of `length` bytes that arrive where `offered_bps` are sent.
+pub(super) fn datagrams(chain: &Chain, offered_bps: f64, length: usize, counted: Counted) -> Result<f64> {
     let sink = chain.server.run_inside(|| UdpSocket::bind((SERVER, PORT)))??;
     let source = chain.client.run_inside(|| UdpSocket::bind((CLIENT, 0)))??;
     sys::enlarge_receive_buffer(&sink)?;
@@ -173,7 +180,7 @@ fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Counted) -> R
     let start = Instant::now();
     std::thread::scope(|scope| {
         let sender =
-            scope.spawn(|| flood(&source, start, FILLED + counted.length + counted.batch * 2, rate_bps, length));
+            scope.spawn(|| flood(&source, start, FILLED + counted.length + counted.batch * 2, offered_bps, length));
         let arrived = count(start, counted, || {
             sink.recv(&mut [0; 2_048]).context("nothing arrives")?;
             Ok(length)
@@ -183,10 +190,10 @@ fn datagrams(chain: &Chain, rate_bps: u64, length: usize, counted: Counted) -> R
     })
 }
 
-fn flood(source: &UdpSocket, start: Instant, length: Duration, rate_bps: u64, packet_bytes: usize) -> Result<()> {
+fn flood(source: &UdpSocket, start: Instant, length: Duration, offered_bps: f64, packet_bytes: usize) -> Result<()> {
     let payload = vec![7; packet_bytes - UDP_HEADERS];
     let mut outcome = Ok(());
-    pace(start, length, OFFER * rate_bps as f64 / 8.0 / packet_bytes as f64, || {
+    pace(start, length, offered_bps / 8.0 / packet_bytes as f64, || {
         if outcome.is_ok() {
             outcome = source.send(&payload).map(drop);
         }
@@ -195,7 +202,7 @@ fn flood(source: &UdpSocket, start: Instant, length: Duration, rate_bps: u64, pa
 }
 
 /// Inner bits per second of a connection, and how many segments were sent again.
-fn connection(chain: &Chain, counted: Counted) -> Result<(f64, u32)> {
+pub(super) fn connection(chain: &Chain, counted: Counted) -> Result<(f64, u32)> {
     let listener = chain.server.run_inside(|| TcpListener::bind((SERVER, PORT)))??;
     let mut source = chain.client.run_inside(|| TcpStream::connect((SERVER, PORT)))??;
     sys::set_congestion_control(&source, "cubic")?;
