@@ -17,7 +17,7 @@ fn make_workload(ledger: &Ledger, name: &str) -> Namespace {
     ip("address add 10.9.0.1/24 dev veth1");
     workload.ip("link set eth0 up").unwrap();
     workload.ip("address add 10.9.0.2/24 dev eth0").unwrap();
-    workload.ip("address add fd00:9::2/64 dev eth0").unwrap();
+    workload.ip("address add fd00:9::2/64 dev eth0 nodad").unwrap();
     workload.ip("route add default via 10.9.0.1").unwrap();
     workload
 }
