@@ -114,7 +114,6 @@ a_gateway() {
     systemctl stop persona-gateway
 }
 
-
 is_waiting_for_its_host() { systemctl show --value --property StatusText persona-guest | grep -q "^not connected"; }
 an_agent_inside() {
     cp /usr/share/doc/persona/examples/guest.toml /etc/persona/guest.toml
