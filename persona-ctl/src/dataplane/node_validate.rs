@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use persona_common::maps::{BLOCKS_PER_LEASE_MAX, GROUP_COUNT_MAX, MAGLEV_ROW_COUNT, PREFIX_COUNT_MAX};
+use persona_common::maps::{
+    BLOCKS_PER_LEASE_MAX, GROUP_COUNT_MAX, MAGLEV_ROW_COUNT, PREFIX_COUNT_MAX, SOURCE_COUNT_MAX,
+};
 use persona_core::ids::SubjectNumber;
 use persona_core::wire::desired::WHOLE_ADDRESS_BITS;
 
@@ -119,8 +121,8 @@ fn check_sources(
     subjects: &BTreeSet<SubjectNumber>,
     placed: &BTreeSet<SubjectNumber>,
 ) -> Result<(), String> {
-    if tables.sources.len() > PREFIX_COUNT_MAX as usize {
-        return Err(format!("{} sources, at most {PREFIX_COUNT_MAX} fit", tables.sources.len()));
+    if tables.sources.len() > SOURCE_COUNT_MAX as usize {
+        return Err(format!("{} sources, at most {SOURCE_COUNT_MAX} fit", tables.sources.len()));
     }
     let mut places = BTreeMap::new();
     for source in &tables.sources {
