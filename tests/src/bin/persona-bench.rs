@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use persona_tests::bench::control::simulator;
@@ -63,19 +63,19 @@ fn measure(args: &Args) -> Result<()> {
     clean_up_on_signal(&ledger)?;
     let progress = progress_bar(args.rounds, chosen.len());
     let mut rows = Vec::new();
-    let mut outcome = Ok(());
+    let mut failed = Vec::new();
     for measure in chosen {
         let (rounds, is_subset) = (args.rounds, !args.only.is_empty());
+        // What others gave stands, whatever becomes of one.
         match measure.run(&Run { rounds, is_subset, ledger: &ledger, progress: &progress }) {
             Ok(measured) => rows.extend(measured),
             Err(error) => {
-                outcome = Err(error);
-                break;
+                progress.suspend(|| eprintln!("error: {error:#}"));
+                failed.push(measure.name);
             }
         }
         report_failures(&ledger);
     }
-    report_failures(&ledger);
     progress.finish_and_clear();
     let path = args.folder.join(format!("{}.json", args.subject.name()));
     let machine = Machine::here()?;
@@ -85,9 +85,10 @@ fn measure(args: &Args) -> Result<()> {
     if args.print_rows {
         new.iter().for_each(|row| println!("row: {row}"));
     }
-    outcome?;
     report::write(&path, &merged)?;
-    plots::draw(&args.folder, args.subject, merged["rows"].as_array().context("a report has rows")?)
+    plots::draw(&args.folder, args.subject, merged["rows"].as_array().context("a report has rows")?)?;
+    ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
+    Ok(())
 }
 
 fn progress_bar(rounds: u32, measure_count: usize) -> ProgressBar {
