@@ -32,6 +32,15 @@ pub fn enter_network_namespace(namespace: &File) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
 }
 
+/// A socket for ICMP echoes, as `ping` has it: the kernel sets their id and checksum, and gives back the answers.
+pub fn echo_socket() -> io::Result<UdpSocket> {
+    // SAFETY: socket takes three integers.
+    let descriptor = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP) };
+    check(descriptor.min(0))?;
+    // SAFETY: open, and nobody else's; sends and receives like a socket of UDP.
+    Ok(unsafe { UdpSocket::from_raw_fd(descriptor) })
+}
+
 /// Keeps the calling thread on one processor.
 pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     // SAFETY: a plain set of bits, for which zeros are valid; `CPU_SET` checks its bound.

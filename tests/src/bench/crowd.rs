@@ -8,9 +8,9 @@ use persona_core::wire::desired::LeaseSpace;
 use persona_ctl::dataplane::tables::{EdgeTables, EgressAddressEntry, NodeTables, SourceEntry};
 
 /// log2 of the ports in a block: few, as each has one flow.
-const BLOCK_BITS: u8 = 6;
+const BLOCK_BITS: u8 = 5;
 /// The first block that is leased; ports below 1,024 are nobody's.
-const BLOCK_FIRST: u16 = 16;
+const BLOCK_FIRST: u16 = 32;
 /// Subjects that share an egress address.
 const PER_ADDRESS: u32 = 512;
 /// Where they come from, and what the far side sees them behind.

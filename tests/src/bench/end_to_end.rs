@@ -1,8 +1,10 @@
 //! Through all four namespaces, in turns: TCP with GSO, small UDP packets, and the round trip of an idle path.
 
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::chain::{Chain, Kind, SERVER};
@@ -10,15 +12,21 @@ use super::measures::Run;
 use super::processor;
 use super::row::{Better, Goal, Row};
 use super::samples::Samples;
+use crate::netns::Namespace;
 use crate::process::Running;
+use crate::sys;
 
 /// Seconds of one iperf3 run.
 const SECONDS: &str = "2";
 /// Payload bytes of small datagrams.
 const DATAGRAM_BYTES: u32 = 64;
-/// Echoes of one ping run, and the seconds between two.
-const ECHO_COUNT: &str = "500";
-const ECHO_INTERVAL_SECS: &str = "0.002";
+/// Echoes of one run, and the time between two.
+const ECHO_COUNT: u16 = 500;
+const ECHO_INTERVAL: Duration = Duration::from_millis(2);
+/// How long an echo may take.
+const ECHO_TIME: Duration = Duration::from_secs(1);
+/// ICMP's type of a request.
+const ECHO_REQUEST: u8 = 8;
 /// How long a server may take to listen.
 const LISTEN_TRIES: u32 = 100;
 
@@ -73,7 +81,7 @@ pub fn udp(run: &Run<'_>) -> Result<Vec<Row>> {
 
 /// What the way adds to the round trip of plain forwarding, both idle.
 pub fn rtt(run: &Run<'_>) -> Result<Vec<Row>> {
-    let [[plain, kernel, ours]] = in_turns(run, "rtt", |chain| Ok([ping(chain)?]))?;
+    let [[plain, kernel, ours]] = in_turns(run, "rtt", |chain| Ok([round_trip(chain)?]))?;
     let added = ours.minus(&plain);
     Ok(vec![
         Row::new("rtt/added-to-plain", "µs", Better::Less, added)
@@ -105,7 +113,7 @@ pub(super) fn in_turns_of<const N: usize>(
     let mut chains = Vec::new();
     for kind in kinds.iter().copied() {
         let chain = Chain::build(run, kind)?;
-        let server = serve(run, &chain)?;
+        let server = serve(run, &chain.server, &chain.log("iperf3.log"))?;
         chains.push((chain, server));
     }
     let mut samples: Vec<[Samples; N]> = kinds.iter().map(|_| std::array::from_fn(|_| Samples::default())).collect();
@@ -125,13 +133,13 @@ pub(super) fn in_turns_of<const N: usize>(
     Ok(samples)
 }
 
-/// iperf3's server of a chain, listening.
-fn serve(run: &Run<'_>, chain: &Chain) -> Result<Running> {
-    let mut command = chain.server.command("iperf3")?;
+/// iperf3's server on a host, listening; what it says goes to `log`.
+pub(super) fn serve(run: &Run<'_>, host: &Namespace, log: &Path) -> Result<Running> {
+    let mut command = host.command("iperf3")?;
     command.args(["--server", "--interval", "0"]);
-    let server = Running::start(run.ledger, "iperf3's server", &chain.log("iperf3.log"), command)?;
+    let server = Running::start(run.ledger, "iperf3's server", log, command)?;
     for _ in 0..LISTEN_TRIES {
-        let output = chain.server.command("ss")?.args(["-Hltn", "sport", "=", ":5201"]).output()?;
+        let output = host.command("ss")?.args(["-Hltn", "sport", "=", ":5201"]).output()?;
         if !output.stdout.is_empty() {
             return Ok(server);
         }
@@ -152,14 +160,31 @@ fn iperf(chain: &Chain, options: &[&str]) -> Result<Value> {
     }
 }
 
-/// The mean round trip, microseconds.
-fn ping(chain: &Chain) -> Result<f64> {
-    let mut command = chain.client.command("ping")?;
-    command.args(["-q", "-n", "-c", ECHO_COUNT, "-i", ECHO_INTERVAL_SECS, &SERVER.to_string()]);
-    let output = command.output().context("ping does not start")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find(|line| line.starts_with("rtt ")).with_context(|| format!("no answers: {text}"))?;
-    let mean = line.split('=').nth(1).and_then(|figures| figures.split('/').nth(1));
-    let mean: f64 = mean.with_context(|| format!("no mean in {line}"))?.trim().parse()?;
-    Ok(mean * 1000.0)
+/// The median round trip of echoes as `ping` sends them, microseconds; `ping` itself tells whole ones only.
+fn round_trip(chain: &Chain) -> Result<f64> {
+    // Root too has to be told that it may.
+    chain.client.write_sysctl("net/ipv4/ping_group_range", "0 0")?;
+    let socket = chain.client.run_inside(sys::echo_socket)?.context("no socket for echoes")?;
+    socket.connect((SERVER, 0))?;
+    socket.set_read_timeout(Some(ECHO_TIME))?;
+    let mut times = Vec::new();
+    for number in 0..ECHO_COUNT {
+        std::thread::sleep(ECHO_INTERVAL);
+        times.push(echo(&socket, number).with_context(|| format!("echo {number}"))?);
+    }
+    times.sort();
+    Ok(times[times.len() / 2].as_secs_f64() * 1e6)
+}
+
+/// Sends one and waits for its answer; id and checksum are the kernel's.
+fn echo(socket: &UdpSocket, number: u16) -> Result<Duration> {
+    let mut packet = [0; 64];
+    packet[0] = ECHO_REQUEST;
+    packet[6..8].copy_from_slice(&number.to_be_bytes());
+    let (mut answer, start) = ([0; 64], Instant::now());
+    socket.send(&packet)?;
+    let length = socket.recv(&mut answer)?;
+    let time = start.elapsed();
+    ensure!(length == packet.len() && answer[0] == 0 && answer[6..] == packet[6..], "another answer came");
+    Ok(time)
 }

@@ -11,8 +11,8 @@ use super::samples::Samples;
 
 /// Flows of the workload.
 const FLOW_COUNT: u32 = 1 << 10;
-/// Personas of ours, as many as a node tells apart by source addresses, and of the kernel's way.
-const OURS: [u32; 2] = [1, 1_000];
+/// Personas of ours, and of the kernel's way.
+const OURS: [u32; 2] = [1, 10_000];
 const KERNELS: [u32; 2] = [1, 1_001];
 const KERNELS_NAMES: [&str; 2] = ["rule + nftables SNAT + vxlan", "1,000 rules + nftables SNAT + vxlan"];
 /// How much more a packet may cost among many.
@@ -20,7 +20,7 @@ const GROWTH_MAX: f64 = 1.1;
 
 /// Measures both, with few and with many.
 pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
-    run.say("node-personas: nodes with one persona and with a thousand are set up");
+    run.say("node-personas: nodes with one persona and with ten thousand are set up");
     // The crowd's device has a persona of its own.
     let among = |count: u32| Crowd { count: count.saturating_sub(2) };
     let mut ours = [Ours::build(run, among(OURS[0]))?, Ours::build(run, among(OURS[1]))?];
