@@ -32,14 +32,14 @@ enum Subject {
 struct DataplaneArgs {
     #[command(flatten)]
     measure: MeasureArgs,
-    /// In a guest whose kernel has fq, cake and WireGuard: rates and WireGuard, unless others are named. Its processor is emulated,
+    /// In a guest whose kernel has fq, cake, WireGuard and IPVS: rates, WireGuard and a gateway, unless others are named. Its processor is emulated,
     /// so that only ratios say anything; they go to a report of their own. Ten minutes.
     #[arg(long)]
     guest: bool,
 }
 
 /// What a guest measures that the host cannot.
-const IN_GUEST: [&str; 2] = ["rates", "wireguard"];
+const IN_GUEST: [&str; 3] = ["rates", "gateway", "wireguard"];
 /// What stands before a row of the report in a guest's output.
 const ROW: &str = "row: ";
 

@@ -74,7 +74,7 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
@@ -97,6 +97,7 @@ const STEPS: [Step; 20] = [
     Step { name: "C++ compiler", purpose: Purpose::Fuzz, find: find_cxx, install: install_cxx },
     Step { name: "nftables", purpose: Purpose::Benchmarks, find: find_nft, install: install_nft },
     Step { name: "WireGuard's tool", purpose: Purpose::Benchmarks, find: find_wg, install: install_wg },
+    Step { name: "IPVS's tool", purpose: Purpose::Benchmarks, find: find_ipvsadm, install: install_ipvsadm },
     Step { name: "etcd", purpose: Purpose::Benchmarks, find: unpacked::find_etcd, install: unpacked::install_etcd },
     Step { name: "C compiler for musl", purpose: Purpose::Static, find: find_musl_cc, install: install_musl_cc },
     Step { name: "Rust for musl", purpose: Purpose::Static, find: find_musl_std, install: install_musl_std },
@@ -194,7 +195,8 @@ fn find_cargo_deny() -> Option<String> {
 }
 
 fn install_cargo_deny() -> Result<()> {
-    cargo_install(&["cargo-deny".to_owned(), "--locked".to_owned()], None)
+    // It reads one lock file: unoptimised it is built in half the time.
+    cargo_install(&["cargo-deny".to_owned(), "--locked".to_owned(), "--debug".to_owned()], None)
 }
 
 fn cargo_install(arguments: &[String], llvm_prefix: Option<String>) -> Result<()> {
@@ -243,6 +245,14 @@ fn find_wg() -> Option<String> {
 
 fn install_wg() -> Result<()> {
     packages::install(&["wireguard-tools"]).map(drop)
+}
+
+fn find_ipvsadm() -> Option<String> {
+    find_program("ipvsadm").map(shown)
+}
+
+fn install_ipvsadm() -> Result<()> {
+    packages::install(&["ipvsadm"]).map(drop)
 }
 
 fn find_musl_cc() -> Option<String> {

@@ -6,8 +6,8 @@ use indicatif::ProgressBar;
 use super::instances::{agent, apply, evaluate, forecast};
 use super::row::Row;
 use super::{
-    control, edge_cost, edge_rate, end_to_end, kills, new_flows, node_cost, node_personas, policing, rates, rates_many,
-    wireguard,
+    control, edge_cost, edge_rate, end_to_end, gateway, kills, new_flows, node_cost, node_personas, policing, rates,
+    rates_many, wireguard,
 };
 use crate::ledger::Ledger;
 
@@ -97,19 +97,24 @@ const CONTROL: [Measure; 4] = [
     Measure { name: "planner", about: "100,000 nodes over 1,000 edges", measure: control::planner::measure },
 ];
 
-const DATAPLANE: [Measure; 14] = [
+const DATAPLANE: [Measure; 15] = [
     Measure { name: "edge-out", about: "an edge's program, inside to outside", measure: edge_cost::outward },
     Measure { name: "edge-in", about: "an edge's program, outside to inside", measure: edge_cost::inward },
     Measure { name: "node-out", about: "a node's program and its whole way", measure: node_cost::measure },
-    Measure { name: "node-personas", about: "a node with a thousand personas", measure: node_personas::measure },
+    Measure { name: "node-personas", about: "a node with ten thousand personas", measure: node_personas::measure },
     Measure { name: "new-flows", about: "new flows a second on one core", measure: new_flows::measure },
     Measure { name: "tcp", about: "TCP goodput through four namespaces", measure: end_to_end::tcp },
     Measure { name: "udp", about: "64-byte UDP through four namespaces", measure: end_to_end::udp },
     Measure { name: "rtt", about: "the round trip of an idle path", measure: end_to_end::rtt },
     Measure { name: "rates", about: "how exactly rates are held", measure: rates::measure },
-    Measure { name: "rates-many", about: "a thousand subjects held at once", measure: rates_many::measure },
+    Measure {
+        name: "rates-many",
+        about: "a thousand subjects held at once, and ten thousand",
+        measure: rates_many::measure,
+    },
     Measure { name: "policing", about: "the edge's safety net behind queues", measure: policing::measure },
     Measure { name: "edge-rate", about: "an edge's packets a second, live", measure: edge_rate::measure },
+    Measure { name: "gateway", about: "a service's TCP, datagrams and connections", measure: gateway::measure },
     Measure { name: "wireguard", about: "TCP goodput of encrypted personas", measure: wireguard::measure },
     Measure {
         name: "kills",

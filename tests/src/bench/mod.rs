@@ -12,6 +12,7 @@ pub mod edge_rate;
 pub mod edge_tables;
 pub mod end_to_end;
 pub mod feed;
+pub mod gateway;
 pub mod instances;
 pub mod kernel_way;
 pub mod kills;

@@ -41,7 +41,7 @@ impl Place {
     }
 
     /// A bpffs of its own for a role, mounted from here, so that it goes however the run ends.
-    fn bpffs(&mut self, name: &str) -> Result<PathBuf> {
+    pub(super) fn bpffs(&mut self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         std::fs::create_dir_all(&path)?;
         netns::run("mount", &["-t", "bpf", "bpf", &path.display().to_string()])?;

@@ -16,9 +16,9 @@ use crate::binaries::Tests;
 use crate::command::{cache_dir, find_program, output_of, workspace_root};
 
 /// Programs of the host that the tests and the benchmark run in a guest, if it has them.
-const TOOLS: [&str; 18] = [
+const TOOLS: [&str; 19] = [
     "ip", "bridge", "tc", "ss", "ethtool", "tcpdump", "ping", "iperf3", "curl", "nginx", "busybox", "timeout", "mount",
-    "umount", "unshare", "sysctl", "nft", "wg",
+    "umount", "unshare", "sysctl", "nft", "wg", "ipvsadm",
 ];
 
 /// Users and groups that programs ask for by name.

@@ -28,7 +28,7 @@ const TOOLS: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("xz", "xz-utils")];
 
 /// Modules that the tests use, and a guest with a disk.
-const MODULES: [&str; 26] = [
+const MODULES: [&str; 28] = [
     "virtio_blk",
     "veth",
     "sch_ingress",
@@ -55,6 +55,8 @@ const MODULES: [&str; 26] = [
     "nft_masq",
     "nft_nat",
     "nft_chain_nat",
+    "ip_vs",
+    "ip_vs_mh",
 ];
 
 /// The files of a kernel.
