@@ -26,7 +26,7 @@ pub(crate) struct Bulletin<K, R, T>(Arc<Mutex<Posted<K, R, T>>>);
 #[derive(Debug)]
 struct Posted<K, R, T> {
     reports: BTreeMap<K, R>,
-    /// Counts what was posted.
+    /// Counts the changes of reports.
     count: u64,
     told: Vec<T>,
 }
@@ -43,15 +43,17 @@ impl<K, R, T> Clone for Bulletin<K, R, T> {
     }
 }
 
-impl<K: Ord, R: Clone, T> Bulletin<K, R, T> {
-    /// Says how one stands, and what happened to it.
+impl<K: Ord, R: Clone + PartialEq, T> Bulletin<K, R, T> {
+    /// Says how one stands, and what happened to it. Who stands as before has nothing new.
     pub(crate) fn post(&self, key: K, report: R, told: impl IntoIterator<Item = T>) {
         let mut posted = self.lock();
         posted.told.extend(told);
         let excess = posted.told.len().saturating_sub(TOLD_COUNT_MAX);
         posted.told.drain(..excess);
-        posted.reports.insert(key, report);
-        posted.count += 1;
+        if posted.reports.get(&key) != Some(&report) {
+            posted.reports.insert(key, report);
+            posted.count += 1;
+        }
     }
 
     /// Forgets the reports of others.
@@ -64,7 +66,7 @@ impl<K: Ord, R: Clone, T> Bulletin<K, R, T> {
         self.lock().reports.values().cloned().collect()
     }
 
-    /// The same, if anything was posted since `seen` was set by this.
+    /// The same, if anybody stands otherwise than when `seen` was set by this.
     pub(crate) fn reports_since(&self, seen: &mut u64) -> Option<Vec<R>> {
         let count = std::mem::replace(seen, self.lock().count);
         (count != *seen).then(|| self.reports())
@@ -100,6 +102,8 @@ mod tests {
         assert_eq!(bulletin.reports_since(&mut seen), None);
         bulletin.post("db", 8, []);
         assert_eq!(bulletin.reports_since(&mut seen).map(|reports| reports[0]), Some(8));
+        bulletin.post("db", 8, []);
+        assert_eq!(bulletin.reports_since(&mut seen), None, "it stands as before");
         bulletin.post("db", 7, []);
         bulletin.retain(|key| *key == "db");
         assert_eq!(bulletin.reports(), [7]);

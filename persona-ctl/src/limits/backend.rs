@@ -31,6 +31,12 @@ pub trait Backend: Send {
     /// Every knob that it has, with its value.
     fn observe(&mut self) -> Result<Knobs, LimitError>;
 
+    /// Shows every knob that it has, with its value, one after the other. Where that can be had without copies, it is.
+    fn show(&mut self, see: &mut dyn FnMut(&Knob, &str)) -> Result<(), LimitError> {
+        self.observe()?.iter().for_each(|(knob, value)| see(knob, value));
+        Ok(())
+    }
+
     /// One knob. None: it is not this back end's, or not there.
     fn read(&mut self, knob: &Knob) -> Result<Option<String>, LimitError>;
 
@@ -77,6 +83,11 @@ impl Instance {
             knobs.extend(backend.observe()?);
         }
         Ok(knobs)
+    }
+
+    /// Shows every knob that it has, with its value.
+    pub fn show(&mut self, see: &mut dyn FnMut(&Knob, &str)) -> Result<(), LimitError> {
+        self.backends.iter_mut().try_for_each(|backend| backend.show(see))
     }
 
     /// One knob.

@@ -10,7 +10,7 @@ use persona_core::limit::{InstanceKind, Knob, Knobs, names};
 
 use super::backend::{Backend, MemoryState};
 use super::error::LimitError;
-use super::group_files::text_of;
+use super::group_files::{text_of, with_text_of};
 use super::hierarchies::{Place, Version};
 use crate::privilege;
 
@@ -55,12 +55,14 @@ pub struct CgroupFiles {
     kind: InstanceKind,
     /// Those of all knobs that are there; looked for once, since a group's files do not come and go.
     knobs: Vec<(Knob, PathBuf)>,
+    /// Which group stood at the first place when it was last asked which instance this is, and what it answered.
+    first: Option<(u64, String)>,
 }
 
 impl CgroupFiles {
     /// The groups at these places; rates are held on these block devices (`MAJOR:MINOR`).
     pub fn open(places: Vec<Place>, devices: Vec<String>, kind: InstanceKind) -> Self {
-        let mut files = Self { places, devices, kind, knobs: Vec::new() };
+        let mut files = Self { places, devices, kind, knobs: Vec::new(), first: None };
         let plain = PLAIN.iter().map(|name| Knob::new(name));
         let rows = PER_DEVICE.iter().flat_map(|(file, _)| files.devices.iter().map(|row| Knob::row_of(file, row)));
         let known = plain.chain(rows).filter(|knob| files.is_for(knob));
@@ -114,15 +116,15 @@ impl Backend for CgroupFiles {
     /// A look at one group: an instance that is made anew has all of them anew.
     fn is_there(&mut self, identity: &str) -> bool {
         let Some(place) = self.places.first() else { return true };
-        let inode = std::fs::metadata(&place.folder).map(|found| found.ino());
-        let part = inode.map(|inode| part_of_identity(place, inode));
-        let rest = part.ok().and_then(|part| identity.split_once(&part).map(|(_, rest)| rest));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        let found = std::fs::metadata(&place.folder).map(|found| found.ino());
+        let is_first =
+            |(inode, own): &(u64, String)| found.is_ok_and(|found| found == *inode) && identity.contains(own);
+        self.first.as_ref().is_some_and(is_first)
     }
 
     /// A group that is made anew has another inode, and a boot starts all counts again.
     fn identity(&mut self) -> Result<String, LimitError> {
-        let mut identity = boot_id();
+        let (mut identity, mut first) = (boot_id(), None);
         for place in &self.places {
             let inode = match std::fs::metadata(&place.folder) {
                 Ok(found) => found.ino(),
@@ -136,24 +138,36 @@ impl Backend for CgroupFiles {
                     });
                 }
             };
+            first = first.or(Some(inode));
             identity += &part_of_identity(place, inode);
         }
+        self.first = first.map(|inode| (inode, identity.clone()));
         Ok(identity)
     }
 
     fn observe(&mut self) -> Result<Knobs, LimitError> {
         let mut knobs = Knobs::new();
+        self.show(&mut |knob, value| drop(knobs.insert(knob.clone(), value.to_owned())))?;
+        Ok(knobs)
+    }
+
+    fn show(&mut self, see: &mut dyn FnMut(&Knob, &str)) -> Result<(), LimitError> {
         // Rows of one file follow one another.
         for same_file in self.knobs.chunk_by(|(_, one), (_, next)| one == next) {
-            let text = read(&same_file[0].1)?;
-            knobs.extend(same_file.iter().filter_map(|(knob, _)| Some((knob.clone(), value_in(knob, &text)?))));
+            let path = &same_file[0].1;
+            let show = |text: &str| {
+                let shown = same_file.iter().filter_map(|(knob, _)| Some((knob, value_in(knob, text)?)));
+                shown.for_each(|(knob, value)| see(knob, value));
+            };
+            let shown = File::open(path).and_then(|file| with_text_of(&file, show));
+            shown.map_err(|source| LimitError::Read { path: path.to_owned(), source })?;
         }
-        Ok(knobs)
+        Ok(())
     }
 
     fn read(&mut self, knob: &Knob) -> Result<Option<String>, LimitError> {
         let Some(path) = self.known_path(knob) else { return Ok(None) };
-        Ok(value_in(knob, &read(path)?))
+        Ok(value_in(knob, &read(path)?).map(str::to_owned))
     }
 
     fn write(&mut self, knob: &Knob, value: &str) -> Result<bool, LimitError> {
@@ -218,10 +232,9 @@ pub(super) fn read(path: &Path) -> Result<String, LimitError> {
 }
 
 /// A knob's value in its file's text. A device without a row has what stands for no limit.
-fn value_in(knob: &Knob, text: &str) -> Option<String> {
-    let found = value_of(text, knob.row()).map(str::to_owned);
-    let none = PER_DEVICE.iter().find(|(file, _)| *file == knob.file()).map(|(_, none)| (*none).to_owned());
-    found.or(none)
+fn value_in<'a>(knob: &Knob, text: &'a str) -> Option<&'a str> {
+    let none = || PER_DEVICE.iter().find(|(file, _)| *file == knob.file()).map(|(_, none)| *none);
+    value_of(text, knob.row()).or_else(none)
 }
 
 /// The text of a row, or all of it.
@@ -298,6 +311,7 @@ mod tests {
         let first = files.identity().unwrap();
         assert_eq!(files.identity().unwrap(), first);
         assert!(files.is_there(&first) && !files.is_there(&first.replace('=', "=9")));
+        assert!(files.is_there(&format!("{first} and what a monitor says")));
         let other = folder.path().with_extension("other");
         std::fs::create_dir(&other).unwrap();
         std::fs::rename(&other, folder.path()).unwrap();

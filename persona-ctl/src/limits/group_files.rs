@@ -53,33 +53,39 @@ impl GroupFiles {
         &self.place
     }
 
-    /// What a file says now.
-    pub(super) fn text(&mut self, name: &'static str) -> Result<String, LimitError> {
-        let text = self.text_if_there(name)?;
-        text.ok_or_else(|| LimitError::Read { path: self.place.folder.join(name), source: ErrorKind::NotFound.into() })
+    /// What a function makes of what a file says now. Nothing is copied.
+    pub(super) fn read<T>(&mut self, name: &'static str, make: impl FnOnce(&str) -> T) -> Result<T, LimitError> {
+        let made = self.read_if_there(name, make)?;
+        made.ok_or_else(|| LimitError::Read { path: self.place.folder.join(name), source: ErrorKind::NotFound.into() })
     }
 
-    /// What a file says now that not every kernel has.
-    pub(super) fn text_if_there(&mut self, name: &'static str) -> Result<Option<String>, LimitError> {
-        self.read(("", name), |folder| folder.join(name))
+    /// The same of a file that not every kernel has.
+    pub(super) fn read_if_there<T>(
+        &mut self,
+        name: &'static str,
+        make: impl FnOnce(&str) -> T,
+    ) -> Result<Option<T>, LimitError> {
+        self.read_in(("", name), |folder| folder.join(name), make)
     }
 
-    /// What a file of the same group says in another controller's tree, which may be mounted beside this one's.
-    pub(super) fn text_beside(
+    /// The same of a file of the same group in another controller's tree, which may be mounted beside this one's.
+    pub(super) fn read_beside<T>(
         &mut self,
         controller: &'static str,
         name: &'static str,
-    ) -> Result<Option<String>, LimitError> {
+        make: impl FnOnce(&str) -> T,
+    ) -> Result<Option<T>, LimitError> {
         let own = format!("/{}/", self.place.controller);
         let beside = |folder: &Path| folder.to_string_lossy().replacen(&own, &format!("/{controller}/"), 1);
-        self.read((controller, name), |folder| Path::new(&beside(folder)).join(name))
+        self.read_in((controller, name), |folder| Path::new(&beside(folder)).join(name), make)
     }
 
-    fn read(
+    fn read_in<T>(
         &mut self,
         key: (&'static str, &'static str),
         path_in: impl FnOnce(&Path) -> PathBuf,
-    ) -> Result<Option<String>, LimitError> {
+        make: impl FnOnce(&str) -> T,
+    ) -> Result<Option<T>, LimitError> {
         let index = match self.known.iter().position(|known| known.key == key) {
             Some(index) => index,
             None => {
@@ -90,12 +96,12 @@ impl GroupFiles {
             }
         };
         let Known { path, file, .. } = &self.known[index];
-        let read = match file {
-            Kept::Open(file) => text_of(file),
-            Kept::Closed => File::open(path).and_then(|file| text_of(&file)),
+        let made = match file {
+            Kept::Open(file) => with_text_of(file, make),
+            Kept::Closed => File::open(path).and_then(|file| with_text_of(&file, make)),
             Kept::Missing => return Ok(None),
         };
-        read.map(Some).map_err(|source| LimitError::Read { path: path.clone(), source })
+        made.map(Some).map_err(|source| LimitError::Read { path: path.clone(), source })
     }
 }
 
@@ -108,20 +114,25 @@ fn open(path: &Path) -> Result<Kept, Error> {
     }
 }
 
-/// All that a file says. The kernel makes the text for one read (seq_file): what comes short of the room for it is all of it.
+/// All that a file says.
 pub(super) fn text_of(file: &File) -> Result<String, Error> {
+    with_text_of(file, str::to_owned)
+}
+
+/// What a function makes of all that a file says, which is copied nowhere. The kernel makes the text for one read (seq_file): what
+/// comes short of the room for it is all of it.
+pub(super) fn with_text_of<T>(file: &File, make: impl FnOnce(&str) -> T) -> Result<T, Error> {
     let mut bytes = [0; TEXT_BYTES];
     let count = file.read_at(&mut bytes, 0)?;
     if count < bytes.len() {
-        return str::from_utf8(&bytes[..count]).map(str::to_owned).map_err(Error::other);
+        return str::from_utf8(&bytes[..count]).map(make).map_err(Error::other);
     }
     let mut bytes = vec![0; TEXT_BYTES_MAX];
     let count = file.read_at(&mut bytes, 0)?;
     if count == bytes.len() {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    bytes.truncate(count);
-    String::from_utf8(bytes).map_err(Error::other)
+    str::from_utf8(&bytes[..count]).map(make).map_err(Error::other)
 }
 
 #[cfg(test)]
@@ -141,7 +152,7 @@ mod tests {
         for length in [3, TEXT_BYTES - 1, TEXT_BYTES, 3 * TEXT_BYTES, 0, 7] {
             let text = "x".repeat(length);
             std::fs::write(&path, &text).unwrap();
-            assert_eq!(files.text("cpu.stat").unwrap(), text, "{length}");
+            assert_eq!(files.read("cpu.stat", str::to_owned).unwrap(), text, "{length}");
         }
         assert_eq!(files.known.len(), 1, "one file stays open");
     }
@@ -150,8 +161,8 @@ mod tests {
     fn what_a_kernel_has_not_is_missing_and_what_must_be_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = files_in(folder.path());
-        assert_eq!(files.text_if_there("cpu.pressure").unwrap(), None);
-        let error = files.text("cpu.stat").unwrap_err();
+        assert_eq!(files.read_if_there("cpu.pressure", str::to_owned).unwrap(), None);
+        let error = files.read("cpu.stat", str::to_owned).unwrap_err();
         assert!(error.is_gone() && error.to_string().contains("cpu.stat"), "{error}");
     }
 
@@ -163,7 +174,7 @@ mod tests {
             std::fs::write(root.path().join(tree).join("web/cpuacct.usage"), text).unwrap();
         }
         let mut files = files_in(&root.path().join("cpu/web"));
-        assert_eq!(files.text_beside("cpuacct", "cpuacct.usage").unwrap().as_deref(), Some("2"));
-        assert_eq!(files.text("cpuacct.usage").unwrap(), "1");
+        assert_eq!(files.read_beside("cpuacct", "cpuacct.usage", str::to_owned).unwrap().as_deref(), Some("2"));
+        assert_eq!(files.read("cpuacct.usage", str::to_owned).unwrap(), "1");
     }
 }

@@ -54,7 +54,8 @@ impl Keeper {
         let idle = limited.collect();
         let (worn, receiver) = watch::channel(None);
         let bulletin = Bulletin::default();
-        let rounds = Rounds { common, idle, busy: JoinSet::new(), worn: receiver, bulletin: bulletin.clone() };
+        let wishes = Arc::new(Wishes::of(None));
+        let rounds = Rounds { common, idle, busy: JoinSet::new(), worn: receiver, wishes, bulletin: bulletin.clone() };
         tokio::spawn(stop.clone().run_until_cancelled_owned(rounds.run()));
         Self { worn, bulletin }
     }
@@ -86,7 +87,27 @@ struct Rounds {
     idle: BTreeMap<WorkloadName, Limited>,
     busy: JoinSet<(WorkloadName, Limited, LimitReport)>,
     worn: watch::Receiver<Worn>,
+    wishes: Arc<Wishes>,
     bulletin: Bulletin<WorkloadName, LimitReport, (WorkloadName, Told)>,
+}
+
+/// What is wanted of every workload. Made when that changes: a round in which nothing is to do copies nothing.
+#[derive(Debug)]
+struct Wishes {
+    worn: BTreeMap<WorkloadName, Wish>,
+    others: Wish,
+}
+
+impl Wishes {
+    fn of(worn: Option<&BTreeMap<WorkloadName, SubjectResources>>) -> Self {
+        let wears = |(name, worn): (&WorkloadName, &SubjectResources)| (name.clone(), Wish::Wears(worn.clone()));
+        let others = if worn.is_some() { Wish::Nothing } else { Wish::Unknown };
+        Self { worn: worn.into_iter().flatten().map(wears).collect(), others }
+    }
+
+    fn get(&self, name: &WorkloadName) -> &Wish {
+        self.worn.get(name).unwrap_or(&self.others)
+    }
 }
 
 impl Rounds {
@@ -96,7 +117,12 @@ impl Rounds {
         loop {
             tokio::select! {
                 _ = interval.tick() => {}
-                changed = self.worn.changed() => if changed.is_err() { return },
+                changed = self.worn.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.wishes = Arc::new(Wishes::of(self.worn.borrow_and_update().as_deref()));
+                }
                 Some(done) = self.busy.join_next() => { self.take(done); continue }
             }
             self.give_turns().await;
@@ -105,28 +131,29 @@ impl Rounds {
 
     /// A turn for everybody whose last one is over and who is not settled.
     async fn give_turns(&mut self) {
-        let worn = self.worn.borrow_and_update().clone();
-        let (idle, common) = (std::mem::take(&mut self.idle), Arc::clone(&self.common));
+        let (mut idle, common) = (std::mem::take(&mut self.idle), Arc::clone(&self.common));
+        let wishes = Arc::clone(&self.wishes);
         let sorted = tokio::task::spawn_blocking(move || {
             common.read_writes();
-            settled_and_due(idle, worn.as_deref())
+            let due = idle.extract_if(.., |name, limited| !limited.is_settled(wishes.get(name)));
+            (due.collect::<Vec<_>>(), idle)
         });
-        let sorted = sorted.await;
-        let due = match sorted {
-            Ok((settled, due)) => {
+        let due = match sorted.await {
+            Ok((due, settled)) => {
                 self.idle = settled;
                 due
             }
             Err(error) => return tracing::error!(%error, "limits are no longer kept until the next start"),
         };
-        for (name, mut limited, wish) in due {
+        for (name, mut limited) in due {
             while self.busy.len() >= TURN_COUNT_MAX {
                 if let Some(done) = self.busy.join_next().await {
                     self.take(done);
                 }
             }
+            let wishes = Arc::clone(&self.wishes);
             self.busy.spawn_blocking(move || {
-                let report = limited.turn(&wish);
+                let report = limited.turn(wishes.get(&name));
                 (name, limited, report)
             });
         }
@@ -141,29 +168,6 @@ impl Rounds {
         self.bulletin.post(name.clone(), report, told);
         self.idle.insert(name, limited);
     }
-}
-
-/// Who is to get a turn, and what is wanted.
-type Due = (WorkloadName, Limited, Wish);
-
-/// Who has nothing to do, and who is to get a turn, with what is wanted.
-fn settled_and_due(
-    idle: BTreeMap<WorkloadName, Limited>,
-    worn: Option<&BTreeMap<WorkloadName, SubjectResources>>,
-) -> (BTreeMap<WorkloadName, Limited>, Vec<Due>) {
-    let (mut settled, mut due) = (BTreeMap::new(), Vec::new());
-    for (name, mut limited) in idle {
-        let wish = match worn {
-            None => Wish::Unknown,
-            Some(worn) => worn.get(&name).map_or(Wish::Nothing, |worn| Wish::Wears(worn.clone())),
-        };
-        if limited.is_settled(&wish) {
-            settled.insert(name, limited);
-        } else {
-            due.push((name, limited, wish));
-        }
-    }
-    (settled, due)
 }
 
 /// What became of one workload's limits.

@@ -79,7 +79,7 @@ impl Gauge {
                 ("memory", Version::V1) => memory_v1(files, &mut found)?,
                 ("io", Version::V2) => io_v2(files, &mut found)?,
                 ("blkio", Version::V1) => io_v1(files, &mut found)?,
-                ("pids", _) => found.pid_count = number(&files.text("pids.current")?),
+                ("pids", _) => found.pid_count = files.read("pids.current", number)?,
                 _ => {}
             }
         }
@@ -110,10 +110,10 @@ impl Gauge {
         let mut found = Measurements::default();
         for files in &mut self.groups {
             match (files.place().controller.as_str(), files.place().version) {
-                ("cpu", Version::V2) => found.cpu_us = row(&files.text("cpu.stat")?, "usage_usec"),
+                ("cpu", Version::V2) => found.cpu_us = files.read("cpu.stat", |text| row(text, "usage_usec"))?,
                 ("cpu", Version::V1) => found.cpu_us = cpu_time_v1(files)?,
-                ("memory", Version::V2) => found.memory_bytes = number(&files.text("memory.current")?),
-                ("memory", Version::V1) => found.memory_bytes = number(&files.text("memory.usage_in_bytes")?),
+                ("memory", Version::V2) => found.memory_bytes = files.read("memory.current", number)?,
+                ("memory", Version::V1) => found.memory_bytes = files.read("memory.usage_in_bytes", number)?,
                 _ => {}
             }
         }
@@ -124,7 +124,7 @@ impl Gauge {
 /// What changes also while nothing runs.
 fn read_waiting(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
     let stalled = |files: &mut GroupFiles, name| -> Result<Option<u64>, LimitError> {
-        Ok(files.text_if_there(name)?.and_then(|text| stalled_in(&text)))
+        Ok(files.read_if_there(name, stalled_in)?.flatten())
     };
     match (files.place().controller.as_str(), files.place().version) {
         ("cpu", Version::V2) => found.cpu_stalled_us = stalled(files, "cpu.pressure")?,
@@ -159,12 +159,13 @@ fn stalled_in(text: &str) -> Option<u64> {
 }
 
 fn cpu_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
-    let text = files.text("cpu.stat")?;
-    found.cpu_throttled_us = row(&text, "throttled_usec");
-    found.period_count = row(&text, "nr_periods");
-    found.throttled_period_count = row(&text, "nr_throttled");
-    found.cpu_permitted = files.text_if_there("cpu.max")?.and_then(|text| permitted(&text));
-    found.cpu_stalled_us = files.text_if_there("cpu.pressure")?.and_then(|text| stalled_in(&text));
+    files.read("cpu.stat", |text| {
+        found.cpu_throttled_us = row(text, "throttled_usec");
+        found.period_count = row(text, "nr_periods");
+        found.throttled_period_count = row(text, "nr_throttled");
+    })?;
+    found.cpu_permitted = files.read_if_there("cpu.max", permitted)?.flatten();
+    found.cpu_stalled_us = files.read_if_there("cpu.pressure", stalled_in)?.flatten();
     Ok(())
 }
 
@@ -177,51 +178,53 @@ fn permitted(text: &str) -> Option<f64> {
 
 /// The processor time itself is the cpuacct controller's, which may be mounted beside or together with cpu.
 fn cpu_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
-    let text = files.text("cpu.stat")?;
-    found.cpu_throttled_us = row(&text, "throttled_time").map(|ns| ns / 1_000);
-    found.period_count = row(&text, "nr_periods");
-    found.throttled_period_count = row(&text, "nr_throttled");
-    let quota = files.text_if_there("cpu.cfs_quota_us")?.and_then(|text| number(&text));
-    let period = files.text_if_there("cpu.cfs_period_us")?.and_then(|text| number(&text)).filter(|period| *period > 0);
+    files.read("cpu.stat", |text| {
+        found.cpu_throttled_us = row(text, "throttled_time").map(|ns| ns / 1_000);
+        found.period_count = row(text, "nr_periods");
+        found.throttled_period_count = row(text, "nr_throttled");
+    })?;
+    let quota = files.read_if_there("cpu.cfs_quota_us", number)?.flatten();
+    let period = files.read_if_there("cpu.cfs_period_us", number)?.flatten().filter(|period| *period > 0);
     found.cpu_permitted = quota.zip(period).map(|(quota, period)| quota as f64 / period as f64);
     Ok(())
 }
 
 fn cpu_time_v1(files: &mut GroupFiles) -> Result<Option<u64>, LimitError> {
-    let usage = match files.text_if_there("cpuacct.usage")?.and_then(|text| number(&text)) {
+    let usage = match files.read_if_there("cpuacct.usage", number)?.flatten() {
         Some(here) => Some(here),
-        None => files.text_beside("cpuacct", "cpuacct.usage")?.and_then(|text| number(&text)),
+        None => files.read_beside("cpuacct", "cpuacct.usage", number)?.flatten(),
     };
     Ok(usage.map(|ns| ns / 1_000))
 }
 
 fn memory_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
-    let inactive = row(&files.text("memory.stat")?, "inactive_file").unwrap_or(0);
+    let inactive = files.read("memory.stat", |text| row(text, "inactive_file"))?.unwrap_or(0);
     found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
-    found.memory_permitted_bytes = files.text_if_there("memory.max")?.and_then(|text| number(&text));
-    found.memory_stalled_us = files.text_if_there("memory.pressure")?.and_then(|text| stalled_in(&text));
-    found.oom_kill_count = row(&files.text("memory.events")?, "oom_kill");
+    found.memory_permitted_bytes = files.read_if_there("memory.max", number)?.flatten();
+    found.memory_stalled_us = files.read_if_there("memory.pressure", stalled_in)?.flatten();
+    found.oom_kill_count = files.read("memory.events", |text| row(text, "oom_kill"))?;
     Ok(())
 }
 
 fn memory_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
     // Without a limit it is a number that is larger than any machine.
-    found.memory_permitted_bytes = files.text_if_there("memory.limit_in_bytes")?.and_then(|text| number(&text));
-    let inactive = row(&files.text("memory.stat")?, "total_inactive_file").unwrap_or(0);
+    found.memory_permitted_bytes = files.read_if_there("memory.limit_in_bytes", number)?.flatten();
+    let inactive = files.read("memory.stat", |text| row(text, "total_inactive_file"))?.unwrap_or(0);
     found.working_set_bytes = found.memory_bytes.map(|used| used.saturating_sub(inactive));
-    found.oom_kill_count = row(&files.text("memory.oom_control")?, "oom_kill");
+    found.oom_kill_count = files.read("memory.oom_control", |text| row(text, "oom_kill"))?;
     Ok(())
 }
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`, a line per device.
 fn io_v2(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitError> {
-    let text = files.text("io.stat")?;
-    let sum = |key: &str| -> u64 {
-        text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).sum()
-    };
-    (found.read_bytes, found.written_bytes) = (Some(sum("rbytes=")), Some(sum("wbytes=")));
-    (found.read_count, found.write_count) = (Some(sum("rios=")), Some(sum("wios=")));
-    found.io_stalled_us = files.text_if_there("io.pressure")?.and_then(|text| stalled_in(&text));
+    files.read("io.stat", |text| {
+        let sum = |key: &str| -> u64 {
+            text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).sum()
+        };
+        (found.read_bytes, found.written_bytes) = (Some(sum("rbytes=")), Some(sum("wbytes=")));
+        (found.read_count, found.write_count) = (Some(sum("rios=")), Some(sum("wios=")));
+    })?;
+    found.io_stalled_us = files.read_if_there("io.pressure", stalled_in)?.flatten();
     Ok(())
 }
 
@@ -230,10 +233,9 @@ fn io_v1(files: &mut GroupFiles, found: &mut Measurements) -> Result<(), LimitEr
     let sum = |text: &str, kind: &str| -> u64 {
         text.lines().filter_map(|line| line.split_once(kind)?.1.trim().parse::<u64>().ok()).sum()
     };
-    let bytes = files.text("blkio.throttle.io_service_bytes")?;
-    (found.read_bytes, found.written_bytes) = (Some(sum(&bytes, " Read ")), Some(sum(&bytes, " Write ")));
-    let counts = files.text("blkio.throttle.io_serviced")?;
-    (found.read_count, found.write_count) = (Some(sum(&counts, " Read ")), Some(sum(&counts, " Write ")));
+    let sums = |text: &str| (Some(sum(text, " Read ")), Some(sum(text, " Write ")));
+    (found.read_bytes, found.written_bytes) = files.read("blkio.throttle.io_service_bytes", sums)?;
+    (found.read_count, found.write_count) = files.read("blkio.throttle.io_serviced", sums)?;
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! The limits of one workload: each turn looks, tells what others changed, and closes the gap.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use persona_core::ids::WorkloadName;
-use persona_core::limit::{Foreign, Knobs, Record, Surroundings, Wanted, actual, translate};
+use persona_core::limit::{Foreign, Knob, Knobs, Record, Surroundings, Wanted, actual, translate};
 use persona_core::wire::limits::{LimitReport, LimitState, SubjectResources};
 
 use super::backend::Instance;
@@ -77,6 +78,8 @@ pub struct Limited {
     instance: Option<InstanceConfig>,
     common: Arc<Common>,
     open: Option<Open>,
+    /// When there was last found to be nothing to do for a workload without an instance in hand that wears no limits.
+    resting: Option<Instant>,
     failed: Option<Failure>,
     told: Vec<Told>,
 }
@@ -89,8 +92,26 @@ struct Open {
     applied: Option<Wish>,
     /// None: it has to be looked at to know what others change.
     watched: Option<Watched>,
-    /// When everything was last found as it shall be.
-    settled: Option<Instant>,
+    /// When everything was last found as it shall be, and what all knobs were then.
+    settled: Option<(Instant, Digest)>,
+}
+
+/// What knobs and their values come to, in whatever order they are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Digest(u64);
+
+impl Digest {
+    fn add(&mut self, knob: &Knob, value: &str) {
+        let mut hasher = DefaultHasher::new();
+        (knob.as_str(), value).hash(&mut hasher);
+        self.0 = self.0.wrapping_add(hasher.finish());
+    }
+
+    fn of(knobs: &Knobs) -> Self {
+        let mut digest = Self::default();
+        knobs.iter().for_each(|(knob, value)| digest.add(knob, value));
+        digest
+    }
 }
 
 struct Failure {
@@ -102,7 +123,7 @@ struct Failure {
 impl Limited {
     /// The limits of a workload; nothing is looked at yet.
     pub fn new(name: WorkloadName, instance: Option<InstanceConfig>, common: Arc<Common>) -> Self {
-        Self { name, instance, common, open: None, failed: None, told: Vec::new() }
+        Self { name, instance, common, open: None, resting: None, failed: None, told: Vec::new() }
     }
 
     /// What happened since this was last asked.
@@ -111,14 +132,26 @@ impl Limited {
     }
 
     /// Whether a turn would find everything as the last one did: that was right, and nobody has written since, as far as that was
-    /// [read](Common::read_writes). A look at a folder, where a turn reads every file.
+    /// [read](Common::read_writes), which takes a look at a folder. Where somebody has, and now and then all the same, every file is
+    /// read, and nothing of it is kept.
     pub(super) fn is_settled(&mut self, wish: &Wish) -> bool {
-        let Some(open) = &mut self.open else { return false };
-        let is_recent = open.settled.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
-        is_recent
-            && open.applied.as_ref() == Some(wish)
-            && !open.watched.as_mut().is_none_or(Watched::take_known)
-            && open.instance.is_there(&open.kept.record.identity)
+        let Some(open) = &mut self.open else {
+            return *wish == Wish::Nothing && self.resting.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
+        };
+        let (Some(watched), Some((at, digest))) = (&mut open.watched, open.settled) else { return false };
+        let is_other = self.failed.is_some() || open.applied.as_ref() != Some(wish);
+        if is_other || !open.instance.is_there(&open.kept.record.identity) {
+            return false;
+        }
+        if at.elapsed() < LOOK_INTERVAL && !watched.take_known() {
+            return true;
+        }
+        // Before the look: what is written meanwhile is for the next one.
+        watched.take();
+        let is_same = open.instance.identity().is_ok_and(|identity| identity == open.kept.record.identity)
+            && is_as(&mut open.instance, &open.kept.record.written, digest);
+        open.settled = is_same.then(|| (Instant::now(), digest));
+        is_same
     }
 
     /// Looks, and makes true what is wanted. Blocks for as long as memory takes to shrink.
@@ -139,7 +172,10 @@ impl Limited {
     }
 
     fn try_turn(&mut self, wish: &Wish, report: &mut LimitReport) -> Result<(), LimitError> {
-        let Some(mut open) = self.open(wish)? else { return Ok(()) };
+        let Some(mut open) = self.open(wish)? else {
+            self.resting = Some(Instant::now());
+            return Ok(());
+        };
         let outcome = self.turn_open(&mut open, wish, report);
         self.open = Some(open);
         outcome
@@ -163,9 +199,11 @@ impl Limited {
         }
         let is_settled = foreign.is_empty() && self.failed.is_none() && open.applied.as_ref() == Some(wish);
         if is_settled {
-            report.state = in_force(report);
+            if let Wish::Wears(_) = wish {
+                report.state = in_force(report);
+            }
             report.actual = actual(&observed, open.instance.kind);
-            open.settled = Some(Instant::now());
+            open.settled = Some((Instant::now(), Digest::of(&observed)));
             return Ok(());
         }
         if let Some(failure) = self.failed.as_ref().filter(|it| it.wish == *wish && it.at.elapsed() < RETRY_TIME) {
@@ -183,7 +221,12 @@ impl Limited {
                 report.state = LimitState::Changed;
                 observed
             }
-            Wish::Nothing => self.put_back(open, observed)?,
+            Wish::Nothing => {
+                let after = self.put_back(open, observed)?;
+                open.applied = Some(Wish::Nothing);
+                open.settled = Some((Instant::now(), Digest::of(&after)));
+                after
+            }
             Wish::Wears(worn) => {
                 let (count, after) = self.close_gap(open, observed, &wanted.knobs)?;
                 if open.applied.as_ref() != Some(wish) && count > 0 {
@@ -194,6 +237,7 @@ impl Limited {
                     self.tell("limits.applied", message);
                 }
                 open.applied = Some(wish.clone());
+                open.settled = Some((Instant::now(), Digest::of(&after)));
                 report.state = in_force(report);
                 after
             }
@@ -361,6 +405,19 @@ fn unsupported(wanted: &Wanted, open: &Open) -> std::collections::BTreeMap<Strin
         _ => (field.clone(), why.clone()),
     };
     wanted.unsupported.iter().map(with_note).collect()
+}
+
+/// Whether every knob that was written has what was written, and all there are have what they had when they came to this digest.
+fn is_as(instance: &mut Instance, written: &Knobs, digest: Digest) -> bool {
+    let (mut found, mut written_count, mut is_same) = (Digest::default(), 0, true);
+    let shown = instance.show(&mut |knob, value| {
+        found.add(knob, value);
+        if let Some(written) = written.get(knob) {
+            written_count += 1;
+            is_same &= written == value;
+        }
+    });
+    shown.is_ok() && is_same && written_count == written.len() && found == digest
 }
 
 fn tell_one(foreign: &Foreign) -> String {

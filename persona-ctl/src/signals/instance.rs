@@ -32,7 +32,7 @@ impl Instance {
             None => {
                 self.gauge = None;
                 self.looks.start_anew();
-                Values::new()
+                Values::default()
             }
         }
     }

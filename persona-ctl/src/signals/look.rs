@@ -1,14 +1,73 @@
 //! One look at something, and what two looks say: levels as they are, totals as rates, parts as shares.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A signal's name: the catalogue's, or one that a configuration has made.
 pub(super) type Name = Cow<'static, str>;
 
-/// Signal → value, in the signal's unit.
-pub(super) type Values = BTreeMap<Name, f64>;
+/// Signals and their values, in their units: by name, each once. A row is short and made anew each second for everybody, so it is
+/// one piece of memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Values(Vec<(Name, f64)>);
+
+impl Values {
+    /// The names, in their order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.0.iter().map(|(name, _)| name)
+    }
+
+    /// Names and values, in the order of names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Name, f64)> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A value by its name.
+    #[cfg(test)]
+    fn get(&self, name: &str) -> Option<f64> {
+        let found = self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name)).ok()?;
+        Some(self.0[found].1)
+    }
+}
+
+impl Extend<(Name, f64)> for Values {
+    /// What comes later takes the place of what was there.
+    fn extend<I: IntoIterator<Item = (Name, f64)>>(&mut self, more: I) {
+        self.0.extend(more);
+        // Of the same name the newest comes first, and stays.
+        self.0.reverse();
+        self.0.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.0.dedup_by(|(next, _), (kept, _)| next == kept);
+    }
+}
+
+impl FromIterator<(Name, f64)> for Values {
+    fn from_iter<I: IntoIterator<Item = (Name, f64)>>(all: I) -> Self {
+        let mut values = Self::default();
+        values.extend(all);
+        values
+    }
+}
+
+impl<const COUNT: usize> From<[(Name, f64); COUNT]> for Values {
+    fn from(all: [(Name, f64); COUNT]) -> Self {
+        all.into_iter().collect()
+    }
+}
+
+impl IntoIterator for Values {
+    type IntoIter = std::vec::IntoIter<(Name, f64)>;
+    type Item = (Name, f64);
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
 
 /// What one look saw. What is missing is left out.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,12 +106,13 @@ pub(super) struct Looks(Option<(Instant, Look)>);
 impl Looks {
     /// Takes the next look in. Rates need two of them.
     pub(super) fn next(&mut self, at: Instant, look: Look) -> Values {
-        let mut values: Values = look.levels.iter().cloned().collect();
+        let mut values = Vec::with_capacity(look.levels.len() + look.totals.len() + look.shares.len() + 1);
+        values.extend(look.levels.iter().cloned());
         if let Some((before_at, before)) = &self.0 {
-            values.extend(rates(before, &look, at.saturating_duration_since(*before_at)));
+            add_rates(&mut values, before, &look, at.saturating_duration_since(*before_at));
         }
         self.0 = Some((at, look));
-        values
+        values.into_iter().collect()
     }
 
     /// What is looked at next is not what was looked at before.
@@ -61,17 +121,22 @@ impl Looks {
     }
 }
 
-/// What changed between two looks. A total that went back belongs to something new, and says nothing yet.
-fn rates(before: &Look, after: &Look, time: Duration) -> Values {
-    let mut values = Values::new();
+/// Adds what changed between two looks. A total that went back belongs to something new, and says nothing yet.
+fn add_rates(values: &mut Vec<(Name, f64)>, before: &Look, after: &Look, time: Duration) {
     let seconds = time.as_secs_f64();
     if seconds <= 0.0 {
-        return values;
+        return;
     }
-    for (signal, total) in &after.totals {
-        let known = before.totals.iter().find(|(name, _)| name == signal);
-        let growth = known.map(|(_, before)| total - before).filter(|growth| *growth >= 0.0);
-        values.extend(growth.map(|growth| (signal.clone(), growth / seconds)));
+    let mut usage = None;
+    for (at, (signal, total)) in after.totals.iter().enumerate() {
+        // Looks at the same thing see the same, one after the other.
+        let same = before.totals.get(at).filter(|(name, _)| name == signal);
+        let known = same.or_else(|| before.totals.iter().find(|(name, _)| name == signal));
+        let Some(growth) = known.map(|(_, before)| total - before).filter(|growth| *growth >= 0.0) else { continue };
+        if signal == "cpu.usage" {
+            usage = Some(growth / seconds);
+        }
+        values.push((signal.clone(), growth / seconds));
     }
     for (signal, part, whole) in &after.shares {
         let Some((_, part_before, whole_before)) = before.shares.iter().find(|(name, ..)| name == signal) else {
@@ -79,15 +144,14 @@ fn rates(before: &Look, after: &Look, time: Duration) -> Values {
         };
         let (part, whole) = (part - part_before, whole - whole_before);
         if part >= 0.0 && whole >= 0.0 {
-            values.insert(signal.clone(), if whole == 0.0 { 0.0 } else { (part / whole).min(1.0) });
+            values.push((signal.clone(), if whole == 0.0 { 0.0 } else { (part / whole).min(1.0) }));
         }
     }
     let permitted = after.cpu_permitted.filter(|permitted| *permitted > 0.0);
-    if let (Some(usage), Some(permitted)) = (values.get("cpu.usage").copied(), permitted) {
+    if let (Some(usage), Some(permitted)) = (usage, permitted) {
         // Quotas are kept period by period: a little more than permitted is measured now and then.
-        values.insert("cpu.utilisation".into(), (usage / permitted).min(1.0));
+        values.push(("cpu.utilisation".into(), (usage / permitted).min(1.0)));
     }
-    values
 }
 
 #[cfg(test)]
@@ -124,12 +188,21 @@ mod tests {
             ("io.read_bytes", 0.0),
             ("cpu.throttling", 0.5),
         ];
-        assert_eq!(second, expected.map(|(name, value)| (name.into(), value)).into());
-        assert!(second.keys().all(|name| name.parse::<SignalName>().is_ok()));
+        assert_eq!(second, Values::from(expected.map(|(name, value)| (name.into(), value))));
+        assert!(second.names().all(|name| name.parse::<SignalName>().is_ok()));
         let third = looks.next(at(1_500), look(0.1, 3_000.0, (3, 14)));
         assert_eq!((third.get("cpu.usage"), third.get("cpu.utilisation")), (None, None), "another instance by now");
-        assert_eq!((third["io.read_bytes"], third["cpu.throttling"]), (2_000.0, 0.0));
+        assert_eq!((third.get("io.read_bytes"), third.get("cpu.throttling")), (Some(2_000.0), Some(0.0)));
         looks.start_anew();
-        assert_eq!(looks.next(at(2_500), look(9.0, 9_000.0, (3, 14))).len(), 1);
+        assert_eq!(looks.next(at(2_500), look(9.0, 9_000.0, (3, 14))).iter().count(), 1);
+    }
+
+    #[test]
+    fn of_one_name_the_newest_value_stays() {
+        let mut values = Values::from([("b".into(), 1.0), ("a".into(), 2.0), ("b".into(), 3.0)]);
+        assert_eq!((values.get("a"), values.get("b"), values.get("c")), (Some(2.0), Some(3.0), None));
+        values.extend([("c".into(), 5.0), ("a".into(), 4.0)]);
+        assert_eq!(values, Values::from([("a".into(), 4.0), ("b".into(), 3.0), ("c".into(), 5.0)]));
+        assert!(values.names().is_sorted() && !values.is_empty() && Values::default().is_empty());
     }
 }

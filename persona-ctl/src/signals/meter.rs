@@ -183,14 +183,14 @@ fn table_of(rows: BTreeMap<Option<WorkloadName>, Values>) -> SampleBatch {
     let mut names: BTreeSet<Name> = BTreeSet::new();
     let mut before: Option<&Values> = None;
     for values in rows.values() {
-        if before.is_none_or(|before| !before.keys().eq(values.keys())) {
-            names.extend(values.keys().cloned());
+        if before.is_none_or(|before| !before.names().eq(values.names())) {
+            names.extend(values.names().cloned());
         }
         before = Some(values);
     }
     let row = |(workload, values): (Option<WorkloadName>, Values)| {
         let mut own = values.iter().peekable();
-        let value_of = |name: &Name| own.next_if(|(known, _)| *known == name).map(|(_, value)| *value as f32);
+        let value_of = |name: &Name| own.next_if(|(known, _)| known == name).map(|(_, value)| *value as f32);
         SampleRow { workload, values: names.iter().map(value_of).collect() }
     };
     let rows = rows.into_iter().filter(|(_, values)| !values.is_empty()).map(row).collect();
@@ -230,7 +230,7 @@ mod tests {
         let rows = [
             (None, Values::from([("cpu.usage".into(), 0.5)])),
             (Some("web".parse().unwrap()), Values::from([("memory.bytes".into(), 7.0)])),
-            (Some("gone".parse().unwrap()), Values::new()),
+            (Some("gone".parse().unwrap()), Values::default()),
         ];
         let batch = table_of(rows.into());
         assert_eq!(batch.signals, ["cpu.usage", "memory.bytes"]);

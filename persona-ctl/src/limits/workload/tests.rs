@@ -208,16 +208,46 @@ fn a_workload_is_settled_until_somebody_writes_or_something_else_is_wanted() {
     };
     assert!(!is_settled(&mut limited, &wish), "nobody has looked yet");
     limited.turn(&wish);
-    assert!(!is_settled(&mut limited, &wish), "we have written ourselves");
-    limited.turn(&wish);
-    assert!(is_settled(&mut limited, &wish) && is_settled(&mut limited, &wish));
+    assert!(is_settled(&mut limited, &wish) && is_settled(&mut limited, &wish), "we have written ourselves");
     assert!(!is_settled(&mut limited, &wears(400, Some(9))) && !is_settled(&mut limited, &Wish::Nothing));
     place.write("pids.max", "7");
     assert!(!is_settled(&mut limited, &wish));
     limited.turn(&wish);
     assert_eq!(place.read("pids.max"), "9");
+    assert!(is_settled(&mut limited, &wish));
+    place.write("pids.max", "9\n");
+    assert!(is_settled(&mut limited, &wish), "what was written is what there was");
+    place.write("memory.max", "max");
+    assert!(!is_settled(&mut limited, &wish));
     limited.turn(&wish);
     assert!(is_settled(&mut limited, &wish));
     std::fs::remove_dir_all(place.group()).unwrap();
     assert!(!is_settled(&mut limited, &wish), "it is gone");
+}
+
+#[test]
+fn who_wears_nothing_rests_and_others_knobs_are_seen() {
+    let place = Place::new(Drift::Repair);
+    let mut limited = place.limited();
+    assert!(!limited.is_settled(&Wish::Nothing), "there may be a record of an earlier process");
+    limited.turn(&Wish::Nothing);
+    assert!(limited.is_settled(&Wish::Nothing) && !limited.is_settled(&wears(200, None)));
+    let own = Limits { cpu_weight: Some(200), ..Limits::default() };
+    let wish = Wish::Wears(SubjectResources { persona: "small".parse().unwrap(), version: 3, limits: own });
+    let is_settled = |limited: &mut Limited, wish: &Wish| {
+        limited.common.read_writes();
+        limited.is_settled(wish)
+    };
+    limited.turn(&wish);
+    assert!(is_settled(&mut limited, &wish));
+    place.write("pids.max", "9");
+    assert!(!is_settled(&mut limited, &wish), "no knob of ours, but what there is has changed");
+    assert_eq!(limited.turn(&wish).actual.pids_max, Some(9));
+    assert!(is_settled(&mut limited, &wish) && !is_settled(&mut limited, &Wish::Nothing));
+    assert_eq!(limited.turn(&Wish::Nothing).state, LimitState::Unlimited);
+    assert!(is_settled(&mut limited, &Wish::Nothing), "put back, it rests");
+    assert_eq!(limited.turn(&Wish::Nothing).state, LimitState::Unlimited);
+    limited.turn(&wish);
+    assert_eq!(place.read("cpu.weight"), "200");
+    assert_eq!(events(&mut limited), ["limits.applied", "limits.reverted", "limits.applied"]);
 }
