@@ -33,6 +33,7 @@ pub mod predict;
 pub mod quota;
 pub mod ranges;
 pub mod reach;
+pub mod report_pace;
 pub mod rollout;
 pub mod security;
 pub mod signal;

@@ -5,7 +5,7 @@
 
 mod rates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,6 +84,32 @@ pub(crate) struct AgentLive {
     moved: u64,
 }
 
+/// Streams of desired state that an agent has open here.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sessions {
+    /// How many.
+    pub open: u32,
+    /// When the last one ended, by the clock that never goes back, milliseconds.
+    pub ended: u64,
+    /// How long the agent was told that its next report may be in coming, milliseconds. None: as long as any other's.
+    pub interval_ms: Option<u32>,
+}
+
+/// A stream of desired state that is open, until this is dropped.
+pub(crate) struct Session {
+    live: Arc<Live>,
+    id: AgentId,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let ended = self.live.clock.monotonic_ms();
+        self.live.change_sessions(&self.id, |sessions| {
+            (sessions.open, sessions.ended) = (sessions.open.saturating_sub(1), ended);
+        });
+    }
+}
+
 /// Parts of what an agent holds that have come.
 #[derive(Default)]
 struct HeldParts {
@@ -113,6 +139,8 @@ pub(crate) struct Live {
     left_out: Mutex<BTreeMap<AgentId, LeftOutSince>>,
     /// When agents registered since this manager started: nobody was silent before that either.
     registered: Mutex<SharedMap<AgentId, u64>>,
+    /// Streams of desired state that agents have open, or had lately.
+    sessions: Mutex<SharedMap<AgentId, Sessions>>,
     /// Parts of what agents hold, until the last part comes.
     holdings: Mutex<BTreeMap<AgentId, HeldParts>>,
     /// When this manager started: nobody was silent before.
@@ -151,13 +179,14 @@ impl Live {
     /// Nothing is reported yet.
     pub(crate) fn at(clock: Clock) -> Self {
         let started = clock.monotonic_ms().into();
-        let (agents, left_out, registered, holdings, activations) = Default::default();
+        let (agents, left_out, registered, sessions, holdings, activations) = Default::default();
         let (planning, timetables, usage, rollouts, asked, steps) = Default::default();
         let (wake, webhook_troubles) = (Notify::new(), Troubles::default());
         Self {
             agents,
             left_out,
             registered,
+            sessions,
             holdings,
             activations,
             planning,
@@ -237,6 +266,35 @@ impl Live {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes that an agent has a stream of desired state open, for as long as what this returns is there.
+    pub(crate) fn open_session(self: &Arc<Self>, id: &AgentId) -> Session {
+        self.change_sessions(id, |sessions| sessions.open += 1);
+        Session { live: Arc::clone(self), id: id.clone() }
+    }
+
+    /// Notes how long an agent is told that its next report may be in coming. None: it is told nothing, nor is one that has no
+    /// stream open here.
+    pub(crate) fn pace(&self, id: &AgentId, interval_ms: Option<u32>) -> Option<u32> {
+        let known = self.sessions().get(id).map(|sessions| **sessions)?;
+        let interval_ms = interval_ms.filter(|_| known.open > 0);
+        if known.interval_ms != interval_ms {
+            self.change_sessions(id, |sessions| sessions.interval_ms = interval_ms);
+        }
+        interval_ms
+    }
+
+    fn change_sessions(&self, id: &AgentId, change: impl FnOnce(&mut Sessions)) {
+        let mut all = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = all.get(id).map(|sessions| **sessions).unwrap_or_default();
+        change(&mut sessions);
+        all.insert(id.clone(), Arc::new(sessions));
+    }
+
+    /// Streams of desired state that agents have open, or had.
+    pub(crate) fn sessions(&self) -> SharedMap<AgentId, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Forgets agents that were deleted.
     pub(crate) fn forget_agents(&self, is_registered: impl Fn(&AgentId) -> bool) {
         let mut agents = self.agents();
@@ -244,6 +302,9 @@ impl Live {
             agents.retain(|id, _| is_registered(id));
         }
         drop(agents);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|id, of| of.open > 0 || is_registered(id));
+        drop(sessions);
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_registered(id));
     }
 
@@ -271,14 +332,23 @@ impl Live {
     pub(crate) fn forget_leases(&self, is_lease: impl Fn(&LeaseId) -> bool) {
         let is_over = |id: &LeaseId| !is_lease(id);
         let has_over = |live: &AgentLive| live.drained.keys().chain(live.leases.keys()).any(is_over);
+        // Reports come meanwhile: whoever looks at all of them holds nobody up.
+        let all = self.agents().clone();
+        let behind = all.iter().filter(|(_, live)| has_over(live)).map(|(id, _)| id.clone()).collect();
+        self.forget_leases_of(&behind, is_lease);
+    }
+
+    /// The same, of some agents only.
+    pub(crate) fn forget_leases_of(&self, of: &BTreeSet<AgentId>, is_lease: impl Fn(&LeaseId) -> bool) {
+        let is_over = |id: &LeaseId| !is_lease(id);
+        let has_over = |live: &&Arc<AgentLive>| live.drained.keys().chain(live.leases.keys()).any(is_over);
         let mut agents = self.agents();
-        let behind: Vec<AgentId> = agents.iter().filter(|(_, live)| has_over(live)).map(|(id, _)| id.clone()).collect();
-        for id in behind {
-            if let Some(live) = agents.get(&id) {
+        for id in of {
+            if let Some(live) = agents.get(id).filter(has_over) {
                 let mut live = AgentLive::clone(live);
                 live.drained.retain(|id, _| is_lease(id));
                 live.leases.retain(|id, _| is_lease(id));
-                agents.insert(id, Arc::new(live));
+                agents.insert(id.clone(), Arc::new(live));
             }
         }
     }

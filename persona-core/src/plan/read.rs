@@ -154,7 +154,10 @@ impl Check<'_> {
         });
     }
 
-    fn unique<'n>(&mut self, path: &str, names: impl Iterator<Item = &'n str>) {
+    fn unique<'n>(&mut self, path: &str, names: impl Iterator<Item = &'n str> + Clone) {
+        if names.clone().is_sorted_by(|one, other| one < other) {
+            return;
+        }
         let mut seen = BTreeSet::new();
         for (index, name) in names.enumerate() {
             self.refuse_if(!seen.insert(name), format_args!("{path}[{index}].name"), || {
@@ -193,7 +196,8 @@ impl Check<'_> {
         let mut seen = BTreeSet::new();
         for (index, subject) in node.subjects.iter().enumerate() {
             let subject_path = format_args!("{path}.subjects[{index}]");
-            self.refuse_if(!seen.insert(&subject.workload), format_args!("{subject_path}.workload"), || {
+            let is_new = node.subjects.len() == 1 || seen.insert(&subject.workload);
+            self.refuse_if(!is_new, format_args!("{subject_path}.workload"), || {
                 "this subject is there twice: give each workload a name of its own".to_owned()
             });
             let count = subject.personas.len();

@@ -119,6 +119,10 @@ pub struct Registered {
     pub report_interval_ms: u32,
 }
 
+/// Says in the answer to a report how long the next one may be in coming, milliseconds, where nothing is new. Absent: as long as
+/// [`Registered::report_interval_ms`] says.
+pub const REPORT_INTERVAL_HEADER: &str = "persona-report-interval-ms";
+
 /// `POST /v1/agent/report`: what a node or an edge sees and did. Sent on change and at least every report interval. What a
 /// manager does not know in it, it leaves out: agents may be newer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -52,6 +52,19 @@ impl ItemMap {
         }
     }
 
+    /// Adds all items of another map, with the hashes that they have there.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, kept) in &other.items {
+            if self.items.get(key).is_some_and(|known| known == kept) {
+                continue;
+            }
+            self.sum.add(&kept.hash);
+            if let Some(before) = self.items.insert(Arc::clone(key), kept.clone()) {
+                self.sum.subtract(&before.hash);
+            }
+        }
+    }
+
     /// Takes an item out.
     pub fn remove(&mut self, key: &str) {
         if let Some(gone) = self.items.remove(key) {

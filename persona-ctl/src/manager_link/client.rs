@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use persona_core::wire::agent::{ROOTS_HEADER, Register, Registered, Renew, Report, ReportTaken};
-use persona_core::wire::api::Problem;
+use persona_core::wire::agent::{
+    REPORT_INTERVAL_HEADER, ROOTS_HEADER, Register, Registered, Renew, Report, ReportTaken,
+};
+use persona_core::wire::api::{Problem, ProblemPart};
 use persona_core::wire::ask::{AgentAsk, Refused, Told};
 use persona_core::wire::desired::Frame;
 use reqwest::header::RETRY_AFTER;
@@ -88,6 +90,17 @@ impl LinkError {
     }
 }
 
+/// What a manager answers to a report.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// The digest of the roots that it wants trusted.
+    pub(super) roots_digest: Option<String>,
+    /// How long the next report may be in coming, milliseconds. None: as long as registration said.
+    pub(super) interval_ms: Option<u32>,
+    /// What it left out.
+    pub(super) left_out: Vec<ProblemPart>,
+}
+
 /// Speaks to a manager, as somebody or as nobody yet.
 #[derive(Debug, Clone)]
 pub(super) struct ManagerClient {
@@ -120,20 +133,18 @@ impl ManagerClient {
         self.ask(managers, "renewal", "/v1/agent/renew", &Renew { csr }).await
     }
 
-    /// Sends a report; returns the digest of the roots that the manager wants trusted, and what it left out.
-    pub(super) async fn report(
-        &self,
-        managers: &Managers,
-        report: &Report,
-    ) -> Result<(Option<String>, ReportTaken), LinkError> {
+    /// Sends a report.
+    pub(super) async fn report(&self, managers: &Managers, report: &Report) -> Result<Taken, LinkError> {
         let manager = managers.current();
         let answer = self.post_to(managers, manager, "report", "/v1/agent/report", report).await?;
         let digest = answer.headers().get(ROOTS_HEADER).and_then(|digest| digest.to_str().ok()).map(str::to_owned);
+        let interval = answer.headers().get(REPORT_INTERVAL_HEADER).and_then(|interval| interval.to_str().ok());
+        let interval_ms = interval.and_then(|interval| interval.parse().ok());
         let taken = match answer.status() {
             StatusCode::OK => answer.json().await.map_err(|source| unreachable(managers, manager, source))?,
             _ => ReportTaken::default(),
         };
-        Ok((digest, taken))
+        Ok(Taken { roots_digest: digest, interval_ms, left_out: taken.left_out })
     }
 
     /// Passes on what an application asks. What the manager refuses is an answer too.

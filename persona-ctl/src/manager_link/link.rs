@@ -210,12 +210,13 @@ impl Session {
     async fn report_once(&self, outbox: &Mutex<Outbox>) -> Result<(), LinkError> {
         let client = self.ready().await?;
         let report = outbox.lock().unwrap_or_else(PoisonError::into_inner).to_report();
-        let (roots_digest, taken) = client.report(self.managers(), &report).await?;
+        let taken = client.report(self.managers(), &report).await?;
+        self.pace(taken.interval_ms);
         outbox.lock().unwrap_or_else(PoisonError::into_inner).sent(&report);
         for part in &taken.left_out {
             tracing::warn!(report.part = part.path, reason = part.detail, "the manager left a part of a report out");
         }
-        self.renew_if_due(roots_digest.as_deref()).await;
+        self.renew_if_due(taken.roots_digest.as_deref()).await;
         Ok(())
     }
 }

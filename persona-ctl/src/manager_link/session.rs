@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use persona_core::report_pace::INTERVAL_MS_MAX;
 use persona_core::wire::agent::{Register, Registered, roots_digest};
 use persona_core::wire::credential::Credential;
 use reqwest::StatusCode;
@@ -34,6 +35,8 @@ pub(super) struct Session {
     managers: Managers,
     token: Option<Credential>,
     register: Mutex<Register>,
+    /// How often to report at least, as registration said, and as the last answer did.
+    registered_interval_ms: AtomicU32,
     report_interval_ms: AtomicU32,
     is_watching: AtomicBool,
     /// Zero: there is no certificate yet.
@@ -98,6 +101,7 @@ impl Session {
             managers: Managers::new(urls)?,
             token,
             register: Mutex::new(config.register),
+            registered_interval_ms: AtomicU32::new(REPORT_INTERVAL_MS),
             report_interval_ms: AtomicU32::new(REPORT_INTERVAL_MS),
             is_watching: AtomicBool::new(false),
             certificate_expires_ms: AtomicU64::new(expires_ms),
@@ -117,6 +121,13 @@ impl Session {
     /// How often to report at least.
     pub(super) fn report_interval(&self) -> Duration {
         Duration::from_millis(self.report_interval_ms.load(Ordering::Relaxed).into())
+    }
+
+    /// Goes on at the pace that a manager wants now. None: at the one of registration.
+    pub(super) fn pace(&self, interval_ms: Option<u32>) {
+        let registered_ms = self.registered_interval_ms.load(Ordering::Relaxed);
+        let interval_ms = interval_ms.map_or(registered_ms, |interval_ms| interval_ms.min(INTERVAL_MS_MAX));
+        self.report_interval_ms.store(interval_ms.max(10), Ordering::Relaxed);
     }
 
     /// Whether a stream of desired state is open.
@@ -197,7 +208,8 @@ impl Session {
 
     /// Keeps what registration or renewal gave, and speaks with it.
     fn take(&self, standing: &mut Standing, registered: Registered) -> Result<(), LinkError> {
-        self.report_interval_ms.store(registered.report_interval_ms.max(10), Ordering::Relaxed);
+        self.registered_interval_ms.store(registered.report_interval_ms, Ordering::Relaxed);
+        self.pace(None);
         let name = self.register.lock().unwrap_or_else(PoisonError::into_inner).name.clone();
         self.certificate_expires_ms.store(registered.expires_ms, Ordering::Relaxed);
         standing.identity.keep(registered, self.managers.urls(), now_ms())?;

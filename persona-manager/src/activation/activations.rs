@@ -14,7 +14,9 @@ use super::list::{Group, List};
 use super::samples::{Measured, of_host, rows_of};
 use super::watches::{AlertTurn, Watches};
 use crate::clock;
-use crate::store::{ActivationRecord, AgentRecord, DocumentRecord, Records, SignalRecord, Snapshot, WorkloadRecord};
+use crate::store::{
+    ActivationRecord, AgentRecord, DocumentRecord, Records, SignalRecord, Snapshot, SubjectRecord, WorkloadRecord,
+};
 use crate::tasks::assignment::subjects_of;
 use crate::tasks::kept::{is_there, workloads_on};
 use crate::tasks::wear::personas_of;
@@ -137,6 +139,14 @@ impl Activations {
         }
         let is_due = state.look_at(node, now);
         state.watches.look_at(node, now) || is_due
+    }
+
+    /// Whether anything is judged by what a node measures.
+    pub(crate) fn rests_on(&self, node: &NodeName) -> bool {
+        let state = self.lock();
+        let first = (node.clone(), SubjectId::Node(node.clone()));
+        let is_judged = state.subjects.range(first..).next().is_some_and(|((of, _), _)| of == node);
+        is_judged || state.watches.has_any_on(node)
     }
 
     /// Judges everything that changed, and says what follows. What was said and not stored is said again.
@@ -323,10 +333,9 @@ impl State {
 
     /// Where the store does not say what was decided.
     fn differences(&self, snapshot: &Snapshot) -> Vec<Turn> {
-        let stored = snapshot.subjects.values().filter_map(|record| {
-            if self.subjects.is_empty() && record.activation.is_none() {
-                return None; // Most fleets have no criteria.
-            }
+        let judged = self.subjects.keys().filter_map(|(_, subject)| snapshot.subjects.get(subject));
+        let is_unjudged = |record: &&Arc<SubjectRecord>| !self.subjects.contains_key(&key_of(&record.subject));
+        let stored = judged.chain(snapshot.activated().filter(is_unjudged)).filter_map(|record| {
             let judged = self.subjects.get(&key_of(&record.subject));
             let decided = judged.and_then(|judged| judged.decided.as_ref());
             (record.activation.as_deref() != decided).then(|| Turn::Decided {

@@ -68,6 +68,12 @@ impl Watches {
         self.of_node(node).for_each(|watched| watched.sight.record(host));
     }
 
+    /// Whether a subject of a node is watched.
+    pub(super) fn has_any_on(&self, node: &NodeName) -> bool {
+        let first = (node.clone(), SubjectId::Node(node.clone()));
+        self.subjects.range(first..).next().is_some_and(|((of, _), _)| of == node)
+    }
+
     /// Looks at a node's subjects. Returns whether anything is raised or cleared.
     pub(super) fn look_at(&mut self, node: &NodeName, now: Moment) -> bool {
         let mut has_changed = false;
@@ -102,11 +108,13 @@ impl Watches {
         if self.followed.is_same(&snapshot.subjects) {
             return;
         }
-        self.followed = snapshot.subjects.clone();
-        self.subjects.retain(|(_, subject), _| snapshot.subjects.get(subject).is_some_and(|it| worn(it).is_some()));
-        for record in snapshot.subjects.values() {
-            let Some(worn) = worn(record) else { continue };
-            let key = key_of(&record.subject);
+        let before = std::mem::replace(&mut self.followed, snapshot.subjects.clone());
+        for change in snapshot.subjects.changes_since(&before) {
+            let key = key_of(change.key);
+            let Some((record, worn)) = change.after.and_then(|record| Some((record, worn(record)?))) else {
+                self.subjects.remove(&key);
+                continue;
+            };
             let known = self.subjects.get(&key);
             if known.is_some_and(|known| known.persona == worn.persona && known.version == worn.version) {
                 continue;
@@ -154,10 +162,8 @@ impl Watches {
 
     fn differences(&self, snapshot: &Snapshot) -> Vec<AlertTurn> {
         let nothing = BTreeMap::new();
-        let stored = snapshot.subjects.values().filter_map(|record| {
-            // Most subjects are watched for nothing.
-            let may_differ = !record.alerts.is_empty() || worn(record).is_some();
-            let watched = may_differ.then(|| self.subjects.get(&key_of(&record.subject)))?;
+        let stored = snapshot.watched().filter_map(|record| {
+            let watched = self.subjects.get(&key_of(&record.subject));
             let raised = watched.map_or(&nothing, |watched| &watched.raised);
             (record.alerts != *raised).then(|| AlertTurn {
                 subject: record.subject.clone(),

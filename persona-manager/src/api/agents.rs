@@ -12,8 +12,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use persona_core::ids::{NodeName, SubjectId};
+use persona_core::report_pace;
 use persona_core::wire::agent::{
-    AgentEvent, HELD_ITEM_COUNT_MAX, ROOTS_HEADER, Rejection, Report, ReportTaken, Role, WorkloadKind, WorkloadReport,
+    AgentEvent, HELD_ITEM_COUNT_MAX, REPORT_INTERVAL_HEADER, ROOTS_HEADER, Rejection, Report, ReportTaken, Role,
+    WorkloadKind, WorkloadReport,
 };
 use persona_core::wire::api::Problem;
 use persona_core::wire::desired::{DesiredState, DigestKind, Frame, TunnelEnd};
@@ -33,6 +35,7 @@ use crate::authority::{Authority, roots_digest};
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
+use crate::live::Session;
 use crate::metrics::Watching;
 use crate::overrides::check_exists;
 use crate::store::{AgentId, AgentRecord, Draft, Snapshot, Watcher, WorkloadRecord};
@@ -77,6 +80,7 @@ pub(super) async fn watch(
     let (watcher, snapshots) = (context.store.watchers().watch(agent.id.clone()), context.store.watch());
     let registration_count = snapshots.borrow().agents.get(&agent.id).map_or(0, |agent| agent.registration_count);
     let watching = context.metrics.watching(agent.id.role);
+    let session = context.live.open_session(&agent.id);
     let start = Watch {
         id: agent.id,
         digest: query.digest,
@@ -88,6 +92,7 @@ pub(super) async fn watch(
         authority: context.authority,
         stop: context.stop,
         _watching: watching,
+        _session: session,
     };
     let frames = stream::unfold(start, async |mut watch| {
         let frame = watch.next_frame().await?;
@@ -110,6 +115,7 @@ struct Watch {
     authority: Arc<Authority>,
     stop: CancellationToken,
     _watching: Watching,
+    _session: Session,
 }
 
 impl Watch {
@@ -167,8 +173,10 @@ impl Watch {
 
 /// Whether another manager has published a state that does not come out the same here: its agent goes on to that one.
 fn is_known_elsewhere_only(snapshot: &Snapshot, id: &AgentId) -> bool {
-    let is_mirror = !snapshot.desired.is_empty();
-    is_mirror && snapshot.publications.contains_key(id) && !snapshot.desired.contains_key(id)
+    snapshot.is_mirror
+        && !snapshot.desired.is_empty()
+        && snapshot.publications.contains_key(id)
+        && !snapshot.desired.contains_key(id)
 }
 
 /// Takes in what a node or an edge sees and did. What is not its own to say is left out, and named in the answer.
@@ -177,6 +185,7 @@ fn is_known_elsewhere_only(snapshot: &Snapshot, id: &AgentId) -> bool {
         (status = 204, description = "All of it was taken"), (status = "4XX", body = Problem)))]
 pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> Result<Response, Refusal> {
     let FromAgent { id, issuer, body } = agent;
+    let who = id.clone();
     let mut report: Report = parse(&body)?;
     check(&id, &report)?;
     recovery::check_plausible(&context.store.snapshot(), report.applied)?;
@@ -209,10 +218,31 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
         context.store.change(change).await?;
     }
     let roots = [(HeaderName::from_static(ROOTS_HEADER), roots_digest(&context.store.snapshot()))];
-    Ok(match left_out.count {
+    let mut answer = match left_out.count {
         0 => (StatusCode::NO_CONTENT, roots).into_response(),
         _ => (roots, Json(ReportTaken { left_out: left_out.parts })).into_response(),
-    })
+    };
+    if let Some(interval_ms) = pace(&context, &who) {
+        answer.headers_mut().insert(HeaderName::from_static(REPORT_INTERVAL_HEADER), interval_ms.into());
+    }
+    Ok(answer)
+}
+
+/// How long a node's next report may be in coming. None: as long as it was told when it registered. So it is for edges, for nodes
+/// on which criteria or totals rest on what they measure, and for those whose streams other managers have.
+fn pace(context: &Context, id: &AgentId) -> Option<u32> {
+    let node: NodeName = id.name.parse().ok().filter(|_| id.role == Role::Node)?;
+    let snapshot = context.store.snapshot();
+    let has_shares = snapshot.agents.get(id)?.node().is_some_and(|node| !node.shares.is_empty());
+    let set_ms = context.config.report_interval_ms;
+    let interval_ms = match has_shares || context.live.activations.rests_on(&node) {
+        true => set_ms,
+        false => {
+            let is_watched = snapshot.rollouts.values().any(|rollout| rollout.progress.phase.is_running());
+            report_pace::interval_ms(set_ms, snapshot.agents.len(), is_watched)
+        }
+    };
+    context.live.pace(id, Some(interval_ms).filter(|interval_ms| *interval_ms > set_ms))
 }
 
 /// A generation that this store has not published, and of which nothing shows that it ever did, counts for none: whoever could

@@ -34,7 +34,7 @@ pub(super) async fn explain(
     };
     let (lease, lease6) = (lease_of(assignment.lease), lease_of(assignment.lease6));
     let nearest = if outfit.bindings.is_empty() { nearest(&snapshot, &subject) } else { None };
-    let (personas, effective) = (outfit.decision.considered, outfit.effective.fields());
+    let (personas, effective) = (outfit.decision.considered, outfit.effective.effective.fields());
     let (planning, reports, who) = (snapshot.clone(), context.assigner.reports(), subject.clone());
     // Every edge is judged beside everybody that it carries.
     let edges = tokio::task::spawn_blocking(move || {

@@ -16,7 +16,7 @@ use crate::auth::{random_hex, sha256_hex};
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::once;
-use crate::store::{Draft, JoinTokenRecord};
+use crate::store::{Draft, JoinTokenRecord, JoinedKeyRecord, Snapshot};
 
 /// The longest life of a token: 30 days.
 const TTL_MS_MAX: u64 = 30 * 24 * 3_600_000;
@@ -62,7 +62,7 @@ pub(super) async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<JoinTokenView>>, Refusal> {
     let snapshot = context.store.snapshot();
-    let views = snapshot.tokens.values().map(|token| (token.id.clone(), view(token)));
+    let views = snapshot.tokens.values().map(|token| (token.id.clone(), view(&snapshot, token)));
     page(&params, views).map(Json)
 }
 
@@ -75,6 +75,8 @@ pub(super) async fn revoke(State(context): State<Context>, Path(id): Path<String
             return Err(Refusal::not_found(format!("there is no join token {id}")));
         }
         draft.delete::<JoinTokenRecord>(&id);
+        let joined: Vec<(String, String)> = draft.state().joined_with(&id).cloned().collect();
+        joined.iter().for_each(|key| draft.delete::<JoinedKeyRecord>(key));
         let about = format!("join-token/{id}");
         draft.event("join-token.revoked", about, draft.actor(), "a join token was revoked".into(), json!({}));
         Ok(())
@@ -109,13 +111,13 @@ fn check(new: &NewJoinToken) -> Result<(), Refusal> {
     checked.map_err(|error| Refusal::invalid(error.to_string()))
 }
 
-fn view(token: &JoinTokenRecord) -> JoinTokenView {
+fn view(snapshot: &Snapshot, token: &JoinTokenRecord) -> JoinTokenView {
     JoinTokenView {
         id: token.id.clone(),
         role: token.role,
         name: token.name.clone(),
         labels: token.labels.clone(),
-        uses_left: token.uses.saturating_sub(token.keys.len() as u32),
+        uses_left: token.uses.saturating_sub(snapshot.joined_count(token) as u32),
         expires_ms: token.expires_ms,
     }
 }

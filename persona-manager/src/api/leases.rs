@@ -18,7 +18,7 @@ pub(super) async fn list(
     State(context): State<Context>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<LeaseView>>, Refusal> {
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     let view = |lease: &LeaseRecord| views::lease(lease, live.get(&AgentId::node(lease.subject.node())));
     page(&params, snapshot.leases.values().map(|lease| (format!("{:020}", lease.id), view(lease)))).map(Json)
 }
@@ -28,7 +28,7 @@ pub(super) async fn list(
     responses((status = 200, body = LeaseView), (status = "4XX", body = Problem)))]
 pub(super) async fn get(State(context): State<Context>, Path(id): Path<String>) -> Result<Json<LeaseView>, Refusal> {
     let number = id.parse().map_err(|_| Refusal::invalid(format!("lease id {id:?} is not a number")))?;
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     let view = |lease: &LeaseRecord| views::lease(lease, live.get(&AgentId::node(lease.subject.node())));
     let view = snapshot.leases.get(&LeaseId(number)).map(|lease| view(lease));
     view.map(Json).ok_or_else(|| Refusal::not_found(format!("there is no lease {id}; it may be over")))

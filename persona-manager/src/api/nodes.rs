@@ -25,7 +25,7 @@ pub(super) async fn list(
     Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<NodeView>>, Refusal> {
     let (params, selector) = params.split()?;
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     let records = snapshot.agents.values().filter(|record| record.id.role == Role::Node);
     let records = records.filter(|record| selector.matches(&record.all_labels()));
     let views = records

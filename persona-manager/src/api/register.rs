@@ -19,7 +19,8 @@ use crate::clock::now_ms;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::store::{
-    AgentDetails, AgentId, AgentRecord, Draft, EdgeDetails, EdgeState, JoinTokenRecord, NodeDetails, weight_default,
+    AgentDetails, AgentId, AgentRecord, Draft, EdgeDetails, EdgeState, JoinTokenRecord, JoinedKeyRecord, NodeDetails,
+    weight_default,
 };
 
 /// Registers a node or an edge. One whose key is registered needs no token, until a while after its certificate ended.
@@ -142,19 +143,17 @@ fn admit(draft: &mut Draft, request: Register, applicant: &Applicant) -> Result<
     let id = &applicant.id;
     let before = draft.state().agents.get(id).cloned();
     check_revocation(draft, applicant)?;
-    let token = request.token.as_deref().map(|token| redeem(draft, token, applicant)).transpose()?;
-    let bound_labels = match (&token, &before) {
+    let redeemed = request.token.as_deref().map(|token| redeem(draft, token, applicant)).transpose()?;
+    let bound_labels = match (&redeemed, &before) {
         // What people bound since stays when the same key comes with its token again.
-        (Some(token), Some(before))
-            if token.keys.contains(&applicant.public_key) && before.public_key == applicant.public_key =>
-        {
+        (Some((_, Use::Again)), Some(before)) if before.public_key == applicant.public_key => {
             before.bound_labels.clone()
         }
-        (Some(token), _) => token.labels.clone(),
+        (Some((token, _)), _) => token.labels.clone(),
         (None, _) => check_known(before.as_deref(), applicant, draft.now_ms())?,
     };
     // A token that is made for this very name puts a new key in the place of one that was revoked.
-    let is_for_name = token.is_some_and(|token| token.name.is_some());
+    let is_for_name = redeemed.is_some_and(|(token, _)| token.name.is_some());
     if let Some(before) = &before
         && before.public_key != applicant.public_key
         && !(is_for_name && draft.state().revocations.contains_key(&before.public_key))
@@ -219,8 +218,15 @@ fn check_known(
     }
 }
 
+/// How a key comes with a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    First,
+    Again,
+}
+
 /// Checks the join token and notes the key. The same key may redeem it again as long as it lives.
-fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<Arc<JoinTokenRecord>, Refusal> {
+fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<(Arc<JoinTokenRecord>, Use), Refusal> {
     let id = &applicant.id;
     let forbidden = |detail: String| Err(Refusal::new(Kind::Forbidden, detail));
     let token_id = token.split('.').next().unwrap_or_default();
@@ -239,23 +245,21 @@ fn redeem(draft: &mut Draft, token: &str, applicant: &Applicant) -> Result<Arc<J
         let name = token.name.as_deref().unwrap_or_default();
         return forbidden(format!("join token {token_id} is for the name {name:?} only, not for {id}"));
     }
-    if token.keys.contains(&applicant.public_key) {
-        return Ok(token);
+    if draft.state().has_joined(&token, &applicant.public_key) {
+        return Ok((token, Use::Again));
     }
-    if token.keys.len() >= token.uses as usize {
+    if draft.state().joined_count(&token) >= token.uses as usize {
         return forbidden(format!(
             "join token {token_id} was used by {} keys, as often as it may: make a new one",
             token.uses
         ));
     }
-    let mut keys = token.keys.clone();
-    keys.push(applicant.public_key.clone());
-    draft.put(JoinTokenRecord { keys, ..(*token).clone() });
-    Ok(token)
+    draft.put(JoinedKeyRecord { token: token.id.clone(), public_key: applicant.public_key.clone() });
+    Ok((token, Use::First))
 }
 
 fn check_address(draft: &Draft, id: &AgentId, address: IpAddr) -> Result<(), Refusal> {
-    let other = draft.state().agents.values().find(|agent| agent.address == address && agent.id != *id);
+    let other = draft.state().agents_at(address).find(|agent| agent.id != *id);
     match other {
         None => Ok(()),
         Some(other) => Err(Refusal::conflict(format!(

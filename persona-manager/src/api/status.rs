@@ -13,7 +13,7 @@ use crate::tasks::in_force::published;
 /// Who is up, who is behind, who has nothing to wear.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(context): State<Context>) -> Json<Status> {
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     let mut status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: snapshot.generation(),

@@ -69,6 +69,6 @@ pub(super) async fn end(
 }
 
 pub(super) fn answer(context: &Context, subject: &SubjectId, changed: bool) -> Result<Json<AssignmentView>, Refusal> {
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     Ok(Json(views::assignment(&snapshot, subject, live.get(&AgentId::node(subject.node())), changed)))
 }

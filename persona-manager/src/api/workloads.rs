@@ -20,7 +20,7 @@ pub(super) async fn list(
     Params(params): Params<LabelledPageParams>,
 ) -> Result<Json<Page<WorkloadView>>, Refusal> {
     let (params, selector) = params.split()?;
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     let is_selected = |subject: &SubjectId| selector.matches(&labels_of(&snapshot, subject).all());
     let selected = snapshot.workloads.iter().filter(|(subject, _)| is_selected(subject));
     let views = selected.map(|(subject, record)| {
@@ -41,7 +41,7 @@ pub(super) async fn get(
 ) -> Result<Json<WorkloadView>, Refusal> {
     let text = if text.starts_with("workload/") { text } else { format!("workload/{text}") };
     let subject: SubjectId = subject(&text)?;
-    let (snapshot, live) = (context.store.snapshot(), context.live.agents());
+    let (snapshot, live) = (context.store.snapshot(), context.live.agents().clone());
     let record = snapshot.workloads.get(&subject);
     let view = record.map(|record| views::workload(&snapshot, record, live.get(&AgentId::node(&record.node))));
     view.map(Json).ok_or_else(|| Refusal::not_found(format!("there is no {subject}; GET /v1/workloads lists all")))

@@ -123,8 +123,10 @@ pub(crate) fn is_trusted_issuer(roots: &Records<RootRecord>, issuer: &str) -> bo
 
 /// Join tokens that pin this root and may still be used.
 pub(crate) fn tokens_under(snapshot: &Snapshot, root: &str, now_ms: u64) -> Vec<String> {
-    let live =
-        snapshot.tokens.values().filter(|token| token.expires_ms > now_ms && token.keys.len() < token.uses as usize);
+    let live = snapshot
+        .tokens
+        .values()
+        .filter(|token| token.expires_ms > now_ms && snapshot.joined_count(token) < token.uses as usize);
     live.filter(|token| token.root.as_deref() == Some(root)).map(|token| format!("join-token/{}", token.id)).collect()
 }
 

@@ -110,6 +110,13 @@ impl Fleet {
         }
     }
 
+    /// Every node has so many workloads.
+    pub(super) fn host(&mut self, count: usize) {
+        for agent in self.agents.iter_mut().filter(|agent| agent.id.role == Role::Node) {
+            agent.workloads = (0..count).map(|number| format!("w{number}")).collect();
+        }
+    }
+
     /// Everybody is well again, and no workload is left.
     pub(super) fn heal_and_empty(&mut self) {
         for agent in &mut self.agents {

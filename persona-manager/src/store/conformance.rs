@@ -17,7 +17,8 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use self::postgres_server::PostgresServer;
-use super::snapshot::{Table, Write};
+use super::snapshot::Table;
+use super::write::Write;
 use super::*;
 
 /// A store that can be opened again and again.
@@ -131,6 +132,7 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     draft.put(SettingsRecord::default());
     draft.put(signal("external.surge"));
     draft.put(ReachedRecord { minute_end_ms: 60_000, subject_count: 3 });
+    draft.put(JoinedKeyRecord { token: "t1".into(), public_key: "bmV3".into() });
     put_rollout(&mut draft);
     let samples = vec![PoolSample { at_ms: 1, blocks: 2, prefixes: 3 }];
     draft.put(PoolHistoryRecord { pool: "fra".parse().unwrap(), samples });
@@ -149,14 +151,14 @@ fn what_is_committed_is_there_when_it_is_opened_again(place: &dyn Place) {
     let found = backend.load().unwrap();
     assert_eq!(found.generation(), made.generation());
     assert_eq!((found.incarnation, found.numbers), (7, made.numbers));
-    assert_eq!((found.records(), found.records().len()), (made.records(), 18));
+    assert_eq!((found.records(), found.records().len()), (made.records(), 19));
     assert!(found.numbers.vni > vni.0);
     assert_eq!(backend.events_after(0, 11).unwrap(), events);
     let writes = [Write::Delete { table: Table::Agents, key: "node/n1".into() }];
     backend.commit(made.revision + 1, &writes, &[]).unwrap();
     drop(backend);
     let found = place.open().load().unwrap();
-    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 17));
+    assert_eq!((found.revision, found.agents.len(), found.records().len()), (made.revision + 1, 0, 18));
 }
 
 fn a_commit_is_whole_or_nothing(place: &dyn Place) {
@@ -259,7 +261,7 @@ fn any_sequence_of_writes_leaves_what_a_map_would_hold(place: &dyn Place) {
         let writes: Vec<Write> = steps.iter().map(write).collect();
         for write in &writes {
             match write {
-                Write::Put { key, body, .. } => _ = known.insert(key.clone(), body.clone()),
+                Write::Put { key, body, .. } => _ = known.insert(key.clone(), body.text().into_owned()),
                 Write::Delete { key, .. } => _ = known.remove(key),
                 _ => unreachable!(),
             }
@@ -395,11 +397,11 @@ fn a_store_is_carried_to_postgres_and_back_and_loses_nothing() {
     assert_eq!(super::open(&file, "").unwrap().load().unwrap().agents.len(), 2);
 }
 
-fn put<R: super::snapshot::Record>(record: &R) -> Write {
-    Write::Put { table: R::TABLE, key: R::key_text(&record.key()), body: serde_json::to_string(record).unwrap() }
+fn put<R: super::record::Record>(record: &R) -> Write {
+    Write::Put { table: R::TABLE, key: R::key_text(&record.key()), body: serde_json::to_string(record).unwrap().into() }
 }
 
-fn delete<R: super::snapshot::Record>(record: &R) -> Write {
+fn delete<R: super::record::Record>(record: &R) -> Write {
     Write::Delete { table: R::TABLE, key: R::key_text(&record.key()) }
 }
 

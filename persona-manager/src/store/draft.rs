@@ -1,6 +1,6 @@
 //! The next snapshot in the making, with the list of writes that make it durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use persona_core::audit::{AuditSeal, BEGUN_EVENT, Begun, EventHash};
@@ -8,10 +8,11 @@ use persona_core::ids::{EdgeNumber, Generation, LeaseId, SubjectNumber, Vni};
 use persona_core::wire::desired::DesiredState;
 use serde_json::Value;
 
-use super::derived::Derived;
 use super::numbers::{NumberRecord, Numbers};
+use super::record::Record;
 use super::records::{AgentId, AuditStubRecord, EventRecord, LeaseRecord};
-use super::snapshot::{Record, Snapshot, Write, body_of};
+use super::snapshot::{Snapshot, Table};
+use super::write::{Body, Write};
 use crate::access::{Acting, MANAGER};
 
 /// The largest VNI (24 bits).
@@ -89,20 +90,23 @@ impl Draft {
         self.snapshot.generation()
     }
 
+    /// How many changes there are so far.
+    pub(crate) fn change_count(&self) -> usize {
+        self.writes.len()
+    }
+
     /// Stores a record; a record that is stored like that already is left alone by the caller.
     pub(crate) fn put<R: Record>(&mut self, record: R) {
-        let key = record.key();
-        let body = body_of(&record);
+        let (key, record) = (record.key(), Arc::new(record));
+        let body = Body::of(Arc::clone(&record));
         self.writes.push(Write::Put { table: R::TABLE, key: R::key_text(&key), body });
-        self.snapshot.derived = Derived::default();
-        R::records_mut(&mut self.snapshot).insert(key, Arc::new(record));
+        self.snapshot.put(key, record);
     }
 
     /// Removes a record.
     pub(crate) fn delete<R: Record>(&mut self, key: &R::Key) {
         self.writes.push(Write::Delete { table: R::TABLE, key: R::key_text(key) });
-        self.snapshot.derived = Derived::default();
-        R::records_mut(&mut self.snapshot).remove(key);
+        self.snapshot.take::<R>(key);
     }
 
     /// Stores a new lease and holds its ports.
@@ -256,8 +260,22 @@ impl Draft {
         if self.writes.is_empty() && self.events.is_empty() {
             self.snapshot.revision -= 1;
         }
-        (self.snapshot, self.writes, self.events)
+        (self.snapshot, last_of_each(self.writes), self.events)
     }
+}
+
+/// The last write of each record: what was written down before within one transaction is seen by nobody.
+fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
+    let is_last: Vec<bool> = {
+        let mut seen: HashSet<(Table, &str)> = HashSet::with_capacity(writes.len());
+        let is_last = writes.iter().rev().map(|write| match write {
+            Write::Put { table, key, .. } | Write::Delete { table, key } => seen.insert((*table, key.as_str())),
+            _ => true,
+        });
+        is_last.collect()
+    };
+    let mut is_last = is_last.into_iter().rev();
+    writes.into_iter().filter(|_| is_last.next().unwrap_or(true)).collect()
 }
 
 /// A text as every backend stores it: PostgreSQL's hold no NUL, and what agents say may. Hashes are over what is stored.

@@ -8,8 +8,9 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::conformance::postgres_server::PostgresServer;
-use super::snapshot::{Snapshot, Write};
+use super::snapshot::Snapshot;
 use super::sqlite::SqliteBackend;
+use super::write::Write;
 use super::{Backend, StoreConfig, StoreLocation, postgres, sqlite};
 
 /// A row as it was written while a layout was the newest.
@@ -82,7 +83,7 @@ fn check(backend: &mut dyn Backend, expected: &[&Row], layouts: &str) {
 
 /// Writes every record anew, as a manager does that changes it.
 fn rewrite(backend: &mut dyn Backend, snapshot: &Snapshot) {
-    let puts = snapshot.records().into_iter().map(|(table, key, body)| Write::Put { table, key, body });
+    let puts = snapshot.records().into_iter().map(|(table, key, body)| Write::Put { table, key, body: body.into() });
     backend.commit(11, &puts.collect::<Vec<_>>(), &[]).unwrap();
     assert_eq!(backend.load().unwrap().records(), snapshot.records());
 }

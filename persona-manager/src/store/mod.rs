@@ -6,12 +6,15 @@
 //! knows HTTP, nothing but the backends knows SQL.
 
 mod audit;
+mod checkpoints;
+mod committer;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod conformance_chain;
 mod derived;
 mod draft;
+mod index;
 #[cfg(test)]
 mod layouts;
 mod location;
@@ -20,6 +23,7 @@ mod measured;
 mod numbers;
 mod persona_names;
 mod postgres;
+mod record;
 mod records;
 mod shared_map;
 mod snapshot;
@@ -28,6 +32,7 @@ mod traced;
 mod transfer;
 mod trust;
 mod watchers;
+mod write;
 mod writer;
 
 pub(crate) use audit::Kept;
@@ -40,20 +45,21 @@ pub(crate) use persona_names::PersonaNames;
 pub(crate) use postgres::PostgresBackend;
 pub(crate) use records::{
     AccessTokenRecord, ActivationRecord, AgentDetails, AgentId, AgentRecord, AlertRecord, Claim, Cross,
-    DeadLetterRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord, LeaseRecord,
-    MovedRecord, NetworkTarget, NodeDetails, NodeShare, OnceRecord, Override, PlannedRecord, PoolHistoryRecord,
-    PoolSample, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord,
-    RolloutRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, ScheduleRecord, ScheduledBy, ScheduledTimes, SealedKey,
-    SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebOwner, WebSessionRecord,
-    WebhookRecord, WorkloadRecord, weight_default,
+    DeadLetterRecord, DocumentRecord, EdgeDetails, EdgeState, EventRecord, HeardRecord, JoinTokenRecord,
+    JoinedKeyRecord, LeaseRecord, MovedRecord, NetworkTarget, NodeDetails, NodeShare, OnceRecord, Override,
+    PlannedRecord, PoolHistoryRecord, PoolSample, PublicationRecord, RECOVERY_KEY, ReachedRecord, RecoveryRecord,
+    RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, RootState, RuleIn, SETTINGS_KEY, ScheduleRecord,
+    ScheduledBy, ScheduledTimes, SealedKey, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord,
+    WebOwner, WebSessionRecord, WebhookRecord, WorkloadRecord, weight_default,
 };
 pub(crate) use shared_map::{Change, SharedMap};
-pub(crate) use snapshot::{Records, Snapshot, Write};
+pub(crate) use snapshot::{Records, Snapshot};
 pub(crate) use sqlite::SqliteBackend;
 pub use transfer::{Migrated, migrate};
 pub(crate) use trust::Trust;
 pub(crate) use watchers::Watcher;
-pub(crate) use writer::{Brain, Desired, Failure, Pass, Store};
+pub(crate) use write::Write;
+pub(crate) use writer::{Brain, Desired, Failure, Pass, Rest, Store};
 
 use std::time::Duration;
 

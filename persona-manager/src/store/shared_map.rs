@@ -55,6 +55,11 @@ impl<K: Ord + Clone, V> SharedMap<K, V> {
         before.0.diff(&self.0).map(change).collect()
     }
 
+    /// Whether another version lacks a key that this one has.
+    pub(crate) fn keys_gone_in(&self, newer: &Self) -> bool {
+        newer.changes_since(self).iter().any(|change| change.after.is_none())
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -101,24 +106,24 @@ impl<K: Ord + Clone, V> SharedMap<K, V> {
         self.0.range(range).map(|(key, it)| (key, &it.0))
     }
 
-    /// Puts a record in, in place of the one under its key.
-    pub(crate) fn insert(&mut self, key: K, value: Arc<V>) {
-        self.0.insert(key, Same(value));
+    /// Puts a record in, in place of the one under its key, which it returns.
+    pub(crate) fn insert(&mut self, key: K, value: Arc<V>) -> Option<Arc<V>> {
+        self.0.insert(key, Same(value)).map(|it| it.0)
     }
 
-    /// Takes a record out.
-    pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q)
+    /// Takes a record out, and returns it.
+    pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
     {
-        self.0.remove(key);
+        self.0.remove(key).map(|it| it.0)
     }
 
     /// Takes out what is not wanted.
     pub(crate) fn retain(&mut self, mut is_wanted: impl FnMut(&K, &Arc<V>) -> bool) {
         let unwanted: Vec<K> =
             self.iter().filter(|(key, it)| !is_wanted(key, it)).map(|(key, _)| key.clone()).collect();
-        unwanted.iter().for_each(|key| self.remove(key));
+        unwanted.iter().for_each(|key| _ = self.remove(key));
     }
 }
 
@@ -157,7 +162,7 @@ impl<K: Ord + Clone, V> FromIterator<(K, Arc<V>)> for SharedMap<K, V> {
 
 impl<K: Ord + Clone, V> Extend<(K, Arc<V>)> for SharedMap<K, V> {
     fn extend<I: IntoIterator<Item = (K, Arc<V>)>>(&mut self, records: I) {
-        records.into_iter().for_each(|(key, it)| self.insert(key, it));
+        records.into_iter().for_each(|(key, it)| _ = self.insert(key, it));
     }
 }
 

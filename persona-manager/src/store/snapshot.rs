@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use persona_core::audit::{AuditSeal, EventHash};
 use persona_core::document::{BindingDocument, Document, Kind, PersonaDocument, PoolDocument};
-use persona_core::ids::{Generation, LeaseId, PoolName, RolloutName, ScheduleName, SubjectId, Vni};
+use persona_core::ids::{Generation, PoolName, RolloutName, SubjectId};
 use persona_core::wire::desired::DesiredState;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::derived::Derived;
+use super::index::Index;
 use super::numbers::Numbers;
+use super::record::{Record, body_of};
 use super::records::{
     AUDIT_STUB_KEY, AccessTokenRecord, AgentId, AgentRecord, AuditStubRecord, DeadLetterRecord, DocumentRecord,
-    HeardRecord, JoinTokenRecord, LeaseRecord, OnceRecord, PoolHistoryRecord, PublicationRecord, RECOVERY_KEY,
-    ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, SETTINGS_KEY,
-    ScheduleRecord, SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord,
-    WebhookRecord, WorkloadRecord,
+    HeardRecord, JoinTokenRecord, JoinedKeyRecord, LeaseRecord, OnceRecord, PoolHistoryRecord, PublicationRecord,
+    ReachedRecord, RecoveryRecord, RevocationRecord, RolloutMemberRecord, RolloutRecord, RootRecord, ScheduleRecord,
+    SettingsRecord, SignalRecord, SubjectRecord, VersionRecord, WebLinkRecord, WebSessionRecord, WebhookRecord,
+    WorkloadRecord,
 };
 use super::shared_map::SharedMap;
 
@@ -41,6 +41,8 @@ pub(crate) struct Snapshot {
     pub versions: Records<VersionRecord>,
     /// Join tokens by id.
     pub tokens: Records<JoinTokenRecord>,
+    /// Keys that joined, by token and key.
+    pub joined_keys: Records<JoinedKeyRecord>,
     /// Nodes and edges.
     pub agents: Records<AgentRecord>,
     /// Workloads by subject.
@@ -89,8 +91,12 @@ pub(crate) struct Snapshot {
     pub pool_history: Records<PoolHistoryRecord>,
     /// The desired states; computed, not stored.
     pub desired: SharedMap<AgentId, DesiredState>,
+    /// Whether another manager has published the desired states: one that is not here did not come out as it was published.
+    pub is_mirror: bool,
     /// What readers found out.
     pub(super) derived: Derived,
+    /// What is looked for again and again.
+    pub(super) index: Index,
 }
 
 impl Snapshot {
@@ -129,15 +135,14 @@ impl Snapshot {
 
     /// The newest versions of all documents of a kind that are not deleted, by name.
     pub(crate) fn latest(&self, kind: Kind) -> impl Iterator<Item = &Arc<VersionRecord>> {
-        let live = self.documents.values().filter(move |record| record.kind == kind && !record.deleted);
+        let all = self.documents.range((kind, String::new())..).take_while(move |((of, _), _)| *of == kind);
+        let live = all.map(|(_, record)| record).filter(|record| !record.deleted);
         live.filter_map(move |record| self.version(kind, &record.name, record.latest))
     }
 }
 
 /// The newest version of one persona, read.
 pub(crate) struct PersonaEntry<'a> {
-    /// Its unique id.
-    pub vni: Vni,
     /// Its version.
     pub version: u32,
     /// The document.
@@ -148,9 +153,9 @@ impl Snapshot {
     /// The newest versions of all personas.
     pub(crate) fn personas(&self) -> impl Iterator<Item = PersonaEntry<'_>> {
         self.latest(Kind::Persona).filter_map(|record| {
-            let vni = self.document(Kind::Persona, &record.name)?.vni?;
+            self.document(Kind::Persona, &record.name)?.vni?;
             match record.parsed()? {
-                Document::Persona(document) => Some(PersonaEntry { vni, version: record.version, document }),
+                Document::Persona(document) => Some(PersonaEntry { version: record.version, document }),
                 _ => None,
             }
         })
@@ -164,6 +169,15 @@ impl Snapshot {
         })
     }
 
+    /// The newest version of one egress pool.
+    pub(crate) fn pool(&self, name: &PoolName) -> Option<&PoolDocument> {
+        let latest = self.document(Kind::EgressPool, name.as_str())?.latest;
+        match self.version(Kind::EgressPool, name.as_str(), latest)?.parsed()? {
+            Document::EgressPool(document) => Some(document),
+            _ => None,
+        }
+    }
+
     /// The newest versions of all egress pools, by name.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolDocument> {
         self.latest(Kind::EgressPool).filter_map(|record| match record.parsed()? {
@@ -174,7 +188,7 @@ impl Snapshot {
 }
 
 /// Where records of a kind are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Table {
     /// [`DocumentRecord`].
     Documents,
@@ -228,11 +242,13 @@ pub(crate) enum Table {
     RolloutMembers,
     /// [`PoolHistoryRecord`].
     PoolHistory,
+    /// [`JoinedKeyRecord`].
+    JoinedKeys,
 }
 
 impl Table {
     /// Every table, in the order in which they are read.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::Documents,
         Self::Versions,
         Self::Tokens,
@@ -259,6 +275,7 @@ impl Table {
         Self::Rollouts,
         Self::RolloutMembers,
         Self::PoolHistory,
+        Self::JoinedKeys,
     ];
 
     /// Its name, the same in every backend.
@@ -290,11 +307,26 @@ impl Table {
             Self::Rollouts => "rollouts",
             Self::RolloutMembers => "rollout_members",
             Self::PoolHistory => "pool_history",
+            Self::JoinedKeys => "joined_keys",
         }
     }
 }
 
 impl Snapshot {
+    /// Puts a record in, in place of the one with its key.
+    pub(super) fn put<R: Record>(&mut self, key: R::Key, record: Arc<R>) {
+        self.derived = Derived::default();
+        let before = R::records_mut(self).insert(key, Arc::clone(&record));
+        R::follow(&mut self.index, before.as_deref(), Some(&*record));
+    }
+
+    /// Takes a record out.
+    pub(super) fn take<R: Record>(&mut self, key: &R::Key) {
+        self.derived = Derived::default();
+        let before = R::records_mut(self).remove(key);
+        R::follow(&mut self.index, before.as_deref(), None);
+    }
+
     /// Takes in a record as a backend has it.
     pub(crate) fn take_in(&mut self, table: Table, body: &str) -> serde_json::Result<()> {
         match table {
@@ -324,6 +356,7 @@ impl Snapshot {
             Table::Rollouts => insert::<RolloutRecord>(self, body),
             Table::RolloutMembers => insert::<RolloutMemberRecord>(self, body),
             Table::PoolHistory => insert::<PoolHistoryRecord>(self, body),
+            Table::JoinedKeys => insert::<JoinedKeyRecord>(self, body),
         }
     }
 
@@ -356,6 +389,7 @@ impl Snapshot {
             Table::Rollouts => remove::<RolloutRecord>(self, key),
             Table::RolloutMembers => remove::<RolloutMemberRecord>(self, key),
             Table::PoolHistory => remove::<PoolHistoryRecord>(self, key),
+            Table::JoinedKeys => remove::<JoinedKeyRecord>(self, key),
         }
     }
 
@@ -401,155 +435,24 @@ impl Snapshot {
         collect(&self.rollouts, &mut all);
         collect(&self.rollout_members, &mut all);
         collect(&self.pool_history, &mut all);
+        collect(&self.joined_keys, &mut all);
         all
     }
 }
 
 fn insert<R: Record>(snapshot: &mut Snapshot, body: &str) -> serde_json::Result<()> {
     let record: R = serde_json::from_str(body)?;
-    snapshot.derived = Derived::default();
-    R::records_mut(snapshot).insert(record.key(), Arc::new(record));
+    snapshot.put(record.key(), Arc::new(record));
     Ok(())
 }
 
 fn remove<R: Record>(snapshot: &mut Snapshot, key: &str) {
-    snapshot.derived = Derived::default();
-    R::records_mut(snapshot).retain(|known, _| R::key_text(known) != key);
+    let known = R::records_mut(snapshot).keys().find(|known| R::key_text(known) == key).cloned();
+    if let Some(known) = known {
+        snapshot.take::<R>(&known);
+    }
 }
 
 fn collect<R: Record>(records: &Records<R>, all: &mut Vec<(Table, String, String)>) {
     all.extend(records.iter().map(|(key, record)| (R::TABLE, R::key_text(key), body_of(&**record))));
 }
-
-/// A record as it is stored.
-pub(super) fn body_of<R: Record>(record: &R) -> String {
-    serde_json::to_string(record).expect("a record has string keys only")
-}
-
-/// One change of a table.
-#[derive(Debug, Clone)]
-pub(crate) enum Write {
-    /// A number that counts up.
-    Number(super::NumberRecord),
-    /// A record, new or in place of the one with the same key.
-    Put {
-        /// Where.
-        table: Table,
-        /// Its key.
-        key: String,
-        /// The record as JSON.
-        body: String,
-    },
-    /// A record that is gone.
-    Delete {
-        /// Where.
-        table: Table,
-        /// Its key.
-        key: String,
-    },
-    /// Port ranges that a lease holds from now on.
-    Hold(Arc<LeaseRecord>),
-    /// A lease whose port ranges are free.
-    Free(LeaseId),
-    /// Events up to this number are dropped.
-    DropEvents(u64),
-}
-
-/// A kind of record that the store keeps.
-pub(crate) trait Record: Clone + Serialize + DeserializeOwned + 'static {
-    /// What it is found by.
-    type Key: Ord + Clone;
-    /// Where it is kept.
-    const TABLE: Table;
-    /// Its key.
-    fn key(&self) -> Self::Key;
-    /// Its key as text.
-    fn key_text(key: &Self::Key) -> String;
-    /// The records of the kind in a snapshot, to be changed by the draft.
-    fn records_mut(snapshot: &mut Snapshot) -> &mut Records<Self>;
-}
-
-macro_rules! record {
-    ($record:ty, $key:ty, $table:ident, $field:ident, |$self:ident| $make:expr, |$given:ident| $text:expr) => {
-        impl Record for $record {
-            type Key = $key;
-            const TABLE: Table = Table::$table;
-            fn key(&self) -> $key {
-                let $self = self;
-                $make
-            }
-            fn key_text($given: &$key) -> String {
-                $text
-            }
-            fn records_mut(snapshot: &mut Snapshot) -> &mut Records<Self> {
-                &mut snapshot.$field
-            }
-        }
-    };
-}
-
-record!(DocumentRecord, (Kind, String), Documents, documents, |it| (it.kind, it.name.clone()), |key| {
-    format!("{}/{}", key.0, key.1)
-});
-record!(
-    VersionRecord,
-    (Kind, String, u32),
-    Versions,
-    versions,
-    |it| (it.kind, it.name.clone(), it.version),
-    |key| format!("{}/{}@{}", key.0, key.1, key.2)
-);
-record!(JoinTokenRecord, String, Tokens, tokens, |it| it.id.clone(), |key| key.clone());
-record!(AgentRecord, AgentId, Agents, agents, |it| it.id.clone(), |key| key.to_string());
-record!(
-    WorkloadRecord,
-    SubjectId,
-    Workloads,
-    workloads,
-    |it| SubjectId::Workload(it.node.clone(), it.report.name.clone()),
-    |key| key.to_string()
-);
-record!(SubjectRecord, SubjectId, Subjects, subjects, |it| it.subject.clone(), |key| key.to_string());
-record!(LeaseRecord, LeaseId, Leases, leases, |it| it.id, |key| format!("{:020}", key.0));
-record!(PublicationRecord, AgentId, Publications, publications, |it| it.agent.clone(), |key| key.to_string());
-record!(AccessTokenRecord, String, AccessTokens, access_tokens, |it| it.id.clone(), |key| key.clone());
-record!(RevocationRecord, String, Revocations, revocations, |it| it.public_key.clone(), |key| key.clone());
-record!(RootRecord, String, Roots, roots, |it| it.id.clone(), |key| key.clone());
-record!(SettingsRecord, &'static str, Settings, settings, |_it| SETTINGS_KEY, |key| (*key).to_owned());
-record!(RecoveryRecord, &'static str, Recovery, recovery, |_it| RECOVERY_KEY, |key| (*key).to_owned());
-record!(HeardRecord, AgentId, Heard, heard, |it| it.agent.clone(), |key| key.to_string());
-record!(AuditStubRecord, &'static str, AuditStub, audit_stub, |_it| AUDIT_STUB_KEY, |key| (*key).to_owned());
-record!(OnceRecord, String, Once, once, |it| it.id.clone(), |key| key.clone());
-record!(SignalRecord, (SubjectId, String), Signals, signals, |it| (it.subject.clone(), it.name.clone()), |key| {
-    format!("{} {}", key.0, key.1)
-});
-record!(
-    ScheduleRecord,
-    (SubjectId, ScheduleName),
-    Schedules,
-    schedules,
-    |it| (it.subject.clone(), it.name.clone()),
-    |key| format!("{} {}", key.0, key.1)
-);
-record!(WebhookRecord, String, Webhooks, webhooks, |it| it.name.clone(), |key| key.clone());
-record!(
-    DeadLetterRecord,
-    (String, u64),
-    DeadLetters,
-    dead_letters,
-    |it| (it.webhook.clone(), it.event),
-    |key| format!("{} {:020}", key.0, key.1)
-);
-record!(ReachedRecord, u64, Reached, reached, |it| it.minute_end_ms, |key| format!("{key:020}"));
-record!(WebLinkRecord, String, WebLinks, web_links, |it| it.id.clone(), |key| key.clone());
-record!(WebSessionRecord, String, WebSessions, web_sessions, |it| it.id.clone(), |key| key.clone());
-record!(RolloutRecord, RolloutName, Rollouts, rollouts, |it| it.name.clone(), |key| key.to_string());
-record!(
-    RolloutMemberRecord,
-    (RolloutName, String),
-    RolloutMembers,
-    rollout_members,
-    |it| (it.rollout.clone(), it.subject.to_string()),
-    |key| format!("{} {}", key.0, key.1)
-);
-record!(PoolHistoryRecord, PoolName, PoolHistory, pool_history, |it| it.pool.clone(), |key| key.to_string());

@@ -1,5 +1,6 @@
 //! The SQLite backend: write-ahead log, every commit on disk before it is answered, checked at start.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -7,13 +8,15 @@ use std::time::Duration;
 use persona_core::wire::desired::LeaseSpace;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::checkpoints::Checkpoints;
 use super::maintenance::with_suffix;
 use super::records::{EventRecord, read_hash};
-use super::snapshot::{Snapshot, Table, Write};
+use super::snapshot::{Snapshot, Table};
+use super::write::{Body, Write};
 use super::{Backend, Standing, StoreError};
 
 /// Layouts by their numbers, ascending; `user_version` is the number of the last one that a file has seen. Forward only.
-pub(super) const MIGRATIONS: [(i64, &str); 16] = [
+pub(super) const MIGRATIONS: [(i64, &str); 18] = [
     (1, include_str!("../../migrations/sqlite/0001_records.sql")),
     (2, include_str!("../../migrations/sqlite/0002_settings.sql")),
     (3, include_str!("../../migrations/sqlite/0003_roots.sql")),
@@ -30,10 +33,20 @@ pub(super) const MIGRATIONS: [(i64, &str); 16] = [
     (54, include_str!("../../migrations/sqlite/0054_web.sql")),
     (65, include_str!("../../migrations/sqlite/0065_webhooks.sql")),
     (73, include_str!("../../migrations/sqlite/0073_schedules.sql")),
+    (74, include_str!("../../migrations/sqlite/0074_joined_keys.sql")),
+    (75, include_str!("../../migrations/sqlite/0075_lease_blocks.sql")),
 ];
+
+/// Pages that the writer keeps in memory, KiB: what one batch of a large fleet changes is not read anew for the next.
+const CACHE_KIB: i64 = 32_768;
+
+/// Statements that are kept ready: two a table, and some.
+const STATEMENT_COUNT_MAX: usize = 2 * Table::ALL.len() + 16;
 
 /// An open SQLite store.
 pub(crate) struct SqliteBackend {
+    /// None: SQLite carries its log over with a commit now and then.
+    checkpoints: Option<Checkpoints>,
     connection: Connection,
     /// Held while the writer lives, so that no second manager writes to the same file.
     _lock: Option<Lock>,
@@ -59,7 +72,11 @@ impl SqliteBackend {
             std::fs::create_dir_all(parent).map_err(at_open)?;
         }
         let lock = lock(path)?;
-        Ok(Self { _lock: Some(lock), ..Self::open_alone(path)? })
+        let alone = Self::open_alone(path)?;
+        alone.connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        alone.connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        alone.connection.set_prepared_statement_cache_capacity(STATEMENT_COUNT_MAX);
+        Ok(Self { _lock: Some(lock), checkpoints: Some(Checkpoints::start(path)?), ..alone })
     }
 
     /// As [`open`](Self::open), of a file that nobody else knows.
@@ -69,11 +86,12 @@ impl SqliteBackend {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         migrate(&mut connection, path)?;
-        Ok(Self { connection, _lock: None })
+        Ok(Self { checkpoints: None, connection, _lock: None })
     }
 
     /// Closes the store and leaves one file without a log beside it.
-    pub(super) fn close(self) -> Result<(), StoreError> {
+    pub(super) fn close(mut self) -> Result<(), StoreError> {
+        drop(self.checkpoints.take());
         self.connection.pragma_update(None, "journal_mode", "delete")?;
         self.connection.close().map_err(|(_, error)| error.into())
     }
@@ -83,7 +101,7 @@ impl SqliteBackend {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        Ok(Self { connection, _lock: None })
+        Ok(Self { checkpoints: None, connection, _lock: None })
     }
 
     fn load_table(&self, snapshot: &mut Snapshot, table: Table) -> Result<(), StoreError> {
@@ -137,13 +155,14 @@ impl Backend for SqliteBackend {
     fn commit(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         put_meta(&transaction, "revision", revision)?;
+        put_records(&transaction, writes)?;
         for write in writes {
             apply(&transaction, write)?;
         }
-        for event in events {
-            insert_event(&transaction, event)?;
-        }
-        Ok(transaction.commit()?)
+        put_events(&transaction, events)?;
+        transaction.commit()?;
+        self.checkpoints.iter_mut().for_each(|checkpoints| checkpoints.note(writes.len() + events.len()));
+        Ok(())
     }
 
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError> {
@@ -216,19 +235,37 @@ fn put_meta(connection: &Connection, name: &str, value: u64) -> rusqlite::Result
     connection.prepare_cached(sql)?.execute(params![name, value as i64]).map(drop)
 }
 
+/// Writes records, a table at a time and in the order of their keys: neighbours stand on one page.
+fn put_records(connection: &Connection, writes: &[Write]) -> rusqlite::Result<()> {
+    let mut tables: BTreeMap<Table, Vec<(&str, Option<&Body>)>> = BTreeMap::new();
+    for write in writes {
+        match write {
+            Write::Put { table, key, body } => tables.entry(*table).or_default().push((key, Some(body))),
+            Write::Delete { table, key } => tables.entry(*table).or_default().push((key, None)),
+            _ => {}
+        }
+    }
+    for (table, mut rows) in tables {
+        rows.sort_by_key(|(key, _)| *key); // stable: of one key the last write counts
+        let table = table.name();
+        let put = format!("INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = excluded.body");
+        let mut put = connection.prepare_cached(&put)?;
+        let mut delete = connection.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?1"))?;
+        for (key, body) in rows {
+            match body {
+                Some(body) => put.execute([key, &*body.text()])?,
+                None => delete.execute([key])?,
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Everything but records.
 fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     match write {
+        Write::Put { .. } | Write::Delete { .. } => Ok(()),
         Write::Number(number) => put_meta(connection, number.name, number.value),
-        Write::Put { table, key, body } => {
-            let table = table.name();
-            let sql =
-                format!("INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = excluded.body");
-            connection.prepare_cached(&sql)?.execute([key, body]).map(drop)
-        }
-        Write::Delete { table, key } => {
-            let sql = format!("DELETE FROM {} WHERE key = ?1", table.name());
-            connection.prepare_cached(&sql)?.execute([key]).map(drop)
-        }
         Write::Hold(lease) => {
             let mut statement = connection.prepare_cached("INSERT INTO lease_blocks VALUES (?1, ?2, ?3, ?4)")?;
             let (address, ranges) = match &lease.space {
@@ -250,10 +287,10 @@ fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     }
 }
 
-fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<()> {
+fn put_events(connection: &Connection, events: &[EventRecord]) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
-    statement
-        .execute(params![
+    for event in events {
+        statement.execute(params![
             event.number as i64,
             event.time_ms as i64,
             event.name,
@@ -263,8 +300,9 @@ fn insert_event(connection: &Connection, event: &EventRecord) -> rusqlite::Resul
             event.details,
             event.previous.map(String::from),
             event.hash.map(String::from),
-        ])
-        .map(drop)
+        ])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ struct Followed {
 }
 
 impl Published {
-    /// Follows what the newest revision has published, as part of what caused it. None: no traced change did.
-    pub(super) fn follow(&self, snapshot: &Snapshot, cause: Option<&Span>) {
+    /// Follows what a revision has published that the one before had not, as part of what caused it. None: no traced change did.
+    pub(super) fn follow(&self, (before, snapshot): (&Snapshot, &Snapshot), cause: Option<&Span>) {
         let mut followed = self.lock();
         let acknowledged = followed.acknowledged.take().filter(|(_, at)| at.elapsed() < CONSEQUENCE_TIME_MAX);
         let cause = match (cause, acknowledged) {
@@ -51,8 +51,8 @@ impl Published {
             (None, None) => return,
         };
         let generation = snapshot.generation();
-        let new = snapshot.publications.values().filter(|record| record.generation == generation);
-        for record in new.take(FOLLOWED_COUNT_MAX) {
+        let new = snapshot.publications.changes_since(&before.publications).into_iter();
+        for record in new.filter_map(|change| change.after).take(FOLLOWED_COUNT_MAX) {
             let span = tracing::info_span!(target: TARGET, parent: None, "agent.apply",
                 persona.agent = %record.agent, persona.generation = %generation, persona.outcome = Empty);
             // It fails where nobody collects spans any more; then there is nothing to go on with.

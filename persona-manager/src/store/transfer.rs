@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::RootRecord;
-use super::snapshot::{Snapshot, Write};
+use super::snapshot::Snapshot;
 use super::sqlite::SqliteBackend;
+use super::write::Write;
 use super::{Backend, Draft, EventRecord, StoreConfig, StoreError, StoreLocation};
 use crate::authority::Vault;
 use crate::clock::now_ms;
@@ -125,7 +126,7 @@ fn carry(target: &mut dyn Backend, snapshot: &Snapshot, events: &[EventRecord]) 
 fn whole(snapshot: &Snapshot) -> Vec<Write> {
     let incarnation = super::NumberRecord { name: "incarnation", value: snapshot.incarnation.into() };
     let numbers = snapshot.numbers.records().into_iter().chain([incarnation]).map(Write::Number);
-    let records = snapshot.records().into_iter().map(|(table, key, body)| Write::Put { table, key, body });
+    let records = snapshot.records().into_iter().map(|(table, key, body)| Write::Put { table, key, body: body.into() });
     let held = snapshot.leases.values().map(|lease| Write::Hold(lease.clone()));
     numbers.chain(records).chain(held).collect()
 }

@@ -1,4 +1,5 @@
-//! The one writer: a thread that runs jobs on a draft, commits those that came together, and shows the result.
+//! The one writer: a thread that runs jobs on a draft. Those that came together are committed together and shown, by a second
+//! thread, while this one drafts what came meanwhile on top.
 //!
 //! After the jobs of a batch a *pass* runs on the same draft: the assignment. So what a job changes and what follows
 //! from it become durable in one transaction and are published together. While another manager leads, the thread shows
@@ -7,17 +8,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use persona_core::audit::EventHash;
 use persona_core::wire::desired::DesiredState;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, Span};
 
+use super::committer::{Batch, Committer, LOOK_INTERVAL, Outcome, Stage};
 use super::draft::Draft;
 use super::measured::Measured;
 use super::records::{AgentId, EventRecord};
-use super::snapshot::{Snapshot, Write};
+use super::snapshot::Snapshot;
 use super::traced::Published;
 use super::trust::Trust;
 use super::watchers::Watchers;
@@ -34,11 +36,17 @@ const QUEUE_LENGTH_MAX: usize = 1024;
 /// Jobs that one transaction may take.
 const BATCH_LENGTH_MAX: usize = 256;
 
-/// A manager that follows looks at least this often, and one that leads makes sure that it still does.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
 /// What runs on every draft after its jobs.
-pub(crate) type Pass = Box<dyn FnMut(&mut Draft) + Send>;
+pub(crate) type Pass = Box<dyn FnMut(&mut Draft) -> Rest + Send>;
+
+/// What a pass leaves to the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It has looked at all that it was to.
+    Nothing,
+    /// It has to be asked again at once.
+    Something,
+}
 
 /// The desired states that agents have.
 pub(crate) type Desired = BTreeMap<AgentId, Arc<DesiredState>>;
@@ -55,7 +63,7 @@ pub(crate) struct Brain {
     pub fail: Box<dyn FnMut() + Send>,
 }
 
-type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
+pub(super) type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 
 /// A change that waits for the writer.
 struct Job {
@@ -108,6 +116,7 @@ impl Store {
         let mut brain = brain;
         if !standing.leads() {
             snapshot.desired = (brain.mirror)(&snapshot).into_iter().collect();
+            snapshot.is_mirror = true;
         }
         let (trust_sender, trust) = watch::channel(Trust::of(&snapshot));
         let (snapshot_sender, snapshots) = watch::channel(Arc::new(snapshot));
@@ -116,21 +125,27 @@ impl Store {
         let (checked, measured, published) = (Instant::now(), Measured::default(), Published::default());
         let watchers = Watchers::default();
         let (trouble_sender, trouble) = watch::channel(None);
-        let writer = Writer {
+        let committer = Committer::start(Stage {
             backend,
-            queue,
             snapshots: snapshot_sender,
             trust: trust_sender,
-            standing: standing_sender,
-            brain,
-            said,
-            checked,
-            process: crate::auth::random_hex::<8>(),
-            opening: Opening::Unknown,
             measured: measured.clone(),
             published: published.clone(),
             watchers: watchers.clone(),
             trouble: trouble_sender,
+            said,
+            checked,
+        })?;
+        let writer = Writer {
+            queue,
+            standing: standing_sender,
+            brain,
+            measured: measured.clone(),
+            tip: None,
+            committer,
+            process: crate::auth::random_hex::<8>(),
+            opening: Opening::Unknown,
+            rest: Rest::Nothing,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -241,23 +256,17 @@ impl Store {
 
 /// The thread's own.
 struct Writer {
-    backend: Box<dyn Backend>,
     queue: mpsc::Receiver<Job>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    trust: watch::Sender<Trust>,
     standing: watch::Sender<Standing>,
     brain: Brain,
-    /// The trouble that was said last.
-    said: String,
-    /// When the lead was last confirmed.
-    checked: Instant,
+    measured: Measured,
+    /// The newest draft, which may not be durable yet. None: that is what is shown.
+    tip: Option<Snapshot>,
+    committer: Committer,
     /// A random name of this process, for its events.
     process: String,
     opening: Opening,
-    measured: Measured,
-    published: Published,
-    watchers: Watchers,
-    trouble: watch::Sender<Option<Failure>>,
+    rest: Rest,
 }
 
 /// What this process's first event in the lead follows.
@@ -297,21 +306,44 @@ impl Writer {
 
     /// One batch. Returns whether this manager still leads; None: all handles are gone.
     fn lead(&mut self) -> Option<bool> {
-        let mut batch = vec![self.queue.blocking_recv()?];
-        while batch.len() < BATCH_LENGTH_MAX
-            && let Ok(job) = self.queue.try_recv()
-        {
-            batch.push(job);
+        let mut batch = Vec::new();
+        if self.rest == Rest::Nothing {
+            batch.push(self.queue.blocking_recv()?);
         }
-        let is_ok = self.write_batch(batch).is_ok();
-        self.measured.failures.inc_by(u64::from(!is_ok));
+        // While two batches are under way, others come together for the next one.
+        let outcome = self.committer.wait_for_room();
+        if !self.take_outcome(outcome) {
+            return Some(false);
+        }
+        while batch.len() < BATCH_LENGTH_MAX {
+            match self.queue.try_recv() {
+                Ok(job) => batch.push(job),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) if batch.is_empty() => return None,
+                Err(mpsc::error::TryRecvError::Disconnected) => break,
+            }
+        }
+        let outcome = self.write_batch(batch);
+        Some(self.take_outcome(outcome))
+    }
+
+    /// Goes on from what is durable where a commit failed. Returns whether this manager still leads.
+    fn take_outcome(&mut self, outcome: Outcome) -> bool {
+        if outcome.is_ok() {
+            return true;
+        }
+        _ = self.committer.settle(); // what was drafted on top has fallen too, and was told
+        self.measured.failures.inc();
+        (self.brain.fail)();
+        // What is left is looked at when somebody asks next: the store may not work for long.
+        (self.tip, self.rest) = (None, Rest::Nothing);
         // The state before stays in force; on a database another manager may lead by now.
-        let leads = is_ok || matches!(self.backend.confirm(), Ok(()));
+        let leads = self.committer.stage().backend.confirm().is_ok();
         if !leads {
             tracing::warn!("this manager leads no more");
             self.standing.send_replace(Standing::Follows { leader: None });
         }
-        Some(leads)
+        leads
     }
 
     /// Looks what the leader has committed, and whether there still is one. Returns whether this manager leads now.
@@ -324,54 +356,74 @@ impl Writer {
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
             }
         }
-        let outcome = self.backend.stand().and_then(|standing| {
-            if let Standing::Leads { went_back } = standing {
-                let snapshot = self.backend.load()?;
-                self.show(snapshot);
-                return Ok(Some(went_back));
-            }
-            self.standing.send_if_modified(|known| std::mem::replace(known, standing.clone()) != standing);
-            let known = self.snapshots.borrow().clone();
-            if let Some(mut newer) = self.backend.catch_up(&known)? {
-                newer.desired = (self.brain.mirror)(&newer).into_iter().collect();
-                self.show(newer);
-            }
-            Ok(None)
-        });
-        match outcome {
+        self.tip = None;
+        let mut stage = self.committer.stage();
+        match Self::look(&mut stage, &self.standing, &mut self.brain) {
             Ok(Some(went_back)) => {
-                self.tell(Ok(()));
+                stage.tell(Ok(()));
+                drop(stage);
                 self.take_lead(went_back);
                 return Some(true);
             }
-            Ok(None) => self.tell(Ok(())),
-            Err(error) => self.tell(Err(Arc::new(error))),
+            Ok(None) => stage.tell(Ok(())),
+            Err(error) => stage.tell(Err(Arc::new(error))),
         }
-        self.backend.wait(LOOK_INTERVAL);
+        stage.backend.wait(LOOK_INTERVAL);
         Some(false)
+    }
+
+    /// Shows what the leader has committed. Some: this manager leads from now on.
+    fn look(
+        stage: &mut Stage,
+        standing: &watch::Sender<Standing>,
+        brain: &mut Brain,
+    ) -> Result<Option<Option<String>>, StoreError> {
+        let stands = stage.backend.stand()?;
+        if let Standing::Leads { went_back } = stands {
+            let snapshot = stage.backend.load()?;
+            stage.show(snapshot);
+            return Ok(Some(went_back));
+        }
+        standing.send_if_modified(|known| std::mem::replace(known, stands.clone()) != stands);
+        let known = stage.snapshots.borrow().clone();
+        if let Some(mut newer) = stage.backend.catch_up(&known)? {
+            newer.desired = (brain.mirror)(&newer).into_iter().collect();
+            newer.is_mirror = true;
+            stage.show(newer);
+        }
+        Ok(None)
     }
 
     fn take_lead(&mut self, went_back: Option<String>) {
         (self.brain.begin)();
-        self.opening = Opening::Unknown;
-        self.checked = Instant::now();
+        (self.opening, self.tip, self.rest) = (Opening::Unknown, None, Rest::Nothing);
+        self.committer.stage().checked = Instant::now();
         if let Some(reason) = &went_back {
             let reason = reason.clone();
             let run = Box::new(move |draft: &mut Draft| -> Answer {
                 recovery::begin(draft, 0, &reason);
                 Box::new(|_| {})
             });
-            // What failed is told, and the next batch goes on from there.
-            _ = self.write_batch(vec![Job { run, span: Span::none() }]);
+            let written = self.write_batch(vec![Job { run, span: Span::none() }]);
+            let outcome = written.and_then(|()| self.committer.settle());
+            if outcome.is_err() {
+                // It was told, and the next batch goes on from there.
+                (self.tip, self.rest) = (None, Rest::Nothing);
+            }
         }
-        tracing::info!(store.revision = %self.snapshots.borrow().generation(), "this manager writes to the store");
+        let revision = self.committer.stage().snapshots.borrow().generation();
+        tracing::info!(store.revision = %revision, "this manager writes to the store");
         self.standing.send_replace(Standing::Leads { went_back });
     }
 
-    fn write_batch(&mut self, batch: Vec<Job>) -> Result<(), Arc<StoreError>> {
-        let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
+    /// Drafts a batch and hands it over. An error is one of what events go on from: of looking it up, or of the first of them.
+    fn write_batch(&mut self, batch: Vec<Job>) -> Outcome {
+        let is_fresh = self.tip.is_none();
+        let base = self.tip.take().unwrap_or_else(|| Snapshot::clone(&self.committer.stage().snapshots.borrow()));
+        let mut draft = Draft::new(&base, now_ms());
+        drop(base);
         if let Err(error) = self.begin_events(&mut draft) {
-            self.tell(Err(error.clone()));
+            self.committer.stage().tell(Err(error.clone()));
             // Jobs say what they would have answered; that they were not stored goes before it.
             batch.into_iter().for_each(|job| job.run(&mut draft)(Err(error.clone())));
             return Err(error);
@@ -379,100 +431,31 @@ impl Writer {
         let spans: Vec<Span> = batch.iter().map(|job| job.span.clone()).filter(|span| !span.is_disabled()).collect();
         let answers: Vec<Answer> = batch.into_iter().map(|job| job.run(&mut draft)).collect();
         let begun = Instant::now();
-        of_all(&spans, || tracing::info_span!(target: TARGET, "pass")).in_scope(|| (self.brain.pass)(&mut draft));
+        let span = of_all(&spans, || tracing::info_span!(target: TARGET, "pass"));
+        self.rest = span.in_scope(|| (self.brain.pass)(&mut draft));
         self.measured.passes.observe(begun.elapsed().as_secs_f64());
         let (snapshot, writes, events) = draft.finish();
-        let is_empty = writes.is_empty() && events.is_empty();
-        let committed = match is_empty {
-            true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
-            true => self.backend.confirm(),
-            false => self.commit(&spans, snapshot.revision, &writes, &events),
-        };
-        let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
-        if committed.is_ok() {
-            if !events.is_empty() {
-                self.opening = Opening::Done;
-            }
-            if !writes.is_empty() {
-                self.published.follow(&snapshot, spans.first());
-            }
-            if !is_empty || self.checked.elapsed() >= LOOK_INTERVAL {
-                self.checked = Instant::now();
-            }
-            self.show(snapshot);
+        let begins = !events.is_empty() && !matches!(self.opening, Opening::Done);
+        self.tip = Some(snapshot.clone());
+        self.committer.commit(Batch { snapshot, writes, events, answers, spans, is_fresh });
+        if begins {
+            self.committer.settle()?;
+            self.opening = Opening::Done;
         }
-        // Who is refused and then asks whether the store works is told of the same trouble. That nothing had to be stored says
-        // nothing of the store.
-        if !is_empty || committed.is_err() {
-            self.tell(committed.clone());
-        }
-        answers.into_iter().for_each(|answer| answer(committed.clone()));
-        committed
-    }
-
-    fn commit(
-        &mut self,
-        spans: &[Span],
-        revision: u64,
-        writes: &[Write],
-        events: &[EventRecord],
-    ) -> Result<(), StoreError> {
-        let begun = Instant::now();
-        let span = || {
-            tracing::info_span!(target: TARGET, "store.commit",
-                persona.revision = revision, persona.write_count = writes.len(), persona.event_count = events.len())
-        };
-        let committed = of_all(spans, span).in_scope(|| self.backend.commit(revision, writes, events));
-        self.measured.commits.observe(begun.elapsed().as_secs_f64());
-        if committed.is_ok() {
-            self.trouble.send_if_modified(|failure| failure.take().is_some());
-        }
-        committed
+        Ok(())
     }
 
     /// Has the first event of this process in the lead say so.
     fn begin_events(&mut self, draft: &mut Draft) -> Result<(), Arc<StoreError>> {
         if let Opening::Unknown = self.opening {
-            let (head, unchained) = audit::head(self.backend.as_mut(), draft.state()).map_err(Arc::new)?;
+            let mut stage = self.committer.stage();
+            let (head, unchained) = audit::head(stage.backend.as_mut(), draft.state()).map_err(Arc::new)?;
             self.opening = Opening::After(head, unchained);
         }
         if let Opening::After(head, unchained) = self.opening {
             draft.begin_events(&self.process, head, unchained);
         }
         Ok(())
-    }
-
-    /// Shows a new snapshot; one that says nothing new wakes nobody.
-    fn show(&self, new: Snapshot) {
-        let shown = self.snapshots.borrow().clone();
-        let is_new = (shown.incarnation, shown.revision) != (new.incarnation, new.revision)
-            || !shown.desired.is_same(&new.desired);
-        if is_new {
-            let new = Arc::new(new);
-            self.snapshots.send_replace(Arc::clone(&new));
-            self.trust.send_if_modified(|known| known.follow(&new));
-            self.watchers.tell(&shown, &new);
-        }
-    }
-
-    /// A pass runs several times a second: the same trouble is said once.
-    fn tell(&mut self, outcome: Result<(), Arc<StoreError>>) {
-        match outcome {
-            Ok(()) if self.said.is_empty() => {}
-            Ok(()) => {
-                tracing::info!("the store works again");
-                self.said.clear();
-            }
-            Err(error) => {
-                let detail = refusal(error.clone()).detail().to_owned();
-                self.trouble.send_replace(Some(Failure { at: Instant::now(), detail }));
-                let text = format!("{error:?}");
-                if self.said != text {
-                    tracing::error!(error.cause = text, "the store failed; the state before stays in force");
-                    self.said = text;
-                }
-            }
-        }
     }
 }
 
@@ -482,7 +465,7 @@ fn part_of(outer: &Span, make: impl FnOnce() -> Span) -> Span {
 }
 
 /// A span of what is done for several changes together: it is part of the first one's trace, and linked to the others'.
-fn of_all(changes: &[Span], make: impl FnOnce() -> Span) -> Span {
+pub(super) fn of_all(changes: &[Span], make: impl FnOnce() -> Span) -> Span {
     let Some((first, others)) = changes.split_first() else { return Span::none() };
     let span = part_of(first, make);
     others.iter().for_each(|other| _ = span.follows_from(other));
@@ -490,7 +473,7 @@ fn of_all(changes: &[Span], make: impl FnOnce() -> Span) -> Span {
 }
 
 /// What callers are told whose changes could not be stored.
-fn refusal(error: Arc<StoreError>) -> Refusal {
+pub(super) fn refusal(error: Arc<StoreError>) -> Refusal {
     let unavailable = |detail: &str| Refusal::new(Kind::StoreUnavailable, detail);
     match error.trouble() {
         Trouble::Full => Refusal::new(

@@ -15,8 +15,9 @@ use serde_json::json;
 
 use super::desired::Reachable;
 use super::facts::Facts;
-use super::kept::{Kept, Marked, Outfits, is_there, outfits_on, workloads_on};
+use super::kept::{Kept, KeptOutfit, Marked, Outfits, is_there, outfits_on, workloads_on};
 use super::leases::Reclaimed;
+use super::queue::{BUDGET, cost};
 use super::reports::Reports;
 use super::wear::Outfit;
 use super::{
@@ -27,7 +28,9 @@ use crate::clock::now_ms;
 use crate::config::Config;
 use crate::live::Live;
 use crate::rollouts;
-use crate::store::{Brain, Desired, Draft, LeaseRecord, NetworkTarget, Pass, SETTINGS_KEY, Snapshot, SubjectRecord};
+use crate::store::{
+    AgentId, Brain, Desired, Draft, LeaseRecord, NetworkTarget, Pass, Rest, SETTINGS_KEY, Snapshot, SubjectRecord,
+};
 
 /// Decides assignments, with what decisions rest on beside the store.
 #[derive(Clone)]
@@ -54,13 +57,17 @@ impl Assigner {
 
     /// All that the store's thread needs.
     pub(crate) fn into_brain(self) -> Brain {
-        let (mirror, live, steps) = (self.clone(), self.live.clone(), self.live.clone());
+        let (mirror, live, steps, kept) = (self.clone(), self.live.clone(), self.live.clone(), self.kept.clone());
         Brain {
             pass: self.into_pass(),
             mirror: Box::new(move |snapshot| mirror.mirror(snapshot)),
             begin: Box::new(move || live.start_anew()),
-            // A step that was seen and not stored: the next pass takes the clock for new.
-            fail: Box::new(move || steps.steps.forget()),
+            fail: Box::new(move || {
+                // A step that was seen and not stored: the next pass takes the clock for new.
+                steps.steps.forget();
+                // Nor were versions stored, and others may come under their numbers.
+                kept.lock().unwrap_or_else(PoisonError::into_inner).facts.composed = Default::default();
+            }),
         }
     }
 
@@ -76,7 +83,7 @@ impl Assigner {
             let personas = wear::personas_for(snapshot, &personas, &subject);
             let paths = (&groups, reports.conditions(subject.node()));
             let outfit = wear::decide(snapshot, &personas, &facts, paths, &subject, record);
-            (subject, outfit)
+            (subject, KeptOutfit::of(outfit, None))
         };
         let outfits = subjects_of(snapshot).into_iter().map(outfit).collect();
         let groups = reachable_groups(snapshot, &outfits);
@@ -94,25 +101,27 @@ impl Assigner {
         states
     }
 
-    fn run(&self, draft: &mut Draft) {
+    fn run(&self, draft: &mut Draft) -> Rest {
         clock_steps::follow(draft, &self.live);
         let reports = self.reports();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        recovery::advance(draft, &reports);
-        health::judge(draft, &reports, kept.seen(&reports));
+        let seen = kept.seen(&reports).cloned();
+        recovery::advance(draft, &reports, seen.as_ref());
+        health::judge(draft, &reports, seen.as_ref());
         end_overrides(draft);
         schedules::advance(draft, &mut self.live.timetables());
         activation::advance(draft, &self.live);
         rollouts::advance(draft, &reports, &mut self.live.rollouts());
-        let mut marked = kept.follow(draft.state(), &reports);
-        assign(draft, &mut kept, &reports, &mut marked);
+        kept.follow(draft.state(), &reports);
+        let mut marked = assign(draft, &mut kept, &reports);
         alerts::advance(draft, &self.live);
         kept.add_changed(draft.state(), &mut marked);
         let reclaim = kept.reclaim(&reports);
-        let reclaimed = leases::advance(draft, &reports, self.probe(draft.state()), (&mut marked, reclaim));
+        let (probe, marks) = (self.probe(draft.state()), (&mut marked, reclaim));
+        let reclaimed = leases::advance(draft, &reports, probe, marks, seen.as_ref());
         kept.note(&reports, reclaimed);
         self.live.comes_back_soon.store(reclaimed == Reclaimed::Pending, Ordering::Relaxed);
-        exhaustion::note(draft, &reports);
+        exhaustion::note(draft, &reports, seen.as_ref());
         pool_history::note(draft);
         removal::finish(draft, &reports, self.probe(draft.state()));
         self.live.planning().advance(draft, &reports);
@@ -120,11 +129,18 @@ impl Assigner {
         tell_nodes(draft, &kept.outfits, &marked);
         shares::divide(draft, &reports, &mut self.live.usage());
         let mut basis = self.basis.lock().unwrap_or_else(PoisonError::into_inner);
-        let reachable = |only: Option<&BTreeSet<NodeName>>| reachable_from(draft.state(), &kept.outfits, only);
-        let renewed =
-            desired::Renewed { probe: self.probe(draft.state()), nodes: marked.nodes(), reachable: &reachable };
+        let undecided = kept.undecided_nodes();
+        let reachable = |only: Option<&BTreeSet<NodeName>>| {
+            let mut reachable = reachable_from(draft.state(), &kept.outfits, only);
+            reachable.retain(|node, _| undecided.is_empty() || !undecided.contains(&AgentId::node(node)));
+            reachable
+        };
+        let (probe, nodes) = (self.probe(draft.state()), marked.nodes());
+        let renewed = desired::Renewed { probe, nodes, undecided: &undecided, reachable: &reachable };
         let published = desired::compare(draft.state(), &renewed, basis.take());
         *basis = Some(published.write(draft));
+        kept.end(draft.state());
+        if kept.queue.is_urgent() { Rest::Something } else { Rest::Nothing }
     }
 
     /// Assigns one subject within a job, so that the job can be refused by what comes out.
@@ -134,6 +150,18 @@ impl Assigner {
         kept.facts.follow(draft.state(), &reports);
         let documents = draft.state().clone();
         wear::write(draft, &mut kept.facts, &reports, (&documents, &wear::personas_of(&documents)), subject)
+    }
+
+    /// Whether passes have decided everybody who was to be.
+    #[cfg(test)]
+    pub(crate) fn has_decided_all(&self) -> bool {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).queue.is_empty()
+    }
+
+    /// Has each pass take as little as this.
+    #[cfg(test)]
+    pub(crate) fn set_budget(&self, budget: usize) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).budget = Some(budget);
     }
 
     /// Decides as the pass would, and changes nothing.
@@ -164,8 +192,7 @@ impl Assigner {
     #[cfg(test)]
     pub(crate) fn differs_anew(&self, snapshot: &Snapshot, now_ms: u64) -> Vec<String> {
         let (mut draft, reports) = (Draft::new(snapshot, now_ms), self.reports());
-        let mut kept = Kept::of(Facts::of(snapshot, &reports));
-        assign(&mut draft, &mut kept, &reports, &mut Marked::All);
+        let kept = assign_all(&mut draft, &reports);
         tell_nodes(&mut draft, &kept.outfits, &Marked::All);
         let reachable = reachable_groups(draft.state(), &kept.outfits);
         desired::publish(&mut draft, self.probe(snapshot), reachable);
@@ -195,15 +222,7 @@ impl Assigner {
 pub(super) fn end_overrides(draft: &mut Draft) {
     let now_ms = draft.now_ms();
     let is_over = |until: Option<u64>| until.is_some_and(|until| until <= now_ms);
-    let ends = |record: &&Arc<SubjectRecord>| {
-        let untils = [
-            record.manual.as_ref().and_then(|it| it.until_ms),
-            record.request.as_ref().and_then(|it| it.until_ms),
-            record.triggered.as_ref().and_then(|it| it.until_ms),
-        ];
-        untils.into_iter().any(is_over)
-    };
-    let subjects: Vec<Arc<SubjectRecord>> = draft.state().subjects.values().filter(ends).cloned().collect();
+    let subjects: Vec<Arc<SubjectRecord>> = draft.state().ended(now_ms).cloned().collect();
     for record in subjects {
         let mut after = (*record).clone();
         if is_over(record.manual.as_ref().and_then(|manual| manual.until_ms)) {
@@ -237,37 +256,44 @@ pub(crate) fn subjects_of(snapshot: &Snapshot) -> Vec<SubjectId> {
     nodes.chain(snapshot.workloads.keys().cloned()).collect()
 }
 
-/// Has everybody wear what follows, by facts gathered for that.
-fn assign_all(draft: &mut Draft, reports: &Reports) {
+/// Has everybody wear what follows, by facts gathered for that. Returns what was decided.
+fn assign_all(draft: &mut Draft, reports: &Reports) -> Kept {
     let mut kept = Kept::of(Facts::of(draft.state(), reports));
-    assign(draft, &mut kept, reports, &mut Marked::All);
+    kept.budget = Some(usize::MAX);
+    let state = draft.state();
+    kept.queue.put(subjects_of(state).into_iter().chain(state.subjects.keys().cloned()));
+    assign(draft, &mut kept, reports);
+    kept
 }
 
-/// Has those who are marked wear what follows, and marks those whose default that is. What is decided is kept.
-fn assign(draft: &mut Draft, kept: &mut Kept, reports: &Reports, marked: &mut Marked) {
+/// Has those wear what follows who are queued, as many as one pass may, and queues those whose default that is. Returns who was
+/// decided; what was is kept.
+fn assign(draft: &mut Draft, kept: &mut Kept, reports: &Reports) -> Marked {
     let documents = draft.state().clone();
     let in_force = wear::personas_of(&documents);
-    let mut left: BTreeSet<SubjectId> = match marked {
-        Marked::All => subjects_of(&documents).into_iter().chain(documents.subjects.keys().cloned()).collect(),
-        Marked::Some(some) => some.clone(),
-    };
-    // Nodes come before workloads.
-    while let Some(subject) = left.pop_first() {
-        if !is_there(draft.state(), &subject) {
+    let (mut decided, mut left, mut allowed) = (BTreeSet::new(), kept.budget.unwrap_or(BUDGET), None);
+    while left > 0
+        && let Some(subject) = kept.queue.take()
+    {
+        let changes = draft.change_count();
+        if is_there(draft.state(), &subject) {
+            let before = node_persona(draft.state(), &subject);
+            let outfit = wear::write(draft, &mut kept.facts, reports, (&documents, &in_force), &subject);
+            if before != node_persona(draft.state(), &subject) {
+                let workloads = workloads_on(&documents.workloads, subject.node());
+                workloads.for_each(|(workload, _)| kept.queue.put_first(workload.clone()));
+            }
+            let outfit = KeptOutfit::of(outfit, allowed.as_ref());
+            allowed = Some(Arc::clone(&outfit.allowed));
+            kept.outfits.insert(subject.clone(), outfit);
+        } else {
             kept.outfits.remove(&subject);
             forget_vanished(draft, &subject);
-            continue;
         }
-        let before = node_persona(draft.state(), &subject);
-        let outfit = wear::write(draft, &mut kept.facts, reports, (&documents, &in_force), &subject);
-        if before != node_persona(draft.state(), &subject) {
-            for (workload, _) in workloads_on(&documents.workloads, subject.node()) {
-                marked.add(workload);
-                left.insert(workload.clone());
-            }
-        }
-        kept.outfits.insert(subject, outfit);
+        left = left.saturating_sub(cost(draft.change_count() > changes));
+        decided.insert(subject);
     }
+    kept.decided(decided)
 }
 
 /// What a node wears. None: it wears nothing, or it is none.
@@ -302,7 +328,7 @@ fn reachable_from(snapshot: &Snapshot, outfits: &Outfits, only: Option<&BTreeSet
         groups.entry(&document.metadata.name).or_default().extend(named.filter_map(|pool| pools.get(pool).copied()));
     }
     let mut reachable = Reachable::new();
-    let mut add = |(subject, outfit): (&SubjectId, &Outfit)| {
+    let mut add = |(subject, outfit): (&SubjectId, &KeptOutfit)| {
         let found = outfit.allowed.iter().filter_map(|persona| groups.get(persona)).flatten();
         reachable.entry(subject.node().clone()).or_default().extend(found.copied().cloned());
     };
@@ -336,13 +362,13 @@ fn held_by_one_edge(snapshot: &Snapshot, mut item: SubjectItem, leases: &[Arc<Le
 
 /// Tells nodes what their subjects wear; a subject whose new lease is not active yet goes on as before.
 fn tell_nodes(draft: &mut Draft, outfits: &Outfits, marked: &Marked) {
-    let told: Vec<(&SubjectId, &Outfit)> = match marked {
+    let told: Vec<(&SubjectId, &KeptOutfit)> = match marked {
         Marked::All => outfits.iter().collect(),
         Marked::Some(some) => some.iter().filter_map(|subject| outfits.get_key_value(subject)).collect(),
     };
     for (subject, outfit) in told {
         let Some(record) = draft.state().subjects.get(subject).cloned() else { continue };
-        let is_selected = !outfit.bindings.is_empty() || record.target.is_some();
+        let is_selected = outfit.is_selected || record.target.is_some();
         // What a policy forbids does not go on, even if there is nothing to put on yet.
         let goes_on = record.item.is_some() && !outfit.is_evicted;
         let item = match &record.target {

@@ -16,12 +16,17 @@ use crate::store::{Draft, LeaseRecord};
 pub(crate) fn bound(draft: &mut Draft, subject: &SubjectId, grace_ms: u64) {
     let target = draft.state().subjects.get(subject).and_then(|record| record.target.clone());
     let is_for_new_flows = |lease: &LeaseRecord| target.iter().any(|target| target.leases().any(|id| id == lease.id));
-    bound_those(draft, grace_ms, |lease| lease.subject == *subject && !is_for_new_flows(lease));
+    bound_those(draft, subject, grace_ms, |lease| !is_for_new_flows(lease));
 }
 
-/// Gives leases at most this long to end, once they are no longer for new flows.
-pub(super) fn bound_those(draft: &mut Draft, grace_ms: u64, is_meant: impl Fn(&LeaseRecord) -> bool) {
-    let meant: Vec<Arc<LeaseRecord>> = draft.state().leases.values().filter(|it| is_meant(it)).cloned().collect();
+/// Gives leases of a subject at most this long to end, once they are no longer for new flows.
+pub(super) fn bound_those(
+    draft: &mut Draft,
+    subject: &SubjectId,
+    grace_ms: u64,
+    is_meant: impl Fn(&LeaseRecord) -> bool,
+) {
+    let meant: Vec<Arc<LeaseRecord>> = draft.state().leases_of(subject).filter(|it| is_meant(it)).cloned().collect();
     for lease in meant {
         if let Some(bounded) = bounded(&lease, grace_ms, draft.now_ms()) {
             announce(draft, &lease, grace_ms);

@@ -24,6 +24,8 @@ pub(super) struct Renewed<'a> {
     pub(super) probe: ProbeItem,
     /// Nodes whose subjects were decided anew. None: all.
     pub(super) nodes: Option<BTreeSet<NodeName>>,
+    /// Nodes of which some subject was never decided here: their states stay as they are until that is done.
+    pub(super) undecided: &'a BTreeSet<AgentId>,
     /// The groups that some nodes may come to use, or all.
     pub(super) reachable: &'a dyn Fn(Option<&BTreeSet<NodeName>>) -> Reachable,
 }
@@ -32,6 +34,8 @@ pub(super) struct Renewed<'a> {
 pub(super) struct Basis {
     snapshot: Snapshot,
     world: World,
+    /// Nodes whose states are to be made once their subjects are decided.
+    owed: BTreeSet<AgentId>,
 }
 
 impl Basis {
@@ -39,8 +43,6 @@ impl Basis {
     fn is_ground_of(&self, snapshot: &Snapshot) -> bool {
         let (of, now) = (&self.snapshot, snapshot);
         of.incarnation == now.incarnation
-            && of.documents.is_same(&now.documents)
-            && of.versions.is_same(&now.versions)
             && of.recovery.is_same(&now.recovery)
             && of.heard.is_same(&now.heard)
             && of.publications.is_same(&now.publications)
@@ -53,22 +55,26 @@ pub(super) struct Compared {
     world: World,
     /// Those of them that were made anew.
     states: BTreeMap<AgentId, ItemMap>,
-    /// Whether these are all.
+    /// Whether these are all, but for those that are owed.
     is_whole: bool,
+    owed: BTreeSet<AgentId>,
 }
 
 /// Makes those states anew that may differ from what is published.
 pub(super) fn compare(snapshot: &Snapshot, renewed: &Renewed<'_>, basis: Option<Basis>) -> Compared {
+    let is_undecided = |id: &AgentId| renewed.undecided.contains(id);
     if let Some(mut basis) = basis.filter(|basis| basis.is_ground_of(snapshot) && basis.world.probe() == renewed.probe)
         && let Some(affected) = basis.world.follow(&basis.snapshot, snapshot, renewed)
     {
-        let world = basis.world;
-        let states = affected.into_iter().map(|id| (world.items_of(&id), id)).map(|(items, id)| (id, items)).collect();
-        return Compared { world, states, is_whole: false };
+        let (world, affected) = (basis.world, affected.into_iter().chain(basis.owed));
+        let (owed, ready): (BTreeSet<_>, BTreeSet<_>) = affected.partition(is_undecided);
+        let states = ready.into_iter().map(|id| (world.items_of(&id), id)).map(|(items, id)| (id, items)).collect();
+        return Compared { world, states, is_whole: false, owed };
     }
     let world = World::of(snapshot, renewed.probe, (renewed.reachable)(None));
-    let states = snapshot.agents.keys().map(|id| (id.clone(), world.items_of(id))).collect();
-    Compared { world, states, is_whole: true }
+    let (owed, ready): (BTreeSet<_>, BTreeSet<_>) = snapshot.agents.keys().cloned().partition(is_undecided);
+    let states = ready.into_iter().map(|id| (world.items_of(&id), id)).map(|(items, id)| (id, items)).collect();
+    Compared { world, states, is_whole: true, owed }
 }
 
 impl Compared {
@@ -80,6 +86,10 @@ impl Compared {
             written.insert(id, state);
         }
         let before = &draft.state().desired;
+        if self.is_whole {
+            let as_before = self.owed.iter().filter_map(|id| Some((id.clone(), before.get(id)?.clone())));
+            written.extend(as_before);
+        }
         let is_same =
             |(id, state): &(&AgentId, &Arc<DesiredState>)| before.get(*id).is_some_and(|it| Arc::ptr_eq(it, state));
         let are_same = written.iter().all(|pair| is_same(&pair));
@@ -88,13 +98,13 @@ impl Compared {
             true => draft.set_desired(written),
             false => draft.replace_desired(written),
         }
-        Basis { snapshot: draft.state().clone(), world: self.world }
+        Basis { snapshot: draft.state().clone(), world: self.world, owed: self.owed }
     }
 }
 
 /// Publishes what every node and edge shall be; a state that is what it was keeps its generation.
 pub(super) fn publish(draft: &mut Draft, probe: ProbeItem, reachable: Reachable) {
-    let renewed = Renewed { probe, nodes: None, reachable: &|_| reachable.clone() };
+    let renewed = Renewed { probe, nodes: None, undecided: &BTreeSet::new(), reachable: &|_| reachable.clone() };
     compare(draft.state(), &renewed, None).write(draft);
 }
 
@@ -132,7 +142,7 @@ fn publish_one(
 
 /// Groups of which an edge serves.
 pub(super) fn serving_groups(snapshot: &Snapshot) -> BTreeSet<GroupName> {
-    let edges = snapshot.agents.values().filter_map(|agent| agent.edge());
+    let edges = snapshot.edges().filter_map(|agent| agent.edge());
     edges.filter(|edge| edge.state == EdgeState::Up && !edge.is_leaving).map(|edge| edge.group.clone()).collect()
 }
 

@@ -1,8 +1,9 @@
 //! What desired states are made of, arranged by who needs it, and kept up by what changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use persona_core::ids::{EdgeName, GroupName, LeaseId, NodeName, PoolName, SubjectId};
+use persona_core::ids::{EdgeName, GroupName, LeaseId, NodeName, PoolName};
 use persona_core::lease::PoolSpace;
 use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{EdgeItem, Item, ItemMap, LeaseItem, NodeItem, ProbeItem, TunnelItem};
@@ -15,14 +16,14 @@ use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, S
 /// What desired states are made of.
 pub(super) struct World {
     probe: ProbeItem,
+    /// What everybody is told alike.
+    probes: ItemMap,
     /// Ends of encrypted tunnels.
     tunnels: BTreeMap<AgentId, TunnelItem>,
     reachable: Reachable,
     nodes: BTreeMap<NodeName, Node>,
     groups: BTreeMap<GroupName, Group>,
     spaces: BTreeMap<PoolName, PoolSpace>,
-    /// Leases that an edge or a node is told of, by who holds them.
-    leases: BTreeMap<SubjectId, BTreeSet<LeaseId>>,
     /// Edges that were deleted and forget everything.
     leaving: BTreeSet<String>,
 }
@@ -30,17 +31,22 @@ pub(super) struct World {
 /// What one node is told.
 struct Node {
     item: NodeItem,
-    shares: Vec<Item>,
-    leases: BTreeMap<LeaseId, LeaseItem>,
-    subjects: BTreeMap<SubjectId, Item>,
+    /// Its subjects, their leases, and its shares.
+    items: ItemMap,
+    shares: Vec<String>,
+    /// Which group carries each of its leases, and whether that is encrypted.
+    leases: BTreeMap<LeaseId, (GroupName, bool)>,
 }
 
 /// What the edges of one group are told.
 #[derive(Default)]
 struct Group {
     edges: Vec<EdgeItem>,
+    edge_items: ItemMap,
     /// What all of them are told alike.
     items: ItemMap,
+    /// Keys of the pools among these.
+    pools: Vec<String>,
     /// Who holds its encrypted leases.
     encrypted: BTreeMap<LeaseId, NodeName>,
 }
@@ -49,26 +55,42 @@ impl World {
     /// All of a state's.
     pub(super) fn of(snapshot: &Snapshot, probe: ProbeItem, reachable: Reachable) -> Self {
         let spaces = snapshot.pools().map(|pool| (pool.metadata.name.clone(), space_of(&pool.spec))).collect();
-        let (tunnels, nodes, groups, leases, leaving) = Default::default();
-        let mut world = Self { probe, tunnels, reachable, nodes, groups, spaces, leases, leaving };
+        let (tunnels, nodes, groups, leaving) = Default::default();
+        let probes = ItemMap::from_iter([Item::Probe(probe)]);
+        let mut world = Self { probe, probes, tunnels, reachable, nodes, groups, spaces, leaving };
         let serving = serving_groups(snapshot);
         snapshot.agents.values().for_each(|agent| world.add_agent(agent, &serving));
-        for (group, pools) in pools_of(snapshot) {
-            let Some(group) = world.groups.get_mut(&group) else { continue };
-            pools.into_iter().for_each(|pool| group.items.insert(Item::Pool(pool)));
-        }
+        world.put_pools(snapshot, &mut BTreeSet::new());
+        let hosts: ItemMap = world.nodes.values().map(|node| Item::Node(node.item.clone())).collect();
         for group in world.groups.values_mut() {
-            group.items.insert(Item::Probe(probe));
-            world.nodes.values().for_each(|node| group.items.insert(Item::Node(node.item.clone())));
-            group.edges.iter().for_each(|edge| group.items.insert(Item::Edge(edge.clone())));
+            group.edge_items = group.edges.iter().map(|edge| Item::Edge(edge.clone())).collect();
+            group.items.merge(&world.probes);
+            group.items.merge(&hosts);
+            group.items.merge(&group.edge_items);
         }
         for item in snapshot.subjects.values().filter_map(|record| record.item.as_ref()) {
             if let Some(node) = world.nodes.get_mut(item.subject.node()) {
-                node.subjects.insert(item.subject.clone(), Item::Subject(item.clone()));
+                node.items.insert(Item::Subject(item.clone()));
             }
         }
         snapshot.leases.values().for_each(|lease| world.put_lease(snapshot, lease));
         world
+    }
+
+    /// Tells the edges of each group of its pools. Adds the groups for which that is something else.
+    fn put_pools(&mut self, snapshot: &Snapshot, changed: &mut BTreeSet<GroupName>) {
+        let mut pools = pools_of(snapshot);
+        for (name, group) in &mut self.groups {
+            let before = group.items.clone();
+            std::mem::take(&mut group.pools).iter().for_each(|key| group.items.remove(key));
+            for item in pools.remove(name).unwrap_or_default().into_iter().map(Item::Pool) {
+                group.pools.push(item.key());
+                group.items.insert(item);
+            }
+            if group.items != before {
+                changed.insert(name.clone());
+            }
+        }
     }
 
     /// How to probe.
@@ -84,10 +106,17 @@ impl World {
         renewed: &Renewed<'_>,
     ) -> Option<BTreeSet<AgentId>> {
         let mut affected = Affected::default();
+        let has_other_documents = !(before.documents.is_same(&now.documents) && before.versions.is_same(&now.versions));
         self.follow_agents(before, now, &mut affected)?;
+        if has_other_documents {
+            self.spaces = now.pools().map(|pool| (pool.metadata.name.clone(), space_of(&pool.spec))).collect();
+            self.put_pools(now, &mut affected.groups);
+        }
         self.follow_subjects(before, now, &mut affected);
         self.follow_leases(before, now, &mut affected)?;
-        for (node, groups) in (renewed.reachable)(renewed.nodes.as_ref()) {
+        // What documents say of personas, everybody's ways rest on.
+        let of_nodes = renewed.nodes.as_ref().filter(|_| !has_other_documents);
+        for (node, groups) in (renewed.reachable)(of_nodes) {
             if self.reachable.get(&node) != Some(&groups) {
                 affected.nodes.insert(node.clone());
                 self.reachable.insert(node, groups);
@@ -108,7 +137,7 @@ impl World {
                 Some(known) if known.node().is_some_and(|known| known.shares == node.shares) => {}
                 Some(_) => {
                     if let Some(known) = self.nodes.get_mut(&name) {
-                        known.shares = shares_of(after);
+                        known.put_shares(after);
                     }
                     affected.nodes.insert(name);
                 }
@@ -128,19 +157,17 @@ impl World {
 
     fn follow_subjects(&mut self, before: &Snapshot, now: &Snapshot, affected: &mut Affected) {
         for change in now.subjects.changes_since(&before.subjects) {
-            let item = |record: Option<&std::sync::Arc<crate::store::SubjectRecord>>| record?.item.clone();
+            let item = |record: Option<&Arc<crate::store::SubjectRecord>>| record?.item.clone();
             let (old, new) = (item(change.before), item(change.after));
             let Some(node) = self.nodes.get_mut(change.key.node()).filter(|_| old != new) else { continue };
             match new {
-                Some(new) => node.subjects.insert(change.key.clone(), Item::Subject(new)),
-                None => node.subjects.remove(change.key),
-            };
+                Some(new) => node.items.insert(Item::Subject(new)),
+                None => node.items.remove(&format!("subject/{}", change.key)),
+            }
             affected.nodes.insert(change.key.node().clone());
             // Edges hold to the rates that its node was told.
-            let leases = self.leases.get(change.key).into_iter().flatten();
-            let leases: Vec<_> = leases.filter_map(|id| now.leases.get(id).cloned()).collect();
-            for lease in leases {
-                self.put_lease(now, &lease);
+            for lease in now.leases_of(change.key) {
+                self.put_lease(now, lease);
                 affected.groups.insert(lease.group.clone());
             }
         }
@@ -154,7 +181,12 @@ impl World {
                 affected.groups.insert(lease.group.clone());
                 affected.nodes.insert(lease.subject.node().clone());
             }
-            if let Some(gone) = change.before {
+            let is_elsewhere = |(one, other): (&Arc<LeaseRecord>, &Arc<LeaseRecord>)| {
+                (&one.subject, &one.group) != (&other.subject, &other.group)
+            };
+            if let Some(gone) = change.before
+                && change.before.zip(change.after).is_none_or(is_elsewhere)
+            {
                 self.take_lease(gone);
             }
             if let Some(lease) = change.after {
@@ -173,8 +205,10 @@ impl World {
             AgentDetails::Node(_) => {
                 let Ok(name) = agent.id.name.parse::<NodeName>() else { return };
                 let item = NodeItem { name: name.clone(), address: agent.address };
-                let (leases, subjects) = Default::default();
-                self.nodes.insert(name, Node { item, shares: shares_of(agent), leases, subjects });
+                let (items, shares, leases) = Default::default();
+                let mut node = Node { item, items, shares, leases };
+                node.put_shares(agent);
+                self.nodes.insert(name, node);
             }
             AgentDetails::Edge(edge) => {
                 let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
@@ -199,39 +233,37 @@ impl World {
     /// Tells a lease to those who shall know of it, in place of what they were told before.
     fn put_lease(&mut self, snapshot: &Snapshot, lease: &LeaseRecord) {
         let Some(node) = self.nodes.get_mut(lease.subject.node()) else { return };
-        if !recovery::is_vouched(snapshot, lease) {
-            return;
+        let (is_at_edges, is_at_node) = (lease.state.is_at_edges(), lease.state.is_at_node());
+        if !recovery::is_vouched(snapshot, lease) || !(is_at_edges || is_at_node) {
+            return self.take_lease(lease);
         }
         let item = lease_item(lease, &node.item);
-        if lease.state.is_at_edges()
-            && let Some(group) = self.groups.get_mut(&lease.group)
-        {
-            // Edges carry a retiring lease like any other; telling them would only make them acknowledge more.
-            let rates = rates_of(snapshot, lease);
-            group.items.insert(Item::Lease(LeaseItem { retiring: false, rates, ..item.clone() }));
-            if lease.encrypted {
-                group.encrypted.insert(lease.id, lease.subject.node().clone());
+        match self.groups.get_mut(&lease.group) {
+            Some(group) if is_at_edges => {
+                // Edges carry a retiring lease like any other; telling them would only make them acknowledge more.
+                let rates = rates_of(snapshot, lease);
+                group.items.insert(Item::Lease(LeaseItem { retiring: false, rates, ..item.clone() }));
+                if lease.encrypted {
+                    group.encrypted.insert(lease.id, lease.subject.node().clone());
+                }
             }
+            Some(group) => group.take_lease(lease.id),
+            None => {}
         }
-        if lease.state.is_at_node() {
-            node.leases.insert(lease.id, item);
+        if is_at_node {
+            node.leases.insert(lease.id, (lease.group.clone(), lease.encrypted));
+            node.items.insert(Item::Lease(item));
+        } else {
+            node.take_lease(lease.id);
         }
-        self.leases.entry(lease.subject.clone()).or_default().insert(lease.id);
     }
 
     fn take_lease(&mut self, lease: &LeaseRecord) {
         if let Some(group) = self.groups.get_mut(&lease.group) {
-            group.items.remove(&format!("lease/{}", lease.id));
-            group.encrypted.remove(&lease.id);
+            group.take_lease(lease.id);
         }
         if let Some(node) = self.nodes.get_mut(lease.subject.node()) {
-            node.leases.remove(&lease.id);
-        }
-        if let Some(of_subject) = self.leases.get_mut(&lease.subject) {
-            of_subject.remove(&lease.id);
-            if of_subject.is_empty() {
-                self.leases.remove(&lease.subject);
-            }
+            node.take_lease(lease.id);
         }
     }
 
@@ -243,26 +275,28 @@ impl World {
     /// All that a node or an edge is told.
     pub(super) fn items_of(&self, id: &AgentId) -> ItemMap {
         match id.role {
-            Role::Node => self.node_items(id).into_iter().chain([Item::Probe(self.probe)]).collect(),
-            Role::Edge => self.edge_items(id).unwrap_or_else(|| ItemMap::from_iter([Item::Probe(self.probe)])),
+            Role::Node => {
+                let mut items = self.node_items(id).unwrap_or_default();
+                items.merge(&self.probes);
+                items
+            }
+            Role::Edge => self.edge_items(id).unwrap_or_else(|| self.probes.clone()),
         }
     }
 
-    fn node_items(&self, id: &AgentId) -> Vec<Item> {
-        let Some(node) = id.name.parse::<NodeName>().ok().and_then(|name| self.nodes.get(&name)) else {
-            return Vec::new();
-        };
+    fn node_items(&self, id: &AgentId) -> Option<ItemMap> {
+        let node = id.name.parse::<NodeName>().ok().and_then(|name| self.nodes.get(&name))?;
         let reachable = self.reachable.get(&node.item.name).into_iter().flatten();
-        let groups: BTreeSet<&GroupName> = node.leases.values().map(|lease| &lease.group).chain(reachable).collect();
-        let edges = groups.into_iter().filter_map(|group| self.groups.get(group)).flat_map(|group| &group.edges);
-        let edges: Vec<&EdgeItem> = edges.collect();
+        let groups: BTreeSet<&GroupName> = node.leases.values().map(|(group, _)| group).chain(reachable).collect();
+        let groups: Vec<&Group> = groups.into_iter().filter_map(|group| self.groups.get(group)).collect();
         // A node learns of its edges' ends, never of another node's.
-        let needs_tunnel = node.leases.values().any(|lease| lease.encrypted);
-        let far_ends = edges.iter().filter(|_| needs_tunnel).map(|edge| AgentId::edge(edge.name.as_str()));
-        let tunnels: Vec<Item> = far_ends.filter_map(|end| self.tunnel(&end)).collect();
-        let leases = node.leases.values().cloned().map(Item::Lease);
-        let subjects = node.subjects.values().chain(&node.shares).cloned();
-        leases.chain(subjects).chain(edges.iter().map(|edge| Item::Edge((*edge).clone()))).chain(tunnels).collect()
+        let needs_tunnel = node.leases.values().any(|(_, is_encrypted)| *is_encrypted);
+        let edges = groups.iter().filter(|_| needs_tunnel).flat_map(|group| &group.edges);
+        let mut items = node.items.clone();
+        groups.iter().for_each(|group| items.merge(&group.edge_items));
+        let far_ends = edges.map(|edge| AgentId::edge(edge.name.as_str()));
+        far_ends.filter_map(|end| self.tunnel(&end)).for_each(|tunnel| items.insert(tunnel));
+        Some(items)
     }
 
     /// None: an edge that was deleted carries nothing and answers for nothing.
@@ -280,14 +314,34 @@ impl World {
     }
 }
 
+impl Node {
+    /// Has it told of the shares that it has now, and of no others.
+    fn put_shares(&mut self, agent: &AgentRecord) {
+        std::mem::take(&mut self.shares).iter().for_each(|key| self.items.remove(key));
+        let shares = agent.node().into_iter().flat_map(|node| &node.shares);
+        for item in shares.map(|(persona, share)| Item::Share(share.item(persona))) {
+            self.shares.push(item.key());
+            self.items.insert(item);
+        }
+    }
+
+    fn take_lease(&mut self, id: LeaseId) {
+        if self.leases.remove(&id).is_some() {
+            self.items.remove(&format!("lease/{id}"));
+        }
+    }
+}
+
+impl Group {
+    fn take_lease(&mut self, id: LeaseId) {
+        self.items.remove(&format!("lease/{id}"));
+        self.encrypted.remove(&id);
+    }
+}
+
 /// Whose items may differ.
 #[derive(Default)]
 struct Affected {
     nodes: BTreeSet<NodeName>,
     groups: BTreeSet<GroupName>,
-}
-
-fn shares_of(agent: &AgentRecord) -> Vec<Item> {
-    let shares = agent.node().into_iter().flat_map(|node| &node.shares);
-    shares.map(|(persona, share)| Item::Share(share.item(persona))).collect()
 }

@@ -6,12 +6,13 @@ use persona_core::lease::Fullness;
 use persona_core::wire::agent::LeaseUse;
 use serde_json::json;
 
-use super::reports::Reports;
+use super::reports::{Reports, Seen};
 use crate::store::{AgentId, Draft, LeaseRecord};
 
-/// Notes leases that have become fuller or emptier, from what their nodes report.
-pub(super) fn note(draft: &mut Draft, reports: &Reports) {
-    let told = reports.all().iter().flat_map(|(id, live)| live.leases.values().map(move |held| (id, held)));
+/// Notes leases that have become fuller or emptier, from what their nodes have reported since `seen`, if that is known.
+pub(super) fn note(draft: &mut Draft, reports: &Reports, seen: Option<&Seen>) {
+    let told =
+        reports.told_since(seen).into_iter().flat_map(|(id, live)| live.leases.values().map(move |held| (id, held)));
     let changed = told.filter_map(|(id, held)| {
         let lease = draft.state().leases.get(&held.lease)?;
         let is_own = *id == AgentId::node(lease.subject.node());

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use persona_common::maps::BLOCKS_PER_LEASE_MAX;
 use persona_core::assign::{GroupEdge, GroupFacts, Labels, Ledger, PoolFacts, is_forbidden};
 use persona_core::document::{PoolDocument, PoolSpec};
-use persona_core::ids::{EdgeName, GroupName, LeaseId, NodeName, PoolName, SubjectId};
+use persona_core::ids::{EdgeName, GroupName, NodeName, PoolName, SubjectId};
 use persona_core::lease::{FreeSpace, Need, Occupancy, PoolSpace};
 use persona_core::wire::desired::LeaseSpace;
 
 use super::recovery;
 use super::reports::Reports;
 use super::standing::ledger_of;
+use super::wear::ComposedBefore;
 use super::wear::labels_of;
 use crate::planning::bound_location_of;
 use crate::store::{AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, LeaseRecord, Records, Snapshot};
@@ -27,15 +28,17 @@ pub(super) struct Facts {
     pub(super) spaces: BTreeMap<PoolName, FreeSpace>,
     /// Ports held by leases in any state.
     pub(super) occupancy: Occupancy,
-    /// Leases in any state, by who holds them.
-    leases: BTreeMap<SubjectId, BTreeSet<LeaseId>>,
     /// How many leases the edges of each group hold.
     lease_counts: BTreeMap<GroupName, u64>,
     /// What subjects hold of groups beside leases, and the policies under which that counts.
     pub(super) ledger: Ledger,
+    /// What layers came to before.
+    pub(super) composed: ComposedBefore,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
     nodes_with_tunnel: BTreeSet<NodeName>,
+    /// The agents of which these were found.
+    tunnels: Option<Records<AgentRecord>>,
     /// The leases that were counted, and those that were granted since.
     counted: Records<LeaseRecord>,
     granted: Vec<LeaseRecord>,
@@ -68,9 +71,12 @@ impl Facts {
         }
         self.pools = self.pool_facts(snapshot);
         self.ledger = ledger_of(snapshot);
-        self.nodes_with_tunnel = nodes_with_tunnel(snapshot);
+        if !self.tunnels.as_ref().is_some_and(|known| known.is_same(&snapshot.agents)) {
+            self.nodes_with_tunnel = nodes_with_tunnel(snapshot);
+            self.tunnels = Some(snapshot.agents.clone());
+        }
         (self.groups, self.group_edges) = Default::default();
-        snapshot.agents.values().for_each(|agent| self.add_edge(agent, reports));
+        snapshot.edges().for_each(|agent| self.add_edge(agent, reports));
         for (group, count) in &self.lease_counts {
             self.groups.entry(group.clone()).or_default().lease_count = *count;
         }
@@ -101,7 +107,6 @@ impl Facts {
 
     fn count(&mut self, lease: &LeaseRecord) {
         self.occupancy.hold(&lease.space);
-        self.leases.entry(lease.subject.clone()).or_default().insert(lease.id);
         if lease.state.is_at_edges() {
             *self.lease_counts.entry(lease.group.clone()).or_default() += 1;
         }
@@ -109,12 +114,6 @@ impl Facts {
 
     fn discount(&mut self, lease: &LeaseRecord) {
         self.occupancy.free(&lease.space);
-        if let Some(of_subject) = self.leases.get_mut(&lease.subject) {
-            of_subject.remove(&lease.id);
-            if of_subject.is_empty() {
-                self.leases.remove(&lease.subject);
-            }
-        }
         if let Some(count) = self.lease_counts.get_mut(&lease.group).filter(|_| lease.state.is_at_edges()) {
             *count -= 1;
         }
@@ -180,16 +179,6 @@ impl Facts {
             }
         }
         groups
-    }
-
-    /// The leases that a subject holds, in any state.
-    pub(super) fn leases_of<'a>(
-        &self,
-        snapshot: &'a Snapshot,
-        subject: &SubjectId,
-    ) -> impl Iterator<Item = &'a Arc<LeaseRecord>> {
-        let ids = self.leases.get(subject).into_iter().flatten();
-        ids.filter_map(|id| snapshot.leases.get(id))
     }
 
     /// Finds room in a pool for a lease, and notes that it is held. None: there is none.
@@ -280,7 +269,7 @@ impl Facts {
 }
 
 fn nodes_with_tunnel(snapshot: &Snapshot) -> BTreeSet<NodeName> {
-    let nodes = snapshot.agents.values().filter(|agent| agent.node().is_some() && agent.tunnel.is_some());
+    let nodes = snapshot.with_tunnels().filter(|agent| agent.node().is_some());
     nodes.filter_map(|agent| agent.id.name.parse().ok()).collect()
 }
 

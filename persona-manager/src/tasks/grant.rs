@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use persona_core::assign::{Pick, PoolFacts};
-use persona_core::document::{Assign, Network, PersonaDocument};
+use persona_core::document::{Assign, Kind, Network, PersonaDocument};
 use persona_core::ids::{LeaseId, PoolName, SubjectId};
 use persona_core::lease::{LeaseState, Need};
 use persona_core::wire::desired::AddressFamily;
@@ -60,7 +60,7 @@ fn reusable_lease<'a>(
         LeaseState::Publishing => 1,
         _ => 2,
     };
-    facts.leases_of(snapshot, subject).filter(fits).min_by_key(order)
+    snapshot.leases_of(subject).filter(fits).min_by_key(order)
 }
 
 /// The leases that a subject shall use under a persona that was picked for it.
@@ -128,9 +128,8 @@ fn grant(
     if !recovery::is_open(draft.state(), &pick.group) || !facts.has_lease_room(&pick.group) {
         return None;
     }
-    let vni = draft.state().personas().find(|entry| entry.document.metadata.name == pick.persona)?.vni;
-    let document = draft.state().pools().find(|document| document.metadata.name == pick.pool)?;
-    let quarantine_ms = document.spec.quarantine().0;
+    let vni = draft.state().document(Kind::Persona, pick.persona.as_str())?.vni?;
+    let quarantine_ms = draft.state().pool(&pick.pool)?.spec.quarantine().0;
     // The decision saw enough room; nothing was granted in between.
     let space = facts.take(&pick.pool, need)?;
     let lease = LeaseRecord {

@@ -7,15 +7,13 @@ use std::sync::Arc;
 
 use persona_core::health::{Contact, EdgeFacts, Judgement, judge as judge_health};
 use persona_core::ids::Generation;
+use persona_core::wire::agent::Role;
 use serde_json::json;
 
 use super::kept::says_else;
-use super::reports::Reports;
+use super::reports::{Reports, Seen};
 use crate::live::AgentLive;
-use crate::store::{AgentDetails, AgentId, AgentRecord, Change, Draft, EdgeDetails, EdgeState, NodeDetails, SharedMap};
-
-/// What agents reported, as a pass saw it.
-type Seen = SharedMap<AgentId, AgentLive>;
+use crate::store::{AgentDetails, AgentId, AgentRecord, Change, Draft, EdgeDetails, EdgeState, NodeDetails};
 
 /// Writes changes of nodes' and edges' health into the draft. Those alone are judged for whom something was reported since
 /// `seen`, if that is known: then nobody can have become silent.
@@ -25,14 +23,17 @@ pub(super) fn judge(draft: &mut Draft, reports: &Reports, seen: Option<&Seen>) {
         change.before.zip(change.after).is_none_or(|(before, after)| says_else(before, after))
     };
     let edges_matter = changed.as_ref().is_none_or(|changed| changed.iter().any(has_other_word));
-    let reporting: Option<BTreeSet<&AgentId>> =
-        changed.as_ref().map(|changed| changed.iter().map(|change| change.key).collect());
-    let has_reported = |id: &AgentId| reporting.as_ref().is_none_or(|reporting| reporting.contains(id));
-    let concerns = |agent: &&Arc<AgentRecord>| match &agent.details {
-        AgentDetails::Node(_) => has_reported(&agent.id),
-        AgentDetails::Edge(edge) => edges_matter || edge.state != EdgeState::Up || has_reported(&agent.id),
+    let state = draft.state();
+    let agents: Vec<Arc<AgentRecord>> = match &changed {
+        None => reports.doubtful(state).into_iter().chain(state.edges()).cloned().collect(),
+        Some(changed) => {
+            let reporting: BTreeSet<&AgentId> = changed.iter().map(|change| change.key).collect();
+            let nodes = reporting.iter().filter(|id| id.role == Role::Node).filter_map(|id| state.agents.get(*id));
+            let is_up = |agent: &AgentRecord| agent.edge().is_some_and(|edge| edge.state == EdgeState::Up);
+            let concerns = |agent: &&Arc<AgentRecord>| edges_matter || !is_up(agent) || reporting.contains(&agent.id);
+            nodes.chain(state.edges().filter(concerns)).cloned().collect()
+        }
     };
-    let agents: Vec<_> = draft.state().agents.values().filter(concerns).cloned().collect();
     for agent in agents {
         match &agent.details {
             AgentDetails::Node(node) => judge_node(draft, reports, &agent, node),
@@ -144,7 +145,7 @@ fn serving_edges<'a>(draft: &'a Draft, wanted: &'a str) -> impl Iterator<Item = 
     let serves = move |agent: &&Arc<AgentRecord>| {
         agent.edge().is_some_and(|edge| edge.state == EdgeState::Up && edge.group.as_str() == wanted)
     };
-    draft.state().agents.values().filter(serves).map(|agent| agent.id.name.clone())
+    draft.state().edges().filter(serves).map(|agent| agent.id.name.clone())
 }
 
 /// The first few of a list, and how many more there are.

@@ -21,8 +21,7 @@ pub(super) fn edge_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<EdgeNa
             && edge.weight > 0
     };
     let edges: Vec<(EdgeNumber, &AgentRecord)> = snapshot
-        .agents
-        .values()
+        .edges()
         .filter_map(|agent| agent.edge().filter(|edge| serves(edge)).map(|edge| (edge.number, agent.as_ref())))
         .collect();
     let numbers: Vec<EdgeNumber> = edges.iter().map(|(number, _)| *number).collect();
@@ -32,6 +31,6 @@ pub(super) fn edge_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<EdgeNa
 
 /// What edges answer for so that packets to the lease come: its address, or the next hop of its pool.
 fn address_of(snapshot: &Snapshot, lease: &LeaseRecord) -> Option<IpAddr> {
-    let of_pool = || snapshot.pools().find(|pool| pool.metadata.name == lease.pool)?.spec.next_hop6.map(IpAddr::V6);
+    let of_pool = || snapshot.pool(&lease.pool)?.spec.next_hop6.map(IpAddr::V6);
     lease.space.address().map(IpAddr::V4).or_else(of_pool)
 }

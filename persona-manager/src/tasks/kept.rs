@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use persona_core::ids::{EdgeName, NodeName, SubjectId};
+use persona_core::ids::{EdgeName, NodeName, PersonaName, SubjectId};
 use persona_core::wire::agent::Role;
 
+use super::assignment::subjects_of;
 use super::facts::{Facts, Firm};
 use super::leases::{Reclaim, Reclaimed};
-use super::reports::Reports;
-use super::wear::Outfit;
+use super::queue::{BUDGET, Queue};
+use super::reports::{Reports, Seen};
+use super::wear::{Composed, Outfit};
 use crate::live::AgentLive;
-use crate::store::{AgentId, Records, SharedMap, Snapshot, SubjectRecord, WorkloadRecord};
+use crate::store::{AgentId, Records, Snapshot, SubjectRecord, WorkloadRecord};
 
 /// Somebody's turn comes this often, milliseconds.
 const TURN_INTERVAL_MS: u64 = 250;
@@ -30,8 +32,32 @@ const TURN_COUNT_MIN: u64 = if cfg!(test) { 2 } else { 64 };
 /// Leases that end are taken forward this often, milliseconds.
 pub(super) const RECLAIM_INTERVAL_MS: u64 = 50;
 
-/// Decisions by subject.
-pub(super) type Outfits = BTreeMap<SubjectId, Outfit>;
+/// What is kept of decisions, by subject.
+pub(super) type Outfits = BTreeMap<SubjectId, KeptOutfit>;
+
+/// What is kept of a decision.
+#[derive(Debug)]
+pub(super) struct KeptOutfit {
+    /// Every persona that the subject may wear.
+    pub(super) allowed: Arc<Vec<PersonaName>>,
+    pub(super) effective: Arc<Composed>,
+    /// Whether a binding selects it.
+    pub(super) is_selected: bool,
+    /// Whether a policy forbids the group that carries it now.
+    pub(super) is_evicted: bool,
+}
+
+impl KeptOutfit {
+    /// What is kept of an outfit. Those that may wear the same as the one before share that.
+    pub(super) fn of(outfit: Outfit, before: Option<&Arc<Vec<PersonaName>>>) -> Self {
+        let allowed = match before.filter(|before| ***before == outfit.allowed) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(outfit.allowed),
+        };
+        let (effective, is_evicted) = (outfit.effective, outfit.is_evicted);
+        Self { allowed, effective, is_selected: !outfit.bindings.is_empty(), is_evicted }
+    }
+}
 
 /// Whom a pass looks at.
 #[derive(Debug, PartialEq)]
@@ -87,14 +113,21 @@ pub(super) struct Kept {
     pub(super) outfits: Outfits,
     last: Option<Last>,
     turn: Turn,
+    /// Whom passes have still to decide.
+    pub(super) queue: Queue,
+    /// Whether everybody is in the queue, or was decided since everybody was.
+    is_whole: bool,
+    /// What a pass may take. None: [`BUDGET`].
+    pub(super) budget: Option<usize>,
     /// When leases were last taken forward that end. None: long ago.
     reclaimed_ms: Option<u64>,
 }
 
-/// How it was when the last pass began.
+/// How it was when the last pass began, and when it ended.
 struct Last {
     snapshot: Snapshot,
-    reports: SharedMap<AgentId, AgentLive>,
+    ended: Option<Snapshot>,
+    reports: Seen,
     firm: Firm,
 }
 
@@ -114,7 +147,7 @@ impl Kept {
     }
 
     /// The reports that the last pass saw. None: nobody's turn has come since, or this is the first pass; look at all.
-    pub(super) fn seen(&self, reports: &Reports) -> Option<&SharedMap<AgentId, AgentLive>> {
+    pub(super) fn seen(&self, reports: &Reports) -> Option<&Seen> {
         let is_due = reports.now().saturating_sub(self.turn.at_ms) >= TURN_INTERVAL_MS;
         self.last.as_ref().filter(|_| !is_due).map(|last| &last.reports)
     }
@@ -132,30 +165,59 @@ impl Kept {
         }
     }
 
-    /// Brings the facts up to date, and says whom to decide anew.
-    pub(super) fn follow(&mut self, snapshot: &Snapshot, reports: &Reports) -> Marked {
+    /// Brings the facts up to date, and queues whom to decide anew.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot, reports: &Reports) {
         if std::mem::take(&mut self.turn.is_round_over) {
             // A round begins with facts that are gathered anew.
             self.facts = Facts::default();
         }
         self.facts.follow(snapshot, reports);
         let firm = self.facts.firm();
-        let mut marked = match &self.last {
-            Some(last) if last.firm == firm && is_ground_same(&last.snapshot, snapshot) => {
-                marked(last, snapshot, reports)
-            }
-            _ => Marked::All,
-        };
+        let is_counting = self.facts.ledger.is_counting();
+        let last = self.last.take();
+        let is_same = last.as_ref().is_some_and(|it| it.firm == firm && is_ground_same(&it.snapshot, snapshot));
+        let (mut others, mut own) = (BTreeSet::new(), BTreeSet::new());
+        if let Some(last) = &last {
+            let ended = last.ended.as_ref().unwrap_or(&last.snapshot);
+            others = marked((ended, &last.reports), snapshot, reports);
+            own = marked((&last.snapshot, reports.all()), ended, reports);
+        }
         // Who is counted with others is judged with all others.
-        if marked != Marked::Some(BTreeSet::new()) && self.facts.ledger.is_counting() {
-            marked = Marked::All;
+        self.is_whole = !is_same || (is_counting && !others.is_empty());
+        if self.is_whole {
+            self.queue.put(self.everybody(snapshot));
+        } else if is_counting && !own.is_empty() {
+            self.queue.put_again(self.everybody(snapshot));
+            self.is_whole = true;
         }
-        self.last = Some(Last { snapshot: snapshot.clone(), reports: reports.all().clone(), firm });
-        if marked == Marked::All {
-            self.outfits.clear();
+        others.into_iter().for_each(|subject| self.queue.put_first(subject));
+        self.queue.put_again(own);
+        self.last = Some(Last { snapshot: snapshot.clone(), ended: None, reports: reports.all().clone(), firm });
+        self.take_turns(reports.now());
+        self.queue.begin(self.budget.unwrap_or(BUDGET));
+    }
+
+    /// Notes how a pass has left the state.
+    pub(super) fn end(&mut self, snapshot: &Snapshot) {
+        if let Some(last) = &mut self.last {
+            last.ended = Some(snapshot.clone());
         }
-        self.take_turns(reports.now(), &mut marked);
-        marked
+    }
+
+    fn everybody(&self, snapshot: &Snapshot) -> Vec<SubjectId> {
+        let there = subjects_of(snapshot).into_iter().chain(snapshot.subjects.keys().cloned());
+        there.chain(self.outfits.keys().cloned()).collect()
+    }
+
+    /// Whom this pass has decided: everybody, or some of those who wait.
+    pub(super) fn decided(&self, some: BTreeSet<SubjectId>) -> Marked {
+        if self.is_whole && self.queue.is_empty() { Marked::All } else { Marked::Some(some) }
+    }
+
+    /// Nodes of which some subject was never decided here.
+    pub(super) fn undecided_nodes(&self) -> BTreeSet<AgentId> {
+        let is_unknown = |subject: &&SubjectId| !self.outfits.contains_key(*subject);
+        self.queue.iter().filter(is_unknown).map(|subject| AgentId::node(subject.node())).collect()
     }
 
     /// Marks those too whose record or leases changed since this pass followed the state.
@@ -165,13 +227,13 @@ impl Kept {
         }
     }
 
-    /// Marks those whose turn it is.
-    fn take_turns(&mut self, now_ms: u64, marked: &mut Marked) {
+    /// Queues those whose turn it is.
+    fn take_turns(&mut self, now_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(self.turn.at_ms);
         if elapsed_ms < TURN_INTERVAL_MS {
             return;
         }
-        if *marked == Marked::All {
+        if self.is_whole {
             self.turn = Turn { at_ms: now_ms, last: None, is_round_over: true };
             return;
         }
@@ -181,7 +243,7 @@ impl Kept {
         let turns: Vec<SubjectId> = next.take(count).cloned().collect();
         let is_round_over = turns.len() < count;
         self.turn = Turn { at_ms: now_ms, last: turns.last().cloned().filter(|_| !is_round_over), is_round_over };
-        turns.iter().for_each(|subject| marked.add(subject));
+        self.queue.put(turns);
     }
 }
 
@@ -205,31 +267,38 @@ fn is_ground_same(one: &Snapshot, other: &Snapshot) -> bool {
         && one.heard.is_same(&other.heard)
 }
 
-/// Whose own things changed since the last pass began.
-fn marked(last: &Last, snapshot: &Snapshot, reports: &Reports) -> Marked {
-    let mut marked = Marked::Some(BTreeSet::new());
-    marked.add_changed(&last.snapshot, snapshot);
+/// Those whose record or leases are others in one state than in an earlier one.
+fn changed(before: &Snapshot, now: &Snapshot) -> BTreeSet<SubjectId> {
+    let subjects = now.subjects.changes_since(&before.subjects).into_iter().map(|change| change.key.clone());
+    let leases = now.leases.changes_since(&before.leases).into_iter();
+    let holders = leases.flat_map(|change| change.before.into_iter().chain(change.after));
+    subjects.chain(holders.map(|lease| lease.subject.clone())).collect()
+}
+
+/// Whose own things changed since a pass ended with a state, and began with reports.
+fn marked((before, seen): (&Snapshot, &Seen), snapshot: &Snapshot, reports: &Reports) -> BTreeSet<SubjectId> {
+    let mut marked = changed(before, snapshot);
     let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
     let node = |id: &AgentId| if id.role == Role::Node { id.name.parse().ok() } else { None };
-    nodes.extend(snapshot.agents.changes_since(&last.snapshot.agents).iter().filter_map(|change| node(change.key)));
-    for change in reports.all().changes_since(&last.reports) {
-        if change.before.zip(change.after).is_none_or(|(before, after)| says_else(before, after)) {
+    nodes.extend(snapshot.agents.changes_since(&before.agents).iter().filter_map(|change| node(change.key)));
+    for change in reports.all().changes_since(seen) {
+        if change.before.zip(change.after).is_none_or(|(one, other)| says_else(one, other)) {
             nodes.extend(node(change.key));
         }
     }
     // What a node wears is its workloads' default.
     let persona = |record: &Arc<SubjectRecord>| record.target.as_ref().map(|target| target.persona.clone());
-    for change in snapshot.subjects.changes_since(&last.snapshot.subjects) {
+    for change in snapshot.subjects.changes_since(&before.subjects) {
         if let SubjectId::Node(node) = change.key
             && change.before.and_then(persona) != change.after.and_then(persona)
         {
             nodes.insert(node.clone());
         }
     }
-    snapshot.workloads.changes_since(&last.snapshot.workloads).iter().for_each(|change| marked.add(change.key));
+    marked.extend(snapshot.workloads.changes_since(&before.workloads).iter().map(|change| change.key.clone()));
     for node in &nodes {
-        marked.add(&SubjectId::Node(node.clone()));
-        workloads_on(&snapshot.workloads, node).for_each(|(subject, _)| marked.add(subject));
+        marked.insert(SubjectId::Node(node.clone()));
+        marked.extend(workloads_on(&snapshot.workloads, node).map(|(subject, _)| subject.clone()));
     }
     marked
 }
@@ -247,7 +316,7 @@ pub(crate) fn workloads_on<'a>(
 pub(super) fn outfits_on<'a>(
     all: &'a Outfits,
     node: &'a NodeName,
-) -> impl Iterator<Item = (&'a SubjectId, &'a Outfit)> {
+) -> impl Iterator<Item = (&'a SubjectId, &'a KeptOutfit)> {
     let first = SubjectId::before_workloads(node);
     all.range(first..).take_while(move |(subject, _)| subject.node() == node)
 }

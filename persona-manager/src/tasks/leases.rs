@@ -1,18 +1,19 @@
 //! Takes every lease to the next state of its life that the acknowledgements allow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use persona_core::health::EdgeState;
 use persona_core::ids::{Generation, GroupName, LeaseId};
 use persona_core::lease::{EdgeAck, LeaseFacts, LeaseState, LeaseStep, step};
 use persona_core::units::Span;
+use persona_core::wire::agent::Role;
 use persona_core::wire::desired::{DesiredState, ProbeItem};
 use serde_json::json;
 
 use super::kept::Marked;
 use super::recovery;
-use super::reports::Reports;
+use super::reports::{Reports, Seen};
 use crate::store::{AgentId, Draft, LeaseRecord, Snapshot};
 
 /// Rounds of a pass: a lease that becomes active in one lets the one before it retire in the next.
@@ -44,16 +45,13 @@ pub(super) fn advance(
     reports: &Reports,
     probe: ProbeItem,
     (marked, reclaim): (&mut Marked, Reclaim),
+    seen: Option<&Seen>,
 ) -> Reclaimed {
     let edges = Edges::of(draft.state(), reports, probe);
+    let news = News::of(reports, seen);
     let mut reclaimed = Reclaimed::Nothing;
     for _ in 0..ROUNDS {
-        let is_concerned = |lease: &&Arc<LeaseRecord>| match lease.state {
-            LeaseState::Active => marked.contains(&lease.subject),
-            _ => true,
-        };
-        let leases: Vec<Arc<LeaseRecord>> = draft.state().leases.values().filter(is_concerned).cloned().collect();
-        for lease in leases {
+        for lease in concerned(draft, reports, marked, (&edges, &news)) {
             let step = step_of(draft, reports, &edges, &lease);
             let ends = !matches!(lease.state, LeaseState::Publishing | LeaseState::Active);
             if step == LeaseStep::Stay {
@@ -71,6 +69,60 @@ pub(super) fn advance(
         }
     }
     reclaimed
+}
+
+/// Whose reports may let leases take a step.
+struct News<'a> {
+    /// Nodes that have reported since the last pass looked. None: anybody may have.
+    nodes: Option<BTreeSet<&'a AgentId>>,
+    /// Whether an edge has.
+    is_of_edges: bool,
+}
+
+impl<'a> News<'a> {
+    fn of(reports: &'a Reports, seen: Option<&'a Seen>) -> Self {
+        let Some(seen) = seen else { return Self { nodes: None, is_of_edges: true } };
+        let told: BTreeSet<&AgentId> = reports.told_since(Some(seen)).into_iter().map(|(id, _)| id).collect();
+        Self { is_of_edges: told.iter().any(|id| id.role == Role::Edge), nodes: Some(told) }
+    }
+
+    fn are_of(&self, node: &AgentId) -> bool {
+        self.nodes.as_ref().is_none_or(|nodes| nodes.contains(node))
+    }
+}
+
+/// The leases that may take a step: all of who is marked, and of the others those that have what they waited for.
+fn concerned(
+    draft: &Draft,
+    reports: &Reports,
+    marked: &Marked,
+    (edges, news): (&Edges, &News<'_>),
+) -> Vec<Arc<LeaseRecord>> {
+    let snapshot = draft.state();
+    let Marked::Some(some) = marked else { return snapshot.leases.values().cloned().collect() };
+    let of_marked = some.iter().flat_map(|subject| snapshot.leases_of(subject));
+    let is_ripe = |lease: &&Arc<LeaseRecord>| {
+        let node = || Some(AgentId::node(lease.subject.node())).filter(|node| news.are_of(node));
+        let is_due = match lease.state {
+            LeaseState::Publishing => edges.know(&lease.group, lease.generation),
+            LeaseState::Active => false,
+            LeaseState::Retiring { since, cut_at_ms } => {
+                let drained_at = |node: AgentId| reports.get(&node)?.drained.get(&lease.id).copied();
+                cut_at_ms.is_some_and(|at_ms| at_ms <= draft.now_ms())
+                    || node().and_then(drained_at).is_some_and(|at| at >= since)
+            }
+            LeaseState::RevokingNode { since } => {
+                node().and_then(|node| reports.get(&node)).is_some_and(|live| live.applied >= since)
+            }
+            LeaseState::RevokingEdges { .. } => news.is_of_edges,
+            LeaseState::Quarantine { free_at_ms } => free_at_ms <= draft.now_ms(),
+        };
+        is_due && !marked.contains(&lease.subject)
+    };
+    let mut leases: Vec<Arc<LeaseRecord>> =
+        of_marked.chain(snapshot.moving_leases().filter(is_ripe)).cloned().collect();
+    leases.sort_unstable_by_key(|lease| lease.id);
+    leases
 }
 
 /// The step that acknowledgements allow a lease now.
@@ -136,7 +188,7 @@ struct Edge {
 impl Edges {
     fn of(snapshot: &Snapshot, reports: &Reports, probe: ProbeItem) -> Self {
         let mut groups: BTreeMap<GroupName, Vec<Edge>> = BTreeMap::new();
-        for agent in snapshot.agents.values() {
+        for agent in snapshot.edges() {
             let Some(edge) = agent.edge() else { continue };
             groups.entry(edge.group.clone()).or_default().push(Edge {
                 applied: reports.get(&agent.id).map_or(Generation::default(), |live| live.applied),
@@ -148,15 +200,23 @@ impl Edges {
         Self(groups)
     }
 
+    /// Whether edges of a group serve, and all that do have this generation in force.
+    fn know(&self, group: &GroupName, generation: Generation) -> bool {
+        let mut serving = self.0.get(group).into_iter().flatten().filter(|edge| edge.serves).peekable();
+        serving.peek().is_some() && serving.all(|edge| edge.applied >= generation)
+    }
+
     fn acks(&self, lease: &LeaseRecord) -> Vec<EdgeAck> {
-        let key = format!("lease/{}", lease.id);
+        // Only then it matters whether they have.
+        let is_forgotten = matches!(lease.state, LeaseState::RevokingEdges { .. });
+        let key = if is_forgotten { format!("lease/{}", lease.id) } else { String::new() };
         let edges = self.0.get(&lease.group).into_iter().flatten();
         let ack = |edge: &Edge| EdgeAck {
             applied: edge.applied,
-            has_forgotten: edge
-                .published
-                .as_ref()
-                .is_some_and(|published| edge.applied >= published.generation && !published.items.contains_key(&key)),
+            has_forgotten: is_forgotten
+                && edge.published.as_ref().is_some_and(|published| {
+                    edge.applied >= published.generation && !published.items.contains_key(&key)
+                }),
             serves: edge.serves,
             fenced: edge.fenced,
         };

@@ -21,6 +21,7 @@ pub(crate) mod kept;
 mod leases;
 pub(crate) mod maintenance;
 mod pool_history;
+mod queue;
 pub(crate) mod recovery;
 pub(crate) mod removal;
 pub(crate) mod reports;

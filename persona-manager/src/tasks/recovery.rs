@@ -20,7 +20,7 @@ use persona_core::wire::desired::{DesiredState, EdgeItem, Item, LeaseItem, Lease
 use persona_core::wire::proof::StateProof;
 use serde_json::json;
 
-use super::reports::Reports;
+use super::reports::{Reports, Seen};
 use crate::authority::Authority;
 use crate::error::Refusal;
 use crate::store::{
@@ -55,10 +55,11 @@ pub(crate) fn begin(draft: &mut Draft, above: u32, reason: &str) {
 }
 
 /// Begins a recovery if somebody has a state that this store has not published yet; ends one when all were heard.
-pub(super) fn advance(draft: &mut Draft, reports: &Reports) {
+/// Those alone are looked at who reported since `seen`, if that is known.
+pub(super) fn advance(draft: &mut Draft, reports: &Reports, seen: Option<&Seen>) {
     let newest = draft.generation();
     let is_ahead = |applied: Generation| applied >= newest && check_plausible(draft.state(), applied).is_ok();
-    let ahead = reports.all().iter().filter(|(_, live)| is_ahead(live.applied));
+    let ahead = reports.told_since(seen).into_iter().filter(|(_, live)| is_ahead(live.applied));
     let ahead = ahead.filter(|(id, _)| draft.state().agents.contains_key(*id));
     if let Some((id, live)) = ahead.max_by_key(|(_, live)| live.applied) {
         let applied = live.applied;

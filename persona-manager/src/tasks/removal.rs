@@ -50,7 +50,7 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
     let is_there = |subject: &SubjectId| subject.node() == name;
     let workloads: Vec<SubjectId> = draft.state().workloads.keys().filter(|it| is_there(it)).cloned().collect();
     workloads.iter().for_each(|subject| draft.delete::<WorkloadRecord>(subject));
-    let subjects: Vec<_> = draft.state().subjects.values().filter(|it| is_there(&it.subject)).cloned().collect();
+    let subjects: Vec<_> = draft.state().subjects_on(name).cloned().collect();
     for record in subjects {
         let bare = SubjectRecord {
             manual: None,
@@ -111,7 +111,7 @@ pub(crate) fn delete_edge(
 /// Removes edges that were deleted and have forgotten everything, or can do no harm with it.
 pub(super) fn finish(draft: &mut Draft, reports: &Reports, probe: ProbeItem) {
     let leaving: Vec<_> =
-        draft.state().agents.values().filter(|it| it.edge().is_some_and(|it| it.is_leaving)).cloned().collect();
+        draft.state().edges().filter(|it| it.edge().is_some_and(|it| it.is_leaving)).cloned().collect();
     for agent in leaving {
         let published = draft.state().desired.get(&agent.id).filter(|state| state.items.len() <= 1);
         let applied = reports.get(&agent.id).map(|live| live.applied);
@@ -181,8 +181,7 @@ pub(super) fn not_registered(id: &AgentId) -> Refusal {
 
 /// Leases that a node holds or that its edges carry for it.
 fn leases_of_node(snapshot: &Snapshot, name: &NodeName) -> Vec<Arc<LeaseRecord>> {
-    let of_node = snapshot.leases.values().filter(|lease| lease.subject.node() == name && lease.state.is_at_edges());
-    of_node.cloned().collect()
+    snapshot.leases_on(name).filter(|lease| lease.state.is_at_edges()).cloned().collect()
 }
 
 fn leases_of_group(snapshot: &Snapshot, group: &GroupName) -> usize {

@@ -8,7 +8,7 @@ use persona_core::wire::agent::Role;
 use persona_core::wire::conditions::Conditions;
 use persona_core::wire::desired::ProbeItem;
 
-use crate::live::{AgentLive, Live};
+use crate::live::{AgentLive, Live, Sessions};
 use crate::store::{AgentId, AgentRecord, SharedMap, Snapshot};
 
 /// A probed edge that never answered counts as dead only after this time; before, the probing may just have begun.
@@ -17,11 +17,18 @@ const FIRST_ANSWER_MS_MAX: u64 = 2_000;
 /// What an edge may take to act on its loneliness beyond noticing it, milliseconds.
 const NOTICE_SLACK_MS: u64 = 1_000;
 
+/// So many reports that were due must be missing of who has its stream open.
+const MISSED_COUNT: u64 = 2;
+
+/// What agents reported, as a pass saw it.
+pub(super) type Seen = SharedMap<AgentId, AgentLive>;
+
 /// What everybody last reported.
 pub(crate) struct Reports {
     agents: SharedMap<AgentId, AgentLive>,
     started: u64,
     registered: SharedMap<AgentId, u64>,
+    sessions: SharedMap<AgentId, Sessions>,
     now: u64,
     /// Who did not report for longer is silent, milliseconds.
     pub(super) silent_after_ms: u64,
@@ -36,6 +43,7 @@ impl Reports {
             agents: live.agents().clone(),
             started: live.started(),
             registered: live.registrations(),
+            sessions: live.sessions(),
             now: live.clock.monotonic_ms(),
             silent_after_ms: silent_after_ms.into(),
             hold_max_ms: hold_max_ms.into(),
@@ -57,6 +65,13 @@ impl Reports {
         &self.agents
     }
 
+    /// What those last reported who did since `seen`, if that is known; else everybody.
+    pub(super) fn told_since<'a>(&'a self, seen: Option<&'a Seen>) -> Vec<(&'a AgentId, &'a Arc<AgentLive>)> {
+        let Some(seen) = seen else { return self.agents.iter().collect() };
+        let changes = self.agents.changes_since(seen).into_iter();
+        changes.filter_map(|change| Some((change.key, change.after?))).collect()
+    }
+
     /// What an agent last reported.
     pub(crate) fn get(&self, id: &AgentId) -> Option<&AgentLive> {
         self.agents.get(id).map(Arc::as_ref)
@@ -72,11 +87,39 @@ impl Reports {
         self.silent_ms(id) > self.silent_after_ms
     }
 
-    /// How long an agent hasn't reported, milliseconds.
+    /// How long nothing was heard of an agent, milliseconds: no report, nor had it its stream open. Who has it open, and was
+    /// told to report rarely, has missed two reports before it counts as silent.
     pub(super) fn silent_ms(&self, id: &AgentId) -> u64 {
         let joined = self.registered.get(id).map(|at| **at).unwrap_or(self.started);
         let seen = self.get(id).map_or(joined, |live| live.seen);
-        self.now.saturating_sub(seen)
+        self.silent_since(seen, self.sessions.get(id).map(AsRef::as_ref))
+    }
+
+    fn silent_since(&self, seen: u64, sessions: Option<&Sessions>) -> u64 {
+        let unreported_ms = self.now.saturating_sub(seen);
+        let told = sessions.and_then(|sessions| Some((sessions, sessions.interval_ms?)));
+        match told {
+            None => unreported_ms,
+            Some((sessions, interval_ms)) if sessions.open > 0 => {
+                unreported_ms.saturating_sub(MISSED_COUNT * u64::from(interval_ms))
+            }
+            Some((sessions, _)) => unreported_ms.min(self.now.saturating_sub(sessions.ended)),
+        }
+    }
+
+    /// Nodes that may be up or down otherwise than their records say. The others have reported lately, and are up.
+    pub(super) fn doubtful<'a>(&'a self, snapshot: &'a Snapshot) -> Vec<&'a Arc<AgentRecord>> {
+        // All are in the order of names.
+        let (mut told, mut open) = (self.agents.iter().peekable(), self.sessions.iter().peekable());
+        let is_doubtful = |agent: &&Arc<AgentRecord>| {
+            while told.next_if(|(id, _)| **id < agent.id).is_some() {}
+            while open.next_if(|(id, _)| **id < agent.id).is_some() {}
+            let seen = told.peek().filter(|(id, _)| **id == agent.id).map(|(_, live)| live.seen);
+            let sessions = open.peek().filter(|(id, _)| **id == agent.id).map(|(_, sessions)| &***sessions);
+            let is_up = agent.node().is_some_and(|node| node.up);
+            !(is_up && seen.is_some_and(|seen| self.silent_since(seen, sessions) <= self.silent_after_ms))
+        };
+        snapshot.agents.values().take_while(|agent| agent.id.role == Role::Node).filter(is_doubtful).collect()
     }
 
     /// What everybody says who is told of an edge, or was before his last acknowledgement.
@@ -136,5 +179,41 @@ impl Reports {
         // It must miss `multiplier` probes and one more, and act on it; twice that is safe.
         let notice_ms = 2 * u64::from(probe.interval_ms) * (u64::from(probe.multiplier) + 1) + NOTICE_SLACK_MS;
         fence(state, &self.testimonies(snapshot, edge), notice_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use persona_core::wire::agent::Report;
+
+    use super::*;
+    use crate::clock::{Clock, SimulatedClock};
+
+    #[test]
+    fn who_was_told_to_report_rarely_is_heard_while_its_stream_is_open() {
+        let clock = Arc::new(SimulatedClock { elapsed_ms: 1_000_000.into(), now_ms: 1_800_000_000_000.into() });
+        let live = Arc::new(Live::at(Clock::Simulated(clock.clone())));
+        let advance = |ms: u64| _ = clock.elapsed_ms.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
+        let silent = |live: &Live, id: &AgentId| Reports::of(live, 5_000, 1_000).is_silent(id);
+        let [paced, plain] = ["n1", "n2"].map(|name| AgentId::node(&name.parse().unwrap()));
+        let streams = [&paced, &plain].map(|id| live.open_session(id));
+        for id in [&paced, &plain] {
+            live.report(id, &Report::default(), 0);
+        }
+        assert_eq!((live.pace(&paced, Some(36_000)), live.pace(&plain, None)), (Some(36_000), None));
+        advance(6_000);
+        assert_eq!((silent(&live, &paced), silent(&live, &plain)), (false, true));
+        advance(70_000);
+        assert!(!silent(&live, &paced), "one report was missed, the next is late");
+        advance(2_000);
+        assert!(silent(&live, &paced), "two were missed: its stream alone does not keep it alive");
+        live.report(&paced, &Report::default(), 0);
+        assert!(!silent(&live, &paced));
+        advance(20_000);
+        drop(streams);
+        assert!(!silent(&live, &paced), "it was heard until now");
+        advance(5_001);
+        assert!(silent(&live, &paced));
+        assert_eq!(live.pace(&paced, Some(36_000)), None, "who has no stream open here is told nothing");
     }
 }

@@ -1,7 +1,6 @@
 //! Room for what people are about to commit, gathered from a draft and the reports for [`persona_core::capacity`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use persona_common::maps;
 use persona_core::capacity::{Finding, Limits, NodeRoom, PoolRoom, Severity, check_group, check_node, check_pools};
@@ -54,7 +53,8 @@ pub(crate) fn findings_for(
     subject: &SubjectId,
 ) -> Vec<Finding> {
     let Some(network) = &persona.spec.network else { return Vec::new() };
-    let node = node_room(snapshot, reports, subject.node(), network, Wearers { count: 1, ..Wearers::default() });
+    let wearers = Wearers { count: 1, ..Wearers::default() };
+    let node = node_room(snapshot, reports, subject.node(), (network, has_ipv6_carriers(snapshot, network)), wearers);
     // Its leases are in the draft already and counted.
     check_node(network, 0, 0, &node, &LIMITS)
 }
@@ -80,10 +80,11 @@ fn of_persona(snapshot: &Snapshot, reports: &Reports, persona: &PersonaDocument)
     let needs = pools.iter().find_map(|pool| Some((pool, pool.needs.as_ref()?)));
     let leases_each = needs.map_or(0, |(_, needs)| needs.len() as u32);
     let ports_each = needs.map_or(0, |(pool, needs)| ports_of(pool, needs));
+    let has_ipv6_carriers = has_ipv6_carriers(snapshot, network);
     for node in snapshot.agents.keys().filter(|id| id.role == Role::Node) {
         let Ok(node) = node.name.parse::<NodeName>() else { continue };
         let of_node = wearers.get(&node).copied().unwrap_or_default();
-        let room = node_room(snapshot, reports, &node, network, of_node);
+        let room = node_room(snapshot, reports, &node, (network, has_ipv6_carriers), of_node);
         findings.extend(check_node(network, ports_each, leases_each, &room, &LIMITS));
     }
     let count = snapshot.personas().count() as u32;
@@ -137,27 +138,25 @@ fn pool_rooms(facts: &Facts, network: &Network) -> Vec<PoolRoom> {
     known.map(room).collect()
 }
 
-fn node_room(snapshot: &Snapshot, reports: &Reports, name: &NodeName, network: &Network, wearers: Wearers) -> NodeRoom {
+fn node_room(
+    snapshot: &Snapshot,
+    reports: &Reports,
+    name: &NodeName,
+    (network, has_ipv6_carriers): (&Network, bool),
+    wearers: Wearers,
+) -> NodeRoom {
     let id = AgentId::node(name);
-    let held: Vec<&LeaseRecord> = snapshot
-        .leases
-        .values()
-        .filter(|it| it.subject.node() == name && it.state.is_at_edges())
-        .map(|it| &**it)
-        .collect();
+    let held: Vec<&LeaseRecord> =
+        snapshot.leases_on(name).filter(|it| it.state.is_at_edges()).map(|it| &**it).collect();
     let ports = held.iter().filter(|lease| !lease.configured).flat_map(|lease| lease.space.port_ranges());
-    let rated = snapshot
-        .subjects
-        .values()
-        .filter(|record| record.subject.node() == name && record.item.as_ref().is_some_and(|item| item.needs_class()));
+    let rated = snapshot.subjects_on(name).filter(|it| it.item.as_ref().is_some_and(|item| item.needs_class()));
     NodeRoom {
         name: name.clone(),
         underlay_mtu: reports.get(&id).and_then(|live| live.underlay_mtu),
-        encapsulation: encapsulation(snapshot, &id, network),
+        encapsulation: encapsulation(snapshot, &id, (network, has_ipv6_carriers)),
         ports: ports.map(|(first, last)| u32::from(last - first) + 1).sum(),
         leases: held.len() as u32,
-        subjects: snapshot.subjects.values().filter(|it| it.subject.node() == name && it.target.is_some()).count()
-            as u32,
+        subjects: snapshot.subjects_on(name).filter(|it| it.target.is_some()).count() as u32,
         classes: rated.count() as u32,
         wearers: wearers.count,
         fresh: wearers.fresh,
@@ -165,16 +164,21 @@ fn node_room(snapshot: &Snapshot, reports: &Reports, name: &NodeName, network: &
     }
 }
 
-/// What the outer headers take: those of IPv6 where the node or an edge that carries the persona is reached over it.
-fn encapsulation(snapshot: &Snapshot, node: &AgentId, network: &Network) -> u32 {
+/// Whether an edge that carries the persona is reached over IPv6.
+fn has_ipv6_carriers(snapshot: &Snapshot, network: &Network) -> bool {
     let groups: BTreeSet<&GroupName> = snapshot
         .pools()
         .filter(|pool| network.egress.pools.contains(&pool.metadata.name))
         .map(|pool| &pool.spec.group)
         .collect();
-    let carries = |agent: &crate::store::AgentRecord| agent.edge().is_some_and(|edge| groups.contains(&edge.group));
-    let ends = snapshot.agents.values().filter(|agent| agent.id == *node || carries(agent));
-    let is_ipv6 = usize::from(ends.map(|agent| agent.address).any(|address| matches!(address, IpAddr::V6(_))));
+    let carriers = snapshot.edges().filter(|agent| agent.edge().is_some_and(|edge| groups.contains(&edge.group)));
+    carriers.into_iter().any(|agent| agent.address.is_ipv6())
+}
+
+/// What the outer headers take: those of IPv6 where the node or an edge that carries the persona is reached over it.
+fn encapsulation(snapshot: &Snapshot, node: &AgentId, (network, has_ipv6_carriers): (&Network, bool)) -> u32 {
+    let is_reached_so = snapshot.agents.get(node).is_some_and(|agent| agent.address.is_ipv6());
+    let is_ipv6 = usize::from(is_reached_so || has_ipv6_carriers);
     ENCAPSULATION[is_ipv6] + if network.encrypts() { ENCRYPTION[is_ipv6] } else { 0 }
 }
 

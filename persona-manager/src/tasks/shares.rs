@@ -202,7 +202,7 @@ fn used_bytes(counters: &Counters, subjects: &BTreeSet<SubjectId>) -> [u64; 2] {
 /// lowest total counts.
 fn totals(snapshot: &Snapshot) -> BTreeMap<PersonaName, Total> {
     let mut totals: BTreeMap<PersonaName, Total> = BTreeMap::new();
-    for item in snapshot.subjects.values().filter_map(|record| record.item.as_ref()) {
+    for item in snapshot.sharing().filter_map(|record| record.item.as_ref()) {
         let Some(shared) = item.qos.shared.as_ref().filter(|shared| !shared.scope.is_node()) else { continue };
         let total = totals.entry(shared.persona.clone()).or_default();
         let lower = |known: Option<u64>, new: Option<u64>| known.into_iter().chain(new).min();
@@ -212,7 +212,7 @@ fn totals(snapshot: &Snapshot) -> BTreeMap<PersonaName, Total> {
         wearers.subjects.insert(item.subject.clone());
         wearers.guaranteed_bps += shared.guaranteed_bps.unwrap_or(0);
     }
-    for node in snapshot.agents.values().filter_map(|agent| agent.node()) {
+    for node in snapshot.dividing().filter_map(|agent| agent.node()) {
         for persona in node.shares.keys() {
             totals.entry(persona.clone()).or_default();
         }

@@ -15,7 +15,7 @@ use persona_core::wire::security::{SecuritySettings, SubjectSecurity};
 use persona_core::wire::software::{SubjectSoftware, WantedPackage};
 use serde_json::json;
 
-use super::wear::{Outfit, nearest, triggered_by};
+use super::wear::{Composed, Outfit, nearest, triggered_by};
 use crate::store::{Draft, LeaseRecord, Snapshot, SubjectRecord};
 
 fn protocol_numbers(network: &Network) -> Vec<u8> {
@@ -56,7 +56,7 @@ pub(super) fn sections(record: &SubjectRecord, outfit: &Outfit) -> BTreeMap<Stri
         };
         (section.to_string(), assignment)
     };
-    outfit.effective.origins.iter().map(section).collect()
+    outfit.effective.effective.origins.iter().map(section).collect()
 }
 
 /// Why a subject has no network section, for people.
@@ -95,7 +95,8 @@ pub(super) fn note_change(draft: &mut Draft, before: &SubjectRecord, after: &Sub
 }
 
 /// What a subject's node is told, from what it wears. Without leases it has no way out.
-pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effective: &Effective) -> SubjectItem {
+pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], composed: &Composed) -> SubjectItem {
+    let effective = &composed.effective;
     let network = effective.sections.network.as_ref().zip(record.target.as_ref());
     let network = network.and_then(|(network, target)| {
         let any = leases.first()?;
@@ -126,7 +127,7 @@ pub(super) fn item_of(record: &SubjectRecord, leases: &[Arc<LeaseRecord>], effec
         software: software_of(effective),
         security: security_of(effective),
         firewall: firewall_of(effective),
-        digest: effective.digest(),
+        digest: composed.digest.clone(),
     }
 }
 

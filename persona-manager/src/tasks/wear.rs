@@ -1,7 +1,9 @@
 //! Who wears what: for one subject, the decision, its lease, and what follows for every section.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use persona_core::assign::{Activated, Candidate, Decision, GroupFacts, Pick, Question, choose};
 use persona_core::compose::{Effective, Labels, Layer, LayeredPersona, compose, selector_matches, unbound_labels};
@@ -27,7 +29,7 @@ pub(crate) struct Outfit {
     /// How the network section was decided.
     pub(crate) decision: Decision,
     /// What it wears, all layers together.
-    pub(crate) effective: Effective,
+    pub(crate) effective: Arc<Composed>,
     /// Which bindings select it.
     pub(crate) bindings: Vec<String>,
     /// Every persona that it may wear.
@@ -36,6 +38,42 @@ pub(crate) struct Outfit {
     pub(crate) measured: Option<String>,
     /// Whether a policy forbids the group that carries it now.
     pub(super) is_evicted: bool,
+}
+
+/// What layers come to, with its digest.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Composed {
+    pub(crate) effective: Effective,
+    pub(crate) digest: String,
+}
+
+/// What layers came to before: most subjects wear what others do. Versions never change, so what was made of them stays true.
+#[derive(Debug, Default)]
+pub(super) struct ComposedBefore(RefCell<BTreeMap<Vec<WornLayer>, Arc<Composed>>>);
+
+/// A layer: who decided, the only section, the persona and its version.
+type WornLayer = (Layer, Option<Section>, PersonaName, u32);
+
+/// So many are remembered.
+const COMPOSED_COUNT_MAX: usize = 4_096;
+
+impl ComposedBefore {
+    fn of(&self, layers: &[LayeredPersona<'_>]) -> Arc<Composed> {
+        let layer = |it: &LayeredPersona<'_>| (it.layer, it.only, it.persona.clone(), it.version);
+        let key: Vec<WornLayer> = layers.iter().map(layer).collect();
+        let mut known = self.0.borrow_mut();
+        if let Some(composed) = known.get(&key) {
+            return Arc::clone(composed);
+        }
+        if known.len() >= COMPOSED_COUNT_MAX {
+            known.clear();
+        }
+        let effective = compose(layers);
+        let digest = effective.digest();
+        let composed = Arc::new(Composed { effective, digest });
+        known.insert(key, Arc::clone(&composed));
+        composed
+    }
 }
 
 /// The personas by name, each in one version.
@@ -112,7 +150,7 @@ pub(super) fn decide(
     Outfit {
         measured,
         is_evicted: in_use.is_some_and(|network| facts.forbids(&labels, &network.group)),
-        effective: compose(&layers),
+        effective: facts.composed.of(&layers),
         decision,
         bindings: bindings.iter().map(|binding| binding.metadata.name.to_string()).collect(),
         allowed,
@@ -331,10 +369,10 @@ fn leave_forbidden(draft: &mut Draft, facts: &Facts, subject: &SubjectId, labels
     if !facts.ledger.may_forbid(labels) {
         return;
     }
-    let held = facts.leases_of(draft.state(), subject);
+    let held = draft.state().leases_of(subject);
     let there: Vec<LeaseId> = held.filter(|it| facts.forbids(labels, &it.group)).map(|it| it.id).collect();
     if !there.is_empty() {
-        cut::bound_those(draft, 0, |lease| there.contains(&lease.id));
+        cut::bound_those(draft, subject, 0, |lease| there.contains(&lease.id));
     }
 }
 

@@ -1,5 +1,6 @@
 //! One transaction of the leader: checked against its epoch, sets of rows at a time, and a notice to those that follow.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use persona_core::wire::desired::LeaseSpace;
@@ -8,7 +9,8 @@ use tokio_postgres::{Client, Transaction};
 
 use crate::store::StoreError;
 use crate::store::records::{EventRecord, LeaseRecord};
-use crate::store::snapshot::{Table, Write};
+use crate::store::snapshot::Table;
+use crate::store::write::{Body, Write};
 
 /// Deleted records are remembered for this many revisions, for managers that follow.
 const TOMBSTONE_REVISIONS: i64 = 10_000;
@@ -64,7 +66,7 @@ pub(super) async fn check(transaction: &Transaction<'_>, leadership: Leadership)
 #[derive(Default)]
 struct Net<'a> {
     numbers: BTreeMap<&'a str, i64>,
-    records: BTreeMap<(Table, &'a str), Option<&'a str>>,
+    records: BTreeMap<(Table, &'a str), Option<&'a Body>>,
     freed: BTreeSet<i64>,
     held: BTreeMap<i64, &'a LeaseRecord>,
     /// Events up to this one are dropped.
@@ -102,7 +104,8 @@ async fn put_numbers(transaction: &Transaction<'_>, net: &Net<'_>) -> Result<(),
 async fn put_records(transaction: &Transaction<'_>, net: &Net<'_>, revision: u64) -> Result<(), StoreError> {
     let tables: Vec<&str> = net.records.keys().map(|(table, _)| table.name()).collect();
     let keys: Vec<&str> = net.records.keys().map(|(_, key)| *key).collect();
-    let bodies: Vec<Option<&str>> = net.records.values().copied().collect();
+    let bodies: Vec<Option<Cow<'_, str>>> = net.records.values().map(|body| Some((*body)?.text())).collect();
+    let bodies: Vec<Option<&str>> = bodies.iter().map(Option::as_deref).collect();
     let sql = "INSERT INTO records SELECT tbl, key, body, $4 FROM unnest($1::text[], $2::text[], $3::text[]) \
         AS written (tbl, key, body) \
         ON CONFLICT (tbl, key) DO UPDATE SET body = excluded.body, revision = excluded.revision";

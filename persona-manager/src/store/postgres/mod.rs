@@ -16,7 +16,8 @@ use tokio::runtime::Runtime;
 use self::commit::Leadership;
 use self::connect::{Place, Session};
 use super::records::EventRecord;
-use super::snapshot::{Snapshot, Write};
+use super::snapshot::Snapshot;
+use super::write::Write;
 use super::{Backend, Standing, StoreError};
 
 /// The advisory lock of the manager that leads, and that of whoever changes the layout.

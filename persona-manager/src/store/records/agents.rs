@@ -62,7 +62,8 @@ pub(crate) struct JoinTokenRecord {
     /// Labels that who joins with it has.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Keys that joined with it, standard Base64.
+    /// Keys that joined with it by a release before [`JoinedKeyRecord`](super::JoinedKeyRecord), standard Base64.
+    #[serde(default)]
     pub keys: Vec<String>,
     /// When it expires.
     pub expires_ms: u64,

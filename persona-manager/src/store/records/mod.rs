@@ -4,6 +4,7 @@ mod access;
 mod activation;
 mod agents;
 mod documents;
+mod joined;
 mod journal;
 mod once;
 mod planned;
@@ -27,6 +28,7 @@ pub(crate) use agents::{
     AgentDetails, AgentId, AgentRecord, EdgeDetails, JoinTokenRecord, NodeDetails, NodeShare, weight_default,
 };
 pub(crate) use documents::{DocumentRecord, VersionRecord};
+pub(crate) use joined::JoinedKeyRecord;
 pub(crate) use journal::{AUDIT_STUB_KEY, AuditStubRecord, PublicationRecord, SETTINGS_KEY, SettingsRecord};
 pub(crate) use once::OnceRecord;
 pub(crate) use planned::PlannedRecord;

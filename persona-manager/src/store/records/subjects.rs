@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use persona_core::document::Section;
 use persona_core::ids::{
     Capability, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, ScheduleName, SubjectId,
     SubjectNumber, Vni,
@@ -62,6 +63,29 @@ pub(crate) struct SubjectRecord {
     pub planned: Option<PlannedRecord>,
     /// What its node was told last.
     pub item: Option<SubjectItem>,
+}
+
+impl SubjectRecord {
+    /// When the first of its overrides ends by itself. None: none does.
+    pub(crate) fn ends_ms(&self) -> Option<u64> {
+        let untils = [
+            self.manual.as_ref().and_then(|it| it.until_ms),
+            self.request.as_ref().and_then(|it| it.until_ms),
+            self.triggered.as_ref().and_then(|it| it.until_ms),
+        ];
+        untils.into_iter().flatten().min()
+    }
+
+    /// Whether it wears a monitoring section, or has alerts that are raised.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.alerts.is_empty() || self.sections.contains_key(Section::Monitoring.as_str())
+    }
+
+    /// Whether its node was told of a total over all nodes for it.
+    pub(crate) fn shares_with_all(&self) -> bool {
+        let shared = self.item.as_ref().and_then(|item| item.qos.shared.as_ref());
+        shared.is_some_and(|shared| !shared.scope.is_node())
+    }
 }
 
 /// The schedule by which an activation was triggered.

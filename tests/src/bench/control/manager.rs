@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use persona_core::ids::LeaseId;
 use persona_core::wire::agent::Role;
 use persona_core::wire::api::{Apply, NewJoinToken};
 use persona_core::wire::credential::Credential;
@@ -75,6 +76,16 @@ impl Manager {
                 return Err(error.context("the manager does not answer"));
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits until the lease of this number is stored: numbers are given from 1 on, and stored in that order.
+    pub(super) fn wait_for_lease(&self, number: u64) -> Result<()> {
+        let start = Instant::now();
+        while let Err(error) = self.ask(self.client.lease(LeaseId(number))) {
+            ensure!(start.elapsed() < START_TIME, "lease {number} is not there: {error:#}");
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }

@@ -38,8 +38,8 @@ const LARGE_NODE_COUNT: u32 = 18_000;
 /// Files that a manager has open beside its nodes' connections.
 const OTHER_FILE_COUNT: u64 = 1_000;
 
-/// How often nodes of the large fleet report, milliseconds.
-const LARGE_REPORT_MS: u32 = 30_000;
+/// How often nodes report that nothing else is told, milliseconds: a manager's default.
+const REPORT_MS: u32 = 1_000;
 
 /// What stands beside a switch: one commit and one event, where a switch takes two commits and edges that learn first.
 const PUT: &str = "a put to its watcher, etcd";
@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// second are answered.
 pub fn thousand(run: &Run<'_>) -> Result<Vec<Row>> {
     run.say(&format!("thousand: {SWITCHED_NODE_COUNT} nodes join"));
-    let manager = Manager::start(run.ledger, 1_000)?;
+    let manager = Manager::start(run.ledger, REPORT_MS)?;
     manager.apply(documents(SWITCHED_NODE_COUNT, 1))?;
     let mut fleet = Fleet::join(&manager, SWITCHED_NODE_COUNT, 1, PATIENCE)?;
     fleet.until("all wear the default", PATIENCE, |fleet| fleet.all_wear("plain", 1))?;
@@ -91,7 +91,8 @@ fn switched_nodes() -> impl Iterator<Item = u32> {
     (0..SWITCH_COUNT / 2).map(|index| index * (SWITCHED_NODE_COUNT * 2 / SWITCH_COUNT))
 }
 
-/// Nodes with as many workloads as a node may have: how many leases a second are given when a binding comes that selects all.
+/// Nodes with as many workloads as a node may have: how many leases a second are given when a binding comes that selects all,
+/// until the last of them is stored.
 pub fn leases(run: &Run<'_>) -> Result<Vec<Row>> {
     let mut rate = Samples::default();
     for round in 0..run.rounds_of_a_long_measure() {
@@ -105,6 +106,7 @@ pub fn leases(run: &Run<'_>) -> Result<Vec<Row>> {
         run.say(&format!("leases: round {}: a binding selects all", round + 1));
         let start = Instant::now();
         manager.apply(binding.into_iter().collect())?;
+        manager.wait_for_lease(u64::from(lease_count))?;
         rate.push(f64::from(lease_count) / start.elapsed().as_secs_f64());
         fleet.until("all are dressed", PATIENCE, |fleet| fleet.dressed_count() == lease_count)?;
         run.step();
@@ -133,7 +135,7 @@ fn switch(manager: &Manager, fleet: &mut Fleet, node: u32, persona: &str) -> Res
 pub fn large(run: &Run<'_>) -> Result<Vec<Row>> {
     let node_count = as_many_as_may_be();
     run.say(&format!("large: {node_count} nodes join"));
-    let mut manager = Manager::start(run.ledger, LARGE_REPORT_MS)?;
+    let mut manager = Manager::start(run.ledger, REPORT_MS)?;
     manager.apply(documents(node_count, 1))?;
     let start = Instant::now();
     let mut fleet = Fleet::join(&manager, node_count, 1, PATIENCE)?;

