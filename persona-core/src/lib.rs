@@ -8,6 +8,7 @@ pub mod activate;
 pub mod alert;
 pub mod assign;
 pub mod audit;
+pub mod available;
 pub mod capacity;
 pub mod compose;
 pub mod conditions;

@@ -486,16 +486,16 @@ impl Agent {
         self.telling.export(&self.reconciler.plan.subjects);
     }
 
-    /// What classes dropped, where there are some.
+    /// What classes dropped, where there are some, and whether packets wait for the uplink.
     async fn look_at_queues(&mut self) {
-        let owners = &self.reconciler.plan.queues.class_owners;
-        if owners.is_empty() {
-            return;
-        }
-        match self.reconciler.netlink.queue_drops().await {
-            Ok(found) => self.queue_drops.take(found, owners),
+        let Some(uplink) = self.reconciler.observed.as_ref().map(|observed| observed.uplink.index) else { return };
+        match self.reconciler.netlink.queue_look(uplink).await {
+            Ok(look) => {
+                self.queue_drops.take(look.dropped, &self.reconciler.plan.queues.class_owners);
+                look.uplink.into_iter().for_each(|look| self.asking.note_uplink(look));
+            }
             // The next look has what this one has not.
-            Err(error) => tracing::debug!(error = host::error_chain(&error), "drops of queues were not read"),
+            Err(error) => tracing::debug!(error = host::error_chain(&error), "queues were not looked at"),
         }
     }
 
@@ -504,7 +504,8 @@ impl Agent {
         let Some(observed) = &self.reconciler.observed else { return };
         let (health, rate) = (self.reconciler.prober.health(), self.reconciler.config.file.uplink_rate);
         let health = self.asking.without_deaths(health, self.reconciler.plan.probe, Instant::now());
-        let measured = conditions::measured(observed, &self.reconciler.plan.edges, &health, rate);
+        let measured =
+            conditions::measured(observed, &self.reconciler.plan.edges, &health, rate, self.asking.available_bps());
         let Some(asked) = self.asking.turn(&measured) else { return };
         let message = format!("{} asks for a new assignment: {}", self.reconciler.config.name, asked.cause);
         tracing::info!(conditions.number = asked.number, "{message}");

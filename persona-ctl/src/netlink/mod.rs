@@ -19,6 +19,7 @@ mod qdisc;
 mod route;
 mod size_table;
 mod tc_options;
+mod uplink_queue;
 mod watch;
 
 pub use address::{LinkAddress, OUR_PROTOCOL, network_of};
@@ -32,6 +33,7 @@ pub use our_route::OurRoute;
 pub use qdisc::{HANDLE_MAJOR, Shaper};
 pub use route::Path;
 pub use size_table::Sizes;
+pub use uplink_queue::QueueLook;
 pub use watch::{Notices, watch};
 
 /// A request that the kernel refused, or that did not reach it.

@@ -60,17 +60,6 @@ impl Netlink {
         Ok(Shaper { default_minor, sizes: size_table::read(root), classes })
     }
 
-    /// How many packets the queues of our classes have dropped since they were made, by device index and minor number.
-    pub async fn queue_drops(&self) -> Result<BTreeMap<(u32, u16), u32>, NetlinkError> {
-        let qdiscs = self.qdiscs().await?;
-        let leaves = qdiscs.iter().filter(|qdisc| qdisc.header.parent.major == HANDLE_MAJOR);
-        let dropped = |leaf: &TcMessage| {
-            let key = (leaf.header.index as u32, leaf.header.parent.minor);
-            Some((key, dropped_in(leaf)?))
-        };
-        Ok(leaves.filter_map(dropped).collect())
-    }
-
     /// The devices with a root queue that somebody else has put there; the kernel's default is nobody's.
     pub async fn foreign_roots(&self) -> Result<BTreeSet<u32>, NetlinkError> {
         let is_foreign = |qdisc: &&TcMessage| {
@@ -196,7 +185,7 @@ impl Netlink {
         Ok(())
     }
 
-    async fn qdiscs(&self) -> Result<Vec<TcMessage>, NetlinkError> {
+    pub(super) async fn qdiscs(&self) -> Result<Vec<TcMessage>, NetlinkError> {
         self.handle.qdisc().get().execute().try_collect().await.map_err(failed("list of queues"))
     }
 
@@ -288,6 +277,16 @@ impl Netlink {
         let is_as_wanted = present.sizes == wanted.sizes && !differs;
         if is_as_wanted { Ok(()) } else { Err(NetlinkError::ReadBack { ifindex, shown: format!("{present:?}") }) }
     }
+}
+
+/// How many packets the queues of our classes have dropped since they were made, by device index and minor number.
+pub(super) fn drops_in(qdiscs: &[TcMessage]) -> BTreeMap<(u32, u16), u32> {
+    let leaves = qdiscs.iter().filter(|qdisc| qdisc.header.parent.major == HANDLE_MAJOR);
+    let dropped = |leaf: &TcMessage| {
+        let key = (leaf.header.index as u32, leaf.header.parent.minor);
+        Some((key, dropped_in(leaf)?))
+    };
+    leaves.filter_map(dropped).collect()
 }
 
 /// A queue's own count of what it dropped.

@@ -93,7 +93,7 @@ pub(super) fn decide(
         activated: activated.get(&Section::Network).copied(),
         requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
         wants: node.map_or(&no_capabilities, |node| &node.capabilities),
-        uplink_bps: conditions.and_then(|conditions| conditions.rate_bps),
+        uplink_bps: conditions.and_then(Conditions::uplink_bps),
         keeps_network: keeps_network(snapshot, subject),
     });
     let allowed: Vec<PersonaName> = candidates.iter().map(|candidate| candidate.persona.clone()).collect();

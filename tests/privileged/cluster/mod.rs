@@ -1,6 +1,7 @@
 //! The whole system in network namespaces: the demo's steps as tests, more kills, and edges forced to XDP.
 
 mod adversity;
+mod available;
 mod bypass;
 mod clocks;
 mod conditions;
