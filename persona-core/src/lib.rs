@@ -12,6 +12,7 @@ pub mod available;
 pub mod capacity;
 pub mod compose;
 pub mod conditions;
+pub mod content;
 pub mod divide;
 pub mod document;
 pub mod firewall;

@@ -6,6 +6,7 @@ mod bypass;
 mod clocks;
 mod conditions;
 mod configured;
+mod content;
 mod dead_man;
 mod drain;
 mod encrypted;

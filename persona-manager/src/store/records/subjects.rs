@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use persona_core::content::ContentSource;
 use persona_core::ids::{
     Capability, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, ScheduleName, SubjectId,
     SubjectNumber, Vni,
@@ -39,6 +40,9 @@ pub(crate) struct SubjectRecord {
     /// Who made it. None: a release that did not note it, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
+    /// The source of content that the request names; it means nothing without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_content: Option<ContentSource>,
     /// The activation that was triggered, and is in force whatever criteria say.
     #[serde(default)]
     pub triggered: Option<Override<PersonaName>>,
@@ -62,6 +66,13 @@ pub(crate) struct SubjectRecord {
     pub planned: Option<PlannedRecord>,
     /// What its node was told last.
     pub item: Option<SubjectItem>,
+}
+
+impl SubjectRecord {
+    /// The source of content that the request in force asks to be close to.
+    pub(crate) fn wanted_content(&self) -> Option<&ContentSource> {
+        self.request_content.as_ref().filter(|_| self.request.is_some())
+    }
 }
 
 /// The schedule by which an activation was triggered.
