@@ -50,6 +50,8 @@ pub struct Measured {
     pub address: Option<IpAddr>,
     /// What the device carries, bits per second. None: it does not say.
     pub rate_bps: Option<u64>,
+    /// What it carried in fact while it was busy, bits per second. None: it was not busy lately.
+    pub available_bps: Option<u64>,
     /// Edge group → the best path to an edge of it.
     pub paths: BTreeMap<GroupName, PathMeasure>,
 }
@@ -122,6 +124,7 @@ impl Damper {
             number: self.count,
             cause: cause.to_owned(),
             rate_bps: measured.rate_bps,
+            available_bps: measured.available_bps,
             paths: measured.paths.iter().map(path).collect(),
         })
     }
@@ -152,6 +155,7 @@ fn path_changes(before: &Measured, now: &Measured) -> Vec<String> {
     {
         changes.push(format!("rate {} → {} Mbit/s", old / 1_000_000, new / 1_000_000));
     }
+    changes.extend(available_change(before, now));
     for (group, new) in &now.paths {
         let Some(old) = before.paths.get(group) else {
             changes.extend(new.rtt_us.map(|us| format!("{group} is heard, {} away", told_ms(us))));
@@ -170,6 +174,18 @@ fn path_changes(before: &Measured, now: &Measured) -> Vec<String> {
         }
     }
     changes
+}
+
+/// Where the device was not busy, what it can is what it says.
+fn available_change(before: &Measured, now: &Measured) -> Option<String> {
+    let of = |measured: &Measured| measured.available_bps.or(measured.rate_bps);
+    let is_other = |(old, new): (u64, u64)| old.abs_diff(new) as f64 > old as f64 * RATE_PART;
+    let is_of_device = before.available_bps.is_none() && now.available_bps.is_none();
+    if is_of_device || of(before).zip(of(now)).is_some_and(|pair| !is_other(pair)) {
+        return None;
+    }
+    let told = |bps: Option<u64>| bps.map_or("unknown".to_owned(), |bps| format!("{:.1}", bps as f64 / 1e6));
+    Some(format!("available rate {} → {} Mbit/s", told(of(before)), told(of(now))))
 }
 
 fn is_other_rtt(old: u32, new: u32) -> bool {
@@ -191,7 +207,8 @@ mod tests {
         let path = PathMeasure { rtt_us, loss };
         let paths = [("fra".parse().unwrap(), path)].into();
         let address = Some([10, 0, 0, 1].into());
-        Measured { device: "up0".into(), is_up: true, mtu: 1_500, address, rate_bps: Some(1_000_000_000), paths }
+        let rate_bps = Some(1_000_000_000);
+        Measured { device: "up0".into(), is_up: true, mtu: 1_500, address, rate_bps, available_bps: None, paths }
     }
 
     /// Turns once a second with what `at` says; returns when it asked, and why.
@@ -218,6 +235,25 @@ mod tests {
             ..measured(Some(1_000), 0.0)
         });
         assert_eq!(asked[1], (20_000, "address 10.0.0.1 → 10.0.0.2, rate 1000 → 100 Mbit/s".to_owned()));
+    }
+
+    #[test]
+    fn what_the_uplink_carried_when_it_was_busy_is_asked_about_when_it_stays_another() {
+        let at = |available_bps| Measured { available_bps, ..measured(Some(1_000), 0.0) };
+        let asked = run(100_000, |now_ms| match now_ms {
+            ..20_000 => at(None),
+            20_000..40_000 => at(Some(20_000_000 + now_ms)),
+            40_000..60_000 => at(Some(24_000_000)),
+            _ => at(None),
+        });
+        let expected = [
+            (0, "the agent has started"),
+            (23_000, "available rate 1000.0 → 20.0 Mbit/s"),
+            (63_000, "available rate 20.0 → 1000.0 Mbit/s"),
+        ];
+        assert_eq!(asked, expected.map(|(at_ms, cause)| (at_ms, cause.to_owned())));
+        let full = |now_ms| if now_ms < 20_000 { at(None) } else { at(Some(960_000_000)) };
+        assert_eq!(run(60_000, full).len(), 1, "it carries what it says");
     }
 
     #[test]

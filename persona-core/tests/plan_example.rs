@@ -60,3 +60,20 @@ fn less_is_offered_where_room_is_all_that_lacks() {
     assert!(demand == Some("30mbit".into()) || demand == Some("40mbit".into()), "{demand:?}");
     assert!(nearest.hints[0].starts_with("ask for at most "), "{nearest:?}");
 }
+
+#[test]
+fn a_subject_s_own_content_goes_before_its_persona_s() {
+    let text = "{personas: [{name: p, groups: [g], content: cdn}], contents: [{name: cdn}, {name: files}], edges: [
+        {name: a, group: g, capacity: {leases: 9}, contentRttMs: {cdn: 5, files: 80}},
+        {name: b, group: g, capacity: {leases: 9}, contentRttMs: {cdn: 80, files: 5}}],
+        planning: {comfort: 100%}, nodes: [{name: n1, subjects: [{personas: [p]}]}, {name: n2, subjects: [{personas: [p], content: files}]}]}";
+    let mut planner = Planner::new(parse_fleet(text, Format::Yaml).unwrap(), &Plan::default()).unwrap();
+    planner.replan();
+    let plan = planner.plan();
+    assert_eq!((edge_of(&plan, "node/n1").as_str(), edge_of(&plan, "node/n2").as_str()), ("a", "b"));
+    let told = planner.explain(&"node/n2".parse().unwrap()).unwrap();
+    let points = |edge: &str| told.considered.iter().find(|it| it.edge.as_str() == edge).unwrap().scores["content"];
+    assert_eq!((points("a"), points("b")), (-8.0, -0.5));
+    let errors = parse_fleet(&text.replace("content: files", "content: fils"), Format::Yaml).unwrap_err();
+    assert!(errors[0].to_string().contains("did you mean files?"), "{errors:?}");
+}

@@ -49,12 +49,13 @@ const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(2);
 const BODY_LENGTH_MAX: usize = 16 << 20;
 
 /// Paths that every manager answers by itself.
-const OWN_PATHS: [&str; 11] = [
+const OWN_PATHS: [&str; 12] = [
     "/",
     "/ui",
     "/healthz",
     "/metrics",
     "/readyz",
+    "/v1/agent/contents",
     "/v1/agent/watch",
     "/v1/audit/entries",
     "/v1/events",

@@ -19,6 +19,7 @@ mod authority;
 mod body;
 mod clock;
 mod config;
+mod contents;
 mod context;
 mod documents;
 mod error;

@@ -1,6 +1,7 @@
 //! Switches by hand and requests: written with what follows from them, or refused with the reasons per persona.
 
 use persona_core::capacity::Finding;
+use persona_core::content::ContentSource;
 use persona_core::document::Kind as DocumentKind;
 use persona_core::ids::{Capability, PersonaName, SubjectId};
 use persona_core::wire::api::ProblemPart;
@@ -14,6 +15,14 @@ use crate::tasks::assignment::Assigner;
 use crate::tasks::cut;
 use crate::tasks::room::findings_for;
 use crate::tasks::wear::Outfit;
+
+/// What a request asks for.
+pub(crate) struct Wanted {
+    /// What the persona must have.
+    pub(crate) capabilities: Vec<Capability>,
+    /// What its edge should be close to.
+    pub(crate) content: Option<ContentSource>,
+}
 
 /// Puts a persona on a subject, and bounds what its old flows may take. Returns whether that changed what it wears.
 pub(crate) fn switch(
@@ -55,14 +64,18 @@ pub(crate) fn request(
     draft: &mut Draft,
     assigner: &Assigner,
     subject: &SubjectId,
-    request: Override<Vec<Capability>>,
+    request: Override<Wanted>,
     by: Option<String>,
 ) -> Result<bool, Refusal> {
     let before = known(draft, assigner, subject)?;
-    let names = request.value.iter().map(Capability::as_str).collect::<Vec<_>>().join(", ");
-    let details = json!({ "capabilities": request.value, "untilMs": request.until_ms, "by": by });
+    let Override { value: Wanted { capabilities, content: request_content }, until_ms } = request;
+    check_content(request_content.as_ref())?;
+    let names = capabilities.iter().map(Capability::as_str).collect::<Vec<_>>().join(", ");
+    let closeness = request_content.as_ref().map(|content| format!(", close to {content}")).unwrap_or_default();
+    let details = json!({ "capabilities": capabilities, "content": request_content, "untilMs": until_ms, "by": by });
     let requested_by = Some(draft.actor().to_string());
-    draft.put(SubjectRecord { request: Some(request), requested_by, ..before.clone() });
+    let request = Some(Override { value: capabilities, until_ms });
+    draft.put(SubjectRecord { request, requested_by, request_content, ..before.clone() });
     let outfit = assigner.assign(draft, subject);
     if outfit.decision.pick.as_ref().is_none_or(|pick| pick.is_stopgap) {
         return Err(no_persona_fits(
@@ -78,7 +91,7 @@ pub(crate) fn request(
         subject,
         draft.actor(),
         format!(
-            "the request of {subject} for {names}{} {effect}",
+            "the request of {subject} for {names}{closeness}{} {effect}",
             by.map(|by| format!(" by {by}")).unwrap_or_default()
         ),
         details,
@@ -162,6 +175,14 @@ pub(crate) fn check_exists(snapshot: &Snapshot, subject: &SubjectId) -> Result<(
         false => {
             Err(Refusal::not_found(format!("there is no {subject}: nodes register, workloads are reported by them")))
         }
+    }
+}
+
+/// Refuses a source of content that no edge can be close to.
+fn check_content(content: Option<&ContentSource>) -> Result<(), Refusal> {
+    match content.and_then(ContentSource::fault) {
+        None => Ok(()),
+        Some((key, fault)) => Err(Refusal::invalid(format!("content.{key}: {fault}"))),
     }
 }
 

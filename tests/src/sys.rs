@@ -152,6 +152,17 @@ fn set_option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, valu
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) })
 }
 
+/// A socket on which ICMP messages come with their IP header, and go without one. Needs CAP_NET_RAW. Ports mean nothing on it.
+pub fn echo_socket() -> io::Result<UdpSocket> {
+    // SAFETY: socket takes three integers.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made and that nobody else has.
+    Ok(UdpSocket::from(unsafe { OwnedFd::from_raw_fd(socket) }))
+}
+
 /// A raw socket that sends whole IP packets, header included. Needs CAP_NET_RAW.
 #[derive(Debug)]
 pub struct RawSocket(OwnedFd);

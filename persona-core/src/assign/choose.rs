@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::question::{Activated, Candidate, GroupFacts, PoolFacts, Question};
-use super::{capacity, fitness, policy, score};
+use super::{capacity, closeness, fitness, policy, score};
 use crate::compose::Layer;
+use crate::content::ContentSource;
 use crate::document::{Family, Network, PersonaSpec};
 use crate::ids::{GroupName, PersonaName, PoolName};
 use crate::lease::Need;
@@ -64,6 +65,8 @@ struct Place<'a> {
     facts: &'a PoolFacts,
     is_full: bool,
     serves: bool,
+    /// Whether it has what the persona would rather have: IPv6, where that is preferred.
+    is_preferred: bool,
     obstacles: Vec<Obstacle>,
 }
 
@@ -160,7 +163,8 @@ fn unmet_criteria(question: &Question<'_>, candidate: &Candidate<'_>) -> Option<
     waits.then(|| Obstacle::lasting("none of its activation criteria lets it be worn".into(), hint.into()))
 }
 
-/// The pool to lease from: the one held, else the first with room, else the first at all with what is wrong.
+/// The pool to lease from: the one held, else the first with room, else the first at all with what is wrong. Where edges shall be
+/// close to some content, of those with room the one whose group is the closest; the one held stays unless that is clearly better.
 fn place<'a>(
     question: &Question<'a>,
     candidate: &Candidate<'a>,
@@ -186,8 +190,35 @@ fn place<'a>(
     let held = places.iter().position(|place| is_held(place) && place.obstacles.iter().all(|it| it.passes));
     let open = || places.iter().position(|place| place.obstacles.is_empty());
     let nearest = || (0..places.len()).min_by_key(|index| (places[*index].is_full, !places[*index].serves));
-    let found = held.or_else(open).or_else(nearest).ok_or_else(|| no_family(network))?;
+    let closest = closeness::source(question, network).and_then(|source| closest(question, source, &places, held));
+    let found = closest.or(held).or_else(open).or_else(nearest).ok_or_else(|| no_family(network))?;
     Ok(places.swap_remove(found))
+}
+
+/// Of the places that are open, the one closest to the content; of equals the first. None: none is open, or what is held has a trouble
+/// that may pass and stays through it.
+fn closest(
+    question: &Question<'_>,
+    source: &ContentSource,
+    places: &[Place<'_>],
+    held: Option<usize>,
+) -> Option<usize> {
+    let points = |index: usize| {
+        let group = question.groups.get(&places[index].facts.group);
+        let stays = if held == Some(index) { score::STICKINESS } else { 0.0 };
+        group.map_or(f64::MIN, |group| closeness::points(source, group)) + stays
+    };
+    let is_open = |index: &usize| places[*index].obstacles.is_empty();
+    if held.is_some_and(|held| !is_open(&held)) {
+        return None;
+    }
+    // Which family packets leave with comes before how far they go; what is held has been chosen so already.
+    let rank = |index: usize| (places[index].is_preferred || held == Some(index), points(index));
+    let better = |best: usize, index: usize| {
+        let ((of_best, best_points), (of_other, points)) = (rank(best), rank(index));
+        if (of_other, points) > (of_best, best_points) { index } else { best }
+    };
+    (0..places.len()).filter(is_open).reduce(better)
 }
 
 fn judge_place<'a>(
@@ -208,7 +239,8 @@ fn judge_place<'a>(
     obstacles.extend(fitness::obstacles(question, candidate, network, (&facts.group, group)));
     let lease_count = if is_held { 0 } else { needs.len() };
     obstacles.extend(capacity::obstacles(question, candidate, spec, (&facts.group, group), lease_count));
-    Place { pool, facts, is_full, serves, obstacles }
+    let is_preferred = network.family() != Family::PreferIpv6 || facts.prefix_count > 0;
+    Place { pool, facts, is_full, serves, is_preferred, obstacles }
 }
 
 fn full_pool(name: &PoolName, facts: &PoolFacts, needs: &[Need]) -> Option<Obstacle> {

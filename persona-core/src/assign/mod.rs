@@ -8,6 +8,7 @@
 
 mod capacity;
 mod choose;
+mod closeness;
 mod fitness;
 mod ledger;
 mod policy;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ledger::{Labels, Ledger};
 use crate::compose::Layer;
+use crate::content::{ContentPlace, ContentSource};
 use crate::document::Network;
 use crate::document::PersonaSpec;
 use crate::ids::{Capability, EdgeName, GroupName, PersonaName, PoolName, SubjectId};
@@ -33,6 +34,8 @@ pub struct Question<'a> {
     pub activated: Option<Activated<'a>>,
     /// Capabilities that an application requested.
     pub requested: &'a [Capability],
+    /// The source of content that the request asks to be close to. None: what a persona says counts.
+    pub content: Option<&'a ContentSource>,
     /// Capabilities that the subject's node wants, good to have.
     pub wants: &'a [Capability],
     /// What the node's uplink carries, bits per second. None: it does not say.
@@ -107,6 +110,10 @@ pub struct GroupFacts {
     pub jitter_us: Option<u32>,
     /// Share of the node's probes on that path that stay unanswered, 0 to 1. None: the node does not say.
     pub loss: Option<f32>,
+    /// By source of content, the least round trip from a serving edge, microseconds. What none measured is not in it.
+    pub content_rtt_us: BTreeMap<String, u32>,
+    /// Where its serving edges stand, as far as they say so.
+    pub places: Vec<ContentPlace>,
 }
 
 /// An edge of a group, as far as policies and personas look at it.

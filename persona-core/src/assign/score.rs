@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::closeness;
 use super::fitness::preferred_count;
 use super::question::{Candidate, GroupFacts, Question};
 use crate::document::PersonaSpec;
@@ -36,7 +37,7 @@ const LOSS_MIN: f64 = -20.0;
 const RATE: f64 = -8.0;
 
 /// What is worn stays unless something else is clearly better.
-const STICKINESS: f64 = 4.0;
+pub(super) const STICKINESS: f64 = 4.0;
 
 /// The score terms of a candidate that can be worn.
 pub(super) fn terms(
@@ -61,6 +62,7 @@ pub(super) fn terms(
         ("load", group.load().min(1.0) * LOAD),
         ("distance", distance.max(DISTANCE_MIN)),
         ("loss", loss.max(LOSS_MIN)),
+        ("content", closeness::points_of(question, candidate, group)),
         ("rate", missing_rate(question, spec) * RATE),
         ("stickiness", if is_worn { STICKINESS } else { 0.0 }),
     ];

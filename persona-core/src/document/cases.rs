@@ -17,7 +17,7 @@ spec:
     location: { country: DE, region: DE-HE, city: Frankfurt, latitude: 50.11, longitude: 8.68 }
     mtu: 1400
     protocols: [tcp, udp, icmp]
-    edges: { group: frankfurt, spread: 2, requires: [scrubbing], path: { latency: 30ms, loss: 1%, jitter: 5ms } }
+    edges: { group: frankfurt, spread: 2, requires: [scrubbing], path: { latency: 30ms, loss: 1%, jitter: 5ms }, content: { name: cdn.example.com } }
   qos: { class: low-latency, egressRate: 200mbit, ingressRate: 400mbit, burst: 64KiB, dscp: ef }
   resources: { cpu: { limit: 2.0, weight: 200 }, memory: { max: 2GiB, high: 1792MiB }, io: { weight: 500, readBps: 100MiB }, pids: 512 }
   security:
@@ -219,6 +219,34 @@ fn mistakes_are_named_with_line_path_and_what_would_be_valid() {
             "spec.network.edges.prefers[0]: scrub is required already",
         ),
         (persona("network: { egress: { pools: [a] }, edges: { require: [scrub] } }"), "did you mean requires?"),
+        (
+            persona("network: { egress: { pools: [a] }, edges: { content: { prefix: 0.0.0.0/0 } } }"),
+            "spec.network.edges.content.prefix: 0.0.0.0/0 is too wide for one way to it: write at least 16 bits",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, edges: { content: { prefix: 127.0.0.0/16 } } }"),
+            "spec.network.edges.content.prefix: 127.0.0.0/16 is no content's",
+        ),
+        (
+            persona(
+                "network: { egress: { pools: [a] }, edges: { content: { place: { latitude: 91, longitude: 0 } } } }",
+            ),
+            "spec.network.edges.content.place.latitude: write -90 to 90 degrees",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, edges: { content: { name: a_b } } }"),
+            "\"a_b\" is no name of a host: write labels",
+        ),
+        (
+            persona("network: { egress: { pools: [a] }, edges: { content: { host: a.example } } }"),
+            "unknown value host; valid values: name, place, prefix",
+        ),
+        (
+            persona(
+                "network: { egress: { pools: [a] }, edges: { content: { name: a.example, prefix: 198.51.100.0/24 } } }",
+            ),
+            "spec.network.edges.content",
+        ),
         (
             persona("network: { egress: { pools: [a] }, location: { country: Germany } }"),
             "an ISO 3166-1 code such as DE",

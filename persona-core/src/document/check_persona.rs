@@ -10,6 +10,7 @@ use super::sections::{
     ActivationRule, Cpu, Direction, Firewall, Io, Memory, MonitoringRule, Resources, Security, SoftwarePackage,
 };
 use crate::activate::Criterion;
+use crate::content::ContentSource;
 use crate::firewall::CompiledRules;
 use crate::security::{is_capability, sysctl_fault, sysctl_value_fault};
 use crate::software::{Requirement, is_package_name};
@@ -197,6 +198,15 @@ impl Problems {
                 format!("spec.network.edges.prefers[{index}]"),
                 message,
             );
+        }
+        if let Some((key, fault)) = edges.content.as_ref().and_then(ContentSource::fault) {
+            self.refuse_if(true, format!("spec.network.edges.content.{key}"), fault);
+        }
+        if let Some(ContentSource::Place(place)) = &edges.content {
+            for (key, value) in [("latitude", place.latitude), ("longitude", place.longitude)] {
+                let path = format!("spec.network.edges.content.place.{key}");
+                self.refuse_if(!is_short_decimal(Some(value)), path, DECIMALS_ADVICE);
+            }
         }
         let Some(path) = edges.path else { return };
         let is_nothing = path == PathNeeds::default();

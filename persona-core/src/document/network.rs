@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Protocol;
+use crate::content::ContentSource;
 use crate::ids::{Capability, GroupName, PoolName};
 use crate::units::{BitRate, Cidr, Share, Span};
 
@@ -91,6 +92,11 @@ impl Network {
     /// What the path to its edges must keep to.
     pub fn path(&self) -> Option<PathNeeds> {
         self.edges.as_ref().and_then(|edges| edges.path)
+    }
+
+    /// The source of content that its edges should be close to.
+    pub fn content(&self) -> Option<&ContentSource> {
+        self.edges.as_ref().and_then(|edges| edges.content.as_ref())
     }
 
     /// What of its wearers' hosts is hidden.
@@ -193,7 +199,7 @@ pub struct Location {
 }
 
 /// Which edges carry a persona.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeChoice {
     /// The edge group.
@@ -211,6 +217,9 @@ pub struct EdgeChoice {
     /// What the measured path from the subject's node must keep to. Absent: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathNeeds>,
+    /// The source of content that its edges should be close to: a place, a prefix or a name. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentSource>,
 }
 
 /// What a measured path must keep to. One that nobody measured keeps to nothing.

@@ -85,6 +85,7 @@ impl<'a> NodeReader<'a> {
             shares: shares.map(|(_, number)| number).collect(),
             aparts,
             point,
+            content_scores: self.tables.content_scores(subject.content.as_deref()),
         }
     }
 

@@ -234,6 +234,9 @@ pub struct FleetSubject {
     /// Capabilities that it would like its edge to have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefers: Vec<Capability>,
+    /// The content source that its edge should be close to, instead of its persona's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// Labels besides its node's, and stronger.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -15,9 +15,14 @@ pub(super) struct Point([f64; 3]);
 impl Point {
     /// Where a location is, if it says so.
     pub(super) fn of(location: &Location) -> Option<Self> {
-        let (latitude, longitude) = (location.latitude? / 180.0 * PI, location.longitude? / 180.0 * PI);
+        Some(Self::at(location.latitude?, location.longitude?))
+    }
+
+    /// The point so many degrees north and east.
+    pub(super) fn at(latitude: f64, longitude: f64) -> Self {
+        let (latitude, longitude) = (latitude / 180.0 * PI, longitude / 180.0 * PI);
         let around = cosine(latitude);
-        Some(Self([around * cosine(longitude), around * sine(longitude), sine(latitude)]))
+        Self([around * cosine(longitude), around * sine(longitude), sine(latitude)])
     }
 
     /// Kilometres over the surface; too few by a sixth for the other end of the world.

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::compile::NodeReader;
 use super::fleet::{Demand, Fleet, FleetNode};
@@ -31,6 +32,8 @@ pub(super) struct SubjectFacts {
     /// Rules about distance that count it, with the number of its label's value.
     pub(super) aparts: Vec<(u8, u32)>,
     pub(super) point: Option<Point>,
+    /// Thousandths of points for each edge's distance from the content that it asks for itself. None: its persona's counts.
+    pub(super) content_scores: Option<Arc<[i32]>>,
 }
 
 /// An edge that a subject may be on, as far as anything but load and service is concerned.

@@ -46,4 +46,5 @@ pub use outcome::{EdgeFill, FilterCount, Move, MoveCause, Nearest, Outcome, Plac
 pub use planner::Planner;
 pub use policy::{Apart, EdgeSelector, FleetPolicy, GroupShare, Rule, SubjectSelector};
 pub use read::{FleetError, parse_fleet, parse_plan};
+pub use score::estimated_rtt_ms;
 pub use waves::{Wave, WavePlan, waves, waves_of};

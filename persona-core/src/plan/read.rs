@@ -170,12 +170,16 @@ impl Check<'_> {
         let path = format!("personas[{index}]");
         self.refuse_if(persona.groups.is_empty(), format!("{path}.groups"), || "name at least one edge group".into());
         if let Some(content) = &persona.content {
-            let names: Vec<&str> = self.fleet.contents.iter().map(|content| content.name.as_str()).collect();
-            self.known(&format!("{path}.content"), "content", content, &names);
+            self.content(&format!("{path}.content"), content);
         }
         let limits = persona.path.unwrap_or_default();
         self.ms(format_args!("{path}.path.rttMsMax"), limits.rtt_ms_max);
         self.ms(format_args!("{path}.path.jitterMsMax"), limits.jitter_ms_max);
+    }
+
+    fn content(&mut self, path: &str, content: &str) {
+        let names: Vec<&str> = self.fleet.contents.iter().map(|content| content.name.as_str()).collect();
+        self.known(path, "content", content, &names);
     }
 
     fn edge(&mut self, index: usize, edge: &FleetEdge) {
@@ -204,6 +208,9 @@ impl Check<'_> {
             self.refuse_if(!(1..=PERSONA_COUNT_MAX).contains(&count), format_args!("{subject_path}.personas"), || {
                 format!("{count} personas are impossible: name 1 to {PERSONA_COUNT_MAX}")
             });
+            if let Some(content) = &subject.content {
+                self.content(&format!("{subject_path}.content"), content);
+            }
             for (index, persona) in subject.personas.iter().enumerate() {
                 if !personas.contains(persona) {
                     let names: Vec<&str> = personas.iter().map(|name| name.as_str()).collect();

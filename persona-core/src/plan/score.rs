@@ -5,6 +5,7 @@
 use super::filter::Pair;
 use super::fleet::{Content, FleetEdge, Service};
 use super::geometry::Point;
+use crate::content::{ContentPlace, UNKNOWN_RTT_MS};
 
 /// The terms, in the order in which they are told.
 pub(super) const TERMS: [&str; 7] = ["order", "preferred", "latency", "loss", "jitter", "content", "health"];
@@ -18,9 +19,6 @@ const PREFERRED: i32 = 5_000;
 /// Each millisecond of round trip, down to [`LATENCY_MIN`].
 const PER_MS: f64 = -100.0;
 const LATENCY_MIN: f64 = -20_000.0;
-
-/// A round trip that nobody knows anything about counts as so long, milliseconds.
-const UNKNOWN_RTT_MS: f64 = 100.0;
 
 /// Round trip per kilometre of distance where nothing was measured: light in fibre, and half as much again for detours.
 const RTT_MS_PER_KM: f64 = 0.015;
@@ -52,9 +50,14 @@ pub(super) fn terms(pair: &Pair<'_>, edge_index: usize, position: usize) -> [i32
         (rtt_ms * PER_MS).max(LATENCY_MIN) as i32,
         loss.max(LOSS_MIN) as i32,
         jitter.max(JITTER_MIN) as i32,
-        pair.persona.content_scores.get(edge_index).copied().unwrap_or(0),
+        content_scores(pair).get(edge_index).copied().unwrap_or(0),
         0,
     ]
+}
+
+/// What the subject asks for itself goes before what its persona says.
+fn content_scores<'a>(pair: &'a Pair<'_>) -> &'a [i32] {
+    pair.subject.content_scores.as_deref().unwrap_or(&pair.persona.content_scores)
 }
 
 /// What an edge's own state adds.
@@ -70,6 +73,12 @@ pub(super) fn content_score(edge: &FleetEdge, content: &Content) -> i32 {
     };
     let rtt_ms = edge.content_rtt_ms.get(&content.name).copied().unwrap_or_else(estimated);
     (rtt_ms * PER_MS).max(LATENCY_MIN) as i32
+}
+
+/// The round trip between two places, as far as their distance says, milliseconds.
+pub fn estimated_rtt_ms(from: ContentPlace, to: ContentPlace) -> f64 {
+    let point = |place: ContentPlace| Point::at(place.latitude, place.longitude);
+    point(from).distance_km(point(to)) * RTT_MS_PER_KM
 }
 
 fn distance_ms(from: Option<Point>, to: Option<Point>) -> f64 {

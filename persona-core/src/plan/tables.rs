@@ -3,8 +3,9 @@
 //! Edges are numbered in the order of their names. Nothing here depends on nodes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::fleet::{Capacity, Demand, Fleet, FleetEdge, FleetPersona, PathLimits, Service};
+use super::fleet::{Capacity, Content, Demand, Fleet, FleetEdge, FleetPersona, PathLimits, Service};
 use super::geometry::Point;
 use super::policy::{Apart, Rule};
 use super::score;
@@ -53,7 +54,7 @@ pub(super) struct PersonaFacts {
     pub(super) prefers: u128,
     pub(super) path: Option<PathLimits>,
     /// Thousandths of points for each edge's distance from the content. Empty: it wants to be close to none.
-    pub(super) content_scores: Vec<i32>,
+    pub(super) content_scores: Arc<[i32]>,
 }
 
 /// Capabilities that somebody asks for.
@@ -89,6 +90,8 @@ pub(super) struct Tables {
     capabilities: BTreeMap<Capability, u32>,
     pub(super) personas: Vec<PersonaFacts>,
     pub(super) persona_index: HashMap<PersonaName, u16>,
+    /// By content, thousandths of points for each edge's distance from it.
+    content_scores: HashMap<String, Arc<[i32]>>,
     pub(super) allow: u64,
     pub(super) deny: u64,
     pub(super) residency: u64,
@@ -113,6 +116,11 @@ impl Tables {
             capabilities,
             personas: Vec::new(),
             persona_index: fleet.personas.iter().map(|persona| persona.name.clone()).zip(0..).collect(),
+            content_scores: fleet
+                .contents
+                .iter()
+                .map(|content| (content.name.clone(), scores_of(fleet, content)))
+                .collect(),
             allow: 0,
             deny: 0,
             residency: 0,
@@ -124,7 +132,7 @@ impl Tables {
         for (edge, index) in tables.edges.iter().zip(0..) {
             tables.edges_of_group[usize::from(edge.group)].push(index);
         }
-        tables.personas = fleet.personas.iter().map(|persona| tables.persona_facts(fleet, persona)).collect();
+        tables.personas = fleet.personas.iter().map(|persona| tables.persona_facts(persona)).collect();
         tables
     }
 
@@ -166,17 +174,19 @@ impl Tables {
         }
     }
 
-    fn persona_facts(&self, fleet: &Fleet, persona: &FleetPersona) -> PersonaFacts {
-        let content = persona.content.as_ref();
-        let content = content.and_then(|name| fleet.contents.iter().find(|content| content.name == *name));
-        let score = |content| fleet.edges.iter().map(|edge| score::content_score(edge, content)).collect();
+    fn persona_facts(&self, persona: &FleetPersona) -> PersonaFacts {
         PersonaFacts {
             groups: persona.groups.iter().map(|group| self.groups[group]).collect(),
             requires: self.wanted(&persona.requires),
             prefers: self.wanted(&persona.prefers).mask,
             path: persona.path,
-            content_scores: content.map(score).unwrap_or_default(),
+            content_scores: self.content_scores(persona.content.as_deref()).unwrap_or_default(),
         }
+    }
+
+    /// Thousandths of points for each edge's distance from a content. None: closeness to none is wanted.
+    pub(super) fn content_scores(&self, content: Option<&str>) -> Option<Arc<[i32]>> {
+        content.and_then(|name| self.content_scores.get(name)).cloned()
     }
 
     /// Writes down what an edge can carry now.
@@ -192,6 +202,10 @@ impl Tables {
             None => Wanted { has_unknown: true, ..wanted },
         })
     }
+}
+
+fn scores_of(fleet: &Fleet, content: &Content) -> Arc<[i32]> {
+    fleet.edges.iter().map(|edge| score::content_score(edge, content)).collect()
 }
 
 fn per_unit(capacity: &Capacity) -> [f64; 4] {

@@ -12,6 +12,7 @@ use crate::ids::{Capability, EdgeName, Generation, GroupName, LeaseId, SubjectId
 use crate::units::Cidr;
 use crate::wire::api::ProblemPart;
 use crate::wire::conditions::Conditions;
+use crate::wire::contents::ContentRtts;
 use crate::wire::limits::LimitReport;
 use crate::wire::security::SecurityReport;
 use crate::wire::signals::SampleBatch;
@@ -152,6 +153,10 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
     pub announced: Option<Vec<Cidr>>,
+    /// Edges: round trips to the sources of content that they shall measure the way to. Complete: one that is missing does not
+    /// answer, or is not measured yet. Absent: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<ContentRtts>,
     /// Nodes: how full leases are. A lease that is not listed is as it was.
     #[serde(default)]
     pub leases: Vec<LeaseUse>,

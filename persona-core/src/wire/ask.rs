@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::ContentSource;
 use crate::ids::{Capability, SubjectId};
 use crate::units::Span;
 use crate::wire::api::{AssignmentView, ProblemPart};
@@ -16,7 +17,7 @@ pub const LINE_LENGTH_MAX: usize = 4_096;
 pub const ASK_MS_MAX: u64 = 86_400_000;
 
 /// One question of an application.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Ask {
@@ -28,6 +29,10 @@ pub enum Ask {
         #[serde(rename = "for")]
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         duration: Span,
+        /// The source of content that the edge should be close to: a place, a prefix or a name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        content: Option<ContentSource>,
     },
     /// What was asked for is needed no more.
     Release,
@@ -36,7 +41,7 @@ pub enum Ask {
 }
 
 /// `POST /v1/agent/ask`: a question that a node passes on for a subject of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentAsk {
@@ -77,6 +82,8 @@ mod tests {
     fn questions_are_lines_that_people_can_write() {
         for (line, is_valid) in [
             (r#"{"do":"request","capabilities":["low-latency"],"for":"90m"}"#, true),
+            (r#"{"do":"request","capabilities":["x"],"for":"90m","content":{"name":"cdn.example.com"}}"#, true),
+            (r#"{"do":"request","capabilities":["x"],"for":"90m","content":{"name":"a_b"}}"#, false),
             (r#"{"do":"release"}"#, true),
             (r#"{"do":"show"}"#, true),
             (r#"{"do":"request","capabilities":["low-latency"]}"#, false),

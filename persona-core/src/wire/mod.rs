@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api;
 pub mod ask;
 pub mod conditions;
+pub mod contents;
 pub mod credential;
 pub mod desired;
 pub mod firewall;

@@ -74,6 +74,7 @@ pub(crate) fn subject(persona: &str, demand: Demand) -> FleetSubject {
         demand,
         requires: Vec::new(),
         prefers: Vec::new(),
+        content: None,
         labels: Default::default(),
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use persona_core::available::{Available, UplinkLook};
 use persona_core::conditions::{Damper, Measured, PathMeasure};
 use persona_core::ids::EdgeNumber;
 use persona_core::liveness::LOSS_WINDOW;
@@ -26,11 +27,18 @@ pub(super) struct Asking {
     started: Instant,
     /// When edges were last seen dead.
     died: BTreeMap<EdgeNumber, Instant>,
+    /// What the uplink carries in fact.
+    available: Available,
 }
 
 impl Default for Asking {
     fn default() -> Self {
-        Self { damper: Damper::default(), started: Instant::now(), died: BTreeMap::new() }
+        Self {
+            damper: Damper::default(),
+            started: Instant::now(),
+            died: BTreeMap::new(),
+            available: Available::default(),
+        }
     }
 }
 
@@ -38,6 +46,16 @@ impl Asking {
     /// Notes that an edge is dead.
     pub(super) fn note_death(&mut self, edge: EdgeNumber, now: Instant) {
         self.died.insert(edge, now);
+    }
+
+    /// Notes a look at the uplink.
+    pub(super) fn note_uplink(&mut self, look: UplinkLook) {
+        self.available.turn(self.started.elapsed().as_millis() as u64, look);
+    }
+
+    /// What the uplink carries in fact, bits per second. None: it was not busy lately.
+    pub(super) fn available_bps(&self) -> Option<u64> {
+        self.available.bps()
     }
 
     /// What was lost while an edge was dead says nothing of the way to it: as long as that is among the probes that loss is
@@ -74,6 +92,7 @@ pub(super) fn measured(
     edges: &BTreeMap<EdgeNumber, EdgeItem>,
     health: &BTreeMap<EdgeNumber, Health>,
     uplink_rate: Option<BitRate>,
+    available_bps: Option<u64>,
 ) -> Measured {
     let mut measured = Measured {
         device: observed.uplink.name.clone(),
@@ -82,6 +101,7 @@ pub(super) fn measured(
         address: observed.address,
         // The configuration goes before what the device says.
         rate_bps: uplink_rate.map(|rate| rate.0).or_else(|| link_rate(&observed.uplink.name).ok().flatten()),
+        available_bps,
         ..Measured::default()
     };
     for (edge, health) in health.iter().filter_map(|(number, health)| Some((edges.get(number)?, health))) {
@@ -141,11 +161,12 @@ mod tests {
         let health = health.map(|(number, health)| (EdgeNumber(number), health)).into();
         let uplink = Link { name: "up0".into(), mtu: 1_500, is_up: true, ..Link::default() };
         let observed = Observed { uplink, address: Some([10, 0, 0, 1].into()), ..Observed::default() };
-        let measured = measured(&observed, &edges, &health, Some(BitRate(7)));
+        let measured = measured(&observed, &edges, &health, Some(BitRate(7)), Some(5));
         let path = |group: &str| measured.paths[&group.parse().unwrap()];
         assert_eq!(path("fra"), PathMeasure { rtt_us: Some(4_000), loss: 0.2 });
         assert_eq!(path("tok"), PathMeasure { rtt_us: None, loss: 1.0 });
         assert_eq!((measured.paths.len(), measured.rate_bps, measured.mtu), (2, Some(7), 1_500));
+        assert_eq!(measured.available_bps, Some(5));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use persona_core::available::UplinkLook;
 use persona_core::ids::{EdgeNumber, Generation, SubjectId, WorkloadName};
 use persona_core::liveness::Verdict;
 use persona_core::trial::Turn;
@@ -437,7 +438,7 @@ impl Agent {
     /// Counters, leases that have drained, memory of expired flows.
     async fn housekeep(&mut self) {
         self.pass_count += 1;
-        self.look_at_queues();
+        self.look_at_queues().await;
         if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) || self.pass_count == self.give_back_at {
             tokio::task::block_in_place(memory::give_back);
         }
@@ -493,15 +494,20 @@ impl Agent {
         self.telling.export(&self.reconciler.plan.subjects);
     }
 
-    /// What classes dropped, where there are some.
-    fn look_at_queues(&mut self) {
+    /// What classes dropped, and whether packets wait for the uplink.
+    async fn look_at_queues(&mut self) {
+        let Some(uplink) = self.reconciler.observed.as_ref().map(|observed| observed.uplink.index) else { return };
         let owners = &self.reconciler.plan.queues.class_owners;
-        if owners.is_empty() {
-            return;
-        }
-        // The next look has what one that failed has not.
-        if let Err(error) = tokio::task::block_in_place(|| self.queue_drops.look(owners)) {
-            tracing::debug!(%error, "drops of queues were not read");
+        let looked = tokio::task::block_in_place(|| self.queue_drops.look(owners, uplink));
+        let sent = self.reconciler.netlink.sent_bytes(uplink).await;
+        match (looked, sent) {
+            (Ok(waiting_bytes), Ok(Some(sent_bytes))) => {
+                self.asking.note_uplink(UplinkLook { ifindex: uplink, sent_bytes, waiting_bytes });
+            }
+            (Ok(_), Ok(None)) => {}
+            // The next look has what this one has not.
+            (Err(error), _) => tracing::debug!(%error, "queues were not looked at"),
+            (_, Err(error)) => tracing::debug!(error = host::error_chain(&error), "the uplink was not looked at"),
         }
     }
 
@@ -510,7 +516,8 @@ impl Agent {
         let Some(observed) = &self.reconciler.observed else { return };
         let (health, rate) = (self.reconciler.prober.health(), self.reconciler.config.file.uplink_rate);
         let health = self.asking.without_deaths(health, self.reconciler.plan.probe, Instant::now());
-        let measured = conditions::measured(observed, &self.reconciler.plan.edges, &health, rate);
+        let measured =
+            conditions::measured(observed, &self.reconciler.plan.edges, &health, rate, self.asking.available_bps());
         let Some(asked) = self.asking.turn(&measured) else { return };
         let message = format!("{} asks for a new assignment: {}", self.reconciler.config.name, asked.cause);
         tracing::info!(conditions.number = asked.number, "{message}");

@@ -7,7 +7,7 @@ use std::io;
 use persona_core::ids::{SubjectId, SubjectNumber};
 use persona_core::wire::agent::Counters;
 
-use crate::netlink::DropReader;
+use crate::netlink::{QueueReader, Waiting};
 
 /// Device index and minor of a class.
 type Class = (u32, u16);
@@ -19,22 +19,25 @@ const REASON: &str = "queues";
 #[derive(Debug, Default)]
 pub(super) struct QueueDrops {
     /// Opened by the first look, and anew after one that failed.
-    reader: Option<DropReader>,
+    reader: Option<QueueReader>,
     seen: BTreeMap<Class, u32>,
     of_subjects: BTreeMap<SubjectNumber, u64>,
 }
 
 impl QueueDrops {
-    /// Asks the kernel. Blocks for as long as that takes.
-    pub(super) fn look(&mut self, owners: &BTreeMap<Class, SubjectNumber>) -> io::Result<()> {
-        let mut reader = self.reader.take().map_or_else(DropReader::open, Ok)?;
-        let mut found = BTreeMap::new();
-        reader.read(&mut |ifindex, minor, count| {
-            found.insert((ifindex, minor), count);
+    /// Asks the kernel, and says how many bytes wait for nothing but the device `uplink`. Blocks for as long as that takes.
+    pub(super) fn look(&mut self, owners: &BTreeMap<Class, SubjectNumber>, uplink: u32) -> io::Result<u64> {
+        let mut reader = self.reader.take().map_or_else(QueueReader::open, Ok)?;
+        let (mut found, mut waiting) = (BTreeMap::new(), Waiting::at(uplink));
+        reader.read(&mut |queue| {
+            if let Some(minor) = queue.class() {
+                found.insert((queue.ifindex, minor), queue.dropped);
+            }
+            waiting.add(queue);
         })?;
         self.reader = Some(reader);
         self.take(found, owners);
-        Ok(())
+        Ok(waiting.bytes())
     }
 
     /// Takes the kernel's counts in. Those of nobody's classes are left out.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use persona_core::content::ContentSource;
 use persona_core::ids::{Capability, SubjectId};
 use persona_core::units::Span;
 use persona_core::wire::api::{AssignmentView, CapabilityRequest};
@@ -23,6 +24,7 @@ Nothing changes if the persona that is worn already has the capabilities.
 
 Examples:
   persona-ctl request workload/n1/web --capability low-latency --for 1h
+  persona-ctl request workload/n1/web --capability low-latency --content cdn.example.com
   persona-ctl request workload/n1/web --release
   persona-ctl request --local --capability low-latency --for 90m     for the workload that this process is in
   persona-ctl request --local                                        what it wears")]
@@ -39,6 +41,9 @@ pub(super) struct RequestArgs {
     /// What its persona must have; may be given several times.
     #[arg(long, value_name = "CAPABILITY", required_unless_present_any = ["release", "local"], conflicts_with = "release")]
     capability: Vec<Capability>,
+    /// The content that its edge should be close to: the name of a host, a prefix, or a place as degrees north and east.
+    #[arg(long, value_name = "CONTENT", requires = "capability", allow_hyphen_values = true)]
+    content: Option<ContentSource>,
     /// For how long, such as 1h.
     #[arg(long = "for", value_name = "TIME", conflicts_with = "release")]
     duration: Option<Span>,
@@ -75,7 +80,9 @@ impl RequestArgs {
         match (self.release, capabilities.is_empty(), self.duration) {
             (true, ..) => Ok(Ask::Release),
             (false, true, _) => Ok(Ask::Show),
-            (false, false, Some(duration)) => Ok(Ask::Request { capabilities, duration }),
+            (false, false, Some(duration)) => {
+                Ok(Ask::Request { capabilities, duration, content: self.content.clone() })
+            }
             (false, false, None) => anyhow::bail!("say for how long, such as --for 90m: applications ask for a while"),
         }
     }
@@ -88,6 +95,7 @@ impl RequestArgs {
             let request = CapabilityRequest {
                 subject: subject.clone(),
                 capabilities: self.capability,
+                content: self.content,
                 for_ms: self.duration.map(|span| span.0),
             };
             Some(session.client.request_capabilities(&request).await?)

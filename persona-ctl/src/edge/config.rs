@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use persona_core::content::Bounds;
 use persona_core::ids::{Capability, EdgeName, GroupName};
+use persona_core::units::Cidr;
 use persona_core::wire::agent::EdgeCapacity;
 use serde::{Deserialize, Serialize};
 
@@ -70,9 +72,30 @@ pub struct EdgeFile {
     pub capabilities: Vec<Capability>,
     /// What it can carry.
     pub capacity: Option<CapacityFile>,
+    /// Which sources of content it measures its way to.
+    #[serde(default)]
+    pub contents: ContentsFile,
     /// Free labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// Which sources of content an edge measures its way to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContentsFile {
+    /// Whether it measures at all.
+    pub measure: bool,
+    /// Ranges of private networks in which content may be.
+    pub allow: Vec<Cidr>,
+    /// Ranges towards which nothing is measured.
+    pub deny: Vec<Cidr>,
+}
+
+impl Default for ContentsFile {
+    fn default() -> Self {
+        Self { measure: true, allow: Vec::new(), deny: Vec::new() }
+    }
 }
 
 /// Where routes stand, and who else tells of the edge.
@@ -248,6 +271,12 @@ impl EdgeConfig {
     /// What is done about ARP and neighbour discovery.
     pub(super) fn neighbours(&self) -> Neighbours {
         self.file.announce.map(|announce| announce.neighbours).unwrap_or_default()
+    }
+
+    /// Towards which contents it measures. None: it measures nothing.
+    pub(super) fn content_bounds(&self) -> Option<Bounds> {
+        let ContentsFile { measure, allow, deny } = self.file.contents.clone();
+        measure.then_some(Bounds { allow, deny })
     }
 
     /// The next hops on the outside; any of them that answers makes the outside alive.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::carried::Carried;
 use super::config::EdgeConfig;
+use super::contents::Contents;
 use super::guardian::{Audience, News};
 use super::observe::{Known, ObserveError, Observed};
 use super::processor::Processor;
@@ -102,6 +103,8 @@ pub(super) struct Edge {
     pub(super) metrics: watch::Sender<Snapshot>,
     pub(super) carried: Carried,
     pub(super) processor: Processor,
+    /// None: the operator wants nothing measured.
+    contents: Option<Contents>,
 }
 
 impl Edge {
@@ -117,6 +120,9 @@ impl Edge {
         let surroundings = Surroundings::start(&config, &observed, audience, &verdict_sender)?;
         let metrics = metrics::start(config.file.metrics, readiness, stop).await?;
         let link = manager_link::start(link_config(&config, &observed), stop)?;
+        let bounds = config.content_bounds();
+        let contents = bounds.map(|bounds| Contents::start(bounds, link.asker(), link.reporter(), stop));
+        let contents = contents.transpose().context("ways to contents cannot be measured")?;
         let state_file = StateFile::in_directory(&config.state_dir);
         let applied = state_file.load().unwrap_or_default();
         let own = Own {
@@ -163,6 +169,7 @@ impl Edge {
             metrics,
             carried: Carried::default(),
             processor: Processor::default(),
+            contents,
         })
     }
 
@@ -198,6 +205,9 @@ impl Edge {
             let _ = self.surroundings.guardian.news().send(News::Current);
         }
         self.resolve_next_hops().await;
+        if let Some(contents) = &self.contents {
+            contents.know(&self.netlink, &observed, &self.applied).await;
+        }
         self.tell_state();
     }
 

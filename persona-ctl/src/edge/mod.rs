@@ -3,13 +3,15 @@
 //!
 //! Threads beside the async loop, none of which the loop can delay: the prober asks the peers, the watcher asks the next
 //! hops on both sides, the listener sees which nodes are heard, and the guardian decides ownership, announces it and tells
-//! the data path. The slow path has one more. When this process dies, the data path goes on unchanged.
+//! the data path. The slow path has one more, and so has what measures the ways to contents.
+//! When this process dies, the data path goes on unchanged.
 
 mod announce;
 mod arp;
 mod carried;
 mod catch_up;
 mod config;
+mod contents;
 mod groups;
 mod guardian;
 mod hearing;

@@ -8,6 +8,7 @@ use persona_core::wire::agent::{
 };
 use persona_core::wire::api::{Problem, ProblemPart};
 use persona_core::wire::ask::{AgentAsk, Refused, Told};
+use persona_core::wire::contents::Contents;
 use persona_core::wire::desired::Frame;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, Response, StatusCode};
@@ -159,6 +160,14 @@ impl ManagerClient {
         }
         let problem: Problem = answer.json().await.map_err(|source| unreachable(managers, manager, source))?;
         Ok(Told::Refused(Refused { detail: problem.detail, errors: problem.errors }))
+    }
+
+    /// Asks which sources of content to measure the way to.
+    pub(super) async fn contents(&self, managers: &Managers) -> Result<Contents, LinkError> {
+        let manager = managers.current();
+        let request = self.http.get(format!("{}/v1/agent/contents", manager.url)).timeout(ANSWER_TIMEOUT);
+        let answer = checked(managers, manager, "question for contents", request.send().await).await?;
+        answer.json().await.map_err(|source| unreachable(managers, manager, source))
     }
 
     /// Opens the watch stream: a snapshot, then deltas.

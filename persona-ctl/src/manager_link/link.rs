@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use persona_core::wire::agent::Register;
 use persona_core::wire::ask::{AgentAsk, Refused, Told};
+use persona_core::wire::contents::Contents;
 use persona_core::wire::desired::{DesiredState, Frame};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,11 @@ impl Asker {
         let asked = async { self.session.ready().await?.ask_for(self.session.managers(), ask).await };
         let refused = |error: LinkError| Told::Refused(Refused { detail: chain(&error), errors: Vec::new() });
         asked.await.unwrap_or_else(refused)
+    }
+
+    /// The sources of content that this edge shall measure the way to.
+    pub async fn contents(&self) -> Result<Contents, LinkError> {
+        self.session.ready().await?.contents(self.session.managers()).await
     }
 }
 
@@ -274,7 +280,7 @@ async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify
 }
 
 /// Some of a time, between seven eighths and all of it.
-fn spread_of(whole: Duration) -> Duration {
+pub(crate) fn spread_of(whole: Duration) -> Duration {
     let whole_ms = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(spread(whole_ms - whole_ms / 8, whole_ms))
 }

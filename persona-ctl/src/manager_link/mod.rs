@@ -16,6 +16,7 @@ mod state_file;
 
 pub use client::LinkError;
 pub use identity::joined_managers;
+pub(crate) use link::spread_of;
 pub use link::{Asker, Link, LinkConfig, Reporter, start};
 pub use outbox::Outbox;
 pub use signs::Heard;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use persona_core::wire::agent::{AgentEvent, HELD_ITEM_COUNT_MAX, Holdings, Report, WorkloadReport};
+use persona_core::wire::contents::ContentRtts;
 use persona_core::wire::desired::{DesiredState, Item};
 use persona_core::wire::limits::LimitReport;
 use persona_core::wire::proof::StateProof;
@@ -27,12 +28,13 @@ const EVENT_COUNT_PER_REPORT: usize = 200;
 /// The report in the making.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
-    /// Everything but events, workloads, limits, software and security, in its newest form.
+    /// Everything but events, workloads, limits, software, security and contents, in its newest form.
     pub report: Report,
     workloads: Known<Vec<WorkloadReport>>,
     limits: Known<Vec<LimitReport>>,
     software: Known<Vec<SoftwareReport>>,
     security: Known<Vec<SecurityReport>>,
+    contents: Known<ContentRtts>,
     events: VecDeque<AgentEvent>,
     /// What was measured and when, numbered.
     samples: VecDeque<(u64, Instant, SampleBatch)>,
@@ -92,12 +94,18 @@ impl Outbox {
         self.security.set(security);
     }
 
+    /// Says how far sources of content are.
+    pub fn set_contents(&mut self, contents: ContentRtts) {
+        self.contents.set(contents);
+    }
+
     /// Whoever takes the next report may know nothing of this host.
     pub(super) fn tell_everything(&mut self) {
         self.workloads.forget();
         self.limits.forget();
         self.software.forget();
         self.security.forget();
+        self.contents.forget();
     }
 
     /// Says which state is in force, from now on.
@@ -131,6 +139,7 @@ impl Outbox {
             limits: self.limits.untold(),
             software: self.software.untold(),
             security: self.security.untold(),
+            contents: self.contents.untold(),
             holdings: self.holdings(),
             ..self.report.clone()
         }
@@ -155,6 +164,7 @@ impl Outbox {
         self.limits.taken();
         self.software.taken();
         self.security.taken();
+        self.contents.taken();
         // While the report was under way, the oldest may have given way to new ones.
         for event in &report.events {
             if self.events.front() == Some(event) {

@@ -16,10 +16,11 @@ mod neighbour;
 pub mod netem;
 mod our_route;
 mod qdisc;
-mod queue_drops;
+mod queue_rows;
 mod route;
 mod size_table;
 mod tc_options;
+mod uplink_queue;
 mod watch;
 
 pub use address::{LinkAddress, OUR_PROTOCOL, network_of};
@@ -31,9 +32,10 @@ pub use namespace::run_inside;
 pub use neighbour::Neighbours;
 pub use our_route::OurRoute;
 pub use qdisc::{HANDLE_MAJOR, Shaper};
-pub use queue_drops::DropReader;
+pub use queue_rows::{QueueReader, QueueRow};
 pub use route::Path;
 pub use size_table::Sizes;
+pub use uplink_queue::Waiting;
 pub use watch::{Notices, watch};
 
 /// A request that the kernel refused, or that did not reach it.

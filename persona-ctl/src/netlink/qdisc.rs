@@ -185,7 +185,7 @@ impl Netlink {
         Ok(())
     }
 
-    async fn qdiscs(&self) -> Result<Vec<TcMessage>, NetlinkError> {
+    pub(super) async fn qdiscs(&self) -> Result<Vec<TcMessage>, NetlinkError> {
         self.handle.qdisc().get().execute().try_collect().await.map_err(failed("list of queues"))
     }
 

@@ -45,6 +45,7 @@ pub(crate) const ROUTES: &[(&str, &str, Who)] = &[
     ("POST", "/v1/agent/renew", Who::Agents),
     ("GET", "/v1/agent/watch", Who::Agents),
     ("POST", "/v1/agent/report", Who::Agents),
+    ("GET", "/v1/agent/contents", Who::Agents),
     ("POST", "/v1/agent/ask", Who::Agents),
     ("GET", "/v1/whoami", Who::Known),
     ("POST", "/v1/join-tokens", ADMINISTER),

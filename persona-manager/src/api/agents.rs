@@ -11,6 +11,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use persona_core::content::CONTENT_COUNT_MAX;
 use persona_core::ids::{NodeName, SubjectId};
 use persona_core::report_pace;
 use persona_core::wire::agent::{
@@ -18,6 +19,7 @@ use persona_core::wire::agent::{
     WorkloadKind, WorkloadReport,
 };
 use persona_core::wire::api::Problem;
+use persona_core::wire::contents::Contents;
 use persona_core::wire::desired::{DesiredState, DigestKind, Frame, TunnelEnd};
 use persona_core::wire::proof::StateProof;
 use persona_core::wire::signals::{SAMPLE_BATCH_COUNT_MAX, SampleBatch};
@@ -33,6 +35,7 @@ use super::input::{FromAgent, Params, parse};
 use super::own::{LeftOut, claimed_key, keep_own};
 use crate::authority::{Authority, roots_digest};
 use crate::clock::now_ms;
+use crate::contents;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
 use crate::live::Session;
@@ -179,6 +182,13 @@ fn is_known_elsewhere_only(snapshot: &Snapshot, id: &AgentId) -> bool {
         && !snapshot.desired.contains_key(id)
 }
 
+/// The sources of content that the sender, an edge, shall measure the way to.
+#[utoipa::path(get, path = "/v1/agent/contents",
+    responses((status = 200, body = Contents), (status = "4XX", body = Problem)))]
+pub(super) async fn contents(State(context): State<Context>, agent: FromAgent) -> Json<Contents> {
+    Json(contents::for_edge(&context.store.snapshot(), &agent.id))
+}
+
 /// Takes in what a node or an edge sees and did. What is not its own to say is left out, and named in the answer.
 #[utoipa::path(post, path = "/v1/agent/report", request_body = Report,
     responses((status = 200, body = ReportTaken, description = "Parts of it were left out"),
@@ -198,6 +208,9 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
     note_issuer(&context, &id, issuer).await?;
     if let Some(tunnel) = &report.tunnel {
         note_tunnel(&context, &id, tunnel.end.clone(), &mut left_out).await?;
+    }
+    if let Some(measured) = &report.contents {
+        contents::note(&context, &id, measured).await?;
     }
     let workloads = report.workloads.take().filter(|found| differs(&context.store.snapshot(), &id, found));
     let events = std::mem::take(&mut report.events);
@@ -351,13 +364,16 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
         || !report.samples.is_empty()
         || report.underlay_mtu.is_some()
         || report.conditions.is_some();
-    let is_edge_only = report.outside_alive.is_some() || report.owned.is_some() || report.announced.is_some();
+    let is_edge_only = report.outside_alive.is_some()
+        || report.owned.is_some()
+        || report.announced.is_some()
+        || report.contents.is_some();
     match id.role {
         Role::Edge if is_node_only => Err(Refusal::invalid(
             "workloads, drained, leases, limits, software, security, samples, underlayMtu and conditions are for nodes: leave them out",
         )),
         Role::Node if is_edge_only => {
-            Err(Refusal::invalid("outsideAlive, owned and announced are for edges: leave them out"))
+            Err(Refusal::invalid("outsideAlive, owned, announced and contents are for edges: leave them out"))
         }
         _ if report
             .conditions
@@ -368,6 +384,9 @@ fn check(id: &AgentId, report: &Report) -> Result<(), Refusal> {
                 "conditions has more than {PATH_COUNT_MAX} paths, or a cause of more than {CAUSE_LENGTH_MAX} bytes"
             )))
         }
+        _ if report.contents.as_ref().is_some_and(|contents| contents.len() > CONTENT_COUNT_MAX) => Err(
+            Refusal::invalid(format!("contents has more than {CONTENT_COUNT_MAX} entries: an edge measures no more")),
+        ),
         _ if report.holdings.as_ref().is_some_and(|part| part.items.len() > HELD_ITEM_COUNT_MAX) => {
             Err(Refusal::invalid(format!("holdings has more than {HELD_ITEM_COUNT_MAX} items: send it in parts")))
         }

@@ -13,7 +13,7 @@ use super::input::{FromAgent, parse};
 use super::switch::answer;
 use crate::context::Context;
 use crate::error::{Kind, Refusal};
-use crate::overrides;
+use crate::overrides::{self, Wanted};
 use crate::reach::{self, Overriding};
 use crate::store::{AgentId, Draft, Override, SubjectRecord};
 
@@ -37,7 +37,7 @@ pub(super) async fn ask(State(context): State<Context>, agent: FromAgent) -> Res
             overrides::check_exists(&context.store.snapshot(), &subject)?;
             false
         }
-        Ask::Request { capabilities, duration } => {
+        Ask::Request { capabilities, duration, content } => {
             if capabilities.is_empty() {
                 return Err(Refusal::invalid("capabilities is empty: name at least one"));
             }
@@ -49,7 +49,7 @@ pub(super) async fn ask(State(context): State<Context>, agent: FromAgent) -> Res
             let request = move |draft: &mut Draft| {
                 check_free(draft, &who)?;
                 let until_ms = Some(draft.now_ms().saturating_add(duration.0));
-                let request = Override { value: capabilities, until_ms };
+                let request = Override { value: Wanted { capabilities, content }, until_ms };
                 overrides::request(draft, &assigner, &who, request, Some(by))
             };
             context.store.change(move |draft| within(draft, request)).await?

@@ -98,6 +98,7 @@ fn documented() -> (Router<Context>, Arc<Value>) {
         .routes(routes!(register::register))
         .routes(routes!(agents::watch))
         .routes(routes!(agents::report))
+        .routes(routes!(agents::contents))
         .routes(routes!(ask::ask))
         .routes(routes!(register::renew))
         .routes(routes!(join_tokens::create, join_tokens::list))

@@ -10,7 +10,7 @@ use super::switch::{answer, end};
 use crate::context::Context;
 use crate::error::Refusal;
 use crate::once;
-use crate::overrides;
+use crate::overrides::{self, Wanted};
 use crate::reach;
 use crate::store::{Draft, Override, SubjectRecord};
 
@@ -22,7 +22,7 @@ pub(super) async fn request(
     Reaching(overriding): Reaching,
     KeyedBody(request, once): KeyedBody<CapabilityRequest>,
 ) -> Result<Json<AssignmentView>, Refusal> {
-    let CapabilityRequest { subject, capabilities, for_ms } = request;
+    let CapabilityRequest { subject, capabilities, content, for_ms } = request;
     if capabilities.is_empty() {
         return Err(Refusal::invalid("capabilities is empty: name at least one"));
     }
@@ -30,7 +30,8 @@ pub(super) async fn request(
     let request = move |draft: &mut Draft| {
         let until_ms = for_ms.map(|for_ms| draft.now_ms().saturating_add(for_ms));
         let request = |draft: &mut Draft| {
-            overrides::request(draft, &assigner, &who, Override { value: capabilities, until_ms }, None)
+            let wanted = Override { value: Wanted { capabilities, content }, until_ms };
+            overrides::request(draft, &assigner, &who, wanted, None)
         };
         reach::within(draft, &overriding, request, |_, _, changed| u32::from(*changed))
     };

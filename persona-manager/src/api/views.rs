@@ -145,6 +145,7 @@ pub(super) fn edge(reports: &Reports, probe: ProbeItem, snapshot: &Snapshot, rec
         bits_per_sec: live.map_or(0, |live| live.bits_per_sec),
         load: load_of(live, lease_count).measured_by(edge.capacity.as_ref()),
         probes: probes_of(reports, snapshot, record),
+        content_rtt_us: edge.content_rtt_us.clone(),
         seen_ms: live.map_or(0, |live| live.seen_ms),
         version: record.version.clone(),
         desired: published(snapshot, &record.id),

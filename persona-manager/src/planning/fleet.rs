@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use persona_core::content::{ContentPlace, ContentSource};
 use persona_core::document::{Location, Network, PathNeeds};
 use persona_core::ids::{EdgeName, GroupName, NodeName, PersonaName, SubjectId};
 use persona_core::plan::{
-    Capacity, Demand, Fleet, FleetEdge, FleetNode, FleetPersona, FleetPolicy, FleetSubject, Path, PathLimits, Rule,
-    Service,
+    Capacity, Content, Demand, Fleet, FleetEdge, FleetNode, FleetPersona, FleetPolicy, FleetSubject, Path, PathLimits,
+    Rule, Service, estimated_rtt_ms,
 };
 use persona_core::units::{BitRate, Share, Span};
 use persona_core::wire::agent::{EdgeCapacity, EdgeHealth};
 use persona_core::wire::planning::PlanSettings;
 
 use super::processor::{self, Reading};
-use crate::store::{AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
+use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
 use crate::tasks::reports::Reports;
 use crate::tasks::wear::labels_of;
 
@@ -31,7 +32,8 @@ pub(crate) fn fleet_of(snapshot: &Snapshot, reports: &Reports, settings: &PlanSe
     let subjects = subjects_of(snapshot, reports);
     let personas = personas_of(snapshot, &subjects);
     let room = processor::room(&readings_of(snapshot, reports));
-    let edges = snapshot.agents.values().filter_map(|agent| edge_of(agent, &room));
+    let sources = sources_of(snapshot);
+    let edges = snapshot.agents.values().filter_map(|agent| edge_of(agent, &room, &sources));
     let nodes = snapshot.agents.values().filter_map(|agent| node_of(agent, reports));
     let mut nodes: BTreeMap<NodeName, FleetNode> = nodes.map(|node| (node.name.clone(), node)).collect();
     for (id, subject) in subjects {
@@ -53,7 +55,7 @@ pub(crate) fn fleet_of(snapshot: &Snapshot, reports: &Reports, settings: &PlanSe
         personas,
         edges,
         nodes: nodes.into_values().collect(),
-        contents: settings.contents.clone(),
+        contents: contents_of(settings, &sources),
         policies,
         planning: settings.planning,
     }
@@ -80,6 +82,7 @@ fn subjects_of(snapshot: &Snapshot, reports: &Reports) -> Vec<(SubjectId, FleetS
             demand: demand_of(&record.subject, &leases, reports),
             requires: Vec::new(),
             prefers: Vec::new(),
+            content: record.wanted_content().map(ContentSource::to_string),
             labels: labels_of(snapshot, &record.subject).bound,
         };
         Some((record.subject.clone(), subject))
@@ -133,7 +136,7 @@ fn personas_of(snapshot: &Snapshot, subjects: &[(SubjectId, FleetSubject)]) -> V
             groups: groups.into_iter().collect(),
             requires: network.map(|it| it.edges_require().to_vec()).unwrap_or_default(),
             prefers: network.map(|it| it.edges_prefer().to_vec()).unwrap_or_default(),
-            content: None,
+            content: network.and_then(|it| it.content()).map(ContentSource::to_string),
             path: network.and_then(|it| it.path()).map(limits_of),
             name,
         }
@@ -163,7 +166,41 @@ fn readings_of(snapshot: &Snapshot, reports: &Reports) -> BTreeMap<EdgeName, Rea
     snapshot.agents.values().filter_map(|agent| reading(agent)).collect()
 }
 
-fn edge_of(agent: &AgentRecord, room: &BTreeMap<EdgeName, u64>) -> Option<FleetEdge> {
+/// What personas and requests want to be close to, each once.
+fn sources_of(snapshot: &Snapshot) -> BTreeMap<String, ContentSource> {
+    let of_personas = snapshot.personas().filter_map(|entry| entry.document.spec.network.as_ref()?.content());
+    let of_requests = snapshot.subjects.values().filter_map(|record| record.wanted_content());
+    of_personas.chain(of_requests).map(|source| (source.to_string(), source.clone())).collect()
+}
+
+/// Those, and what the settings add under other names.
+fn contents_of(settings: &PlanSettings, sources: &BTreeMap<String, ContentSource>) -> Vec<Content> {
+    let added = settings.contents.iter().filter(|content| !sources.contains_key(&content.name)).cloned();
+    sources.keys().map(|name| Content { name: name.clone(), location: None }).chain(added).collect()
+}
+
+/// What an edge measured of contents; of places, what the distance says.
+fn content_rtt_ms(
+    agent: &AgentRecord,
+    edge: &EdgeDetails,
+    sources: &BTreeMap<String, ContentSource>,
+) -> BTreeMap<String, f64> {
+    let own = place_of(agent);
+    let rtt_ms = |(name, source): (&String, &ContentSource)| {
+        let rtt_ms = match source {
+            ContentSource::Place(place) => estimated_rtt_ms(own?, *place),
+            ContentSource::Prefix(_) | ContentSource::Name(_) => f64::from(*edge.content_rtt_us.get(name)?) / 1_000.0,
+        };
+        Some((name.clone(), rtt_ms))
+    };
+    sources.iter().filter_map(rtt_ms).collect()
+}
+
+fn edge_of(
+    agent: &AgentRecord,
+    room: &BTreeMap<EdgeName, u64>,
+    sources: &BTreeMap<String, ContentSource>,
+) -> Option<FleetEdge> {
     let edge = agent.edge()?;
     let service = match edge.state {
         _ if edge.maintenance.is_some() => Service::Maintenance,
@@ -184,7 +221,7 @@ fn edge_of(agent: &AgentRecord, room: &BTreeMap<EdgeName, u64>) -> Option<FleetE
         service,
         capabilities: agent.bound_capabilities(),
         labels: agent.bound_labels.clone(),
-        content_rtt_ms: BTreeMap::new(),
+        content_rtt_ms: content_rtt_ms(agent, edge, sources),
     })
 }
 
@@ -233,6 +270,13 @@ fn path_of(health: &EdgeHealth) -> Option<Path> {
 /// Where an edge stands, once its `country` is bound: residency rests on it, and an edge's own word satisfies no policy.
 pub(crate) fn bound_location_of(edge: &AgentRecord) -> Option<Location> {
     if edge.bound_labels.contains_key("country") { location_of(&edge.all_labels()) } else { None }
+}
+
+/// The point where an edge stands, by anybody's word: closeness decides what is better, never what is allowed.
+pub(crate) fn place_of(edge: &AgentRecord) -> Option<ContentPlace> {
+    let label = |key: &str| edge.bound_labels.get(key).or_else(|| edge.labels.get(key));
+    let degrees = |key: &str, most: f64| label(key)?.parse::<f64>().ok().filter(|degrees| degrees.abs() <= most);
+    Some(ContentPlace { latitude: degrees("latitude", 90.0)?, longitude: degrees("longitude", 180.0)? })
 }
 
 /// Where labels say that something stands: `country`, with `latitude` and `longitude`. What is impossible is not said.
@@ -287,6 +331,7 @@ mod tests {
             hold: Default::default(),
             flags: Vec::new(),
             is_lifeline: false,
+            content_rtt_us: BTreeMap::new(),
         };
         change(&mut edge);
         AgentRecord {
@@ -320,13 +365,17 @@ mod tests {
             (|edge| edge.capacity.as_mut().unwrap().lease_count = 0, Service::Maintenance),
         ];
         for (at, (change, service)) in cases.into_iter().enumerate() {
-            assert_eq!(edge_of(&agent(change), &BTreeMap::new()).unwrap().service, service, "case {at}");
+            assert_eq!(
+                edge_of(&agent(change), &BTreeMap::new(), &BTreeMap::new()).unwrap().service,
+                service,
+                "case {at}"
+            );
         }
-        let stated = edge_of(&agent(|_| ()), &BTreeMap::new()).unwrap().capacity;
+        let stated = edge_of(&agent(|_| ()), &BTreeMap::new(), &BTreeMap::new()).unwrap().capacity;
         let (rate, flows, leases) = (Some(BitRate(1_000)), Some(7), Some(5));
         assert_eq!(stated, Capacity { rate, flows, leases, ..Capacity::default() });
         assert_eq!(
-            edge_of(&agent(|edge| edge.capacity = None), &BTreeMap::new()).unwrap().capacity,
+            edge_of(&agent(|edge| edge.capacity = None), &BTreeMap::new(), &BTreeMap::new()).unwrap().capacity,
             Capacity::default()
         );
     }

@@ -10,6 +10,6 @@ mod keeper;
 mod processor;
 mod view;
 
-pub(crate) use fleet::{bound_location_of, fleet_of};
+pub(crate) use fleet::{bound_location_of, fleet_of, place_of};
 pub(crate) use keeper::{Keeper, plan_in_force, plannable, settings_of};
 pub(crate) use view::{Current, considered, plan_view};

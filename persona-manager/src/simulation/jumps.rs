@@ -44,6 +44,7 @@ fn with_lease(state: impl FnOnce(u64) -> LeaseState) -> Manager {
         manual: None,
         request: None,
         requested_by: None,
+        request_content: None,
         triggered: None,
         triggered_by: None,
         activation: None,

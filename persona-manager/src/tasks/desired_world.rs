@@ -11,7 +11,7 @@ use persona_core::wire::desired::{EdgeItem, Item, ItemMap, LeaseItem, NodeItem, 
 use super::desired::{Reachable, Renewed, lease_item, pools_of, rates_of, serving_groups};
 use super::facts::space_of;
 use super::recovery;
-use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeState, LeaseRecord, Snapshot};
+use crate::store::{AgentDetails, AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot};
 
 /// What desired states are made of.
 pub(super) struct World {
@@ -130,6 +130,9 @@ impl World {
     fn follow_agents(&mut self, before: &Snapshot, now: &Snapshot, affected: &mut Affected) -> Option<()> {
         for change in now.agents.changes_since(&before.agents) {
             let after = change.after?;
+            if change.before.is_some_and(|before| is_told_alike(before, after)) {
+                continue;
+            }
             let node = after.node()?; // What edges are, everybody is told.
             let name: NodeName = after.id.name.parse().ok()?;
             match change.before {
@@ -344,4 +347,13 @@ impl Group {
 struct Affected {
     nodes: BTreeSet<NodeName>,
     groups: BTreeSet<GroupName>,
+}
+
+/// Whether everybody is told the same of an edge as before: what it measures of contents, for one, only decisions look at.
+fn is_told_alike(before: &AgentRecord, after: &AgentRecord) -> bool {
+    let (Some(old), Some(new)) = (before.edge(), after.edge()) else { return false };
+    let told = |edge: &EdgeDetails| {
+        (edge.number, edge.group.clone(), edge.weight, edge.state, edge.is_lifeline, edge.is_leaving, edge.is_emptied())
+    };
+    (before.address, &before.tunnel) == (after.address, &after.tunnel) && told(old) == told(new)
 }

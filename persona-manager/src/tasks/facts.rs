@@ -16,7 +16,7 @@ use super::reports::Reports;
 use super::standing::ledger_of;
 use super::wear::ComposedBefore;
 use super::wear::labels_of;
-use crate::planning::bound_location_of;
+use crate::planning::{bound_location_of, place_of};
 use crate::store::{AgentId, AgentRecord, DocumentRecord, EdgeDetails, EdgeState, LeaseRecord, Records, Snapshot};
 
 /// What decisions of one pass rest on. It is kept from pass to pass and follows what changed.
@@ -214,7 +214,9 @@ impl Facts {
     }
 
     fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {
-        let Some(EdgeDetails { group, capacity, state, reason, is_leaving, maintenance, .. }) = agent.edge() else {
+        let Some(EdgeDetails { group, capacity, state, reason, is_leaving, maintenance, content_rtt_us, .. }) =
+            agent.edge()
+        else {
             return;
         };
         let Ok(name) = agent.id.name.parse::<EdgeName>() else { return };
@@ -252,6 +254,11 @@ impl Facts {
         if agent.tunnel.is_none() {
             facts.unencrypted.push(agent.id.to_string());
         }
+        for (source, us) in content_rtt_us {
+            let least = facts.content_rtt_us.entry(source.clone()).or_insert(*us);
+            *least = (*least).min(*us);
+        }
+        facts.places.extend(place_of(agent));
         facts.serving.push(name.clone());
         self.group_edges.entry(group.clone()).or_default().push(name);
     }

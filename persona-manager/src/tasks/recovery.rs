@@ -376,6 +376,7 @@ fn keep_item(draft: &mut Draft, item: &SubjectItem) {
         manual: None,
         request: None,
         requested_by: None,
+        request_content: None,
         triggered: None,
         triggered_by: None,
         activation: None,

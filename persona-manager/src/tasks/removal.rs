@@ -56,6 +56,7 @@ pub(crate) fn delete_node(draft: &mut Draft, name: &NodeName, forced: Option<&st
             manual: None,
             request: None,
             requested_by: None,
+            request_content: None,
             triggered: None,
             triggered_by: None,
             activation: None,

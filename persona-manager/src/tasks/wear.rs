@@ -130,8 +130,9 @@ pub(super) fn decide(
         manual: manual.filter(|name| personas.get(name).is_some_and(|(_, it)| it.spec.network.is_some())),
         activated: activated.get(&Section::Network).copied(),
         requested: record.and_then(|record| record.request.as_ref()).map_or(&no_capabilities, |request| &request.value),
+        content: record.and_then(SubjectRecord::wanted_content),
         wants: node.map_or(&no_capabilities, |node| &node.capabilities),
-        uplink_bps: conditions.and_then(|conditions| conditions.rate_bps),
+        uplink_bps: conditions.and_then(Conditions::uplink_bps),
         keeps_network: keeps_network(snapshot, subject),
     });
     let allowed: Vec<PersonaName> = candidates.iter().map(|candidate| candidate.persona.clone()).collect();
@@ -389,6 +390,7 @@ fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
         manual: None,
         request: None,
         requested_by: None,
+        request_content: None,
         triggered: None,
         triggered_by: None,
         activation: None,

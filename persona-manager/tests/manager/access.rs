@@ -23,6 +23,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("POST /v1/agent/renew", "c"),
     ("GET /v1/agent/watch", "c"),
     ("POST /v1/agent/report", "c"),
+    ("GET /v1/agent/contents", "c"),
     ("POST /v1/agent/ask", "c"),
     ("GET /v1/whoami", "k"),
     ("POST /v1/join-tokens", "d"),

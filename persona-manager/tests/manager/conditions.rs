@@ -79,7 +79,7 @@ impl World {
 fn asked(number: u64, cause: &str, loss: f32) -> Option<Conditions> {
     let path = |group: &str, loss| PathCondition { group: group.parse().unwrap(), rtt_us: Some(12_000), loss };
     let paths = vec![path("fra", loss), path("tok", 0.0)];
-    Some(Conditions { number, cause: cause.to_owned(), rate_bps: None, paths })
+    Some(Conditions { number, cause: cause.to_owned(), rate_bps: None, available_bps: None, paths })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod asks;
 mod audit;
 mod capacity;
 mod conditions;
+mod contents;
 mod crowd;
 mod cuts;
 mod disk;

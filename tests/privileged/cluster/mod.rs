@@ -1,10 +1,12 @@
 //! The whole system in network namespaces: the demo's steps as tests, more kills, and edges forced to XDP.
 
 mod adversity;
+mod available;
 mod bypass;
 mod clocks;
 mod conditions;
 mod configured;
+mod content;
 mod dead_man;
 mod drain;
 mod encrypted;

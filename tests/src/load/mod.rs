@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod download;
 pub mod echo;
+pub mod far;
 pub mod fragments;
 pub mod iperf;
 pub mod paced;

@@ -6,6 +6,7 @@ use crate::document::{Document, Format, parse_documents};
 use crate::ids::{Capability, SubjectId};
 
 mod capacity;
+mod closeness;
 mod fitness;
 mod policy;
 
@@ -67,6 +68,7 @@ struct Ask<'a> {
     activated: Option<&'a str>,
     conditional: Option<&'a str>,
     requested: &'a str,
+    content: Option<&'a str>,
     preferred: &'a str,
     uplink_bps: Option<u64>,
     keeps_network: bool,
@@ -75,6 +77,7 @@ struct Ask<'a> {
 fn answer(world: &World, ask: Ask<'_>) -> Decision {
     let (requested, preferred) = (capabilities(ask.requested), capabilities(ask.preferred));
     let parse = |name: Option<&str>| name.map(|name| name.parse::<PersonaName>().unwrap());
+    let content: Option<ContentSource> = ask.content.map(|content| content.parse().unwrap());
     let (worn, manual, activated) = (parse(ask.worn), parse(ask.manual), parse(ask.activated));
     let pool_names: Vec<PoolName> = world.names.iter().map(|name| name.as_str().parse().unwrap()).collect();
     let candidates: Vec<_> = (0..world.names.len())
@@ -101,6 +104,7 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
         manual: manual.as_ref(),
         activated: activated.as_ref().map(|persona| Activated { persona, reason: "external.surge > 0 (1)" }),
         requested: &requested,
+        content: content.as_ref(),
         wants: &[],
         uplink_bps: ask.uplink_bps,
         keeps_network: ask.keeps_network,

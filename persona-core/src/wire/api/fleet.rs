@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Capability, EdgeName, EdgeNumber, Generation, GroupName, NodeName};
 use crate::units::Cidr;
 use crate::wire::agent::{Counters, EdgeCapacity, EdgeHealth, Rejection};
+use crate::wire::contents::ContentRtts;
 use crate::wire::desired::ShareItem;
 use crate::wire::load::EdgeLoad;
 use crate::wire::tunnel::TunnelReport;
@@ -117,6 +118,9 @@ pub struct EdgeView {
     pub load: EdgeLoad,
     /// What everybody who probes it measures.
     pub probes: Vec<EdgeProbe>,
+    /// Its round trips to sources of content, microseconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub content_rtt_us: ContentRtts,
     /// When it last reported.
     pub seen_ms: u64,
     /// Its program's version.

@@ -23,6 +23,7 @@
 //! | `GET /v1/authority` · `POST /v1/authority/rotate` · `/roots/{id}/retire` | [`Rotate`] · [`Retire`] → [`AuthorityView`] |
 //! | `POST /v1/switch` · `DELETE /v1/switch/{subject}` | [`Switch`] → [`AssignmentView`] |
 //! | `POST /v1/request` · `DELETE /v1/request/{subject}` | [`CapabilityRequest`] → [`AssignmentView`] |
+//! | `GET /v1/agent/contents`, by an edge | → [`Contents`](super::contents::Contents) |
 //! | `POST /v1/agent/ask`, by a node | [`AgentAsk`](super::ask::AgentAsk) → [`AssignmentView`] |
 //! | `POST /v1/signals` · `GET/DELETE /v1/signals/{subject}` · `GET /v1/activation/{subject}` | [`PushSignal`] → [`SignalsView`] · [`ActivationView`] |
 //! | `GET /v1/forecasts` · `GET /v1/alerts` | → [`Page`] of [`ForecastAccuracy`] · of [`AlertView`] |

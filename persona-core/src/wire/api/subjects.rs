@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::ContentSource;
 use crate::ids::{Capability, Generation, LeaseId, NodeName, PersonaName, PoolName, SubjectId, Vni, WorkloadName};
 use crate::units::Cidr;
 use crate::wire::agent::{LeaseUse, WorkloadKind};
@@ -121,6 +122,11 @@ pub struct CapabilityRequest {
     pub subject: SubjectId,
     /// What its persona must have.
     pub capabilities: Vec<Capability>,
+    /// The source of content that its edge should be close to, whatever its persona says: `{ place: { latitude, longitude } }`,
+    /// `{ prefix: CIDR }` or `{ name: HOST }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub content: Option<ContentSource>,
     /// For how long, milliseconds. Absent: until taken back.
     pub for_ms: Option<u64>,
 }

@@ -9,6 +9,7 @@ use persona_core::health::{EdgeState, Hold};
 use persona_core::ids::{Capability, EdgeNumber, GroupName, NodeName, PersonaName, WorkloadName};
 use persona_core::wire::agent::{EdgeCapacity, Role};
 use persona_core::wire::api::Maintenance;
+use persona_core::wire::contents::ContentRtts;
 use persona_core::wire::desired::{ShareItem, TunnelEnd};
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +219,9 @@ pub(crate) struct EdgeDetails {
     /// Whether it is silent and heard by a node.
     #[serde(default)]
     pub is_lifeline: bool,
+    /// Its round trips to sources of content, microseconds, as they last changed clearly.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub content_rtt_us: ContentRtts,
 }
 
 /// An edge's weight where nobody set one.

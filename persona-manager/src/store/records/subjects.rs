@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use persona_core::content::ContentSource;
 use persona_core::document::Section;
 use persona_core::ids::{
     Capability, Generation, GroupName, LeaseId, NodeName, PersonaName, PoolName, ScheduleName, SubjectId,
@@ -40,6 +41,9 @@ pub(crate) struct SubjectRecord {
     /// Who made it. None: a release that did not note it, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
+    /// The source of content that the request names; it means nothing without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_content: Option<ContentSource>,
     /// The activation that was triggered, and is in force whatever criteria say.
     #[serde(default)]
     pub triggered: Option<Override<PersonaName>>,
@@ -85,6 +89,11 @@ impl SubjectRecord {
     pub(crate) fn shares_with_all(&self) -> bool {
         let shared = self.item.as_ref().and_then(|item| item.qos.shared.as_ref());
         shared.is_some_and(|shared| !shared.scope.is_node())
+    }
+
+    /// The source of content that the request in force asks to be close to.
+    pub(crate) fn wanted_content(&self) -> Option<&ContentSource> {
+        self.request_content.as_ref().filter(|_| self.request.is_some())
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the queues of our classes dropped, read where the kernel writes it: with hundreds of classes a table of all that it says of
-//! every queue costs more than all else that happens in a second.
+//! What all queues dropped and what waits in them, read where the kernel writes it: with hundreds of classes a table of all that it
+//! says of every queue costs more than all else that happens in a second.
 
 use std::io;
 
@@ -15,6 +15,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
+const TCA_KIND: u16 = 1;
 const TCA_STATS2: u16 = 7;
 const TCA_STATS_QUEUE: u16 = 3;
 
@@ -28,15 +29,39 @@ const NESTED: u16 = 0x8000;
 /// The kernel sends a list in pieces of at most 32 KiB.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// A queue, as the kernel lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueRow<'a> {
+    /// Its device.
+    pub ifindex: u32,
+    /// Major and minor number, 16 bits each.
+    pub(super) handle: u32,
+    /// The class that it is the queue of, or [`ROOT`].
+    pub(super) parent: u32,
+    /// Its kind, such as `htb`.
+    pub(super) kind: &'a [u8],
+    /// What waits in it and below it.
+    pub(super) waiting_bytes: u32,
+    /// Packets that it has dropped since it was made.
+    pub dropped: u32,
+}
+
+impl QueueRow<'_> {
+    /// The minor number of the class of ours that it is the queue of. None: it is not.
+    pub fn class(&self) -> Option<u16> {
+        (self.parent >> 16 == u32::from(HANDLE_MAJOR)).then_some(self.parent as u16)
+    }
+}
+
 /// Asks the kernel again and again, with one socket and one buffer.
 #[derive(Debug)]
-pub struct DropReader {
+pub struct QueueReader {
     socket: Socket,
     sequence: u32,
     piece: Vec<u8>,
 }
 
-impl DropReader {
+impl QueueReader {
     /// Opens one in this thread's network namespace.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -45,9 +70,8 @@ impl DropReader {
         Ok(Self { socket, sequence: 0, piece: Vec::with_capacity(PIECE_BYTES) })
     }
 
-    /// Shows for each of our classes with a queue its device's index, its minor number, and how many packets the queue has dropped
-    /// since it was made. After an error this value is of no more use.
-    pub fn read(&mut self, see: &mut dyn FnMut(u32, u16, u32)) -> io::Result<()> {
+    /// Shows every queue. After an error this value is of no more use.
+    pub fn read(&mut self, see: &mut dyn FnMut(&QueueRow<'_>)) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = [0; HEADER_LENGTH + TCMSG_LENGTH];
         request[..4].copy_from_slice(&((HEADER_LENGTH + TCMSG_LENGTH) as u32).to_ne_bytes());
@@ -66,7 +90,7 @@ impl DropReader {
 }
 
 /// Shows what the messages of a piece say; whether the list ends with it.
-fn take(mut piece: &[u8], sequence: u32, see: &mut dyn FnMut(u32, u16, u32)) -> io::Result<bool> {
+fn take(mut piece: &[u8], sequence: u32, see: &mut dyn FnMut(&QueueRow<'_>)) -> io::Result<bool> {
     while let Some(header) = piece.get(..HEADER_LENGTH) {
         let length = word(header, 0).unwrap_or(0) as usize;
         let payload = piece.get(HEADER_LENGTH..length).ok_or(io::ErrorKind::InvalidData)?;
@@ -78,8 +102,8 @@ fn take(mut piece: &[u8], sequence: u32, see: &mut dyn FnMut(u32, u16, u32)) -> 
             }
             NLMSG_DONE if is_answer => return Ok(true),
             RTM_NEWQDISC if is_answer => {
-                if let Some((ifindex, minor, dropped)) = dropped_in(payload) {
-                    see(ifindex, minor, dropped);
+                if let Some(row) = row_in(payload) {
+                    see(&row);
                 }
             }
             _ => {}
@@ -89,15 +113,21 @@ fn take(mut piece: &[u8], sequence: u32, see: &mut dyn FnMut(u32, u16, u32)) -> 
     Ok(false)
 }
 
-/// Device, minor number of the class, and drops, if the queue is that of one of our classes.
-fn dropped_in(payload: &[u8]) -> Option<(u32, u16, u32)> {
-    let (ifindex, parent) = (word(payload, 4)?, word(payload, 12)?);
-    if parent >> 16 != u32::from(HANDLE_MAJOR) {
-        return None;
-    }
-    let counts = attribute(attribute(payload.get(TCMSG_LENGTH..)?, TCA_STATS2)?, TCA_STATS_QUEUE)?;
+/// A queue that counts.
+fn row_in(payload: &[u8]) -> Option<QueueRow<'_>> {
+    let attributes = payload.get(TCMSG_LENGTH..)?;
+    let counts = attribute(attribute(attributes, TCA_STATS2)?, TCA_STATS_QUEUE)?;
+    let kind = attribute(attributes, TCA_KIND).unwrap_or_default();
     // `struct gnet_stats_queue`: length, bytes that wait, drops.
-    Some((ifindex, parent as u16, word(counts, 8)?))
+    let (waiting_bytes, dropped) = (word(counts, 4)?, word(counts, 8)?);
+    Some(QueueRow {
+        ifindex: word(payload, 4)?,
+        handle: word(payload, 8)?,
+        parent: word(payload, 12)?,
+        kind: kind.strip_suffix(&[0]).unwrap_or(kind),
+        waiting_bytes,
+        dropped,
+    })
 }
 
 /// The value of the first attribute of a type.
@@ -152,18 +182,18 @@ mod tests {
     }
 
     #[test]
-    fn drops_of_our_classes_are_shown_and_the_list_ends() {
+    fn queues_are_shown_and_the_list_ends() {
         let ours = u32::from(HANDLE_MAJOR) << 16;
         let mut piece = message(RTM_NEWQDISC, 5, &queue(3, ours | 7, 9));
         piece.extend(message(RTM_NEWQDISC, 5, &queue(3, 0x1_0007, 8)));
         piece.extend(message(RTM_NEWQDISC, 4, &queue(3, ours | 8, 7)));
         let mut seen = Vec::new();
-        let mut see = |ifindex, minor, dropped| seen.push((ifindex, minor, dropped));
+        let mut see = |row: &QueueRow<'_>| seen.push((row.ifindex, row.class(), row.dropped));
         assert!(!take(&piece, 5, &mut see).unwrap());
         assert!(take(&message(NLMSG_DONE, 5, &[0; 4]), 5, &mut see).unwrap());
         let refused = take(&message(NLMSG_ERROR, 5, &(-libc::EPERM).to_ne_bytes()), 5, &mut see).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
-        assert_eq!(seen, [(3, 7, 9)], "no others' queue, and no answer to an earlier question");
+        assert_eq!(seen, [(3, Some(7), 9), (3, None, 8)], "of ours and of others, but no answer to an earlier question");
     }
 
     #[test]
@@ -172,19 +202,19 @@ mod tests {
         let whole = message(RTM_NEWQDISC, 5, &queue(3, ours | 7, 9));
         for length in 0..whole.len() {
             let mut count = 0;
-            let outcome = take(&whole[..length], 5, &mut |_, _, _| count += 1);
+            let outcome = take(&whole[..length], 5, &mut |_| count += 1);
             assert!(count == 0 && (outcome.is_err() || length < HEADER_LENGTH), "{length}");
         }
         let mut short = queue(3, ours | 7, 9);
         short.truncate(short.len() - 8);
-        assert_eq!(dropped_in(&short), None);
+        assert_eq!(row_in(&short), None);
     }
 
     #[test]
     fn the_kernel_answers_as_often_as_it_is_asked() {
-        let mut reader = DropReader::open().unwrap();
+        let mut reader = QueueReader::open().unwrap();
         for _question in 0..3 {
-            reader.read(&mut |_, _, _| {}).unwrap();
+            reader.read(&mut |_| {}).unwrap();
         }
         assert_eq!(reader.piece.capacity(), PIECE_BYTES);
     }
