@@ -81,7 +81,7 @@ impl Assigner {
             let record = snapshot.subjects.get(&subject).map(Arc::as_ref);
             let groups = facts.groups_from(subject.node(), &reports);
             let personas = wear::personas_for(snapshot, &personas, &subject);
-            let paths = (&groups, reports.conditions(subject.node()));
+            let paths = (&*groups, reports.conditions(subject.node()));
             let outfit = wear::decide(snapshot, &personas, &facts, paths, &subject, record);
             (subject, KeptOutfit::of(outfit, None))
         };
@@ -172,7 +172,7 @@ impl Assigner {
         let record = snapshot.subjects.get(subject).map(Arc::as_ref);
         let in_force = wear::personas_of(snapshot);
         let personas = wear::personas_for(snapshot, &in_force, subject);
-        let paths = (&groups, reports.conditions(subject.node()));
+        let paths = (&*groups, reports.conditions(subject.node()));
         wear::decide(snapshot, &personas, &facts, paths, subject, record)
     }
 

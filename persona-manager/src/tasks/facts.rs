@@ -1,5 +1,6 @@
 //! What decisions rest on, gathered from a draft and the reports: groups, pools, and which ports are held.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(super) struct Facts {
     pub(super) composed: ComposedBefore,
     groups: BTreeMap<GroupName, GroupFacts>,
     group_edges: BTreeMap<GroupName, Vec<EdgeName>>,
+    /// The groups as seen from the node that was asked for last.
+    seen_from: SeenFrom,
     nodes_with_tunnel: BTreeSet<NodeName>,
     /// The agents of which these were found.
     tunnels: Option<Records<AgentRecord>>,
@@ -45,6 +48,9 @@ pub(super) struct Facts {
     /// The documents that pools were read from.
     documents: Option<Records<DocumentRecord>>,
 }
+
+/// A node, and the groups as seen from it.
+type SeenFrom = RefCell<Option<(NodeName, Arc<BTreeMap<GroupName, GroupFacts>>)>>;
 
 /// What decisions rest on, without what wavers: load, and room of which there is enough for anybody.
 #[derive(Debug, PartialEq)]
@@ -75,7 +81,7 @@ impl Facts {
             self.nodes_with_tunnel = nodes_with_tunnel(snapshot);
             self.tunnels = Some(snapshot.agents.clone());
         }
-        (self.groups, self.group_edges) = Default::default();
+        (self.groups, self.group_edges, self.seen_from) = Default::default();
         snapshot.edges().for_each(|agent| self.add_edge(agent, reports));
         for (group, count) in &self.lease_counts {
             self.groups.entry(group.clone()).or_default().lease_count = *count;
@@ -158,8 +164,20 @@ impl Facts {
         }
     }
 
-    /// The groups as seen from a node, with its paths to them.
-    pub(super) fn groups_from(&self, node: &NodeName, reports: &Reports) -> BTreeMap<GroupName, GroupFacts> {
+    /// The groups as seen from a node, with its paths to them. Subjects of one node are mostly decided one after the other.
+    pub(super) fn groups_from(&self, node: &NodeName, reports: &Reports) -> Arc<BTreeMap<GroupName, GroupFacts>> {
+        let mut last = self.seen_from.borrow_mut();
+        if let Some((of, groups)) = last.as_ref()
+            && of == node
+        {
+            return Arc::clone(groups);
+        }
+        let groups = Arc::new(self.find_groups_from(node, reports));
+        *last = Some((node.clone(), Arc::clone(&groups)));
+        groups
+    }
+
+    fn find_groups_from(&self, node: &NodeName, reports: &Reports) -> BTreeMap<GroupName, GroupFacts> {
         let mut groups = self.groups.clone();
         if !self.nodes_with_tunnel.contains(node) {
             groups.values_mut().for_each(|group| group.unencrypted.push(AgentId::node(node).to_string()));
@@ -211,6 +229,9 @@ impl Facts {
         self.count(lease);
         self.granted.push(lease.clone());
         self.groups.entry(lease.group.clone()).or_default().lease_count += 1;
+        if let Some((_, groups)) = self.seen_from.get_mut() {
+            Arc::make_mut(groups).entry(lease.group.clone()).or_default().lease_count += 1;
+        }
     }
 
     fn add_edge(&mut self, agent: &AgentRecord, reports: &Reports) {

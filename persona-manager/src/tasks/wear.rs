@@ -338,12 +338,14 @@ pub(super) fn write(
     let known = draft.state().subjects.get(subject).cloned();
     let personas = personas_for(documents, in_force, subject);
     let groups = facts.groups_from(subject.node(), reports);
-    let paths = (&groups, reports.conditions(subject.node()));
+    let paths = (&*groups, reports.conditions(subject.node()));
     let outfit = decide(draft.state(), &personas, facts, paths, subject, known.as_deref());
     if known.is_none() && outfit.bindings.is_empty() && matches!(subject, SubjectId::Node(_)) {
         return outfit;
     }
-    let before = known.as_ref().map_or_else(|| new_subject(draft, subject), |known| (**known).clone());
+    drop(groups); // what is granted now changes what they say
+    let is_known = known.is_some();
+    let before = known.unwrap_or_else(|| Arc::new(new_subject(draft, subject)));
     let target = outfit.decision.pick.as_ref().and_then(|pick| target(draft, facts, &personas, &before, pick));
     let labels = facts.labels_of(draft.state(), subject);
     facts.ledger.seat(subject, &labels, target.as_ref().and_then(|target| seat(draft.state(), &personas, target)));
@@ -356,9 +358,12 @@ pub(super) fn write(
         )),
         _ => outfit.decision.pick.is_none().then(|| why_nothing(draft.state(), subject, &outfit)),
     };
-    let after = SubjectRecord { sections: sections(&before, &outfit), target, unassigned, ..before.clone() };
-    note_change(draft, &before, &after, &outfit);
-    if known.is_none_or(|known| *known != after) {
+    let sections = sections(&before, &outfit);
+    // Most decisions change nothing, and a record is much to copy.
+    let is_same = (&sections, &target, &unassigned) == (&before.sections, &before.target, &before.unassigned);
+    if !(is_known && is_same) {
+        let after = SubjectRecord { sections, target, unassigned, ..(*before).clone() };
+        note_change(draft, &before, &after, &outfit);
         draft.put(after);
     }
     leave_forbidden(draft, facts, subject, &labels);
