@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use persona_core::ids::Generation;
 use persona_core::wire::api::{EdgeView, EventView, Explanation, NodeView};
 use persona_tests::findings::Findings;
+use persona_tests::load::capture::Capture;
 use persona_tests::load::echo::{EchoClient, EchoCount};
 use persona_tests::steps::view;
 use persona_tests::sys::Signal;
@@ -27,6 +28,9 @@ const RETURN_TIME: Duration = Duration::from_secs(90);
 
 /// Long enough for traffic to show whether it goes on.
 pub(super) const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// Four announcements are made of a take-over; on a busy machine some of them are late and fall together.
+const ANNOUNCEMENT_COUNT_MIN: usize = 2;
 
 /// The longest gap that a cut may make on a busy machine; the aim is 250 ms.
 const GAP_MAX: Duration = Duration::from_secs(2);
@@ -88,6 +92,8 @@ fn link_is_cut(world: &mut World, side: EdgeSide, findings: &mut Findings) -> Re
     let victim = owner(world)?;
     let survivor = EDGES.into_iter().find(|edge| *edge != victim).context("there are two")?;
     let echo = start_echo(world)?;
+    let router = &world.namespaces.router;
+    let announcements = Capture::start(world, &format!("announced-{side:?}"), router, "seg0", "arp")?;
     world.namespaces.set_edge_link(&victim, side, LinkState::Cut)?;
     let is_silent = |node: &NodeView| node.edges.iter().any(|edge| edge.edge.as_str() == victim && !edge.alive);
     let (_, time) = world.ctl.wait_for("the node to miss it", &["node", "get", NODE], NOTICE_TIME, is_silent)?;
@@ -100,10 +106,24 @@ fn link_is_cut(world: &mut World, side: EdgeSide, findings: &mut Findings) -> Re
     world.namespaces.set_edge_link(&victim, side, LinkState::Whole)?;
     wait_until_whole(world)?;
     std::thread::sleep(LOOK_TIME);
+    let frames = announcements.finish_framed()?;
+    for (edge, what) in [(survivor, "takes over"), (victim.as_str(), "takes back")] {
+        let made = announced(world, edge, address, &frames)?;
+        let expected = format!("{side:?}: {edge}, which {what} {address}, announces it to everybody and says it again");
+        findings.note(expected, format!("{made} gratuitous ARP frames"), made >= ANNOUNCEMENT_COUNT_MIN);
+    }
     let count = echo.finish();
     let expected = format!("{side:?}: traffic goes on after a gap, and once more when the link is back");
     findings.note(expected, describe(count), count.worst_gap < GAP_MAX && count.returned * 10 > count.sent * 7);
     Ok(())
+}
+
+/// How often an edge has told everybody that an address is at its own: requests for the address by the address (RFC 5227 §3).
+fn announced(world: &World, edge: &str, address: std::net::IpAddr, frames: &[String]) -> Result<usize> {
+    let mac = world.namespaces.edge_mac(edge, "out0")?;
+    let sent = format!("{mac} > ff:ff:ff:ff:ff:ff");
+    let told = format!("who-has {address} tell {address}");
+    Ok(frames.iter().filter(|frame| frame.contains(&sent) && frame.contains(&told)).count())
 }
 
 /// With no edge left, packets are dropped with a reason, and flow again when one is back.

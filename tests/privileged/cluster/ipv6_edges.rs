@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use persona_core::wire::api::{EdgeView, JoinTokenSecret};
 use persona_tests::ctl::Ctl;
 use persona_tests::ledger::{Ledger, Undo};
+use persona_tests::load::capture::Capture;
 use persona_tests::netns::{Forwarding, Namespace, run};
 use persona_tests::process::Running;
 use persona_tests::world::persona_ctl;
@@ -28,6 +29,9 @@ spec: { addresses: ['2001:db8:f00::/48'], nextHop6: '2001:db8:77::f', group: six
 const NOTICE_TIME: Duration = Duration::from_secs(20);
 /// How long an edge may take to be back in service: the manager holds one that relapses for longer each time.
 const RETURN_TIME: Duration = Duration::from_secs(90);
+
+/// Longer than an edge announces what it took over.
+const ANNOUNCING_TIME: Duration = Duration::from_secs(2);
 
 /// Everything, removed when it is dropped.
 struct Six {
@@ -58,12 +62,16 @@ fn check(six: &Six) -> Result<()> {
     six.wait_for_mac(owner).context("the owner announces the next hop at the start")?;
     let other = 1 - owner;
 
+    let announcements = six.capture("announced", "icmp6 and ip6[40] == 136 and ip6 dst host ff02::1")?;
     six.cut(owner, "down")?;
     assert_eq!(six.wait_for_owner(Some(owner))?, other);
     six.wait_for_mac(other).context("a take-over is announced")?;
     six.cut(owner, "up")?;
     six.wait_for_owner(Some(other)).context("it is given back")?;
     six.wait_for_mac(owner)?;
+    // The last of the announcements is a second after the first.
+    std::thread::sleep(ANNOUNCING_TIME);
+    six.check_announced(&announcements.finish_framed()?)?;
 
     six.edges[owner].ip("link set out0 down")?;
     six.edges[owner].ip("link set out0 name wan9")?;
@@ -179,6 +187,32 @@ impl Six {
         Ok(())
     }
 
+    fn capture(&self, name: &str, filter: &str) -> Result<Capture> {
+        Capture::start_in((&self.ledger, &self.folder), name, &self.router, "seg0", filter)
+    }
+
+    /// Both edges have told all nodes of the link, more than once, that the next hop is at their own hardware address: unsolicited
+    /// advertisements that override what others have in mind (RFC 4861 §7.2.6).
+    fn check_announced(&self, frames: &[String]) -> Result<()> {
+        for edge in 0..2 {
+            let mac = self.mac(edge)?;
+            let is_own = |frame: &&String| {
+                frame.contains(&format!("{mac} > 33:33:00:00:00:01"))
+                    && frame.contains(&format!("tgt is {NEXT_HOP}"))
+                    && frame.contains("override")
+                    && !frame.contains("solicited")
+            };
+            let count = frames.iter().filter(is_own).count();
+            ensure!(count >= 2, "e{edge} at {mac} announced {NEXT_HOP} {count} times: {frames:#?}");
+        }
+        Ok(())
+    }
+
+    fn mac(&self, edge: usize) -> Result<String> {
+        let links: serde_json::Value = serde_json::from_str(&self.edges[edge].ip("-j link show dev out0")?)?;
+        links[0]["address"].as_str().map(str::to_owned).context("a veth has an address")
+    }
+
     fn cut(&self, edge: usize, word: &str) -> Result<()> {
         self.underlay.ip(&format!("link set e{edge} {word}"))?;
         self.outside.ip(&format!("link set e{edge} {word}")).map(drop)
@@ -210,8 +244,7 @@ impl Six {
     fn wait_for_mac(&self, edge: usize) -> Result<()> {
         let deadline = Instant::now() + RETURN_TIME;
         loop {
-            let links: serde_json::Value = serde_json::from_str(&self.edges[edge].ip("-j link show dev out0")?)?;
-            let mac = links[0]["address"].as_str().context("a veth has an address")?.to_owned();
+            let mac = self.mac(edge)?;
             let entry = self.router.ip(&format!("neigh show {NEXT_HOP} dev seg0"))?;
             if entry.contains(&mac) {
                 return Ok(());

@@ -12,6 +12,7 @@ mod drain;
 mod encrypted;
 mod encrypted_keys;
 mod firewall;
+mod flapping;
 mod fleet_total;
 mod flow_export;
 mod guest;

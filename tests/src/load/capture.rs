@@ -1,11 +1,12 @@
 //! What passes a device, as tcpdump sees it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::ctl::patient;
+use crate::ledger::Ledger;
 use crate::netns::{Namespace, run};
 use crate::process::Running;
 use crate::world::World;
@@ -26,10 +27,21 @@ pub struct Capture {
 impl Capture {
     /// Begins to write what matches a filter, in tcpdump's words, and waits until it listens.
     pub fn start(world: &World, name: &str, inside: &Namespace, device: &str, filter: &str) -> Result<Self> {
-        let (file, log) = (world.path(&format!("{name}.pcap")), world.path(&format!("{name}.log")));
+        Self::start_in((&world.ledger, &world.folder), name, inside, device, filter)
+    }
+
+    /// The same where there is no world: its file goes into a folder.
+    pub fn start_in(
+        (ledger, folder): (&Ledger, &Path),
+        name: &str,
+        inside: &Namespace,
+        device: &str,
+        filter: &str,
+    ) -> Result<Self> {
+        let (file, log) = (folder.join(format!("{name}.pcap")), folder.join(format!("{name}.log")));
         let mut command = inside.command("tcpdump")?;
         command.args(["-i", device, "-nn", "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(&file).arg(filter);
-        let mut tcpdump = Running::start(&world.ledger, name, &log, command)?;
+        let mut tcpdump = Running::start(ledger, name, &log, command)?;
         let start = Instant::now();
         while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on")) {
             tcpdump.check()?;

@@ -17,9 +17,7 @@ impl World {
     /// The manager's. Where the processor is emulated, roles are given the time that they need to be alive.
     pub(super) fn manager_config(&self) -> String {
         let store = self.path("manager.sqlite");
-        // Edges are killed again and again, which the manager would otherwise hold against them.
-        let common = "hold_max_ms = 1_000
-";
+        let common = format!("hold_max_ms = {}\n", self.hold_max_ms);
         let listen = self.families.manager_address();
         let text = format!(
             "listen = \"{listen}\"

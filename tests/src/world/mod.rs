@@ -51,6 +51,9 @@ const DOCUMENTS: &str = include_str!("../../fixtures/demo.yaml");
 /// The documents that are applied where the outside has both families.
 const DOCUMENTS6: &str = include_str!("../../fixtures/ipv6.yaml");
 
+/// Edges are killed again and again, which the manager would otherwise hold against them.
+const HOLD_MAX_MS: u32 = 1_000;
+
 /// Worlds made by this process, so that each has namespaces of its own.
 static WORLD_COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -137,6 +140,8 @@ pub struct World {
     pub edges: BTreeMap<String, Running>,
     /// Workloads beside the usual two, which a test brings; noted before the agent starts.
     pub extra_workloads: Vec<WorkloadPlace>,
+    /// The longest time that the manager holds back an edge that comes and goes, milliseconds; noted before it starts.
+    pub hold_max_ms: u32,
     /// What a test adds to the agent's configuration; noted before the agent starts.
     pub extra_agent_config: String,
     /// What a test adds to every edge's configuration; noted before edges start.
@@ -184,6 +189,7 @@ impl World {
             agent: None,
             edges: BTreeMap::new(),
             extra_workloads: Vec::new(),
+            hold_max_ms: HOLD_MAX_MS,
             extra_agent_config: String::new(),
             extra_edge_config: String::new(),
             role_variables: Vec::new(),

@@ -191,6 +191,11 @@ impl Namespaces {
         bridge.ip(&format!("link set {edge} {word}")).map(drop)
     }
 
+    /// The hardware address of an edge's device.
+    pub fn edge_mac(&self, edge: &str, device: &str) -> Result<String> {
+        mac_of(&self.edges[edge], device)
+    }
+
     fn connect_underlay(&self, families: Families) -> Result<()> {
         add_bridge(&self.underlay)?;
         let manager = underlay_address(families, "192.168.77.1", "1");
@@ -332,9 +337,13 @@ pub enum EdgeSide {
 /// Makes a bridge remember an edge's address for good. Otherwise the cut of its link would make the bridge forget it
 /// and flood what is meant for it to the other edges, which would carry it: a help that no test should count on.
 fn fix_address(edge: &Namespace, device: &str, bridge: &Namespace, port: &str) -> Result<()> {
-    let links: serde_json::Value = serde_json::from_str(&edge.ip(&format!("-j link show dev {device}"))?)?;
-    let address = links[0]["address"].as_str().context("a veth has an address")?;
-    run("bridge", &["-n", &bridge.name, "fdb", "replace", address, "dev", port, "master", "static"]).map(drop)
+    let address = mac_of(edge, device)?;
+    run("bridge", &["-n", &bridge.name, "fdb", "replace", &address, "dev", port, "master", "static"]).map(drop)
+}
+
+fn mac_of(namespace: &Namespace, device: &str) -> Result<String> {
+    let links: serde_json::Value = serde_json::from_str(&namespace.ip(&format!("-j link show dev {device}"))?)?;
+    links[0]["address"].as_str().map(str::to_owned).context("a veth has an address")
 }
 
 fn add_bridge(namespace: &Namespace) -> Result<()> {
