@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use persona_core::content::CONTENT_COUNT_MAX;
 use persona_core::ids::{NodeName, SubjectId};
-use persona_core::report_pace;
 use persona_core::wire::agent::{
     AgentEvent, HELD_ITEM_COUNT_MAX, REPORT_INTERVAL_HEADER, ROOTS_HEADER, Rejection, Report, ReportTaken, Role,
     WorkloadKind, WorkloadReport,
@@ -33,6 +32,7 @@ use utoipa::IntoParams;
 use super::NDJSON;
 use super::input::{FromAgent, Params, parse};
 use super::own::{LeftOut, claimed_key, keep_own};
+use super::pace::pace;
 use crate::authority::{Authority, roots_digest};
 use crate::clock::now_ms;
 use crate::contents;
@@ -239,23 +239,6 @@ pub(super) async fn report(State(context): State<Context>, agent: FromAgent) -> 
         answer.headers_mut().insert(HeaderName::from_static(REPORT_INTERVAL_HEADER), interval_ms.into());
     }
     Ok(answer)
-}
-
-/// How long a node's next report may be in coming. None: as long as it was told when it registered. So it is for edges, for nodes
-/// on which criteria or totals rest on what they measure, and for those whose streams other managers have.
-fn pace(context: &Context, id: &AgentId) -> Option<u32> {
-    let node: NodeName = id.name.parse().ok().filter(|_| id.role == Role::Node)?;
-    let snapshot = context.store.snapshot();
-    let has_shares = snapshot.agents.get(id)?.node().is_some_and(|node| !node.shares.is_empty());
-    let set_ms = context.config.report_interval_ms;
-    let interval_ms = match has_shares || context.live.activations.rests_on(&node) {
-        true => set_ms,
-        false => {
-            let is_watched = snapshot.rollouts.values().any(|rollout| rollout.progress.phase.is_running());
-            report_pace::interval_ms(set_ms, snapshot.agents.len(), is_watched)
-        }
-    };
-    context.live.pace(id, Some(interval_ms).filter(|interval_ms| *interval_ms > set_ms))
 }
 
 /// A generation that this store has not published, and of which nothing shows that it ever did, counts for none: whoever could

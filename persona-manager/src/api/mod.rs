@@ -24,6 +24,7 @@ mod metrics;
 mod nodes;
 mod openapi;
 mod own;
+mod pace;
 mod page;
 mod personas;
 mod plan;
