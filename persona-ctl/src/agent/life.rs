@@ -112,6 +112,8 @@ struct Agent {
     pass_count: u64,
     /// The pass with which memory is returned next, beside those that do it anyway.
     give_back_at: u64,
+    /// Whether more of the program has run since the last interval than quiet ones need.
+    has_looked: bool,
     said: String,
     telling: Telling,
     limits: Keeper,
@@ -178,6 +180,7 @@ impl Agent {
             verdicts,
             pass_count,
             give_back_at: GIVE_BACK_AFTER_PASSES,
+            has_looked: true,
             said,
             telling,
             limits,
@@ -202,6 +205,7 @@ impl Agent {
         if cause == Cause::Interval && self.is_quiet() {
             return self.tell_state(Cause::Quiet);
         }
+        self.has_looked = true;
         let newest = self.link.desired.borrow_and_update().clone();
         match self.reconciler.look(&[&newest, &self.applied]).await {
             Ok(notes) => self.tell(&notes),
@@ -433,9 +437,12 @@ impl Agent {
     /// Counters, leases that have drained, memory of expired flows.
     async fn housekeep(&mut self) {
         self.pass_count += 1;
-        self.look_at_queues().await;
+        self.look_at_queues();
         if self.pass_count.is_multiple_of(GIVE_BACK_EVERY_PASSES) || self.pass_count == self.give_back_at {
             tokio::task::block_in_place(memory::give_back);
+        }
+        if std::mem::take(&mut self.has_looked) {
+            memory::let_go_of_program();
         }
         let plan = &self.reconciler.plan;
         let is_sweeping = self.pass_count.is_multiple_of(SWEEP_EVERY_PASSES);
@@ -487,15 +494,14 @@ impl Agent {
     }
 
     /// What classes dropped, where there are some.
-    async fn look_at_queues(&mut self) {
+    fn look_at_queues(&mut self) {
         let owners = &self.reconciler.plan.queues.class_owners;
         if owners.is_empty() {
             return;
         }
-        match self.reconciler.netlink.queue_drops().await {
-            Ok(found) => self.queue_drops.take(found, owners),
-            // The next look has what this one has not.
-            Err(error) => tracing::debug!(error = host::error_chain(&error), "drops of queues were not read"),
+        // The next look has what one that failed has not.
+        if let Err(error) = tokio::task::block_in_place(|| self.queue_drops.look(owners)) {
+            tracing::debug!(%error, "drops of queues were not read");
         }
     }
 

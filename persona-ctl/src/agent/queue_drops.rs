@@ -2,9 +2,12 @@
 //! anew, and have 32 bits. (Departure times need no look: the program counts what finds no room.)
 
 use std::collections::BTreeMap;
+use std::io;
 
 use persona_core::ids::{SubjectId, SubjectNumber};
 use persona_core::wire::agent::Counters;
+
+use crate::netlink::DropReader;
 
 /// Device index and minor of a class.
 type Class = (u32, u16);
@@ -15,13 +18,27 @@ const REASON: &str = "queues";
 /// What has been seen so far.
 #[derive(Debug, Default)]
 pub(super) struct QueueDrops {
+    /// Opened by the first look, and anew after one that failed.
+    reader: Option<DropReader>,
     seen: BTreeMap<Class, u32>,
     of_subjects: BTreeMap<SubjectNumber, u64>,
 }
 
 impl QueueDrops {
+    /// Asks the kernel. Blocks for as long as that takes.
+    pub(super) fn look(&mut self, owners: &BTreeMap<Class, SubjectNumber>) -> io::Result<()> {
+        let mut reader = self.reader.take().map_or_else(DropReader::open, Ok)?;
+        let mut found = BTreeMap::new();
+        reader.read(&mut |ifindex, minor, count| {
+            found.insert((ifindex, minor), count);
+        })?;
+        self.reader = Some(reader);
+        self.take(found, owners);
+        Ok(())
+    }
+
     /// Takes the kernel's counts in. Those of nobody's classes are left out.
-    pub(super) fn take(&mut self, found: BTreeMap<Class, u32>, owners: &BTreeMap<Class, SubjectNumber>) {
+    fn take(&mut self, found: BTreeMap<Class, u32>, owners: &BTreeMap<Class, SubjectNumber>) {
         for (class, count) in &found {
             let Some(owner) = owners.get(class) else { continue };
             let before = self.seen.get(class).copied().unwrap_or(0);

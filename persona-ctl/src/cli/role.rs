@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -107,6 +108,10 @@ pub(super) fn overlay<T>(key: &mut Option<T>, flag: Option<T>) {
 /// Threads of a role that wait for files, runtimes and the kernel; more at a time wait for one of them.
 const WAITING_THREAD_COUNT: usize = 32;
 
+/// … and end when they had nothing to do for so long. They take turns, so that with a longer time all that ever were needed at once
+/// would be kept by a few tasks a second.
+const WAITING_THREAD_TIME: Duration = Duration::from_secs(2);
+
 /// Runs a role until SIGINT or SIGTERM.
 pub(super) fn run<F>(format: LogFormat, role: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
 where
@@ -115,6 +120,7 @@ where
     memory::share_pools();
     logging::start(format);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.enable_all().max_blocking_threads(WAITING_THREAD_COUNT).build()?;
+    builder.max_blocking_threads(WAITING_THREAD_COUNT).thread_keep_alive(WAITING_THREAD_TIME);
+    let runtime = builder.enable_all().build()?;
     runtime.block_on(async { role(shutdown::on_signal()?).await })
 }

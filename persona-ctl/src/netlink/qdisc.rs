@@ -11,7 +11,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcStats2};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
 use super::fair_leaf::{self, FQ_CODEL};
 use super::fair_queue::FQ;
@@ -58,17 +58,6 @@ impl Netlink {
         let default_minor = htb::read_default(root).unwrap_or(0);
         let classes = self.classes(root.header.index as u32, qdiscs).await?;
         Ok(Shaper { default_minor, sizes: size_table::read(root), classes })
-    }
-
-    /// How many packets the queues of our classes have dropped since they were made, by device index and minor number.
-    pub async fn queue_drops(&self) -> Result<BTreeMap<(u32, u16), u32>, NetlinkError> {
-        let qdiscs = self.qdiscs().await?;
-        let leaves = qdiscs.iter().filter(|qdisc| qdisc.header.parent.major == HANDLE_MAJOR);
-        let dropped = |leaf: &TcMessage| {
-            let key = (leaf.header.index as u32, leaf.header.parent.minor);
-            Some((key, dropped_in(leaf)?))
-        };
-        Ok(leaves.filter_map(dropped).collect())
     }
 
     /// The devices with a root queue that somebody else has put there; the kernel's default is nobody's.
@@ -288,17 +277,6 @@ impl Netlink {
         let is_as_wanted = present.sizes == wanted.sizes && !differs;
         if is_as_wanted { Ok(()) } else { Err(NetlinkError::ReadBack { ifindex, shown: format!("{present:?}") }) }
     }
-}
-
-/// A queue's own count of what it dropped.
-fn dropped_in(qdisc: &TcMessage) -> Option<u32> {
-    qdisc.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Stats2(parts) => parts.iter().find_map(|part| match part {
-            TcStats2::Queue(queue) => Some(queue.drops),
-            _ => None,
-        }),
-        _ => None,
-    })
 }
 
 /// What others stand below comes first. Plain queues may make room for one that repeats packets, which some kernels let
