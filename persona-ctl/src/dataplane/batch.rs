@@ -45,8 +45,10 @@ pub(super) fn read_all(
     let mut cursor = vec![0_u8; key_length.max(CURSOR_LENGTH_MIN)];
     let mut next = cursor.clone();
     let (mut is_first, mut room) = (true, ENTRY_COUNT);
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     loop {
-        let (mut keys, mut values) = (vec![0_u8; room * key_length], vec![0_u8; room * value_length]);
+        keys.resize(room * key_length, 0_u8);
+        values.resize(room * value_length, 0_u8);
         let mut batch = Batch {
             cursor_in: if is_first { 0 } else { cursor.as_ptr() as u64 },
             cursor_out: next.as_mut_ptr() as u64,
@@ -86,6 +88,19 @@ pub(super) fn read_cells<V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(u32, V)
     let values =
         values.chunks_exact(size_of::<V>()).map(|bytes| unsafe { bytes.as_ptr().cast::<V>().read_unaligned() });
     Ok(indices.zip(values).collect())
+}
+
+/// Every entry of a hash table. None: the kernel has no such call for it.
+///
+/// The kernel goes through bucket by bucket, so an entry that is added or removed meanwhile may be among them or not, and all others
+/// are, once.
+pub(super) fn read_entries<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Option<Vec<(K, V)>>> {
+    let Some((keys, values)) = read_all(map, size_of::<K>(), size_of::<V>())? else { return Ok(None) };
+    let entry = |(key, value): (&[u8], &[u8])| {
+        // SAFETY: both pieces have the sizes of their types, any bytes are values of them, and they need not be aligned.
+        unsafe { (key.as_ptr().cast::<K>().read_unaligned(), value.as_ptr().cast::<V>().read_unaligned()) }
+    };
+    Ok(Some(keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>())).map(entry).collect()))
 }
 
 /// The first cells of an array of which every CPU has its own: for each cell the values of all CPUs.

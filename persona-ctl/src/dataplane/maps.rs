@@ -90,17 +90,26 @@ impl<V: Pod + PartialEq> Cells<V> {
 pub(super) struct Table<K: Pod, V: Pod> {
     name: &'static str,
     map: HashMap<MapData, K, V>,
+    /// The same map, for all entries at once.
+    fd: OwnedFd,
 }
 
 impl<K: Pod, V: Pod + PartialEq> Table<K, V> {
     pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
-        Ok(Self { name, map: take(ebpf, name).try_into().map_err(read(name))? })
+        Self::new(name, take(ebpf, name))
     }
 
     /// A handle of its own on a pinned map.
     pub(super) fn from_pin(pins: &PinDirectory, name: &'static str) -> Result<Self, DataplaneError> {
-        let map = Map::HashMap(MapData::from_pin(pins.maps.join(name)).map_err(read(name))?);
-        Ok(Self { name, map: map.try_into().map_err(read(name))? })
+        Self::new(name, Map::HashMap(MapData::from_pin(pins.maps.join(name)).map_err(read(name))?))
+    }
+
+    fn new(name: &'static str, map: Map) -> Result<Self, DataplaneError> {
+        let (Map::HashMap(data) | Map::LruHashMap(data)) = &map else {
+            unreachable!("the object's map {name} is a hash table")
+        };
+        let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| read(name)(error.into()))?;
+        Ok(Self { name, map: map.try_into().map_err(read(name))?, fd })
     }
 
     pub(super) fn get(&self, key: &K) -> Result<Option<V>, DataplaneError> {
@@ -108,6 +117,10 @@ impl<K: Pod, V: Pod + PartialEq> Table<K, V> {
     }
 
     pub(super) fn entries(&self) -> Result<Vec<(K, V)>, DataplaneError> {
+        let batch = batch::read_entries(self.fd.as_fd()).map_err(|error| read(self.name)(error.into()))?;
+        if let Some(entries) = batch {
+            return Ok(entries);
+        }
         let mut entries = Vec::new();
         for entry in self.map.iter() {
             match entry {

@@ -121,6 +121,7 @@ impl NodeDataplane {
         validate(tables).map_err(DataplaneError::Invalid)?;
         let outcome = self.apply_validated(tables);
         match &outcome {
+            Ok(()) if self.applied.as_ref() == Some(tables) => {}
             Ok(()) => self.applied = Some(tables.clone()),
             Err(DataplaneError::Invalid(_)) => {}
             Err(_) => self.restore()?,
