@@ -2,10 +2,10 @@
 //! or a QEMU guest's balloon and throttles, are as it says; released, they are as they were.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use persona_core::wire::api::WorkloadView;
+use persona_core::wire::api::{EventView, WorkloadView};
 use persona_core::wire::limits::{LimitReport, LimitState};
 use persona_tests::cgroups::{LimitFiles, differences, folder_of, limit_files, read_first};
 use persona_tests::findings::Findings;
@@ -70,8 +70,8 @@ fn a_docker_container_is_limited_live_and_put_back() {
         note_kernel(findings, &group, "pids", &["pids.max"], "200")?;
         switch_and_see(world, container::SUBJECT, "large", findings)?;
         note_kernel(findings, &group, "pids", &["pids.max"], "400")?;
-        survive_a_kill(world, &group, findings)?;
         repair(world, &docker, &group, findings)?;
+        survive_a_kill(world, &docker, &group, findings)?;
         world.ctl.text(&["switch", container::SUBJECT, "--release"])?;
         wait_for_state(world, container::SUBJECT, LimitState::Unlimited)?;
         let after = limit_files(&group)?;
@@ -217,40 +217,58 @@ pub(super) fn note_kernel(
     Ok(())
 }
 
-/// An agent that is killed leaves limits as they are, and the next one goes on.
-fn survive_a_kill(world: &mut World, group: &str, findings: &mut Findings) -> Result<()> {
+/// An agent that is killed leaves limits as they are; the next one goes on, and puts right what was changed meanwhile.
+fn survive_a_kill(world: &mut World, docker: &Docker, group: &str, findings: &mut Findings) -> Result<()> {
     let held = limit_files(group)?;
     world.agent.as_mut().context("the agent runs")?.kill()?;
     let after = limit_files(group)?;
     findings.note("an agent that is killed leaves limits as they are", differences(&held, &after), held == after);
+    docker.client(&["update", "--pids-limit", "44", "c1"])?;
+    note_kernel(findings, group, "pids", &["pids.max"], "44")?;
+    let started = Instant::now();
     world.start_agent()?;
-    wait_for_state(world, container::SUBJECT, LimitState::InForce)?;
+    let measured = wait_for_files(group, &held, started)?;
+    let pids = folder_of(group, "pids")?.join("pids.max");
     let after = limit_files(group)?;
-    findings.note("and so does the next one", differences(&held, &after), held == after);
+    let is_right = after.get(&pids) == held.get(&pids);
+    findings.note("the next one puts right what was changed meanwhile, its own start included", measured, is_right);
+    wait_for_state(world, container::SUBJECT, LimitState::InForce)?;
     Ok(())
 }
 
-/// Docker's own command is somebody else like any other.
+/// Docker's own command is somebody else like any other. How long that takes is the agent's affair alone: it has run for long.
 fn repair(world: &World, docker: &Docker, group: &str, findings: &mut Findings) -> Result<()> {
     let held = limit_files(group)?;
     docker.client(&["update", "--pids-limit", "33", "--cpu-shares", "2", "c1"])?;
-    let start = Instant::now();
-    while limit_files(group)? != held && start.elapsed() < LIMIT_TIME {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let (start, changed_ms) = (Instant::now(), now_ms());
+    let measured = wait_for_files(group, &held, start)?;
     let now = limit_files(group)?;
-    let measured = format!("after {:?}: {}", start.elapsed(), differences(&held, &now));
     let pids = folder_of(group, "pids")?.join("pids.max");
     findings.note("docker update of a limit is put right", measured, now.get(&pids) == held.get(&pids));
     let told = |events: &serde_json::Value| events.to_string().contains("limits.changed-by-others");
-    let arguments = ["events"];
-    let events = world.ctl.wait_for("the event", &arguments, LIMIT_TIME, told);
-    findings.note(
-        "and told",
-        events.as_ref().map_or_else(|error| format!("{error:#}"), |_| "an event".into()),
-        events.is_ok(),
-    );
+    let waited = world.ctl.wait_for("the event", &["events"], LIMIT_TIME, told);
+    let events = waited.and_then(|_| world.ctl.list::<EventView>(&["events"]));
+    let measured = events.map(|events| {
+        let event = events.iter().find(|event| event.name == "limits.changed-by-others");
+        let noticed_ms = event.and_then(|event| event.details["agentTimeMs"].as_u64());
+        let after_ms = noticed_ms.map(|ms| i128::from(ms) - i128::from(changed_ms));
+        format!("{after_ms:?} ms after the command's end")
+    });
+    let is_there = measured.is_ok();
+    findings.note("and told", measured.unwrap_or_else(|error| format!("{error:#}")), is_there);
     Ok(())
+}
+
+/// Waits until a group's files are so, and says after which time, and what differs if they never are.
+fn wait_for_files(group: &str, held: &LimitFiles, since: Instant) -> Result<String> {
+    while limit_files(group)? != *held && since.elapsed() < LIMIT_TIME {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(format!("after {:?}: {}", since.elapsed(), differences(held, &limit_files(group)?)))
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The same by the engine's own command; figures for the reader.
