@@ -3,6 +3,7 @@
 use persona_core::limit::{InstanceKind, Knob, Knobs};
 
 use super::error::LimitError;
+use super::progress::Progress;
 
 /// What memory is like while it is made to shrink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +46,11 @@ pub trait Backend: Send {
 
     /// What memory is like. None: that is not this back end's.
     fn memory(&mut self) -> Result<Option<MemoryState>, LimitError>;
+
+    /// How far its processes got to run, where that is known and their memory is this back end's.
+    fn progress(&mut self) -> Option<Progress> {
+        None
+    }
 }
 
 /// An instance with all that limits it.
@@ -120,5 +126,10 @@ impl Instance {
             }
         }
         Ok(MemoryState::default())
+    }
+
+    /// How far its processes got to run.
+    pub fn progress(&mut self) -> Progress {
+        self.backends.iter_mut().find_map(|backend| backend.progress()).unwrap_or_default()
     }
 }

@@ -12,6 +12,7 @@ use super::backend::{Backend, MemoryState};
 use super::error::LimitError;
 use super::group_files::{text_of, with_text_of};
 use super::hierarchies::{Place, Version};
+use super::progress::Progress;
 use crate::privilege;
 
 /// Files without rows, and those whose first words are one row.
@@ -205,6 +206,12 @@ impl Backend for CgroupFiles {
                 has_waiting: self.count_in(folder, "memory.oom_control", "under_oom")? != 0,
             },
         }))
+    }
+
+    fn progress(&mut self) -> Option<Progress> {
+        let is_memory = |place: &&Place| place.controller == "memory" && self.kind == InstanceKind::Processes;
+        let place = self.places.iter().find(is_memory)?;
+        Some(Progress::of(Path::new("/proc"), &place.processes()?))
     }
 }
 

@@ -75,6 +75,14 @@ pub enum LimitError {
         /// Bytes that it would have.
         wanted: u64,
     },
+    /// Nobody knows what its processes need.
+    #[error(
+        "its processes hardly got to run within {waited_ms} ms, so that it is not known whether they need more memory: give it more processor time, or the machine less to do"
+    )]
+    HardlyRan {
+        /// How long that was looked at.
+        waited_ms: u128,
+    },
     /// systemd does not do as asked.
     #[error("unit {unit} does not take {knob} = {value}: {what}")]
     Unit {

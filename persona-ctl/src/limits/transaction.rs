@@ -9,6 +9,7 @@ use persona_core::limit::{Action, Knobs, Record, plan};
 
 use super::backend::Instance;
 use super::error::LimitError;
+use super::progress::Progress;
 
 /// How often memory is looked at meanwhile.
 const LOOK_TIME: Duration = Duration::from_millis(10);
@@ -26,8 +27,21 @@ pub struct Journal<'a> {
 pub struct Patience {
     /// Until it fits, at most.
     pub shrink: Duration,
-    /// How long it must fit then, and nobody ask for more.
+    /// How long it must fit then, and nobody ask for more: time counts as far as its processes get to run.
     pub settle: Duration,
+}
+
+impl Patience {
+    /// Whether it was settled for so long since its processes had got so far.
+    fn is_over(self, instance: &mut Instance, before: Progress, time: Duration) -> Result<bool, LimitError> {
+        if time >= self.settle && instance.progress().counted(before, time) >= self.settle {
+            return Ok(true);
+        }
+        if time > self.settle + self.shrink {
+            return Err(LimitError::HardlyRan { waited_ms: time.as_millis() });
+        }
+        Ok(false)
+    }
 }
 
 impl Default for Patience {
@@ -122,7 +136,7 @@ fn carry_out(instance: &mut Instance, action: &Action, patience: Patience) -> Re
     match action {
         Action::Write { knob, value } => instance.write(knob, value),
         Action::Fit { bytes, is_held } => wait_until_fit(instance, *bytes, *is_held, patience),
-        Action::Endure => endure(instance, patience.settle),
+        Action::Endure => endure(instance, patience),
     }
 }
 
@@ -130,15 +144,20 @@ fn carry_out(instance: &mut Instance, action: &Action, patience: Patience) -> Re
 fn wait_until_fit(instance: &mut Instance, bytes: u64, is_held: bool, patience: Patience) -> Result<(), LimitError> {
     let start = Instant::now();
     let mut calm_since = start;
+    // How far its processes were when it became calm.
+    let mut before = None;
     let mut high_count = instance.memory()?.high_count;
     loop {
         let now = instance.memory()?;
         let is_pressed = is_held && now.high_count != high_count;
         if now.used_bytes > bytes || is_pressed {
-            calm_since = Instant::now();
+            (calm_since, before) = (Instant::now(), None);
             high_count = now.high_count;
-        } else if calm_since.elapsed() >= patience.settle {
-            return Ok(());
+        } else {
+            let before = *before.get_or_insert_with(|| instance.progress());
+            if patience.is_over(instance, before, calm_since.elapsed())? {
+                return Ok(());
+            }
         }
         if calm_since.duration_since(start) > patience.shrink {
             return Err(match now.used_bytes > bytes {
@@ -155,9 +174,9 @@ fn wait_until_fit(instance: &mut Instance, bytes: u64, is_held: bool, patience: 
 }
 
 /// Nobody is killed meanwhile: who asks for more than there is waits, and that shows.
-fn endure(instance: &mut Instance, settle: Duration) -> Result<(), LimitError> {
-    let start = Instant::now();
-    while start.elapsed() < settle {
+fn endure(instance: &mut Instance, patience: Patience) -> Result<(), LimitError> {
+    let (start, before) = (Instant::now(), instance.progress());
+    while !patience.is_over(instance, before, start.elapsed())? {
         let now = instance.memory()?;
         if now.has_waiting {
             return Err(LimitError::AsksForMore { wanted: now.used_bytes });

@@ -10,6 +10,7 @@ use super::backend::{Backend, MemoryState};
 use super::cgroup::{CgroupFiles, boot_id};
 use super::error::LimitError;
 use super::hierarchies::Place;
+use super::progress::Progress;
 use crate::privilege;
 
 /// systemd answers before it has written to the control group; this is how long that may take.
@@ -93,5 +94,9 @@ impl Backend for SystemdUnit {
 
     fn memory(&mut self) -> Result<Option<MemoryState>, LimitError> {
         self.files.memory()
+    }
+
+    fn progress(&mut self) -> Option<Progress> {
+        self.files.progress()
     }
 }

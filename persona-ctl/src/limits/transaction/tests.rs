@@ -6,6 +6,7 @@ use persona_core::limit::{InstanceKind, Knob};
 use proptest::prelude::*;
 
 use super::super::backend::{Backend, MemoryState};
+use super::super::progress::Progress;
 use super::*;
 
 /// What an instance in memory is like.
@@ -13,6 +14,9 @@ use super::*;
 struct World {
     knobs: Knobs,
     used_bytes: u64,
+    /// How far its processes are, and what each look finds them further.
+    progress: Progress,
+    step: Progress,
     /// Writes until one is refused.
     refused_at: Option<usize>,
     /// Writes until the process is dead: nothing works any more.
@@ -98,6 +102,15 @@ impl Backend for Fake {
     fn memory(&mut self) -> Result<Option<MemoryState>, LimitError> {
         self.alive(|world| Some(MemoryState { used_bytes: world.used_bytes, ..MemoryState::default() }))
     }
+
+    fn progress(&mut self) -> Option<Progress> {
+        let further = |world: &mut World| {
+            world.progress.ran_ns += world.step.ran_ns;
+            world.progress.waited_ns += world.step.waited_ns;
+            world.progress
+        };
+        self.alive(further).ok()
+    }
 }
 
 const BEFORE: [(&str, &str); 5] = [
@@ -165,4 +178,22 @@ proptest! {
         fake.apply(&[]).unwrap();
         prop_assert_eq!(fake.knobs(), Fake::of(&BEFORE).knobs());
     }
+}
+
+#[test]
+fn memory_does_not_shrink_while_the_instance_hardly_runs() {
+    let patience = Patience { shrink: Duration::from_millis(60), settle: Duration::from_millis(10) };
+    let outcome_of = |ran_ns, waited_ns| {
+        let fake = Fake::of(&BEFORE);
+        fake.with(|world| world.step = Progress { ran_ns, waited_ns });
+        let mut instance = Instance::new(InstanceKind::Processes, vec![Box::new(fake)]);
+        let fit = wait_until_fit(&mut instance, 4_096, false, patience).map_err(|error| error.to_string());
+        let endured = endure(&mut instance, patience).map_err(|error| error.to_string());
+        assert_eq!(fit.is_ok(), endured.is_ok());
+        fit
+    };
+    assert_eq!(outcome_of(0, 0), Ok(()), "it wants no processor");
+    assert_eq!(outcome_of(1, 1), Ok(()), "it takes twice the time");
+    let starved = outcome_of(1, 1_000).unwrap_err();
+    assert!(starved.contains("hardly got to run"), "{starved}");
 }

@@ -8,7 +8,7 @@ use super::super::config::Source;
 use super::*;
 
 const FILES: [(&str, &str); 7] = [
-    ("cgroup.procs", "1\n"),
+    ("cgroup.procs", "4194304\n"), // no process can have that number
     ("cpu.max", "max 100000\n"),
     ("cpu.weight", "100\n"),
     ("memory.current", "1048576\n"),
