@@ -105,10 +105,6 @@ pub(super) fn overlay<T>(key: &mut Option<T>, flag: Option<T>) {
     }
 }
 
-/// Threads of a role beside the one of its loop that never wait: all they do is short, and a second one would be woken to look for
-/// work that there is none of.
-const WORKER_COUNT: usize = 1;
-
 /// Threads of a role that wait for files, runtimes and the kernel; more at a time wait for one of them.
 const WAITING_THREAD_COUNT: usize = 32;
 
@@ -124,7 +120,7 @@ where
     memory::share_pools();
     logging::start(format);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(WORKER_COUNT).max_blocking_threads(WAITING_THREAD_COUNT);
-    let runtime = builder.thread_keep_alive(WAITING_THREAD_TIME).enable_all().build()?;
+    builder.max_blocking_threads(WAITING_THREAD_COUNT).thread_keep_alive(WAITING_THREAD_TIME);
+    let runtime = builder.enable_all().build()?;
     runtime.block_on(async { role(shutdown::on_signal()?).await })
 }
