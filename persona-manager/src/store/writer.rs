@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use persona_core::audit::EventHash;
 use persona_core::wire::desired::DesiredState;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{Instrument, Span};
 
 use super::draft::Draft;
@@ -21,7 +21,7 @@ use super::snapshot::{Snapshot, Write};
 use super::traced::Published;
 use super::trust::Trust;
 use super::watchers::Watchers;
-use super::{Backend, Standing, StoreError, Trouble, audit};
+use super::{Backend, Standing, StoreError, Trouble, audit, beside};
 use crate::access;
 use crate::clock::now_ms;
 use crate::error::{Kind, Refusal};
@@ -60,6 +60,8 @@ type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 /// A change that waits for the writer.
 struct Job {
     run: Box<dyn FnOnce(&mut Draft) -> Answer + Send>,
+    /// Whether it is done although another manager leads.
+    is_beside: bool,
     /// What it is part of; none where nobody traces.
     span: Span,
 }
@@ -84,6 +86,7 @@ pub(crate) struct Store {
     published: Published,
     watchers: Watchers,
     trouble: watch::Receiver<Option<Failure>>,
+    waker: Option<Arc<Notify>>,
 }
 
 /// A batch that was not stored.
@@ -116,6 +119,7 @@ impl Store {
         let (checked, measured, published) = (Instant::now(), Measured::default(), Published::default());
         let watchers = Watchers::default();
         let (trouble_sender, trouble) = watch::channel(None);
+        let waker = backend.waker();
         let writer = Writer {
             backend,
             queue,
@@ -137,7 +141,7 @@ impl Store {
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
         let reader = Arc::new(Mutex::new(reader));
-        Ok((Self { reader, jobs, snapshots, trust, standing, measured, published, watchers, trouble }, thread))
+        Ok((Self { reader, jobs, snapshots, trust, standing, measured, published, watchers, trouble, waker }, thread))
     }
 
     /// The newest committed state.
@@ -191,11 +195,12 @@ impl Store {
         &self,
         job: impl FnOnce(&mut Draft) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        if !self.standing.borrow().leads() {
+        let is_beside = !self.standing.borrow().leads();
+        if is_beside && !beside::is_meant() {
             return Err(refusal(Arc::new(StoreError::Fenced)));
         }
         let (sender, answer) = oneshot::channel();
-        let by = access::current();
+        let (by, noted) = (access::current(), beside::outcome());
         let run = Box::new(move |draft: &mut Draft| -> Answer {
             let savepoint = draft.savepoint();
             draft.act_for(by);
@@ -205,14 +210,18 @@ impl Store {
                 draft.roll_back(savepoint);
             }
             Box::new(move |committed| {
+                beside::note(&noted, &committed);
                 let outcome = committed.map_err(refusal).and(outcome);
                 // The caller may have gone away; the change is made all the same.
                 _ = sender.send(outcome);
             })
         });
         let span = part_of(&Span::current(), || tracing::info_span!(target: TARGET, "store.change"));
-        let job = Job { run, span: span.clone() };
+        let job = Job { run, is_beside, span: span.clone() };
         self.jobs.try_send(job).map_err(|_| Refusal::busy("the store's queue is full; try again"))?;
+        if let Some(waker) = self.waker.as_ref().filter(|_| is_beside) {
+            waker.notify_one();
+        }
         let answer = answer.instrument(span).await;
         answer.unwrap_or_else(|_| Err(Refusal::busy("the manager does not write to the store now; try again")))
     }
@@ -303,10 +312,15 @@ impl Writer {
         {
             batch.push(job);
         }
-        let is_ok = self.write_batch(batch).is_ok();
+        let outcome = self.write_batch(batch);
+        let is_ok = outcome.is_ok();
+        if outcome.is_err_and(|error| matches!(*error, StoreError::Outrun)) {
+            self.catch_up();
+        }
         self.measured.failures.inc_by(u64::from(!is_ok));
         // The state before stays in force; on a database another manager may lead by now.
-        let leads = is_ok || matches!(self.backend.confirm(), Ok(()));
+        let revision = self.snapshots.borrow().revision;
+        let leads = is_ok || matches!(self.backend.confirm(revision), Ok(()));
         if !leads {
             tracing::warn!("this manager leads no more");
             self.standing.send_replace(Standing::Follows { leader: None });
@@ -316,9 +330,10 @@ impl Writer {
 
     /// Looks what the leader has committed, and whether there still is one. Returns whether this manager leads now.
     fn follow(&mut self) -> Option<bool> {
-        // Nobody sends jobs to a manager that follows; some may have been under way.
+        // Few jobs are for a manager that follows; others may have been under way.
         loop {
             match self.queue.try_recv() {
+                Ok(job) if job.is_beside => self.write_beside(job),
                 Ok(job) => drop(job),
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
@@ -362,10 +377,48 @@ impl Writer {
                 Box::new(|_| {})
             });
             // What failed is told, and the next batch goes on from there.
-            _ = self.write_batch(vec![Job { run, span: Span::none() }]);
+            _ = self.write_batch(vec![Job { run, is_beside: false, span: Span::none() }]);
         }
         tracing::info!(store.revision = %self.snapshots.borrow().generation(), "this manager writes to the store");
         self.standing.send_replace(Standing::Leads { went_back });
+    }
+
+    /// Takes in what others committed while this manager leads. What had been decided meanwhile was refused, and is decided anew.
+    fn catch_up(&mut self) {
+        tracing::info!("another manager has decided what one subject asked for: going on from there");
+        let known = self.snapshots.borrow().clone();
+        self.opening = Opening::Unknown;
+        match self.backend.catch_up(&known) {
+            Ok(newer) => newer.into_iter().for_each(|newer| self.show(newer)),
+            // What comes next is outrun again, or the lead is lost.
+            Err(error) => self.tell(Err(Arc::new(error))),
+        }
+    }
+
+    /// Does one job although another manager leads, on the newest state and on nothing else. What follows from it is that one's, or
+    /// that of who leads next.
+    fn write_beside(&mut self, job: Job) {
+        let known = self.snapshots.borrow().clone();
+        let newest = self.backend.catch_up(&known).map(|newer| {
+            if let Some(mut newer) = newer {
+                newer.desired = (self.brain.mirror)(&newer).into_iter().collect();
+                self.show(newer);
+            }
+        });
+        let mut draft = Draft::new(&self.snapshots.borrow(), now_ms());
+        // Whoever wrote the event before was another process.
+        self.opening = Opening::Unknown;
+        let begun = newest.map_err(Arc::new).and_then(|()| self.begin_events(&mut draft));
+        let answer = job.run(&mut draft);
+        let (snapshot, writes, events) = draft.finish();
+        let committed = begun.and_then(|()| match writes.is_empty() && events.is_empty() {
+            true => Ok(()),
+            false => self.backend.commit_beside(snapshot.revision, &writes, &events).map_err(Arc::new),
+        });
+        if committed.is_ok() {
+            self.show(snapshot);
+        }
+        answer(committed);
     }
 
     fn write_batch(&mut self, batch: Vec<Job>) -> Result<(), Arc<StoreError>> {
@@ -385,7 +438,7 @@ impl Writer {
         let is_empty = writes.is_empty() && events.is_empty();
         let committed = match is_empty {
             true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
-            true => self.backend.confirm(),
+            true => self.backend.confirm(snapshot.revision),
             false => self.commit(&spans, snapshot.revision, &writes, &events),
         };
         let committed = committed.map_err(Arc::new).inspect_err(|_| (self.brain.fail)());
