@@ -1,7 +1,9 @@
 //! What a manager that follows passes on to the one that leads: everything but what it can answer from its own snapshot.
 //!
 //! Agents' streams, metrics, events and documents' schema are answered here. Changes and reports go to the leader, and so do
-//! questions, for only the leader knows what agents report; while there is none, questions are answered from the snapshot.
+//! questions, for only the leader knows what agents report; while there is none, or it shows no sign of life, questions are
+//! answered from the snapshot.
+//! What one subject asks for is decided here while the leader shows no sign of life ([`crate::alone`]).
 //! An answer to a change carries the revision that it led to, and is held back until this manager has it too. Managers
 //! know each other by certificates of the fleet's CA; whom a request comes from is passed on with it.
 
@@ -17,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use persona_core::ids::Generation;
 
 use crate::access::Peer;
+use crate::alone::{self, Signs, is_of_one_subject};
 use crate::authority::{MANAGER_LIFETIME_MS, client_config};
 use crate::body::whole;
 use crate::clock::now_ms;
@@ -71,6 +74,7 @@ const PAGE_PATHS: &str = "/ui/";
 struct Forwarder {
     context: Context,
     line: Arc<Mutex<Option<Line>>>,
+    signs: Signs,
 }
 
 /// A client for requests to other managers, and what it was made from.
@@ -82,7 +86,7 @@ struct Line {
 
 /// Puts the passing on around a router.
 pub(crate) fn around(router: Router, context: Context) -> Router {
-    let forwarder = Forwarder { context, line: Arc::default() };
+    let forwarder = Forwarder { context, line: Arc::default(), signs: Signs::default() };
     router.layer(from_fn_with_state(forwarder, pass_on))
 }
 
@@ -102,6 +106,12 @@ async fn pass_on(State(forwarder): State<Forwarder>, mut request: Request, next:
         }
         Standing::Follows { .. } if is_own => next.run(request).await,
         Standing::Follows { leader: None } if is_question => next.run(request).await,
+        Standing::Follows { leader: Some(url) } if is_question && !forwarder.is_alive(&url).await => {
+            next.run(request).await
+        }
+        Standing::Follows { leader } if !is_passed_on && is_of_one_subject(request.method(), request.uri().path()) => {
+            forwarder.ask_or_decide(leader.as_deref(), request, next).await.unwrap_or_else(IntoResponse::into_response)
+        }
         Standing::Follows { leader: Some(url) } if !is_passed_on => {
             forwarder.ask(&url, request).await.unwrap_or_else(IntoResponse::into_response)
         }
@@ -146,6 +156,31 @@ impl Forwarder {
         let http = client(config.map_err(Refusal::internal_from)?)?;
         *line = Some(Line { http: http.clone(), roots: snapshot.roots.clone(), made_ms: now_ms });
         Ok(http)
+    }
+
+    /// Whether the manager that leads shows a sign of life.
+    async fn is_alive(&self, leader: &str) -> bool {
+        match self.http() {
+            Ok(http) => self.signs.has_one(&http, leader).await,
+            // Whatever is wrong with the way there is said by whoever takes it.
+            Err(_) => true,
+        }
+    }
+
+    /// Asks the manager that leads; while there is none, or it shows no sign of life, the request is decided here.
+    async fn ask_or_decide(&self, leader: Option<&str>, request: Request, next: Next) -> Result<Response, Refusal> {
+        if let Some(leader) = leader
+            && self.is_alive(leader).await
+        {
+            let answer = self.ask(leader, request).await;
+            if answer.is_ok() {
+                self.signs.note();
+            }
+            return answer;
+        }
+        let (parts, body) = request.into_parts();
+        let body = whole(body, BODY_LENGTH_MAX).await?;
+        Ok(alone::decide(Request::from_parts(parts, Body::empty()), body, next).await)
     }
 
     async fn ask(&self, leader: &str, request: Request) -> Result<Response, Refusal> {

@@ -13,6 +13,7 @@
 
 mod access;
 mod activation;
+mod alone;
 mod api;
 mod auth;
 mod authority;

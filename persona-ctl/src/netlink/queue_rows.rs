@@ -193,7 +193,11 @@ mod tests {
         assert!(take(&message(NLMSG_DONE, 5, &[0; 4]), 5, &mut see).unwrap());
         let refused = take(&message(NLMSG_ERROR, 5, &(-libc::EPERM).to_ne_bytes()), 5, &mut see).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
-        assert_eq!(seen, [(3, Some(7), 9), (3, None, 8)], "of ours and of others, but no answer to an earlier question");
+        assert_eq!(
+            seen,
+            [(3, Some(7), 9), (3, None, 8)],
+            "of ours and of others, but no answer to an earlier question"
+        );
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Stage {
         let is_empty = writes.is_empty() && events.is_empty();
         let committed = match is_empty {
             true if self.checked.elapsed() < LOOK_INTERVAL => Ok(()),
-            true => self.backend.confirm(),
+            true => self.backend.confirm(snapshot.revision),
             false => self.commit(&spans, snapshot.revision, &writes, &events),
         };
         let committed = committed.map_err(Arc::new);
@@ -198,6 +198,17 @@ impl Stage {
             self.trouble.send_if_modified(|failure| failure.take().is_some());
         }
         committed
+    }
+
+    /// Takes in what others committed while this manager leads. What had been decided meanwhile was refused, and is decided anew.
+    pub(super) fn catch_up(&mut self) {
+        tracing::info!("another manager has decided what one subject asked for: going on from there");
+        let known = self.snapshots.borrow().clone();
+        match self.backend.catch_up(&known) {
+            Ok(newer) => newer.into_iter().for_each(|newer| self.show(newer)),
+            // What comes next is outrun again, or the lead is lost.
+            Err(error) => self.tell(Err(Arc::new(error))),
+        }
     }
 
     /// Shows a new snapshot; one that says nothing new wakes nobody.

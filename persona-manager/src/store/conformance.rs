@@ -302,12 +302,39 @@ fn who_follows_sees_what_the_leader_commits_and_takes_over_when_it_goes() {
     let mut follower = open();
     server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted");
     lead(follower.as_mut());
-    assert!(leader.confirm().is_err());
+    assert!(leader.confirm(2).is_err());
     assert!(leader.commit(3, &[put(&agent("n3"))], &[]).is_err());
     assert!(!leader.stand().unwrap().leads());
     follower.commit(3, &[put(&agent("n4"))], &[]).unwrap();
     known = leader.load().unwrap();
     assert_eq!(known.agents.keys().map(|id| id.name.as_str()).collect::<Vec<_>>(), ["n2", "n4"]);
+}
+
+#[test]
+fn who_follows_commits_beside_the_leader_what_was_decided_on_the_newest_state_and_nothing_else() {
+    let Some(server) = PostgresServer::start() else { return };
+    let mut leader = server.open();
+    leader.commit(1, &[put(&agent("n1"))], &[event(1, "e")]).unwrap();
+    let mut follower = super::open(&server.config(), "http://another.manager").unwrap();
+    assert!(!follower.stand().unwrap().leads());
+    let outrun = |outcome: Result<(), StoreError>| matches!(outcome, Err(StoreError::Outrun));
+    assert!(outrun(follower.commit_beside(1, &[put(&agent("old"))], &[])), "the state before is not the newest");
+    assert!(outrun(follower.commit_beside(3, &[put(&agent("odd"))], &[])), "nor is one that is not there");
+    follower.commit_beside(2, &[put(&agent("n2"))], &[event(2, "e")]).unwrap();
+
+    // The leader does not know of it: it commits nothing, leads on, and goes on from there.
+    let known = leader.load().unwrap();
+    assert!(outrun(leader.commit(2, &[put(&agent("stale"))], &[])) && outrun(leader.confirm(1)));
+    leader.confirm(2).unwrap();
+    leader.commit(3, &[put(&agent("n3"))], &[]).unwrap();
+    let newest = follower.catch_up(&known).unwrap().unwrap();
+    assert_eq!(newest.agents.keys().map(|id| id.name.as_str()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
+
+    // Of two that decide on the same state one is refused.
+    let mut third = super::open(&server.config(), "http://a.third").unwrap();
+    follower.commit_beside(4, &[put(&agent("n4"))], &[]).unwrap();
+    assert!(outrun(third.commit_beside(4, &[put(&agent("n5"))], &[])));
+    third.commit_beside(5, &[put(&agent("n5"))], &[]).unwrap();
 }
 
 #[test]

@@ -2,10 +2,11 @@
 //!
 //! Reads take a [`Snapshot`], which never changes. Writes are jobs on a [`Draft`] of the next one; a single writer
 //! thread runs them in order, commits those that came together in one transaction, and only then shows the new snapshot
-//! and answers. On PostgreSQL only the manager that leads writes; the others show what it committed. Nothing here
-//! knows HTTP, nothing but the backends knows SQL.
+//! and answers. On PostgreSQL the manager that leads writes; the others show what it committed, and one whose leader does not
+//! answer may decide what one subject asks for. Nothing here knows HTTP, nothing but the backends knows SQL.
 
 mod audit;
+mod beside;
 mod checkpoints;
 mod committer;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod writer;
 
 pub(crate) use audit::Kept;
 pub use audit::verify_audit;
+pub(crate) use beside::beside;
 pub(crate) use draft::Draft;
 pub use location::{StoreConfig, StoreLocation};
 pub use maintenance::{Backup, Restored, backup, restore};
@@ -61,9 +63,11 @@ pub(crate) use watchers::Watcher;
 pub(crate) use write::Write;
 pub(crate) use writer::{Brain, Desired, Failure, Pass, Rest, Store};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::ErrorCode;
+use tokio::sync::Notify;
 use tokio_postgres::error::SqlState;
 
 /// A store that cannot be used.
@@ -173,6 +177,9 @@ pub enum StoreError {
     /// Another manager leads.
     #[error("another manager leads now")]
     Fenced,
+    /// Another manager committed something in between.
+    #[error("another manager was faster")]
+    Outrun,
     /// The writer thread could not be started.
     #[error("the store's writer thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -197,7 +204,7 @@ impl StoreError {
         let error = match self {
             Self::Sqlite(error) => error,
             Self::Postgres(error) if error.code() == Some(&SqlState::DISK_FULL) => return Trouble::Full,
-            Self::Fenced | Self::NotSynchronous | Self::Standby => return Trouble::Unavailable,
+            Self::Fenced | Self::Outrun | Self::NotSynchronous | Self::Standby => return Trouble::Unavailable,
             Self::Postgres(_) | Self::Silent { .. } => return Trouble::Unknown,
             _ => return Trouble::Other,
         };
@@ -247,12 +254,20 @@ pub(crate) trait Backend: Send + 'static {
     /// Waits until another manager may have committed something.
     fn wait(&mut self, at_most: Duration);
 
-    /// Fails if this manager leads no more.
-    fn confirm(&mut self) -> Result<(), StoreError>;
+    /// Wakes who [waits](Self::wait). None: nobody else commits anything here.
+    fn waker(&self) -> Option<Arc<Notify>>;
 
-    /// Makes everything in `writes` and `events` durable, or nothing of it, and the revision with it. After a failure the
+    /// Fails if this manager leads no more, or if another one has committed something after `revision`.
+    fn confirm(&mut self, revision: u64) -> Result<(), StoreError>;
+
+    /// Makes everything in `writes` and `events` durable, or nothing of it, and the revision with it; nothing if another manager
+    /// has committed something meanwhile ([`StoreError::Outrun`]). After another failure the
     /// state is what [`load`](Self::load) says, once this manager [stands](Self::stand) again.
     fn commit(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError>;
+
+    /// The same by a manager that does not lead: only if `revision` is the one after the newest, so that nothing was decided on a state
+    /// that is not the newest ([`StoreError::Outrun`]).
+    fn commit_beside(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError>;
 
     /// Events after number `since`, oldest first, as they were stored to the byte.
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError>;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use persona_core::wire::desired::LeaseSpace;
 use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::Notify;
 
 use super::checkpoints::Checkpoints;
 use super::maintenance::with_suffix;
@@ -128,8 +130,17 @@ impl Backend for SqliteBackend {
         std::thread::sleep(at_most);
     }
 
-    fn confirm(&mut self) -> Result<(), StoreError> {
+    fn waker(&self) -> Option<Arc<Notify>> {
+        None
+    }
+
+    fn confirm(&mut self, _revision: u64) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Whoever holds the file leads: nobody is beside it.
+    fn commit_beside(&mut self, _: u64, _: &[Write], _: &[EventRecord]) -> Result<(), StoreError> {
+        Err(StoreError::Fenced)
     }
 
     fn load(&mut self) -> Result<Snapshot, StoreError> {

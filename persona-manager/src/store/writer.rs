@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use persona_core::audit::EventHash;
 use persona_core::wire::desired::DesiredState;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{Instrument, Span};
 
 use super::committer::{Batch, Committer, LOOK_INTERVAL, Outcome, Stage};
@@ -23,7 +23,7 @@ use super::snapshot::Snapshot;
 use super::traced::Published;
 use super::trust::Trust;
 use super::watchers::Watchers;
-use super::{Backend, Standing, StoreError, Trouble, audit};
+use super::{Backend, Standing, StoreError, Trouble, audit, beside};
 use crate::access;
 use crate::clock::now_ms;
 use crate::error::{Kind, Refusal};
@@ -68,6 +68,8 @@ pub(super) type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 /// A change that waits for the writer.
 struct Job {
     run: Box<dyn FnOnce(&mut Draft) -> Answer + Send>,
+    /// Whether it is done although another manager leads.
+    is_beside: bool,
     /// What it is part of; none where nobody traces.
     span: Span,
 }
@@ -92,6 +94,7 @@ pub(crate) struct Store {
     published: Published,
     watchers: Watchers,
     trouble: watch::Receiver<Option<Failure>>,
+    waker: Option<Arc<Notify>>,
 }
 
 /// A batch that was not stored.
@@ -125,6 +128,7 @@ impl Store {
         let (checked, measured, published) = (Instant::now(), Measured::default(), Published::default());
         let watchers = Watchers::default();
         let (trouble_sender, trouble) = watch::channel(None);
+        let waker = backend.waker();
         let committer = Committer::start(Stage {
             backend,
             snapshots: snapshot_sender,
@@ -152,7 +156,7 @@ impl Store {
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
         let reader = Arc::new(Mutex::new(reader));
-        Ok((Self { reader, jobs, snapshots, trust, standing, measured, published, watchers, trouble }, thread))
+        Ok((Self { reader, jobs, snapshots, trust, standing, measured, published, watchers, trouble, waker }, thread))
     }
 
     /// The newest committed state.
@@ -206,11 +210,12 @@ impl Store {
         &self,
         job: impl FnOnce(&mut Draft) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        if !self.standing.borrow().leads() {
+        let is_beside = !self.standing.borrow().leads();
+        if is_beside && !beside::is_meant() {
             return Err(refusal(Arc::new(StoreError::Fenced)));
         }
         let (sender, answer) = oneshot::channel();
-        let by = access::current();
+        let (by, noted) = (access::current(), beside::outcome());
         let run = Box::new(move |draft: &mut Draft| -> Answer {
             let savepoint = draft.savepoint();
             draft.act_for(by);
@@ -220,14 +225,18 @@ impl Store {
                 draft.roll_back(savepoint);
             }
             Box::new(move |committed| {
+                beside::note(&noted, &committed);
                 let outcome = committed.map_err(refusal).and(outcome);
                 // The caller may have gone away; the change is made all the same.
                 _ = sender.send(outcome);
             })
         });
         let span = part_of(&Span::current(), || tracing::info_span!(target: TARGET, "store.change"));
-        let job = Job { run, span: span.clone() };
+        let job = Job { run, is_beside, span: span.clone() };
         self.jobs.try_send(job).map_err(|_| Refusal::busy("the store's queue is full; try again"))?;
+        if let Some(waker) = self.waker.as_ref().filter(|_| is_beside) {
+            waker.notify_one();
+        }
         let answer = answer.instrument(span).await;
         answer.unwrap_or_else(|_| Err(Refusal::busy("the manager does not write to the store now; try again")))
     }
@@ -329,16 +338,21 @@ impl Writer {
 
     /// Goes on from what is durable where a commit failed. Returns whether this manager still leads.
     fn take_outcome(&mut self, outcome: Outcome) -> bool {
-        if outcome.is_ok() {
-            return true;
-        }
+        let Err(error) = outcome else { return true };
         _ = self.committer.settle(); // what was drafted on top has fallen too, and was told
         self.measured.failures.inc();
         (self.brain.fail)();
         // What is left is looked at when somebody asks next: the store may not work for long.
         (self.tip, self.rest) = (None, Rest::Nothing);
+        let mut stage = self.committer.stage();
+        if matches!(*error, StoreError::Outrun) {
+            self.opening = Opening::Unknown;
+            stage.catch_up();
+        }
         // The state before stays in force; on a database another manager may lead by now.
-        let leads = self.committer.stage().backend.confirm().is_ok();
+        let revision = stage.snapshots.borrow().revision;
+        let leads = stage.backend.confirm(revision).is_ok();
+        drop(stage);
         if !leads {
             tracing::warn!("this manager leads no more");
             self.standing.send_replace(Standing::Follows { leader: None });
@@ -348,15 +362,16 @@ impl Writer {
 
     /// Looks what the leader has committed, and whether there still is one. Returns whether this manager leads now.
     fn follow(&mut self) -> Option<bool> {
-        // Nobody sends jobs to a manager that follows; some may have been under way.
+        self.tip = None;
+        // Few jobs are for a manager that follows; others may have been under way.
         loop {
             match self.queue.try_recv() {
+                Ok(job) if job.is_beside => self.write_beside(job),
                 Ok(job) => drop(job),
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
             }
         }
-        self.tip = None;
         let mut stage = self.committer.stage();
         match Self::look(&mut stage, &self.standing, &mut self.brain) {
             Ok(Some(went_back)) => {
@@ -385,13 +400,42 @@ impl Writer {
             return Ok(Some(went_back));
         }
         standing.send_if_modified(|known| std::mem::replace(known, stands.clone()) != stands);
+        Self::mirror(stage, brain)?;
+        Ok(None)
+    }
+
+    /// Shows what another manager has committed, with the desired states that follow from it.
+    fn mirror(stage: &mut Stage, brain: &mut Brain) -> Result<(), StoreError> {
         let known = stage.snapshots.borrow().clone();
         if let Some(mut newer) = stage.backend.catch_up(&known)? {
             newer.desired = (brain.mirror)(&newer).into_iter().collect();
             newer.is_mirror = true;
             stage.show(newer);
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// Does one job although another manager leads, on the newest state and on nothing else. What follows from it is that one's, or
+    /// that of who leads next.
+    fn write_beside(&mut self, job: Job) {
+        let newest = Self::mirror(&mut self.committer.stage(), &mut self.brain);
+        let base = Snapshot::clone(&self.committer.stage().snapshots.borrow());
+        let mut draft = Draft::new(&base, now_ms());
+        // Whoever wrote the event before was another process.
+        self.opening = Opening::Unknown;
+        let begun = newest.map_err(Arc::new).and_then(|()| self.begin_events(&mut draft));
+        let answer = job.run(&mut draft);
+        let (snapshot, writes, events) = draft.finish();
+        let mut stage = self.committer.stage();
+        let committed = begun.and_then(|()| match writes.is_empty() && events.is_empty() {
+            true => Ok(()),
+            false => stage.backend.commit_beside(snapshot.revision, &writes, &events).map_err(Arc::new),
+        });
+        if committed.is_ok() {
+            stage.show(snapshot);
+        }
+        drop(stage);
+        answer(committed);
     }
 
     fn take_lead(&mut self, went_back: Option<String>) {
@@ -404,7 +448,7 @@ impl Writer {
                 recovery::begin(draft, 0, &reason);
                 Box::new(|_| {})
             });
-            let written = self.write_batch(vec![Job { run, span: Span::none() }]);
+            let written = self.write_batch(vec![Job { run, is_beside: false, span: Span::none() }]);
             let outcome = written.and_then(|()| self.committer.settle());
             if outcome.is_err() {
                 // It was told, and the next batch goes on from there.

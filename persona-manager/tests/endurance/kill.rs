@@ -54,6 +54,12 @@ impl Process {
         Self { child, base: format!("https://127.0.0.1:{port}") }
     }
 
+    /// Sends it a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success(), "it has ended");
+    }
+
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -90,7 +96,7 @@ async fn a_manager_to_be_killed() {
 }
 
 /// A store as it is configured by its place alone.
-fn at(store: &str) -> StoreConfig {
+pub(crate) fn at(store: &str) -> StoreConfig {
     let Ok(location) = store.parse::<StoreLocation>();
     location.into()
 }
@@ -134,8 +140,8 @@ pub(crate) struct Scene {
     pub(crate) managers: Vec<Process>,
     states: Vec<tempfile::TempDir>,
     pub(crate) told: Arc<Mutex<Told>>,
-    node: FakeAgent,
-    edge: FakeAgent,
+    pub(crate) node: FakeAgent,
+    pub(crate) edge: FakeAgent,
     rate: u64,
     findings: Mutex<Findings>,
 }

@@ -1,6 +1,7 @@
 //! Managers and databases that die under load. Apart from the other tests, which the load would slow down.
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its support module")]
 
+mod beside;
 mod fleet;
 mod full;
 mod kill;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use persona_core::wire::desired::LeaseSpace;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
@@ -15,6 +16,9 @@ use crate::store::write::{Body, Write};
 /// Deleted records are remembered for this many revisions, for managers that follow.
 const TOMBSTONE_REVISIONS: i64 = 10_000;
 
+/// How long a commit beside the leader waits for another one's.
+const LOCK_TIME_MAX: &str = "1s";
+
 /// Whose word counts, and on what condition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leadership {
@@ -24,31 +28,79 @@ pub(super) struct Leadership {
     pub(super) require_sync: bool,
 }
 
-/// Makes everything durable, or nothing.
+/// Makes everything durable, or nothing. Returns whether it did: not where another manager has committed something since.
 pub(super) async fn commit(
     client: &mut Client,
     leadership: Leadership,
     revision: u64,
     writes: &[Write],
     events: &[EventRecord],
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let transaction = client.transaction().await?;
     check(&transaction, leadership).await?;
     let advance = "UPDATE meta SET value = $1 WHERE name = 'revision' AND value < $1";
     if transaction.execute(advance, &[&(revision as i64)]).await? != 1 {
-        return Err(StoreError::Fenced);
+        transaction.rollback().await?;
+        return Ok(false);
     }
+    put(&transaction, revision, writes, events).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// The same by a manager that does not lead, if nobody has committed anything since the state that it decided on. Returns whether
+/// that was so. Who leads commits on the same condition, so of two that decide at once one is refused, whichever it is.
+pub(super) async fn commit_beside(
+    client: &mut Client,
+    require_sync: bool,
+    revision: u64,
+    writes: &[Write],
+    events: &[EventRecord],
+) -> Result<bool, StoreError> {
+    let transaction = client.transaction().await?;
+    let query = "SELECT current_setting('synchronous_standby_names'), set_config('lock_timeout', $1, true)";
+    let row = transaction.query_one(query, &[&LOCK_TIME_MAX]).await?;
+    if require_sync && row.get::<_, String>(0).trim().is_empty() {
+        return Err(StoreError::NotSynchronous);
+    }
+    let advance = "UPDATE meta SET value = $1::bigint WHERE name = 'revision' AND value = $1::bigint - 1";
+    match transaction.execute(advance, &[&(revision as i64)]).await {
+        Ok(1) => {}
+        Err(error) if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) => return Err(error.into()),
+        // Somebody was faster, or is in the middle of a commit and stays there.
+        Ok(_) | Err(_) => {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+    }
+    put(&transaction, revision, writes, events).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn put(
+    transaction: &Transaction<'_>,
+    revision: u64,
+    writes: &[Write],
+    events: &[EventRecord],
+) -> Result<(), StoreError> {
     let net = Net::of(writes);
-    put_numbers(&transaction, &net).await?;
-    put_records(&transaction, &net, revision).await?;
-    put_leases(&transaction, &net).await?;
-    put_events(&transaction, events).await?;
-    drop_events(&transaction, &net).await?;
+    put_numbers(transaction, &net).await?;
+    put_records(transaction, &net, revision).await?;
+    put_leases(transaction, &net).await?;
+    put_events(transaction, events).await?;
+    drop_events(transaction, &net).await?;
     if revision.is_multiple_of(1_000) {
-        prune_tombstones(&transaction, revision as i64 - TOMBSTONE_REVISIONS).await?;
+        prune_tombstones(transaction, revision as i64 - TOMBSTONE_REVISIONS).await?;
     }
     transaction.execute("SELECT pg_notify('persona_store', $1)", &[&revision.to_string()]).await?;
-    Ok(transaction.commit().await?)
+    Ok(())
+}
+
+/// Whether a revision is the newest.
+pub(super) async fn is_newest(transaction: &Transaction<'_>, revision: u64) -> Result<bool, StoreError> {
+    let row = transaction.query_one("SELECT value FROM meta WHERE name = 'revision'", &[]).await?;
+    Ok(row.get::<_, i64>(0) == revision as i64)
 }
 
 /// The epoch's row stays locked until the end: a manager that takes over waits for this transaction.

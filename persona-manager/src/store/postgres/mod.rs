@@ -9,9 +9,11 @@ mod connect;
 mod read;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use self::commit::Leadership;
 use self::connect::{Place, Session};
@@ -42,6 +44,7 @@ pub(crate) struct PostgresBackend {
     require_sync: bool,
     session: Option<Session>,
     epoch: Option<i64>,
+    waker: Arc<Notify>,
 }
 
 /// A backend's runtime. The last handle to a store may be dropped inside another runtime, where none may be waited for.
@@ -67,7 +70,8 @@ impl PostgresBackend {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StoreError::Thread)?;
         let runtime = OwnRuntime(Some(runtime));
         let place = Place::parse(url)?;
-        let mut backend = Self { runtime, place, advertise, require_sync, session: None, epoch: None };
+        let mut backend =
+            Self { runtime, place, advertise, require_sync, session: None, epoch: None, waker: Arc::default() };
         backend.on_session(async |session| migrate(session).await)?;
         Ok(backend)
     }
@@ -125,28 +129,48 @@ impl Backend for PostgresBackend {
     }
 
     fn wait(&mut self, at_most: Duration) {
-        let session = &mut self.session;
+        let (session, waker) = (&mut self.session, &self.waker);
         self.runtime.block_on(async {
-            match session {
-                // Whether a notice came or the time is over: the caller looks.
-                Some(session) => _ = tokio::time::timeout(at_most, session.notices.recv()).await,
-                None => tokio::time::sleep(at_most).await,
-            }
+            let notice = async {
+                match session {
+                    Some(session) => _ = session.notices.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Whether a notice came, somebody has a change or the time is over: the caller looks.
+            tokio::select! { () = notice => {}, () = waker.notified() => {}, () = tokio::time::sleep(at_most) => {} }
         });
     }
 
-    fn confirm(&mut self) -> Result<(), StoreError> {
-        self.as_leader(async |session, leadership| {
+    fn waker(&self) -> Option<Arc<Notify>> {
+        Some(Arc::clone(&self.waker))
+    }
+
+    fn confirm(&mut self, revision: u64) -> Result<(), StoreError> {
+        let is_newest = self.as_leader(async |session, leadership| {
             let transaction = session.client.transaction().await?;
             commit::check(&transaction, leadership).await?;
-            Ok(transaction.rollback().await?)
-        })
+            let is_newest = commit::is_newest(&transaction, revision).await?;
+            transaction.rollback().await?;
+            Ok(is_newest)
+        })?;
+        if is_newest { Ok(()) } else { Err(StoreError::Outrun) }
     }
 
     fn commit(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError> {
-        self.as_leader(async |session, leadership| {
+        let is_done = self.as_leader(async |session, leadership| {
             commit::commit(&mut session.client, leadership, revision, writes, events).await
-        })
+        })?;
+        // Who was outrun has a session as good as before, and leads on.
+        if is_done { Ok(()) } else { Err(StoreError::Outrun) }
+    }
+
+    fn commit_beside(&mut self, revision: u64, writes: &[Write], events: &[EventRecord]) -> Result<(), StoreError> {
+        let require_sync = self.require_sync;
+        let is_done = self.on_session(async |session| {
+            commit::commit_beside(&mut session.client, require_sync, revision, writes, events).await
+        })?;
+        if is_done { Ok(()) } else { Err(StoreError::Outrun) }
     }
 
     fn events_after(&mut self, since: u64, limit: u32) -> Result<Vec<EventRecord>, StoreError> {
