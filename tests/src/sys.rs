@@ -33,7 +33,7 @@ pub fn enter_network_namespace(namespace: &File) -> io::Result<()> {
 }
 
 /// A socket for ICMP echoes, as `ping` has it: the kernel sets their id and checksum, and gives back the answers.
-pub fn echo_socket() -> io::Result<UdpSocket> {
+pub fn ping_socket() -> io::Result<UdpSocket> {
     // SAFETY: socket takes three integers.
     let descriptor = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP) };
     check(descriptor.min(0))?;

@@ -164,7 +164,7 @@ fn iperf(chain: &Chain, options: &[&str]) -> Result<Value> {
 fn round_trip(chain: &Chain) -> Result<f64> {
     // Root too has to be told that it may.
     chain.client.write_sysctl("net/ipv4/ping_group_range", "0 0")?;
-    let socket = chain.client.run_inside(sys::echo_socket)?.context("no socket for echoes")?;
+    let socket = chain.client.run_inside(sys::ping_socket)?.context("no socket for echoes")?;
     socket.connect((SERVER, 0))?;
     socket.set_read_timeout(Some(ECHO_TIME))?;
     let mut times = Vec::new();
