@@ -1189,6 +1189,9 @@ export interface components {
             /** @description Who. */
             subject: components["schemas"]["SubjectId"];
         };
+        BTreeMap: {
+            [key: string]: number;
+        };
         /** @description Something a persona or an edge offers and a node may ask for, such as `low-latency`. */
         Capability: string;
         /** @description One persona that was considered. */
@@ -1404,6 +1407,8 @@ export interface components {
             /** @description Capabilities it offers. */
             capabilities: components["schemas"]["Capability"][];
             capacity?: components["schemas"]["EdgeCapacity"] | null;
+            /** @description Its round trips to sources of content, microseconds. */
+            contentRttUs?: components["schemas"]["BTreeMap"];
             /** @description What its data plane counted. */
             counters: components["schemas"]["Counters"];
             /** @description The generation published for it. */
@@ -1921,6 +1926,8 @@ export interface components {
                 /** @description Capabilities it offers. */
                 capabilities: components["schemas"]["Capability"][];
                 capacity?: components["schemas"]["EdgeCapacity"] | null;
+                /** @description Its round trips to sources of content, microseconds. */
+                contentRttUs?: components["schemas"]["BTreeMap"];
                 /** @description What its data plane counted. */
                 counters: components["schemas"]["Counters"];
                 /** @description The generation published for it. */
