@@ -67,7 +67,7 @@ async fn connections(app: &TestApp, whose: &str) -> usize {
 struct Holder(Child);
 
 impl Holder {
-    /// Waits until all of them are open at a time. They come from loopback addresses of their own, 250 from each.
+    /// Waits until nearly all of them are open at a time: where opening takes long, some are given up meanwhile. They come from loopback addresses of their own, 250 from each.
     fn start(to: SocketAddr, count: usize) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "--nocapture", "hostile::hold_connections"])
@@ -76,7 +76,7 @@ impl Holder {
             .spawn();
         let mut child = child.unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("all are held"))));
+        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("they are held"))));
         Self(child)
     }
 
@@ -112,8 +112,8 @@ async fn hold_connections() {
                 *stream = open(number).await;
             }
         }
-        if closed_count == 0 && !is_told {
-            println!("all are held");
+        if closed_count <= count / 50 && !is_told {
+            println!("they are held");
             std::io::stdout().flush().unwrap();
             is_told = true;
         }
