@@ -74,13 +74,14 @@ struct Step {
     install: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     Step { name: "C compiler", purpose: Purpose::Build, find: find_cc, install: install_cc },
     Step { name: "eBPF compiler", purpose: Purpose::Build, find: find_ebpf_compiler, install: ebpf::install },
     Step { name: "bpf-linker", purpose: Purpose::Build, find: find_bpf_linker, install: install_bpf_linker },
     Step { name: "rustfmt and clippy", purpose: Purpose::Check, find: find_components, install: install_components },
     Step { name: "cargo-deny", purpose: Purpose::Check, find: find_cargo_deny, install: install_cargo_deny },
     Step { name: "test tools", purpose: Purpose::Test, find: find_test_tools, install: install_test_tools },
+    Step { name: "static busybox", purpose: Purpose::Test, find: find_busybox, install: unpacked::install_busybox },
     Step { name: "test peers", purpose: Purpose::Test, find: unpacked::find, install: unpacked::install },
     Step { name: "other kernels", purpose: Purpose::Guests, find: vm::find, install: vm::install },
     Step { name: "Debian system", purpose: Purpose::Hosts, find: debian::find, install: debian::install },
@@ -221,6 +222,10 @@ fn find_test_tools() -> Option<String> {
 
 fn install_test_tools() -> Result<()> {
     packages::install(&missing_tools()).map(drop)
+}
+
+fn find_busybox() -> Option<String> {
+    unpacked::busybox().map(shown)
 }
 
 fn find_cxx() -> Option<String> {

@@ -68,6 +68,22 @@ const BUNDLES: [Bundle; 13] = [
 /// What the manager's fan-out is compared with; `tests/src/bench/control` looks for it under this name.
 const ETCD: Bundle = Bundle { name: "etcd", packages: &["etcd-server"], programs: &["usr/bin/etcd"] };
 
+/// What containers and guests hold that have nothing else, no libraries either; `tests/src/peers` looks for it under this name.
+const BUSYBOX: Bundle = Bundle { name: "busybox", packages: &["busybox-static"], programs: &["bin/busybox"] };
+
+/// busybox without libraries, if it is there: in the cache where the machine's own is another one, as Debian's package
+/// `busybox` has it, in whose place no other is put.
+pub(crate) fn busybox() -> Option<PathBuf> {
+    let cached = BUSYBOX.root().ok()?.join(BUSYBOX.programs[0]);
+    let own = || find_program("busybox").filter(|program| is_static(program));
+    if cached.is_file() { Some(cached) } else { own() }
+}
+
+/// Downloads and unpacks it.
+pub(crate) fn install_busybox() -> Result<()> {
+    BUSYBOX.install()
+}
+
 /// etcd, if it is there.
 pub(crate) fn find_etcd() -> Option<String> {
     ETCD.is_there().then(|| ETCD.name.to_owned())
@@ -183,8 +199,12 @@ impl Bundle {
     fn missing_libraries(&self, root: &Path) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for program in self.programs {
+            let program = root.join(program);
+            if is_static(&program) {
+                continue;
+            }
             let mut ldd = Command::new("ldd");
-            let text = output_of(ldd.arg(root.join(program)).env("LD_LIBRARY_PATH", library_path(root)))?;
+            let text = output_of(ldd.arg(program).env("LD_LIBRARY_PATH", library_path(root)))?;
             let lines = text.lines().filter(|line| line.contains("not found"));
             missing.extend(lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned));
         }
@@ -200,4 +220,9 @@ fn library_path(root: &Path) -> OsString {
     let folders = ["usr/lib", "lib"].map(|folder| root.join(folder).join(&machine));
     let of_frr = folders[0].join("frr");
     std::env::join_paths(folders.into_iter().chain([of_frr])).expect("the cache's path has no colon")
+}
+
+/// Whether a program needs no libraries; `ldd` has nothing to say of such a one.
+fn is_static(program: &Path) -> bool {
+    output_of(Command::new("ldd").arg(program).env("LC_ALL", "C")).is_err()
 }

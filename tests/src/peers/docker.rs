@@ -119,11 +119,6 @@ impl Docker {
         std::fs::create_dir_all(root.join("bin"))?;
         let busybox = Program::find("busybox", "bin/busybox")?;
         std::fs::copy(&busybox.path, root.join("bin/busybox")).context("busybox cannot be copied")?;
-        for library in libraries_of(&busybox.path)? {
-            let inside = root.join(library.trim_start_matches('/'));
-            std::fs::create_dir_all(inside.parent().context("a library lies in a folder")?)?;
-            std::fs::copy(&library, &inside).with_context(|| format!("{library} cannot be copied"))?;
-        }
         for applet in ["sh", "sleep", "wget", "ip", "ping", "nc", "true"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
         }
@@ -165,15 +160,6 @@ impl Container<'_> {
     pub fn exec(&self, arguments: &[&str]) -> Result<Command> {
         self.docker.exec(&self.name, arguments)
     }
-}
-
-/// The libraries of a program that is not static, as busybox is where a package of that name has taken the place of busybox-static.
-fn libraries_of(program: &Path) -> Result<Vec<String>> {
-    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("ldd does not start")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)" or "/lib64/ld-linux-x86-64.so.2 (0x…)"; nothing of a static one.
-    let paths = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    Ok(paths.map(|path| path.trim_end_matches(':').to_owned()).collect())
 }
 
 fn engine_arguments(base: &Path, socket: &Path, cgroup: &str) -> Vec<String> {

@@ -18,8 +18,8 @@ use super::guest::Guest;
 use super::image::modules_archive;
 use super::kernel::KERNELS;
 use crate::binaries::Tests;
-use crate::command::{as_root, cache_dir, find_program, quietly, workspace_root};
-use crate::{debian, dist};
+use crate::command::{as_root, cache_dir, quietly, workspace_root};
+use crate::{debian, dist, unpacked};
 use files::{FILES, LINKS};
 
 /// How long one boot with all that is looked at may take.
@@ -65,7 +65,7 @@ fn make_disk(folder: &Path) -> Result<PathBuf> {
 
 /// The initial file system: modules, busybox, and what goes onto the disk.
 fn make_image(folder: &Path, modules: &Path, package: &Path) -> Result<PathBuf> {
-    let busybox = find_program("busybox").context("there is no busybox: cargo xtask setup")?;
+    let busybox = unpacked::busybox().context("there is no busybox without libraries: cargo xtask setup")?;
     let trial = folder.join("boot.cpio");
     let write = || {
         let mut archive = Archive::create(&trial)?;

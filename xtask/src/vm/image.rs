@@ -14,6 +14,7 @@ use super::archive::{Archive, fingerprint};
 use super::kernel::{Kernel, KernelFiles};
 use crate::binaries::Tests;
 use crate::command::{cache_dir, find_program, output_of, workspace_root};
+use crate::unpacked;
 
 /// Programs of the host that the tests and the benchmark run in a guest, if it has them.
 const TOOLS: [&str; 19] = [
@@ -96,7 +97,7 @@ fn tools_archive(folder: &Path) -> Result<PathBuf> {
         for file in &files {
             archive.copy(&file.to_string_lossy(), file)?;
         }
-        if let Some(busybox) = find_program("busybox") {
+        if let Some(busybox) = unpacked::busybox() {
             archive.copy("bin/busybox", &busybox)?;
         }
         if unpacked.is_dir() {
