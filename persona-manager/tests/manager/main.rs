@@ -18,6 +18,7 @@ mod events;
 mod families;
 mod firewall;
 mod fitness;
+mod forecasts;
 mod hostile;
 mod identity;
 mod labels;
