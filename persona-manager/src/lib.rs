@@ -52,7 +52,7 @@ mod what_if;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -136,6 +136,18 @@ async fn wait_for(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
             tracing::error!(error.cause = %error, "a task of the manager failed");
         }
     }
+}
+
+/// Connections that may wait to be accepted, as far as the kernel permits (`net.core.somaxconn`): after an outage a whole fleet comes
+/// back at once, and whoever finds no room asks again only after a second, then after two more.
+const BACKLOG: u32 = 4_096;
+
+/// Listens on an address, for [`start`].
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Starts a manager on `listener`; it runs until `stop` is cancelled.

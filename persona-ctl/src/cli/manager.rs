@@ -8,7 +8,6 @@ use anyhow::Context;
 use clap::Args;
 use persona_manager::telemetry::Traces;
 use persona_manager::{Config, StoreLocation, Turn};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Output;
@@ -146,7 +145,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     config.check(config.listen)?;
     let config = within_open_files(config, open_files::raise_limit());
     let listen = config.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = persona_manager::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
     let stop = shutdown::on_signal().context("signals cannot be caught")?;
     let manager = persona_manager::start(config, listener, stop).await?;
     let watching = tokio::spawn(watch_over(manager.turns(), manager.address()));

@@ -8,10 +8,9 @@ use persona_core::wire::agent::{Holdings, Registered, Report, Role};
 use persona_core::wire::api::{EventView, LeaseView, Page};
 use persona_core::wire::credential::Credential;
 use persona_core::wire::desired::{DesiredState, Frame, Item};
-use persona_manager::{Config, Handle, start};
+use persona_manager::{Config, Handle, listen, start};
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Whatever is waited for must come within this time.
@@ -48,7 +47,7 @@ impl TestApp {
     }
 
     pub(crate) async fn on_with(directory: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let store = directory.path().join("manager.sqlite");
         let mut config =
             Config { store: store.into(), report_interval_ms: 500, silent_after_ms: 1_000, ..Config::default() };
