@@ -1,5 +1,5 @@
-//! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root, then those
-//! again on other kernels, and the package on a system that systemd boots. Plans are judged by another solver, the API by
+//! `cargo xtask test`: unit tests as the user, the page in a browser, parsers under a fuzzer, the privileged tests as root and
+//! beside them the same on other kernels, and the package on a system that systemd boots. Plans are judged by another solver, the API by
 //! schemathesis.
 //!
 //! Cargo does not run as root for the tests' sake: the finished test binary is elevated. In it a skipped test is a

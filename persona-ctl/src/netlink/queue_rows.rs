@@ -19,6 +19,9 @@ const TCA_KIND: u16 = 1;
 const TCA_STATS2: u16 = 7;
 const TCA_STATS_QUEUE: u16 = 3;
 
+/// `TC_H_ROOT`: the parent of a device's first queue.
+pub(super) const ROOT: u32 = u32::MAX;
+
 /// Length, type, flags, sequence, port.
 const HEADER_LENGTH: usize = 16;
 /// `struct tcmsg`: family, interface, handle, parent, info.

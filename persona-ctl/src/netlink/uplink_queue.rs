@@ -8,11 +8,8 @@ use netlink_packet_route::link::LinkAttribute;
 
 use super::fair_queue::FQ;
 use super::qdisc::HANDLE_MAJOR;
-use super::queue_rows::QueueRow;
+use super::queue_rows::{QueueRow, ROOT};
 use super::{Netlink, NetlinkError, failed};
-
-/// `TC_H_ROOT`: the parent of a device's first queue.
-const ROOT: u32 = u32::MAX;
 
 impl Netlink {
     /// What a device has sent since it is there. None: it does not count.

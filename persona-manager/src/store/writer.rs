@@ -3,7 +3,8 @@
 //!
 //! After the jobs of a batch a *pass* runs on the same draft: the assignment. So what a job changes and what follows
 //! from it become durable in one transaction and are published together. While another manager leads, the thread shows
-//! what that one commits, with the desired states that follow from it, and takes no jobs.
+//! what that one commits, with the desired states that follow from it, and takes no jobs but those that are meant to be done
+//! beside it ([`super::beside`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
