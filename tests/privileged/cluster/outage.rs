@@ -21,7 +21,7 @@ const LOOK_TIME: Duration = Duration::from_secs(10);
 /// not optimised.
 const SHARE_MAX: f64 = 0.10;
 
-/// It may have so much more memory afterwards, MiB.
+/// It may have so much more memory of its own afterwards, MiB: what it reads of its program for the first time is not counted.
 const GROWTH_MIB_MAX: f64 = 4.0;
 
 /// How long all may take to be back.
@@ -75,7 +75,7 @@ fn roles(world: &World) -> Result<Vec<Used>> {
     let roles = world.agent.iter().map(|agent| (NODE, agent)).chain(edges);
     let used = roles.map(|(name, role)| {
         let pid = role.pid().with_context(|| format!("{name} does not run"))?;
-        Ok(Used { name: name.to_owned(), worked_secs: process_secs(pid)?, mib: memory_mib(pid, "VmRSS")? })
+        Ok(Used { name: name.to_owned(), worked_secs: process_secs(pid)?, mib: memory_mib(pid, "RssAnon")? })
     });
     used.collect()
 }

@@ -208,6 +208,7 @@ fn write_image(path: &Path, kernel: &Path, plan: &GuestPlan<'_>) -> Result<()> {
         archive.directory(folder)?;
     }
     archive.file("init", init_script(plan).as_bytes())?;
+    archive.file("serve", serve_script().as_bytes())?;
     archive.file("content", &std::fs::read(plan.content)?)?;
     let busybox = Program::find("busybox", "bin/busybox")?;
     archive.file("bin/busybox", &std::fs::read(&busybox.path)?)?;
@@ -250,7 +251,12 @@ fn init_script(plan: &GuestPlan<'_>) -> String {
          mount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs devtmpfs /dev\n\
          for module in /modules/*; do insmod $module; done\n\
          ip link set lo up\nip link set eth0 up\n{network}\n\
-         stty -F /dev/ttyS0 raw -echo\nexec < /dev/ttyS0 > /dev/ttyS0 2>&1\necho '{READY}'\n\
-         while read -r line; do sh -c \"$line\" < /dev/null; echo \"{ENDED}$?\"; done\npoweroff -f\n"
+         stty -F /dev/ttyS0 raw -echo\nexec < /dev/ttyS0 > /dev/ttyS0 2>&1\necho '{READY}'\nsh /serve\npoweroff -f\n"
     )
+}
+
+/// Runs what the serial line says. It is not the first process: that inherits what commands leave behind, and busybox's `read` forgets
+/// the half of a line that it has when a child ends.
+fn serve_script() -> String {
+    format!("while read -r line; do sh -c \"$line\" < /dev/null; echo \"{ENDED}$?\"; done\n")
 }
