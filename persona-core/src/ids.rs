@@ -2,10 +2,12 @@
 //!
 //! A value of these types is valid by construction; parse at the border and pass the type on.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest name, as in a DNS label (RFC 1035 §2.3.4).
 pub const NAME_LENGTH_MAX: usize = 63;
@@ -34,12 +36,14 @@ fn is_valid_name(name: &str) -> bool {
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+        ///
+        /// Clones share the text.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, schemars::JsonSchema)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-        #[serde(try_from = "String", into = "String")]
+        #[serde(try_from = "String")]
         #[schemars(with = "String")]
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -58,13 +62,32 @@ macro_rules! name_type {
         impl TryFrom<String> for $name {
             type Error = InvalidName;
             fn try_from(given: String) -> Result<Self, InvalidName> {
-                if is_valid_name(&given) { Ok(Self(given)) } else { Err(InvalidName { what: $what, given }) }
+                if is_valid_name(&given) { Ok(Self(given.into())) } else { Err(InvalidName { what: $what, given }) }
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                // Most that are the same are clones.
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -108,8 +131,8 @@ name_type!(
     Capability, "capability");
 
 /// Whatever wears a persona. Written `node/NAME` or `workload/NODE/NAME`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub enum SubjectId {
     /// The host's own processes.
@@ -128,10 +151,16 @@ impl utoipa::PartialSchema for SubjectId {
 #[cfg(feature = "openapi")]
 impl utoipa::ToSchema for SubjectId {}
 
+impl Serialize for SubjectId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl SubjectId {
     /// Comes before every workload of a node, and is none itself.
     pub fn before_workloads(node: &NodeName) -> Self {
-        Self::Workload(node.clone(), WorkloadName(String::new()))
+        Self::Workload(node.clone(), WorkloadName(Arc::from("")))
     }
 
     /// The node that the subject lives on.

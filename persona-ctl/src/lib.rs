@@ -1,6 +1,7 @@
 //! The host code of Persona: the roles (manager, agent, edge) and the command line.
 
 pub mod agent;
+pub mod allocator;
 mod bulletin;
 pub mod cli;
 pub mod client;

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
+use persona_ctl::allocator::ByRole;
 use persona_ctl::cli::Cli;
 
-/// musl's own allocator has one lock for all threads.
-#[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ByRole = ByRole;
 
 fn main() -> ExitCode {
     Cli::from_arguments().run()

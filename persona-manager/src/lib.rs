@@ -64,6 +64,7 @@ pub use store::{
     Backup, Migrated, Restored, StoreConfig, StoreError, StoreLocation, backup, migrate, restore, verify_audit,
 };
 pub use tasks::driver::Turn;
+pub use tasks::lease_rate::leases_per_sec;
 
 use crate::authority::{Authority, Tls};
 use crate::context::Context;

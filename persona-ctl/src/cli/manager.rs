@@ -17,7 +17,7 @@ use super::role::overlay;
 use crate::config::Place;
 use crate::logging::LogFormat;
 use crate::supervisor::{Readiness, Supervisor};
-use crate::{config, logging, open_files, shutdown};
+use crate::{allocator, config, logging, open_files, shutdown};
 
 /// Files that the manager may have open beside connections.
 const OWN_FILE_COUNT: u64 = 256;
@@ -80,6 +80,7 @@ impl ManagerArgs {
         if let Some(command) = self.command {
             return command.run(output);
         }
+        allocator::serve_many();
         let format = self.flags.log_format;
         let config = self.flags.resolve()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -281,13 +281,13 @@ fn assign(draft: &mut Draft, kept: &mut Kept, reports: &Reports) -> Marked {
             let outfit = wear::write(draft, &mut kept.facts, reports, (&documents, &in_force), &subject);
             if before != node_persona(draft.state(), &subject) {
                 let workloads = workloads_on(&documents.workloads, subject.node());
-                workloads.for_each(|(workload, _)| kept.queue.put_first(workload.clone()));
+                workloads.for_each(|(workload, _)| kept.put_first(workload));
             }
             let outfit = KeptOutfit::of(outfit, allowed.as_ref());
             allowed = Some(Arc::clone(&outfit.allowed));
-            kept.outfits.insert(subject.clone(), outfit);
+            kept.keep(subject.clone(), Some(outfit));
         } else {
-            kept.outfits.remove(&subject);
+            kept.keep(subject.clone(), None);
             forget_vanished(draft, &subject);
         }
         left = left.saturating_sub(cost(draft.change_count() > changes));

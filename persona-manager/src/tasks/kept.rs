@@ -115,6 +115,8 @@ pub(super) struct Kept {
     turn: Turn,
     /// Whom passes have still to decide.
     pub(super) queue: Queue,
+    /// Those of them who were never decided here.
+    unknown: BTreeSet<SubjectId>,
     /// Whether everybody is in the queue, or was decided since everybody was.
     is_whole: bool,
     /// What a pass may take. None: [`BUDGET`].
@@ -185,11 +187,16 @@ impl Kept {
         // Who is counted with others is judged with all others.
         self.is_whole = !is_same || (is_counting && !others.is_empty());
         if self.is_whole {
-            self.queue.put(self.everybody(snapshot));
+            let everybody = self.everybody(snapshot);
+            self.note_unknown(&everybody);
+            self.queue.put(everybody);
         } else if is_counting && !own.is_empty() {
-            self.queue.put_again(self.everybody(snapshot));
+            let everybody = self.everybody(snapshot);
+            self.note_unknown(&everybody);
+            self.queue.put_again(everybody);
             self.is_whole = true;
         }
+        self.note_unknown(others.iter().chain(&own));
         others.into_iter().for_each(|subject| self.queue.put_first(subject));
         self.queue.put_again(own);
         self.last = Some(Last { snapshot: snapshot.clone(), ended: None, reports: reports.all().clone(), firm });
@@ -204,6 +211,26 @@ impl Kept {
         }
     }
 
+    /// Has somebody decided before those who have time.
+    pub(super) fn put_first(&mut self, subject: &SubjectId) {
+        self.note_unknown([subject]);
+        self.queue.put_first(subject.clone());
+    }
+
+    /// Keeps what was decided for a subject. None: it is not there any more.
+    pub(super) fn keep(&mut self, subject: SubjectId, outfit: Option<KeptOutfit>) {
+        self.unknown.remove(&subject);
+        match outfit {
+            Some(outfit) => _ = self.outfits.insert(subject, outfit),
+            None => _ = self.outfits.remove(&subject),
+        }
+    }
+
+    fn note_unknown<'a>(&mut self, queued: impl IntoIterator<Item = &'a SubjectId>) {
+        let unknown = queued.into_iter().filter(|subject| !self.outfits.contains_key(*subject));
+        self.unknown.extend(unknown.cloned());
+    }
+
     fn everybody(&self, snapshot: &Snapshot) -> Vec<SubjectId> {
         let there = subjects_of(snapshot).into_iter().chain(snapshot.subjects.keys().cloned());
         there.chain(self.outfits.keys().cloned()).collect()
@@ -216,8 +243,9 @@ impl Kept {
 
     /// Nodes of which some subject was never decided here.
     pub(super) fn undecided_nodes(&self) -> BTreeSet<AgentId> {
-        let is_unknown = |subject: &&SubjectId| !self.outfits.contains_key(*subject);
-        self.queue.iter().filter(is_unknown).map(|subject| AgentId::node(subject.node())).collect()
+        let mut nodes: Vec<&NodeName> = self.unknown.iter().map(SubjectId::node).collect();
+        nodes.dedup();
+        nodes.into_iter().map(AgentId::node).collect()
     }
 
     /// Marks those too whose record or leases changed since this pass followed the state.

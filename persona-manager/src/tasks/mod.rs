@@ -18,6 +18,7 @@ mod health;
 mod holding;
 pub(crate) mod in_force;
 pub(crate) mod kept;
+pub(crate) mod lease_rate;
 mod leases;
 pub(crate) mod maintenance;
 mod pool_history;

@@ -81,11 +81,6 @@ impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.first.is_empty() && self.in_turn.is_empty() && self.again.is_empty()
     }
-
-    /// Everybody who waits.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &SubjectId> {
-        self.first.iter().chain(&self.in_turn).chain(&self.again)
-    }
 }
 
 /// What a decision takes of a pass.

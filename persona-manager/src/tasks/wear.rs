@@ -388,7 +388,7 @@ fn wants_network(personas: &Personas<'_>, outfit: &Outfit) -> bool {
     outfit.allowed.iter().any(has_network)
 }
 
-fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
+pub(super) fn new_subject(draft: &mut Draft, subject: &SubjectId) -> SubjectRecord {
     SubjectRecord {
         subject: subject.clone(),
         number: draft.next_subject_number(),

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use persona_ctl::allocator::{self, ByRole};
 use persona_tests::bench::control::simulator;
 use persona_tests::bench::measures::{self, Run, Subject};
 use persona_tests::bench::plots;
 use persona_tests::bench::report::{self, Machine};
 use persona_tests::interruption::{clean_up_on_signal, report_failures};
 use persona_tests::ledger::Ledger;
+
+#[global_allocator]
+static ALLOCATOR: ByRole = ByRole;
 
 /// Measures, or is one of the processes that a measure needs beside it.
 #[derive(Debug, Parser)]
@@ -57,6 +61,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args) -> Result<()> {
+    if args.subject == Subject::Control {
+        allocator::serve_many(); // planning and giving leases are measured in this process, as a manager does them
+    }
     let start = Instant::now();
     let chosen = measures::chosen(args.subject, &args.only)?;
     let ledger = Ledger::default();

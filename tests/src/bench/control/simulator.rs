@@ -276,8 +276,15 @@ impl Agent {
             .http2_prior_knowledge()
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_while_idle(true)
+            .local_address(IpAddr::V4(self.own_address()))
             .no_proxy();
         Ok(client.build()?)
+    }
+
+    /// Where it comes from: a host of its own, for the manager bounds what one address may do. All of 127.0.0.0/8 is local.
+    fn own_address(&self) -> Ipv4Addr {
+        let net = if self.kind == Kind::Node { 1 } else { 2 };
+        Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(127, net, 0, 1)) + self.number)
     }
 
     fn name(&self) -> String {
