@@ -75,7 +75,7 @@ pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4, direction: Direction) -> 
                 Direction::Outward => (id, 0),
                 Direction::Inward => (0, id),
             };
-            (is_echo && IPV4_LENGTH + ICMP_LENGTH <= length).then(|| Front {
+            (is_echo && IPV4_LENGTH + ICMP_LENGTH <= length).then_some(Front {
                 length,
                 headers_length: IPV4_LENGTH + ICMP_LENGTH,
                 source_port,
