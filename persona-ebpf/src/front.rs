@@ -1,12 +1,13 @@
-//! The front of the packet that nearly every packet is, looked at where it stands: IPv4 without options, whole, TCP or UDP,
-//! with lengths that agree. Everything else is for the general way, which reads whatever there is.
+//! The front of the packet that nearly every packet is, looked at where it stands: IPv4 without options, whole, TCP, UDP
+//! or an echo, with lengths that agree. Everything else is for the general way, which reads whatever there is.
 //!
 //! Nothing is copied out of the frame but what is asked for, and no verdict is given here.
 
-use persona_common::flow::{TCP, UDP};
+use persona_common::flow::{ICMP, TCP, UDP};
 
 use crate::frame::{Frame, Segmentation};
-use crate::header::{FRAGMENT_OFFSET_MASK, IPV4_LENGTH, Ipv4, MORE_FRAGMENTS, Tcp, Udp};
+use crate::header::{FRAGMENT_OFFSET_MASK, ICMP_LENGTH, IPV4_LENGTH, Icmp, Ipv4, MORE_FRAGMENTS, Tcp, Udp};
+use crate::packet::Direction;
 
 /// Version 4, five words of header.
 pub const PLAIN_VERSION_LENGTH: u8 = 0x45;
@@ -18,19 +19,20 @@ pub struct Front {
     pub length: usize,
     /// Bytes of IP header and L4 header, options included.
     pub headers_length: usize,
-    /// Source port, host order.
+    /// Source port, host order; of what a subject asks by echo its id, of an answer 0.
     pub source_port: u16,
-    /// Destination port, host order.
+    /// Destination port, host order; of the answer to an echo its id, of what is asked 0.
     pub destination_port: u16,
-    /// TCP's flags; 0 of UDP.
+    /// TCP's flags; 0 of others.
     pub tcp_flags: u8,
     /// The transport's checksum, as it stands there.
     pub checksum: u16,
 }
 
-/// The packet whose header is `ip` and stands at `at`, a constant; None: it isn't such a packet.
+/// The packet whose header is `ip` and stands at `at`, a constant; None: it isn't such a packet. Of echoes, only what a subject
+/// asks is one outwards, and only an answer inwards.
 #[inline(always)]
-pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4) -> Option<Front> {
+pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4, direction: Direction) -> Option<Front> {
     let length = u16::from_be(ip.total_length) as usize;
     let is_plain = ip.version_length == PLAIN_VERSION_LENGTH
         && ip.fragment & (FRAGMENT_OFFSET_MASK | MORE_FRAGMENTS) == 0
@@ -63,6 +65,23 @@ pub fn look<F: Frame>(frame: &F, at: usize, ip: &Ipv4) -> Option<Front> {
                 destination_port: u16::from_be(tcp.destination),
                 tcp_flags: tcp.flags,
                 checksum: tcp.checksum,
+            })
+        }
+        ICMP => {
+            let icmp: &Icmp = frame.peek(at + IPV4_LENGTH)?;
+            let is_echo = icmp.kind == direction.echo() && icmp.code == 0;
+            let id = u16::from_be(icmp.id);
+            let (source_port, destination_port) = match direction {
+                Direction::Outward => (id, 0),
+                Direction::Inward => (0, id),
+            };
+            (is_echo && IPV4_LENGTH + ICMP_LENGTH <= length).then_some(Front {
+                length,
+                headers_length: IPV4_LENGTH + ICMP_LENGTH,
+                source_port,
+                destination_port,
+                tcp_flags: 0,
+                checksum: icmp.checksum,
             })
         }
         _ => None,

@@ -34,6 +34,17 @@ pub enum Direction {
     Inward,
 }
 
+impl Direction {
+    /// The ICMP echo that belongs to a subject's own flow: what it asks, and what it is answered.
+    #[inline(always)]
+    pub const fn echo(self) -> u8 {
+        match self {
+            Self::Outward => ECHO_REQUEST,
+            Self::Inward => ECHO_REPLY,
+        }
+    }
+}
+
 /// What a packet is to address translation.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -356,11 +367,7 @@ impl Packet {
         if self.headers_length > self.length {
             return Err(self.too_short());
         }
-        let echo = match direction {
-            Direction::Outward => ECHO_REQUEST,
-            Direction::Inward => ECHO_REPLY,
-        };
-        if icmp.kind == echo && icmp.code == 0 {
+        if icmp.kind == direction.echo() && icmp.code == 0 {
             self.local_port = u16::from_be(icmp.id);
             return Ok(());
         }

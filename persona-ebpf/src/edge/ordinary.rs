@@ -1,6 +1,6 @@
 //! The ordinary packet, straight through: nearly every packet is one, and the general stages need not be asked.
 //!
-//! IPv4 in Geneve without options over IPv4, whole, TCP or UDP, under a leased block of an address that has a hint, nothing to
+//! IPv4 in Geneve without options over IPv4, whole, TCP, UDP or an echo, under a leased block of an address that has a hint, nothing to
 //! be said to its sender.
 //! Whatever is not as expected is left untouched and uncounted for the general stages, which decide; so here no packet is
 //! ever refused for what it is, only for coming beyond its rate, and what both would do, both do alike.
@@ -71,7 +71,7 @@ fn forward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropR
         return None;
     }
     let (tos, ttl, destination) = (ip.tos, ip.ttl, ip.destination);
-    let packet = front::look(frame, INNER_AT, ip)?;
+    let packet = front::look(frame, INNER_AT, ip, Direction::Outward)?;
     let has_same_ecn = ecn_after(tos, headers.ip.tos) == Some(tos & ECN_MASK);
     if ttl <= 1 || !has_same_ecn || maps::is_perhaps_own(destination, 0) {
         return None;
@@ -88,7 +88,7 @@ fn forward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropR
 fn deliver<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropReason>> {
     let ip: &Ipv4 = frame.peek(ETHERNET_LENGTH)?;
     let address = maps::hinted_address(ip.destination)?;
-    let packet = front::look(frame, ETHERNET_LENGTH, ip)?;
+    let packet = front::look(frame, ETHERNET_LENGTH, ip, Direction::Inward)?;
     let holder = holder(address, packet.destination_port)?;
     let is_over_ipv4 = holder.node.address[2] == MAPPED_WORD && holder.node.address[0] | holder.node.address[1] == 0;
     let is_small = packet.length_on_wire(frame) <= holder.block.mtu() as usize;

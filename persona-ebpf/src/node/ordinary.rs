@@ -1,6 +1,6 @@
 //! The ordinary packet from a workload, straight through: nearly every packet is one, and the general way need not be asked.
 //!
-//! IPv4 without options, whole, TCP or UDP with a checksum, of a flow that has a port of its own and neither begins nor ends,
+//! IPv4 without options, whole, TCP, UDP with a checksum or an echo, of a flow that has a port of its own and neither begins nor ends,
 //! under a persona that hides nothing and loses nothing, to an edge that is reached over IPv4 and chosen first or second.
 //! Whatever is not as expected is left untouched and uncounted for the general way, which decides; so here no packet is ever
 //! refused for what it is, and what both would do, both do alike.
@@ -11,7 +11,7 @@ use persona_common::addr::is_mapped;
 use persona_common::checksum::{fold, replace_word};
 use persona_common::drop::DropReason;
 use persona_common::firewall::has_verdict;
-use persona_common::flow::{FLOW_RESET_INWARD, FLOW_SHARED, FlowKey, UDP, flow_hash};
+use persona_common::flow::{FLOW_RESET_INWARD, FLOW_SHARED, FlowKey, ICMP, UDP, flow_hash};
 use persona_common::hint::{Fingerprint, Sender, Way};
 use persona_common::node::{
     EdgeHop, Lease, SUBJECT_HAS_CONFIGURED, SUBJECT_HAS_NETWORK, SUBJECT_SETS_HOPS, SUBJECT_SETS_ID, Subject,
@@ -39,6 +39,9 @@ const DHCP_CLIENT_PORT: u16 = 68;
 const TRANSPORT_AT: usize = ETHERNET_LENGTH + IPV4_LENGTH;
 const TCP_CHECKSUM_AT: usize = TRANSPORT_AT + 16;
 const UDP_CHECKSUM_AT: usize = TRANSPORT_AT + 6;
+/// Where an echo has its checksum, and its id.
+const ICMP_CHECKSUM_AT: usize = TRANSPORT_AT + 2;
+const ICMP_ID_AT: usize = TRANSPORT_AT + 4;
 
 /// A packet that came in by a workload's device; None: not an ordinary one.
 #[inline(always)]
@@ -61,7 +64,7 @@ fn forward(frame: &TcContext, sender: Sender) -> Option<Result<i32, DropReason>>
         return None;
     }
     let subject = maps::subject(sender.subject_index).filter(|subject| is_plain(subject))?;
-    let packet = front::look(frame, ETHERNET_LENGTH, ip)?;
+    let packet = front::look(frame, ETHERNET_LENGTH, ip, Direction::Outward)?;
     if is_beginning_or_end(&packet, ip.protocol) {
         return None;
     }
@@ -136,10 +139,11 @@ fn is_plain(subject: &Subject) -> bool {
 
 #[inline(always)]
 fn is_beginning_or_end(packet: &Front, protocol: u8) -> bool {
-    if protocol == UDP {
-        return packet.checksum == 0 || packet.source_port == DHCP_CLIENT_PORT;
+    match protocol {
+        UDP => packet.checksum == 0 || packet.source_port == DHCP_CLIENT_PORT,
+        ICMP => false,
+        _ => packet.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0,
     }
-    packet.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0
 }
 
 #[inline(always)]
@@ -166,6 +170,12 @@ fn rewrite(
     set_dscp(&mut rewritten, subject);
     frame.write(ETHERNET_LENGTH, rewritten.ip)?;
     let (old_port, new_port) = (packet.source_port.to_be(), port.to_be());
+    if ip.protocol == ICMP {
+        // No address is under its checksum.
+        replace_checksum(frame, ICMP_CHECKSUM_AT, old_port as u64, new_port as u64, 2)?;
+        frame.write(ICMP_ID_AT, new_port)?;
+        return Ok(rewritten.ip.tos);
+    }
     frame.write(TRANSPORT_AT, new_port)?;
     let (at, mangled) =
         if ip.protocol == UDP { (UDP_CHECKSUM_AT, BPF_F_MARK_MANGLED_0 as u64) } else { (TCP_CHECKSUM_AT, 0) };

@@ -53,6 +53,23 @@ fn options_are_carried_as_they_are() {
 }
 
 #[test]
+fn every_echo_of_a_flow_goes_as_its_first_did_and_nothing_else_of_its_kind() {
+    with_nat(&Wish::default(), |nat| {
+        for round in 0..3 {
+            let got = nat.out(&from_workload(1).icmp(8, INNER_PORT)).unwrap();
+            assert_eq!(got, leased(1).icmp(8, OUTER_PORT), "request {round}");
+            assert_sums(&got, "request");
+            let got = nat.inward(&from_server(1).icmp(0, OUTER_PORT)).unwrap();
+            assert_eq!(got, delivered(1).icmp(0, INNER_PORT), "answer {round}");
+            assert_sums(&got, "answer");
+        }
+        let refused = Err("icmp-type".to_owned());
+        assert_eq!(nat.out(&from_workload(1).icmp(0, INNER_PORT)), refused, "an answer to nobody");
+        assert_eq!(nat.inward(&from_server(1).icmp(8, OUTER_PORT)), refused, "a stranger's request");
+    });
+}
+
+#[test]
 fn source_routes_and_options_that_lie_are_refused() {
     with_nat(&Wish::default(), |nat| {
         nat.udp_port(INNER_PORT, (SERVER, 9)).unwrap();
