@@ -4,7 +4,7 @@
 //! shrinks under what is in use, because the kernel would then kill (v2) or refuse (v1):
 //!
 //! ```text
-//!   v2   memory.high = a little below the new maximum → wait until usage fits and nobody asks for more
+//!   v2   memory.high = below the new maximum → wait until usage fits and nobody asks for more
 //!        → memory.max → memory.high as wanted
 //!   v1   let nobody be killed → limit (the kernel refuses if it cannot reclaim) → wait that nobody asks for more
 //!        → killing as it was
@@ -12,13 +12,17 @@
 
 use super::knob::{Knob, Knobs, amount, names};
 
-/// Share of the new maximum that v2 keeps free while usage is made to fit, as a divisor: growth that is under way when
-/// the maximum is set must not reach it.
-const SLACK_DIVISOR: u64 = 64;
+/// What v2 keeps free while usage is made to fit: this share of the new maximum, as a divisor, and so many bytes more.
+///
+/// Who is over `memory.high` by a share `o` sleeps 64·o² s for each 128 KiB that he takes, at most 2 s (`calculate_high_delay`
+/// in mm/memcontrol.c), so that one thread takes seconds for what is kept free, whatever the maximum: between the last
+/// look and the write of the maximum nobody gets there.
+const SLACK_DIVISOR: u64 = 32;
+const SLACK_BYTES: u64 = 2 << 20;
 
-/// Most and least that is kept free, bytes.
-const SLACK_BYTES_MAX: u64 = 8 << 20;
-const SLACK_BYTES_MIN: u64 = 256 << 10;
+/// The share of `memory.high` above it, as a divisor, from which on usage counts as more than it. The kernel lets who is over by less than an
+/// eightieth go on without a sleep: so far above it is who frees as he goes, or a cache that is being cut; farther, who needs more.
+const OVER_DIVISOR: u64 = 128;
 
 /// Bytes to which the slack is rounded.
 const PAGE_BYTES: u64 = 4_096;
@@ -37,8 +41,6 @@ pub enum Action {
     Fit {
         /// Into how much, bytes.
         bytes: u64,
-        /// Whether `memory.high` holds it there: then nobody may ask for more meanwhile.
-        is_held: bool,
     },
     /// Waits for a while in which no process waits for memory.
     Endure,
@@ -105,11 +107,13 @@ impl Plan<'_> {
         };
         let guard = max - slack(max);
         let high = self.now(names::MEMORY_HIGH).map(str::to_owned);
-        let is_held = high.as_deref().and_then(amount).is_some_and(|high| high > guard);
-        if is_held {
+        // A lower one that goes up afterwards would hide what is needed until then.
+        let is_raised = |high| self.then(names::MEMORY_HIGH).and_then(amount).is_some_and(|then| then > high);
+        let is_held = high.as_deref().and_then(amount).is_some_and(|high| high > guard || is_raised(high));
+        if is_held && high.as_deref() != Some(guard.to_string().as_str()) {
             self.write(names::MEMORY_HIGH, guard);
         }
-        self.actions.push(Action::Fit { bytes: guard, is_held });
+        self.actions.push(Action::Fit { bytes: guard + guard / OVER_DIVISOR });
         self.write_if_other(names::MEMORY_MAX);
         let high_then = self.then(names::MEMORY_HIGH).map(str::to_owned);
         let in_force = if is_held { Some(guard.to_string()) } else { high };
@@ -152,7 +156,7 @@ impl Plan<'_> {
 }
 
 fn slack(max: u64) -> u64 {
-    let slack = (max / SLACK_DIVISOR).clamp(SLACK_BYTES_MIN, SLACK_BYTES_MAX).min(max / 2);
+    let slack = (max / SLACK_DIVISOR + SLACK_BYTES).min(max / 2);
     slack.next_multiple_of(PAGE_BYTES)
 }
 
@@ -171,7 +175,7 @@ mod tests {
     fn told(observed: &[(&str, &str)], wanted: &[(&str, &str)]) -> Vec<String> {
         let tell = |action| match action {
             Action::Write { knob, value } => format!("{knob} {value}"),
-            Action::Fit { bytes, is_held } => format!("fit {bytes} {is_held}"),
+            Action::Fit { bytes } => format!("fit {bytes}"),
             Action::Endure => "endure".to_owned(),
         };
         plan(&knobs(observed), &knobs(wanted)).into_iter().map(tell).collect()
@@ -191,12 +195,15 @@ mod tests {
         let wanted = [("cpu.weight", "200"), ("memory.max", max.as_str())];
         assert_eq!(
             told(&before, &wanted),
-            ["memory.high 66060288", "fit 66060288 true", "memory.max 67108864", "memory.high max", "cpu.weight 200"]
+            ["memory.high 62914560", "fit 63406080", "memory.max 67108864", "memory.high max", "cpu.weight 200"]
         );
         let high = [("memory.high", "1048576"), ("memory.max", "max")];
-        assert_eq!(told(&high, &[("memory.max", &max)]), ["fit 66060288 false", "memory.max 67108864"]);
-        let both = [("memory.high", "66060288"), ("memory.max", max.as_str())];
-        assert_eq!(told(&before[1..], &both), ["memory.high 66060288", "fit 66060288 true", "memory.max 67108864"]);
+        assert_eq!(told(&high, &[("memory.max", &max)]), ["fit 63406080", "memory.max 67108864"]);
+        let both = [("memory.high", "62914560"), ("memory.max", max.as_str())];
+        assert_eq!(told(&before[1..], &both), ["memory.high 62914560", "fit 63406080", "memory.max 67108864"]);
+        let raised = [("memory.high", "62914560"), ("memory.max", max.as_str())];
+        let expected = ["memory.high 62914560", "fit 63406080", "memory.max 67108864"];
+        assert_eq!(told(&high, &raised), expected, "a lower one would hide what is needed");
         assert_eq!(told(&both, &before[1..]), ["memory.max max", "memory.high max"], "growing needs no care");
     }
 
@@ -210,6 +217,21 @@ mod tests {
         assert_eq!(told(&before, &[(limit, "400"), (both, "500")]), [format!("{both} 500"), format!("{limit} 400")]);
         let waiting = [(oom, "1"), (limit, "200")];
         assert_eq!(told(&waiting, &[(limit, "100")]), [format!("{limit} 100")], "who waits already goes on waiting");
+    }
+
+    #[test]
+    fn whatever_the_maximum_growth_through_what_is_kept_free_takes_longer_than_a_look_and_a_write() {
+        // `calculate_high_delay`, for one thread, with the least sleep that the kernel bothers with.
+        let slept_secs = |high: f64, usage: f64| match 64.0 * ((usage - high) / high).powi(2) {
+            secs if secs <= 0.01 => 0.0,
+            secs => secs.min(2.0),
+        };
+        for max in [4 * MIB, 8 * MIB, 32 * MIB, 128 * MIB, 512 * MIB, 8 << 30, 1 << 36] {
+            let high = max - slack(max);
+            let usages = (high..max).step_by(128 << 10);
+            let secs: f64 = usages.map(|usage| slept_secs(high as f64, usage as f64)).sum();
+            assert!(secs > 2.0, "{max}: {secs} s");
+        }
     }
 
     #[test]
@@ -243,7 +265,7 @@ mod tests {
             let mut fits = u64::MAX;
             for action in plan(&knobs, &wanted) {
                 match action {
-                    Action::Fit { bytes, .. } => fits = bytes,
+                    Action::Fit { bytes } => fits = bytes,
                     Action::Endure => prop_assert_eq!(&knobs[&Knob::new(names::OOM_CONTROL)], "1"),
                     Action::Write { knob, value } => {
                         let lowers = amount(&value) < amount(&knobs[&knob]);

@@ -10,8 +10,8 @@ use super::progress::Progress;
 pub struct MemoryState {
     /// Bytes in use, caches included.
     pub used_bytes: u64,
-    /// How often processes went over `memory.high` (v2).
-    pub high_count: u64,
+    /// The most that ever was; as much as can be, where that is not known.
+    pub peak_bytes: u64,
     /// Whether a process waits for memory because nobody may be killed (v1).
     pub has_waiting: bool,
 }
@@ -47,7 +47,7 @@ pub trait Backend: Send {
     /// What memory is like. None: that is not this back end's.
     fn memory(&mut self) -> Result<Option<MemoryState>, LimitError>;
 
-    /// How far its processes got to run, where that is known and their memory is this back end's.
+    /// How far its processes got, where that is known and their memory is this back end's.
     fn progress(&mut self) -> Option<Progress> {
         None
     }
@@ -128,7 +128,7 @@ impl Instance {
         Ok(MemoryState::default())
     }
 
-    /// How far its processes got to run.
+    /// How far its processes got.
     pub fn progress(&mut self) -> Progress {
         self.backends.iter_mut().find_map(|backend| backend.progress()).unwrap_or_default()
     }

@@ -194,15 +194,17 @@ impl Backend for CgroupFiles {
             return Ok(None);
         };
         let bytes = |file: &str| Ok(read(&folder.join(file))?.trim().parse().unwrap_or(u64::MAX));
+        // Kernels before 5.19 do not keep it on v2.
+        let peak_bytes = |file: &str| bytes(file).unwrap_or(u64::MAX);
         Ok(Some(match version {
             Version::V2 => MemoryState {
                 used_bytes: bytes("memory.current")?,
-                high_count: self.count_in(folder, "memory.events", "high")?,
+                peak_bytes: peak_bytes("memory.peak"),
                 has_waiting: false,
             },
             Version::V1 => MemoryState {
                 used_bytes: bytes("memory.usage_in_bytes")?,
-                high_count: 0,
+                peak_bytes: peak_bytes("memory.max_usage_in_bytes"),
                 has_waiting: self.count_in(folder, "memory.oom_control", "under_oom")? != 0,
             },
         }))
@@ -211,7 +213,12 @@ impl Backend for CgroupFiles {
     fn progress(&mut self) -> Option<Progress> {
         let is_memory = |place: &&Place| place.controller == "memory" && self.kind == InstanceKind::Processes;
         let place = self.places.iter().find(is_memory)?;
-        Some(Progress::of(Path::new("/proc"), &place.processes()?))
+        let faults = match place.version {
+            Version::V1 => "total_pgfault",
+            Version::V2 => "pgfault",
+        };
+        let fault_count = self.count_in(&place.folder, "memory.stat", faults).unwrap_or(0);
+        Some(Progress { fault_count, ..Progress::of(Path::new("/proc"), &place.processes()?) })
     }
 }
 
@@ -300,14 +307,19 @@ mod tests {
 
     #[test]
     fn memory_is_told_in_the_words_of_each_version() {
-        let (_folder, places) =
-            group(Version::V2, &[("memory.current", "4096\n"), ("memory.events", "low 0\nhigh 7\nmax 1\n")]);
-        let state = CgroupFiles::open(places, Vec::new(), InstanceKind::Processes).memory().unwrap().unwrap();
-        assert_eq!((state.used_bytes, state.high_count), (4_096, 7));
-        let oom = ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n");
-        let (_folder, places) = group(Version::V1, &[("memory.usage_in_bytes", "8192\n"), oom]);
+        let (_folder, places) = group(
+            Version::V2,
+            &[("memory.current", "4096\n"), ("memory.peak", "8192\n"), ("memory.stat", "pgfault 7\n")],
+        );
         let mut files = CgroupFiles::open(places, Vec::new(), InstanceKind::Processes);
-        assert!(files.memory().unwrap().unwrap().has_waiting);
+        let state = files.memory().unwrap().unwrap();
+        assert_eq!((state.used_bytes, state.peak_bytes), (4_096, 8_192));
+        let oom = ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n");
+        let used = [("memory.usage_in_bytes", "8192\n"), ("memory.max_usage_in_bytes", "12288\n")];
+        let (_folder, places) = group(Version::V1, &[used[0], used[1], oom]);
+        let mut files = CgroupFiles::open(places, Vec::new(), InstanceKind::Processes);
+        let state = files.memory().unwrap().unwrap();
+        assert_eq!(state, MemoryState { used_bytes: 8_192, peak_bytes: 12_288, has_waiting: true });
         assert_eq!(files.read(&Knob::new(names::OOM_CONTROL)).unwrap().as_deref(), Some("1"));
     }
 

@@ -9,10 +9,13 @@ use persona_core::limit::{Action, Knobs, Record, plan};
 
 use super::backend::Instance;
 use super::error::LimitError;
-use super::progress::Progress;
+use super::progress::{Progress, Shown};
 
 /// How often memory is looked at meanwhile.
 const LOOK_TIME: Duration = Duration::from_millis(10);
+
+/// Who works without ever having been round all that he holds is watched for so many times the time that is enough for others.
+const WORKING_FACTOR: u32 = 10;
 
 /// What a transaction needs beside the instance.
 pub struct Journal<'a> {
@@ -27,20 +30,26 @@ pub struct Journal<'a> {
 pub struct Patience {
     /// Until it fits, at most.
     pub shrink: Duration,
-    /// How long it must fit then, and nobody ask for more: time counts as far as its processes get to run.
+    /// How long it must fit then, and nobody ask for more, at least: time counts as far as its processes get to run.
     pub settle: Duration,
 }
 
 impl Patience {
-    /// Whether it was settled for so long since its processes had got so far.
+    /// Whether its processes have shown what they need since they had got so far.
     fn is_over(self, instance: &mut Instance, before: Progress, time: Duration) -> Result<bool, LimitError> {
-        if time >= self.settle && instance.progress().counted(before, time) >= self.settle {
-            return Ok(true);
+        if time < self.settle {
+            return Ok(false);
         }
-        if time > self.settle + self.shrink {
+        let (now, working) = (instance.progress(), self.settle * WORKING_FACTOR);
+        let counted = now.counted(before, time);
+        let enough = match now.shown(before, time, instance.memory()?.peak_bytes) {
+            Shown::Idle | Shown::All => self.settle,
+            Shown::Working => working,
+        };
+        if counted < enough && time > working + self.shrink {
             return Err(LimitError::HardlyRan { waited_ms: time.as_millis() });
         }
-        Ok(false)
+        Ok(counted >= enough)
     }
 }
 
@@ -135,61 +144,53 @@ fn put_back(instance: &mut Instance, before: &Knobs, patience: Patience) -> Resu
 fn carry_out(instance: &mut Instance, action: &Action, patience: Patience) -> Result<(), LimitError> {
     match action {
         Action::Write { knob, value } => instance.write(knob, value),
-        Action::Fit { bytes, is_held } => wait_until_fit(instance, *bytes, *is_held, patience),
+        Action::Fit { bytes } => wait_until_fit(instance, *bytes, patience),
         Action::Endure => endure(instance, patience),
     }
 }
 
-/// Waits until for a while all that is in use fits and, where `memory.high` holds it there, nobody went over that.
-fn wait_until_fit(instance: &mut Instance, bytes: u64, is_held: bool, patience: Patience) -> Result<(), LimitError> {
+/// Waits until for a while all that is in use fits. `memory.high` is so far below the maximum that who needs more than that is
+/// held between the two for seconds, where a look finds him. The last look comes last: after it the maximum is written.
+fn wait_until_fit(instance: &mut Instance, bytes: u64, patience: Patience) -> Result<(), LimitError> {
     let start = Instant::now();
-    let mut calm_since = start;
-    // How far its processes were when it became calm.
-    let mut before = None;
-    let mut high_count = instance.memory()?.high_count;
+    // Since when it fits, and how far its processes were then.
+    let mut calm = (start, instance.progress());
     loop {
-        let now = instance.memory()?;
-        let is_pressed = is_held && now.high_count != high_count;
-        if now.used_bytes > bytes || is_pressed {
-            (calm_since, before) = (Instant::now(), None);
-            high_count = now.high_count;
-        } else {
-            let before = *before.get_or_insert_with(|| instance.progress());
-            if patience.is_over(instance, before, calm_since.elapsed())? {
-                return Ok(());
-            }
+        let is_over = patience.is_over(instance, calm.1, calm.0.elapsed())?;
+        let used = instance.memory()?.used_bytes;
+        if used > bytes {
+            calm = (Instant::now(), instance.progress());
+        } else if is_over {
+            return Ok(());
         }
-        if calm_since.duration_since(start) > patience.shrink {
-            return Err(match now.used_bytes > bytes {
-                true => LimitError::DoesNotFit {
-                    used: now.used_bytes,
-                    wanted: bytes,
-                    waited_ms: start.elapsed().as_millis(),
-                },
-                false => LimitError::AsksForMore { wanted: bytes },
-            });
+        if calm.0.duration_since(start) > patience.shrink {
+            return Err(LimitError::DoesNotFit { used, wanted: bytes, waited_ms: start.elapsed().as_millis() });
         }
         std::thread::sleep(LOOK_TIME);
     }
 }
 
-/// Nobody is killed meanwhile: who asks for more than there is waits, and that shows.
+/// Nobody is killed meanwhile: who asks for more than there is waits, and that shows. The last look comes last: after it
+/// killing is switched on.
 fn endure(instance: &mut Instance, patience: Patience) -> Result<(), LimitError> {
     let (start, before) = (Instant::now(), instance.progress());
-    while !patience.is_over(instance, before, start.elapsed())? {
+    loop {
+        let is_over = patience.is_over(instance, before, start.elapsed())?;
         let now = instance.memory()?;
         if now.has_waiting {
             return Err(LimitError::AsksForMore { wanted: now.used_bytes });
         }
+        if is_over {
+            return Ok(());
+        }
         std::thread::sleep(LOOK_TIME);
     }
-    Ok(())
 }
 
 fn tell(action: &Action) -> String {
     match action {
         Action::Write { knob, value } => format!("{knob} = {value}"),
-        Action::Fit { bytes, .. } => format!("memory fits into {bytes} bytes"),
+        Action::Fit { bytes } => format!("memory fits into {bytes} bytes"),
         Action::Endure => "nobody asks for more memory".to_owned(),
     }
 }

@@ -23,6 +23,10 @@ use super::signs::Heard;
 /// A stream that breaks sooner counts as a failed attempt: two agents under one name would else take turns without pause.
 const STREAM_LASTS: Duration = Duration::from_secs(2);
 
+/// What is told once an interval comes a little earlier or later each time: who was woken for the last report waits this share of
+/// the interval longer for the next one, as a divisor, or he would tell everything twice.
+const LATE_DIVISOR: u32 = 4;
+
 /// Where the managers are and who asks.
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
@@ -254,6 +258,7 @@ async fn keep_watching(session: &Session, senders: &Senders) {
 
 async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify, heard: &watch::Sender<Heard>) {
     let mut backoff = Backoff::default();
+    let mut is_woken = false;
     loop {
         let asked = Instant::now();
         let outcome = session.report_once(outbox).await;
@@ -273,10 +278,17 @@ async fn keep_reporting(session: &Session, outbox: &Mutex<Outbox>, wake: &Notify
         if outbox.lock().unwrap_or_else(PoisonError::into_inner).has_more() {
             continue;
         }
-        // Never longer than the manager wants, and never in step with others.
-        let interval = spread_of(session.report_interval());
-        tokio::select! { () = wake.notified() => {}, () = tokio::time::sleep(interval) => {} }
+        is_woken = tokio::select! {
+            () = wake.notified() => true,
+            () = tokio::time::sleep(patience(session.report_interval(), is_woken)) => false,
+        };
     }
+}
+
+/// How long to wait for something to tell. Who is not woken is never longer silent than the manager wants, and never in step
+/// with others.
+fn patience(interval: Duration, is_woken: bool) -> Duration {
+    if is_woken { interval + interval / LATE_DIVISOR } else { spread_of(interval) }
 }
 
 /// Some of a time, between seven eighths and all of it.
@@ -304,4 +316,19 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_woken_once_an_interval_tells_once_an_interval() {
+        let (interval, late) = (Duration::from_secs(1), Duration::from_millis(1_200));
+        assert!(patience(interval, true) > late, "what wakes him is waited for");
+        for _ in 0..100 {
+            let silent = patience(interval, false);
+            assert!(silent <= interval && silent >= interval * 7 / 8, "{silent:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Keeps a role's encrypted tunnel alive from pass to pass; without one, encrypted personas are not carried.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use super::kernel::{self, KernelDevice};
@@ -9,6 +9,9 @@ use super::rotation::Stage;
 use super::{FarEnd, FarEndState, OwnKeys, PublicKey, WireConfig, WireError, Wireguard, reverse_path};
 use crate::host::error_chain;
 use crate::slow_path::bring_up;
+
+/// What a host lacks is looked for this often: each time its kernel may go and look for a module.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A tunnel that may have to be tried again.
 pub struct Keeper {
@@ -24,6 +27,8 @@ pub struct Keeper {
     pub(super) started: Instant,
     /// What this host lacks.
     lack: Option<String>,
+    /// When that was found.
+    looked_at: Option<Instant>,
     /// What was said last: the same trouble every second is one line in the log.
     trouble: Option<String>,
 }
@@ -51,6 +56,7 @@ impl Keeper {
             stuck: None,
             started: Instant::now(),
             lack: None,
+            looked_at: None,
             trouble: None,
         }
     }
@@ -61,7 +67,9 @@ impl Keeper {
         if let Some(running) = &self.running {
             return Some((running.key, self.config.port));
         }
-        self.lack = self.can_encrypt().err();
+        if self.looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL) {
+            (self.lack, self.looked_at) = (self.can_encrypt().err(), Some(Instant::now()));
+        }
         if self.lack.is_some() {
             return None;
         }

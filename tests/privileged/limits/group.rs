@@ -101,7 +101,12 @@ impl Group {
         let is_count = |name: &str| name.contains("usage") || name.contains("failcnt");
         let names = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
         let files = files.filter(|path| is_limit(&names(path)) && !is_count(&names(path)));
-        files.map(|path| (path.clone(), std::fs::read_to_string(&path).unwrap_or_default())).collect()
+        // Beside its limit a file may say how things stand: who was let go on a moment ago may not have run yet.
+        let limit_of = |text: String| match text.lines().find(|line| line.starts_with("oom_kill_disable ")) {
+            Some(line) => line.to_owned(),
+            None => text,
+        };
+        files.map(|path| (path.clone(), limit_of(std::fs::read_to_string(&path).unwrap_or_default()))).collect()
     }
 
     /// Processes that the kernel killed in it for want of memory.

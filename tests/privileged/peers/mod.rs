@@ -17,6 +17,7 @@ mod interop_netem;
 mod iperf;
 mod limits;
 mod oci;
+mod own_metrics;
 mod security;
 mod ssh;
 mod stun;
