@@ -29,7 +29,7 @@ enum Subject {
     /// Managers that are killed at random moments under clients that write: nothing acknowledged is lost.
     Kills(kills::Args),
     /// Memory that shrinks at random under a process that allocates: nobody is killed. Here and in a guest, half an hour.
-    Shrinks,
+    Shrinks(shrinks::Args),
 }
 
 /// How long to go on.
@@ -51,7 +51,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.subject {
         Some(Subject::Kills(args)) => kills::run(args),
-        Some(Subject::Shrinks) => shrinks::run(),
+        Some(Subject::Shrinks(args)) => shrinks::run(args),
         None => run_frames(args),
     }
 }

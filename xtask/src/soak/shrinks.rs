@@ -4,12 +4,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::write;
 use crate::binaries::Tests;
+use crate::command::workspace_root;
 use crate::setup::{self, Purpose};
 use crate::vm;
 
@@ -22,23 +24,57 @@ const REPORT: &str = "docs/benchmarks/shrinks.json";
 /// The test.
 const TEST: [&str; 5] = ["--ignored", "--exact", "--nocapture", "--test-threads=1", "limits::shrink::soak"];
 
-/// Shrinks here and in the guest, at the same time.
-pub(super) fn run() -> Result<()> {
+/// Where to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only there; what the report says of the other place stays.
+    #[arg(long)]
+    only: Option<Place>,
+}
+
+/// Where memory shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Place {
+    /// On this machine's own control groups.
+    Here,
+    /// On those of version 2, in a guest.
+    Guest,
+}
+
+/// Shrinks here and in the guest, at the same time. What one place counted is printed and kept whatever becomes of the other.
+pub(super) fn run(args: &Args) -> Result<()> {
     setup::require_root()?;
     setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Guests])?;
     let tests = Tests::build()?;
-    println!("1,000 shrinks here and 1,000 in a guest, about half an hour");
+    let is_chosen = |place| args.only.is_none_or(|only| only == place);
+    println!("1,000 shrinks in each place, about half an hour");
     let (here, guest) = std::thread::scope(|scope| {
-        let guest = scope.spawn(|| vm::run_program(&tests, TEST.map(str::to_owned).to_vec()));
-        (run_here(&tests), guest.join().expect("the guest's thread does not panic"))
+        let guest = is_chosen(Place::Guest).then(|| scope.spawn(|| in_guest(&tests)));
+        let here = is_chosen(Place::Here).then(|| run_here(&tests).and_then(|counts| keep(&counts)));
+        (here, guest.map(|guest| guest.join().expect("the guest's thread does not panic")))
     });
-    let mut counts = here?;
-    counts.extend(counted(&guest?)?);
-    if counts.len() < 2 || counts.iter().any(|count| count["killed"] != 0) {
+    here.into_iter().chain(guest).collect()
+}
+
+fn in_guest(tests: &Tests) -> Result<()> {
+    let lines = vm::run_program(tests, TEST.map(str::to_owned).to_vec())?;
+    keep(&counted(&lines)?)
+}
+
+/// Prints counts and puts them into the report in place of what it has of the same version of control groups.
+fn keep(counts: &[Value]) -> Result<()> {
+    static REPORT_LOCK: Mutex<()> = Mutex::new(());
+    if counts.is_empty() || counts.iter().any(|count| count["killed"] != 0) {
         bail!("a process was killed, or nothing was counted: {counts:?}");
     }
     counts.iter().for_each(|count| println!("{count}"));
-    write(REPORT, &counts)
+    let _held = REPORT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = std::fs::read_to_string(workspace_root().join(REPORT)).unwrap_or_else(|_| "[]".to_owned());
+    let mut all: Vec<Value> = serde_json::from_str(&known).with_context(|| format!("{REPORT} is no JSON"))?;
+    all.retain(|known| counts.iter().all(|count| count["version"] != known["version"]));
+    all.extend_from_slice(counts);
+    all.sort_by_key(|count| count["version"].to_string());
+    write(REPORT, &all)
 }
 
 fn run_here(tests: &Tests) -> Result<Vec<Value>> {
