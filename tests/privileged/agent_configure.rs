@@ -1,6 +1,7 @@
 //! Leased addresses on a workload's own interface: put, switched, drained, mended, taken away, and never anybody else's.
 
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use persona_ctl::agent::{ConfiguredLease, ConfiguredWorkload, Configurer, Reach, withdraw_everything};
 use persona_ctl::netlink::{Link, Netlink};
@@ -8,6 +9,9 @@ use persona_tests::ledger::Ledger;
 use persona_tests::netns::{Forwarding, Namespace};
 
 use crate::netlink::{in_namespace, ip};
+
+/// How long a link-local address may take on a busy machine.
+const LINK_LOCAL_TIME: Duration = Duration::from_secs(30);
 
 /// A workload's namespace behind `veth1`, with an address and a default route of its own as a runtime gives them.
 fn make_workload(ledger: &Ledger, name: &str) -> Namespace {
@@ -19,7 +23,21 @@ fn make_workload(ledger: &Ledger, name: &str) -> Namespace {
     workload.ip("address add 10.9.0.2/24 dev eth0").unwrap();
     workload.ip("address add fd00:9::2/64 dev eth0 nodad").unwrap();
     workload.ip("route add default via 10.9.0.1").unwrap();
+    wait_for_link_local(&workload);
     workload
+}
+
+/// The kernel makes the link-local address, and takes it into use, in threads of its own.
+fn wait_for_link_local(workload: &Namespace) {
+    let is_there = || {
+        let addresses = workload.ip("-6 -o address show dev eth0 scope link").unwrap();
+        addresses.contains("inet6") && !addresses.contains("tentative")
+    };
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < LINK_LOCAL_TIME, "eth0 has no link-local address");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn lease(address: &str, is_current: bool) -> ConfiguredLease {
