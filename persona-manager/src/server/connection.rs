@@ -16,7 +16,10 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::server::Acceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, service_fn};
 
@@ -33,6 +36,14 @@ use crate::store::Trust;
 /// How long a handshake, the headers of a request, and a stranger's first request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Handshakes that are worked on at a time, as far as it is us they wait for. When a whole fleet comes back, requests of those who are
+/// there go on in between; more would only all take longer, and be given up half-way.
+const HANDSHAKES_MAX: usize = 32;
+
+/// A handshake that has not ended after this time waits for the peer and goes on beside those: some 640 begin in a second at least, which
+/// is as many as a processor can do, whatever others leave unfinished.
+const HANDSHAKE_TURN: Duration = Duration::from_millis(50);
+
 /// How long strangers may keep a connection on which nothing goes on.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -47,9 +58,15 @@ const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Server {
     pub(super) router: Router,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) handshakes: Arc<Semaphore>,
     pub(super) trust: watch::Receiver<Trust>,
     pub(super) metrics: Metrics,
     pub(super) stop: CancellationToken,
+}
+
+/// Turns for handshakes.
+pub(super) fn handshakes() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(HANDSHAKES_MAX))
 }
 
 impl Server {
@@ -73,9 +90,8 @@ impl Server {
         prepare(&stream);
         let mut counted = self.metrics.connected(Whose::Stranger);
         let Some(tls) = &self.tls else { return self.talk(stream, peer, None, Some(place)).await };
-        let handshake = tokio::time::timeout(PATIENCE, tls.acceptor(now_ms()).accept(stream));
         let stream = tokio::select! {
-            stream = handshake => stream??,
+            stream = self.shake_hands(tls, stream) => stream?,
             () = place.taken() => anyhow::bail!("its place was given to another"),
             () = self.stop.cancelled() => anyhow::bail!("the manager stops"),
         };
@@ -96,11 +112,27 @@ impl Server {
         outcome
     }
 
+    /// The handshake, in its turn, which comes once the peer's whole first message is there.
+    async fn shake_hands(&self, tls: &Tls, stream: TcpStream) -> anyhow::Result<TlsStream<TcpStream>> {
+        let hello = tokio::time::timeout(PATIENCE, LazyConfigAcceptor::new(Acceptor::default(), stream)).await??;
+        let turn = self.handshakes.acquire().await?;
+        let config = Arc::clone(tls.acceptor(now_ms()).config());
+        let mut handshake = pin!(tokio::time::timeout(PATIENCE, hello.into_stream(config)));
+        let shaken = match tokio::time::timeout(HANDSHAKE_TURN, handshake.as_mut()).await {
+            Ok(shaken) => shaken,
+            Err(_) => {
+                drop(turn);
+                handshake.await
+            }
+        };
+        Ok(shaken??)
+    }
+
     async fn talk<S>(self, stream: S, peer: Peer, issuer: Option<String>, place: Option<Place>) -> anyhow::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, trust, stop, tls: _, metrics: _ } = self;
+        let Self { router, trust, stop, tls: _, handshakes: _, metrics: _ } = self;
         let is_stranger = place.is_some() && peer.certificate.is_none() && !peer.is_manager;
         let (activity, place) = (Activity::new(), place.map(Arc::new));
         let cut = reason_to_cut(peer.certificate.clone(), issuer, trust);

@@ -56,7 +56,8 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let (places, tasks) = (Places::new(connections_max), TaskTracker::new());
-    let server = Server { router, tls: listeners.tls, trust, metrics, stop: stop.clone() };
+    let handshakes = connection::handshakes();
+    let server = Server { router, tls: listeners.tls, handshakes, trust, metrics, stop: stop.clone() };
     loop {
         let accepted = tokio::select! {
             accepted = listeners.network.accept() => accepted.map(|(stream, address)| {
