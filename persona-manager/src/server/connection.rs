@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -91,7 +91,7 @@ impl Server {
         let mut counted = self.metrics.connected(Whose::Stranger);
         let Some(tls) = &self.tls else { return self.talk(stream, peer, None, Some(place)).await };
         let stream = tokio::select! {
-            stream = self.shake_hands(tls, stream) => stream?,
+            stream = self.shake_hands(tls, stream, &place) => stream?,
             () = place.taken() => anyhow::bail!("its place was given to another"),
             () = self.stop.cancelled() => anyhow::bail!("the manager stops"),
         };
@@ -113,9 +113,11 @@ impl Server {
     }
 
     /// The handshake, in its turn, which comes once the peer's whole first message is there.
-    async fn shake_hands(&self, tls: &Tls, stream: TcpStream) -> anyhow::Result<TlsStream<TcpStream>> {
+    async fn shake_hands(&self, tls: &Tls, stream: TcpStream, place: &Place) -> anyhow::Result<TlsStream<TcpStream>> {
         let hello = tokio::time::timeout(PATIENCE, LazyConfigAcceptor::new(Acceptor::default(), stream)).await??;
+        place.wait();
         let turn = self.handshakes.acquire().await?;
+        place.go_on(Instant::now());
         let config = Arc::clone(tls.acceptor(now_ms()).config());
         let mut handshake = pin!(tokio::time::timeout(PATIENCE, hello.into_stream(config)));
         let shaken = match tokio::time::timeout(HANDSHAKE_TURN, handshake.as_mut()).await {

@@ -53,7 +53,7 @@ pub(super) struct Places {
 struct Held {
     next: u64,
     places: BTreeMap<u64, Holding>,
-    /// Places of strangers, those first that showed no credential.
+    /// Places of strangers, those last that showed a credential or wait for their turn to.
     sites: HashMap<IpAddr, BTreeSet<(bool, u64)>>,
     /// How many strangers each address has, for the largest crowd.
     crowds: BTreeSet<(usize, IpAddr)>,
@@ -66,6 +66,8 @@ struct Held {
 struct Holding {
     holder: Holder,
     since: Instant,
+    /// Whether it is for us that it has not shown yet who it is.
+    waits: bool,
     taken: CancellationToken,
 }
 
@@ -123,7 +125,8 @@ impl Places {
         }
         let (id, taken) = (held.next, CancellationToken::new());
         held.next += 1;
-        held.add(id, Holding { holder: Holder::Stranger { site, is_known: false }, since: now, taken: taken.clone() });
+        let holder = Holder::Stranger { site, is_known: false };
+        held.add(id, Holding { holder, since: now, waits: false, taken: taken.clone() });
         Some(Place { places: Arc::clone(self), id, taken })
     }
 
@@ -149,6 +152,25 @@ impl Place {
         };
         if let Some(mut holding) = held.remove(self.id) {
             holding.holder = Holder::Stranger { site, is_known: true };
+            held.add(self.id, holding);
+        }
+    }
+
+    /// Its holder has said who it would be and waits until it is looked at: of those who came after it none gets its place, unless
+    /// it is of a larger crowd.
+    pub(super) fn wait(&self) {
+        self.change(|holding| holding.waits = true);
+    }
+
+    /// It is its turn: from now on its time counts again.
+    pub(super) fn go_on(&self, now: Instant) {
+        self.change(|holding| (holding.waits, holding.since) = (false, now));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Holding)) {
+        let mut held = self.places.lock();
+        if let Some(mut holding) = held.remove(self.id) {
+            change(&mut holding);
             held.add(self.id, holding);
         }
     }
@@ -190,10 +212,11 @@ impl Held {
     fn add(&mut self, id: u64, holding: Holding) {
         match &holding.holder {
             Holder::Stranger { site, is_known } => {
-                self.strangers.insert((*is_known, id));
+                let is_last = *is_known || holding.waits;
+                self.strangers.insert((is_last, id));
                 let own = self.sites.entry(*site).or_default();
                 self.crowds.remove(&(own.len(), *site));
-                own.insert((*is_known, id));
+                own.insert((is_last, id));
                 self.crowds.insert((own.len(), *site));
             }
             Holder::Agent(agent) => _ = self.agents.entry(agent.clone()).or_default().insert(id),
@@ -206,10 +229,11 @@ impl Held {
         let holding = self.places.remove(&id)?;
         match &holding.holder {
             Holder::Stranger { site, is_known } => {
-                self.strangers.remove(&(*is_known, id));
+                let is_last = *is_known || holding.waits;
+                self.strangers.remove(&(is_last, id));
                 if let Some(own) = self.sites.get_mut(site) {
                     self.crowds.remove(&(own.len(), *site));
-                    own.remove(&(*is_known, id));
+                    own.remove(&(is_last, id));
                     match own.len() {
                         0 => _ = self.sites.remove(site),
                         count => _ = self.crowds.insert((count, *site)),
@@ -232,7 +256,8 @@ impl Held {
     /// Frees the place of a stranger that had its time. None: it has still some, or there is none.
     fn take_away_aged(&mut self, stranger: Option<(bool, u64)>, now: Instant) -> Option<()> {
         let (_, id) = stranger?;
-        let has_time = now.saturating_duration_since(self.places.get(&id)?.since) < TIME_TO_SHOW;
+        let holding = self.places.get(&id)?;
+        let has_time = holding.waits || now.saturating_duration_since(holding.since) < TIME_TO_SHOW;
         (!has_time).then(|| self.take_away(id))
     }
 
@@ -305,6 +330,27 @@ mod tests {
         let late = places.take(site(100), now + TIME_TO_SHOW).unwrap();
         assert!(crowd[0].taken.is_cancelled() && !crowd[1].taken.is_cancelled());
         assert!(late.join(agent("f1")));
+    }
+
+    #[test]
+    fn who_waits_for_its_turn_keeps_its_place_but_from_smaller_crowds() {
+        let (places, now) = (places(64), Instant::now());
+        let crowd: Vec<Place> = (0..48).map(|number| places.take(site(number), now).unwrap()).collect();
+        crowd[..47].iter().for_each(Place::wait);
+        let late = now + TIME_TO_SHOW;
+        let other = places.take(site(100), late).unwrap();
+        assert!(crowd[47].taken.is_cancelled(), "it said nothing");
+        other.wait();
+        assert!(places.take(site(101), late).is_none(), "all wait for us");
+        crowd[3].go_on(late);
+        assert!(places.take(site(101), late).is_none(), "its time begins with its turn");
+        let last = places.take(site(101), late + TIME_TO_SHOW).unwrap();
+        assert!(crowd[3].taken.is_cancelled() && !crowd[0].taken.is_cancelled() && !last.taken.is_cancelled());
+        drop((crowd, other, last));
+        let crowd: Vec<Place> = (0..48).map(|number| places.take(site(number % 2), now).unwrap()).collect();
+        crowd.iter().for_each(Place::wait);
+        assert!(places.take(site(2), now).is_some(), "a crowd gives way whether it waits or not");
+        assert_eq!(crowd.iter().filter(|place| place.taken.is_cancelled()).count(), 1);
     }
 
     #[test]
