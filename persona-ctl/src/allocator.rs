@@ -40,30 +40,38 @@ fn is_of_mimalloc(memory: *mut u8) -> bool {
 // found by its address.
 unsafe impl GlobalAlloc for ByRole {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps what the trait asks for, here and below.
-        if serves_many() { unsafe { MiMalloc.alloc(layout) } } else { unsafe { System.alloc(layout) } }
+        match serves_many() {
+            // SAFETY: the caller keeps what the trait asks for, here and below.
+            true => unsafe { MiMalloc.alloc(layout) },
+            // SAFETY: as above.
+            false => unsafe { System.alloc(layout) },
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
-        if serves_many() { unsafe { MiMalloc.alloc_zeroed(layout) } } else { unsafe { System.alloc_zeroed(layout) } }
+        match serves_many() {
+            // SAFETY: as above.
+            true => unsafe { MiMalloc.alloc_zeroed(layout) },
+            // SAFETY: as above.
+            false => unsafe { System.alloc_zeroed(layout) },
+        }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above, and it goes back to where it is from.
-        if is_of_mimalloc(memory) {
-            unsafe { MiMalloc.dealloc(memory, layout) }
-        } else {
-            unsafe { System.dealloc(memory, layout) }
+        match is_of_mimalloc(memory) {
+            // SAFETY: as above, and it goes back to where it is from.
+            true => unsafe { MiMalloc.dealloc(memory, layout) },
+            // SAFETY: the same.
+            false => unsafe { System.dealloc(memory, layout) },
         }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above.
-        if is_of_mimalloc(memory) {
-            unsafe { MiMalloc.realloc(memory, layout, size) }
-        } else {
-            unsafe { System.realloc(memory, layout, size) }
+        match is_of_mimalloc(memory) {
+            // SAFETY: as above, and it stays with whom it is from.
+            true => unsafe { MiMalloc.realloc(memory, layout, size) },
+            // SAFETY: the same.
+            false => unsafe { System.realloc(memory, layout, size) },
         }
     }
 }
