@@ -85,12 +85,6 @@ macro_rules! name_type {
             }
         }
 
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.as_str().to_owned()
-            }
-        }
-
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.pad(&self.0)
@@ -214,12 +208,6 @@ impl TryFrom<String> for SubjectId {
     type Error = InvalidSubject;
     fn try_from(text: String) -> Result<Self, InvalidSubject> {
         text.parse()
-    }
-}
-
-impl From<SubjectId> for String {
-    fn from(subject: SubjectId) -> String {
-        subject.to_string()
     }
 }
 

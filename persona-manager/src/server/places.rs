@@ -150,29 +150,18 @@ impl Place {
             Some(Holder::Stranger { site, is_known: false }) => *site,
             _ => return,
         };
-        if let Some(mut holding) = held.remove(self.id) {
-            holding.holder = Holder::Stranger { site, is_known: true };
-            held.add(self.id, holding);
-        }
+        held.change(self.id, |holding| holding.holder = Holder::Stranger { site, is_known: true });
     }
 
     /// Its holder has said who it would be and waits until it is looked at: of those who came after it none gets its place, unless
     /// it is of a larger crowd.
     pub(super) fn wait(&self) {
-        self.change(|holding| holding.waits = true);
+        self.places.lock().change(self.id, |holding| holding.waits = true);
     }
 
     /// It is its turn: from now on its time counts again.
     pub(super) fn go_on(&self, now: Instant) {
-        self.change(|holding| (holding.waits, holding.since) = (false, now));
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Holding)) {
-        let mut held = self.places.lock();
-        if let Some(mut holding) = held.remove(self.id) {
-            change(&mut holding);
-            held.add(self.id, holding);
-        }
+        self.places.lock().change(self.id, |holding| (holding.waits, holding.since) = (false, now));
     }
 
     /// Its holder's certificate was verified. Returns whether there is room for a member.
@@ -208,11 +197,26 @@ impl Drop for Place {
     }
 }
 
+impl Holding {
+    /// Whether it is among the strangers who give way last.
+    fn is_last(&self, is_known: bool) -> bool {
+        is_known || self.waits
+    }
+}
+
 impl Held {
+    /// Changes what is known of a place, and with it whom it gives way after.
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Holding)) {
+        if let Some(mut holding) = self.remove(id) {
+            change(&mut holding);
+            self.add(id, holding);
+        }
+    }
+
     fn add(&mut self, id: u64, holding: Holding) {
         match &holding.holder {
             Holder::Stranger { site, is_known } => {
-                let is_last = *is_known || holding.waits;
+                let is_last = holding.is_last(*is_known);
                 self.strangers.insert((is_last, id));
                 let own = self.sites.entry(*site).or_default();
                 self.crowds.remove(&(own.len(), *site));
@@ -229,7 +233,7 @@ impl Held {
         let holding = self.places.remove(&id)?;
         match &holding.holder {
             Holder::Stranger { site, is_known } => {
-                let is_last = *is_known || holding.waits;
+                let is_last = holding.is_last(*is_known);
                 self.strangers.remove(&(is_last, id));
                 if let Some(own) = self.sites.get_mut(site) {
                     self.crowds.remove(&(own.len(), *site));

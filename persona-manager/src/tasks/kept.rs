@@ -188,11 +188,9 @@ impl Kept {
         self.is_whole = !is_same || (is_counting && !others.is_empty());
         if self.is_whole {
             let everybody = self.everybody(snapshot);
-            self.note_unknown(&everybody);
             self.queue.put(everybody);
         } else if is_counting && !own.is_empty() {
             let everybody = self.everybody(snapshot);
-            self.note_unknown(&everybody);
             self.queue.put_again(everybody);
             self.is_whole = true;
         }
@@ -231,9 +229,12 @@ impl Kept {
         self.unknown.extend(unknown.cloned());
     }
 
-    fn everybody(&self, snapshot: &Snapshot) -> Vec<SubjectId> {
-        let there = subjects_of(snapshot).into_iter().chain(snapshot.subjects.keys().cloned());
-        there.chain(self.outfits.keys().cloned()).collect()
+    /// Whom to queue where all are to be decided.
+    fn everybody(&mut self, snapshot: &Snapshot) -> Vec<SubjectId> {
+        let there: Vec<SubjectId> =
+            subjects_of(snapshot).into_iter().chain(snapshot.subjects.keys().cloned()).collect();
+        self.note_unknown(&there);
+        there.into_iter().chain(self.outfits.keys().cloned()).collect()
     }
 
     /// Whom this pass has decided: everybody, or some of those who wait.

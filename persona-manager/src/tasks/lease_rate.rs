@@ -1,6 +1,7 @@
 //! How many leases a second can be given: a measure, for benchmarks. Nothing else is decided, nobody is told, and everything is
 //! durable.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -49,8 +50,11 @@ pub async fn leases_per_sec(store_path: &Path, lease_count: u32, batch: u32) -> 
     let reports = Reports::of(&Live::default(), 0, 0);
     let documents =
         parse_documents(DOCUMENTS, Format::Yaml, "documents").map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    store.change(move |draft| apply(draft, &reports, &documents, Conflicts::Refuse)).await.map_err(told)?;
-    let facts = Facts::of(&store.snapshot(), &Reports::of(&Live::default(), 0, 0));
+    let apply = move |draft: &mut Draft| {
+        apply(draft, &reports, &documents, Conflicts::Refuse)?;
+        Ok(Facts::of(draft.state(), &reports))
+    };
+    let facts = store.change(apply).await.map_err(told)?;
     let (facts, pick) = (Arc::new(Mutex::new(facts)), Arc::new(pick()?));
     let batches = (0..lease_count).step_by(batch.max(1) as usize).map(|first| {
         let (facts, pick, numbers) = (facts.clone(), pick.clone(), first..lease_count.min(first.saturating_add(batch)));
@@ -71,7 +75,7 @@ pub async fn leases_per_sec(store_path: &Path, lease_count: u32, batch: u32) -> 
     Ok(f64::from(lease_count) / elapsed.as_secs_f64())
 }
 
-fn give(draft: &mut Draft, facts: &mut Facts, pick: &Pick, numbers: std::ops::Range<u32>) -> Result<(), Refusal> {
+fn give(draft: &mut Draft, facts: &mut Facts, pick: &Pick, numbers: Range<u32>) -> Result<(), Refusal> {
     let documents = draft.state().clone();
     let personas = personas_of(&documents);
     for number in numbers {

@@ -2,13 +2,12 @@
 //! it says puts a persona on and takes it off again.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use persona_core::wire::api::{ActivationView, EventView, SignalsView};
 use persona_core::wire::limits::LimitState;
 use persona_tests::cgroups::{self, differences, limit_files};
-use persona_tests::ctl::patient;
 use persona_tests::peers::nginx;
 use persona_tests::world::World;
 
@@ -60,16 +59,17 @@ fn what_a_workload_says_of_itself_puts_a_persona_on_and_off() {
         let inside = world.workload("w2").clone();
         let mut nginx = nginx::start(&world.ledger, &inside, &world.path(""), "own-metrics", &servers, PORT)?;
         cgroups::enter(&group, nginx.pid().context("nginx runs")?)?;
-        wait(world, "the signal", |world| Ok(queue_of(world)? == Some(2.0)))?;
+        world
+            .ctl
+            .wait_for("the signal", &["signal", "list", SUBJECT], TURN_TIME, |told| queue_in(told) == Some(2.0))?;
         findings.note("the page is a signal, its two series of jobs added up", "metric.queue 2", true);
 
         say(&page, 100)?;
-        let reason = |world: &World| -> Result<Option<String>> {
-            Ok(world.ctl.json::<ActivationView>(&["activation", "status", SUBJECT])?.reason)
-        };
-        wait(world, "the persona", |world| Ok(reason(world)?.is_some()))?;
+        let status = ["activation", "status", SUBJECT];
+        let is_on = |status: &ActivationView| status.reason.is_some();
+        world.ctl.wait_for("the persona", &status, TURN_TIME, is_on)?;
         wait_for_state(world, SUBJECT, LimitState::InForce)?;
-        let why = reason(world)?.unwrap_or_default();
+        let why = world.ctl.json::<ActivationView>(&status)?.reason.unwrap_or_default();
         findings.note("more jobs put a persona on, with what it saw", &why, why.contains("metric.queue > 100 ("));
         note_kernel(findings, &group, "pids", &["pids.max"], "300")?;
 
@@ -108,18 +108,6 @@ fn say(page: &Path, jobs: u32) -> Result<()> {
 }
 
 /// What criteria read, while it is fresh.
-fn queue_of(world: &World) -> Result<Option<f64>> {
-    let told: SignalsView = world.ctl.json(&["signal", "list", SUBJECT])?;
-    Ok(told.signals.into_iter().find(|signal| signal.name == "metric.queue").map(|signal| signal.value))
-}
-
-fn wait(world: &World, what: &str, is_so: impl Fn(&World) -> Result<bool>) -> Result<()> {
-    let (start, limit) = (Instant::now(), patient(TURN_TIME));
-    loop {
-        match is_so(world) {
-            Ok(true) => return Ok(()),
-            seen if start.elapsed() > limit => bail!("{what} within {limit:?}: {:?}", seen.map(|_| "not yet")),
-            _ => std::thread::sleep(Duration::from_millis(100)),
-        }
-    }
+fn queue_in(told: &SignalsView) -> Option<f64> {
+    told.signals.iter().find(|signal| signal.name == "metric.queue").map(|signal| signal.value)
 }

@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -48,27 +47,25 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let tests = Tests::build()?;
     let is_chosen = |place| args.only.is_none_or(|only| only == place);
     println!("1,000 shrinks in each place, about half an hour");
-    let (here, guest) = std::thread::scope(|scope| {
-        let guest = is_chosen(Place::Guest).then(|| scope.spawn(|| in_guest(&tests)));
+    std::thread::scope(|scope| {
+        let guest = is_chosen(Place::Guest).then(|| scope.spawn(|| run_in_guest(&tests)));
         let here = is_chosen(Place::Here).then(|| run_here(&tests).and_then(|counts| keep(&counts)));
-        (here, guest.map(|guest| guest.join().expect("the guest's thread does not panic")))
-    });
-    here.into_iter().chain(guest).collect()
+        let guest = guest.map(|guest| guest.join().expect("the guest's thread does not panic"));
+        let guest = guest.map(|counts| counts.and_then(|counts| keep(&counts)));
+        here.into_iter().chain(guest).collect()
+    })
 }
 
-fn in_guest(tests: &Tests) -> Result<()> {
-    let lines = vm::run_program(tests, TEST.map(str::to_owned).to_vec())?;
-    keep(&counted(&lines)?)
+fn run_in_guest(tests: &Tests) -> Result<Vec<Value>> {
+    counted(&vm::run_program(tests, TEST.map(str::to_owned).to_vec())?)
 }
 
 /// Prints counts and puts them into the report in place of what it has of the same version of control groups.
 fn keep(counts: &[Value]) -> Result<()> {
-    static REPORT_LOCK: Mutex<()> = Mutex::new(());
     if counts.is_empty() || counts.iter().any(|count| count["killed"] != 0) {
         bail!("a process was killed, or nothing was counted: {counts:?}");
     }
     counts.iter().for_each(|count| println!("{count}"));
-    let _held = REPORT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let known = std::fs::read_to_string(workspace_root().join(REPORT)).unwrap_or_else(|_| "[]".to_owned());
     let mut all: Vec<Value> = serde_json::from_str(&known).with_context(|| format!("{REPORT} is no JSON"))?;
     all.retain(|known| counts.iter().all(|count| count["version"] != known["version"]));
