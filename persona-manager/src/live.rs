@@ -1,7 +1,7 @@
 //! What nodes and edges last reported: health, acknowledgements, counters. In memory only.
 //!
-//! After a restart everybody reports again within a report interval, and until then nobody counts as silent. Nothing
-//! here decides; whoever changes what a decision rests on wakes the driver.
+//! After a restart everybody reports again, and while they come back nobody counts as silent. Nothing here decides; whoever
+//! changes what a decision rests on wakes the driver.
 
 mod rates;
 mod sessions;
@@ -99,6 +99,10 @@ struct HeldParts {
 /// So long nothing must have moved before somebody counts as quiet, milliseconds: two reports may come close together.
 const QUIET_MS: u64 = 3_000;
 
+/// While agents come back to this manager, those who have not may be waiting for their turn: that explains so long a silence at
+/// most, milliseconds.
+const COMING_BACK_MS_MAX: u64 = 60_000;
+
 /// Parts of reports that were left out are told at most this often of one agent, milliseconds.
 const LEFT_OUT_INTERVAL_MS: u64 = 60_000;
 
@@ -121,6 +125,8 @@ pub(crate) struct Live {
     holdings: Mutex<BTreeMap<AgentId, HeldParts>>,
     /// When this manager started: nobody was silent before.
     started: AtomicU64,
+    /// When an agent that was registered before last came back since.
+    came_back: AtomicU64,
     /// What criteria are judged by.
     pub activations: Activations,
     /// Where the plan wants everybody.
@@ -154,7 +160,7 @@ impl Default for Live {
 impl Live {
     /// Nothing is reported yet.
     pub(crate) fn at(clock: Clock) -> Self {
-        let started = clock.monotonic_ms().into();
+        let (started, came_back) = (clock.monotonic_ms().into(), AtomicU64::default());
         let (agents, left_out, registered, sessions, holdings, activations) = Default::default();
         let (planning, timetables, usage, rollouts, asked, steps) = Default::default();
         let (wake, webhook_troubles) = (Notify::new(), Troubles::default());
@@ -172,6 +178,7 @@ impl Live {
             rollouts,
             asked,
             started,
+            came_back,
             clock,
             steps,
             wake,
@@ -179,9 +186,11 @@ impl Live {
         }
     }
 
-    /// Since when agents report here: nobody was silent before.
-    pub(crate) fn started(&self) -> u64 {
-        self.started.load(Ordering::Relaxed)
+    /// Since when the silence of agents says something that were registered before this manager started: they had their turn to
+    /// come back. Milliseconds.
+    pub(crate) fn awaited_since(&self) -> u64 {
+        let started = self.started.load(Ordering::Relaxed);
+        self.came_back.load(Ordering::Relaxed).clamp(started, started + COMING_BACK_MS_MAX)
     }
 
     /// Forgets everything: agents reported elsewhere until now, and decisions went by another clock.
@@ -321,8 +330,11 @@ impl Live {
     /// Takes a report in. Returns a rejection that was not known before.
     pub(crate) fn report(&self, id: &AgentId, report: &Report, now_ms: u64) -> Option<Rejection> {
         let mut agents = self.agents();
-        let before = agents.get(id).cloned();
-        let after = merged(before.as_deref(), report, self.clock.monotonic_ms(), now_ms);
+        let (before, now) = (agents.get(id).cloned(), self.clock.monotonic_ms());
+        if before.is_none() && !self.registrations().contains_key(id) {
+            self.came_back.store(now, Ordering::Relaxed);
+        }
+        let after = merged(before.as_deref(), report, now, now_ms);
         let is_decisive = before.as_deref().is_none_or(|before| differs(before, &after));
         let rejection =
             after.rejected.clone().filter(|new| before.is_none_or(|old| old.rejected.as_ref() != Some(new)));

@@ -34,14 +34,15 @@ impl Fence {
     }
 }
 
-/// Whether an edge in `state` is fenced by what all its witnesses say. `notice_ms` is how long an edge may take to
-/// notice that it reaches nobody.
-pub fn fence(state: EdgeState, testimonies: &[Testimony], notice_ms: u64) -> Fence {
+/// Whether an edge in `state` is fenced by what all its witnesses say, who are asked until the word of one is enough.
+/// `notice_ms` is how long an edge may take to notice that it reaches nobody.
+pub fn fence(state: EdgeState, testimonies: impl IntoIterator<Item = Testimony>, notice_ms: u64) -> Fence {
     let unfenced = |reason: String| Fence::Unfenced { reason };
     if state != EdgeState::Down {
         return unfenced(format!("it is {state}"));
     }
-    if testimonies.is_empty() {
+    let mut testimonies = testimonies.into_iter().peekable();
+    if testimonies.peek().is_none() {
         return unfenced("nobody probes it, so nobody can say that it is dead".to_owned());
     }
     for testimony in testimonies {
@@ -80,7 +81,7 @@ mod tests {
             (EdgeState::Down, vec![says("n1", dead(999))], "for 999 ms only"),
         ];
         for (state, testimonies, expected) in cases {
-            let told = match fence(state, &testimonies, 1_000) {
+            let told = match fence(state, testimonies, 1_000) {
                 Fence::Fenced => "fenced".to_owned(),
                 Fence::Unfenced { reason } => reason,
             };

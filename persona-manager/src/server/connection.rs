@@ -38,11 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Handshakes that are worked on at a time, as far as it is us they wait for. When a whole fleet comes back, requests of those who are
 /// there go on in between; more would only all take longer, and be given up half-way.
-const HANDSHAKES_MAX: usize = 32;
+const HANDSHAKES_MAX: usize = 128;
 
 /// A handshake that has not ended after this time waits for the peer and goes on beside those: some 640 begin in a second at least, which
 /// is as many as a processor can do, whatever others leave unfinished.
-const HANDSHAKE_TURN: Duration = Duration::from_millis(50);
+const HANDSHAKE_TURN: Duration = Duration::from_millis(200);
 
 /// How long strangers may keep a connection on which nothing goes on.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);

@@ -26,7 +26,7 @@ pub(super) type Seen = SharedMap<AgentId, AgentLive>;
 /// What everybody last reported.
 pub(crate) struct Reports {
     agents: SharedMap<AgentId, AgentLive>,
-    started: u64,
+    awaited_since: u64,
     registered: SharedMap<AgentId, u64>,
     sessions: SharedMap<AgentId, Sessions>,
     now: u64,
@@ -41,7 +41,7 @@ impl Reports {
     pub(crate) fn of(live: &Live, silent_after_ms: u32, hold_max_ms: u32) -> Self {
         Self {
             agents: live.agents().clone(),
-            started: live.started(),
+            awaited_since: live.awaited_since(),
             registered: live.registrations(),
             sessions: live.sessions(),
             now: live.clock.monotonic_ms(),
@@ -55,9 +55,9 @@ impl Reports {
         self.now
     }
 
-    /// Whether everybody has had the time to report since this manager started.
+    /// Whether everybody has had the time to come back since this manager started.
     pub(crate) fn is_settled(&self) -> bool {
-        self.now.saturating_sub(self.started) > self.silent_after_ms
+        self.now.saturating_sub(self.awaited_since) > self.silent_after_ms
     }
 
     /// What all agents last reported.
@@ -90,7 +90,7 @@ impl Reports {
     /// How long nothing was heard of an agent, milliseconds: no report, nor had it its stream open. Who has it open, and was
     /// told to report rarely, has missed two reports before it counts as silent.
     pub(super) fn silent_ms(&self, id: &AgentId) -> u64 {
-        let joined = self.registered.get(id).map(|at| **at).unwrap_or(self.started);
+        let joined = self.registered.get(id).map(|at| **at).unwrap_or(self.awaited_since);
         let seen = self.get(id).map_or(joined, |live| live.seen);
         self.silent_since(seen, self.sessions.get(id).map(AsRef::as_ref))
     }
@@ -122,15 +122,20 @@ impl Reports {
         snapshot.agents.values().take_while(|agent| agent.id.role == Role::Node).filter(is_doubtful).collect()
     }
 
-    /// What everybody says who is told of an edge, or was before his last acknowledgement.
-    pub(super) fn testimonies(&self, snapshot: &Snapshot, edge: &AgentRecord) -> Vec<Testimony> {
-        let Ok(name) = edge.id.name.parse::<EdgeName>() else { return Vec::new() };
+    /// What everybody says who is told of an edge, or was before his last acknowledgement. Looked for as far as it is taken.
+    fn testimonies<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        edge: &'a AgentRecord,
+        name: &'a EdgeName,
+    ) -> impl Iterator<Item = Testimony> + 'a {
         let key = format!("edge/{name}");
-        let is_witness = |witness: &&AgentId| **witness != edge.id && self.may_know(snapshot, witness, &key, edge);
-        snapshot.agents.keys().filter(is_witness).map(|witness| self.testimony(witness, &name)).collect()
+        let is_witness =
+            move |witness: &&AgentId| **witness != edge.id && self.may_know(snapshot, witness, &key, edge);
+        snapshot.agents.keys().filter(is_witness).map(|witness| self.testimony(witness, name))
     }
 
-    /// As [`testimonies`](Self::testimonies), of those that say something about the edge.
+    /// As `testimonies`, of those that say something about the edge.
     pub(super) fn spoken_testimonies(&self, snapshot: &Snapshot, edge: &AgentRecord) -> Vec<Testimony> {
         let Ok(name) = edge.id.name.parse::<EdgeName>() else { return Vec::new() };
         let key = format!("edge/{name}");
@@ -174,11 +179,14 @@ impl Reports {
     pub(crate) fn fence(&self, snapshot: &Snapshot, edge: &AgentRecord, probe: ProbeItem) -> Fence {
         let state = edge.edge().map_or(EdgeState::New, |edge| edge.state);
         if state != EdgeState::Down {
-            return fence(state, &[], 0);
+            return fence(state, [], 0);
         }
         // It must miss `multiplier` probes and one more, and act on it; twice that is safe.
         let notice_ms = 2 * u64::from(probe.interval_ms) * (u64::from(probe.multiplier) + 1) + NOTICE_SLACK_MS;
-        fence(state, &self.testimonies(snapshot, edge), notice_ms)
+        match edge.id.name.parse::<EdgeName>() {
+            Ok(name) => fence(state, self.testimonies(snapshot, edge, &name), notice_ms),
+            Err(_) => fence(state, [], notice_ms),
+        }
     }
 }
 
@@ -215,5 +223,38 @@ mod tests {
         advance(5_001);
         assert!(silent(&live, &paced));
         assert_eq!(live.pace(&paced, Some(36_000)), None, "who has no stream open here is told nothing");
+    }
+
+    #[test]
+    fn nobody_is_silent_while_others_come_back_unless_that_takes_long() {
+        let clock = Arc::new(SimulatedClock { elapsed_ms: 1_000_000.into(), now_ms: 1_800_000_000_000.into() });
+        let live = Live::at(Clock::Simulated(clock.clone()));
+        let advance = |ms: u64| _ = clock.elapsed_ms.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
+        let nodes: Vec<_> = (0..20).map(|number| AgentId::node(&format!("n{number}").parse().unwrap())).collect();
+        let missing = AgentId::node(&"missing".parse().unwrap());
+        let seen = || {
+            let reports = Reports::of(&live, 5_000, 1_000);
+            (reports.is_silent(&missing), reports.is_settled())
+        };
+        live.report(&nodes[0], &Report::default(), 0);
+        advance(4_000);
+        live.report(&nodes[1], &Report::default(), 0);
+        advance(4_000);
+        live.report(&nodes[0], &Report::default(), 0);
+        assert_eq!(seen(), (false, false), "somebody came back four seconds ago");
+        advance(1_001);
+        assert_eq!(seen(), (true, true), "who reports again is not coming back, and others had their turn");
+        for node in &nodes[2..15] {
+            advance(4_000);
+            live.report(node, &Report::default(), 0);
+        }
+        assert_eq!(seen(), (false, false), "61 seconds after the start");
+        advance(4_001);
+        live.report(&nodes[15], &Report::default(), 0);
+        assert_eq!(seen(), (true, true), "five seconds after the minute that coming back may take");
+        live.note_registration(nodes[16].clone());
+        let before = live.awaited_since();
+        live.report(&nodes[16], &Report::default(), 0);
+        assert_eq!(live.awaited_since(), before, "a newcomer does not come back");
     }
 }

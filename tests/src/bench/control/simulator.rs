@@ -181,7 +181,7 @@ impl Agent {
         Ok(answer.json().await?)
     }
 
-    /// Follows what it shall be on one connection, until that ends.
+    /// Follows what it shall be on one connection, until that ends. What is in force stays so in between.
     async fn follow(&mut self, registered: &Registered) -> Result<()> {
         let client = self.client(Some(&registered.certificate))?;
         let stream = client.get(format!("{}/v1/agent/watch?digest=sum", self.url)).send().await?;
@@ -189,7 +189,6 @@ impl Agent {
         let registered = Duration::from_millis(u64::from(registered.report_interval_ms));
         // Reports of many are spread over the interval, as those of agents that started at different times are.
         let mut next = Instant::now() + by_chance(registered);
-        self.state = DesiredState::default();
         let (mut lines, mut is_first) = (Vec::new(), true);
         loop {
             tokio::select! {
