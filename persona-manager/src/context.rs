@@ -1,5 +1,6 @@
 //! What handlers and tasks share.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -12,9 +13,27 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tasks::assignment::Assigner;
 
-/// State shared by handlers and tasks; clones share it.
+/// State shared by handlers and tasks. One pointer: a request is handed on through layers, each of which clones it.
 #[derive(Clone)]
-pub(crate) struct Context {
+pub(crate) struct Context(Arc<Shared>);
+
+impl Context {
+    /// Shares it.
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl Deref for Context {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What is shared.
+pub(crate) struct Shared {
     /// The configuration.
     pub config: Arc<Config>,
     /// Intended state.

@@ -70,10 +70,9 @@ const OWN_PATHS: [&str; 12] = [
 /// The beginning of all paths of the page.
 const PAGE_PATHS: &str = "/ui/";
 
-#[derive(Clone)]
 struct Forwarder {
     context: Context,
-    line: Arc<Mutex<Option<Line>>>,
+    line: Mutex<Option<Line>>,
     signs: Signs,
 }
 
@@ -86,11 +85,11 @@ struct Line {
 
 /// Puts the passing on around a router.
 pub(crate) fn around(router: Router, context: Context) -> Router {
-    let forwarder = Forwarder { context, line: Arc::default(), signs: Signs::default() };
-    router.layer(from_fn_with_state(forwarder, pass_on))
+    let forwarder = Forwarder { context, line: Mutex::default(), signs: Signs::default() };
+    router.layer(from_fn_with_state(Arc::new(forwarder), pass_on))
 }
 
-async fn pass_on(State(forwarder): State<Forwarder>, mut request: Request, next: Next) -> Response {
+async fn pass_on(State(forwarder): State<Arc<Forwarder>>, mut request: Request, next: Next) -> Response {
     let is_passed_on = match take_peer(&mut request, forwarder.context.own_uid) {
         Ok(is_passed_on) => is_passed_on,
         Err(refusal) => return refusal.into_response(),

@@ -67,7 +67,7 @@ pub use tasks::driver::Turn;
 pub use tasks::lease_rate::leases_per_sec;
 
 use crate::authority::{Authority, Tls};
-use crate::context::Context;
+use crate::context::{Context, Shared};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::server::{AdminSocket, Listeners};
@@ -172,7 +172,8 @@ pub async fn start(config: Config, listener: TcpListener, stop: CancellationToke
     let urls = config.urls_at(address).into();
     let limits = Arc::new(access::Limits::new(config.rate_limit_per_sec));
     let (metrics, stopping) = (Metrics::default(), stop.clone());
-    let context = Context { config, store, live, assigner, authority, limits, own_uid, urls, metrics, stop: stopping };
+    let shared = Shared { config, store, live, assigner, authority, limits, own_uid, urls, metrics, stop: stopping };
+    let context = Context::new(shared);
     let quiet = CancellationToken::new();
     let audit = tokio::spawn(tasks::audit::run(context.clone(), quiet.clone()));
     let (turn_sender, turns) = watch::channel(Turn::default());

@@ -1,6 +1,7 @@
 //! Around everything that this manager serves, also what it passes on: each request is counted and timed by its route, and
 //! what people and programs ask for is the beginning of a trace, or goes on with theirs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
@@ -16,10 +17,10 @@ use crate::telemetry::{TARGET, continue_trace};
 
 /// Puts the counting around a router.
 pub(crate) fn around(router: Router, metrics: Metrics) -> Router {
-    router.layer(from_fn_with_state(metrics, count))
+    router.layer(from_fn_with_state(Arc::new(metrics), count))
 }
 
-async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = name_of(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());

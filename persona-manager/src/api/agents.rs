@@ -92,8 +92,8 @@ pub(super) async fn watch(
         watcher,
         sent: None,
         recalled: None,
-        authority: context.authority,
-        stop: context.stop,
+        authority: context.authority.clone(),
+        stop: context.stop.clone(),
         _watching: watching,
         _session: session,
     };
