@@ -48,7 +48,7 @@ pub struct Measurements {
 
 /// A group in which nothing runs is read in full at every so manieth look: the kernel adds `memory.stat` and disk counts up over
 /// all processors each time, which costs ten times as much as all the rest.
-const FULL_LOOK_EVERY: u32 = 5;
+const FULL_LOOK_EVERY: u32 = 10;
 
 /// Reads what an instance uses, again and again: its files stay open, since opening one costs more than reading it.
 ///
@@ -312,8 +312,8 @@ mod tests {
         put("memory.current", "900\n");
         assert_eq!(gauge.follow().unwrap().oom_kill_count, Some(3), "memory went");
         put("memory.events", "oom_kill 4\n");
-        let seen: Vec<_> = (0..5).map(|_| gauge.follow().unwrap().oom_kill_count).collect();
-        assert_eq!(seen, [Some(3), Some(3), Some(3), Some(3), Some(4)], "at the latest then");
+        let seen: Vec<_> = (0..10).map(|_| gauge.follow().unwrap().oom_kill_count).collect();
+        assert!(seen[..9].iter().all(|count| *count == Some(3)) && seen[9] == Some(4), "at the latest then: {seen:?}");
     }
 
     #[test]
