@@ -1,6 +1,6 @@
 //! The tunnel's headers over IPv4 and IPv6: outer IP, UDP and Geneve (RFC 8926), written and read.
 
-use persona_common::addr::{Address6, is_mapped, mapped};
+use persona_common::addr::{Address6, MAPPED_WORD, is_mapped, mapped};
 use persona_common::checksum::fold;
 use persona_common::drop::DropReason;
 use persona_common::flow::UDP;
@@ -8,6 +8,7 @@ use persona_common::probe::GENEVE_PORT;
 use persona_common::{ENCAPSULATION_LENGTH_V4, ENCAPSULATION_LENGTH_V6};
 
 use crate::frame::Frame;
+use crate::front::PLAIN_VERSION_LENGTH;
 use crate::header::{
     DONT_FRAGMENT, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_MASK, Geneve, IPV4_LENGTH,
     IPV6_LENGTH, Ipv4, Ipv6, TCP_LENGTH, Udp,
@@ -37,6 +38,30 @@ pub struct OuterV4 {
     pub ip: Ipv4,
     pub udp: Udp,
     pub geneve: Geneve,
+}
+
+impl OuterV4 {
+    /// Whether these are the headers of a tunnel to `own` as nodes and edges make them: nothing optional, no mark, lengths that
+    /// agree, in a frame of `frame_length` bytes.
+    #[inline(always)]
+    pub fn is_plain(&self, own: &Address6, frame_length: usize) -> bool {
+        let (ip, udp, geneve) = (&self.ip, &self.udp, &self.geneve);
+        let length = u16::from_be(ip.total_length) as usize;
+        ip.destination == own[3]
+            && own[2] == MAPPED_WORD
+            && own[0] | own[1] == 0
+            && ip.version_length == PLAIN_VERSION_LENGTH
+            && ip.protocol == UDP
+            && ip.fragment & FRAGMENT_MASK == 0
+            && udp.destination == GENEVE_PORT.to_be()
+            && geneve.version_length == 0
+            && geneve.control == 0
+            && geneve.protocol == ETHERTYPE_IPV4
+            && geneve.reserved == 0
+            && length >= ENCAPSULATION_LENGTH_V4
+            && ETHERNET_LENGTH + length <= frame_length
+            && u16::from_be(udp.length) as usize + size_of::<Ipv4>() == length
+    }
 }
 
 /// The same over IPv6.
@@ -188,8 +213,7 @@ impl Outer {
     /// The VNI.
     #[inline(always)]
     pub fn vni(&self) -> u32 {
-        let vni = self.geneve.vni;
-        u32::from_be_bytes([0, vni[0], vni[1], vni[2]])
+        self.geneve.vni()
     }
 
     /// Whether it is a control packet.

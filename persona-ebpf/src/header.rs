@@ -154,6 +154,14 @@ pub struct Geneve {
     pub reserved: u8,
 }
 
+impl Geneve {
+    /// The VNI.
+    #[inline(always)]
+    pub const fn vni(&self) -> u32 {
+        u32::from_be_bytes([0, self.vni[0], self.vni[1], self.vni[2]])
+    }
+}
+
 /// ARP for IPv4 over Ethernet (RFC 826).
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -9,14 +9,13 @@ use persona_common::addr::{MAPPED_WORD, mapped};
 use persona_common::drop::DropReason;
 use persona_common::edge::EdgeConfig;
 use persona_common::encapsulation::{ECN_MASK, ecn_after};
-use persona_common::flow::{UDP, flow_hash};
+use persona_common::flow::flow_hash;
 use persona_common::node::EgressAddress;
-use persona_common::probe::GENEVE_PORT;
 use persona_common::{ENCAPSULATION_LENGTH_V4, checksum::replace_word};
 use persona_ebpf::encapsulation::{Inner, Outer, OuterV4};
 use persona_ebpf::frame::Frame;
-use persona_ebpf::front::{self, Front, PLAIN_VERSION_LENGTH};
-use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, FRAGMENT_MASK, Ipv4, KIND_AT};
+use persona_ebpf::front::{self, Front};
+use persona_ebpf::header::{ETHERNET_LENGTH, ETHERTYPE_IPV4, Ipv4, KIND_AT};
 use persona_ebpf::outcome::{pack, unpack};
 use persona_ebpf::packet::Direction;
 
@@ -66,7 +65,7 @@ fn forward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropR
     let ip: &Ipv4 = frame.peek(INNER_AT)?;
     if *frame.peek::<u16>(KIND_AT)? != ETHERTYPE_IPV4
         || frame.has_vlan_tag()
-        || !is_plain_tunnel(frame, headers, config)
+        || !headers.is_plain(&config.underlay_address, frame.length())
     {
         return None;
     }
@@ -77,7 +76,7 @@ fn forward<F: Frame>(frame: &F, config: &EdgeConfig) -> Option<Result<i32, DropR
         return None;
     }
     let holder = holder(maps::hinted_address(ip.source)?, packet.source_port)?;
-    let vni = u32::from_be_bytes([0, headers.geneve.vni[0], headers.geneve.vni[1], headers.geneve.vni[2]]);
+    let vni = headers.geneve.vni();
     if !is_at(&holder, headers.ip.source) || holder.vni() != vni {
         return None;
     }
@@ -143,28 +142,6 @@ fn send_in<F: Frame>(
     frame.write(ETHERNET_LENGTH + TTL_AT, hop.0)?;
     frame.encapsulate(&tunnel(config, holder, hash), &inner)?;
     frame.send(&holder.node.next_hop, &holder.node.address)
-}
-
-/// Whether these are the headers of a tunnel to us as nodes make them: nothing optional, no mark, lengths that agree.
-#[inline(always)]
-fn is_plain_tunnel<F: Frame>(frame: &F, headers: &OuterV4, config: &EdgeConfig) -> bool {
-    let (ip, udp, geneve) = (&headers.ip, &headers.udp, &headers.geneve);
-    let length = u16::from_be(ip.total_length) as usize;
-    let own = &config.underlay_address;
-    ip.destination == own[3]
-        && own[2] == MAPPED_WORD
-        && own[0] | own[1] == 0
-        && ip.version_length == PLAIN_VERSION_LENGTH
-        && ip.protocol == UDP
-        && ip.fragment & FRAGMENT_MASK == 0
-        && udp.destination == GENEVE_PORT.to_be()
-        && geneve.version_length == 0
-        && geneve.control == 0
-        && geneve.protocol == ETHERTYPE_IPV4
-        && geneve.reserved == 0
-        && length >= ENCAPSULATION_LENGTH_V4
-        && ETHERNET_LENGTH + length <= frame.length()
-        && u16::from_be(udp.length) as usize + size_of::<Ipv4>() == length
 }
 
 /// Who holds a port of an address that is cut into blocks.

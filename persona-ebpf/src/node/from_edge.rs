@@ -7,11 +7,14 @@ use persona_ebpf::encapsulation::read_outer;
 use persona_ebpf::frame::Frame;
 
 use crate::maps::{self, EDGE_ADDRESSES};
-use crate::{from_edge4, from_edge6};
+use crate::{from_edge4, from_edge6, ordinary_inward};
 
 #[inline(always)]
 pub fn run(frame: &TcContext) -> Result<i32, DropReason> {
     frame.linearise_tunnel();
+    if let Some(outcome) = ordinary_inward::inward(frame) {
+        return outcome;
+    }
     let Some(outer) = read_outer(frame, &maps::config()?.underlay_address) else { return Ok(TcContext::PASS) };
     // Packets of gateways are for a program of their own.
     if outer.is_control() || outer.geneve.reserved == GATEWAY {

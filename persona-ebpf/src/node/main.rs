@@ -37,6 +37,7 @@ mod maps;
 mod neighbours;
 mod normalise;
 mod ordinary;
+mod ordinary_inward;
 mod path;
 mod read;
 mod receive;

@@ -32,7 +32,7 @@ use crate::resolve::live_slot;
 use crate::{hints, path, track};
 
 /// In the place of a packed outcome: the packet is for the general way.
-const NOT_ORDINARY: u64 = u64::MAX;
+pub const NOT_ORDINARY: u64 = u64::MAX;
 /// UDP port of DHCP clients, whose requests may be the local link's business.
 const DHCP_CLIENT_PORT: u16 = 68;
 /// Where the transport's header stands, and in it the checksum.
@@ -138,7 +138,7 @@ fn is_plain(subject: &Subject) -> bool {
 }
 
 #[inline(always)]
-fn is_beginning_or_end(packet: &Front, protocol: u8) -> bool {
+pub fn is_beginning_or_end(packet: &Front, protocol: u8) -> bool {
     match protocol {
         UDP => packet.checksum == 0 || packet.source_port == DHCP_CLIENT_PORT,
         ICMP => false,
@@ -169,28 +169,51 @@ fn rewrite(
     rewritten.set_source(lease.address);
     set_dscp(&mut rewritten, subject);
     frame.write(ETHERNET_LENGTH, rewritten.ip)?;
-    let (old_port, new_port) = (packet.source_port.to_be(), port.to_be());
-    if ip.protocol == ICMP {
+    let ports = Ports { before: packet.source_port, after: port };
+    let addresses = (ip.source, lease.address);
+    rewrite_transport(frame, ip.protocol, packet.checksum, addresses, ports, Direction::Outward)?;
+    Ok(rewritten.ip.tos)
+}
+
+/// What the subject's port in a packet becomes.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    pub before: u16,
+    pub after: u16,
+}
+
+/// Changes the subject's port, or id, and the `checksum` over it and over the subject's address, which was the first of
+/// `addresses` and is the second.
+#[inline(always)]
+pub fn rewrite_transport(
+    frame: &TcContext,
+    protocol: u8,
+    checksum: u16,
+    (from, to): (u32, u32),
+    ports: Ports,
+    direction: Direction,
+) -> Result<(), DropReason> {
+    let (old_port, new_port) = (ports.before.to_be(), ports.after.to_be());
+    if protocol == ICMP {
         // No address is under its checksum.
         replace_checksum(frame, ICMP_CHECKSUM_AT, old_port as u64, new_port as u64, 2)?;
-        frame.write(ICMP_ID_AT, new_port)?;
-        return Ok(rewritten.ip.tos);
+        return frame.write(ICMP_ID_AT, new_port);
     }
-    frame.write(TRANSPORT_AT, new_port)?;
+    let port_at = if matches!(direction, Direction::Outward) { TRANSPORT_AT } else { TRANSPORT_AT + 2 };
+    frame.write(port_at, new_port)?;
     let (at, mangled) =
-        if ip.protocol == UDP { (UDP_CHECKSUM_AT, BPF_F_MARK_MANGLED_0 as u64) } else { (TCP_CHECKSUM_AT, 0) };
-    replace_checksum(frame, at, ip.source as u64, lease.address as u64, BPF_F_PSEUDO_HDR as u64 | mangled | 4)?;
+        if protocol == UDP { (UDP_CHECKSUM_AT, BPF_F_MARK_MANGLED_0 as u64) } else { (TCP_CHECKSUM_AT, 0) };
+    replace_checksum(frame, at, from as u64, to as u64, BPF_F_PSEUDO_HDR as u64 | mangled | 4)?;
     let after: u16 = frame.read(at).ok_or(DropReason::Malformed)?;
-    match Offload::told_by(packet.checksum, after, ip.source, lease.address) {
+    match Offload::told_by(checksum, after, from, to) {
         // The pseudo header's sum alone: what it does not cover does not change it.
-        Offload::Partial => {}
+        Offload::Partial => Ok(()),
         Offload::Done => {
             let sum = replace_word(after, old_port, new_port);
-            frame.write(at, if sum == 0 && ip.protocol == UDP { !0 } else { sum })?;
+            frame.write(at, if sum == 0 && protocol == UDP { !0 } else { sum })
         }
-        Offload::Unknown => replace_checksum(frame, at, old_port as u64, new_port as u64, mangled | 2)?,
+        Offload::Unknown => replace_checksum(frame, at, old_port as u64, new_port as u64, mangled | 2),
     }
-    Ok(rewritten.ip.tos)
 }
 
 /// Who makes a packet's L4 checksum. Programs are not told, but the kernel changes the two kinds in opposite directions: a
