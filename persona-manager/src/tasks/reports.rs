@@ -130,8 +130,7 @@ impl Reports {
         name: &'a EdgeName,
     ) -> impl Iterator<Item = Testimony> + 'a {
         let key = format!("edge/{name}");
-        let is_witness =
-            move |witness: &&AgentId| **witness != edge.id && self.may_know(snapshot, witness, &key, edge);
+        let is_witness = move |witness: &&AgentId| **witness != edge.id && self.may_know(snapshot, witness, &key, edge);
         snapshot.agents.keys().filter(is_witness).map(|witness| self.testimony(witness, name))
     }
 
