@@ -24,11 +24,6 @@ pub trait Backend: Send {
     /// Which instance it limits, of all that had the same name; another value means another instance.
     fn identity(&mut self) -> Result<String, LimitError>;
 
-    /// Whether the instance of this identity still is there, as far as a short look tells.
-    fn is_there(&mut self, identity: &str) -> bool {
-        self.identity().is_ok_and(|own| identity.contains(&own))
-    }
-
     /// Every knob that it has, with its value.
     fn observe(&mut self) -> Result<Knobs, LimitError>;
 
@@ -75,11 +70,6 @@ impl Instance {
     pub fn identity(&mut self) -> Result<String, LimitError> {
         let parts = self.backends.iter_mut().map(|backend| backend.identity());
         Ok(parts.collect::<Result<Vec<_>, _>>()?.join(" "))
-    }
-
-    /// Whether it still is the one of this identity, as far as a short look tells.
-    pub fn is_there(&mut self, identity: &str) -> bool {
-        self.backends.iter_mut().all(|backend| backend.is_there(identity))
     }
 
     /// Every knob that it has.

@@ -56,14 +56,12 @@ pub struct CgroupFiles {
     kind: InstanceKind,
     /// Those of all knobs that are there; looked for once, since a group's files do not come and go.
     knobs: Vec<(Knob, PathBuf)>,
-    /// Which group stood at the first place when it was last asked which instance this is, and what it answered.
-    first: Option<(u64, String)>,
 }
 
 impl CgroupFiles {
     /// The groups at these places; rates are held on these block devices (`MAJOR:MINOR`).
     pub fn open(places: Vec<Place>, devices: Vec<String>, kind: InstanceKind) -> Self {
-        let mut files = Self { places, devices, kind, knobs: Vec::new(), first: None };
+        let mut files = Self { places, devices, kind, knobs: Vec::new() };
         let plain = PLAIN.iter().map(|name| Knob::new(name));
         let rows = PER_DEVICE.iter().flat_map(|(file, _)| files.devices.iter().map(|row| Knob::row_of(file, row)));
         let known = plain.chain(rows).filter(|knob| files.is_for(knob));
@@ -114,18 +112,9 @@ impl Backend for CgroupFiles {
         }
     }
 
-    /// A look at one group: an instance that is made anew has all of them anew.
-    fn is_there(&mut self, identity: &str) -> bool {
-        let Some(place) = self.places.first() else { return true };
-        let found = std::fs::metadata(&place.folder).map(|found| found.ino());
-        let is_first =
-            |(inode, own): &(u64, String)| found.is_ok_and(|found| found == *inode) && identity.contains(own);
-        self.first.as_ref().is_some_and(is_first)
-    }
-
     /// A group that is made anew has another inode, and a boot starts all counts again.
     fn identity(&mut self) -> Result<String, LimitError> {
-        let (mut identity, mut first) = (boot_id(), None);
+        let mut identity = boot_id();
         for place in &self.places {
             let inode = match std::fs::metadata(&place.folder) {
                 Ok(found) => found.ino(),
@@ -139,10 +128,8 @@ impl Backend for CgroupFiles {
                     });
                 }
             };
-            first = first.or(Some(inode));
             identity += &part_of_identity(place, inode);
         }
-        self.first = first.map(|inode| (inode, identity.clone()));
         Ok(identity)
     }
 
@@ -329,12 +316,10 @@ mod tests {
         let mut files = CgroupFiles::open(places, Vec::new(), InstanceKind::Processes);
         let first = files.identity().unwrap();
         assert_eq!(files.identity().unwrap(), first);
-        assert!(files.is_there(&first) && !files.is_there(&first.replace('=', "=9")));
-        assert!(files.is_there(&format!("{first} and what a monitor says")));
         let other = folder.path().with_extension("other");
         std::fs::create_dir(&other).unwrap();
         std::fs::rename(&other, folder.path()).unwrap();
-        assert!(files.identity().unwrap() != first && !files.is_there(&first));
+        assert_ne!(files.identity().unwrap(), first);
         std::fs::remove_dir(folder.path()).unwrap();
         assert!(files.identity().is_err());
     }

@@ -57,11 +57,6 @@ impl Backend for SystemdUnit {
         Ok(format!("{} unit:{}", boot_id(), self.name))
     }
 
-    fn is_there(&mut self, identity: &str) -> bool {
-        self.places.iter().all(|place| place.folder.is_dir())
-            && self.identity().is_ok_and(|own| identity.contains(&own))
-    }
-
     fn observe(&mut self) -> Result<Knobs, LimitError> {
         self.look_again()?;
         self.files.observe()

@@ -1,9 +1,11 @@
 //! Notices when somebody writes to files of control groups, so that limits need no look while nobody does.
 //!
 //! The kernel reports writes of processes by inotify(7) in the trees of both versions; what it does itself it does not
-//! report, and it never changes a limit. Our own writes are reported like those of others.
+//! report, and it never changes a limit. Our own writes are reported like those of others. That a group is removed or renamed it
+//! reports to whoever watches the folder that the group is in, so that is watched too.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +25,8 @@ pub struct Watch(Option<Arc<Mutex<Shared>>>);
 struct Shared {
     inotify: Inotify,
     groups: HashMap<WatchDescriptor, Group>,
+    /// Folders with watched groups in them, by these groups' names.
+    parents: HashMap<WatchDescriptor, HashMap<OsString, WatchDescriptor>>,
     /// How many reads have found something.
     count: u64,
 }
@@ -30,7 +34,9 @@ struct Shared {
 #[derive(Debug)]
 struct Group {
     watcher_count: usize,
-    /// Which read found the latest write; [`ALWAYS`]: the kernel watches it no longer.
+    parent: WatchDescriptor,
+    name: OsString,
+    /// Which read found the latest write; [`ALWAYS`]: the group is gone, or the kernel watches it no longer.
     written: u64,
 }
 
@@ -46,7 +52,12 @@ pub(super) struct Watched {
 impl Default for Watch {
     /// Watches nothing yet. Where the kernel has nothing to watch with, nothing ever is.
     fn default() -> Self {
-        let shared = Inotify::init().map(|inotify| Shared { inotify, groups: HashMap::new(), count: 0 });
+        let shared = Inotify::init().map(|inotify| Shared {
+            inotify,
+            groups: HashMap::new(),
+            parents: HashMap::new(),
+            count: 0,
+        });
         if let Err(error) = &shared {
             tracing::info!(%error, "control groups cannot be watched: limits are looked at once a second");
         }
@@ -76,10 +87,39 @@ impl Watch {
 
 impl Shared {
     fn add(&mut self, folder: &Path) -> Option<WatchDescriptor> {
-        let group = self.inotify.watches().add(folder, WatchMask::MODIFY | WatchMask::ONLYDIR).ok()?;
-        let known = self.groups.entry(group.clone()).or_insert(Group { watcher_count: 0, written: 0 });
-        known.watcher_count += 1;
+        // A folder may be a group and have others in it: neither takes the other's events away.
+        let of_folder = WatchMask::ONLYDIR | WatchMask::MASK_ADD;
+        let (above, name) = (folder.parent()?, folder.file_name()?);
+        let parent = self.inotify.watches().add(above, of_folder | WatchMask::DELETE | WatchMask::MOVED_FROM).ok()?;
+        let group = self.inotify.watches().add(folder, of_folder | WatchMask::MODIFY).ok()?;
+        // What was reported until now is about the group that had this name before.
+        self.read();
+        let new = || Group { watcher_count: 0, parent: parent.clone(), name: name.to_owned(), written: 0 };
+        self.groups.entry(group.clone()).or_insert_with(new).watcher_count += 1;
+        self.parents.entry(parent).or_default().insert(name.to_owned(), group.clone());
         Some(group)
+    }
+
+    /// The group that has left a folder, if it is watched.
+    fn gone(&mut self, parent: &WatchDescriptor, name: &OsStr) -> Option<&mut Group> {
+        let group = self.parents.get(parent)?.get(name)?;
+        self.groups.get_mut(group)
+    }
+
+    /// Ends watching what nobody watches any more. The kernel may have ended it already, with the folder.
+    fn remove(&mut self, group: &WatchDescriptor) {
+        let Some(Group { parent, name, .. }) = self.groups.remove(group) else { return };
+        if let Some(names) = self.parents.get_mut(&parent) {
+            names.retain(|known, watched| *known != name || watched != group);
+            if names.is_empty() {
+                self.parents.remove(&parent);
+            }
+        }
+        for folder in [group, &parent] {
+            if !self.groups.contains_key(folder) && !self.parents.contains_key(folder) {
+                drop(self.inotify.watches().remove(folder.clone()));
+            }
+        }
     }
 
     /// Takes what the kernel has reported.
@@ -90,6 +130,10 @@ impl Shared {
             for event in events {
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
                     self.groups.values_mut().for_each(|group| group.written = group.written.max(self.count));
+                } else if event.mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) {
+                    if let Some(group) = event.name.and_then(|name| self.gone(&event.wd, name)) {
+                        group.written = ALWAYS;
+                    }
                 } else if let Some(group) = self.groups.get_mut(&event.wd) {
                     let written = if event.mask.contains(EventMask::IGNORED) { ALWAYS } else { self.count };
                     group.written = group.written.max(written);
@@ -123,9 +167,7 @@ impl Drop for Watched {
             let Some(known) = shared.groups.get_mut(group) else { continue };
             known.watcher_count -= 1;
             if known.watcher_count == 0 {
-                shared.groups.remove(group);
-                // It may be gone with its group.
-                drop(shared.inotify.watches().remove(group.clone()));
+                shared.remove(group);
             }
         }
     }
@@ -168,5 +210,29 @@ mod tests {
         let mut watched = watch.groups([folder.path()].into_iter()).unwrap();
         std::fs::remove_dir(folder.path()).unwrap();
         assert!(watched.take() && watched.take(), "what is gone is written for good");
+    }
+
+    #[test]
+    fn a_group_that_leaves_its_folder_is_gone_whatever_takes_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let [outer, inner] = ["outer", "outer/inner"].map(|name| root.path().join(name));
+        std::fs::create_dir_all(&inner).unwrap();
+        let watch = Watch::default();
+        let watched = |folder: &Path| watch.groups([folder].into_iter()).unwrap();
+        let (mut of_outer, mut of_inner) = (watched(&outer), watched(&inner));
+        std::fs::create_dir(outer.join("other")).unwrap();
+        std::fs::remove_dir(outer.join("other")).unwrap();
+        assert!(!of_outer.take() && !of_inner.take(), "others come and go");
+        std::fs::rename(&inner, outer.join("away")).unwrap();
+        std::fs::create_dir(&inner).unwrap();
+        let mut anew = watched(&inner);
+        assert!(of_inner.take() && of_inner.take() && !anew.take() && !of_outer.take());
+        drop(of_inner);
+        std::fs::write(outer.join("pids.max"), "7").unwrap();
+        std::fs::remove_dir(&inner).unwrap();
+        assert!(of_outer.take() && anew.take(), "a folder is a group and has others in it");
+        drop((of_outer, anew));
+        let shared = lock(watch.0.as_ref().unwrap());
+        assert!(shared.groups.is_empty() && shared.parents.is_empty());
     }
 }

@@ -139,8 +139,7 @@ impl Limited {
             return *wish == Wish::Nothing && self.resting.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
         };
         let (Some(watched), Some((at, digest))) = (&mut open.watched, open.settled) else { return false };
-        let is_other = self.failed.is_some() || open.applied.as_ref() != Some(wish);
-        if is_other || !open.instance.is_there(&open.kept.record.identity) {
+        if self.failed.is_some() || open.applied.as_ref() != Some(wish) {
             return false;
         }
         if at.elapsed() < LOOK_INTERVAL && !watched.take_known() {
@@ -256,10 +255,11 @@ impl Limited {
         }
         let kept = self.common.records.load(&self.name)?;
         if let Some(kept) = kept {
+            // Watched before it is known which instance it is: what becomes of that one is seen.
+            let watched = self.watch(&kept.whereabouts);
             let mut instance = kept.whereabouts.open(self.common.config.patience());
             match instance.identity() {
                 Ok(identity) if identity == kept.record.identity => {
-                    let watched = self.watch(&kept.whereabouts);
                     let open = Open { instance, kept, note: None, applied: None, watched, settled: None };
                     return self.take_up(open, wish).map(Some);
                 }
@@ -300,9 +300,9 @@ impl Limited {
     }
 
     fn adopt(&self, whereabouts: Whereabouts, note: Option<String>) -> Result<Open, LimitError> {
+        let watched = self.watch(&whereabouts);
         let mut instance = whereabouts.open(self.common.config.patience());
         let record = Record::of(instance.identity()?);
-        let watched = self.watch(&whereabouts);
         Ok(Open { instance, kept: Kept { whereabouts, record }, note, applied: None, watched, settled: None })
     }
 
