@@ -43,7 +43,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Row>> {
         let row = Row::new(name("udp"), "% off 1.25 times the rate", Better::Less, off);
         rows.push(row.reach(Goal::AtMost(GOAL_PERCENT)));
         let row = Row::new(name("tcp-dropped"), "packets", Better::Less, dropped);
-        rows.push(row.reach(Goal::AtMost(0.0)));
+        rows.push(row.reach(Goal::NeverMoreThan(0.0)));
     }
     drop(chain);
     run.ledger.undo_all().into_iter().for_each(|failure| eprintln!("clean-up: {failure}"));

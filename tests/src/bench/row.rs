@@ -22,6 +22,8 @@ pub enum Goal {
     None,
     /// At most so much.
     AtMost(f64),
+    /// At most so much in every round, not only in the middle one.
+    NeverMoreThan(f64),
     /// At least so much.
     AtLeast(f64),
     /// So many times as good as the peer.
@@ -82,6 +84,7 @@ impl Row {
         match self.goal {
             Goal::None => None,
             Goal::AtMost(most) => Some(self.ours() <= most),
+            Goal::NeverMoreThan(most) => Some(self.ours.values().iter().all(|value| *value <= most)),
             Goal::AtLeast(least) => Some(self.ours() >= least),
             Goal::TimesPeer(times) => Some(self.ratio().is_some_and(|ratio| ratio >= times)),
         }
@@ -115,6 +118,7 @@ impl Row {
         match self.goal {
             Goal::None => None,
             Goal::AtMost(most) => Some(format!("at most {most} {}", self.unit)),
+            Goal::NeverMoreThan(most) => Some(format!("never more than {most} {}", self.unit)),
             Goal::AtLeast(least) => Some(format!("at least {least} {}", self.unit)),
             Goal::TimesPeer(times) => Some(format!("at least {times} times the peer")),
         }
@@ -153,6 +157,13 @@ mod tests {
         ] {
             let row = Row::new("cost", "ns", Better::Less, samples(50.0)).beside("kernel", samples(200.0)).reach(goal);
             assert_eq!(row.is_met(), met, "{goal:?}");
+        }
+        let mostly = Samples::from_iter([0.0, 1.0, 0.0]);
+        for (goal, met) in
+            [(Goal::AtMost(0.0), true), (Goal::NeverMoreThan(0.0), false), (Goal::NeverMoreThan(1.0), true)]
+        {
+            let row = Row::new("dropped", "packets", Better::Less, mostly.clone()).reach(goal);
+            assert_eq!(row.is_met(), Some(met), "{goal:?}");
         }
     }
 }

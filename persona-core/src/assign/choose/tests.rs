@@ -70,12 +70,13 @@ struct Ask<'a> {
     requested: &'a str,
     content: Option<&'a str>,
     preferred: &'a str,
+    wants: &'a str,
     uplink_bps: Option<u64>,
     keeps_network: bool,
 }
 
 fn answer(world: &World, ask: Ask<'_>) -> Decision {
-    let (requested, preferred) = (capabilities(ask.requested), capabilities(ask.preferred));
+    let [requested, preferred, wants] = [ask.requested, ask.preferred, ask.wants].map(capabilities);
     let parse = |name: Option<&str>| name.map(|name| name.parse::<PersonaName>().unwrap());
     let content: Option<ContentSource> = ask.content.map(|content| content.parse().unwrap());
     let (worn, manual, activated) = (parse(ask.worn), parse(ask.manual), parse(ask.activated));
@@ -105,7 +106,7 @@ fn answer(world: &World, ask: Ask<'_>) -> Decision {
         activated: activated.as_ref().map(|persona| Activated { persona, reason: "external.surge > 0 (1)" }),
         requested: &requested,
         content: content.as_ref(),
-        wants: &[],
+        wants: &wants,
         uplink_bps: ask.uplink_bps,
         keeps_network: ask.keeps_network,
     })
@@ -141,6 +142,26 @@ fn the_binding_s_order_a_request_and_a_person_decide_in_rising_order() {
         assert_eq!(picked(&decision), persona, "case {index}: {decision:?}");
         assert_eq!(decision.pick.unwrap().layer, layer, "case {index}");
     }
+}
+
+#[test]
+fn what_a_node_wants_speaks_for_whatever_persona_has_it_and_does_not_overrule_the_order() {
+    let preferred = |wants: &str, persona: &str| {
+        let decision = answer(&world(), Ask { wants, ..Ask::default() });
+        let considered = decision.considered.iter().find(|it| it.persona.as_str() == persona).unwrap();
+        (picked(&decision).to_owned(), considered.scores.get("preferred").copied())
+    };
+    assert_eq!(preferred("low-latency", "tyo"), ("fra".to_owned(), Some(5.0)));
+    assert_eq!(preferred("low-latency", "fra").1, None);
+    assert_eq!(preferred("", "tyo").1, None);
+    let mut world = world();
+    world.names.swap(0, 1);
+    world.specs.swap(0, 1);
+    world.specs[1].as_mut().unwrap().capabilities = capabilities("low-latency stream").into_iter().collect();
+    world.specs[0].as_mut().unwrap().capabilities.clear();
+    assert_eq!(picked(&answer(&world, Ask::default())), "tyo");
+    let wants = Ask { wants: "low-latency stream", worn: Some("fra"), ..Ask::default() };
+    assert_eq!(picked(&answer(&world, wants)), "fra", "two wants and being worn outweigh one place");
 }
 
 #[test]
