@@ -3,8 +3,10 @@
 //! | who says what | then |
 //! |---|---|
 //! | one node of several does not hear it | that node's path is bad: the edge serves, flagged |
+//! | a node that hears nobody does not hear it | that node is cut off ([`super::is_cut_off`]): nothing is said of the edge |
+//! | most of the nodes do not hear it | it serves, flagged and degraded |
 //! | no node hears it | down |
-//! | only peers do not hear it | it serves, flagged |
+//! | only peers do not hear it | it serves, flagged and degraded |
 //! | it says that its outside next hop is dead | down |
 //! | it is silent towards the manager | down; where a node hears it and nobody else serves, it stays in the tables |
 //! | it comes and goes | down for longer each time ([`super::Hold`]), unless somebody works on it |
@@ -86,6 +88,8 @@ pub struct Judgement {
     pub reason: String,
     /// What is wrong with it although it serves.
     pub flags: Vec<String>,
+    /// Whether that is wrong for everybody, and not only for the one node whose path is bad.
+    pub is_degraded: bool,
     /// Silent, but heard by a node: it carries flows, and where no other edge of the group serves it shall go on.
     pub is_lifeline: bool,
     /// Its comings and goings.
@@ -99,6 +103,7 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         state: EdgeState::Down,
         reason,
         flags: vec![],
+        is_degraded: false,
         is_lifeline: is_lifeline(facts),
         hold,
     };
@@ -106,6 +111,7 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         state,
         reason: reason.to_owned(),
         flags: vec![],
+        is_degraded: false,
         is_lifeline: false,
         hold,
     };
@@ -121,10 +127,10 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         Contact::Silent { .. } => unreachable!("silence is a cause of death"),
     };
     if was == EdgeState::Up {
-        let flags = flags(facts.testimonies);
+        let (flags, is_degraded) = flags(&believed(facts.testimonies));
         let reason =
             if flags.is_empty() { "it serves".to_owned() } else { format!("it serves, but {}", flags.join("; ")) };
-        return Judgement { state: was, reason, flags, is_lifeline: false, hold: facts.hold };
+        return Judgement { state: was, reason, flags, is_degraded, is_lifeline: false, hold: facts.hold };
     }
     let hold = facts.hold.well(now_ms);
     match hold.left_ms(now_ms, facts.hold_max_ms) {
@@ -166,16 +172,18 @@ fn cause_of_death(facts: &EdgeFacts<'_>) -> Option<String> {
     }
 }
 
-/// What is wrong although it serves.
-fn flags(testimonies: &[Testimony]) -> Vec<String> {
+/// What is wrong although it serves, and whether for everybody.
+fn flags(believed: &[&Testimony]) -> (Vec<String>, bool) {
     let deaf = |kind| {
-        let deaf = testimonies.iter().filter(move |it| it.kind == kind && it.is_dead());
+        let deaf = believed.iter().filter(move |it| it.kind == kind && it.is_dead());
         deaf.map(|it| it.who.as_str()).collect::<Vec<_>>()
     };
     let (nodes, peers) = (deaf(WitnessKind::Node), deaf(WitnessKind::Peer));
+    let node_count = believed.iter().filter(|it| it.kind == WitnessKind::Node).count();
+    let is_degraded = !peers.is_empty() || 2 * nodes.len() > node_count;
     let nodes = (!nodes.is_empty()).then(|| format!("{} cannot reach it: the path is bad", nodes.join(", ")));
     let peers = (!peers.is_empty()).then(|| format!("its peers {} do not hear it", peers.join(", ")));
-    nodes.into_iter().chain(peers).collect()
+    (nodes.into_iter().chain(peers).collect(), is_degraded)
 }
 
 fn is_lifeline(facts: &EdgeFacts<'_>) -> bool {
@@ -233,8 +241,9 @@ mod tests {
             (Up, GOOD, "n1- n2- p2+", Down, "no node that probes it hears it (n1, n2)"),
             (Up, GOOD, "n1+ p2- p3-", Up, "its peers p2, p3 do not hear it"),
             (Up, GOOD, "p2- p3-", Up, "its peers p2, p3 do not hear it"),
-            (Up, GOOD, "n1x p2+", Up, "n1 cannot reach it"),
-            (Up, GOOD, "n1x n2+", Up, "n1 cannot reach it"),
+            (Up, GOOD, "n1x p2+", Up, "it serves"),
+            (Up, GOOD, "n1x n2+", Up, "it serves"),
+            (Up, GOOD, "n1x n2+ n3-", Up, "it serves, but n3 cannot reach it"),
             (Up, GOOD, "n1x", Down, "none of those who probe it hears it (n1)"),
             (Up, GOOD, "n1? n2?", Up, "it serves"),
             (Up, no_outside, "n1+", Down, "its outside next hop does not answer"),
@@ -251,6 +260,16 @@ mod tests {
             let judgement = judged(was, contact, text);
             assert_eq!(judgement.state, state, "{text}: {judgement:?}");
             assert!(judgement.reason.contains(reason), "{text}: {judgement:?}");
+        }
+        for (text, expected) in [
+            ("n1+ n2+ n3- p2+", (1, false)),
+            ("n1+ n2- p2+", (1, false)),
+            ("n1+ n2- n3- p2+", (1, true)),
+            ("n1+ n2+ p2-", (1, true)),
+            ("n1x n2+ n3+", (0, false)),
+        ] {
+            let judgement = judged(Up, GOOD, text);
+            assert_eq!((judgement.flags.len(), judgement.is_degraded), expected, "{text}: {judgement:?}");
         }
         assert!(judged(Up, silent, "n1+").is_lifeline);
         assert!(!judged(Up, silent, "n1- p2+").is_lifeline);

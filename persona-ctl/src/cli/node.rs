@@ -100,10 +100,11 @@ fn list(nodes: &[NodeView]) -> String {
     let rows = nodes.iter().map(|node| {
         [
             Cell::new(&node.name),
-            state_cell(match (node.up, node.draining) {
-                (true, true) => "draining",
-                (true, false) => "up",
-                (false, _) => "down",
+            state_cell(match node {
+                NodeView { up: false, .. } => "down",
+                NodeView { cut_off: true, .. } => "cut off",
+                NodeView { draining: true, .. } => "draining",
+                _ => "up",
             }),
             Cell::new(node.address),
             generation_cell(node.desired, node.applied, node.rejected.is_some()),

@@ -54,7 +54,7 @@ pub(super) fn table_of<R: Into<Row>>(header: &[&str], rows: impl IntoIterator<It
 pub(super) fn state_cell(state: &str) -> Cell {
     let cell = Cell::new(state);
     match state {
-        "down" | "rejected" | "gone" | "halted" => cell.fg(Color::Red),
+        "down" | "cut off" | "rejected" | "gone" | "halted" => cell.fg(Color::Red),
         "new" | "behind" | "publishing" | "retiring" | "revoking" | "quarantine" | "draining" | "leaving"
         | "maintenance" | "flagged" | "observing" | "soaking" | "paused" | "aborted" => cell.fg(Color::Yellow),
         _ => cell,

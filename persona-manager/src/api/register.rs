@@ -296,6 +296,7 @@ fn details_of(draft: &mut Draft, before: Option<&AgentRecord>, request: &Registe
                 hold: Default::default(),
                 flags: Vec::new(),
                 is_lifeline: false,
+                is_degraded: false,
                 content_rtt_us: Default::default(),
             }))
         }

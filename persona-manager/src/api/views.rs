@@ -96,6 +96,7 @@ pub(super) fn node(snapshot: &Snapshot, record: &AgentRecord, live: Option<&Arc<
         bound_labels: record.bound_labels.clone(),
         revoked: snapshot.revocations.get(&record.public_key).map(|it| it.reason.clone()),
         up: node.up,
+        cut_off: node.cut_off,
         draining: node.draining,
         lease_count,
         live_slot_count: live.map_or(0, |live| live.leases.values().map(|it| u64::from(it.live_slot_count)).sum()),

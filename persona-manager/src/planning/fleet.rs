@@ -15,7 +15,7 @@ use persona_core::wire::planning::PlanSettings;
 
 use super::processor::{self, Reading};
 use crate::store::{AgentId, AgentRecord, EdgeDetails, EdgeState, LeaseRecord, Snapshot, SubjectRecord};
-use crate::tasks::reports::Reports;
+use crate::tasks::reports::{Reports, UNHEARD_MS_MAX};
 use crate::tasks::wear::labels_of;
 
 /// The longest round trip that a fleet can have, milliseconds.
@@ -207,7 +207,7 @@ fn edge_of(
         EdgeState::Down | EdgeState::New => Service::Down,
         EdgeState::Up if edge.is_leaving || carries_nothing(edge.capacity.as_ref()) => Service::Maintenance,
         EdgeState::Up if edge.draining => Service::Draining,
-        EdgeState::Up if !edge.flags.is_empty() => Service::Degraded,
+        EdgeState::Up if edge.is_degraded => Service::Degraded,
         EdgeState::Up => Service::Serving,
     };
     let name: EdgeName = agent.id.name.parse().ok()?;
@@ -247,7 +247,10 @@ fn capacity_of(capacity: &EdgeCapacity) -> Capacity {
 fn node_of(agent: &AgentRecord, reports: &Reports) -> Option<FleetNode> {
     agent.node()?;
     let heard = reports.get(&agent.id).into_iter().flat_map(|live| live.edges.values());
-    let paths = heard.filter_map(|(health, _)| Some((health.edge.clone(), path_of(health)?)));
+    let path = |(health, since): &(EdgeHealth, u64)| {
+        Some((health.edge.clone(), path_of(health, reports.now().saturating_sub(*since))?))
+    };
+    let paths = heard.filter_map(path);
     Some(FleetNode {
         name: agent.id.name.parse().ok()?,
         location: location_of(&agent.all_labels()),
@@ -257,11 +260,16 @@ fn node_of(agent: &AgentRecord, reports: &Reports) -> Option<FleetNode> {
     })
 }
 
-fn path_of(health: &EdgeHealth) -> Option<Path> {
+/// What a node measured of the way to an edge, of which it has said for so long whether it hears it. One that it does not hear, for
+/// longer than a blink, loses everything. None: it has no answer yet.
+fn path_of(health: &EdgeHealth, for_ms: u64) -> Option<Path> {
+    if !health.alive && for_ms > UNHEARD_MS_MAX {
+        return Some(Path { rtt_ms: PATH_MS_MAX, loss: Share::from_millionths(Share::WHOLE), jitter_ms: 0.0 });
+    }
     let ms = |us: u32| (f64::from(us) / 1_000.0).min(PATH_MS_MAX);
     let loss = (f64::from(health.loss).clamp(0.0, 1.0) * f64::from(Share::WHOLE)) as u32;
     Some(Path {
-        rtt_ms: ms(health.rtt_us.filter(|_| health.alive)?),
+        rtt_ms: ms(health.rtt_us?),
         loss: Share::from_millionths(loss),
         jitter_ms: ms(health.jitter_us.unwrap_or(0)),
     })
@@ -331,6 +339,7 @@ mod tests {
             hold: Default::default(),
             flags: Vec::new(),
             is_lifeline: false,
+            is_degraded: false,
             content_rtt_us: BTreeMap::new(),
         };
         change(&mut edge);
@@ -353,9 +362,10 @@ mod tests {
     #[test]
     fn an_edge_serves_as_its_record_says() {
         type Change = fn(&mut EdgeDetails);
-        let cases: [(Change, Service); 9] = [
+        let cases: [(Change, Service); 10] = [
             (|_| (), Service::Serving),
-            (|edge| edge.flags = vec!["outside".to_owned()], Service::Degraded),
+            (|edge| edge.flags = vec!["n1 cannot reach it".to_owned()], Service::Serving),
+            (|edge| edge.is_degraded = true, Service::Degraded),
             (|edge| edge.draining = true, Service::Draining),
             (|edge| edge.state = EdgeState::Down, Service::Down),
             (|edge| edge.state = EdgeState::New, Service::Down),
@@ -381,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_one_that_was_heard_of_lately() {
+    fn a_path_on_which_nothing_is_heard_loses_everything_and_one_without_an_answer_yet_is_unmeasured() {
         let health = |alive, rtt_us| EdgeHealth {
             edge: "f1".parse().unwrap(),
             alive,
@@ -390,10 +400,21 @@ mod tests {
             loss: 0.25,
             generation: Default::default(),
         };
-        assert_eq!((path_of(&health(false, Some(5))), path_of(&health(true, None))), (None, None));
-        let path = path_of(&health(true, Some(2_500))).unwrap();
+        for unknown in [(health(true, None), u64::MAX), (health(false, None), UNHEARD_MS_MAX)] {
+            assert_eq!(path_of(&unknown.0, unknown.1), None, "{unknown:?}");
+        }
+        for rtt_us in [None, Some(5)] {
+            let lost = path_of(&health(false, rtt_us), UNHEARD_MS_MAX + 1).unwrap();
+            assert_eq!((lost.rtt_ms, lost.loss.millionths()), (PATH_MS_MAX, Share::WHOLE));
+        }
+        assert_eq!(
+            path_of(&health(false, Some(2_500)), UNHEARD_MS_MAX),
+            path_of(&health(true, Some(2_500)), 0),
+            "a blink"
+        );
+        let path = path_of(&health(true, Some(2_500)), 0).unwrap();
         assert_eq!((path.rtt_ms, path.jitter_ms, path.loss), (2.5, 0.5, "25%".parse().unwrap()));
-        assert_eq!(path_of(&health(true, Some(u32::MAX))).unwrap().rtt_ms, PATH_MS_MAX);
+        assert_eq!(path_of(&health(true, Some(u32::MAX)), 0).unwrap().rtt_ms, PATH_MS_MAX);
     }
 
     #[test]

@@ -214,6 +214,7 @@ fn register(draft: &mut Draft, id: &AgentId, byte: u8, group: Option<&str>) {
             hold: Default::default(),
             flags: Vec::new(),
             is_lifeline: false,
+            is_degraded: false,
             content_rtt_us: Default::default(),
         }),
     };

@@ -5,15 +5,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use persona_core::health::{Contact, EdgeFacts, Judgement, judge as judge_health};
+use persona_core::health::{Contact, EdgeFacts, Judgement, Probed, is_cut_off, judge as judge_health};
 use persona_core::ids::Generation;
 use persona_core::wire::agent::Role;
 use serde_json::json;
 
 use super::kept::says_else;
-use super::reports::{Reports, Seen};
+use super::reports::{Reports, Seen, UNHEARD_MS_MAX};
 use crate::live::AgentLive;
-use crate::store::{AgentDetails, AgentId, AgentRecord, Change, Draft, EdgeDetails, EdgeState, NodeDetails};
+use crate::store::{AgentDetails, AgentId, AgentRecord, Change, Draft, EdgeDetails, EdgeState, NodeDetails, Snapshot};
 
 /// Writes changes of nodes' and edges' health into the draft. Those alone are judged for whom something was reported since
 /// `seen`, if that is known: then nobody can have become silent.
@@ -47,15 +47,43 @@ fn judge_node(draft: &mut Draft, reports: &Reports, agent: &AgentRecord, node: &
         Some(_) => !reports.is_silent(&agent.id),
         None => node.up && !reports.is_silent(&agent.id),
     };
-    if is_up == node.up {
+    // Of who is silent it is not known.
+    let cut_off = if is_up { hears_nobody(draft.state(), reports, &agent.id) } else { node.cut_off };
+    if (is_up, cut_off) == (node.up, node.cut_off) {
         return;
     }
-    let (name, message) = match is_up {
-        true => ("node.up", format!("{} reports", agent.id)),
-        false => ("node.down", format!("{} is silent; its leases stay, its flows go on", agent.id)),
-    };
-    draft.event(name, &agent.id, "manager", message, json!({ "up": is_up }));
-    draft.put(AgentRecord { details: AgentDetails::Node(NodeDetails { up: is_up, ..node.clone() }), ..agent.clone() });
+    if is_up != node.up {
+        let (name, message) = match is_up {
+            true => ("node.up", format!("{} reports", agent.id)),
+            false => ("node.down", format!("{} is silent; its leases stay, its flows go on", agent.id)),
+        };
+        draft.event(name, &agent.id, "manager", message, json!({ "up": is_up }));
+    }
+    if cut_off != node.cut_off {
+        let (name, message) = match cut_off {
+            true => ("node.cut-off", "hears none of the edges that it probes, though there are some that serve"),
+            false => ("node.reached", "hears edges again"),
+        };
+        let message = format!("{} {message}", agent.id);
+        draft.event(name, &agent.id, "manager", message, json!({ "cutOff": cut_off }));
+    }
+    let details = AgentDetails::Node(NodeDetails { up: is_up, cut_off, ..node.clone() });
+    draft.put(AgentRecord { details, ..agent.clone() });
+}
+
+/// Whether the trouble is the node's own, not its edges'.
+fn hears_nobody(snapshot: &Snapshot, reports: &Reports, node: &AgentId) -> bool {
+    let Some(live) = reports.get(node) else { return false };
+    let probed = live.edges.iter().map(|(name, (health, since))| Probed {
+        alive: health.alive,
+        for_ms: reports.now().saturating_sub(*since),
+        serves: snapshot
+            .agents
+            .get(&AgentId::edge(name.as_str()))
+            .and_then(|agent| agent.edge())
+            .is_some_and(|edge| edge.state == EdgeState::Up),
+    });
+    is_cut_off(probed, UNHEARD_MS_MAX)
 }
 
 fn judge_edge(draft: &mut Draft, reports: &Reports, agent: &AgentRecord, edge: &EdgeDetails) {
@@ -69,8 +97,8 @@ fn judge_edge(draft: &mut Draft, reports: &Reports, agent: &AgentRecord, edge: &
         hold_max_ms: reports.hold_max_ms,
         now_ms: draft.now_ms(),
     };
-    let Judgement { state, reason, flags, is_lifeline, hold } = judge_health(&facts);
-    let after = EdgeDetails { state, reason, flags, is_lifeline, hold, ..edge.clone() };
+    let Judgement { state, reason, flags, is_degraded, is_lifeline, hold } = judge_health(&facts);
+    let after = EdgeDetails { state, reason, flags, is_degraded, is_lifeline, hold, ..edge.clone() };
     if after == *edge {
         return;
     }

@@ -11,8 +11,9 @@ use persona_core::wire::desired::ProbeItem;
 use crate::live::{AgentLive, Live, Sessions};
 use crate::store::{AgentId, AgentRecord, SharedMap, Snapshot};
 
-/// A probed edge that never answered counts as dead only after this time; before, the probing may just have begun.
-const FIRST_ANSWER_MS_MAX: u64 = 2_000;
+/// A probed edge that never answered counts as dead only after this time; before, the probing may just have begun. And who is not
+/// heard for longer is out of a node's reach; until then it may be a blink. Milliseconds.
+pub(crate) const UNHEARD_MS_MAX: u64 = 2_000;
 
 /// What an edge may take to act on its loneliness beyond noticing it, milliseconds.
 const NOTICE_SLACK_MS: u64 = 1_000;
@@ -164,7 +165,7 @@ impl Reports {
         let live = self.get(witness).filter(|_| !self.is_silent(witness));
         let says = live.and_then(|live| live.edges.get(edge)).map_or(Says::Nothing, |(health, since)| {
             let for_ms = self.now.saturating_sub(*since);
-            match (health.alive, health.rtt_us.is_some() || for_ms > FIRST_ANSWER_MS_MAX) {
+            match (health.alive, health.rtt_us.is_some() || for_ms > UNHEARD_MS_MAX) {
                 (true, _) => Says::Alive,
                 (false, true) => Says::Dead { for_ms },
                 (false, false) => Says::Nothing,

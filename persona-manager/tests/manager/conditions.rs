@@ -119,3 +119,43 @@ async fn a_path_that_got_worse_moves_a_subject_once_its_node_asks() {
     let answer = edge.request("POST", "/v1/agent/report", body).send().await.unwrap();
     assert_eq!(answer.status(), 400, "edges wear nothing: {}", json!(answer.text().await.unwrap()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hears_nobody_is_cut_off_and_no_edge_is_blamed() {
+    let mut world = World::new().await;
+    let mut other = world.app.join(Role::Node, "n2", 2, None).await;
+    other.watch().await;
+    other.report(workloads(&["app".to_owned()])).await;
+    let health = |alive| {
+        let of = |edge: &str| EdgeHealth {
+            edge: edge.parse().unwrap(),
+            alive,
+            rtt_us: Some(12_000),
+            jitter_us: None,
+            loss: 0.0,
+            generation: Default::default(),
+        };
+        vec![of("f1"), of("t1")]
+    };
+    // Before n1 hears nobody, n2 is known to hear somebody.
+    other.report(Report { edges: Some(health(true)), ..Report::default() }).await;
+    let deadline = Instant::now() + PATIENCE;
+    for (alive, event) in [(false, "node.cut-off"), (true, "node.reached")] {
+        world.probed = health(alive);
+        loop {
+            world.turn().await;
+            other.take_what_is_there().await;
+            other.report(Report { edges: Some(health(true)), ..Report::default() }).await;
+            let edge = world.app.get("/v1/edges/f1").await;
+            assert_eq!((&edge["state"], &edge["flags"]), (&json!("up"), &json!([])), "{edge}");
+            if world.app.get("/v1/nodes/n1").await["cutOff"] == json!(!alive) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{event} does not come");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let events = world.app.get("/v1/events?limit=1000").await.to_string();
+        assert!(events.contains(event) && !events.contains("edge.flagged"), "{events}");
+        assert_eq!(world.app.get("/v1/nodes/n2").await["cutOff"], json!(false));
+    }
+}

@@ -35,6 +35,9 @@ pub struct NodeView {
     pub revoked: Option<String>,
     /// Whether it reported lately.
     pub up: bool,
+    /// Whether it hears none of the edges that it probes, though one of them serves: its own network is cut off, or its way to them.
+    #[serde(default)]
+    pub cut_off: bool,
     /// Whether it takes nobody new.
     pub draining: bool,
     /// Leases of its subjects that edges carry.

@@ -101,6 +101,7 @@ fn node_row(node: &NodeView, old: Option<&NodeView>, fleet: &Fleet, rates: Rates
     let (state, look) = match node {
         NodeView { revoked: Some(_), .. } => ("revoked", Look::Wrong),
         NodeView { up: false, .. } => ("down", Look::Wrong),
+        NodeView { cut_off: true, .. } => ("cut off", Look::Wrong),
         NodeView { rejected: Some(_), .. } => ("rejects", Look::Wrong),
         NodeView { draining: true, .. } => ("draining", Look::Passing),
         node if node.applied != node.desired => ("behind", Look::Passing),

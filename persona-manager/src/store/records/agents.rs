@@ -158,6 +158,9 @@ pub(crate) enum AgentDetails {
 pub(crate) struct NodeDetails {
     /// Whether it reported lately.
     pub up: bool,
+    /// Whether it hears none of the edges that it probes, though one serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_off: bool,
     /// Whether its subjects get nothing new: old flows go on until they end.
     #[serde(default)]
     pub draining: bool,
@@ -219,6 +222,9 @@ pub(crate) struct EdgeDetails {
     /// Whether it is silent and heard by a node.
     #[serde(default)]
     pub is_lifeline: bool,
+    /// Whether what its flags say is wrong for everybody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_degraded: bool,
     /// Its round trips to sources of content, microseconds, as they last changed clearly.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub content_rtt_us: ContentRtts,

@@ -1821,6 +1821,8 @@ export interface components {
             capabilities: components["schemas"]["Capability"][];
             /** @description What its data plane counted. */
             counters: components["schemas"]["Counters"];
+            /** @description Whether it hears none of the edges that it probes, though one of them serves: its own network is cut off, or its way to them. */
+            cutOff?: boolean;
             /** @description The generation published for it. */
             desired: components["schemas"]["Generation"];
             /** @description Whether it takes nobody new. */
@@ -2031,6 +2033,8 @@ export interface components {
                 capabilities: components["schemas"]["Capability"][];
                 /** @description What its data plane counted. */
                 counters: components["schemas"]["Counters"];
+                /** @description Whether it hears none of the edges that it probes, though one of them serves: its own network is cut off, or its way to them. */
+                cutOff?: boolean;
                 /** @description The generation published for it. */
                 desired: components["schemas"]["Generation"];
                 /** @description Whether it takes nobody new. */

@@ -33,6 +33,7 @@ export function edgeHealth(edge: EdgeView): Health {
 export function nodeHealth(node: NodeView): Health {
   if (node.revoked) return { tone: 'bad', word: 'revoked' };
   if (!node.up) return { tone: 'bad', word: 'silent' };
+  if (node.cutOff) return { tone: 'bad', word: 'cut off' };
   if (node.rejected) return { tone: 'bad', word: 'rejects its state' };
   if (node.draining) return { tone: 'idle', word: 'draining' };
   if (node.applied !== node.desired) return { tone: 'warn', word: 'behind' };
