@@ -86,6 +86,18 @@ pub(crate) struct AgentLive {
     moved: u64,
 }
 
+impl AgentLive {
+    /// Whether it hears one of the edges that it probes.
+    pub(crate) fn hears_any(&self) -> bool {
+        self.edges.values().any(|(health, _)| health.alive)
+    }
+
+    /// Whether it probes edges and hears none.
+    pub(crate) fn hears_none(&self) -> bool {
+        !self.edges.is_empty() && !self.hears_any()
+    }
+}
+
 /// Parts of what an agent holds that have come.
 #[derive(Default)]
 struct HeldParts {

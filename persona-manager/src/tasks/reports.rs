@@ -108,17 +108,19 @@ impl Reports {
         }
     }
 
-    /// Nodes that may be up or down otherwise than their records say. The others have reported lately, and are up.
+    /// Nodes that may be up, down or cut off otherwise than their records say. The others have reported lately, are up and hear
+    /// an edge.
     pub(super) fn doubtful<'a>(&'a self, snapshot: &'a Snapshot) -> Vec<&'a Arc<AgentRecord>> {
         // All are in the order of names.
         let (mut told, mut open) = (self.agents.iter().peekable(), self.sessions.iter().peekable());
         let is_doubtful = |agent: &&Arc<AgentRecord>| {
             while told.next_if(|(id, _)| **id < agent.id).is_some() {}
             while open.next_if(|(id, _)| **id < agent.id).is_some() {}
-            let seen = told.peek().filter(|(id, _)| **id == agent.id).map(|(_, live)| live.seen);
+            let live = told.peek().filter(|(id, _)| **id == agent.id).map(|(_, live)| live);
+            let (seen, hears_none) = (live.map(|live| live.seen), live.is_some_and(|live| live.hears_none()));
             let sessions = open.peek().filter(|(id, _)| **id == agent.id).map(|(_, sessions)| &***sessions);
-            let is_up = agent.node().is_some_and(|node| node.up);
-            !(is_up && seen.is_some_and(|seen| self.silent_since(seen, sessions) <= self.silent_after_ms))
+            let is_well = agent.node().is_some_and(|node| node.up && node.cut_off == hears_none);
+            !(is_well && seen.is_some_and(|seen| self.silent_since(seen, sessions) <= self.silent_after_ms))
         };
         snapshot.agents.values().take_while(|agent| agent.id.role == Role::Node).filter(is_doubtful).collect()
     }
@@ -171,7 +173,7 @@ impl Reports {
                 (false, false) => Says::Nothing,
             }
         });
-        let hears_any = live.is_some_and(|live| live.edges.values().any(|(health, _)| health.alive));
+        let hears_any = live.is_some_and(|live| live.hears_any());
         Testimony { who: witness.to_string(), kind, says, hears_any }
     }
 
