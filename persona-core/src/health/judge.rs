@@ -115,7 +115,8 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         is_lifeline: false,
         hold,
     };
-    if let Some(cause) = cause_of_death(facts) {
+    let believed = believed(facts.testimonies);
+    if let Some(cause) = cause_of_death(facts, &believed) {
         let counts = was == EdgeState::Up && !facts.in_maintenance;
         let hold = if counts { facts.hold.gone_down(now_ms, facts.hold_max_ms) } else { facts.hold.unwell() };
         return down(cause, hold);
@@ -127,7 +128,7 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
         Contact::Silent { .. } => unreachable!("silence is a cause of death"),
     };
     if was == EdgeState::Up {
-        let (flags, is_degraded) = flags(&believed(facts.testimonies));
+        let (flags, is_degraded) = flags(&believed);
         let reason =
             if flags.is_empty() { "it serves".to_owned() } else { format!("it serves, but {}", flags.join("; ")) };
         return Judgement { state: was, reason, flags, is_degraded, is_lifeline: false, hold: facts.hold };
@@ -147,7 +148,7 @@ pub fn judge(facts: &EdgeFacts<'_>) -> Judgement {
     }
 }
 
-fn cause_of_death(facts: &EdgeFacts<'_>) -> Option<String> {
+fn cause_of_death(facts: &EdgeFacts<'_>, believed: &[&Testimony]) -> Option<String> {
     match facts.contact {
         Contact::NotYet => return None,
         Contact::Silent { limit_ms } => return Some(format!("it did not report for {limit_ms} ms")),
@@ -159,7 +160,6 @@ fn cause_of_death(facts: &EdgeFacts<'_>) -> Option<String> {
         }
         Contact::Reports { .. } => {}
     }
-    let believed = believed(facts.testimonies);
     let nodes: Vec<_> = believed.iter().filter(|it| it.kind == WitnessKind::Node).collect();
     let is_dead_for_all = !nodes.is_empty() && nodes.iter().all(|it| it.is_dead());
     let deaf: Vec<&str> = believed.iter().filter(|it| it.is_dead()).map(|it| it.who.as_str()).collect();

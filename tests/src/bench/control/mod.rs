@@ -194,8 +194,7 @@ pub fn large(run: &Run<'_>) -> Result<Vec<Row>> {
 fn as_many_as_may_be() -> u32 {
     let file_count_max = persona_ctl::open_files::raise_limit().unwrap_or(u64::MAX);
     let room = file_count_max.saturating_sub(OTHER_FILE_COUNT);
-    let fits = |count: &u32| u64::from(*count) + OTHER_FILE_COUNT <= file_count_max;
-    LARGE_NODE_COUNTS.into_iter().find(fits).unwrap_or(room as u32)
+    LARGE_NODE_COUNTS.into_iter().find(|count| u64::from(*count) <= room).unwrap_or(room as u32)
 }
 
 /// Kills the manager and starts it again: seconds until all are back, and the slowest answer that an operator got once it
